@@ -1,0 +1,25 @@
+//! The operations of a transformer with rotations, each with its handwritten backward.
+
+mod attention;
+mod cayley;
+mod cross_entropy;
+mod embedding;
+mod norm;
+mod packed_matmul;
+mod rope;
+mod rotate;
+mod straight_through;
+mod swiglu;
+#[cfg(test)]
+mod testing;
+
+pub use attention::CausalAttention;
+pub use cayley::{Cayley, CayleyMap, coft_project, pairs};
+pub use cross_entropy::LinearCrossEntropy;
+pub use embedding::embed;
+pub use norm::RmsNorm;
+pub use packed_matmul::{PackedMatmul, packed_matmul};
+pub use rope::Rope;
+pub use rotate::{Rotate, rotate};
+pub use straight_through::{InputQuantizer, StraightThrough};
+pub use swiglu::SwiGlu;

@@ -1,0 +1,139 @@
+//! Rotation by a block-diagonal matrix: `y = x · blockdiag(R₁, …, R_r)`.
+
+use rayon::prelude::*;
+
+use crate::gemm::{Mat, matmul};
+use crate::op::{Forward, HostOp, HostView};
+
+/// Inputs: `x` of `[.., r·b]` and the blocks of `[r, b, b]`, or `[1, b, b]` for a shared block.
+#[derive(Debug, Clone, Copy)]
+pub struct Rotate;
+
+impl HostOp for Rotate {
+    fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
+        Forward::new(inputs[0].shape, rotate(inputs[0], inputs[1], false))
+    }
+
+    fn reads(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn backward(
+        &self,
+        inputs: &[HostView],
+        _saved: &[f32],
+        grad: HostView,
+        wants: &[bool],
+    ) -> Vec<Option<Vec<f32>>> {
+        vec![
+            wants[0].then(|| rotate(grad, inputs[1], true)),
+            wants[1].then(|| blocks_gradient(inputs[0], inputs[1], grad)),
+        ]
+    }
+}
+
+/// `x · blockdiag(R)`, or with `transpose` `x · blockdiag(Rᵀ)`.
+///
+/// # Panics
+/// If the blocks do not tile the rows of `x`.
+pub fn rotate(x: HostView, blocks: HostView, transpose: bool) -> Vec<f32> {
+    let (rows, width) = x.rows();
+    let [stored, size, _] = block_shape(blocks, width);
+    let mut out = vec![0.0; x.data.len()];
+    let chunk = rows.div_ceil(rayon::current_num_threads()).clamp(1, 256);
+    let step = |out: &mut [f32], x: &[f32]| {
+        let rows = x.len() / width;
+        for block in 0..width / size {
+            let at = block * size;
+            let r = &blocks.data[(block % stored) * size * size..][..size * size];
+            let r = Mat::new(r, size, size, size);
+            let r = if transpose { r.t() } else { r };
+            matmul(
+                &mut out[at..],
+                width,
+                Mat::new(&x[at..], rows, size, width),
+                r,
+                false,
+            );
+        }
+    };
+    if width > 0 {
+        out.par_chunks_mut(chunk * width)
+            .zip(x.data.par_chunks(chunk * width))
+            .for_each(|(out, x)| step(out, x));
+    }
+    out
+}
+
+/// `dR_i = Σ_rows x_iᵀ · dy_i`, summed over the positions that share a block.
+fn blocks_gradient(x: HostView, blocks: HostView, grad: HostView) -> Vec<f32> {
+    let (rows, width) = x.rows();
+    let [stored, size, _] = block_shape(blocks, width);
+    let mut out = vec![0.0; stored * size * size];
+    out.par_chunks_mut(size * size)
+        .enumerate()
+        .for_each(|(index, out)| {
+            for block in (index..width / size).step_by(stored) {
+                let at = block * size;
+                let x = Mat::new(&x.data[at..], rows, size, width);
+                let grad = Mat::new(&grad.data[at..], rows, size, width);
+                matmul(out, size, x.t(), grad, block > index);
+            }
+        });
+    out
+}
+
+fn block_shape(blocks: HostView, width: usize) -> [usize; 3] {
+    let &[stored, size, size_2] = blocks.shape else {
+        panic!(
+            "rotation blocks have shape {:?}, [blocks, size, size] expected",
+            blocks.shape
+        );
+    };
+    let covered = if stored == 1 {
+        width % size == 0
+    } else {
+        stored * size == width
+    };
+    assert!(
+        size == size_2 && covered,
+        "rotation blocks {:?} do not tile {width} features",
+        blocks.shape
+    );
+    [stored, size, size]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check_gradients, random};
+    use super::*;
+
+    #[test]
+    fn each_block_turns_its_own_features() {
+        let x = [1.0, 2.0, 3.0, 4.0];
+        let blocks = [0.0, 1.0, -1.0, 0.0, 2.0, 0.0, 0.0, 1.0];
+        let y = rotate(
+            HostView::new(&[1, 4], &x),
+            HostView::new(&[2, 2, 2], &blocks),
+            false,
+        );
+        assert_eq!(y, [-2.0, 1.0, 6.0, 4.0]);
+        let t = rotate(
+            HostView::new(&[1, 4], &x),
+            HostView::new(&[2, 2, 2], &blocks),
+            true,
+        );
+        assert_eq!(t, [2.0, -1.0, 6.0, 4.0]);
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() {
+        for stored in [3, 1] {
+            let inputs = [
+                (vec![5, 12], random(60, 1)),
+                (vec![stored, 4, 4], random(stored * 16, 2)),
+            ];
+            check_gradients(&Rotate, &inputs);
+        }
+    }
+}

@@ -1,0 +1,62 @@
+//! The packed-weight trait: what a quantization scheme must be able to do.
+
+use std::fmt::Debug;
+use std::ops::Range;
+
+/// A weight matrix `W` of shape `[out_features, in_features]` in a packed form.
+///
+/// The one required computation is decoding a tile; matrix products, gradients and threads
+/// are built on it. No method may materialize the whole matrix.
+pub trait PackedWeight: Debug + Send + Sync + 'static {
+    /// `[out_features, in_features]`.
+    fn shape(&self) -> [usize; 2];
+
+    /// Decodes rows `rows` and columns `cols` into `out`, row-major, without gaps.
+    ///
+    /// `out.len()` equals `rows.len() * cols.len()`; both ranges lie inside [`Self::shape`].
+    fn decode_tile(&self, rows: Range<usize>, cols: Range<usize>, out: &mut [f32]);
+
+    /// Lends a tile, decoding into `scratch` unless the values already lie in memory as `f32`.
+    ///
+    /// `scratch` holds at least `rows.len() * cols.len()` elements.
+    fn tile<'a>(
+        &'a self,
+        rows: Range<usize>,
+        cols: Range<usize>,
+        scratch: &'a mut [f32],
+    ) -> Tile<'a> {
+        let row_stride = cols.len();
+        let scratch = &mut scratch[..rows.len() * row_stride];
+        self.decode_tile(rows, cols, scratch);
+        Tile {
+            data: scratch,
+            row_stride,
+        }
+    }
+
+    /// Bytes that this weight holds: codes plus scales, tables and the like.
+    fn packed_bytes(&self) -> usize;
+
+    /// What `qoft inspect` prints about this weight.
+    fn info(&self) -> WeightInfo;
+}
+
+/// A tile of decoded values: element (row, col) lies at `row * row_stride + col`.
+#[derive(Debug, Clone, Copy)]
+pub struct Tile<'a> {
+    /// The values, starting with the tile's first one.
+    pub data: &'a [f32],
+    /// Distance between two rows, in elements.
+    pub row_stride: usize,
+}
+
+/// A weight's quantization in the field's terms.
+#[derive(Debug, Clone, PartialEq)]
+pub struct WeightInfo {
+    /// Bits of one code, or of one value of a dense weight.
+    pub bits: u32,
+    /// Weights that share a scale; `None` where there are no groups or a whole row is one.
+    pub group_size: Option<usize>,
+    /// Name of the number format: `nf4`, `int8`, `bf16` …
+    pub format: String,
+}
