@@ -65,3 +65,52 @@ def check_no_repack(model):
             assert not getattr(state, "packing_format_for_cpu", False), name
             # The AVX512 dequantization kernel assumes that no block straddles two rows.
             assert state.shape[1] % state.blocksize == 0, name
+
+
+def randomize(model, seed):
+    """Random weights that give uneven logits: norms near one, biases, and matrices by fan-in."""
+    gen = generator(seed)
+    with torch.no_grad():
+        for name, parameter in sorted(model.named_parameters()):
+            value = torch.randn(parameter.shape, generator=gen)
+            if "norm" in name:
+                value = 1.0 + 0.2 * value
+            elif parameter.dim() == 1:
+                value = 0.2 * value
+            elif "embed" in name:
+                value = 1.6 * value / parameter.shape[-1] ** 0.5
+            else:
+                value = 1.2 * value / parameter.shape[-1] ** 0.5
+            parameter.copy_(value)
+
+
+def random_rows(lengths, vocab, seed):
+    """Rows of token ids; 0 is the padding token and does not occur."""
+    gen = generator(seed)
+    return [torch.randint(3, vocab, (length,), generator=gen).tolist() for length in lengths]
+
+
+def pad(rows):
+    """Right-padded ids, attention mask and labels (-100 on padding)."""
+    width = max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])
+    mask = torch.tensor([[1] * len(row) + [0] * (width - len(row)) for row in rows])
+    return ids, mask, ids.masked_fill(mask == 0, -100)
+
+
+def losses(model, rows):
+    """(mean loss over all predicted tokens, mean loss of each row, logits) of one padded batch.
+
+    The mode of the model (training or evaluation) is left as it is.
+    """
+    ids, mask, labels = pad(rows)
+    with torch.no_grad():
+        output = model(input_ids=ids, attention_mask=mask, labels=labels)
+    logits = output.logits.float()
+    token = torch.nn.functional.cross_entropy(
+        logits[:, :-1].transpose(1, 2), labels[:, 1:], ignore_index=-100, reduction="none"
+    ).double()
+    count = (labels[:, 1:] != -100).sum(1)
+    mean = (token.sum() / count.sum()).item()
+    assert abs(mean - output.loss.item()) < 1e-5, (mean, output.loss.item())
+    return mean, (token.sum(1) / count).tolist(), logits

@@ -29,9 +29,9 @@ SHAPES = {
     "odd": (5, 67),
     "many": (129, 128),  # 258 blocks of 64: two rows of nested statistics
     "many32": (66, 126),  # 260 blocks of 32, straddling, the last one short
-    "wide": (3, 4096),
-    "tall": (9, 1000),
-    "long": (260, 130),  # 265 blocks of 128, the last one short
+    "wide": (2, 4096),
+    "tall": (5, 1000),
+    "long": (34, 130),  # 35 blocks of 128, the last one short
 }
 
 # variant: quantization type, double quantization, block size, weight dtype, storage dtype, layers
@@ -48,7 +48,7 @@ VARIANTS = {
     "nf4_b4096_dq_bf16": ("nf4", True, 4096, BF16, U8, ["wide", "tall"]),
     "fp4_b64_f32": ("fp4", False, 64, F32, U8, ["aligned", "straddle", "short", "odd"]),
     "fp4_b64_bf16": ("fp4", False, 64, BF16, U8, ["aligned", "short"]),
-    "fp4_b64_dq_f16": ("fp4", True, 64, F16, U8, ["aligned", "many"]),
+    "fp4_b64_dq_f16": ("fp4", True, 64, F16, U8, ["aligned", "odd"]),
     "fp4_b32_f16_storage_f32": ("fp4", False, 32, F16, F32, ["aligned", "straddle"]),
     "fp4_b128_dq_f32_storage_bf16": ("fp4", True, 128, F32, BF16, ["aligned", "long"]),
     "fp4_b4096_f32_storage_f16": ("fp4", False, 4096, F32, F16, ["wide", "tall"]),

@@ -28,6 +28,12 @@ def unpack(package, cache):
     return root
 
 
+NOT_PROSE = (
+    r"(chapter|volume)\b|(by\s*)?(jane austen.*)?$|persuasion$|finis$|\(end of volume"
+    r"|\*|northanger abbey was written"
+)
+
+
 def _r_strings(data):
     """The first character vector in an R serialization (XDR, version 2 or 3)."""
     if data[:2] != b"X\n":
@@ -74,7 +80,7 @@ def austen(cache):
         for block in re.split(r"\n\s*\n", text):
             block = re.sub(r"\s+", " ", block).strip()
             # Title pages, headings, volume and chapter marks and closing lines are no prose.
-            if not re.search(r"[a-z]", block) or re.match(r"(chapter|volume)\b", block, re.I):
+            if not re.search(r"[a-z]", block) or re.match(NOT_PROSE, block, re.I):
                 continue
             block = block.replace("--", " -- ").replace("_", "")
             paragraphs.append(re.sub(r"\s+", " ", block))

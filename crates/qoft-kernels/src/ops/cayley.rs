@@ -1,5 +1,7 @@
 //! From skew-symmetric parameters to rotations, by the Cayley map or its Neumann series.
 
+use std::borrow::Cow;
+
 use rayon::prelude::*;
 
 use crate::gemm::{Mat, matmul};
@@ -49,6 +51,9 @@ pub struct Cayley {
     pub map: CayleyMap,
     /// Block size b.
     pub size: usize,
+    /// The `eps` of constrained OFT: parameters are projected first, see [`coft_project`]. The
+    /// gradient is that of the map at the projected point.
+    pub coft_eps: Option<f64>,
 }
 
 /// Stored values of a skew-symmetric block of size `b`: `b(b−1)/2`.
@@ -73,9 +78,10 @@ pub fn coft_project(params: &mut [f32], blocks: usize, eps: f64) {
 impl HostOp for Cayley {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let (blocks, b) = (inputs[0].shape[0], self.size);
+        let params = self.projected(inputs[0]);
         let mut out = vec![0.0; blocks * b * b];
-        self.each_block(inputs[0], &mut out, b * b, |params, out| {
-            let q = skew(params, b);
+        out.par_chunks_mut((b * b).max(1)).enumerate().for_each(|(block, out)| {
+            let q = skew(&params[block * pairs(b)..][..pairs(b)], b);
             match self.map.coefficients() {
                 None => out.copy_from_slice(&exact(&q, b)),
                 Some(c) => out.copy_from_slice(&series(&q, &c, b).swap_remove(0)),
@@ -96,10 +102,11 @@ impl HostOp for Cayley {
         _wants: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
         let b = self.size;
-        let mut out = vec![0.0; inputs[0].data.len()];
+        let params = self.projected(inputs[0]);
+        let mut out = vec![0.0; params.len()];
         let indexed = out.par_chunks_mut(pairs(b).max(1)).enumerate();
         indexed.for_each(|(block, out)| {
-            let q = skew(&inputs[0].data[block * pairs(b)..][..pairs(b)], b);
+            let q = skew(&params[block * pairs(b)..][..pairs(b)], b);
             let grad = &grad.data[block * b * b..][..b * b];
             let dq = match self.map.coefficients() {
                 None => exact_gradient(&q, grad, b),
@@ -114,17 +121,15 @@ impl HostOp for Cayley {
 }
 
 impl Cayley {
-    fn each_block(
-        &self,
-        params: HostView,
-        out: &mut [f32],
-        width: usize,
-        f: impl Fn(&[f32], &mut [f32]) + Sync,
-    ) {
-        let stored = pairs(self.size);
-        out.par_chunks_mut(width.max(1))
-            .enumerate()
-            .for_each(|(block, out)| f(&params.data[block * stored..][..stored], out));
+    fn projected<'a>(&self, params: HostView<'a>) -> Cow<'a, [f32]> {
+        match self.coft_eps {
+            None => Cow::Borrowed(params.data),
+            Some(eps) => {
+                let mut values = params.data.to_vec();
+                coft_project(&mut values, params.shape[0], eps);
+                Cow::Owned(values)
+            }
+        }
     }
 }
 
@@ -234,7 +239,7 @@ mod tests {
     fn rotations(map: CayleyMap, params: &[f32], b: usize) -> Vec<f32> {
         let blocks = params.len() / pairs(b);
         let shape = [blocks, pairs(b)];
-        Cayley { map, size: b }
+        Cayley { map, size: b, coft_eps: None }
             .forward(&[HostView::new(&shape, params)], false)
             .data
     }
@@ -287,7 +292,7 @@ mod tests {
         ];
         for map in maps {
             let params = random(3 * pairs(4), 5).iter().map(|v| v * 0.3).collect();
-            check_gradients(&Cayley { map, size: 4 }, &[(vec![3, pairs(4)], params)]);
+            check_gradients(&Cayley { map, size: 4, coft_eps: None }, &[(vec![3, pairs(4)], params)]);
         }
     }
 

@@ -1,0 +1,160 @@
+//! What a trainable rotation is.
+
+use std::fmt::Debug;
+
+use burn::module::{
+    Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
+};
+use burn::tensor::{Device, Tensor};
+
+/// A family of trainable rotations of a layer's input.
+///
+/// Whatever its mathematics, an adapter owns a list of matrices; that is how optimizers, files
+/// and devices see it.
+pub trait OftAdapter: Debug + Send + Sync + 'static {
+    /// Rotates the rows of `x`, `[rows, in_features]`.
+    ///
+    /// Whether this is training is seen by the parameters being on an autodiff device, as
+    /// Burn's own dropout does it.
+    fn forward(&self, x: Tensor<2>) -> Tensor<2>;
+
+    /// The parameters, each with its name below the layer in an adapter file.
+    fn params(&self) -> Vec<NamedParam<'_>>;
+
+    /// Replaces the parameters, in the order of [`Self::params`].
+    fn set_params(&mut self, params: Vec<Param<Tensor<2>>>);
+
+    /// Brings the parameters back to where the family allows them; called before each training
+    /// step and before saving.
+    fn constrain(&mut self) {}
+
+    /// A copy.
+    fn boxed_clone(&self) -> Box<dyn OftAdapter>;
+}
+
+/// A parameter with its name, such as `oft_R.weight`.
+#[derive(Debug)]
+pub struct NamedParam<'a> {
+    /// Name below the layer's path.
+    pub name: &'static str,
+    /// The parameter.
+    pub param: &'a Param<Tensor<2>>,
+}
+
+/// A named adapter of a layer, as a Burn module.
+#[derive(Debug)]
+pub struct AdapterSlot {
+    name: String,
+    adapter: Box<dyn OftAdapter>,
+}
+
+impl AdapterSlot {
+    /// Names an adapter.
+    pub fn new(name: impl Into<String>, adapter: Box<dyn OftAdapter>) -> Self {
+        Self {
+            name: name.into(),
+            adapter,
+        }
+    }
+
+    /// The adapter's name, `default` unless several are used.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The adapter.
+    pub fn adapter(&self) -> &dyn OftAdapter {
+        &*self.adapter
+    }
+
+    /// The adapter, to change it.
+    pub fn adapter_mut(&mut self) -> &mut dyn OftAdapter {
+        &mut *self.adapter
+    }
+
+    /// Number of trainable values.
+    pub fn parameters(&self) -> usize {
+        self.adapter
+            .params()
+            .iter()
+            .map(|p| p.param.lazy_shape().num_elements())
+            .sum()
+    }
+
+    fn map_params(mut self, f: impl FnMut(Param<Tensor<2>>) -> Param<Tensor<2>>) -> Self {
+        let params = self.adapter.params().into_iter().map(|p| p.param.clone());
+        let params = params.collect::<Vec<_>>().into_iter().map(f).collect();
+        self.adapter.set_params(params);
+        self
+    }
+}
+
+impl Clone for AdapterSlot {
+    fn clone(&self) -> Self {
+        Self {
+            name: self.name.clone(),
+            adapter: self.adapter.boxed_clone(),
+        }
+    }
+}
+
+impl Module for AdapterSlot {
+    fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
+        self.adapter
+            .params()
+            .iter()
+            .fold(devices, |devices, p| p.param.collect_devices(devices))
+    }
+
+    fn fork(self, device: &Device) -> Self {
+        self.map_params(|p| p.fork(device))
+    }
+
+    fn to_device(self, device: &Device) -> Self {
+        self.map_params(|p| p.to_device(device))
+    }
+
+    fn train(self) -> Self {
+        self.map_params(Module::train)
+    }
+
+    fn valid(&self) -> Self {
+        self.clone().map_params(|p| p.valid())
+    }
+
+    fn materialize(self) -> Self {
+        self.map_params(Module::materialize)
+    }
+
+    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
+        for NamedParam { name, param } in self.adapter.params() {
+            visitor.enter_module(name, "AdapterSlot");
+            param.visit(visitor);
+            visitor.exit_module(name, "AdapterSlot");
+        }
+    }
+
+    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
+        let names: Vec<&str> = self.adapter.params().iter().map(|p| p.name).collect();
+        let mut names = names.into_iter();
+        self.map_params(|param| {
+            let name = names.next().unwrap_or_default();
+            mapper.enter_module(name, "AdapterSlot");
+            let param = param.map(mapper);
+            mapper.exit_module(name, "AdapterSlot");
+            param
+        })
+    }
+}
+
+impl ModuleDisplay for AdapterSlot {}
+
+impl ModuleDisplayDefault for AdapterSlot {
+    fn content(&self, content: Content) -> Option<Content> {
+        Some(
+            content
+                .add_formatted(&self.name)
+                .add_debug_attribute("adapter", &self.adapter),
+        )
+    }
+}

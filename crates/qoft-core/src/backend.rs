@@ -1,0 +1,232 @@
+//! What a quantization scheme is.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use qoft_kernels::ops::InputQuantizer;
+use qoft_kernels::{PackedWeight, WeightError};
+use serde_json::Value;
+
+use crate::checkpoint::{Checkpoint, TensorView};
+use crate::error::{Error, Result};
+
+/// A quantization scheme: recognizes its layers in a checkpoint and loads them.
+pub trait QuantBackend: Send + Sync + 'static {
+    /// The name that `qoft inspect` prints and options use, such as `bnb-4bit`.
+    fn name(&self) -> &'static str;
+
+    /// What this backend can do.
+    fn capabilities(&self) -> Capabilities;
+
+    /// Whether the layer is stored in this scheme, judged by its tensors.
+    ///
+    /// Cheap, and free of side effects. A layer that is damaged but clearly of this scheme is
+    /// claimed too: [`Self::load`] then says what is wrong.
+    fn claim(&self, layer: &LayerSource) -> bool;
+
+    /// Parses, validates and repacks a layer.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit the others, or the model's sizes.
+    fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear>;
+}
+
+/// What a backend can do; drives the conformance tests and `qoft backends`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+pub struct Capabilities {
+    /// Adapters train on its layers.
+    pub train: bool,
+    /// Its layers can be written as dense weights.
+    pub dequantize: bool,
+}
+
+/// The tensors of one layer, with the checkpoint's configuration.
+#[derive(Debug, Clone, Copy)]
+pub struct LayerSource<'a> {
+    checkpoint: &'a Checkpoint,
+    path: &'a str,
+    shape: Option<[usize; 2]>,
+}
+
+impl<'a> LayerSource<'a> {
+    /// The layer at module path `path`.
+    pub fn new(checkpoint: &'a Checkpoint, path: &'a str) -> Self {
+        Self {
+            checkpoint,
+            path,
+            shape: None,
+        }
+    }
+
+    /// Says which `[out_features, in_features]` the model expects.
+    #[must_use]
+    pub fn expecting(self, shape: [usize; 2]) -> Self {
+        Self {
+            shape: Some(shape),
+            ..self
+        }
+    }
+
+    /// The module path, `model.layers.0.self_attn.q_proj`.
+    pub fn path(&self) -> &'a str {
+        self.path
+    }
+
+    /// The `[out_features, in_features]` that the model expects, if known.
+    pub fn expected_shape(&self) -> Option<[usize; 2]> {
+        self.shape
+    }
+
+    /// The checkpoint's `quantization_config`.
+    pub fn quantization_config(&self) -> Option<&'a Value> {
+        self.checkpoint.quantization_config()
+    }
+
+    /// Whether the layer has a tensor of this name.
+    pub fn has(&self, suffix: &str) -> bool {
+        self.get(suffix).is_some()
+    }
+
+    /// The tensor `path.suffix`.
+    pub fn get(&self, suffix: &str) -> Option<TensorView> {
+        self.checkpoint.get(&format!("{}.{suffix}", self.path))
+    }
+
+    /// The tensor `path.suffix`, which must be there.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn tensor(&self, suffix: &str) -> Result<TensorView> {
+        self.checkpoint.tensor(&format!("{}.{suffix}", self.path))
+    }
+
+    /// Suffixes of all tensors of this layer.
+    pub fn suffixes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let skip = self.path.len() + 1;
+        self.checkpoint
+            .under(self.path)
+            .map(move |name| &name[skip..])
+    }
+
+    /// The optional bias of `out_features` finite values.
+    ///
+    /// # Errors
+    /// If it has another shape or dtype.
+    pub fn bias(&self, out_features: usize) -> Result<Option<Vec<f32>>> {
+        let Some(bias) = self.get("bias") else {
+            return Ok(None);
+        };
+        bias.expect_shape(&[out_features])?
+            .to_finite_f32()
+            .map(Some)
+    }
+
+    /// Fails unless the model expects `shape` or expects nothing.
+    ///
+    /// # Errors
+    /// If the sizes differ.
+    pub fn check_shape(&self, backend: &dyn QuantBackend, shape: [usize; 2]) -> Result<()> {
+        match self.shape {
+            Some(expected) if expected != shape => Err(self.error(
+                backend,
+                format!(
+                    "weight of [out_features, in_features] {shape:?}, config.json says {expected:?}"
+                ),
+            )),
+            _ => Ok(()),
+        }
+    }
+
+    /// An error about this layer.
+    pub fn error(&self, backend: &dyn QuantBackend, reason: impl ToString) -> Error {
+        Error::Layer {
+            layer: self.path.to_owned(),
+            backend: backend.name().to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// For `map_err`: the parts of this layer do not make a weight.
+    pub fn weight_error(&self, backend: &dyn QuantBackend) -> impl FnOnce(WeightError) -> Error {
+        let (layer, backend) = (self.path.to_owned(), backend.name().to_owned());
+        move |e| Error::Layer {
+            layer,
+            backend,
+            reason: e.to_string(),
+        }
+    }
+}
+
+/// What a layer is loaded for. Some schemes compute with other values than they store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Purpose {
+    /// To compute: the values that the scheme's own forward multiplies with.
+    #[default]
+    Forward,
+    /// To write dense weights: the values that the scheme's own dequantization returns.
+    Dequantize,
+}
+
+/// How to load layers.
+#[derive(Debug, Clone, Default)]
+pub struct LoadOptions {
+    /// What the layers are for.
+    pub purpose: Purpose,
+    /// Options of single backends.
+    pub backend: BackendOptions,
+}
+
+/// Options of backends, given as `BACKEND.KEY=VALUE`.
+#[derive(Debug, Clone, Default)]
+pub struct BackendOptions(BTreeMap<(String, String), String>);
+
+impl BackendOptions {
+    /// Parses `BACKEND.KEY=VALUE` strings.
+    ///
+    /// # Errors
+    /// If one has another form.
+    pub fn parse<S: AsRef<str>>(options: &[S]) -> Result<Self> {
+        let parse = |option: &str| {
+            let (name, value) = option.split_once('=')?;
+            let (backend, key) = name.split_once('.')?;
+            Some(((backend.to_owned(), key.to_owned()), value.to_owned()))
+        };
+        let pairs = options.iter().map(|option| {
+            parse(option.as_ref()).ok_or_else(|| Error::BackendOption {
+                option: option.as_ref().to_owned(),
+                reason: "expected BACKEND.KEY=VALUE".into(),
+            })
+        });
+        pairs.collect::<Result<_>>().map(Self)
+    }
+
+    /// A boolean option of a backend, false unless given.
+    ///
+    /// # Errors
+    /// If the value is neither `true` nor `false`.
+    pub fn flag(&self, backend: &str, key: &str) -> Result<bool> {
+        match self
+            .0
+            .get(&(backend.to_owned(), key.to_owned()))
+            .map(String::as_str)
+        {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(value) => Err(Error::BackendOption {
+                option: format!("{backend}.{key}={value}"),
+                reason: "expected true or false".into(),
+            }),
+        }
+    }
+}
+
+/// A loaded linear layer.
+#[derive(Debug, Clone)]
+pub struct LoadedLinear {
+    /// The weight, packed.
+    pub weight: Arc<dyn PackedWeight>,
+    /// `[out_features]`.
+    pub bias: Option<Vec<f32>>,
+    /// Quantization of the layer's input, if the scheme has one.
+    pub input_quantizer: Option<Arc<dyn InputQuantizer>>,
+}

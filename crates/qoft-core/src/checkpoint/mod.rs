@@ -1,0 +1,180 @@
+//! A Hugging Face checkpoint folder: `config.json` and memory-mapped safetensors.
+
+mod shard;
+mod tensor;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use shard::Shard;
+pub use tensor::{TensorView, dtype_name};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// An opened checkpoint. Tensors stay on the memory map until somebody reads them.
+#[derive(Debug)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    config: Value,
+    shards: Vec<Shard>,
+    /// Tensor name → index of its shard.
+    tensors: BTreeMap<String, usize>,
+}
+
+impl Checkpoint {
+    /// Opens a folder with `config.json` and `model.safetensors` or a sharded index.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged, or names files outside the folder.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        if !dir.is_dir() {
+            return Err(Error::file(dir, "no such model folder"));
+        }
+        let config = read_json(&dir.join("config.json"))?;
+        if !config.is_object() {
+            return Err(Error::file(
+                dir.join("config.json"),
+                "expected a JSON object",
+            ));
+        }
+        let (shards, tensors) = if dir.join(INDEX).is_file() {
+            open_sharded(dir)?
+        } else if dir.join(SINGLE).is_file() {
+            open_single(dir)?
+        } else {
+            return Err(Error::file(
+                dir,
+                format!("found neither {SINGLE} nor {INDEX}"),
+            ));
+        };
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            config,
+            shards,
+            tensors,
+        })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The content of `config.json`, an object.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// The `quantization_config` of `config.json`, if any.
+    pub fn quantization_config(&self) -> Option<&Value> {
+        self.config
+            .get("quantization_config")
+            .filter(|v| !v.is_null())
+    }
+
+    /// All tensor names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The files that hold the tensors.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().map(Shard::path)
+    }
+
+    /// A tensor, if it is there.
+    pub fn get(&self, name: &str) -> Option<TensorView> {
+        self.tensors
+            .get(name)
+            .and_then(|&shard| self.shards[shard].tensor(name))
+    }
+
+    /// A tensor that must be there.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn tensor(&self, name: &str) -> Result<TensorView> {
+        self.get(name).ok_or_else(|| Error::MissingTensor {
+            folder: self.dir.clone(),
+            tensor: name.to_owned(),
+        })
+    }
+
+    /// Names of the tensors of one module: those that start with `path` and a dot.
+    pub fn under<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let prefix = format!("{path}.");
+        let start = prefix.clone();
+        self.tensors
+            .range(start..)
+            .map(|(name, _)| name.as_str())
+            .take_while(move |name| name.starts_with(&prefix))
+    }
+
+    /// Paths of all modules that own a `weight`, sorted.
+    pub fn modules_with_weight(&self) -> BTreeSet<&str> {
+        self.names()
+            .filter_map(|name| name.strip_suffix(".weight"))
+            .collect()
+    }
+}
+
+type Opened = (Vec<Shard>, BTreeMap<String, usize>);
+
+fn open_single(dir: &Path) -> Result<Opened> {
+    let shard = Shard::open(dir.join(SINGLE))?;
+    let tensors = shard.names().map(|name| (name.to_owned(), 0)).collect();
+    Ok((vec![shard], tensors))
+}
+
+fn open_sharded(dir: &Path) -> Result<Opened> {
+    let index_path = dir.join(INDEX);
+    let index = read_json(&index_path)?;
+    let map = index
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| Error::file(&index_path, "`weight_map` is missing or no object"))?;
+    let mut shards: Vec<Shard> = Vec::new();
+    let mut opened: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut tensors = BTreeMap::new();
+    for (name, file) in map {
+        let file = file.as_str().ok_or_else(|| {
+            Error::file(&index_path, format!("`weight_map`: `{name}` names no file"))
+        })?;
+        let shard = match opened.get(file) {
+            Some(&shard) => shard,
+            None => {
+                shards.push(Shard::open(dir.join(inside(&index_path, file)?))?);
+                opened.insert(file, shards.len() - 1);
+                shards.len() - 1
+            }
+        };
+        if shards[shard].tensor(name).is_none() {
+            let reason = format!("tensor `{name}` is missing, {INDEX} places it here");
+            return Err(Error::file(shards[shard].path(), reason));
+        }
+        tensors.insert(name.clone(), shard);
+    }
+    Ok((shards, tensors))
+}
+
+/// Refuses file names that lead out of the checkpoint folder.
+fn inside<'a>(index: &Path, file: &'a str) -> Result<&'a str> {
+    let mut parts = Path::new(file).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(_)), None) => Ok(file),
+        _ => Err(Error::file(
+            index,
+            format!("`weight_map` names `{file}`, no file of this folder"),
+        )),
+    }
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not valid JSON: {e}")))
+}

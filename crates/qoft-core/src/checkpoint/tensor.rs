@@ -1,0 +1,148 @@
+//! A tensor of a checkpoint, not yet read.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use qoft_kernels::FloatFormat;
+use safetensors::Dtype;
+
+use crate::error::{Error, Result};
+
+/// Name, dtype, shape and bytes of a tensor; the bytes lie on the memory map.
+#[derive(Debug, Clone)]
+pub struct TensorView {
+    file: Arc<PathBuf>,
+    name: String,
+    dtype: Dtype,
+    shape: Vec<usize>,
+    bytes: Bytes,
+}
+
+impl TensorView {
+    pub(super) fn new(
+        file: Arc<PathBuf>,
+        name: &str,
+        dtype: Dtype,
+        shape: Vec<usize>,
+        bytes: Bytes,
+    ) -> Self {
+        Self {
+            file,
+            name: name.to_owned(),
+            dtype,
+            shape,
+            bytes,
+        }
+    }
+
+    /// Full name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The file that holds it.
+    pub fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// Dtype in the file.
+    pub fn dtype(&self) -> Dtype {
+        self.dtype
+    }
+
+    /// Shape in the file.
+    pub fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    /// Number of elements.
+    pub fn elements(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// The raw little-endian bytes; cloning them copies nothing.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Demands one of some dtypes.
+    ///
+    /// # Errors
+    /// If the tensor has another one.
+    pub fn expect_dtype(&self, dtypes: &[Dtype]) -> Result<&Self> {
+        if dtypes.contains(&self.dtype) {
+            return Ok(self);
+        }
+        let names: Vec<_> = dtypes.iter().map(|&d| dtype_name(d)).collect();
+        Err(self.error(
+            format!("dtype {}", names.join(" or ")),
+            dtype_name(self.dtype),
+        ))
+    }
+
+    /// Demands a shape.
+    ///
+    /// # Errors
+    /// If the tensor has another one.
+    pub fn expect_shape(&self, shape: &[usize]) -> Result<&Self> {
+        if self.shape == shape {
+            return Ok(self);
+        }
+        Err(self.error(format!("shape {shape:?}"), format!("{:?}", self.shape)))
+    }
+
+    /// The storage format of a dense float tensor.
+    ///
+    /// # Errors
+    /// If the dtype is none of f32, f16, bf16.
+    pub fn float_format(&self) -> Result<FloatFormat> {
+        match self.dtype {
+            Dtype::F32 => Ok(FloatFormat::F32),
+            Dtype::F16 => Ok(FloatFormat::F16),
+            Dtype::BF16 => Ok(FloatFormat::Bf16),
+            other => Err(self.error("dtype F32 or F16 or BF16", dtype_name(other))),
+        }
+    }
+
+    /// All values of a float tensor as `f32`.
+    ///
+    /// # Errors
+    /// If the dtype is not a float.
+    pub fn to_f32(&self) -> Result<Vec<f32>> {
+        let format = self.float_format()?;
+        let mut out = vec![0.0; self.elements()];
+        format.decode(&self.bytes, &mut out);
+        Ok(out)
+    }
+
+    /// As [`Self::to_f32`], and every value must be finite.
+    ///
+    /// # Errors
+    /// If the dtype is not a float or a value is infinite or not a number.
+    pub fn to_finite_f32(&self) -> Result<Vec<f32>> {
+        let values = self.to_f32()?;
+        match values.iter().position(|v| !v.is_finite()) {
+            None => Ok(values),
+            Some(at) => {
+                let found = format!("{} at element {at}", values[at]);
+                Err(self.error("finite values", found))
+            }
+        }
+    }
+
+    /// An error about this tensor.
+    pub fn error(&self, expected: impl ToString, found: impl ToString) -> Error {
+        Error::Tensor {
+            file: self.file.to_path_buf(),
+            tensor: self.name.clone(),
+            expected: expected.to_string(),
+            found: found.to_string(),
+        }
+    }
+}
+
+/// The dtype's name as safetensors files spell it.
+pub fn dtype_name(dtype: Dtype) -> String {
+    format!("{dtype:?}")
+}

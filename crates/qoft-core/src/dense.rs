@@ -1,0 +1,72 @@
+//! The backend of layers that are not quantized; the last one asked.
+
+use std::sync::Arc;
+
+use qoft_kernels::DenseWeight;
+
+use crate::backend::{Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend};
+use crate::checkpoint::TensorView;
+use crate::error::Result;
+use crate::registry::Registration;
+
+/// Dense `f32`, `f16` or `bf16` layers, kept in their dtype on the memory map.
+#[derive(Debug, Clone, Copy)]
+pub struct Dense;
+
+/// The registration of [`Dense`].
+pub static REGISTRATION: Registration = Registration {
+    order: 10_000,
+    backend: &Dense,
+};
+
+crate::register_backend!(REGISTRATION);
+
+impl QuantBackend for Dense {
+    fn name(&self) -> &'static str {
+        "dense"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            train: true,
+            dequantize: true,
+        }
+    }
+
+    fn claim(&self, layer: &LayerSource) -> bool {
+        let plain = |suffix| suffix == "weight" || suffix == "bias";
+        layer.suffixes().all(plain)
+            && layer
+                .get("weight")
+                .is_some_and(|w| w.shape().len() == 2 && w.float_format().is_ok())
+    }
+
+    fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
+        let weight = dense_weight(&layer.tensor("weight")?)?;
+        layer.check_shape(self, qoft_kernels::PackedWeight::shape(&weight))?;
+        let bias = layer.bias(qoft_kernels::PackedWeight::shape(&weight)[0])?;
+        Ok(LoadedLinear {
+            weight: Arc::new(weight),
+            bias,
+            input_quantizer: None,
+        })
+    }
+}
+
+/// A matrix of a checkpoint as a weight, without copying it.
+///
+/// # Errors
+/// If the tensor is no float matrix.
+pub fn dense_weight(tensor: &TensorView) -> Result<DenseWeight> {
+    let &[rows, cols] = tensor.shape() else {
+        return Err(tensor.error("a matrix", format!("shape {:?}", tensor.shape())));
+    };
+    if rows == 0 || cols == 0 {
+        return Err(tensor.error("a matrix with elements", format!("shape [{rows}, {cols}]")));
+    }
+    Ok(DenseWeight::new(
+        tensor.bytes().clone(),
+        tensor.float_format()?,
+        [rows, cols],
+    ))
+}

@@ -1,0 +1,136 @@
+//! Errors of the library: each names the file, the tensor or the key, what was expected and
+//! what was found.
+
+use std::path::PathBuf;
+
+/// Result of the library's functions.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// What can go wrong between a checkpoint, a backend and an adapter.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A file or folder could not be read or written.
+    #[error("{}: {source}", path.display())]
+    Io {
+        /// The file or folder.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file's content is not what its kind demands.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// A configuration key has an impossible or unsupported value.
+    #[error("{file}: `{key}`: {reason}")]
+    Config {
+        /// The file, or the name of the configuration.
+        file: String,
+        /// The key.
+        key: String,
+        /// What is wrong with the value.
+        reason: String,
+    },
+    /// A tensor that must be there is missing.
+    #[error("{}: tensor `{tensor}` is missing", folder.display())]
+    MissingTensor {
+        /// The checkpoint folder.
+        folder: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+    },
+    /// A tensor has the wrong dtype, shape or content.
+    #[error("{}: tensor `{tensor}`: expected {expected}, found {found}", file.display())]
+    Tensor {
+        /// The file that holds the tensor.
+        file: PathBuf,
+        /// The tensor's name.
+        tensor: String,
+        /// What was expected.
+        expected: String,
+        /// What was found.
+        found: String,
+    },
+    /// A layer's tensors do not make up a weight.
+    #[error("layer `{layer}` ({backend}): {reason}")]
+    Layer {
+        /// Module path of the layer.
+        layer: String,
+        /// The backend that tried to load it.
+        backend: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No registered backend claims a layer.
+    #[error(
+        "layer `{layer}`: no registered backend claims it (quant_method: {quant_method}, \
+         tensors: {tensors}); registered backends: {registered}"
+    )]
+    NoBackend {
+        /// Module path of the layer.
+        layer: String,
+        /// The checkpoint's quantization method, or `none`.
+        quant_method: String,
+        /// Names of the layer's tensors.
+        tensors: String,
+        /// Names of the registered backends.
+        registered: String,
+    },
+    /// Two backends have the same name.
+    #[error("two backends are registered under the name `{0}`")]
+    DuplicateBackend(String),
+    /// A backend option is unknown or malformed.
+    #[error("backend option `{option}`: {reason}")]
+    BackendOption {
+        /// The option as given.
+        option: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// An adapter does not fit the model or is of a kind that cannot be used.
+    #[error("adapter {}: {reason}", path.display())]
+    Adapter {
+        /// The adapter's folder or file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// No layer of the model is targeted.
+    #[error("target_modules {target} match no linear layer of the model; its layers are: {known}")]
+    NoTarget {
+        /// The targets as configured.
+        target: String,
+        /// Distinct last components of the model's layer names.
+        known: String,
+    },
+}
+
+impl Error {
+    /// For `map_err`: an I/O error at `path`.
+    pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Self::Io { path, source }
+    }
+
+    /// A file whose content is wrong.
+    pub fn file(path: impl Into<PathBuf>, reason: impl ToString) -> Self {
+        Self::File {
+            path: path.into(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// A configuration value that is wrong or unsupported.
+    pub fn config(file: impl Into<String>, key: impl Into<String>, reason: impl ToString) -> Self {
+        Self::Config {
+            file: file.into(),
+            key: key.into(),
+            reason: reason.to_string(),
+        }
+    }
+}

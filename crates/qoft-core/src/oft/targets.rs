@@ -1,0 +1,239 @@
+//! Which layers get an adapter, by PEFT's rules.
+
+use fancy_regex::Regex;
+
+use super::config::{Layers, OftConfig, OneOrMany};
+use crate::error::{Error, Result};
+
+/// A compiled choice of layers.
+#[derive(Debug)]
+pub struct Targets {
+    include: Rule,
+    exclude: Option<Rule>,
+    layers: Option<Layers>,
+    /// Find the index of the block in a path.
+    index: Vec<Regex>,
+}
+
+#[derive(Debug)]
+enum Rule {
+    AllLinear,
+    /// Matches the whole path.
+    Pattern(Regex),
+    /// Equal the path or its last components.
+    Names(Vec<String>),
+}
+
+impl Rule {
+    fn new(rule: &OneOrMany, key: &str) -> Result<Self> {
+        match rule {
+            OneOrMany::One(one) if one == "all-linear" => Ok(Self::AllLinear),
+            OneOrMany::One(one) => regex(&format!("^(?:{one})$"), key).map(Self::Pattern),
+            OneOrMany::Many(many) => match many.as_slice() {
+                [one] if one == "all-linear" => Ok(Self::AllLinear),
+                _ => Ok(Self::Names(many.clone())),
+            },
+        }
+    }
+
+    fn matches(&self, path: &str) -> bool {
+        match self {
+            Self::AllLinear => true,
+            Self::Pattern(regex) => regex.is_match(path).unwrap_or(false),
+            Self::Names(names) => names.iter().any(|name| {
+                path.strip_suffix(name.as_str())
+                    .is_some_and(|p| p.is_empty() || p.ends_with('.'))
+            }),
+        }
+    }
+
+    fn names_exactly(&self, path: &str) -> bool {
+        matches!(self, Self::Names(names) if names.iter().any(|name| name == path))
+    }
+}
+
+fn regex(pattern: &str, key: &str) -> Result<Regex> {
+    Regex::new(pattern).map_err(|e| Error::config("adapter configuration", key, e))
+}
+
+impl Targets {
+    /// Compiles the targets of a configuration, with PEFT's default for `model_type`.
+    ///
+    /// # Errors
+    /// If an expression is invalid, options contradict each other, or there is no default.
+    pub fn new(config: &OftConfig, model_type: &str) -> Result<Self> {
+        let fail =
+            |key: &str, reason: String| Err(Error::config("adapter configuration", key, reason));
+        let targets = match &config.target_modules {
+            Some(targets) => targets.clone(),
+            None => match default_targets(model_type) {
+                Some(names) => OneOrMany::Many(names.iter().map(|n| (*n).to_owned()).collect()),
+                None => {
+                    let reason = format!("no default for model_type {model_type}; name the layers");
+                    return fail("target_modules", reason);
+                }
+            },
+        };
+        let include = Rule::new(&targets, "target_modules")?;
+        if matches!(include, Rule::Pattern(_)) {
+            for (key, given) in [
+                ("layers_to_transform", config.layers_to_transform.is_some()),
+                ("layers_pattern", config.layers_pattern.is_some()),
+            ] {
+                if given {
+                    return fail(
+                        key,
+                        "cannot be used when target_modules is an expression".into(),
+                    );
+                }
+            }
+        }
+        if config.layers_pattern.is_some() && config.layers_to_transform.is_none() {
+            return fail("layers_pattern", "needs layers_to_transform".into());
+        }
+        let exclude = config.exclude_modules.as_ref();
+        Ok(Self {
+            include,
+            exclude: exclude
+                .map(|rule| Rule::new(rule, "exclude_modules"))
+                .transpose()?,
+            layers: config.layers_to_transform.clone(),
+            index: index_patterns(config.layers_pattern.as_ref())?,
+        })
+    }
+
+    /// Whether the linear layer at `path` gets an adapter. `is_head` tells the output head, which
+    /// `all-linear` leaves out.
+    pub fn matches(&self, path: &str, is_head: bool) -> bool {
+        if self.exclude.as_ref().is_some_and(|rule| rule.matches(path)) {
+            return false;
+        }
+        if is_head && matches!(self.include, Rule::AllLinear) {
+            return false;
+        }
+        if self.include.names_exactly(path) {
+            return true;
+        }
+        self.include.matches(path) && self.layer_matches(path)
+    }
+
+    fn layer_matches(&self, path: &str) -> bool {
+        let Some(layers) = &self.layers else {
+            return true;
+        };
+        let captures = self
+            .index
+            .iter()
+            .find_map(|regex| regex.captures(path).ok().flatten());
+        captures
+            .and_then(|c| c.get(1))
+            .and_then(|m| m.as_str().parse().ok())
+            .is_some_and(|index| layers.contains(index))
+    }
+}
+
+fn index_patterns(pattern: Option<&OneOrMany>) -> Result<Vec<Regex>> {
+    let patterns = match pattern {
+        None => vec![r"^.*\.[^.]*\.(\d+)\.".to_owned()],
+        Some(OneOrMany::One(one)) => vec![format!(r"^.*\.{one}\.(\d+)\.")],
+        Some(OneOrMany::Many(many)) => many
+            .iter()
+            .map(|one| format!(r"^.*\.{one}\.(\d+)\."))
+            .collect(),
+    };
+    patterns
+        .iter()
+        .map(|p| regex(p, "layers_pattern"))
+        .collect()
+}
+
+/// PEFT's default `target_modules` of a model type.
+pub fn default_targets(model_type: &str) -> Option<&'static [&'static str]> {
+    match model_type {
+        "llama" | "mistral" | "qwen2" | "qwen3" | "smollm3" | "olmo2" | "granite" => {
+            Some(&["q_proj", "v_proj"])
+        }
+        "phi3" => Some(&["qkv_proj"]),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const Q0: &str = "model.layers.0.self_attn.q_proj";
+    const Q12: &str = "model.layers.12.self_attn.q_proj";
+
+    fn config(targets: &[&str]) -> OftConfig {
+        let targets = OneOrMany::Many(targets.iter().map(|t| (*t).to_owned()).collect());
+        OftConfig {
+            target_modules: Some(targets),
+            ..OftConfig::default()
+        }
+    }
+
+    fn pattern(text: &str) -> OftConfig {
+        OftConfig {
+            target_modules: Some(OneOrMany::One(text.into())),
+            ..OftConfig::default()
+        }
+    }
+
+    #[test]
+    fn names_match_whole_components() {
+        let targets = Targets::new(&config(&["proj", "self_attn.q_proj"]), "llama").unwrap();
+        assert!(targets.matches(Q0, false));
+        assert!(!targets.matches("model.layers.0.self_attn.v_proj", false));
+    }
+
+    #[test]
+    fn expressions_match_the_whole_path_and_may_look_ahead() {
+        let targets = Targets::new(&pattern(r"^(?!.*layers\.1\d\.).*q_proj"), "llama").unwrap();
+        assert!(targets.matches(Q0, false));
+        assert!(!targets.matches(Q12, false));
+        let half = Targets::new(&pattern("q_proj"), "llama").unwrap();
+        assert!(!half.matches(Q0, false));
+    }
+
+    #[test]
+    fn all_linear_leaves_the_head_out() {
+        let targets = Targets::new(&pattern("all-linear"), "llama").unwrap();
+        assert!(targets.matches(Q0, false));
+        assert!(!targets.matches("lm_head", true));
+        let named = Targets::new(&config(&["lm_head"]), "llama").unwrap();
+        assert!(named.matches("lm_head", true));
+    }
+
+    #[test]
+    fn layers_are_chosen_by_index() {
+        let layers = OftConfig {
+            layers_to_transform: Some(Layers::Many(vec![0, 3])),
+            ..config(&["q_proj"])
+        };
+        let targets = Targets::new(&layers, "llama").unwrap();
+        assert!(targets.matches(Q0, false));
+        assert!(!targets.matches(Q12, false));
+        let other = OftConfig {
+            layers_pattern: Some(OneOrMany::One("blocks".into())),
+            ..layers
+        };
+        assert!(!Targets::new(&other, "llama").unwrap().matches(Q0, false));
+        let contradiction = OftConfig {
+            layers_to_transform: Some(Layers::One(1)),
+            ..pattern(".*q_proj")
+        };
+        assert!(Targets::new(&contradiction, "llama").is_err());
+    }
+
+    #[test]
+    fn exclusion_wins() {
+        let config = OftConfig {
+            exclude_modules: Some(OneOrMany::Many(vec!["q_proj".into()])),
+            ..pattern("all-linear")
+        };
+        let targets = Targets::new(&config, "llama").unwrap();
+        assert!(!targets.matches(Q0, false));
+        assert!(targets.matches("model.layers.0.mlp.up_proj", false));
+    }
+}

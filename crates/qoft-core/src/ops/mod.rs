@@ -1,0 +1,94 @@
+//! Operations of [`qoft_kernels`] as part of Burn's autodiff graph.
+//!
+//! One extension of Burn's backends runs any [`HostOp`]: on CPU backends it borrows the tensors'
+//! memory, and its backward is the operation's own. A device with kernels of its own gets its
+//! implementation of [`HostOps`] here.
+
+mod bridge;
+
+use std::sync::Arc;
+
+use burn::tensor::{Int, Tensor};
+use qoft_kernels::ops::{
+    CausalAttention, Cayley, InputQuantizer, LinearCrossEntropy, PackedMatmul, RmsNorm, Rope,
+    Rotate, StraightThrough, SwiGlu,
+};
+use qoft_kernels::{HostOp, PackedWeight};
+
+pub use bridge::{HostOps, HostTensors};
+
+/// `x · Wᵀ` over the last dimension of `x`; `x` is not kept for the backward.
+pub fn packed_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<dyn PackedWeight>) -> Tensor<D> {
+    bridge::unary(
+        x,
+        PackedMatmul {
+            weight: weight.clone(),
+        },
+    )
+}
+
+/// `x · blockdiag(blocks)` for `x` of `[.., r·b]` and blocks of `[r, b, b]` or `[1, b, b]`.
+pub fn rotate<const D: usize>(x: Tensor<D>, blocks: Tensor<3>) -> Tensor<D> {
+    bridge::binary(x, blocks, Rotate)
+}
+
+/// Rotations `[r, b, b]` from parameters `[r, b(b−1)/2]`.
+pub fn cayley(params: Tensor<2>, op: Cayley) -> Tensor<3> {
+    bridge::unary(params, op)
+}
+
+/// Root-mean-square normalization of the last dimension.
+pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
+    bridge::binary(x, weight, RmsNorm { eps })
+}
+
+/// `silu(gate) · up`.
+pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    bridge::binary(gate, up, SwiGlu)
+}
+
+/// Rotary position embedding of `[batch, time, heads, head_dim]`.
+pub fn rope(x: Tensor<4>, rope: Rope) -> Tensor<4> {
+    bridge::unary(x, rope)
+}
+
+/// Causal attention over `[batch, time, heads, head_dim]`, with fewer heads in `k` and `v`.
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, op: CausalAttention) -> Tensor<4> {
+    bridge::ternary(q, k, v, op)
+}
+
+/// Output head and cross-entropy in one: a scalar.
+pub fn linear_cross_entropy(h: Tensor<2>, op: LinearCrossEntropy) -> Tensor<1> {
+    bridge::unary(h, op)
+}
+
+/// A scheme's quantization of activations; the gradient passes unchanged.
+pub fn straight_through<const D: usize>(
+    x: Tensor<D>,
+    quantizer: &Arc<dyn InputQuantizer>,
+) -> Tensor<D> {
+    bridge::unary(
+        x,
+        StraightThrough {
+            quantizer: quantizer.clone(),
+        },
+    )
+}
+
+/// The rows of `table` that `ids` of `[batch, time]` name: `[batch, time, width]`.
+///
+/// # Panics
+/// If an id is not a row of the table.
+pub fn embed(table: &dyn PackedWeight, ids: Tensor<2, Int>) -> Tensor<3> {
+    let ([batch, time], device) = (ids.dims(), ids.device());
+    let ids: Vec<usize> = ids
+        .into_data()
+        .iter::<i64>()
+        .map(|id| usize::try_from(id).unwrap_or(usize::MAX))
+        .collect();
+    let values = qoft_kernels::ops::embed(table, &ids);
+    Tensor::<1>::from_data(values.as_slice(), &device).reshape([batch, time, table.shape()[1]])
+}
+
+/// An operation shared between the forward and the backward pass.
+pub type SharedOp = Arc<dyn HostOp>;

@@ -1,0 +1,156 @@
+"""data/train/<case>: eight steps of training from the identity, by transformers' Trainer.
+
+Each case starts from zero adapter weights on one of the models in data/models and takes the rows
+of rows.jsonl in order, starting again at the end: `batch_size * accumulation` rows per step, each
+batch of `batch_size` rows padded on the right. AdamW (betas 0.9 and 0.999, eps 1e-8, no weight
+decay), linear decay to zero without warm-up (the learning rate of step k, counted from 0, is
+`lr * (1 - k / steps)`), gradients clipped to `max_grad_norm`
+(multiplied by `max_grad_norm / (norm + 1e-6)` where that is below 1).
+
+  rows.jsonl                 {"input_ids": [...]} per line
+  adapter_config.json        the configuration to start from; also that of the trained adapter
+  adapter_model.safetensors  the trained weights
+  losses.json                settings; per step: losses (before the update; the sum over the predicted
+                             tokens of the step divided by their number), grad_norms (before
+                             clipping), learning_rates; and final_loss, the mean over all rows in
+                             one padded batch after training
+
+Linear layers run with dequantized weights throughout: int8 layers are in training mode.
+"""
+
+from common import fresh, losses, pad, random_rows, write_json
+from make_peft import VOCAB, clean_config, load
+
+import json
+import tempfile
+
+import torch
+from peft import OFTConfig, get_peft_model
+from torch.utils.data import SequentialSampler
+from transformers import Trainer, TrainingArguments
+
+STEPS = 8
+BATCH = 2
+LENGTHS = [12, 7, 18, 5, 9, 16, 11, 20, 6, 14, 8, 10, 17, 13, 19, 15]
+
+# case: (model, OFTConfig arguments, learning rate, accumulation, largest gradient norm)
+CASES = {
+    "nf4_all_linear": ("llama_nf4", dict(target_modules="all-linear", oft_block_size=16), 2e-3, 1, 1.0),
+    "nf4_cayley": (
+        "llama_nf4",
+        dict(target_modules=["q_proj", "v_proj"], oft_block_size=8, use_cayley_neumann=False),
+        4e-3,
+        1,
+        5.0,
+    ),
+    "nf4_coft_share": (
+        "llama_nf4",
+        dict(target_modules=["q_proj", "down_proj"], oft_block_size=16, block_share=True, coft=True, eps=0.05),
+        4e-3,
+        1,
+        1.0,
+    ),
+    "int8_all_linear": ("llama_int8", dict(target_modules="all-linear", oft_block_size=16), 2e-3, 1, 1.0),
+    "nf4_accumulate": ("llama_nf4", dict(target_modules="all-linear", oft_block_size=32), 1e-3, 2, 1.0),
+}
+
+
+def make_rows():
+    """Rows that count up or down by a fixed stride, with some noise: something to learn."""
+    rows = []
+    for row, noise in zip(range(len(LENGTHS)), random_rows(LENGTHS, VOCAB, 4000)):
+        start, stride = 3 + 7 * row, (1, 2, 3, -1)[row % 4]
+        ids = [3 + (start + stride * i) % (VOCAB - 3) for i in range(len(noise))]
+        rows.append([n if i % 5 == 4 else v for i, (v, n) in enumerate(zip(ids, noise))])
+    return rows
+
+
+class InOrder(Trainer):
+    """Takes the rows in order and keeps the exact loss of every step."""
+
+    step_losses = None
+
+    def _get_train_sampler(self, dataset=None):
+        return SequentialSampler(self.train_dataset)
+
+    def training_step(self, *args, **kwargs):
+        loss = super().training_step(*args, **kwargs)
+        self.step_losses.append(loss.item())
+        return loss
+
+
+def collate(rows):
+    ids, mask, labels = pad([row["input_ids"] for row in rows])
+    return {"input_ids": ids, "attention_mask": mask, "labels": labels}
+
+
+def make_case(case, rows):
+    name, options, lr, accumulation, clip = CASES[case]
+    torch.manual_seed(0)
+    model = get_peft_model(load(name), OFTConfig(task_type="CAUSAL_LM", **options))
+    assert all(not p.any() for n, p in model.named_parameters() if "oft_R" in n)
+    folder = fresh("train", case)
+    with tempfile.TemporaryDirectory() as output:
+        trainer = InOrder(
+            model=model,
+            args=TrainingArguments(
+                output_dir=output,
+                max_steps=STEPS,
+                per_device_train_batch_size=BATCH,
+                gradient_accumulation_steps=accumulation,
+                learning_rate=lr,
+                lr_scheduler_type="linear",
+                warmup_steps=0,
+                weight_decay=0.0,
+                max_grad_norm=clip,
+                optim="adamw_torch",
+                logging_steps=1,
+                save_strategy="no",
+                report_to=[],
+                use_cpu=True,
+                dataloader_pin_memory=False,
+                disable_tqdm=True,
+            ),
+            train_dataset=[{"input_ids": row} for row in rows],
+            data_collator=collate,
+        )
+        trainer.step_losses = []
+        before = losses(model.train(), rows[:BATCH])[0]
+        trainer.train()
+    parts = torch.tensor(trainer.step_losses, dtype=torch.float64).view(STEPS, accumulation)
+    step_losses = parts.sum(1).tolist()
+    if accumulation == 1:
+        assert abs(step_losses[0] - before) < 1e-5, (step_losses[0], before)
+    logs = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
+    rates = [entry["learning_rate"] for entry in logs]
+    assert all(abs(rate - lr * (1 - k / STEPS)) < 1e-12 for k, rate in enumerate(rates)), rates
+    # Saved before the last forward, in which COFT would project the weights once more.
+    model.save_pretrained(folder)
+    clean_config(folder, name, inference_mode=False)
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
+    values = {
+        "model": name,
+        "lr": lr,
+        "steps": STEPS,
+        "batch_size": BATCH,
+        "accumulation": accumulation,
+        "max_grad_norm": clip,
+        "losses": step_losses,
+        "grad_norms": [float(entry["grad_norm"]) for entry in logs],
+        "learning_rates": rates,
+        "final_loss": losses(model.train(), rows)[0],
+    }
+    write_json(folder / "losses.json", values)
+    print(f"{case:20} {step_losses[0]:.5f} -> {step_losses[-1]:.5f}, all rows {values['final_loss']:.5f}")
+    print("   grad norms", [round(n, 3) for n in values["grad_norms"]])
+
+
+def main():
+    fresh("train")
+    rows = make_rows()
+    for case in CASES:
+        make_case(case, rows)
+
+
+if __name__ == "__main__":
+    main()

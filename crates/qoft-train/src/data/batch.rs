@@ -1,0 +1,207 @@
+//! Batches of examples, padded to one length.
+
+use std::num::NonZeroUsize;
+
+use rand::SeedableRng;
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+
+use super::encode::{Example, IGNORED};
+
+/// The order in which an epoch goes through the examples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Order {
+    /// As in the file.
+    File,
+    /// Shuffled: the same `seed` and `epoch` give the same order, another epoch another one.
+    Shuffled {
+        /// The seed of the run.
+        seed: u64,
+        /// The number of the epoch.
+        epoch: u64,
+    },
+}
+
+impl Order {
+    /// The indices of `count` examples in this order.
+    #[must_use]
+    pub fn indices(self, count: usize) -> Vec<usize> {
+        let mut indices: Vec<usize> = (0..count).collect();
+        if let Self::Shuffled { seed, epoch } = self {
+            // The odd factor (2^64 / golden ratio) keeps the seeds of nearby runs and epochs apart.
+            let seed = seed.wrapping_add(epoch.wrapping_mul(0x9E37_79B9_7F4A_7C15));
+            indices.shuffle(&mut StdRng::seed_from_u64(seed));
+        }
+        indices
+    }
+}
+
+/// Examples side by side, padded at their ends with id 0 and label [`IGNORED`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Batch {
+    /// Token ids, `[batch_size * seq_len]`, row by row.
+    pub input_ids: Vec<i32>,
+    /// Labels, `[batch_size * seq_len]`, row by row.
+    pub labels: Vec<i32>,
+    /// The number of rows.
+    pub batch_size: usize,
+    /// The length of each row in tokens: that of the longest example.
+    pub seq_len: usize,
+    /// The number of tokens without the padding.
+    pub tokens: usize,
+    /// The number of labels to predict; see [`Example::predicted`]. It can be 0.
+    pub predicted: usize,
+}
+
+impl Batch {
+    /// Puts `examples` side by side.
+    #[must_use]
+    pub fn new(examples: &[&Example]) -> Self {
+        let lengths = examples.iter().map(|example| example.input_ids.len());
+        let seq_len = lengths.clone().max().unwrap_or(0);
+        let mut batch = Self {
+            input_ids: Vec::with_capacity(examples.len() * seq_len),
+            labels: Vec::with_capacity(examples.len() * seq_len),
+            batch_size: examples.len(),
+            seq_len,
+            tokens: lengths.sum(),
+            predicted: examples.iter().map(|example| example.predicted()).sum(),
+        };
+        for (row, example) in examples.iter().enumerate() {
+            let end = (row + 1) * seq_len;
+            // Ids are checked to be below `i32::MAX` when an example is made.
+            batch
+                .input_ids
+                .extend(example.input_ids.iter().map(|&id| id as i32));
+            batch.input_ids.resize(end, 0);
+            batch.labels.extend_from_slice(&example.labels);
+            batch.labels.resize(end, IGNORED);
+        }
+        batch
+    }
+}
+
+/// The batches of one epoch; the last one holds what is left and may be smaller.
+#[derive(Debug, Clone)]
+pub struct Batches<'a> {
+    examples: &'a [Example],
+    indices: std::vec::IntoIter<usize>,
+    batch_size: NonZeroUsize,
+}
+
+impl<'a> Batches<'a> {
+    /// The batches of `examples` in `order`.
+    #[must_use]
+    pub fn new(examples: &'a [Example], order: Order, batch_size: NonZeroUsize) -> Self {
+        Self {
+            examples,
+            indices: order.indices(examples.len()).into_iter(),
+            batch_size,
+        }
+    }
+}
+
+impl Iterator for Batches<'_> {
+    type Item = Batch;
+
+    fn next(&mut self) -> Option<Batch> {
+        let indices = self.indices.by_ref().take(self.batch_size.get());
+        let rows: Vec<&Example> = indices
+            .filter_map(|index| self.examples.get(index))
+            .collect();
+        (!rows.is_empty()).then(|| Batch::new(&rows))
+    }
+
+    fn size_hint(&self) -> (usize, Option<usize>) {
+        let left = self.indices.len().div_ceil(self.batch_size.get());
+        (left, Some(left))
+    }
+
+    /// Skips `count` batches without making them, as a resumed run does.
+    fn nth(&mut self, count: usize) -> Option<Batch> {
+        if let Some(last) = count.saturating_mul(self.batch_size.get()).checked_sub(1) {
+            self.indices.nth(last);
+        }
+        self.next()
+    }
+}
+
+impl ExactSizeIterator for Batches<'_> {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Example `n` has the ids n, n, … `length` times, and all but the first label ignored where
+    /// `n` is odd.
+    fn examples(lengths: &[usize]) -> Vec<Example> {
+        let example = |(n, &length): (usize, &usize)| Example {
+            input_ids: vec![n as u32; length],
+            labels: (0..length)
+                .map(|i| {
+                    if n % 2 == 1 && i > 0 {
+                        IGNORED
+                    } else {
+                        n as i32
+                    }
+                })
+                .collect(),
+        };
+        lengths.iter().enumerate().map(example).collect()
+    }
+
+    fn size(value: usize) -> NonZeroUsize {
+        NonZeroUsize::new(value).unwrap()
+    }
+
+    #[test]
+    fn rows_are_padded_at_their_ends_and_counted_without_padding() {
+        let examples = examples(&[1, 3, 2]);
+        let rows: Vec<&Example> = examples.iter().collect();
+        assert_eq!(
+            Batch::new(&rows),
+            Batch {
+                input_ids: vec![0, 0, 0, 1, 1, 1, 2, 2, 0],
+                labels: vec![0, -100, -100, 1, -100, -100, 2, 2, -100],
+                batch_size: 3,
+                seq_len: 3,
+                tokens: 6,
+                predicted: 1,
+            }
+        );
+    }
+
+    #[test]
+    fn the_last_batch_holds_what_is_left() {
+        let examples = examples(&[1; 5]);
+        let batches = Batches::new(&examples, Order::File, size(2));
+        assert_eq!(batches.len(), 3);
+        let ids: Vec<_> = batches.map(|batch| batch.input_ids).collect();
+        assert_eq!(ids, [vec![0, 1], vec![2, 3], vec![4]]);
+    }
+
+    #[test]
+    fn skipped_batches_leave_the_others_as_they_are() {
+        let examples = examples(&[1; 10]);
+        let order = Order::Shuffled { seed: 3, epoch: 1 };
+        let all: Vec<_> = Batches::new(&examples, order, size(3)).collect();
+        for skipped in 0..6 {
+            let rest: Vec<_> = Batches::new(&examples, order, size(3))
+                .skip(skipped)
+                .collect();
+            assert_eq!(rest, all[skipped.min(all.len())..]);
+        }
+    }
+
+    #[test]
+    fn shuffling_depends_on_seed_and_epoch_and_loses_nothing() {
+        let order = |seed, epoch| Order::Shuffled { seed, epoch }.indices(50);
+        assert_eq!(order(1, 0), order(1, 0));
+        assert_ne!(order(1, 0), order(1, 1));
+        assert_ne!(order(1, 0), order(2, 0));
+        let mut sorted = order(1, 0);
+        assert_ne!(sorted, Order::File.indices(50));
+        sorted.sort_unstable();
+        assert_eq!(sorted, Order::File.indices(50));
+    }
+}

@@ -1,0 +1,223 @@
+//! The tokenizer of a model folder: text to token ids and back.
+
+mod files;
+mod stream;
+
+use std::path::{Path, PathBuf};
+
+use serde_json::{Map, Value};
+
+use crate::chat::{ChatError, ChatTemplate};
+
+pub use stream::TextStream;
+
+/// Why text could not be turned into token ids or back.
+#[derive(Debug, thiserror::Error)]
+pub enum TokenizerError {
+    /// A file of the folder cannot be read.
+    #[error("cannot read {}: {source}", path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// A file of the folder does not hold what its name promises.
+    #[error("{} is broken: {reason}", path.display())]
+    Broken {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The folder has no `tokenizer.json`.
+    #[error(
+        "text needs a tokenizer, but {} has no tokenizer.json; rows with input_ids need none",
+        folder.display()
+    )]
+    NoVocabulary {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The folder has no chat template.
+    #[error(
+        "messages need a chat template, but {} has neither chat_template.jinja nor a \
+         (default) chat_template in tokenizer_config.json",
+        folder.display()
+    )]
+    NoChatTemplate {
+        /// The folder.
+        folder: PathBuf,
+    },
+    /// The chat template does not compile.
+    #[error(transparent)]
+    Chat(#[from] ChatError),
+    /// The tokenizer refused a text or ids.
+    #[error("the tokenizer failed: {0}")]
+    Failed(String),
+}
+
+/// Token ids with the place of each token in the text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Encoded {
+    /// The ids.
+    pub ids: Vec<u32>,
+    /// For each id the byte offsets of its first byte and behind its last one. They are equal for
+    /// tokens that the tokenizer added, and for white space that it does not count.
+    pub offsets: Vec<(usize, usize)>,
+}
+
+/// The tokenizer of a model folder, its special tokens and its chat template.
+///
+/// A folder without `tokenizer.json` gives a tokenizer too, since rows of token ids need no
+/// vocabulary; only methods that deal with text fail then.
+#[derive(Debug)]
+pub struct Tokenizer {
+    folder: PathBuf,
+    vocabulary: Option<tokenizers::Tokenizer>,
+    special_tokens: Map<String, Value>,
+    chat_template: Option<String>,
+    /// The ids that end a text according to the model's configuration.
+    model_eos_ids: Vec<u32>,
+}
+
+impl Tokenizer {
+    /// Reads the tokenizer of the model folder `folder`.
+    ///
+    /// Used are `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`,
+    /// `chat_template.jinja`, `generation_config.json` and `config.json`; each may be missing.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::Io`] and [`TokenizerError::Broken`] for files that are there but cannot
+    /// be used.
+    pub fn from_dir(folder: &Path) -> Result<Self, TokenizerError> {
+        let config = files::read_json(&folder.join("tokenizer_config.json"))?;
+        let special_tokens_map = files::read_json(&folder.join("special_tokens_map.json"))?;
+        Ok(Self {
+            vocabulary: files::read_vocabulary(&folder.join("tokenizer.json"))?,
+            special_tokens: files::special_tokens(&[&config, &special_tokens_map]),
+            chat_template: files::chat_template(folder, &config)?,
+            model_eos_ids: files::model_eos_ids(folder)?,
+            folder: folder.to_owned(),
+        })
+    }
+
+    /// Whether the folder has a `tokenizer.json`, so that text can be used.
+    #[must_use]
+    pub fn has_vocabulary(&self) -> bool {
+        self.vocabulary.is_some()
+    }
+
+    /// The token ids of `text`. With `add_special_tokens`, tokens such as the one for the
+    /// beginning of a text are added as `tokenizer.json` asks for.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::NoVocabulary`]; [`TokenizerError::Failed`] when the tokenizer refuses
+    /// the text.
+    pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
+        let encoding = self.vocabulary()?.encode_fast(text, add_special_tokens);
+        Ok(encoding.map_err(failed)?.get_ids().to_vec())
+    }
+
+    /// As [`Tokenizer::encode`], with the place of each token in `text`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Tokenizer::encode`].
+    pub fn encode_with_offsets(
+        &self,
+        text: &str,
+        add_special_tokens: bool,
+    ) -> Result<Encoded, TokenizerError> {
+        let encoding = self
+            .vocabulary()?
+            .encode(text, add_special_tokens)
+            .map_err(failed)?;
+        Ok(Encoded {
+            ids: encoding.get_ids().to_vec(),
+            offsets: encoding.get_offsets().to_vec(),
+        })
+    }
+
+    /// The text of `ids`, without special tokens when `skip_special_tokens` is set. Ids that the
+    /// vocabulary lacks are left out.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::NoVocabulary`]; [`TokenizerError::Failed`] when the decoder fails.
+    pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, TokenizerError> {
+        self.vocabulary()?
+            .decode(ids, skip_special_tokens)
+            .map_err(failed)
+    }
+
+    /// A decoder for ids that come one by one. It leaves special tokens out.
+    #[must_use]
+    pub fn stream(&self) -> TextStream<'_> {
+        TextStream::new(self)
+    }
+
+    /// The id of the token that begins a text.
+    #[must_use]
+    pub fn bos_id(&self) -> Option<u32> {
+        self.special_id("bos_token")
+    }
+
+    /// The id of the token that ends a text: the tokenizer's, else the first one that the model's
+    /// configuration names.
+    #[must_use]
+    pub fn eos_id(&self) -> Option<u32> {
+        self.special_id("eos_token")
+            .or_else(|| self.model_eos_ids.first().copied())
+    }
+
+    /// The id of the token that fills up short rows.
+    #[must_use]
+    pub fn pad_id(&self) -> Option<u32> {
+        self.special_id("pad_token")
+    }
+
+    /// The ids that end a generated text: those of `generation_config.json` (else of
+    /// `config.json`), and [`Tokenizer::eos_id`], which training on text teaches as the end.
+    #[must_use]
+    pub fn stop_ids(&self) -> Vec<u32> {
+        let mut ids = self.model_eos_ids.clone();
+        ids.extend(self.eos_id().filter(|id| !self.model_eos_ids.contains(id)));
+        ids
+    }
+
+    /// Compiles the chat template of the folder: `chat_template.jinja`, else the one in
+    /// `tokenizer_config.json` (of several, the one named `default`).
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::NoChatTemplate`]; [`TokenizerError::Chat`] when it does not compile.
+    pub fn chat_template(&self) -> Result<ChatTemplate, TokenizerError> {
+        let source =
+            self.chat_template
+                .as_deref()
+                .ok_or_else(|| TokenizerError::NoChatTemplate {
+                    folder: self.folder.clone(),
+                })?;
+        Ok(ChatTemplate::new(source, &self.special_tokens)?)
+    }
+
+    fn vocabulary(&self) -> Result<&tokenizers::Tokenizer, TokenizerError> {
+        self.vocabulary
+            .as_ref()
+            .ok_or_else(|| TokenizerError::NoVocabulary {
+                folder: self.folder.clone(),
+            })
+    }
+
+    fn special_id(&self, name: &str) -> Option<u32> {
+        let token = self.special_tokens.get(name)?.as_str()?;
+        self.vocabulary.as_ref()?.token_to_id(token)
+    }
+}
+
+fn failed(error: tokenizers::Error) -> TokenizerError {
+    TokenizerError::Failed(error.to_string())
+}
