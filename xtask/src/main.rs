@@ -1,2 +1,222 @@
-//! x
-fn main(){}
+//! Chores of the repository, run as `cargo xtask COMMAND`.
+//!
+//! `test-all` runs every check, one stage after the other, and stops at the first failure. All
+//! stages that compile use the release profile, so that Burn is compiled once.
+
+use std::ffi::OsString;
+use std::io::Write;
+use std::path::Path;
+use std::process::{Command, ExitCode};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+
+const HELP: &str = "\
+Chores of the repository.
+
+Usage: cargo xtask COMMAND
+
+Commands:
+  test-all  Format, lints, tests of all crates and feature sets, documentation
+  help      This text";
+
+/// A call of cargo that has to succeed.
+struct Stage {
+    title: &'static str,
+    /// Arguments of cargo.
+    args: &'static [&'static str],
+    env: &'static [(&'static str, &'static str)],
+}
+
+const STAGES: &[Stage] = &[
+    Stage {
+        title: "format",
+        args: &["fmt", "--all", "--check"],
+        env: &[],
+    },
+    Stage {
+        title: "lints",
+        args: &[
+            "clippy",
+            "--release",
+            "--workspace",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        env: &[],
+    },
+    Stage {
+        title: "tests",
+        args: &["test", "--release", "--workspace"],
+        env: &[],
+    },
+    Stage {
+        title: "program without features",
+        args: &[
+            "check",
+            "--release",
+            "-p",
+            "qoft",
+            "-p",
+            "qoft-cli",
+            "--no-default-features",
+        ],
+        env: &[],
+    },
+    Stage {
+        title: "tests of the program with the single feature bnb",
+        args: &[
+            "test",
+            "--release",
+            "-p",
+            "qoft-cli",
+            "--no-default-features",
+            "--features",
+            "bnb",
+        ],
+        env: &[],
+    },
+    Stage {
+        title: "tests of the core with Burn's ndarray backend",
+        args: &[
+            "test",
+            "--release",
+            "-p",
+            "qoft-core",
+            "--features",
+            "ndarray",
+        ],
+        env: &[],
+    },
+    Stage {
+        title: "documentation",
+        args: &["doc", "--release", "--workspace", "--no-deps"],
+        env: &[("RUSTDOCFLAGS", "-D warnings")],
+    },
+];
+
+impl Stage {
+    /// The stage as one would type it.
+    fn line(&self) -> String {
+        let env = self
+            .env
+            .iter()
+            .map(|(key, value)| format!("{key}=\"{value}\" "));
+        format!("{}cargo {}", env.collect::<String>(), self.args.join(" "))
+    }
+
+    fn run(&self, cargo: &OsString, root: &Path) -> Result<()> {
+        let status = Command::new(cargo)
+            .args(self.args)
+            .envs(self.env.iter().copied())
+            .current_dir(root)
+            .status()
+            .with_context(|| format!("cannot run {}", cargo.display()))?;
+        if !status.success() {
+            bail!(
+                "stage \"{}\" failed ({status}): {}",
+                self.title,
+                self.line()
+            );
+        }
+        Ok(())
+    }
+}
+
+fn test_all() -> Result<()> {
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .context("xtask lies in no workspace")?;
+    let count = STAGES.len();
+    let began = Instant::now();
+    let mut times: Vec<(&str, Duration)> = Vec::with_capacity(count);
+    for (index, stage) in STAGES.iter().enumerate() {
+        say(&format!(
+            "\n=== {}/{count} {}\n    {}\n",
+            index + 1,
+            stage.title,
+            stage.line()
+        ))?;
+        let start = Instant::now();
+        stage.run(&cargo, root)?;
+        let time = start.elapsed();
+        say(&format!(
+            "--- {}/{count} {}: ok in {:.1} s",
+            index + 1,
+            stage.title,
+            time.as_secs_f64()
+        ))?;
+        times.push((stage.title, time));
+    }
+    say("\n=== summary")?;
+    for (title, time) in times {
+        say(&format!("{:8.1} s  {title}", time.as_secs_f64()))?;
+    }
+    say(&format!(
+        "test-all: {count} of {count} stages passed in {:.1} s",
+        began.elapsed().as_secs_f64()
+    ))
+}
+
+/// Writes a line at once, so that it stands before the output of the next child.
+fn say(line: &str) -> Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("\nerror: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> Result<()> {
+    let args: Vec<String> = std::env::args().skip(1).collect();
+    match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        [] | ["help" | "-h" | "--help"] => say(HELP),
+        ["test-all"] => test_all(),
+        _ => bail!("unknown arguments: {}\n\n{HELP}", args.join(" ")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stages_share_the_release_profile() {
+        for stage in STAGES.iter().filter(|stage| stage.args[0] != "fmt") {
+            assert!(stage.args.contains(&"--release"), "{}", stage.line());
+        }
+    }
+
+    #[test]
+    fn a_line_can_be_typed() {
+        let line = STAGES.last().expect("stages").line();
+        let expected = "RUSTDOCFLAGS=\"-D warnings\" cargo doc --release --workspace --no-deps";
+        assert_eq!(line, expected);
+    }
+
+    #[test]
+    #[cfg(unix)]
+    fn a_failing_stage_is_named() {
+        let stage = Stage {
+            title: "nonsense",
+            args: &["some", "arguments"],
+            env: &[],
+        };
+        let error = stage
+            .run(&"false".into(), Path::new("."))
+            .expect_err("fails");
+        assert!(error.to_string().contains("nonsense"), "{error}");
+    }
+}

@@ -140,7 +140,7 @@ impl Module for AdapterSlot {
         self.map_params(|param| {
             let name = names.next().unwrap_or_default();
             mapper.enter_module(name, "AdapterSlot");
-            let param = param.map(mapper);
+            let param = Module::map(param, mapper);
             mapper.exit_module(name, "AdapterSlot");
             param
         })

@@ -1,5 +1,14 @@
-//! Training of quantized models with OFT: data, the training loop and its reports.
+//! Training of quantized models with OFT: data, the training loop and its reports, evaluation and
+//! generation of text.
 
 pub mod chat;
 pub mod data;
+mod error;
+mod eval;
+mod generate;
 pub mod tokenizer;
+pub mod train;
+
+pub use error::{GenerateError, TrainError};
+pub use eval::{Evaluation, evaluate};
+pub use generate::{GenerateOptions, Generated, generate};

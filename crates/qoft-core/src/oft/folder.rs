@@ -227,8 +227,8 @@ pub fn trained(model: &impl Walk, adapter: &str) -> Vec<Trained> {
         for slot in linear.adapters().iter().filter(|s| s.name() == adapter) {
             for named in slot.adapter().params() {
                 let data = named.param.val().into_data();
-                let shape = data.shape.to_vec();
-                let values = data.into_vec::<f32>().expect("parameters are f32");
+                let shape = data.shape().to_vec();
+                let values = data.try_into_vec::<f32>().expect("parameters are f32");
                 tensors.push((format!("{PREFIX}{path}.{}", named.name), shape, values));
             }
         }

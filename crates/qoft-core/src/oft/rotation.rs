@@ -99,7 +99,9 @@ impl OftRotation {
     /// `id` identifies the parameters to optimizers and their saved states.
     pub fn new(settings: RotationSettings, values: Vec<f32>, id: ParamId, device: &Device) -> Self {
         let data = TensorData::new(values, settings.shape());
-        let weight = Param::initialized(id, Tensor::from_data(data, device).require_grad());
+        let weight = Tensor::from_data(data, device);
+        let weight = if device.is_autodiff() { weight.require_grad() } else { weight };
+        let weight = Param::initialized(id, weight);
         Self {
             weight,
             settings,
@@ -184,8 +186,8 @@ impl OftAdapter for OftRotation {
         self.weight = self.weight.clone().map(|weight| {
             let (device, grad) = (weight.device(), weight.is_require_grad());
             let data = weight.into_data();
-            let shape = data.shape.clone();
-            let mut values = data.into_vec::<f32>().expect("parameters are f32");
+            let shape = data.shape().clone();
+            let mut values = data.try_into_vec::<f32>().expect("parameters are f32");
             coft_project(&mut values, blocks, eps);
             let projected = Tensor::from_data(TensorData::new(values, shape), &device);
             if grad {
@@ -235,7 +237,7 @@ mod tests {
         let x = Tensor::<2>::ones([1, 32], &Device::flex());
         let kept = |device: &Device| {
             let y = rotation(0.5, device).forward(x.clone()).into_data();
-            let y = y.into_vec::<f32>().unwrap();
+            let y = y.try_into_vec::<f32>().unwrap();
             y.chunks(4)
                 .filter(|block| block.iter().all(|v| *v == 1.0))
                 .count()

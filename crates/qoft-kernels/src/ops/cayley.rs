@@ -80,13 +80,15 @@ impl HostOp for Cayley {
         let (blocks, b) = (inputs[0].shape[0], self.size);
         let params = self.projected(inputs[0]);
         let mut out = vec![0.0; blocks * b * b];
-        out.par_chunks_mut((b * b).max(1)).enumerate().for_each(|(block, out)| {
-            let q = skew(&params[block * pairs(b)..][..pairs(b)], b);
-            match self.map.coefficients() {
-                None => out.copy_from_slice(&exact(&q, b)),
-                Some(c) => out.copy_from_slice(&series(&q, &c, b).swap_remove(0)),
-            }
-        });
+        out.par_chunks_mut((b * b).max(1))
+            .enumerate()
+            .for_each(|(block, out)| {
+                let q = skew(&params[block * pairs(b)..][..pairs(b)], b);
+                match self.map.coefficients() {
+                    None => out.copy_from_slice(&exact(&q, b)),
+                    Some(c) => out.copy_from_slice(&series(&q, &c, b).swap_remove(0)),
+                }
+            });
         Forward::new(&[blocks, b, b], out)
     }
 
@@ -239,9 +241,13 @@ mod tests {
     fn rotations(map: CayleyMap, params: &[f32], b: usize) -> Vec<f32> {
         let blocks = params.len() / pairs(b);
         let shape = [blocks, pairs(b)];
-        Cayley { map, size: b, coft_eps: None }
-            .forward(&[HostView::new(&shape, params)], false)
-            .data
+        Cayley {
+            map,
+            size: b,
+            coft_eps: None,
+        }
+        .forward(&[HostView::new(&shape, params)], false)
+        .data
     }
 
     fn orthogonality_error(r: &[f32], b: usize) -> f32 {
@@ -292,7 +298,14 @@ mod tests {
         ];
         for map in maps {
             let params = random(3 * pairs(4), 5).iter().map(|v| v * 0.3).collect();
-            check_gradients(&Cayley { map, size: 4, coft_eps: None }, &[(vec![3, pairs(4)], params)]);
+            check_gradients(
+                &Cayley {
+                    map,
+                    size: 4,
+                    coft_eps: None,
+                },
+                &[(vec![3, pairs(4)], params)],
+            );
         }
     }
 

@@ -1,0 +1,163 @@
+//! The settings of a training run.
+
+use serde::{Deserialize, Serialize};
+
+use super::schedule::{Schedule, SchedulerKind};
+use crate::error::TrainError;
+
+/// The optimizers that can be chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OptimizerKind {
+    /// AdamW with betas 0.9 and 0.999 and epsilon 1e-8.
+    #[default]
+    AdamW,
+}
+
+/// The settings of a training run, with the names and defaults of transformers'
+/// `TrainingArguments`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainConfig {
+    /// The highest learning rate.
+    pub learning_rate: f64,
+    /// Rows of a batch.
+    pub batch_size: usize,
+    /// Batches of a step.
+    pub gradient_accumulation_steps: usize,
+    /// Steps of the run; wins over `num_epochs`.
+    pub max_steps: Option<usize>,
+    /// Times that the data is gone through.
+    pub num_epochs: f64,
+    /// How the learning rate changes after the warm-up.
+    pub lr_scheduler: SchedulerKind,
+    /// Steps in which the learning rate grows from 0.
+    pub warmup_steps: usize,
+    /// Weight decay of the optimizer.
+    pub weight_decay: f64,
+    /// Gradients are scaled down to this norm; 0: never.
+    pub max_grad_norm: f64,
+    /// The optimizer.
+    pub optimizer: OptimizerKind,
+    /// Seed of the order of the rows.
+    pub seed: u64,
+    /// Whether each epoch has its own random order of the rows.
+    pub shuffle: bool,
+    /// Steps from one evaluation to the next; only at the end if absent.
+    pub eval_steps: Option<usize>,
+    /// Steps from one console message to the next; the log file has all steps.
+    pub logging_steps: usize,
+    /// Steps from one checkpoint to the next; none if absent.
+    pub save_steps: Option<usize>,
+}
+
+impl Default for TrainConfig {
+    fn default() -> Self {
+        Self {
+            learning_rate: 5e-5,
+            batch_size: 8,
+            gradient_accumulation_steps: 1,
+            max_steps: None,
+            num_epochs: 3.0,
+            lr_scheduler: SchedulerKind::Linear,
+            warmup_steps: 0,
+            weight_decay: 0.0,
+            max_grad_norm: 1.0,
+            optimizer: OptimizerKind::AdamW,
+            seed: 42,
+            shuffle: true,
+            eval_steps: None,
+            logging_steps: 10,
+            save_steps: Some(500),
+        }
+    }
+}
+
+impl TrainConfig {
+    /// Checks each value.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Config`] for the first value that is impossible.
+    pub fn validate(&self) -> Result<(), TrainError> {
+        let counts = [
+            ("batch_size", Some(self.batch_size)),
+            (
+                "gradient_accumulation_steps",
+                Some(self.gradient_accumulation_steps),
+            ),
+            ("max_steps", self.max_steps),
+            ("eval_steps", self.eval_steps),
+            ("logging_steps", Some(self.logging_steps)),
+            ("save_steps", self.save_steps),
+        ];
+        if let Some((key, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
+            return Err(invalid(key, "must be at least 1"));
+        }
+        let numbers = [
+            ("learning_rate", self.learning_rate),
+            ("num_epochs", self.num_epochs),
+            ("weight_decay", self.weight_decay),
+            ("max_grad_norm", self.max_grad_norm),
+        ];
+        if let Some((key, value)) = numbers.iter().find(|(_, v)| !v.is_finite() || *v < 0.0) {
+            return Err(invalid(
+                key,
+                format!("must be a number from 0 on, not {value}"),
+            ));
+        }
+        if self.max_steps.is_none() && self.num_epochs == 0.0 {
+            return Err(invalid("num_epochs", "must be above 0"));
+        }
+        Ok(())
+    }
+
+    /// The learning rates of a run of `total` steps.
+    #[must_use]
+    pub fn schedule(&self, total: usize) -> Schedule {
+        Schedule {
+            kind: self.lr_scheduler,
+            learning_rate: self.learning_rate,
+            warmup: self.warmup_steps,
+            total,
+        }
+    }
+}
+
+fn invalid(key: &'static str, reason: impl Into<String>) -> TrainError {
+    TrainError::Config {
+        key,
+        reason: reason.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn impossible_values_are_named() {
+        TrainConfig::default().validate().unwrap();
+        let check = |json: &str| {
+            let config: TrainConfig = serde_json::from_str(json).unwrap();
+            config.validate().unwrap_err().to_string()
+        };
+        assert!(check(r#"{"batch_size": 0}"#).contains("`batch_size`: must be at least 1"));
+        assert!(check(r#"{"max_steps": 0}"#).contains("`max_steps`"));
+        assert!(check(r#"{"learning_rate": -1}"#).contains("`learning_rate`"));
+        assert!(check(r#"{"num_epochs": 0}"#).contains("`num_epochs`"));
+        assert!(serde_json::from_str::<TrainConfig>(r#"{"learning_rat": 1}"#).is_err());
+    }
+
+    #[test]
+    fn settings_survive_a_file() {
+        let config = TrainConfig {
+            lr_scheduler: SchedulerKind::Cosine,
+            max_steps: Some(3),
+            ..TrainConfig::default()
+        };
+        let text = serde_json::to_string(&config).unwrap();
+        assert!(text.contains(r#""lr_scheduler":"cosine""#) && text.contains(r#""adamw""#));
+        assert_eq!(serde_json::from_str::<TrainConfig>(&text).unwrap(), config);
+    }
+}

@@ -1,0 +1,47 @@
+//! A batch as the model takes it.
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+
+use crate::data::Batch;
+
+/// The token ids, `[batch_size, seq_len]`.
+#[must_use]
+pub fn input_ids(batch: &Batch, device: &Device) -> Tensor<2, Int> {
+    let shape = [batch.batch_size, batch.seq_len];
+    Tensor::from_data(TensorData::new(batch.input_ids.clone(), shape), device)
+}
+
+/// What the model is to predict at each of the `batch_size * seq_len` positions: the label of the
+/// position behind it in the same row, or nothing.
+#[must_use]
+pub fn targets(batch: &Batch) -> Vec<Option<u32>> {
+    let mut targets = Vec::with_capacity(batch.labels.len());
+    for row in batch.labels.chunks(batch.seq_len.max(1)) {
+        // Ignored labels are negative.
+        targets.extend(row[1..].iter().map(|&label| u32::try_from(label).ok()));
+        targets.push(None);
+    }
+    targets
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::data::{Example, IGNORED};
+
+    #[test]
+    fn targets_are_the_labels_behind_each_position_of_a_row() {
+        let long = Example {
+            input_ids: vec![5, 6, 7],
+            labels: vec![IGNORED, 6, 7],
+        };
+        let short = Example {
+            input_ids: vec![8, 9],
+            labels: vec![8, 9],
+        };
+        let batch = Batch::new(&[&long, &short]);
+        let found = targets(&batch);
+        assert_eq!(found, [Some(6), Some(7), None, Some(9), None, None]);
+        assert_eq!(found.iter().flatten().count(), batch.predicted);
+    }
+}
