@@ -1,1 +1,51 @@
-//! Placeholder.
+//! qoft: Orthogonal Fine-Tuning of quantized language models on Burn.
+//!
+//! This crate joins the others and selects quantization schemes by Cargo features: `bnb`
+//! (default) for bitsandbytes. A scheme of your own needs no feature here: link its crate, and
+//! its registration is found.
+//!
+//! ```no_run
+//! use qoft::core::{Checkpoint, LoadOptions, Registry};
+//! use qoft::models::CausalLm;
+//!
+//! # fn main() -> qoft::core::Result<()> {
+//! let checkpoint = Checkpoint::open("SmolLM2-135M-nf4")?;
+//! let device = qoft::device("cpu").expect("always there");
+//! let registry = Registry::linked()?;
+//! let model =
+//!     CausalLm::load(&checkpoint, &registry, &LoadOptions::default(), &device, &mut |_, _| ())?;
+//! println!("{} layers", model.config().num_hidden_layers);
+//! # Ok(())
+//! # }
+//! ```
+
+mod dequantize;
+mod inspect;
+mod layers;
+
+pub use dequantize::{DequantizeReport, dequantize};
+pub use inspect::{Inspection, LayerReport, inspect};
+pub use qoft_core as core;
+pub use qoft_models as models;
+pub use qoft_train as train;
+
+// The linker drops crates that nobody names, and their registrations with them.
+#[cfg(feature = "bnb")]
+use qoft_bnb as _;
+
+/// Names of the devices of this build.
+pub const DEVICES: &[&str] = &[
+    "cpu",
+    #[cfg(feature = "ndarray")]
+    "ndarray",
+];
+
+/// A device by name: `cpu` is Burn's flex backend. `None` for names that are not in [`DEVICES`].
+pub fn device(name: &str) -> Option<burn::tensor::Device> {
+    match name {
+        "cpu" => Some(burn::tensor::Device::flex()),
+        #[cfg(feature = "ndarray")]
+        "ndarray" => Some(burn::tensor::Device::ndarray()),
+        _ => None,
+    }
+}

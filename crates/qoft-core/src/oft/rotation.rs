@@ -100,7 +100,11 @@ impl OftRotation {
     pub fn new(settings: RotationSettings, values: Vec<f32>, id: ParamId, device: &Device) -> Self {
         let data = TensorData::new(values, settings.shape());
         let weight = Tensor::from_data(data, device);
-        let weight = if device.is_autodiff() { weight.require_grad() } else { weight };
+        let weight = if device.is_autodiff() {
+            weight.require_grad()
+        } else {
+            weight
+        };
         let weight = Param::initialized(id, weight);
         Self {
             weight,

@@ -315,6 +315,7 @@ mod tests {
         let op = Cayley {
             map: CayleyMap::Exact,
             size: 1,
+            coft_eps: None,
         };
         assert_eq!(
             op.forward(&[HostView::new(&shape, &[])], false).data,

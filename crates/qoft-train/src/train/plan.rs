@@ -1,6 +1,5 @@
 //! Which batches belong to which step.
 
-use std::iter::Skip;
 use std::num::NonZeroUsize;
 
 use super::config::TrainConfig;
@@ -35,7 +34,7 @@ pub(super) struct Steps<'a> {
     config: &'a TrainConfig,
     batch_size: NonZeroUsize,
     epoch: usize,
-    batches: Skip<Batches<'a>>,
+    batches: Batches<'a>,
 }
 
 impl<'a> Steps<'a> {
@@ -55,14 +54,16 @@ impl<'a> Steps<'a> {
         let plan = Plan::new(config, dataset.examples.len());
         let epoch = step / plan.steps_per_epoch;
         let skipped = step % plan.steps_per_epoch * config.gradient_accumulation_steps;
+        let mut batches = dataset.batches(order(config, epoch), batch_size);
+        if let Some(last) = skipped.checked_sub(1) {
+            batches.nth(last);
+        }
         Ok(Self {
             dataset,
             config,
             batch_size,
             epoch,
-            batches: dataset
-                .batches(order(config, epoch), batch_size)
-                .skip(skipped),
+            batches,
         })
     }
 
@@ -72,7 +73,7 @@ impl<'a> Steps<'a> {
         if step.is_empty() {
             self.epoch += 1;
             let order = order(self.config, self.epoch);
-            self.batches = self.dataset.batches(order, self.batch_size).skip(0);
+            self.batches = self.dataset.batches(order, self.batch_size);
             step = self.take();
         }
         step

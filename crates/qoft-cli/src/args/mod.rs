@@ -1,0 +1,167 @@
+//! The command line.
+
+mod train;
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use qoft::core::kernels::FloatFormat;
+
+pub use train::TrainArgs;
+
+/// Fine-tune quantized language models with Orthogonal Fine-Tuning (OFT).
+#[derive(Debug, Parser)]
+#[command(version, propagate_version = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Fine-tune a small embedded model and show what changes.
+    Quickstart(QuickstartArgs),
+    /// List a checkpoint's linear layers and the backends that claim them.
+    Inspect(InspectArgs),
+    /// List the quantization backends of this build.
+    Backends(BackendsArgs),
+    /// Write a quantized checkpoint as a dense one.
+    Dequantize(DequantizeArgs),
+    /// Fine-tune a checkpoint; the result is a PEFT adapter folder.
+    Train(Box<TrainArgs>),
+    /// Measure loss and perplexity on a data file.
+    Eval(EvalArgs),
+    /// Continue a prompt.
+    Generate(GenerateArgs),
+}
+
+/// Options of `quickstart`.
+#[derive(Debug, Args)]
+pub struct QuickstartArgs {
+    /// Where to put model, data and adapter; must be new or empty.
+    #[arg(long, default_value = "qoft-quickstart")]
+    pub output: PathBuf,
+    /// Training steps.
+    #[arg(long, default_value_t = 80)]
+    pub max_steps: usize,
+}
+
+/// Options of `inspect`.
+#[derive(Debug, Args)]
+pub struct InspectArgs {
+    /// The checkpoint folder.
+    pub model: PathBuf,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `backends`.
+#[derive(Debug, Args)]
+pub struct BackendsArgs {
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `dequantize`.
+#[derive(Debug, Args)]
+pub struct DequantizeArgs {
+    /// The checkpoint folder.
+    pub model: PathBuf,
+    /// The folder to write; must be new or empty.
+    #[arg(long)]
+    pub output: PathBuf,
+    /// Number format of the output.
+    #[arg(long, value_enum, default_value_t = DtypeArg::F32)]
+    pub dtype: DtypeArg,
+    /// Print one JSON object about what was written.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A dense number format.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum DtypeArg {
+    /// binary32.
+    F32,
+    /// binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+impl From<DtypeArg> for FloatFormat {
+    fn from(dtype: DtypeArg) -> Self {
+        match dtype {
+            DtypeArg::F32 => Self::F32,
+            DtypeArg::F16 => Self::F16,
+            DtypeArg::Bf16 => Self::Bf16,
+        }
+    }
+}
+
+/// Which model to load, and how.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// The checkpoint folder.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// An adapter folder; several are applied one after another.
+    #[arg(long)]
+    pub adapter: Vec<PathBuf>,
+    /// Where to compute.
+    #[arg(long, default_value = "cpu")]
+    pub device: String,
+    /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
+    #[arg(long, value_name = "BACKEND.KEY=VALUE")]
+    pub backend_option: Vec<String>,
+}
+
+/// Options of `eval`.
+#[derive(Debug, Args)]
+pub struct EvalArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The data file: .jsonl, .json or .txt.
+    #[arg(long)]
+    pub data: PathBuf,
+    /// Rows at once.
+    #[arg(long, default_value_t = 8)]
+    pub batch_size: usize,
+    /// Tokens that a row keeps.
+    #[arg(long)]
+    pub max_length: Option<usize>,
+    /// Print one JSON object.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `generate`.
+#[derive(Debug, Args)]
+pub struct GenerateArgs {
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelArgs,
+    /// The text to continue.
+    #[arg(long)]
+    pub prompt: String,
+    /// Put the prompt into the checkpoint's chat template, as a user's message.
+    #[arg(long)]
+    pub chat: bool,
+    /// Tokens to generate at most.
+    #[arg(long, default_value_t = 128)]
+    pub max_new_tokens: usize,
+    /// Randomness; 0 always takes the most likely token.
+    #[arg(long, default_value_t = 0.0)]
+    pub temperature: f64,
+    /// Sample from the most likely tokens that have this probability together.
+    #[arg(long, default_value_t = 1.0)]
+    pub top_p: f64,
+    /// Seed of the sampling.
+    #[arg(long, default_value_t = 42)]
+    pub seed: u64,
+}

@@ -1,0 +1,325 @@
+//! Options of `qoft train`, from flags and from a YAML file with the same names.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Args;
+use qoft::core::oft::OneOrMany;
+use qoft::core::{Error, OftConfig};
+use qoft::train::train::TrainConfig;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+/// Options of `train`. Everything is optional here: what a flag leaves open, the file of
+/// `--config` may say, and defaults fill the rest.
+#[derive(Debug, Default, Args, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct TrainArgs {
+    /// A YAML file with options of the same names; flags win.
+    #[arg(long)]
+    #[serde(skip)]
+    pub config: Option<PathBuf>,
+    /// The checkpoint folder.
+    #[arg(long)]
+    pub model: Option<PathBuf>,
+    /// The data file: .jsonl, .json or .txt.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// The folder for the adapter; must be new or empty unless resuming.
+    #[arg(long)]
+    pub output: Option<PathBuf>,
+    /// Continue from this checkpoint folder of an earlier run.
+    #[arg(long)]
+    pub resume_from: Option<PathBuf>,
+    /// Where to compute [default: cpu].
+    #[arg(long)]
+    pub device: Option<String>,
+    /// Options of backends, such as `bnb-8bit.int8_activations=true`.
+    #[arg(long, value_name = "BACKEND.KEY=VALUE")]
+    pub backend_option: Option<Vec<String>>,
+
+    /// Take the options of the adapter from PEFT's file; flags win.
+    #[arg(long, help_heading = "Adapter")]
+    pub adapter_config: Option<PathBuf>,
+    /// Size of a rotation block [default: 32].
+    #[arg(long, help_heading = "Adapter")]
+    pub oft_block_size: Option<usize>,
+    /// Number of rotation blocks, instead of their size [default: 0].
+    #[arg(long, help_heading = "Adapter", visible_alias = "r")]
+    pub oft_r: Option<usize>,
+    /// Names separated by commas, `all-linear`, or a regular expression [default: by model type].
+    #[arg(long, help_heading = "Adapter")]
+    pub target_modules: Option<String>,
+    /// Approximate the Cayley map by its Neumann series [default: true].
+    #[arg(long, help_heading = "Adapter", num_args = 0..=1, default_missing_value = "true")]
+    pub use_cayley_neumann: Option<bool>,
+    /// Terms of the series [default: 5].
+    #[arg(long, help_heading = "Adapter")]
+    pub num_cayley_neumann_terms: Option<usize>,
+    /// Constrained OFT.
+    #[arg(long, help_heading = "Adapter", num_args = 0..=1, default_missing_value = "true")]
+    pub coft: Option<bool>,
+    /// Radius of constrained OFT [default: 6e-5].
+    #[arg(long, help_heading = "Adapter")]
+    pub eps: Option<f64>,
+    /// One block for all positions of a layer.
+    #[arg(long, help_heading = "Adapter", num_args = 0..=1, default_missing_value = "true")]
+    pub block_share: Option<bool>,
+    /// Share of blocks that a step replaces by the identity [default: 0].
+    #[arg(long, help_heading = "Adapter")]
+    pub module_dropout: Option<f64>,
+
+    /// The highest learning rate [default: 5e-5].
+    #[arg(long, help_heading = "Training")]
+    pub learning_rate: Option<f64>,
+    /// Rows of a batch [default: 8].
+    #[arg(long, help_heading = "Training")]
+    pub batch_size: Option<usize>,
+    /// Batches of a step [default: 1].
+    #[arg(long, help_heading = "Training")]
+    pub gradient_accumulation_steps: Option<usize>,
+    /// Steps of the run; wins over --num-epochs.
+    #[arg(long, help_heading = "Training")]
+    pub max_steps: Option<usize>,
+    /// Times that the data is gone through [default: 3].
+    #[arg(long, help_heading = "Training")]
+    pub num_epochs: Option<f64>,
+    /// Tokens that a row keeps [default: 1024].
+    #[arg(long, help_heading = "Training")]
+    pub max_length: Option<usize>,
+    /// `linear`, `constant` or `cosine` [default: linear].
+    #[arg(long, help_heading = "Training")]
+    pub lr_scheduler: Option<String>,
+    /// Steps in which the learning rate grows from 0 [default: 0].
+    #[arg(long, help_heading = "Training")]
+    pub warmup_steps: Option<usize>,
+    /// Weight decay [default: 0].
+    #[arg(long, help_heading = "Training")]
+    pub weight_decay: Option<f64>,
+    /// Gradients are scaled down to this norm; 0 turns that off [default: 1].
+    #[arg(long, help_heading = "Training")]
+    pub max_grad_norm: Option<f64>,
+    /// `adamw`.
+    #[arg(long, help_heading = "Training")]
+    pub optimizer: Option<String>,
+    /// Seed of the order of the rows [default: 42].
+    #[arg(long, help_heading = "Training")]
+    pub seed: Option<u64>,
+    /// Take the rows in the order of the file.
+    #[arg(long, help_heading = "Training", num_args = 0..=1, default_missing_value = "true")]
+    pub no_shuffle: Option<bool>,
+
+    /// A data file to evaluate on.
+    #[arg(long, help_heading = "Reports")]
+    pub eval_data: Option<PathBuf>,
+    /// Steps from one evaluation to the next [default: only at the end].
+    #[arg(long, help_heading = "Reports")]
+    pub eval_steps: Option<usize>,
+    /// Steps from one console message to the next [default: 10].
+    #[arg(long, help_heading = "Reports")]
+    pub logging_steps: Option<usize>,
+    /// Steps from one checkpoint to the next [default: 500].
+    #[arg(long, help_heading = "Reports")]
+    pub save_steps: Option<usize>,
+    /// Print one JSON object at the end.
+    #[arg(long, help_heading = "Reports", num_args = 0..=1, default_missing_value = "true")]
+    pub json: Option<bool>,
+}
+
+/// The training options that have the same name in [`TrainConfig`].
+const TRAINING: &[&str] = &[
+    "learning_rate",
+    "batch_size",
+    "gradient_accumulation_steps",
+    "max_steps",
+    "num_epochs",
+    "lr_scheduler",
+    "warmup_steps",
+    "weight_decay",
+    "max_grad_norm",
+    "optimizer",
+    "seed",
+    "eval_steps",
+    "logging_steps",
+    "save_steps",
+];
+
+/// The adapter options that have the same name in [`OftConfig`].
+const ADAPTER: &[&str] = &[
+    "use_cayley_neumann",
+    "num_cayley_neumann_terms",
+    "coft",
+    "eps",
+    "block_share",
+    "module_dropout",
+];
+
+impl TrainArgs {
+    /// Adds what the file of `--config` says.
+    pub fn with_file(self) -> Result<Self> {
+        let Some(path) = &self.config else {
+            return Ok(self);
+        };
+        let mut options = read_yaml(path)?;
+        let flags = serde_json::to_value(&self)?;
+        for (key, value) in flags.as_object().into_iter().flatten() {
+            if !value.is_null() {
+                options.insert(key.clone(), value.clone());
+            }
+        }
+        serde_json::from_value(Value::Object(options)).with_context(|| path.display().to_string())
+    }
+
+    /// A path that must be given.
+    pub fn required<'a>(&self, name: &str, path: &'a Option<PathBuf>) -> Result<&'a Path> {
+        path.as_deref()
+            .with_context(|| format!("--{name} is missing"))
+    }
+
+    /// The settings of the training loop.
+    pub fn train_config(&self) -> Result<TrainConfig> {
+        let mut config = self.overlay(&TrainConfig::default(), TRAINING)?;
+        config.insert("shuffle".into(), (!self.no_shuffle.unwrap_or(false)).into());
+        let config: TrainConfig = serde_json::from_value(config.into())?;
+        config.validate()?;
+        Ok(config)
+    }
+
+    /// The configuration of the adapter.
+    pub fn oft_config(&self) -> Result<OftConfig> {
+        let base = match &self.adapter_config {
+            Some(path) => OftConfig {
+                inference_mode: false,
+                ..OftConfig::read(path)?
+            },
+            None => OftConfig {
+                peft_version: Some(OftConfig::PEFT_VERSION.into()),
+                ..OftConfig::default()
+            },
+        };
+        let mut config: OftConfig = serde_json::from_value(self.overlay(&base, ADAPTER)?.into())?;
+        match (
+            self.oft_r.filter(|r| *r != 0),
+            self.oft_block_size.filter(|b| *b != 0),
+        ) {
+            (Some(_), Some(_)) => bail!("--oft-r and --oft-block-size exclude each other"),
+            (Some(r), None) => (config.r, config.oft_block_size) = (r, 0),
+            (None, Some(size)) => (config.r, config.oft_block_size) = (0, size),
+            (None, None) => {}
+        }
+        if let Some(targets) = &self.target_modules {
+            config.target_modules = Some(parse_targets(targets));
+        }
+        config.task_type.get_or_insert_with(|| "CAUSAL_LM".into());
+        config.base_model_name_or_path =
+            self.model.as_ref().map(|model| model.display().to_string());
+        config
+            .validate("adapter configuration")
+            .map_err(Error::from)?;
+        Ok(config)
+    }
+
+    /// `base` as a JSON object, with those of the named options that are given.
+    fn overlay(&self, base: &impl Serialize, names: &[&str]) -> Result<Map<String, Value>> {
+        let (base, given) = (serde_json::to_value(base)?, serde_json::to_value(self)?);
+        let Value::Object(mut base) = base else {
+            bail!("options are an object")
+        };
+        for name in names {
+            if let Some(value) = given.get(name).filter(|value| !value.is_null()) {
+                base.insert((*name).to_owned(), value.clone());
+            }
+        }
+        Ok(base)
+    }
+}
+
+/// The options of a file, with `-` and `_` in their names taken as the same.
+fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
+    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let value: Value = serde_saphyr::from_str(&text)
+        .map_err(|e| anyhow::anyhow!("{}: not valid YAML: {e}", path.display()))?;
+    let Value::Object(options) = value else {
+        bail!(
+            "{}: expected options as `name: value` lines",
+            path.display()
+        );
+    };
+    let mut normalized = Map::new();
+    for (key, value) in options {
+        let key = key.replace('-', "_");
+        // A list of target modules may be written as a list.
+        let value = match (key.as_str(), value) {
+            ("target_modules", Value::Array(names)) => {
+                let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+                names.join(",").into()
+            }
+            (_, value) => value,
+        };
+        normalized.insert(key, value);
+    }
+    Ok(normalized)
+}
+
+/// `all-linear`, a list of names, or else a regular expression.
+fn parse_targets(text: &str) -> OneOrMany {
+    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ',' | ' ');
+    if text == "all-linear" || !text.chars().all(is_name) {
+        return OneOrMany::One(text.to_owned());
+    }
+    let names = text.split(',').map(|name| name.trim().to_owned());
+    OneOrMany::Many(names.filter(|name| !name.is_empty()).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(text: &str) -> (tempfile::NamedTempFile, PathBuf) {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), text).unwrap();
+        let path = file.path().to_path_buf();
+        (file, path)
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let (_file, path) = file("learning-rate: 0.5\nbatch_size: 3\ntarget_modules: [a, b]\n");
+        let flags = TrainArgs {
+            config: Some(path),
+            batch_size: Some(7),
+            ..TrainArgs::default()
+        };
+        let merged = flags.with_file().unwrap();
+        let config = merged.train_config().unwrap();
+        assert_eq!((config.learning_rate, config.batch_size), (0.5, 7));
+        let targets = merged.oft_config().unwrap().target_modules;
+        assert_eq!(targets, Some(OneOrMany::Many(vec!["a".into(), "b".into()])));
+    }
+
+    #[test]
+    fn unknown_names_in_the_file_are_errors() {
+        let (_file, path) = file("learning_rat: 0.5\n");
+        let args = TrainArgs {
+            config: Some(path),
+            ..TrainArgs::default()
+        };
+        let error = format!("{:#}", args.with_file().unwrap_err());
+        assert!(error.contains("learning_rat"), "{error}");
+    }
+
+    #[test]
+    fn targets_are_told_apart() {
+        let many = |names: &[&str]| OneOrMany::Many(names.iter().map(|&n| n.into()).collect());
+        assert_eq!(parse_targets("q_proj, v_proj"), many(&["q_proj", "v_proj"]));
+        assert_eq!(parse_targets("mlp.up_proj"), many(&["mlp.up_proj"]));
+        assert_eq!(
+            parse_targets("all-linear"),
+            OneOrMany::One("all-linear".into())
+        );
+        assert_eq!(
+            parse_targets(".*[qv]_proj"),
+            OneOrMany::One(".*[qv]_proj".into())
+        );
+    }
+}

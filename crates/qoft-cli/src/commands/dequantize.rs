@@ -1,0 +1,36 @@
+//! `qoft dequantize`.
+
+use anyhow::Result;
+use qoft::core::{Checkpoint, Registry};
+
+use crate::args::DequantizeArgs;
+use crate::progress;
+
+/// Writes a dense checkpoint.
+pub fn run(args: &DequantizeArgs) -> Result<()> {
+    let checkpoint = Checkpoint::open(&args.model)?;
+    let bar = progress::bar("writing", 0);
+    let report = qoft::dequantize(
+        &checkpoint,
+        &Registry::linked()?,
+        &args.output,
+        args.dtype.into(),
+        &|done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        },
+    );
+    bar.finish_and_clear();
+    let report = report?;
+    eprintln!(
+        "{}: {} quantized layers written dense, {} tensors, {}",
+        args.output.display(),
+        report.layers,
+        report.tensors,
+        progress::bytes(report.bytes as u64)
+    );
+    if args.json {
+        println!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! `qoft eval`.
+
+use anyhow::Result;
+use serde_json::json;
+
+use crate::args::EvalArgs;
+use crate::{files, progress};
+
+/// Measures the loss of a model on a data file.
+pub fn run(args: &EvalArgs) -> Result<()> {
+    let device = files::device(&args.model.device)?;
+    let model = files::adapted_model(&args.model)?;
+    let tokenizer = files::tokenizer(&args.model.model)?;
+    let dataset = files::dataset(
+        &args.data,
+        &tokenizer,
+        model.config().vocab_size,
+        args.max_length,
+    )?;
+    let bar = progress::bar("evaluating", 0);
+    let evaluation = qoft::train::evaluate(
+        &model,
+        &dataset,
+        args.batch_size,
+        &device,
+        &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        },
+    );
+    bar.finish_and_clear();
+    let evaluation = evaluation?;
+    files::report_losses(&args.data, &dataset);
+    if args.json {
+        println!(
+            "{}",
+            json!({
+                "loss": evaluation.loss,
+                "perplexity": evaluation.perplexity,
+                "tokens": evaluation.tokens,
+            })
+        );
+    } else {
+        println!(
+            "loss {:.6}  perplexity {:.4}  tokens {}",
+            evaluation.loss, evaluation.perplexity, evaluation.tokens
+        );
+    }
+    Ok(())
+}

@@ -1,0 +1,50 @@
+//! `qoft generate`.
+
+use std::io::Write;
+
+use anyhow::Result;
+use qoft::train::GenerateOptions;
+use qoft::train::tokenizer::Tokenizer;
+use serde_json::{Map, Value};
+
+use crate::args::GenerateArgs;
+use crate::files;
+
+/// Continues a prompt; text appears as it is made.
+pub fn run(args: &GenerateArgs) -> Result<()> {
+    let device = files::device(&args.model.device)?;
+    let tokenizer = files::tokenizer(&args.model.model)?;
+    let prompt = prompt(args, &tokenizer)?;
+    let model = files::adapted_model(&args.model)?;
+    let options = GenerateOptions {
+        max_new_tokens: args.max_new_tokens,
+        temperature: args.temperature,
+        top_p: args.top_p,
+        seed: args.seed,
+    };
+    let mut out = std::io::stdout().lock();
+    let mut print = |text: &str| {
+        // A closed pipe ends the reader's interest, not the program.
+        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+    };
+    if !args.chat {
+        print(&args.prompt);
+    }
+    qoft::train::generate(&model, &tokenizer, &prompt, &options, &device, &mut print)?;
+    print("\n");
+    Ok(())
+}
+
+fn prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
+    if !args.chat {
+        return Ok(tokenizer.encode(&args.prompt, true)?);
+    }
+    let mut message = Map::new();
+    message.insert("role".into(), Value::from("user"));
+    message.insert("content".into(), Value::from(args.prompt.clone()));
+    let text = tokenizer
+        .chat_template()?
+        .render(&[message], &Map::new(), true)?;
+    // The template writes the special tokens itself.
+    Ok(tokenizer.encode(&text, false)?)
+}

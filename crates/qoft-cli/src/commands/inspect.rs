@@ -1,0 +1,74 @@
+//! `qoft inspect`.
+
+use std::collections::BTreeMap;
+
+use anyhow::Result;
+use qoft::core::{Checkpoint, Registry};
+use qoft::{Inspection, inspect};
+
+use crate::args::InspectArgs;
+use crate::progress::{bytes, grouped};
+
+/// Prints a checkpoint's layers.
+pub fn run(args: &InspectArgs) -> Result<()> {
+    let checkpoint = Checkpoint::open(&args.model)?;
+    let inspection = inspect(&checkpoint, &Registry::linked()?)?;
+    if args.json {
+        println!("{}", serde_json::to_string(&inspection)?);
+    } else {
+        print(&inspection);
+    }
+    Ok(())
+}
+
+fn print(inspection: &Inspection) {
+    println!(
+        "model type:    {}",
+        inspection.model_type.as_deref().unwrap_or("unknown")
+    );
+    println!(
+        "quant method:  {}",
+        inspection.quant_method.as_deref().unwrap_or("none")
+    );
+    println!();
+    println!(
+        "{:<44} {:<10} {:<6} {:>4} {:>6} {:>8} {:>8} {:>10}",
+        "layer", "backend", "format", "bits", "group", "in", "out", "bytes"
+    );
+    for layer in &inspection.layers {
+        let group = layer.group_size.map_or("-".into(), |size| size.to_string());
+        println!(
+            "{:<44} {:<10} {:<6} {:>4} {:>6} {:>8} {:>8} {:>10}",
+            layer.name,
+            layer.backend,
+            layer.format,
+            layer.bits,
+            group,
+            layer.in_features,
+            layer.out_features,
+            bytes(layer.packed_bytes as u64)
+        );
+    }
+    let mut backends: BTreeMap<&str, usize> = BTreeMap::new();
+    for layer in &inspection.layers {
+        *backends.entry(layer.backend).or_default() += 1;
+    }
+    let backends: Vec<String> = backends.iter().map(|(b, n)| format!("{n} {b}")).collect();
+    println!();
+    println!(
+        "linear layers: {} ({})",
+        inspection.layers.len(),
+        backends.join(", ")
+    );
+    println!(
+        "parameters:    {} in linear layers, {} elsewhere",
+        grouped(inspection.linear_parameters),
+        grouped(inspection.other_parameters)
+    );
+    let bits = inspection.packed_bytes as f64 * 8.0 / inspection.linear_parameters.max(1) as f64;
+    println!(
+        "size:          {} packed ({bits:.2} bits a weight), files {}",
+        bytes(inspection.packed_bytes as u64),
+        bytes(inspection.file_bytes)
+    );
+}

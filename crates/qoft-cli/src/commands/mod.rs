@@ -1,0 +1,9 @@
+//! The commands, one in each file.
+
+pub mod backends;
+pub mod dequantize;
+pub mod eval;
+pub mod generate;
+pub mod inspect;
+pub mod quickstart;
+pub mod train;

@@ -1,0 +1,180 @@
+//! `qoft quickstart`: the whole path on a small model that is part of the program.
+
+use std::path::Path;
+
+use anyhow::Result;
+use burn::tensor::Device;
+use qoft::core::oft::OneOrMany;
+use qoft::core::{Error, OftConfig, StagedDir, oft, write_file};
+use qoft::models::CausalLm;
+use qoft::train::tokenizer::Tokenizer;
+use qoft::train::train::{ADAPTER, TrainConfig, Trainer};
+use qoft::train::{Evaluation, GenerateOptions};
+
+use super::train::{follow, trainable_line};
+use crate::args::QuickstartArgs;
+use crate::files;
+
+/// A small language model, quantized to nf4 by bitsandbytes, and rows in another voice.
+const MODEL: &[(&str, &[u8])] = &[
+    (
+        "config.json",
+        include_bytes!("../../quickstart/config.json"),
+    ),
+    (
+        "generation_config.json",
+        include_bytes!("../../quickstart/generation_config.json"),
+    ),
+    (
+        "model.safetensors",
+        include_bytes!("../../quickstart/model.safetensors"),
+    ),
+    (
+        "tokenizer.json",
+        include_bytes!("../../quickstart/tokenizer.json"),
+    ),
+    (
+        "tokenizer_config.json",
+        include_bytes!("../../quickstart/tokenizer_config.json"),
+    ),
+];
+const DATA: &[(&str, &[u8])] = &[
+    ("data.jsonl", include_bytes!("../../quickstart/data.jsonl")),
+    ("eval.jsonl", include_bytes!("../../quickstart/eval.jsonl")),
+];
+const PROMPT: &str = "In the evening he";
+const MAX_LENGTH: Option<usize> = Some(64);
+
+/// Fine-tunes the embedded model and shows what changes.
+pub fn run(args: &QuickstartArgs) -> Result<()> {
+    let root = &args.output;
+    unpack(root)?;
+    let (model_dir, adapter) = (root.join("model"), root.join("adapter"));
+    eprintln!("A language model of 5 million parameters, trained on Jane Austen's novels and");
+    eprintln!("quantized to 4 bits (nf4), is in {}.", model_dir.display());
+    eprintln!(
+        "It now learns the voice of the King James Bible, by rotations of its layers' inputs."
+    );
+    eprintln!();
+
+    let device = files::device("cpu")?;
+    let tokenizer = files::tokenizer(&model_dir)?;
+    let mut model = files::model(&model_dir, &[], &device)?;
+    let vocab = model.config().vocab_size;
+    let dataset = files::dataset(&root.join("data.jsonl"), &tokenizer, vocab, MAX_LENGTH)?;
+    let held_out = files::dataset(&root.join("eval.jsonl"), &tokenizer, vocab, MAX_LENGTH)?;
+    let measure =
+        |model: &CausalLm| qoft::train::evaluate(model, &held_out, 8, &device, &mut |_, _| ());
+    let before = measure(&model)?;
+    let text_before = sample(&model, &tokenizer, &device)?;
+
+    let (config, oft_config) = (train_config(args.max_steps), oft_config(&model_dir));
+    let autodiff = device.clone().autodiff();
+    oft::attach(
+        &mut model,
+        &oft_config,
+        "llama",
+        CausalLm::HEAD,
+        ADAPTER,
+        &autodiff,
+    )?;
+    eprintln!("{}", trainable_line(&model));
+    let trainer = Trainer {
+        config: &config,
+        oft_config: &oft_config,
+        dataset: &dataset,
+        eval_dataset: Some(&held_out),
+        out_dir: &adapter,
+        resume_from: None,
+    };
+    let (model, summary) = follow(&trainer, model)?;
+    if summary.interrupted {
+        eprintln!("stopped after step {}", summary.steps);
+        return Ok(());
+    }
+    let after = measure(&model)?;
+    let text_after = sample(&model, &tokenizer, &device)?;
+    report(
+        root,
+        &before,
+        &after,
+        summary.seconds,
+        [&text_before, &text_after],
+    );
+    Ok(())
+}
+
+fn unpack(root: &Path) -> Result<()> {
+    let staged = StagedDir::new(root)?;
+    let model = staged.path().join("model");
+    std::fs::create_dir(&model).map_err(Error::io(&model))?;
+    for (name, content) in MODEL {
+        write_file(&model.join(name), content)?;
+    }
+    for (name, content) in DATA {
+        write_file(&staged.path().join(name), content)?;
+    }
+    Ok(staged.commit()?)
+}
+
+/// Found with PEFT: evaluation loss 4.85 → 3.79.
+fn train_config(max_steps: usize) -> TrainConfig {
+    TrainConfig {
+        learning_rate: 4e-3,
+        batch_size: 8,
+        max_steps: Some(max_steps),
+        warmup_steps: 10,
+        save_steps: None,
+        ..TrainConfig::default()
+    }
+}
+
+fn oft_config(model: &Path) -> OftConfig {
+    OftConfig {
+        target_modules: Some(OneOrMany::One("all-linear".into())),
+        task_type: Some("CAUSAL_LM".into()),
+        base_model_name_or_path: Some(model.display().to_string()),
+        peft_version: Some(OftConfig::PEFT_VERSION.into()),
+        ..OftConfig::default()
+    }
+}
+
+fn sample(model: &CausalLm, tokenizer: &Tokenizer, device: &Device) -> Result<String> {
+    let options = GenerateOptions {
+        max_new_tokens: 48,
+        temperature: 0.7,
+        top_p: 0.9,
+        seed: 7,
+    };
+    let prompt = tokenizer.encode(PROMPT, true)?;
+    let generated =
+        qoft::train::generate(model, tokenizer, &prompt, &options, device, &mut |_| ())?;
+    Ok(format!("{PROMPT}{}", generated.text))
+}
+
+fn report(root: &Path, before: &Evaluation, after: &Evaluation, seconds: f64, texts: [&str; 2]) {
+    let [text_before, text_after] = texts.map(|text| text.replace('\n', " "));
+    println!();
+    println!(
+        "loss on unseen verses: {:.3} before, {:.3} after",
+        before.loss, after.loss
+    );
+    println!("training time:         {seconds:.1} s");
+    println!();
+    println!("before: {text_before}");
+    println!("after:  {text_after}");
+    println!();
+    let adapter = root.join("adapter");
+    println!("adapter (PEFT's format): {}", adapter.display());
+    println!(
+        "loss curve:              {}",
+        adapter.join("loss.svg").display()
+    );
+    println!();
+    println!("Use it:");
+    println!(
+        "  qoft generate --model {} --adapter {} --prompt \"She said,\" --temperature 0.7",
+        root.join("model").display(),
+        adapter.display()
+    );
+}

@@ -1,0 +1,109 @@
+//! A decoder block: attention and feed-forward layers with norms and residuals.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use qoft_core::kernels::ops::Rope;
+use qoft_core::{Result, walkable};
+
+use crate::attention::Attention;
+use crate::cache::LayerCache;
+use crate::config::Family;
+use crate::loader::Loader;
+use crate::mlp::Mlp;
+use crate::norm::Norm;
+
+/// One block of the model.
+#[derive(Module, Debug)]
+pub struct Block {
+    self_attn: Attention,
+    mlp: Mlp,
+    #[module(skip)]
+    norms: Norms,
+    /// Multiplies what is added to the residual stream.
+    #[module(skip)]
+    residual: f64,
+}
+
+walkable!(Block { self_attn, mlp });
+
+/// Where a block normalizes; a norm after a sublayer comes before the residual is added.
+#[derive(Debug, Clone)]
+struct Norms {
+    before_attention: Option<Norm>,
+    after_attention: Option<Norm>,
+    before_mlp: Option<Norm>,
+    after_mlp: Option<Norm>,
+}
+
+impl Norms {
+    fn load(loader: &Loader, path: &str) -> Result<Self> {
+        let norm = |name: &str| {
+            let norm = loader.norm(&format!("{path}.{name}"), loader.config.hidden_size);
+            norm.map(Some)
+        };
+        // The same name stands for two places: olmo2's norm really is after the attention.
+        Ok(match loader.config.family {
+            Family::Olmo2 => Self {
+                before_attention: None,
+                after_attention: norm("post_attention_layernorm")?,
+                before_mlp: None,
+                after_mlp: norm("post_feedforward_layernorm")?,
+            },
+            _ => Self {
+                before_attention: norm("input_layernorm")?,
+                after_attention: None,
+                before_mlp: norm("post_attention_layernorm")?,
+                after_mlp: None,
+            },
+        })
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Norm> {
+        let attention = self.before_attention.iter().chain(&self.after_attention);
+        attention.chain(&self.before_mlp).chain(&self.after_mlp)
+    }
+}
+
+impl Block {
+    /// Loads block `layer` from the module path `path`.
+    pub fn load(loader: &Loader, path: &str, layer: usize) -> Result<Self> {
+        Ok(Self {
+            self_attn: Attention::load(loader, &format!("{path}.self_attn"), layer)?,
+            mlp: Mlp::load(loader, &format!("{path}.mlp"))?,
+            norms: Norms::load(loader, path)?,
+            residual: loader.config.multipliers.residual,
+        })
+    }
+
+    /// The block on `x` of `[batch, time, hidden]`.
+    pub fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let norms = &self.norms;
+        let y = apply(&norms.before_attention, x.clone());
+        let y = self.self_attn.forward(y, rope, cache);
+        let x = self.add(x, apply(&norms.after_attention, y));
+        let y = apply(&norms.before_mlp, x.clone());
+        let y = self.mlp.forward(y);
+        self.add(x, apply(&norms.after_mlp, y))
+    }
+
+    fn add(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+        if self.residual == 1.0 {
+            x + y
+        } else {
+            x + y * self.residual
+        }
+    }
+
+    /// Weights of the norms.
+    pub fn norm_parameters(&self) -> usize {
+        let own: usize = self.norms.all().map(Norm::parameters).sum();
+        own + self.self_attn.norm_parameters()
+    }
+}
+
+fn apply(norm: &Option<Norm>, x: Tensor<3>) -> Tensor<3> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => x,
+    }
+}

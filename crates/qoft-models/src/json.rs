@@ -1,0 +1,100 @@
+//! Typed access to the keys of `config.json`.
+
+use qoft_core::{Error, Result};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+/// More than any model has; keeps products of two sizes inside `usize`.
+const LARGEST: usize = i32::MAX as usize;
+
+/// An object of `config.json`.
+#[derive(Debug, Clone, Copy)]
+pub struct Object<'a> {
+    value: &'a Value,
+    /// Path of the object inside the file, with a dot at the end; empty at the root.
+    prefix: &'static str,
+}
+
+impl<'a> Object<'a> {
+    /// The whole file.
+    pub fn root(value: &'a Value) -> Self {
+        Self { value, prefix: "" }
+    }
+
+    /// The object under `key`, if there is one; null and `{}` count as none, as in transformers.
+    pub fn object(&self, key: &'static str, prefix: &'static str) -> Result<Option<Self>> {
+        match self.value.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::Object(map)) if map.is_empty() => Ok(None),
+            Some(value @ Value::Object(_)) => Ok(Some(Self { value, prefix })),
+            Some(_) => Err(self.error(key, "expected an object")),
+        }
+    }
+
+    /// Keys whose values are objects.
+    pub fn nested(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let map = self.value.as_object().into_iter().flatten();
+        map.filter(|(_, v)| v.is_object()).map(|(k, _)| k.as_str())
+    }
+
+    /// Whether the key is there, even as null.
+    pub fn has(&self, key: &str) -> bool {
+        self.value.get(key).is_some()
+    }
+
+    /// A value; null counts as absent.
+    pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
+        match self.value.get(key) {
+            None | Some(Value::Null) => Ok(None),
+            Some(value) => T::deserialize(value)
+                .map(Some)
+                .map_err(|e| self.error(key, e)),
+        }
+    }
+
+    /// A value that must be there.
+    pub fn require<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
+        self.get(key)?.ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// A flag, false unless given.
+    pub fn flag(&self, key: &str) -> Result<bool> {
+        Ok(self.get(key)?.unwrap_or(false))
+    }
+
+    /// A size from 1 on, if given.
+    pub fn size(&self, key: &str) -> Result<Option<usize>> {
+        match self.get::<usize>(key)? {
+            Some(size) if size == 0 || size > LARGEST => {
+                Err(self.error(key, format!("must lie in 1..={LARGEST}, found {size}")))
+            }
+            size => Ok(size),
+        }
+    }
+
+    /// A size that must be there.
+    pub fn require_size(&self, key: &str) -> Result<usize> {
+        self.size(key)?.ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// A positive number, if given.
+    pub fn positive(&self, key: &str) -> Result<Option<f64>> {
+        match self.get::<f64>(key)? {
+            Some(number) if number <= 0.0 => {
+                Err(self.error(key, format!("must be positive, found {number}")))
+            }
+            number => Ok(number),
+        }
+    }
+
+    /// A positive number that must be there.
+    pub fn require_positive(&self, key: &str) -> Result<f64> {
+        self.positive(key)?
+            .ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// An error about a key of this object.
+    pub fn error(&self, key: &str, reason: impl ToString) -> Error {
+        Error::config("config.json", format!("{}{key}", self.prefix), reason)
+    }
+}

@@ -1,0 +1,58 @@
+//! Layers of a checkpoint, checked against the model's sizes.
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use qoft_core::{
+    Checkpoint, LayerSource, Linear, LoadOptions, PackedWeight, Registry, Result, dense_weight,
+};
+
+use crate::config::ModelConfig;
+use crate::norm::Norm;
+
+/// What all parts of a model load from.
+pub struct Loader<'a> {
+    /// The tensors.
+    pub checkpoint: &'a Checkpoint,
+    /// The quantization schemes.
+    pub registry: &'a Registry,
+    /// How to load layers.
+    pub options: &'a LoadOptions,
+    /// Where norms and biases live.
+    pub device: &'a Device,
+    /// The model's sizes.
+    pub config: &'a ModelConfig,
+}
+
+impl Loader<'_> {
+    /// The layer at a module path. Its bias is what the checkpoint has; `bias` demands one.
+    pub fn linear(&self, path: &str, [out, input]: [usize; 2], bias: bool) -> Result<Linear> {
+        // Without any tensor no backend could claim the layer; what is missing is the better news.
+        if self.checkpoint.under(path).next().is_none() {
+            self.checkpoint.tensor(&format!("{path}.weight"))?;
+        }
+        if bias {
+            self.checkpoint.tensor(&format!("{path}.bias"))?;
+        }
+        let source = LayerSource::new(self.checkpoint, path).expecting([out, input]);
+        let loaded = self.registry.load(&source, self.options)?;
+        Ok(Linear::new(loaded, self.device))
+    }
+
+    /// The norm at a module path.
+    pub fn norm(&self, path: &str, width: usize) -> Result<Norm> {
+        let tensor = self.checkpoint.tensor(&format!("{path}.weight"))?;
+        let weight = tensor.expect_shape(&[width])?.to_finite_f32()?;
+        Ok(Norm {
+            weight: Tensor::from_data(weight.as_slice(), self.device),
+            eps: self.config.rms_norm_eps,
+        })
+    }
+
+    /// The embedding table, which stays on the memory map.
+    pub fn embedding(&self, path: &str) -> Result<Arc<dyn PackedWeight>> {
+        let tensor = self.checkpoint.tensor(&format!("{path}.weight"))?;
+        tensor.expect_shape(&[self.config.vocab_size, self.config.hidden_size])?;
+        Ok(Arc::new(dense_weight(&tensor)?))
+    }
+}

@@ -1,0 +1,63 @@
+//! The feed-forward part of a block.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use qoft_core::{Linear, Result, ops, walkable};
+
+use crate::config::Family;
+use crate::loader::Loader;
+
+/// `down(silu(gate(x)) · up(x))`; gate and up are single or, in phi3, fused.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    gate_proj: Option<Linear>,
+    up_proj: Option<Linear>,
+    gate_up_proj: Option<Linear>,
+    down_proj: Linear,
+}
+
+walkable!(Mlp {
+    gate_proj,
+    up_proj,
+    gate_up_proj,
+    down_proj
+});
+
+impl Mlp {
+    /// Loads the layers from the module path `path`.
+    pub fn load(loader: &Loader, path: &str) -> Result<Self> {
+        let config = loader.config;
+        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+        let fused = config.family == Family::Phi3;
+        let input = |wanted: bool, name: &str, out: usize| -> Result<Option<Linear>> {
+            let path = format!("{path}.{name}");
+            let load = || loader.linear(&path, [out, hidden], config.biases.mlp);
+            wanted.then(load).transpose()
+        };
+        Ok(Self {
+            gate_proj: input(!fused, "gate_proj", inner)?,
+            up_proj: input(!fused, "up_proj", inner)?,
+            gate_up_proj: input(fused, "gate_up_proj", 2 * inner)?,
+            down_proj: loader.linear(
+                &format!("{path}.down_proj"),
+                [hidden, inner],
+                config.biases.mlp,
+            )?,
+        })
+    }
+
+    /// The layers on `x` of `[batch, time, hidden]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let (gate, up) = match (&self.gate_proj, &self.up_proj) {
+            (Some(gate), Some(up)) => (gate.forward(x.clone()), up.forward(x)),
+            _ => {
+                let fused = self.gate_up_proj.as_ref();
+                let both = fused.expect("single or fused projections").forward(x);
+                let inner = self.down_proj.in_features();
+                let half = |start| both.clone().narrow(2, start, inner);
+                (half(0), half(inner))
+            }
+        };
+        self.down_proj.forward(ops::swiglu(gate, up))
+    }
+}

@@ -1,0 +1,236 @@
+//! Frequencies and tables of rotary positions.
+
+use std::f64::consts::TAU;
+use std::ops::Range;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use qoft_core::kernels::ops::Rope;
+
+use crate::rope_config::{RopeConfig, RopeScaling};
+
+/// Makes the tables of a model and keeps the last one: batches often have the same length.
+#[derive(Debug, Clone)]
+pub struct RopeTables {
+    config: RopeConfig,
+    last: Arc<Mutex<Option<Table>>>,
+}
+
+#[derive(Debug)]
+struct Table {
+    positions: Range<usize>,
+    rope: Rope,
+}
+
+impl RopeTables {
+    /// For a model's configuration.
+    pub fn new(config: RopeConfig) -> Self {
+        Self {
+            config,
+            last: Arc::default(),
+        }
+    }
+
+    /// The table of some positions; the last one ends the sequence.
+    pub fn table(&self, positions: Range<usize>) -> Rope {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*last {
+            Some(table) if table.positions == positions => table.rope.clone(),
+            _ => {
+                let rope = table(&self.config, positions.clone());
+                *last = Some(Table {
+                    positions,
+                    rope: rope.clone(),
+                });
+                rope
+            }
+        }
+    }
+}
+
+fn table(config: &RopeConfig, positions: Range<usize>) -> Rope {
+    let frequencies = config.frequencies(positions.end);
+    let scale = config.attention_factor();
+    // The product is rounded to f32, as in transformers: at far positions it is the angle's error.
+    let angle = |position: usize, frequency: &f32| f64::from(position as f32 * frequency);
+    let angles: Vec<f64> = positions
+        .flat_map(|p| frequencies.iter().map(move |f| angle(p, f)))
+        .collect();
+    let scaled = |f: fn(f64) -> f64| angles.iter().map(|&a| (f(a) * scale) as f32).collect();
+    Rope {
+        cos: Arc::new(scaled(f64::cos)),
+        sin: Arc::new(scaled(f64::sin)),
+        width: frequencies.len(),
+    }
+}
+
+impl RopeConfig {
+    /// Angles per position, for a sequence of `length` positions.
+    fn frequencies(&self, length: usize) -> Vec<f32> {
+        let theta = match self.scaling {
+            RopeScaling::Dynamic {
+                factor,
+                max_position_embeddings: max,
+            } => {
+                let stretch = factor * length.max(max) as f64 / max as f64 - (factor - 1.0);
+                self.theta * stretch.powf(self.dim as f64 / (self.dim as f64 - 2.0))
+            }
+            _ => self.theta,
+        };
+        let plain = (0..self.dim / 2).map(|i| theta.powf(-(2.0 * i as f64) / self.dim as f64));
+        plain
+            .enumerate()
+            .map(|(i, frequency)| self.scaled(i, frequency, length) as f32)
+            .collect()
+    }
+
+    /// Frequency `i` after scaling.
+    fn scaled(&self, i: usize, frequency: f64, length: usize) -> f64 {
+        match &self.scaling {
+            RopeScaling::Default | RopeScaling::Dynamic { .. } => frequency,
+            RopeScaling::Linear { factor } => frequency / factor,
+            RopeScaling::Yarn { factor, .. } => {
+                let divided = self.yarn_ramp(i);
+                frequency / factor * divided + frequency * (1.0 - divided)
+            }
+            &RopeScaling::Llama3 {
+                factor,
+                low_freq_factor: low,
+                high_freq_factor: high,
+                original_max_position_embeddings: original,
+            } => {
+                // How often the frequency turns within the length of pretraining.
+                let turns = original as f64 * frequency / TAU;
+                let kept = ((turns - low) / (high - low)).clamp(0.0, 1.0);
+                (1.0 - kept) * frequency / factor + kept * frequency
+            }
+            RopeScaling::LongRope {
+                short_factor,
+                long_factor,
+                original_max_position_embeddings: original,
+                ..
+            } => {
+                let long = length > *original;
+                frequency
+                    / if long {
+                        long_factor[i]
+                    } else {
+                        short_factor[i]
+                    }
+            }
+        }
+    }
+
+    /// Yarn: from 0 for frequencies that are kept to 1 for those that are divided.
+    fn yarn_ramp(&self, i: usize) -> f64 {
+        let &RopeScaling::Yarn {
+            original_max_position_embeddings: original,
+            beta_fast,
+            beta_slow,
+            truncate,
+            ..
+        } = &self.scaling
+        else {
+            return 0.0;
+        };
+        let dim = self.dim as f64;
+        // The feature that turns so often within the length of pretraining.
+        let feature =
+            |turns: f64| dim * (original as f64 / (turns * TAU)).ln() / (2.0 * self.theta.ln());
+        let (mut low, mut high) = (feature(beta_fast), feature(beta_slow));
+        if truncate {
+            (low, high) = (low.floor(), high.ceil());
+        }
+        let low = low.max(0.0);
+        let high = high.min(dim - 1.0);
+        // transformers' way around a division by zero.
+        let high = if low == high { high + 0.001 } else { high };
+        ((i as f64 - low) / (high - low)).clamp(0.0, 1.0)
+    }
+
+    /// Multiplies cosines and sines.
+    fn attention_factor(&self) -> f64 {
+        match self.scaling {
+            RopeScaling::Yarn {
+                attention_factor, ..
+            }
+            | RopeScaling::LongRope {
+                attention_factor, ..
+            } => attention_factor,
+            _ => 1.0,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::config::Family;
+    use crate::json::Object;
+
+    fn config(rope: Value) -> RopeConfig {
+        let root = json!({ "rope_parameters": rope });
+        RopeConfig::parse(Object::root(&root), Family::Llama, 16, 256).unwrap()
+    }
+
+    fn check(rope: Value, attention_factor: f64, frequencies: [f32; 8]) {
+        let config = config(rope);
+        assert!((config.attention_factor() - attention_factor).abs() < 1e-9);
+        for (found, expected) in config.frequencies(1).iter().zip(frequencies) {
+            assert!(
+                (found - expected).abs() <= 1e-6 * expected,
+                "{found} {expected}"
+            );
+        }
+    }
+
+    /// Options that no fixture has; values of transformers 5's `LlamaRotaryEmbedding`.
+    #[test]
+    fn yarn_equals_transformers() {
+        let long = json!({"rope_type": "yarn", "rope_theta": 10000.0, "factor": 16.0,
+            "original_max_position_embeddings": 64});
+        let expected = [
+            1.0,
+            2.174_065_7e-1,
+            3.749_999_8e-2,
+            1.976_423_7e-3,
+            6.249_999_9e-4,
+            1.976_423_7e-4,
+            6.25e-5,
+            1.976_423_7e-5,
+        ];
+        check(long, 1.277_258_872_223_978_2, expected);
+        let options = json!({"rope_type": "yarn", "rope_theta": 10000.0, "factor": 4.0,
+            "original_max_position_embeddings": 64, "truncate": false,
+            "mscale": 0.707, "mscale_all_dim": 1.2});
+        let expected = [
+            1.0,
+            1.985_835_3e-1,
+            2.559_525e-2,
+            7.905_695e-3,
+            2.5e-3,
+            7.905_695e-4,
+            2.5e-4,
+            7.905_695e-5,
+        ];
+        check(options, 0.941_403_523_749_669, expected);
+    }
+
+    #[test]
+    fn later_positions_continue_the_table() {
+        let tables = RopeTables::new(config(json!({"rope_type": "default"})));
+        let (whole, tail) = (tables.table(0..5), tables.table(3..5));
+        assert_eq!(whole.width, 8);
+        assert_eq!(whole.cos[24..], tail.cos[..]);
+        assert_eq!(whole.sin[24..], tail.sin[..]);
+        assert!(Arc::ptr_eq(&tail.cos, &tables.table(3..5).cos));
+    }
+
+    #[test]
+    fn dynamic_frequencies_depend_on_the_length() {
+        let config = config(json!({"rope_type": "dynamic", "factor": 2.0}));
+        assert_eq!(config.frequencies(1), config.frequencies(256));
+        assert!(config.frequencies(512)[7] < config.frequencies(256)[7]);
+    }
+}

@@ -1,0 +1,250 @@
+//! Rotary positions as `config.json` describes them.
+//!
+//! Transformers 5 writes `rope_parameters`; before, there were `rope_theta`, `rope_scaling` and
+//! `partial_rotary_factor` side by side.
+
+use qoft_core::Result;
+
+use crate::config::Family;
+use crate::json::Object;
+
+/// Rotary positions of a model.
+#[derive(Debug, Clone, PartialEq)]
+pub struct RopeConfig {
+    /// Base of the wavelengths.
+    pub theta: f64,
+    /// Rotated features of a head, an even number.
+    pub dim: usize,
+    /// How the frequencies are changed for long sequences.
+    pub scaling: RopeScaling,
+}
+
+/// Changes of the frequencies, named as `rope_type` names them.
+#[derive(Debug, Clone, PartialEq)]
+#[allow(missing_docs, reason = "the fields are the keys of config.json")]
+pub enum RopeScaling {
+    /// `default`: none.
+    Default,
+    /// `linear`: positions divided by a factor.
+    Linear { factor: f64 },
+    /// `dynamic`: a base that grows with sequences beyond `max_position_embeddings`.
+    Dynamic {
+        factor: f64,
+        max_position_embeddings: usize,
+    },
+    /// `yarn`: a ramp between kept and divided frequencies.
+    Yarn {
+        factor: f64,
+        original_max_position_embeddings: usize,
+        attention_factor: f64,
+        beta_fast: f64,
+        beta_slow: f64,
+        truncate: bool,
+    },
+    /// `llama3`: low frequencies divided, high ones kept.
+    Llama3 {
+        factor: f64,
+        low_freq_factor: f64,
+        high_freq_factor: f64,
+        original_max_position_embeddings: usize,
+    },
+    /// `longrope`: a divisor for each frequency, one set for short and one for long sequences.
+    LongRope {
+        short_factor: Vec<f64>,
+        long_factor: Vec<f64>,
+        original_max_position_embeddings: usize,
+        attention_factor: f64,
+    },
+}
+
+impl RopeConfig {
+    pub(crate) fn parse(
+        root: Object,
+        family: Family,
+        head_dim: usize,
+        max_positions: usize,
+    ) -> Result<Self> {
+        let legacy = root.object("rope_scaling", "rope_scaling.")?;
+        let scaling = match legacy {
+            Some(scaling) => Some(scaling),
+            None => root.object("rope_parameters", "rope_parameters.")?,
+        };
+        // Keys that are not in the inner object are looked for beside it.
+        let rope = scaling.unwrap_or(root);
+        if let Some(key) = scaling.and_then(|s| s.nested().next()) {
+            return Err(rope.error(key, "rotary positions by layer type are not supported"));
+        }
+        let beside = |key| if rope.has(key) { rope } else { root };
+        let default_theta = match family {
+            Family::SmolLm3 => 2_000_000.0,
+            _ => 10_000.0,
+        };
+        let theta = beside("rope_theta").positive("rope_theta")?;
+        let theta = theta.unwrap_or(default_theta);
+        if theta <= 1.0 {
+            let reason = format!("must be greater than 1, found {theta}");
+            return Err(rope.error("rope_theta", reason));
+        }
+        let partial = beside("partial_rotary_factor").positive("partial_rotary_factor")?;
+        let partial = partial.unwrap_or(1.0);
+        if partial > 1.0 || (partial != 1.0 && family != Family::Phi3) {
+            let reason = format!("{partial} is not supported for this model_type");
+            return Err(rope.error("partial_rotary_factor", reason));
+        }
+        let dim = (head_dim as f64 * partial) as usize;
+        if dim == 0 || !dim.is_multiple_of(2) {
+            let reason = format!("rotary positions need an even number of features, found {dim}");
+            return Err(root.error("head_dim", reason));
+        }
+        let scaling = match scaling {
+            None => RopeScaling::Default,
+            Some(rope) => Scaling {
+                root,
+                rope,
+                family,
+                max_positions,
+                dim,
+            }
+            .parse()?,
+        };
+        Ok(Self {
+            theta,
+            dim,
+            scaling,
+        })
+    }
+}
+
+/// What the parser of a scaling works with.
+struct Scaling<'a> {
+    root: Object<'a>,
+    rope: Object<'a>,
+    family: Family,
+    max_positions: usize,
+    dim: usize,
+}
+
+impl Scaling<'_> {
+    fn parse(&self) -> Result<RopeScaling> {
+        let rope = self.rope;
+        let key = ["rope_type", "type"].into_iter().find(|key| rope.has(key));
+        let kind: Option<String> = key.map_or(Ok(None), |key| rope.get(key))?;
+        let kind = kind.as_deref().unwrap_or("default");
+        match (kind, self.family) {
+            ("default", _) => Ok(RopeScaling::Default),
+            // Phi-3's first checkpoints call it so.
+            ("longrope" | "su" | "yarn", Family::Phi3) | ("longrope", _) => self.long_rope(),
+            ("linear", _) => Ok(RopeScaling::Linear {
+                factor: rope.require_positive("factor")?,
+            }),
+            ("dynamic", _) => self.dynamic(),
+            ("yarn", _) => self.yarn(),
+            ("llama3", _) => self.llama3(),
+            _ => Err(rope.error(
+                key.unwrap_or("rope_type"),
+                format!(
+                    "`{kind}` is not supported; supported are default, linear, dynamic, yarn, \
+                     llama3, longrope"
+                ),
+            )),
+        }
+    }
+
+    /// The length in pretraining; phi3 keeps it at the root of the file.
+    fn original_positions(&self) -> Result<usize> {
+        let key = "original_max_position_embeddings";
+        let default = match self.family {
+            Family::Phi3 => 4096,
+            _ => self.max_positions,
+        };
+        match self.root.size(key)? {
+            Some(length) => Ok(length),
+            None => Ok(self.rope.size(key)?.unwrap_or(default)),
+        }
+    }
+
+    fn dynamic(&self) -> Result<RopeScaling> {
+        let factor = self.rope.require_positive("factor")?;
+        if factor < 1.0 {
+            let reason = format!("must be at least 1, found {factor}");
+            return Err(self.rope.error("factor", reason));
+        }
+        if self.dim == 2 {
+            let reason = "dynamic scaling needs more than two rotated features";
+            return Err(self.root.error("head_dim", reason));
+        }
+        Ok(RopeScaling::Dynamic {
+            factor,
+            max_position_embeddings: self.max_positions,
+        })
+    }
+
+    fn yarn(&self) -> Result<RopeScaling> {
+        let rope = self.rope;
+        let original = self.original_positions()?;
+        let factor = rope.positive("factor")?;
+        let factor = factor.unwrap_or(self.max_positions as f64 / original as f64);
+        let scale = |mscale: f64| match factor <= 1.0 {
+            true => 1.0,
+            false => 0.1 * mscale * factor.ln() + 1.0,
+        };
+        // Zero means "not given", as in Python's `if mscale and mscale_all_dim`.
+        let given = |key| Ok::<_, qoft_core::Error>(rope.get::<f64>(key)?.filter(|&v| v != 0.0));
+        let attention_factor = match rope.positive("attention_factor")? {
+            Some(given) => given,
+            None => match (given("mscale")?, given("mscale_all_dim")?) {
+                (Some(mscale), Some(all)) => scale(mscale) / scale(all),
+                _ => scale(1.0),
+            },
+        };
+        Ok(RopeScaling::Yarn {
+            factor,
+            original_max_position_embeddings: original,
+            attention_factor,
+            beta_fast: given("beta_fast")?.unwrap_or(32.0),
+            beta_slow: given("beta_slow")?.unwrap_or(1.0),
+            truncate: rope.get("truncate")?.unwrap_or(true),
+        })
+    }
+
+    fn llama3(&self) -> Result<RopeScaling> {
+        let rope = self.rope;
+        let low_freq_factor = rope.require_positive("low_freq_factor")?;
+        let high_freq_factor = rope.require_positive("high_freq_factor")?;
+        if high_freq_factor <= low_freq_factor {
+            let reason = format!("must be greater than low_freq_factor, {low_freq_factor}");
+            return Err(rope.error("high_freq_factor", reason));
+        }
+        Ok(RopeScaling::Llama3 {
+            factor: rope.require_positive("factor")?,
+            low_freq_factor,
+            high_freq_factor,
+            original_max_position_embeddings: self.original_positions()?,
+        })
+    }
+
+    fn long_rope(&self) -> Result<RopeScaling> {
+        let rope = self.rope;
+        let factors = |key| {
+            let factors: Vec<f64> = rope.require(key)?;
+            let width = self.dim / 2;
+            if factors.len() != width || factors.iter().any(|&f| f <= 0.0) {
+                return Err(rope.error(key, format!("expected {width} positive numbers")));
+            }
+            Ok(factors)
+        };
+        let original = self.original_positions()?;
+        let factor = rope.positive("factor")?;
+        let factor = factor.unwrap_or(self.max_positions as f64 / original as f64);
+        let default = match factor <= 1.0 || original == 1 {
+            true => 1.0,
+            false => (1.0 + factor.ln() / (original as f64).ln()).sqrt(),
+        };
+        Ok(RopeScaling::LongRope {
+            short_factor: factors("short_factor")?,
+            long_factor: factors("long_factor")?,
+            original_max_position_embeddings: original,
+            attention_factor: rope.positive("attention_factor")?.unwrap_or(default),
+        })
+    }
+}

@@ -1,0 +1,66 @@
+//! The loss of a model on a data file.
+
+use std::num::NonZeroUsize;
+
+use burn::module::Module;
+use burn::tensor::Device;
+use qoft_models::CausalLm;
+
+use crate::data::{Dataset, Order};
+use crate::error::TrainError;
+use crate::train::{input_ids, targets};
+
+/// How well a model predicts data.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Evaluation {
+    /// Mean cross entropy of all predicted tokens, in nats.
+    pub loss: f64,
+    /// `exp(loss)`.
+    pub perplexity: f64,
+    /// Tokens that were predicted.
+    pub tokens: usize,
+}
+
+/// Evaluates `model` on `dataset` with `batch_size` rows at a time.
+///
+/// `device` is that of the model's weights. `progress` is called after each batch with the numbers
+/// of batches done and of all.
+///
+/// # Errors
+///
+/// [`TrainError::NothingToPredict`] for data without labels, [`TrainError::Config`] for a
+/// `batch_size` of 0.
+pub fn evaluate(
+    model: &CausalLm,
+    dataset: &Dataset,
+    batch_size: usize,
+    device: &Device,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Evaluation, TrainError> {
+    let batch_size = NonZeroUsize::new(batch_size).ok_or(TrainError::Config {
+        key: "batch_size",
+        reason: "must be at least 1".into(),
+    })?;
+    let model = model.valid();
+    let batches = dataset.batches(Order::File, batch_size);
+    let total = batches.len();
+    let (mut sum, mut tokens) = (0.0, 0);
+    for (index, batch) in batches.enumerate() {
+        if batch.predicted > 0 {
+            let count = batch.predicted as f64;
+            let loss = model.loss(input_ids(&batch, device), targets(&batch), count);
+            sum += f64::from(loss.into_scalar::<f32>()) * count;
+            tokens += batch.predicted;
+        }
+        progress(index + 1, total);
+    }
+    if tokens == 0 {
+        return Err(TrainError::NothingToPredict);
+    }
+    let loss = sum / tokens as f64;
+    Ok(Evaluation {
+        loss,
+        perplexity: loss.exp(),
+        tokens,
+    })
+}

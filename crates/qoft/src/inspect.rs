@@ -1,0 +1,93 @@
+//! What a checkpoint consists of.
+
+use qoft_core::{Checkpoint, LayerSource, LoadOptions, Registry, Result};
+use serde::Serialize;
+
+use crate::layers::{claimed, is_under};
+
+/// One linear layer.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct LayerReport {
+    /// Module path.
+    pub name: String,
+    /// The backend that claims it.
+    pub backend: &'static str,
+    /// Number format: `nf4`, `int8`, `bf16` …
+    pub format: String,
+    /// Bits of a code.
+    pub bits: u32,
+    /// Weights that share a scale.
+    pub group_size: Option<usize>,
+    /// Input features.
+    pub in_features: usize,
+    /// Output features.
+    pub out_features: usize,
+    /// Bytes in memory: codes, scales and tables.
+    pub packed_bytes: usize,
+}
+
+/// A checkpoint at a glance.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Inspection {
+    /// `model_type` of `config.json`.
+    pub model_type: Option<String>,
+    /// `quant_method` of the quantization configuration.
+    pub quant_method: Option<String>,
+    /// The linear layers.
+    pub layers: Vec<LayerReport>,
+    /// Values of all linear layers, counted as if nothing were packed.
+    pub linear_parameters: usize,
+    /// Values of everything else: embeddings, norms, biases.
+    pub other_parameters: usize,
+    /// Bytes of all linear layers in memory.
+    pub packed_bytes: usize,
+    /// Bytes of the files.
+    pub file_bytes: u64,
+}
+
+/// Loads and validates each linear layer, one after another.
+///
+/// # Errors
+/// If a layer is damaged or claimed by no backend.
+pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Result<Inspection> {
+    let found = claimed(checkpoint, registry)?;
+    let mut layers = Vec::with_capacity(found.len());
+    for layer in &found {
+        let source = LayerSource::new(checkpoint, layer.path);
+        let weight = layer.backend.load(&source, &LoadOptions::default())?.weight;
+        let ([out_features, in_features], info) = (weight.shape(), weight.info());
+        layers.push(LayerReport {
+            name: layer.path.to_owned(),
+            backend: layer.backend.name(),
+            format: info.format,
+            bits: info.bits,
+            group_size: info.group_size,
+            in_features,
+            out_features,
+            packed_bytes: weight.packed_bytes(),
+        });
+    }
+    let mut other_parameters = 0;
+    for name in checkpoint.names() {
+        if !found.iter().any(|c| is_under(name, c.path)) || name.ends_with(".bias") {
+            other_parameters += checkpoint.tensor(name)?.elements();
+        }
+    }
+    let text = |value: Option<&serde_json::Value>| value.and_then(|v| v.as_str()).map(Into::into);
+    let sizes = checkpoint
+        .files()
+        .filter_map(|file| std::fs::metadata(file).ok());
+    Ok(Inspection {
+        model_type: text(checkpoint.config().get("model_type")),
+        quant_method: text(
+            checkpoint
+                .quantization_config()
+                .and_then(|c| c.get("quant_method")),
+        ),
+        linear_parameters: layers.iter().map(|l| l.in_features * l.out_features).sum(),
+        other_parameters,
+        packed_bytes: layers.iter().map(|l| l.packed_bytes).sum(),
+        file_bytes: sizes.map(|m| m.len()).sum(),
+        layers,
+    })
+}
