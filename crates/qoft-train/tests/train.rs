@@ -319,7 +319,7 @@ fn a_diverging_run_stops_and_leaves_the_good_adapter_alone() {
     let good = out.path().join("adapter_model.safetensors");
     std::fs::write(&good, "good").unwrap();
     let error = case.run(&mut Recorder::default(), out.path(), None, None);
-    let error = error.err().expect("a run with values that overflow");
+    let error = error.expect_err("a run with values that overflow");
     assert!(
         matches!(error, TrainError::NotFinite { step: 2, .. }),
         "{error}"

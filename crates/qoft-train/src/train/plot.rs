@@ -65,6 +65,8 @@ fn draw(
     line(smoothed(losses), "training, smoothed", BLUE.stroke_width(2))?;
     if !eval_losses.is_empty() {
         line(eval_losses.to_vec(), "evaluation", RED.stroke_width(2))?;
+        let dots = eval_losses.iter();
+        chart.draw_series(dots.map(|point| Circle::new(*point, 3, RED.filled())))?;
     }
     chart
         .configure_series_labels()
