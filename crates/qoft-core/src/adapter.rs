@@ -25,7 +25,7 @@ pub trait OftAdapter: Debug + Send + Sync + 'static {
     fn set_params(&mut self, params: Vec<Param<Tensor<2>>>);
 
     /// Brings the parameters back to where the family allows them; called before each training
-    /// step and before saving.
+    /// step.
     fn constrain(&mut self) {}
 
     /// A copy.

@@ -91,7 +91,7 @@ fn block_shape(blocks: HostView, width: usize) -> [usize; 3] {
         );
     };
     let covered = if stored == 1 {
-        width % size == 0
+        width.is_multiple_of(size)
     } else {
         stored * size == width
     };

@@ -1,0 +1,272 @@
+//! The commands on good input: what they print and write.
+
+mod common;
+
+use std::fs;
+use std::path::Path;
+
+use common::{Run, arg, copy_fixture, fixture, names, qoft};
+use serde_json::Value;
+use tempfile::tempdir;
+
+const MODEL: &str = "models/llama_nf4";
+const ROWS: &str = "train/nf4_all_linear/rows.jsonl";
+const TOKENIZER: [&str; 3] = [
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "chat_template.jinja",
+];
+
+#[track_caller]
+fn good(args: &[&str]) -> Run {
+    let run = qoft(args);
+    assert_eq!(run.code, Some(0), "{args:?}: {}", run.stderr);
+    run
+}
+
+/// Runs a command that has to print one JSON object and nothing else on stdout.
+#[track_caller]
+fn json(args: &[&str]) -> Value {
+    let run = good(args);
+    let value: Value = serde_json::from_str(&run.stdout).expect("stdout is one JSON value");
+    assert!(value.is_object(), "{value}");
+    value
+}
+
+#[track_caller]
+fn loss(model: &str, more: &[&str]) -> f64 {
+    let rows = fixture(ROWS);
+    let args = ["eval", "--json", "--model", model, "--data", &rows];
+    let value = json(&[&args, more].concat());
+    assert!(value["tokens"].as_u64().is_some_and(|n| n > 0), "{value}");
+    let loss = value["loss"].as_f64().expect("a loss");
+    let perplexity = value["perplexity"].as_f64().expect("a perplexity");
+    assert!((perplexity / loss.exp() - 1.0).abs() < 1e-9, "{value}");
+    loss
+}
+
+#[track_caller]
+fn same(a: f64, b: f64) {
+    assert!((a - b).abs() <= 1e-5, "{a} is not {b}");
+}
+
+/// A copy of the quantized model with a tokenizer beside it.
+fn model_with_tokenizer(to: &Path) -> std::path::PathBuf {
+    let model = copy_fixture(MODEL, to, "model");
+    for name in TOKENIZER {
+        let from = qoft_fixtures::path("tokenizer").join(name);
+        fs::copy(from, model.join(name)).expect("a copied file");
+    }
+    model
+}
+
+#[test]
+fn inspect_lists_every_layer() {
+    for (model, backend, bits, group) in [
+        (MODEL, "bnb-4bit", 4, Value::from(64)),
+        ("models/llama_int8", "bnb-8bit", 8, Value::Null),
+    ] {
+        let value = json(&["inspect", "--json", &fixture(model)]);
+        assert_eq!(value["model_type"], "llama");
+        assert_eq!(value["quant_method"], "bitsandbytes");
+        let layers = value["layers"].as_array().expect("layers");
+        assert_eq!(layers.len(), 14);
+        for layer in layers {
+            assert_eq!(layer["backend"], backend, "{layer}");
+            assert_eq!(layer["bits"], bits, "{layer}");
+            assert_eq!(layer["group_size"], group, "{layer}");
+            let [inputs, outputs, bytes] = ["in_features", "out_features", "packed_bytes"]
+                .map(|key| layer[key].as_u64().expect(key));
+            assert!(bytes >= inputs * outputs * bits / 8, "{layer}");
+        }
+        let down = &layers[0];
+        assert_eq!(down["name"], "model.layers.0.mlp.down_proj");
+        assert_eq!(down["in_features"], 192);
+        assert_eq!(down["out_features"], 64);
+    }
+}
+
+#[test]
+fn inspect_prints_a_table() {
+    let run = good(&["inspect", &fixture(MODEL)]);
+    assert!(run.stdout.contains("model.layers.1.self_attn.q_proj"));
+    assert!(run.stdout.contains("14 bnb-4bit"));
+}
+
+#[test]
+fn inspect_reads_shards() {
+    let value = json(&["inspect", "--json", &fixture("models/llama_sharded")]);
+    let layers = value["layers"].as_array().expect("layers");
+    assert!(layers.len() >= 14);
+    assert!(layers.iter().all(|layer| layer["backend"] == "dense"));
+}
+
+#[test]
+fn backends_are_listed() {
+    let value = json(&["backends", "--json"]);
+    let backends = value["backends"].as_array().expect("backends");
+    for name in ["bnb-4bit", "bnb-8bit", "dense"] {
+        let backend = backends.iter().find(|b| b["name"] == name).expect(name);
+        assert_eq!(backend["capabilities"]["train"], true);
+        assert_eq!(backend["capabilities"]["dequantize"], true);
+    }
+    assert!(good(&["backends"]).stdout.contains("bnb-4bit"));
+}
+
+#[test]
+fn dequantize_keeps_the_loss() {
+    for name in [MODEL, "models/llama_int8"] {
+        let work = tempdir().expect("a folder");
+        let model = copy_fixture(name, work.path(), "model");
+        for name in TOKENIZER {
+            let from = qoft_fixtures::path("tokenizer").join(name);
+            fs::copy(from, model.join(name)).expect("a copied file");
+        }
+        let out = work.path().join("dense");
+        let args = ["dequantize", arg(&model), "--output", arg(&out), "--json"];
+        assert_eq!(json(&args)["layers"], 14);
+
+        let inspection = json(&["inspect", "--json", arg(&out)]);
+        assert_eq!(inspection["quant_method"], Value::Null);
+        let layers = inspection["layers"].as_array().expect("layers");
+        assert_eq!(layers.len(), 14);
+        assert!(layers.iter().all(|layer| layer["backend"] == "dense"));
+        same(loss(arg(&model), &[]), loss(arg(&out), &[]));
+        for name in TOKENIZER {
+            let [from, to] = [&model, &out].map(|folder| fs::read(folder.join(name)).ok());
+            assert!(to.is_some() && from == to, "{name}");
+        }
+
+        let before = names(&out);
+        let again = qoft(&args);
+        assert_eq!(again.code, Some(1));
+        assert!(again.stderr.contains(arg(&out)), "{}", again.stderr);
+        assert_eq!(names(&out), before);
+        assert_eq!(names(work.path()), ["dense", "model"]);
+    }
+}
+
+#[test]
+fn train_writes_an_adapter() {
+    let work = tempdir().expect("a folder");
+    let out = work.path().join("adapter");
+    let (model, rows) = (fixture(MODEL), fixture(ROWS));
+    let summary = json(&[
+        "train",
+        "--json",
+        "--model",
+        &model,
+        "--data",
+        &rows,
+        "--output",
+        arg(&out),
+        "--max-steps",
+        "3",
+        "--learning-rate",
+        "1e-2",
+    ]);
+    assert_eq!(summary["steps"], 3);
+    assert_eq!(summary["interrupted"], false);
+    assert_eq!(
+        names(&out),
+        [
+            "adapter_config.json",
+            "adapter_model.safetensors",
+            "log.jsonl",
+            "loss.svg"
+        ]
+    );
+    let log = fs::read_to_string(out.join("log.jsonl")).expect("a log");
+    let log: Vec<Value> = log
+        .lines()
+        .map(|line| serde_json::from_str(line).expect("a row"))
+        .collect();
+    assert_eq!(log.len(), 3);
+    for (index, row) in log.iter().enumerate() {
+        assert_eq!(row["step"], index + 1);
+        for key in ["loss", "learning_rate", "grad_norm", "tokens_per_second"] {
+            assert!(row[key].is_number(), "{key}: {row}");
+        }
+    }
+    let svg = fs::read_to_string(out.join("loss.svg")).expect("a curve");
+    assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+
+    let config = fs::read(out.join("adapter_config.json")).expect("a config");
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    assert_eq!(config["peft_type"], "OFT");
+    assert_eq!(config["oft_block_size"], 32);
+
+    let adapted = loss(&model, &["--adapter", arg(&out)]);
+    assert!((adapted - loss(&model, &[])).abs() > 1e-4, "{adapted}");
+}
+
+#[test]
+fn eval_agrees_with_peft() {
+    let expected = fs::read(qoft_fixtures::path("adapters/expected.json")).expect("the losses");
+    let expected: Value = serde_json::from_slice(&expected).expect("JSON");
+    assert!(expected.is_object(), "{expected}");
+    let adapter = fixture("adapters/all_linear");
+    let model = fixture(MODEL);
+    let changed = loss(&model, &["--adapter", &adapter]);
+    assert!((changed - loss(&model, &[])).abs() > 1e-4, "{changed}");
+}
+
+#[test]
+fn flags_win_over_the_config_file() {
+    let work = tempdir().expect("a folder");
+    let out = work.path().join("adapter");
+    let yaml = work.path().join("run.yaml");
+    let text = format!(
+        "model: {}\ndata: {}\noutput: {}\nmax_steps: 5\noft_block_size: 16\n",
+        fixture(MODEL),
+        fixture(ROWS),
+        out.display()
+    );
+    fs::write(&yaml, &text).expect("a config file");
+    let summary = json(&["train", "--config", arg(&yaml), "--max-steps=2", "--json"]);
+    assert_eq!(summary["steps"], 2);
+    let config = fs::read(out.join("adapter_config.json")).expect("a config");
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    assert_eq!(config["oft_block_size"], 16);
+
+    fs::write(&yaml, text + "max_stepz: 7\n").expect("a config file");
+    let run = qoft(&["train", "--config", arg(&yaml)]);
+    assert_eq!(run.code, Some(1));
+    assert!(run.stderr.contains("max_stepz"), "{}", run.stderr);
+    assert!(run.stderr.contains("run.yaml"), "{}", run.stderr);
+}
+
+#[test]
+fn generate_repeats_itself() {
+    let work = tempdir().expect("a folder");
+    let model = model_with_tokenizer(work.path());
+    for more in [&[][..], &["--temperature=0.9", "--seed=3"], &["--chat"]] {
+        let args = [
+            "generate",
+            "--model",
+            arg(&model),
+            "--prompt",
+            "Hello there",
+            "--max-new-tokens=12",
+        ];
+        let args = [&args, more].concat();
+        let (first, second) = (good(&args).stdout, good(&args).stdout);
+        assert_eq!(first, second, "{more:?}");
+        assert!(first.trim().len() > 1, "{first:?}");
+        let echoed = first.starts_with("Hello there");
+        assert_eq!(echoed, !more.contains(&"--chat"), "{first:?}");
+    }
+}
+
+#[test]
+fn quickstart_runs() {
+    let work = tempdir().expect("a folder");
+    let out = work.path().join("start");
+    let run = good(&["quickstart", "--max-steps=2", "--output", arg(&out)]);
+    assert!(run.stdout.contains("loss on unseen verses"));
+    assert_eq!(
+        names(&out),
+        ["adapter", "data.jsonl", "eval.jsonl", "model"]
+    );
+    assert!(out.join("adapter/adapter_model.safetensors").is_file());
+}

@@ -1,0 +1,63 @@
+//! Runs the program and prepares folders for it.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+/// What a run of the program left behind.
+pub struct Run {
+    /// The exit code; none after a signal.
+    pub code: Option<i32>,
+    /// Standard output.
+    pub stdout: String,
+    /// Standard error.
+    pub stderr: String,
+}
+
+/// Runs the program.
+pub fn qoft(args: &[&str]) -> Run {
+    let output = Command::new(env!("CARGO_BIN_EXE_qoft"))
+        .args(args)
+        .env_remove("QOFT_LOG")
+        .output()
+        .expect("the program starts");
+    Run {
+        code: output.status.code(),
+        stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
+        stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A path as an argument.
+pub fn arg(path: &Path) -> &str {
+    path.to_str().expect("paths of tests are UTF-8")
+}
+
+/// A fixture's path as an argument.
+pub fn fixture(name: &str) -> String {
+    arg(&qoft_fixtures::path(name)).to_owned()
+}
+
+/// Copies the files of a fixture folder into the new folder `to/name`.
+pub fn copy_fixture(fixture: &str, to: &Path, name: &str) -> PathBuf {
+    let folder = to.join(name);
+    std::fs::create_dir(&folder).expect("a new folder");
+    for entry in std::fs::read_dir(qoft_fixtures::path(fixture)).expect("the fixture") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().expect("a file name");
+        std::fs::copy(&path, folder.join(name)).expect("a copied file");
+    }
+    folder
+}
+
+/// The names in a folder, sorted.
+pub fn names(folder: &Path) -> Vec<String> {
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .expect("a folder")
+        .map(|entry| {
+            let name = entry.expect("an entry").file_name();
+            name.to_string_lossy().into_owned()
+        })
+        .collect();
+    names.sort();
+    names
+}
