@@ -8,7 +8,7 @@ use qoft_core::{Dtype, LayerSource, LoadedLinear, Purpose, QuantBackend, Result,
 use crate::config::QuantState;
 
 /// 1/127 as the reference spells it: `w = (q · SCB) · this`, rounded after each step.
-pub const ONE_127TH: f32 = 7.874_015_7e-3;
+pub const ONE_127TH: f32 = 7.874_016e-3;
 
 /// A 4-bit layer. Two weights share a byte, the first in the high half; ours come low half first.
 pub fn load_4bit(

@@ -336,7 +336,11 @@ mod tests {
         let scales = [1.0, 2.0, 0.5, -1.0, 3.0, 0.25];
         let value = |flat: usize| {
             let byte = weight.codes.bytes[flat / 2];
-            let code = if flat % 2 == 0 { byte & 15 } else { byte >> 4 };
+            let code = if flat.is_multiple_of(2) {
+                byte & 15
+            } else {
+                byte >> 4
+            };
             (f32::from(code) - 7.5) * scales[flat / 6]
         };
         for r0 in 0..5 {

@@ -32,18 +32,17 @@ pub fn check_gradients(op: &dyn HostOp, inputs: &[(Vec<usize>, Vec<f32>)]) {
     for (index, grad) in grads.into_iter().enumerate() {
         let grad = grad.expect("asked for");
         assert_eq!(grad.len(), inputs[index].1.len());
-        for at in 0..grad.len() {
+        for (at, &grad) in grad.iter().enumerate() {
             let mut moved = inputs.to_vec();
             let step = 1e-2;
             moved[index].1[at] = inputs[index].1[at] + step;
             let up = loss(&moved);
             moved[index].1[at] = inputs[index].1[at] - step;
             let slope = (up - loss(&moved)) / (2.0 * f64::from(step));
-            let error = (slope - f64::from(grad[at])).abs();
+            let error = (slope - f64::from(grad)).abs();
             assert!(
                 error < 4e-3 * (1.0 + slope.abs()),
-                "input {index}[{at}]: {slope} {}",
-                grad[at]
+                "input {index}[{at}]: {slope} {grad}"
             );
         }
     }
