@@ -1,6 +1,6 @@
 //! Opening what the commands need: checkpoint, model, tokenizer, data.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
@@ -69,7 +69,7 @@ pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
 
 /// Reads a data file.
 pub fn dataset(
-    path: &PathBuf,
+    path: &Path,
     tokenizer: &Tokenizer,
     vocab_size: usize,
     max_length: Option<usize>,

@@ -31,7 +31,7 @@ pub trait QuantBackend: Send + Sync + 'static {
     fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear>;
 }
 
-/// What a backend can do; drives the conformance tests and `qoft backends`.
+/// What a backend can do; shown by `qoft backends`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
 pub struct Capabilities {
     /// Adapters train on its layers.

@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use qoft::core::OftConfig;
 use qoft::core::oft::OneOrMany;
-use qoft::core::{Error, OftConfig};
 use qoft::train::train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -213,9 +213,7 @@ impl TrainArgs {
         config.task_type.get_or_insert_with(|| "CAUSAL_LM".into());
         config.base_model_name_or_path =
             self.model.as_ref().map(|model| model.display().to_string());
-        config
-            .validate("adapter configuration")
-            .map_err(Error::from)?;
+        config.validate("adapter configuration")?;
         Ok(config)
     }
 
