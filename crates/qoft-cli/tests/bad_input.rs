@@ -225,7 +225,7 @@ fn config_of_another_model() {
     damaged(
         MODEL,
         &MODELS,
-        "down_proj",
+        "gate_proj",
         set("intermediate_size", json!(128)),
     );
     damaged(
@@ -298,14 +298,17 @@ fn bad_rows() {
     let good = "{\"input_ids\": [6, 7, 8]}\n";
     bad_data("", "rows.jsonl");
     bad_data("\n\n", "rows.jsonl");
-    bad_data(&format!("{good}no JSON\n"), "rows.jsonl:2");
-    bad_data(&format!("{good}[1, 2]\n"), "rows.jsonl:2");
+    bad_data(&format!("{good}no JSON\n"), "rows.jsonl, line 2");
+    bad_data(&format!("{good}[1, 2]\n"), "rows.jsonl, line 2");
     bad_data(&format!("{good}{{\"input_ids\": [6, 320]}}\n"), "320");
     bad_data(
         &format!("{good}{{\"input_ids\": [6, -1]}}\n"),
-        "rows.jsonl:2",
+        "rows.jsonl, line 2",
     );
-    bad_data(&format!("{good}{{\"inputs\": [6]}}\n"), "rows.jsonl:2");
+    bad_data(
+        &format!("{good}{{\"inputs\": [6]}}\n"),
+        "rows.jsonl, line 2",
+    );
     bad_data("{\"text\": \"words\"}\n", "tokenizer");
 }
 

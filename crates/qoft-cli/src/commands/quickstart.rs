@@ -125,6 +125,7 @@ fn train_config(max_steps: usize) -> TrainConfig {
         max_steps: Some(max_steps),
         warmup_steps: 10,
         save_steps: None,
+        eval_steps: Some(20),
         ..TrainConfig::default()
     }
 }
