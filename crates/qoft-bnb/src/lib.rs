@@ -41,6 +41,9 @@ pub static REGISTRATION_4BIT: Registration = Registration {
 register_backend!(REGISTRATION_8BIT);
 register_backend!(REGISTRATION_4BIT);
 
+/// Quantize activations as the reference does in evaluation.
+const INT8_ACTIVATIONS: &str = "int8_activations";
+
 const CAPABILITIES: Capabilities = Capabilities {
     train: true,
     dequantize: true,
@@ -74,13 +77,17 @@ impl QuantBackend for Bnb8Bit {
         CAPABILITIES
     }
 
+    fn options(&self) -> &'static [&'static str] {
+        &[INT8_ACTIVATIONS]
+    }
+
     fn claim(&self, layer: &LayerSource) -> bool {
         layer.has("SCB")
     }
 
     fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear> {
         let mut loaded = layout::load_8bit(self, layer)?;
-        if options.backend.flag(self.name(), "int8_activations")? {
+        if options.backend.flag(self.name(), INT8_ACTIVATIONS)? {
             loaded.input_quantizer = Some(int8::quantizer(self, layer)?);
         }
         Ok(loaded)

@@ -18,6 +18,11 @@ pub trait QuantBackend: Send + Sync + 'static {
     /// What this backend can do.
     fn capabilities(&self) -> Capabilities;
 
+    /// Keys of the options that this backend understands, see [`BackendOptions`].
+    fn options(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Whether the layer is stored in this scheme, judged by its tensors.
     ///
     /// Cheap, and free of side effects. A layer that is damaged but clearly of this scheme is
@@ -198,6 +203,12 @@ impl BackendOptions {
             })
         });
         pairs.collect::<Result<_>>().map(Self)
+    }
+
+    /// All options: backend, key and value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        let entries = self.0.iter();
+        entries.map(|((backend, key), value)| (backend.as_str(), key.as_str(), value.as_str()))
     }
 
     /// A boolean option of a backend, false unless given.

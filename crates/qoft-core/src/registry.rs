@@ -1,6 +1,6 @@
 //! The list of backends, filled by the scheme crates that are linked in.
 
-use crate::backend::{LayerSource, LoadOptions, LoadedLinear, QuantBackend};
+use crate::backend::{BackendOptions, LayerSource, LoadOptions, LoadedLinear, QuantBackend};
 use crate::error::{Error, Result};
 
 /// An entry of the registry: a plain static of a scheme crate.
@@ -75,6 +75,28 @@ impl Registry {
     pub fn names(&self) -> String {
         let names: Vec<&str> = self.backends().map(QuantBackend::name).collect();
         names.join(", ")
+    }
+
+    /// Fails if an option names a backend or a key that does not exist.
+    ///
+    /// # Errors
+    /// The error lists what exists.
+    pub fn check_options(&self, options: &BackendOptions) -> Result<()> {
+        for (name, key, value) in options.iter() {
+            let reason = match self.backends().find(|b| b.name() == name) {
+                None => format!("no such backend; registered backends: {}", self.names()),
+                Some(backend) if !backend.options().contains(&key) => match backend.options() {
+                    [] => format!("{name} has no options"),
+                    known => format!("unknown key; options of {name}: {}", known.join(", ")),
+                },
+                Some(_) => continue,
+            };
+            return Err(Error::BackendOption {
+                option: format!("{name}.{key}={value}"),
+                reason,
+            });
+        }
+        Ok(())
     }
 
     /// The first backend that claims the layer.

@@ -59,6 +59,7 @@ impl CausalLm {
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
+        registry.check_options(&options.backend)?;
         let config = ModelConfig::parse(checkpoint.config())?;
         let loader = Loader {
             checkpoint,

@@ -40,9 +40,10 @@ pub enum Command {
 /// Options of `quickstart`.
 #[derive(Debug, Args)]
 pub struct QuickstartArgs {
-    /// Where to put model, data and adapter; must be new or empty.
-    #[arg(long, default_value = "qoft-quickstart")]
-    pub output: PathBuf,
+    /// Where to put model, data and adapter; must be new or empty [default: qoft-quickstart, or
+    /// the next free name].
+    #[arg(long)]
+    pub output: Option<PathBuf>,
     /// Training steps.
     #[arg(long, default_value_t = 80)]
     pub max_steps: usize,

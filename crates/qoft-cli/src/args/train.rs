@@ -60,17 +60,17 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Adapter", num_args = 0..=1, default_missing_value = "true")]
     pub coft: Option<bool>,
     /// Radius of constrained OFT [default: 6e-5].
-    #[arg(long, help_heading = "Adapter")]
+    #[arg(long, help_heading = "Adapter", value_parser = finite)]
     pub eps: Option<f64>,
     /// One block for all positions of a layer.
     #[arg(long, help_heading = "Adapter", num_args = 0..=1, default_missing_value = "true")]
     pub block_share: Option<bool>,
     /// Share of blocks that a step replaces by the identity [default: 0].
-    #[arg(long, help_heading = "Adapter")]
+    #[arg(long, help_heading = "Adapter", value_parser = finite)]
     pub module_dropout: Option<f64>,
 
     /// The highest learning rate [default: 5e-5].
-    #[arg(long, help_heading = "Training")]
+    #[arg(long, help_heading = "Training", value_parser = finite)]
     pub learning_rate: Option<f64>,
     /// Rows of a batch [default: 8].
     #[arg(long, help_heading = "Training")]
@@ -82,7 +82,7 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Training")]
     pub max_steps: Option<usize>,
     /// Times that the data is gone through [default: 3].
-    #[arg(long, help_heading = "Training")]
+    #[arg(long, help_heading = "Training", value_parser = finite)]
     pub num_epochs: Option<f64>,
     /// Tokens that a row keeps [default: 1024].
     #[arg(long, help_heading = "Training")]
@@ -94,10 +94,10 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Training")]
     pub warmup_steps: Option<usize>,
     /// Weight decay [default: 0].
-    #[arg(long, help_heading = "Training")]
+    #[arg(long, help_heading = "Training", value_parser = finite)]
     pub weight_decay: Option<f64>,
     /// Gradients are scaled down to this norm; 0 turns that off [default: 1].
-    #[arg(long, help_heading = "Training")]
+    #[arg(long, help_heading = "Training", value_parser = finite)]
     pub max_grad_norm: Option<f64>,
     /// `adamw`.
     #[arg(long, help_heading = "Training")]
@@ -257,6 +257,16 @@ fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
         normalized.insert(key, value);
     }
     Ok(normalized)
+}
+
+/// A number; `nan` and `inf` have no place in settings, nor in JSON.
+fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|e| e.to_string())?;
+    if number.is_finite() {
+        Ok(number)
+    } else {
+        Err("not a finite number".into())
+    }
 }
 
 /// `all-linear`, a list of names, or else a regular expression.

@@ -1,6 +1,6 @@
 //! `qoft quickstart`: the whole path on a small model that is part of the program.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::Device;
@@ -47,7 +47,7 @@ const MAX_LENGTH: Option<usize> = Some(64);
 
 /// Fine-tunes the embedded model and shows what changes.
 pub fn run(args: &QuickstartArgs) -> Result<()> {
-    let root = &args.output;
+    let root = &args.output.clone().unwrap_or_else(free_folder);
     unpack(root)?;
     let (model_dir, adapter) = (root.join("model"), root.join("adapter"));
     eprintln!("A language model of 5 million parameters, trained on Jane Austen's novels and");
@@ -102,6 +102,13 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         [&text_before, &text_after],
     );
     Ok(())
+}
+
+/// `qoft-quickstart`, or with a number behind it if that exists.
+fn free_folder() -> PathBuf {
+    let numbered = (2..).map(|number| format!("qoft-quickstart-{number}").into());
+    let mut names = std::iter::once(PathBuf::from("qoft-quickstart")).chain(numbered);
+    names.find(|name| !name.exists()).unwrap_or_default()
 }
 
 fn unpack(root: &Path) -> Result<()> {

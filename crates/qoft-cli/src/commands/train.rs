@@ -22,6 +22,9 @@ pub fn run(args: TrainArgs) -> Result<()> {
     let model_dir = args.required("model", &args.model)?;
     let data = args.required("data", &args.data)?.to_path_buf();
     let output = args.required("output", &args.output)?;
+    if args.resume_from.is_none() {
+        refuse_occupied(output)?;
+    }
     let (config, oft_config) = (args.train_config()?, args.oft_config()?);
     let device = files::device(args.device.as_deref().unwrap_or("cpu"))?;
     let backend_options = args.backend_option.clone().unwrap_or_default();
@@ -80,6 +83,17 @@ pub fn run(args: TrainArgs) -> Result<()> {
             })
         );
     }
+    Ok(())
+}
+
+/// Fails if a new run would mix its files with others.
+fn refuse_occupied(output: &Path) -> Result<()> {
+    let occupied = std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
+    anyhow::ensure!(
+        !occupied,
+        "{}: the output folder exists and is not empty; --resume-from continues a run",
+        output.display()
+    );
     Ok(())
 }
 

@@ -1,8 +1,10 @@
-//! A safetensors file that can be taken apart, damaged and written again.
+//! Files that can be taken apart, damaged and written again, and commands that have to fail.
 
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
+
+use super::{names, qoft};
 
 /// A tensor as it is stored.
 pub struct Entry {
@@ -48,37 +50,25 @@ impl TensorFile {
     }
 
     /// Changes the first tensor whose name ends with `end` and writes the file.
-    pub fn change(mut self, end: &str, change: impl FnOnce(&mut Entry)) {
-        let (_, entry) = self
-            .tensors
-            .iter_mut()
-            .find(|(name, _)| name.ends_with(end))
-            .expect("the tensor");
-        change(entry);
+    pub fn change(self, end: &str, change: impl FnOnce(&mut Entry)) {
+        self.edit(|tensors| {
+            let found = tensors.iter_mut().find(|(name, _)| name.ends_with(end));
+            change(&mut found.expect("the tensor").1);
+        });
+    }
+
+    /// Changes the list of tensors and writes the file.
+    pub fn edit(mut self, edit: impl FnOnce(&mut Vec<(String, Entry)>)) {
+        edit(&mut self.tensors);
         self.write();
     }
 
     /// Removes the first tensor whose name ends with `end` and writes the file.
-    pub fn remove(mut self, end: &str) {
-        let found = self
-            .tensors
-            .iter()
-            .position(|(name, _)| name.ends_with(end));
-        self.tensors.remove(found.expect("the tensor"));
-        self.write();
-    }
-
-    /// Renames tensors, changes their contents and writes the file.
-    pub fn map(mut self, map: impl FnMut(&mut (String, Entry))) {
-        self.tensors.iter_mut().for_each(map);
-        self.write();
-    }
-
-    /// Removes all tensors but those that `keep` names and writes the file.
-    pub fn retain(mut self, keep: impl Fn(&str) -> bool) -> Self {
-        self.tensors.retain(|(name, _)| keep(name));
-        self.write();
-        self
+    pub fn remove(self, end: &str) {
+        self.edit(|tensors| {
+            let found = tensors.iter().position(|(name, _)| name.ends_with(end));
+            tensors.remove(found.expect("the tensor"));
+        });
     }
 
     fn write(&self) {
@@ -104,4 +94,28 @@ pub fn write_raw(path: &Path, header: &Value, data: &[u8]) {
     bytes.extend_from_slice(header.as_bytes());
     bytes.extend_from_slice(data);
     std::fs::write(path, bytes).expect("a written file");
+}
+
+/// Runs a command that has to fail, say `needle` and write nothing into `work`.
+#[track_caller]
+pub fn refused(args: &[&str], work: &Path, needle: &str) {
+    let before = names(work);
+    let run = qoft(args);
+    let says = &run.stderr;
+    assert!(
+        matches!(run.code, Some(1 | 2)),
+        "{args:?}: {:?} {says}",
+        run.code
+    );
+    assert!(says.contains(needle), "{args:?}: no {needle:?} in {says}");
+    assert!(!says.contains("panicked"), "{args:?}: {says}");
+    assert_eq!(run.stdout, "", "{args:?}");
+    assert_eq!(names(work), before, "{args:?}");
+}
+
+/// Changes a JSON file.
+pub fn edit_json(path: &Path, edit: impl FnOnce(&mut Value)) {
+    let mut value = serde_json::from_slice(&std::fs::read(path).expect("a file")).expect("JSON");
+    edit(&mut value);
+    std::fs::write(path, value.to_string()).expect("a written file");
 }

@@ -1,12 +1,10 @@
 //! The commands on good input: what they print and write.
 
-mod common;
-
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use common::{Run, arg, copy_fixture, fixture, names, qoft};
-use serde_json::Value;
+use crate::common::{Run, arg, copy_fixture, fixture, names, qoft};
+use serde_json::{Value, json};
 use tempfile::tempdir;
 
 const MODEL: &str = "models/llama_nf4";
@@ -26,7 +24,7 @@ fn good(args: &[&str]) -> Run {
 
 /// Runs a command that has to print one JSON object and nothing else on stdout.
 #[track_caller]
-fn json(args: &[&str]) -> Value {
+fn json_of(args: &[&str]) -> Value {
     let run = good(args);
     let value: Value = serde_json::from_str(&run.stdout).expect("stdout is one JSON value");
     assert!(value.is_object(), "{value}");
@@ -37,7 +35,7 @@ fn json(args: &[&str]) -> Value {
 fn loss(model: &str, more: &[&str]) -> f64 {
     let rows = fixture(ROWS);
     let args = ["eval", "--json", "--model", model, "--data", &rows];
-    let value = json(&[&args, more].concat());
+    let value = json_of(&[&args, more].concat());
     assert!(value["tokens"].as_u64().is_some_and(|n| n > 0), "{value}");
     let loss = value["loss"].as_f64().expect("a loss");
     let perplexity = value["perplexity"].as_f64().expect("a perplexity");
@@ -50,9 +48,9 @@ fn same(a: f64, b: f64) {
     assert!((a - b).abs() <= 1e-5, "{a} is not {b}");
 }
 
-/// A copy of the quantized model with a tokenizer beside it.
-fn model_with_tokenizer(to: &Path) -> std::path::PathBuf {
-    let model = copy_fixture(MODEL, to, "model");
+/// A copy of a model with a tokenizer beside it.
+fn model_with_tokenizer(model: &str, to: &Path) -> PathBuf {
+    let model = copy_fixture(model, to, "model");
     for name in TOKENIZER {
         let from = qoft_fixtures::path("tokenizer").join(name);
         fs::copy(from, model.join(name)).expect("a copied file");
@@ -66,7 +64,7 @@ fn inspect_lists_every_layer() {
         (MODEL, "bnb-4bit", 4, Value::from(64)),
         ("models/llama_int8", "bnb-8bit", 8, Value::Null),
     ] {
-        let value = json(&["inspect", "--json", &fixture(model)]);
+        let value = json_of(&["inspect", "--json", &fixture(model)]);
         assert_eq!(value["model_type"], "llama");
         assert_eq!(value["quant_method"], "bitsandbytes");
         let layers = value["layers"].as_array().expect("layers");
@@ -95,7 +93,7 @@ fn inspect_prints_a_table() {
 
 #[test]
 fn inspect_reads_shards() {
-    let value = json(&["inspect", "--json", &fixture("models/llama_sharded")]);
+    let value = json_of(&["inspect", "--json", &fixture("models/llama_sharded")]);
     let layers = value["layers"].as_array().expect("layers");
     assert!(layers.len() >= 14);
     assert!(layers.iter().all(|layer| layer["backend"] == "dense"));
@@ -103,7 +101,7 @@ fn inspect_reads_shards() {
 
 #[test]
 fn backends_are_listed() {
-    let value = json(&["backends", "--json"]);
+    let value = json_of(&["backends", "--json"]);
     let backends = value["backends"].as_array().expect("backends");
     for name in ["bnb-4bit", "bnb-8bit", "dense"] {
         let backend = backends.iter().find(|b| b["name"] == name).expect(name);
@@ -117,16 +115,12 @@ fn backends_are_listed() {
 fn dequantize_keeps_the_loss() {
     for name in [MODEL, "models/llama_int8"] {
         let work = tempdir().expect("a folder");
-        let model = copy_fixture(name, work.path(), "model");
-        for name in TOKENIZER {
-            let from = qoft_fixtures::path("tokenizer").join(name);
-            fs::copy(from, model.join(name)).expect("a copied file");
-        }
+        let model = model_with_tokenizer(name, work.path());
         let out = work.path().join("dense");
         let args = ["dequantize", arg(&model), "--output", arg(&out), "--json"];
-        assert_eq!(json(&args)["layers"], 14);
+        assert_eq!(json_of(&args)["layers"], 14);
 
-        let inspection = json(&["inspect", "--json", arg(&out)]);
+        let inspection = json_of(&["inspect", "--json", arg(&out)]);
         assert_eq!(inspection["quant_method"], Value::Null);
         let layers = inspection["layers"].as_array().expect("layers");
         assert_eq!(layers.len(), 14);
@@ -151,7 +145,7 @@ fn train_writes_an_adapter() {
     let work = tempdir().expect("a folder");
     let out = work.path().join("adapter");
     let (model, rows) = (fixture(MODEL), fixture(ROWS));
-    let summary = json(&[
+    let summary = json_of(&[
         "train",
         "--json",
         "--model",
@@ -204,11 +198,25 @@ fn train_writes_an_adapter() {
 fn eval_agrees_with_peft() {
     let expected = fs::read(qoft_fixtures::path("adapters/expected.json")).expect("the losses");
     let expected: Value = serde_json::from_slice(&expected).expect("JSON");
-    assert!(expected.is_object(), "{expected}");
-    let adapter = fixture("adapters/all_linear");
+    let work = tempdir().expect("a folder");
+    let data = work.path().join("rows.jsonl");
+    let rows: Vec<String> = expected["rows"]
+        .as_array()
+        .expect("rows")
+        .iter()
+        .map(|ids| json!({"input_ids": ids}).to_string())
+        .collect();
+    fs::write(&data, rows.join("\n")).expect("a data file");
     let model = fixture(MODEL);
-    let changed = loss(&model, &["--adapter", &adapter]);
-    assert!((changed - loss(&model, &[])).abs() > 1e-4, "{changed}");
+    let eval = ["eval", "--json", "--model", &model, "--data", arg(&data)];
+    let loss = |value: &Value| value["loss"].as_f64().expect("a loss");
+    let base = loss(&json_of(&eval));
+    same(base, loss(&expected["base"]["llama_nf4"]));
+    for case in ["all_linear", "cayley"] {
+        let adapter = fixture(&format!("adapters/{case}"));
+        let adapted = json_of(&[&eval[..], &["--adapter", &adapter]].concat());
+        same(loss(&adapted), loss(&expected["cases"][case]));
+    }
 }
 
 #[test]
@@ -223,7 +231,7 @@ fn flags_win_over_the_config_file() {
         out.display()
     );
     fs::write(&yaml, &text).expect("a config file");
-    let summary = json(&["train", "--config", arg(&yaml), "--max-steps=2", "--json"]);
+    let summary = json_of(&["train", "--config", arg(&yaml), "--max-steps=2", "--json"]);
     assert_eq!(summary["steps"], 2);
     let config = fs::read(out.join("adapter_config.json")).expect("a config");
     let config: Value = serde_json::from_slice(&config).expect("JSON");
@@ -239,7 +247,7 @@ fn flags_win_over_the_config_file() {
 #[test]
 fn generate_repeats_itself() {
     let work = tempdir().expect("a folder");
-    let model = model_with_tokenizer(work.path());
+    let model = model_with_tokenizer(MODEL, work.path());
     for more in [&[][..], &["--temperature=0.9", "--seed=3"], &["--chat"]] {
         let args = [
             "generate",

@@ -1,11 +1,9 @@
 //! Bytes changed at random places: a command may fail, but never stops abnormally.
 
-mod common;
-
 use std::fs;
 use std::path::Path;
 
-use common::{arg, copy_fixture, fixture, names, qoft};
+use crate::common::{arg, copy_fixture, fixture, names, qoft};
 use tempfile::tempdir;
 
 /// A small generator of numbers (xorshift64), so that every run makes the same changes.
@@ -61,6 +59,7 @@ fn survives(args: &[&str], work: &Path, round: usize) {
         "round {round}, {args:?}: {says}"
     );
     if run.code == Some(1) {
+        assert_eq!(run.stdout, "", "round {round}, {args:?}");
         assert!(
             says.starts_with("error: "),
             "round {round}, {args:?}: {says}"

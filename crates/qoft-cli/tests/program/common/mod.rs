@@ -1,5 +1,7 @@
 //! Runs the program and prepares folders for it.
 
+pub mod file;
+
 use std::path::{Path, PathBuf};
 use std::process::Command;
 

@@ -1,0 +1,168 @@
+//! Bad data, adapters and options: every command names what is wrong and leaves nothing.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::file::{TensorFile, edit_json, refused};
+use crate::common::{arg, copy_fixture, fixture, names};
+use tempfile::{TempDir, tempdir};
+
+const MODEL: &str = "models/llama_nf4";
+const ROWS: &str = "train/nf4_all_linear/rows.jsonl";
+
+/// A data file with this content, evaluated and trained on.
+#[track_caller]
+fn bad_data(content: &str, needle: &str) {
+    let work = tempdir().expect("a folder");
+    let data = work.path().join("rows.jsonl");
+    fs::write(&data, content).expect("a written file");
+    let (model, out) = (fixture(MODEL), work.path().join("out"));
+    let eval = ["eval", "--model", &model, "--data", arg(&data)];
+    refused(&eval, work.path(), needle);
+    let train = [
+        "train",
+        "--model",
+        &model,
+        "--data",
+        arg(&data),
+        "--output",
+        arg(&out),
+    ];
+    refused(&train, work.path(), needle);
+}
+
+#[test]
+fn bad_rows() {
+    let good = "{\"input_ids\": [6, 7, 8]}\n";
+    bad_data("", "rows.jsonl");
+    bad_data("\n\n", "rows.jsonl");
+    bad_data(&format!("{good}no JSON\n"), "rows.jsonl, line 2");
+    bad_data(&format!("{good}[1, 2]\n"), "rows.jsonl, line 2");
+    bad_data(&format!("{good}{{\"input_ids\": [6, 320]}}\n"), "320");
+    bad_data(
+        &format!("{good}{{\"input_ids\": [6, -1]}}\n"),
+        "rows.jsonl, line 2",
+    );
+    bad_data(
+        &format!("{good}{{\"inputs\": [6]}}\n"),
+        "rows.jsonl, line 2",
+    );
+    bad_data("{\"text\": \"words\"}\n", "tokenizer");
+}
+
+/// Damages a copy of an adapter and evaluates with it.
+#[track_caller]
+fn bad_adapter(needle: &str, damage: impl FnOnce(&Path)) {
+    let work = tempdir().expect("a folder");
+    let adapter = copy_fixture("adapters/all_linear", work.path(), "adapter");
+    damage(&adapter);
+    let (model, rows) = (fixture(MODEL), fixture(ROWS));
+    let args = [
+        "eval",
+        "--model",
+        &model,
+        "--data",
+        &rows,
+        "--adapter",
+        arg(&adapter),
+    ];
+    refused(&args, work.path(), needle);
+}
+
+#[test]
+fn bad_adapters() {
+    let weights = |folder: &Path| TensorFile::open(&folder.join("adapter_model.safetensors"));
+    let tensor = "layers.1.mlp.up_proj.oft_R.weight";
+    bad_adapter(tensor, |folder| {
+        weights(folder).change(tensor, |entry| {
+            entry.data[4..8].copy_from_slice(&f32::NAN.to_le_bytes());
+        });
+    });
+    bad_adapter(tensor, |folder| {
+        weights(folder).change(tensor, |entry| {
+            entry.shape[1] -= 1;
+            let length = entry.shape.iter().product::<usize>() * 4;
+            entry.data.truncate(length);
+        });
+    });
+    bad_adapter(tensor, |folder| {
+        weights(folder).change(tensor, |entry| entry.dtype = "I32".into());
+    });
+    bad_adapter("layers.1.mlp.up_proj", |folder| {
+        weights(folder).remove(tensor)
+    });
+    let config = |folder: &Path| folder.join("adapter_config.json");
+    bad_adapter("0.14", |folder| {
+        edit_json(&config(folder), |value| {
+            let value = value.as_object_mut().expect("an object");
+            value.remove("oft_block_size");
+            value["r"] = 8.into();
+        });
+    });
+    bad_adapter("LORA", |folder| {
+        edit_json(&config(folder), |v| v["peft_type"] = "LORA".into())
+    });
+    bad_adapter("adapter_config.json", |folder| {
+        fs::write(config(folder), "{").expect("a written file");
+    });
+    bad_adapter("adapter_model.safetensors", |folder| {
+        fs::write(folder.join("adapter_model.safetensors"), [255; 64]).expect("a written file");
+    });
+    bad_adapter("adapter_model.safetensors", |folder| {
+        fs::remove_file(folder.join("adapter_model.safetensors")).expect("a removed file");
+    });
+}
+
+fn folder_with_a_file() -> (TempDir, PathBuf) {
+    let work = tempdir().expect("a folder");
+    let out = work.path().join("out");
+    fs::create_dir(&out).expect("a folder");
+    fs::write(out.join("mine"), "text").expect("a written file");
+    (work, out)
+}
+
+#[test]
+fn bad_options() {
+    let (model, rows) = (fixture(MODEL), fixture(ROWS));
+    let (work, out) = folder_with_a_file();
+    refused(
+        &["dequantize", &model, "--output", arg(&out)],
+        work.path(),
+        arg(&out),
+    );
+    let train = ["train", "--model", &model, "--data", &rows, "--output"];
+    refused(&[&train[..], &[arg(&out)]].concat(), work.path(), arg(&out));
+    assert_eq!(names(&out), ["mine"]);
+    refused(
+        &["quickstart", "--output", arg(&out)],
+        work.path(),
+        arg(&out),
+    );
+
+    let new = work.path().join("new");
+    let eval = ["eval", "--model", &model, "--data", &rows];
+    for (option, value, needle) in [
+        ("--device", "abacus", "abacus"),
+        ("--backend-option", "bnb-4bit.fast=maybe", "bnb-4bit.fast"),
+        ("--adapter", "/nowhere", "/nowhere"),
+        ("--batch-size", "0", "batch_size"),
+    ] {
+        refused(&[&eval[..], &[option, value]].concat(), work.path(), needle);
+    }
+    for (option, value, needle) in [
+        ("--device", "abacus", "abacus"),
+        ("--target-modules", "no_such_layer", "no_such_layer"),
+        ("--batch-size", "0", "batch_size"),
+        ("--learning-rate", "nan", "learning-rate"),
+        ("--optimizer", "lion", "lion"),
+        ("--module-dropout", "2", "module_dropout"),
+        ("--lr-scheduler", "steep", "steep"),
+    ] {
+        refused(
+            &[&train[..], &[arg(&new), option, value]].concat(),
+            work.path(),
+            needle,
+        );
+    }
+    refused(&["train", "--data", &rows], work.path(), "--model");
+}
