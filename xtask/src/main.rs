@@ -66,19 +66,6 @@ const STAGES: &[Stage] = &[
         env: &[],
     },
     Stage {
-        title: "tests of the program with the single feature bnb",
-        args: &[
-            "test",
-            "--release",
-            "-p",
-            "qoft-cli",
-            "--no-default-features",
-            "--features",
-            "bnb",
-        ],
-        env: &[],
-    },
-    Stage {
         title: "tests of the core with Burn's ndarray backend",
         args: &[
             "test",

@@ -18,7 +18,7 @@ pub struct Claimed<'a> {
 /// If a tensor is neither a plain float nor part of a claimed layer.
 pub fn claimed<'a>(checkpoint: &'a Checkpoint, registry: &Registry) -> Result<Vec<Claimed<'a>>> {
     let mut found: Vec<Claimed> = Vec::new();
-    for path in checkpoint.modules_with_weight() {
+    for path in checkpoint.modules() {
         let layer = LayerSource::new(checkpoint, path);
         if let Some(backend) = registry.backends().find(|b| b.claim(&layer)) {
             found.push(Claimed { path, backend });

@@ -115,12 +115,16 @@ impl Checkpoint {
             .take_while(move |name| name.starts_with(&prefix))
     }
 
-    /// Paths of all modules that own a `weight`, sorted.
-    pub fn modules_with_weight(&self) -> BTreeSet<&str> {
-        self.names()
-            .filter_map(|name| name.strip_suffix(".weight"))
-            .collect()
+    /// Paths of all modules that own tensors, directly or below them, sorted.
+    pub fn modules(&self) -> BTreeSet<&str> {
+        let parents = |name| std::iter::successors(parent(name), |path| parent(path));
+        self.names().flat_map(parents).collect()
     }
+}
+
+/// What stands before the last dot.
+fn parent(name: &str) -> Option<&str> {
+    name.rsplit_once('.').map(|(parent, _)| parent)
 }
 
 type Opened = (Vec<Shard>, BTreeMap<String, usize>);
