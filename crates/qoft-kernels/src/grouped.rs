@@ -116,11 +116,13 @@ pub enum Rounding {
 }
 
 /// Why a [`GroupedWeight`] cannot be made.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub enum WeightError {
     /// The matrix has no elements, or more than an address can count.
+    #[error("impossible shape {0:?}")]
     Shape([usize; 2]),
     /// A part has another length than the shape demands.
+    #[error("{part}: expected {expected} elements, found {found}")]
     Length {
         /// Which part: `codes` or `scales`.
         part: &'static str,
@@ -130,29 +132,12 @@ pub enum WeightError {
         found: usize,
     },
     /// A scale or a table entry is infinite or not a number.
+    #[error("{0}: a value is infinite or not a number")]
     NotFinite(&'static str),
     /// A block size of zero, or a code width that the map does not have.
+    #[error("unsupported {0}")]
     Unsupported(&'static str),
 }
-
-impl std::fmt::Display for WeightError {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match self {
-            Self::Shape([n, k]) => write!(f, "impossible shape [{n}, {k}]"),
-            Self::Length {
-                part,
-                expected,
-                found,
-            } => {
-                write!(f, "{part}: expected {expected} elements, found {found}")
-            }
-            Self::NotFinite(part) => write!(f, "{part}: a value is infinite or not a number"),
-            Self::Unsupported(what) => write!(f, "unsupported {what}"),
-        }
-    }
-}
-
-impl std::error::Error for WeightError {}
 
 /// `w[n, k] = round(map(code[n, k]) · scale[group(n, k)] · factor)`, multiplied from left to
 /// right in `f32`.
