@@ -65,14 +65,17 @@ const STAGES: &[Stage] = &[
         ],
         env: &[],
     },
+    // All crates are selected, so that Burn's shared parts keep their features and are not built
+    // once more.
     Stage {
-        title: "tests of the core with Burn's ndarray backend",
+        title: "the core on Burn's ndarray backend",
         args: &[
             "test",
             "--release",
-            "-p",
-            "qoft-core",
+            "--workspace",
             "--features",
+            "qoft-core/ndarray",
+            "--test",
             "ndarray",
         ],
         env: &[],
