@@ -1,5 +1,6 @@
 //! Burn's ndarray backend computes what flex computes.
 #![cfg(feature = "ndarray")]
+#![allow(deprecated)]
 
 use std::sync::Arc;
 

@@ -1,4 +1,6 @@
 //! The bridge between host operations and Burn's tensors.
+// Burn's ndarray backend is on its way out, but people may still select it.
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 use burn::backend::autodiff::checkpoint::base::Checkpointer;
 use burn::backend::autodiff::checkpoint::strategy::CheckpointStrategy;
@@ -75,7 +77,9 @@ impl HostTensors for burn::backend::NdArray {
     type Held = Copied;
 
     fn hold(tensor: FloatTensor<Self>) -> Copied {
-        let data = burn::tensor::try_read_sync(Self::float_into_data(tensor));
+        use burn::backend::ops::FloatTensorOps;
+        let data =
+            burn::tensor::try_read_sync(<Self as FloatTensorOps<Self>>::float_into_data(tensor));
         Copied(
             data.expect("a CPU backend answers at once")
                 .expect("readable tensor"),
