@@ -1,6 +1,6 @@
 //! The `quant_state` of a 4-bit layer: JSON text, stored as a tensor of bytes.
 
-use qoft_core::kernels::Rounding;
+use qoft_core::kernels::FloatFormat;
 use qoft_core::{Dtype, LayerSource, QuantBackend, Result};
 use serde::Deserialize;
 
@@ -37,12 +37,12 @@ pub enum BlobDtype {
 }
 
 impl BlobDtype {
-    /// The rounding at the end of dequantization.
-    pub fn rounding(self) -> Rounding {
+    /// The format that dequantization rounds to.
+    pub fn format(self) -> FloatFormat {
         match self {
-            Self::Float32 => Rounding::None,
-            Self::Float16 => Rounding::F16,
-            Self::Bfloat16 => Rounding::Bf16,
+            Self::Float32 => FloatFormat::F32,
+            Self::Float16 => FloatFormat::F16,
+            Self::Bfloat16 => FloatFormat::Bf16,
         }
     }
 }

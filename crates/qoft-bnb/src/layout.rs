@@ -44,7 +44,7 @@ pub fn load_4bit(
     // The reference computes with the unrounded products; only its dequantization rounds.
     let packed = match purpose {
         Purpose::Forward => packed,
-        Purpose::Dequantize => packed.with_rounding(state.dtype.rounding()),
+        Purpose::Dequantize => packed.with_rounding(state.dtype.format()),
     };
     let bias = layer.bias(shape[0])?;
     Ok(LoadedLinear {
@@ -73,7 +73,7 @@ fn shape(
 fn scales(backend: &dyn QuantBackend, layer: &LayerSource, state: &QuantState) -> Result<Scales> {
     let absmax = layer.tensor("weight.absmax")?;
     if absmax.dtype() == Dtype::F32 {
-        return absmax.to_finite_f32().map(Scales::F32);
+        return absmax.floats().map(Scales::Plain);
     }
     absmax.expect_dtype(&[Dtype::U8, Dtype::F32])?;
     let missing = |key: &str| layer.error(backend, format!("nested absmax without `{key}`"));
@@ -89,7 +89,7 @@ fn scales(backend: &dyn QuantBackend, layer: &LayerSource, state: &QuantState) -
     Ok(Scales::Nested {
         codes: absmax.bytes().clone(),
         table: Box::new(fixed(&layer.tensor("weight.nested_quant_map")?)?),
-        absmax: nested.to_finite_f32()?,
+        absmax: nested.floats()?,
         block,
         offset,
     })
@@ -128,8 +128,8 @@ pub fn load_8bit(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Load
             bits: 8,
         },
         CodeMap::Int8,
-        Groups::Row,
-        Scales::F32(scb.to_finite_f32()?),
+        Groups::ROW,
+        Scales::Plain(scb.floats()?),
         "int8",
     )
     .map_err(layer.weight_error(backend))?

@@ -4,7 +4,7 @@
 //! by its tensors, not by `config.json`: checkpoints mix quantized and dense layers.
 
 mod config;
-mod int8;
+mod input;
 mod layout;
 
 use qoft_core::{
@@ -13,7 +13,7 @@ use qoft_core::{
 };
 
 pub use config::{BlobDtype, QuantState};
-pub use int8::OutlierInt8;
+pub use input::OutlierInt8;
 
 /// nf4 and fp4 layers, with or without double quantization.
 #[derive(Debug, Clone, Copy)]
@@ -44,18 +44,13 @@ register_backend!(REGISTRATION_4BIT);
 /// Quantize activations as the reference does in evaluation.
 const INT8_ACTIVATIONS: &str = "int8_activations";
 
-const CAPABILITIES: Capabilities = Capabilities {
-    train: true,
-    dequantize: true,
-};
-
 impl QuantBackend for Bnb4Bit {
     fn name(&self) -> &'static str {
         "bnb-4bit"
     }
 
     fn capabilities(&self) -> Capabilities {
-        CAPABILITIES
+        Capabilities::LINEAR
     }
 
     fn claim(&self, layer: &LayerSource) -> bool {
@@ -74,7 +69,7 @@ impl QuantBackend for Bnb8Bit {
     }
 
     fn capabilities(&self) -> Capabilities {
-        CAPABILITIES
+        Capabilities::LINEAR
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -88,7 +83,7 @@ impl QuantBackend for Bnb8Bit {
     fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear> {
         let mut loaded = layout::load_8bit(self, layer)?;
         if options.backend.flag(self.name(), INT8_ACTIVATIONS)? {
-            loaded.input_quantizer = Some(int8::quantizer(self, layer)?);
+            loaded.input_quantizer = Some(input::quantizer(self, layer)?);
         }
         Ok(loaded)
     }

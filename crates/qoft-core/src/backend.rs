@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use qoft_kernels::ops::InputQuantizer;
-use qoft_kernels::{PackedWeight, WeightError};
+use qoft_kernels::{FloatFormat, PackedWeight, WeightError};
 use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, TensorView};
@@ -37,12 +37,37 @@ pub trait QuantBackend: Send + Sync + 'static {
 }
 
 /// What a backend can do; shown by `qoft backends`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 pub struct Capabilities {
     /// Adapters train on its layers.
     pub train: bool,
     /// Its layers can be written as dense weights.
     pub dequantize: bool,
+    /// Changed weights can be quantized into its format again.
+    pub requantize: bool,
+    /// Kinds of layers that it loads.
+    pub layers: &'static [LayerKind],
+    /// Dtypes of the floating-point tensors (scales, biases and the like) that it reads.
+    pub dtypes: &'static [FloatFormat],
+}
+
+impl Capabilities {
+    /// Reads linear layers in every float dtype; trains on them and makes them dense.
+    pub const LINEAR: Self = Self {
+        train: true,
+        dequantize: true,
+        requantize: false,
+        layers: &[LayerKind::Linear],
+        dtypes: &[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16],
+    };
+}
+
+/// A kind of layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerKind {
+    /// `y = x · Wᵀ + b`.
+    Linear,
 }
 
 /// The tensors of one layer, with the checkpoint's configuration.
@@ -216,18 +241,31 @@ impl BackendOptions {
     /// # Errors
     /// If the value is neither `true` nor `false`.
     pub fn flag(&self, backend: &str, key: &str) -> Result<bool> {
-        match self
-            .0
-            .get(&(backend.to_owned(), key.to_owned()))
-            .map(String::as_str)
-        {
-            None | Some("false") => Ok(false),
-            Some("true") => Ok(true),
-            Some(value) => Err(Error::BackendOption {
+        let choices = [("false", false), ("true", true)];
+        Ok(self.choice(backend, key, &choices)?.unwrap_or(false))
+    }
+
+    /// An option with some named values; `None` unless given.
+    ///
+    /// # Errors
+    /// If the value is none of them.
+    pub fn choice<T: Copy>(
+        &self,
+        backend: &str,
+        key: &str,
+        choices: &[(&str, T)],
+    ) -> Result<Option<T>> {
+        let Some(value) = self.0.get(&(backend.to_owned(), key.to_owned())) else {
+            return Ok(None);
+        };
+        let found = choices.iter().find(|(name, _)| name == value);
+        found.map(|&(_, choice)| Some(choice)).ok_or_else(|| {
+            let names: Vec<&str> = choices.iter().map(|&(name, _)| name).collect();
+            Error::BackendOption {
                 option: format!("{backend}.{key}={value}"),
-                reason: "expected true or false".into(),
-            }),
-        }
+                reason: format!("expected {}", names.join(" or ")),
+            }
+        })
     }
 }
 

@@ -27,10 +27,7 @@ impl QuantBackend for Dense {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            train: true,
-            dequantize: true,
-        }
+        Capabilities::LINEAR
     }
 
     fn claim(&self, layer: &LayerSource) -> bool {

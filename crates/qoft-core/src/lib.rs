@@ -22,7 +22,8 @@ mod walk;
 
 pub use adapter::{AdapterSlot, NamedParam, OftAdapter};
 pub use backend::{
-    BackendOptions, Capabilities, LayerSource, LoadOptions, LoadedLinear, Purpose, QuantBackend,
+    BackendOptions, Capabilities, LayerKind, LayerSource, LoadOptions, LoadedLinear, Purpose,
+    QuantBackend,
 };
 pub use checkpoint::{Checkpoint, TensorView, dtype_name};
 pub use dense::{Dense, dense_weight};

@@ -28,3 +28,21 @@ pub fn path(name: &str) -> PathBuf {
     );
     path
 }
+
+/// All folders inside the folder `name` below `data/`, sorted.
+///
+/// # Panics
+///
+/// When there is no such folder, or it holds none.
+#[must_use]
+#[track_caller]
+pub fn folders(name: &str) -> Vec<PathBuf> {
+    let entries = std::fs::read_dir(path(name)).expect("a folder that can be listed");
+    let mut folders: Vec<PathBuf> = entries
+        .map(|entry| entry.expect("a readable folder").path())
+        .filter(|path| path.is_dir())
+        .collect();
+    folders.sort();
+    assert!(!folders.is_empty(), "{name:?} holds no folder");
+    folders
+}

@@ -4,74 +4,8 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::floats::FloatFormat;
 use crate::weight::{PackedWeight, Tile, WeightInfo};
-
-/// Storage format of a dense weight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum FloatFormat {
-    /// IEEE 754 binary32.
-    F32,
-    /// IEEE 754 binary16.
-    F16,
-    /// bfloat16.
-    Bf16,
-}
-
-impl FloatFormat {
-    /// Bytes of one value.
-    pub fn size(self) -> usize {
-        match self {
-            Self::F32 => 4,
-            Self::F16 | Self::Bf16 => 2,
-        }
-    }
-
-    /// The usual short name: `f32`, `f16`, `bf16`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::F16 => "f16",
-            Self::Bf16 => "bf16",
-        }
-    }
-
-    /// Reads little-endian values from `bytes`, one for each element of `out`.
-    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
-        match self {
-            Self::F32 => each(bytes, out, f32::from_le_bytes),
-            Self::F16 => each(bytes, out, |b| half::f16::from_le_bytes(b).to_f32()),
-            Self::Bf16 => each(bytes, out, |b| half::bf16::from_le_bytes(b).to_f32()),
-        }
-    }
-
-    /// Appends `values` to `bytes` in this format, rounding to nearest even.
-    pub fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
-        match self {
-            Self::F32 => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
-            Self::F16 => {
-                bytes.extend(
-                    values
-                        .iter()
-                        .flat_map(|&v| half::f16::from_f32(v).to_le_bytes()),
-                );
-            }
-            Self::Bf16 => {
-                bytes.extend(
-                    values
-                        .iter()
-                        .flat_map(|&v| half::bf16::from_f32(v).to_le_bytes()),
-                );
-            }
-        }
-    }
-}
-
-fn each<const S: usize>(bytes: &[u8], out: &mut [f32], read: impl Fn([u8; S]) -> f32) {
-    let (values, _) = bytes.as_chunks::<S>();
-    for (out, &value) in out.iter_mut().zip(values) {
-        *out = read(value);
-    }
-}
 
 /// A dense matrix, row-major, little-endian.
 #[derive(Debug, Clone)]

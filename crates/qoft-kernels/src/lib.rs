@@ -2,21 +2,36 @@
 //!
 //! This crate knows neither Burn nor any checkpoint format. A quantized weight is a
 //! [`PackedWeight`]: something that decodes tiles of itself. [`GroupedWeight`] covers the
-//! common layouts (codes, a map, scales by group), [`DenseWeight`] the plain ones.
+//! common layouts (codes, a map, scales and zero points by group), [`CodebookWeight`] additive
+//! codebooks, [`DenseWeight`] plain matrices.
 //!
 //! Everything that computes is a [`HostOp`]: an operation on `f32` slices with a handwritten
 //! backward. One bridge makes all of them operations of an autodiff framework.
 
+mod codebook;
+mod codes;
 mod decode;
 mod dense;
+mod error;
+mod floats;
+mod fp8;
 mod gemm;
 mod grouped;
+mod groups;
 mod op;
 pub mod ops;
+mod transpose;
 mod weight;
 
+pub use codebook::{CodebookShape, CodebookWeight};
+pub use codes::{CodeMap, Codes};
 pub use decode::simd_level;
-pub use dense::{DenseWeight, FloatFormat};
-pub use grouped::{CodeMap, Codes, GroupedWeight, Groups, Rounding, Scales, WeightError};
+pub use dense::DenseWeight;
+pub use error::WeightError;
+pub use floats::{FloatFormat, Floats};
+pub use fp8::Fp8Format;
+pub use grouped::GroupedWeight;
+pub use groups::{Groups, Scales, Zeros};
 pub use op::{Forward, HostOp, HostView};
+pub use transpose::transpose;
 pub use weight::{PackedWeight, Tile, WeightInfo};

@@ -25,10 +25,7 @@ impl QuantBackend for My8 {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            train: true,
-            dequantize: true,
-        }
+        Capabilities::LINEAR
     }
 
     fn claim(&self, layer: &LayerSource) -> bool {
@@ -43,17 +40,17 @@ impl QuantBackend for My8 {
         let scales = layer
             .tensor("my8_scales")?
             .expect_shape(&[rows])?
-            .to_finite_f32()?;
+            .floats()?;
         let codes = Codes {
             bytes: codes.bytes().clone(),
             bits: 8,
         };
-        let scales = Scales::F32(scales);
+        let scales = Scales::Plain(scales);
         let weight = GroupedWeight::new(
             [rows, cols],
             codes,
             CodeMap::Int8,
-            Groups::Row,
+            Groups::ROW,
             scales,
             "my8",
         )

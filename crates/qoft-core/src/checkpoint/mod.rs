@@ -14,12 +14,19 @@ pub use tensor::{TensorView, dtype_name};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
+/// Where tools write the quantization's configuration, beside or instead of `config.json`.
+const QUANTIZATION_FILES: [&str; 3] = [
+    "quantize_config.json",
+    "quant_config.json",
+    "quantization_config.json",
+];
 
 /// An opened checkpoint. Tensors stay on the memory map until somebody reads them.
 #[derive(Debug)]
 pub struct Checkpoint {
     dir: PathBuf,
     config: Value,
+    quantization: Option<Value>,
     shards: Vec<Shard>,
     /// Tensor name → index of its shard.
     tensors: BTreeMap<String, usize>,
@@ -47,13 +54,11 @@ impl Checkpoint {
         } else if dir.join(SINGLE).is_file() {
             open_single(dir)?
         } else {
-            return Err(Error::file(
-                dir,
-                format!("found neither {SINGLE} nor {INDEX}"),
-            ));
+            return Err(Error::file(dir, no_safetensors(dir)));
         };
         Ok(Self {
             dir: dir.to_path_buf(),
+            quantization: quantization(dir, &config)?,
             config,
             shards,
             tensors,
@@ -70,11 +75,10 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The `quantization_config` of `config.json`, if any.
+    /// The `quantization_config` of `config.json`, or what a file of its own, such as
+    /// `quantize_config.json`, holds.
     pub fn quantization_config(&self) -> Option<&Value> {
-        self.config
-            .get("quantization_config")
-            .filter(|v| !v.is_null())
+        self.quantization.as_ref()
     }
 
     /// All tensor names, sorted.
@@ -125,6 +129,35 @@ impl Checkpoint {
 /// What stands before the last dot.
 fn parent(name: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(parent, _)| parent)
+}
+
+fn quantization(dir: &Path, config: &Value) -> Result<Option<Value>> {
+    if let Some(inside) = config.get("quantization_config").filter(|v| !v.is_null()) {
+        return Ok(Some(inside.clone()));
+    }
+    let mut paths = QUANTIZATION_FILES.iter().map(|name| dir.join(name));
+    let path = paths.find(|path| path.is_file());
+    path.map(|path| read_json(&path)).transpose()
+}
+
+/// Why a folder without safetensors cannot be opened: often it holds pickles.
+fn no_safetensors(dir: &Path) -> String {
+    let missing = format!("found neither {SINGLE} nor {INDEX}");
+    let pickles = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let pickle = pickles.map(|entry| entry.file_name()).find(|name| {
+        let extension = Path::new(name).extension().unwrap_or_default();
+        ["pt", "pth", "bin"].iter().any(|e| extension == *e)
+    });
+    match pickle {
+        None => missing,
+        Some(name) => format!(
+            "{missing}, but `{}`: such a file is a Python pickle, which can run code, and is not \
+             read. Save the model as safetensors with the library that wrote it (transformers: \
+             `model.save_pretrained(folder)`; hqq: `AutoHQQHFModel.save_to_safetensors(model, \
+             folder)`)",
+            name.display()
+        ),
+    }
 }
 
 type Opened = (Vec<Shard>, BTreeMap<String, usize>);

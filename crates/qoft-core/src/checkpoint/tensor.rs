@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use qoft_kernels::FloatFormat;
+use qoft_kernels::{FloatFormat, Floats};
 use safetensors::Dtype;
 
 use crate::error::{Error, Result};
@@ -129,6 +129,16 @@ impl TensorView {
                 Err(self.error("finite values", found))
             }
         }
+    }
+
+    /// The values of a float tensor in their own dtype, without copying them; all are finite.
+    ///
+    /// # Errors
+    /// If the dtype is not a float or a value is infinite or not a number.
+    pub fn floats(&self) -> Result<Floats> {
+        let format = self.float_format()?;
+        Floats::new(self.bytes.clone(), format)
+            .map_err(|_| self.error("finite values", "an infinity or NaN"))
     }
 
     /// An error about this tensor.

@@ -1,0 +1,1 @@
+//! AQLM checkpoints (additive codebooks) for qoft.

@@ -1,0 +1,1 @@
+//! EETQ checkpoints (int8) for qoft.

@@ -1,0 +1,1 @@
+//! GPTQ checkpoints (2, 3, 4 and 8 bits) for qoft.

@@ -1,0 +1,1 @@
+//! HQQ checkpoints (1 to 8 bits) for qoft.

@@ -1,0 +1,1 @@
+//! Intel Neural Compressor FP8 checkpoints for qoft.

@@ -1,0 +1,153 @@
+//! Integer codes in a bit stream, and what they stand for.
+
+use bytes::Bytes;
+
+use crate::decode;
+use crate::error::WeightError;
+
+/// Codes of all weights, row-major, as one bit stream whose least significant bits come first.
+#[derive(Debug, Clone)]
+pub struct Codes {
+    /// The stream.
+    pub bytes: Bytes,
+    /// Width of a code: 1, 2, 3, 4 or 8.
+    pub bits: u32,
+}
+
+impl Codes {
+    /// Packs codes; bits above the width are dropped.
+    pub fn pack(bits: u32, codes: impl IntoIterator<Item = u8>) -> Self {
+        let codes = codes.into_iter();
+        let mut bytes = Vec::with_capacity((codes.size_hint().0 * bits as usize).div_ceil(8));
+        let (mut word, mut filled) = (0u32, 0);
+        for code in codes {
+            word |= (u32::from(code) & ((1 << bits) - 1)) << filled;
+            filled += bits;
+            while filled >= 8 {
+                bytes.push(word as u8);
+                word >>= 8;
+                filled -= 8;
+            }
+        }
+        if filled > 0 {
+            bytes.push(word as u8);
+        }
+        Self {
+            bytes: bytes.into(),
+            bits,
+        }
+    }
+
+    /// The code at `index`.
+    pub fn get(&self, index: usize) -> u8 {
+        decode::code(&self.bytes, self.bits, index)
+    }
+
+    /// Bytes that `count` codes take.
+    pub(crate) fn byte_len(bits: u32, count: usize) -> usize {
+        (count * bits as usize).div_ceil(8)
+    }
+}
+
+/// The number that a code stands for, before zero point and scale.
+#[derive(Debug, Clone)]
+pub enum CodeMap {
+    /// A signed 8-bit integer.
+    Int8,
+    /// An unsigned integer of 1, 2, 3, 4 or 8 bits.
+    Unsigned,
+    /// An entry of a table, for 4 bits.
+    Table16(Box<[f32; 16]>),
+    /// An entry of a table, for 8 bits. Entries that no code names may be infinite or NaN.
+    Table256(Box<[f32; 256]>),
+}
+
+impl CodeMap {
+    /// Checks that `codes` have the right width and only name finite numbers.
+    pub(crate) fn check(&self, codes: &Codes) -> Result<(), WeightError> {
+        let widths: &[u32] = match self {
+            Self::Int8 | Self::Table256(_) => &[8],
+            Self::Table16(_) => &[4],
+            Self::Unsigned => &[1, 2, 3, 4, 8],
+        };
+        if !widths.contains(&codes.bits) {
+            return Err(WeightError::Unsupported("code width for this map"));
+        }
+        match self {
+            Self::Table16(table) if table.iter().any(|v| !v.is_finite()) => {
+                Err(WeightError::NotFinite("code table"))
+            }
+            Self::Table256(table) => {
+                let finite = |&code: &u8| table[usize::from(code)].is_finite();
+                let all = codes.bytes.iter().all(finite);
+                all.then_some(()).ok_or(WeightError::NotFinite("codes"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    /// The numbers of all codes of at most 4 bits.
+    pub(crate) fn small(&self, bits: u32) -> Option<[f32; 16]> {
+        match self {
+            Self::Table16(table) => Some(**table),
+            Self::Unsigned if bits <= 4 => Some(std::array::from_fn(|code| code as f32)),
+            _ => None,
+        }
+    }
+
+    /// The numbers of 8-bit codes.
+    pub(crate) fn decode_bytes(&self, codes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::Int8 => decode::int8(codes, out),
+            Self::Unsigned => decode::uint8(codes, out),
+            Self::Table256(table) => decode::table256(codes, table, out),
+            Self::Table16(_) => unreachable!("4-bit codes have a small table"),
+        }
+    }
+
+    /// Bytes that the map holds.
+    pub(crate) fn byte_len(&self) -> usize {
+        match self {
+            Self::Int8 | Self::Unsigned => 0,
+            Self::Table16(_) => 64,
+            Self::Table256(_) => 1024,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packing_is_least_significant_bits_first() {
+        assert_eq!(Codes::pack(4, [1, 2, 3]).bytes.as_ref(), [0x21, 0x03]);
+        assert_eq!(Codes::pack(2, [0, 1, 2, 3]).bytes.as_ref(), [0xe4]);
+        let three = Codes::pack(3, (0..8).collect::<Vec<_>>());
+        assert_eq!(three.bytes.as_ref(), [0x88, 0xc6, 0xfa]);
+    }
+
+    #[test]
+    fn packed_codes_come_back() {
+        let codes: Vec<u8> = (0..77u32).map(|i| (i * 89 + 3) as u8).collect();
+        for bits in [1, 2, 3, 4, 8] {
+            let packed = Codes::pack(bits, codes.iter().copied());
+            assert_eq!(packed.bytes.len(), Codes::byte_len(bits, codes.len()));
+            for (i, &code) in codes.iter().enumerate() {
+                let mask = ((1u32 << bits) - 1) as u8;
+                assert_eq!(packed.get(i), code & mask, "{bits} bits, code {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn codes_without_a_number_are_refused() {
+        let mut table = Box::new([1.0; 256]);
+        table[0x7f] = f32::NAN;
+        let map = CodeMap::Table256(table);
+        assert!(map.check(&Codes::pack(8, [0, 0x80])).is_ok());
+        let error = map.check(&Codes::pack(8, [0, 0x7f])).unwrap_err();
+        assert_eq!(error, WeightError::NotFinite("codes"));
+        assert!(CodeMap::Int8.check(&Codes::pack(4, [0])).is_err());
+    }
+}

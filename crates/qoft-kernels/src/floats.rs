@@ -1,0 +1,242 @@
+//! Floating-point numbers in the dtype of their file, and rounding to such a dtype.
+
+use bytes::Bytes;
+use half::slice::HalfFloatSliceExt;
+use half::{bf16, f16};
+
+use crate::error::WeightError;
+use crate::transpose::transpose;
+
+/// Storage format of a float.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum FloatFormat {
+    /// IEEE 754 binary32.
+    F32,
+    /// IEEE 754 binary16.
+    F16,
+    /// bfloat16.
+    Bf16,
+}
+
+/// Values that are converted at once; `half` has vector instructions for slices only.
+const CHUNK: usize = 32;
+
+impl FloatFormat {
+    /// Bytes of one value.
+    pub fn size(self) -> usize {
+        match self {
+            Self::F32 => 4,
+            Self::F16 | Self::Bf16 => 2,
+        }
+    }
+
+    /// The usual short name: `f32`, `f16`, `bf16`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Bf16 => "bf16",
+        }
+    }
+
+    /// Reads little-endian values from `bytes`, one for each element of `out`.
+    pub fn decode(self, bytes: &[u8], out: &mut [f32]) {
+        match self {
+            Self::F32 => {
+                for (out, &value) in out.iter_mut().zip(bytes.as_chunks::<4>().0) {
+                    *out = f32::from_le_bytes(value);
+                }
+            }
+            Self::F16 => {
+                let bytes = bytes.as_chunks::<2>().0;
+                for (out, bytes) in out.chunks_mut(CHUNK).zip(bytes.chunks(CHUNK)) {
+                    let mut values = [f16::ZERO; CHUNK];
+                    let values = &mut values[..out.len()];
+                    for (value, &bytes) in values.iter_mut().zip(bytes) {
+                        *value = f16::from_le_bytes(bytes);
+                    }
+                    values.convert_to_f32_slice(out);
+                }
+            }
+            Self::Bf16 => {
+                for (out, &value) in out.iter_mut().zip(bytes.as_chunks::<2>().0) {
+                    *out = f32::from_bits(u32::from(u16::from_le_bytes(value)) << 16);
+                }
+            }
+        }
+    }
+
+    /// Appends `values` to `bytes` in this format, rounding to nearest even.
+    pub fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
+        match self {
+            Self::F32 => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+            Self::F16 => {
+                let halves = values.iter().map(|&v| f16::from_f32(v));
+                bytes.extend(halves.flat_map(f16::to_le_bytes));
+            }
+            Self::Bf16 => {
+                let halves = values.iter().map(|&v| bf16::from_f32(v));
+                bytes.extend(halves.flat_map(bf16::to_le_bytes));
+            }
+        }
+    }
+
+    /// Rounds each value to the nearest one of this format, ties to even.
+    pub fn round(self, values: &mut [f32]) {
+        match self {
+            Self::F32 => {}
+            Self::F16 => {
+                for values in values.chunks_mut(CHUNK) {
+                    let mut halves = [f16::ZERO; CHUNK];
+                    let halves = &mut halves[..values.len()];
+                    halves.convert_from_f32_slice(values);
+                    halves.convert_to_f32_slice(values);
+                }
+            }
+            Self::Bf16 => {
+                for v in values {
+                    // Half of the last kept bit is added, and one more where that bit is set;
+                    // infinities stay, and the weights here are never NaN.
+                    let bits = v.to_bits();
+                    let up = 0x7fff + ((bits >> 16) & 1);
+                    *v = f32::from_bits(bits.wrapping_add(up) & 0xffff_0000);
+                }
+            }
+        }
+    }
+}
+
+/// A vector of floats, kept in the dtype and at the place (a memory map) where it was found.
+#[derive(Debug, Clone)]
+pub struct Floats {
+    bytes: Bytes,
+    format: FloatFormat,
+}
+
+impl Floats {
+    /// Little-endian values in `format`.
+    ///
+    /// # Errors
+    /// If a value is infinite or not a number, or the last one is cut off.
+    pub fn new(bytes: Bytes, format: FloatFormat) -> Result<Self, WeightError> {
+        if !bytes.len().is_multiple_of(format.size()) {
+            return Err(WeightError::Unsupported("length of a float vector"));
+        }
+        let mut values = [0.0; 64];
+        for chunk in bytes.chunks(64 * format.size()) {
+            let values = &mut values[..chunk.len() / format.size()];
+            format.decode(chunk, values);
+            if values.iter().any(|v| !v.is_finite()) {
+                return Err(WeightError::NotFinite("scales"));
+            }
+        }
+        Ok(Self { bytes, format })
+    }
+
+    /// Copies `values`, rounding them to `format`.
+    ///
+    /// # Errors
+    /// If a value is not finite, or not so after rounding.
+    pub fn from_f32(values: &[f32], format: FloatFormat) -> Result<Self, WeightError> {
+        let mut bytes = Vec::with_capacity(values.len() * format.size());
+        format.encode(values, &mut bytes);
+        Self::new(bytes.into(), format)
+    }
+
+    /// How many values.
+    pub fn len(&self) -> usize {
+        self.bytes.len() / self.format.size()
+    }
+
+    /// Whether there are none.
+    pub fn is_empty(&self) -> bool {
+        self.bytes.is_empty()
+    }
+
+    /// The dtype.
+    pub fn format(&self) -> FloatFormat {
+        self.format
+    }
+
+    /// Bytes in use.
+    pub fn byte_len(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// The value at `index`.
+    pub fn get(&self, index: usize) -> f32 {
+        let mut out = [0.0];
+        self.read(index, &mut out);
+        out[0]
+    }
+
+    /// The values from `start` on, as many as `out` takes.
+    pub fn read(&self, start: usize, out: &mut [f32]) {
+        let size = self.format.size();
+        self.format
+            .decode(&self.bytes[start * size..][..out.len() * size], out);
+    }
+
+    /// A matrix of `rows` × `cols` values turned over.
+    ///
+    /// # Panics
+    /// If there are not `rows * cols` values.
+    #[must_use]
+    pub fn transposed(&self, rows: usize, cols: usize) -> Self {
+        Self {
+            bytes: transpose(&self.bytes, self.format.size(), [rows, cols]).into(),
+            format: self.format,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rounding_is_to_nearest_even() {
+        let values: Vec<f32> = (0..4000)
+            .map(|i| (i as f32 - 2000.0) * 0.37 * 1.6f32.powi(i % 17 - 8))
+            .collect();
+        for (format, round) in [
+            (
+                FloatFormat::F16,
+                (|v| f16::from_f32(v).to_f32()) as fn(f32) -> f32,
+            ),
+            (FloatFormat::Bf16, |v| bf16::from_f32(v).to_f32()),
+            (FloatFormat::F32, |v| v),
+        ] {
+            let mut rounded = values.clone();
+            format.round(&mut rounded);
+            let expected: Vec<f32> = values.iter().map(|&v| round(v)).collect();
+            assert_eq!(rounded, expected, "{format:?}");
+            let mut bytes = Vec::new();
+            format.encode(&values, &mut bytes);
+            let mut decoded = vec![0.0; values.len()];
+            format.decode(&bytes, &mut decoded);
+            assert_eq!(decoded, expected, "{format:?}");
+        }
+    }
+
+    #[test]
+    fn ties_of_bf16_go_to_even() {
+        let mut values = [1.0 + 1.0 / 256.0, 1.0 + 3.0 / 256.0, -1.0 - 1.0 / 256.0];
+        FloatFormat::Bf16.round(&mut values);
+        assert_eq!(values, [1.0, 1.0 + 4.0 / 256.0, -1.0]);
+    }
+
+    #[test]
+    fn vectors_are_checked_read_and_turned_over() {
+        let floats = Floats::from_f32(&[1.0, 2.0, 3.0, 4.0, 5.0, 6.0], FloatFormat::F16).unwrap();
+        let turned = floats.transposed(2, 3);
+        let mut out = [0.0; 4];
+        turned.read(1, &mut out);
+        assert_eq!(out, [4.0, 2.0, 5.0, 3.0]);
+        assert_eq!((turned.get(5), turned.len()), (6.0, 6));
+        assert!(Floats::from_f32(&[1.0, 1e6], FloatFormat::F16).is_err());
+        assert!(Floats::from_f32(&[f32::NAN], FloatFormat::F32).is_err());
+        assert!(Floats::new(vec![0; 3].into(), FloatFormat::F16).is_err());
+    }
+}

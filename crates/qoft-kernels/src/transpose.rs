@@ -1,0 +1,57 @@
+//! Turning over matrices of small elements.
+
+/// Side of the squares that are moved at once, so that both sides stay in the cache.
+const BLOCK: usize = 32;
+
+/// The transpose of a row-major matrix of `rows` × `cols` elements of `size` bytes each.
+///
+/// # Panics
+/// If `bytes` has another length.
+pub fn transpose(bytes: &[u8], size: usize, [rows, cols]: [usize; 2]) -> Vec<u8> {
+    assert_eq!(bytes.len(), rows * cols * size, "a {rows} by {cols} matrix");
+    match size {
+        1 => of_size::<1>(bytes, rows, cols),
+        2 => of_size::<2>(bytes, rows, cols),
+        4 => of_size::<4>(bytes, rows, cols),
+        8 => of_size::<8>(bytes, rows, cols),
+        other => panic!("elements of {other} bytes"),
+    }
+}
+
+fn of_size<const S: usize>(bytes: &[u8], rows: usize, cols: usize) -> Vec<u8> {
+    let source = bytes.as_chunks::<S>().0;
+    let mut out = vec![0; bytes.len()];
+    let target = out.as_chunks_mut::<S>().0;
+    for row in (0..rows).step_by(BLOCK) {
+        for col in (0..cols).step_by(BLOCK) {
+            for c in col..(col + BLOCK).min(cols) {
+                for r in row..(row + BLOCK).min(rows) {
+                    target[c * rows + r] = source[r * cols + c];
+                }
+            }
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_become_columns() {
+        let (rows, cols) = (37, 70);
+        for size in [1, 2, 4, 8] {
+            let bytes: Vec<u8> = (0..rows * cols * size)
+                .map(|i| ((i * 31) >> 3) as u8)
+                .collect();
+            let turned = transpose(&bytes, size, [rows, cols]);
+            for r in 0..rows {
+                for c in 0..cols {
+                    let (from, to) = ((r * cols + c) * size, (c * rows + r) * size);
+                    assert_eq!(bytes[from..from + size], turned[to..to + size]);
+                }
+            }
+        }
+    }
+}
