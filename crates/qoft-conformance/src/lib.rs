@@ -2,21 +2,45 @@
 //!
 //! A scheme's own crate runs it on checkpoints that the scheme's own library wrote:
 //!
-//! ```ignore
+//! ```no_run
 //! use qoft_conformance::{PeakAlloc, Subject};
+//! # use qoft_core::{Dense, Registration};
+//! # static REGISTRATION: Registration = Registration { order: 1, backend: &Dense };
 //!
 //! #[global_allocator]
 //! static ALLOCATOR: PeakAlloc = PeakAlloc;
 //!
-//! #[test]
+//! // #[test]
 //! fn conforms() {
-//!     Subject::new(&my_scheme::REGISTRATION).folders(["tests/data/plain"]).check();
+//!     Subject::new(&REGISTRATION).folders(["tests/data/plain"]).check();
 //! }
+//! # conforms();
 //! ```
+//!
+//! A folder holds a checkpoint (`config.json` and safetensors) and, in `expected.safetensors`,
+//! the dense `f32` weight `<path>.weight` of each quantized layer as the library dequantizes it.
+//! The checks, in this order:
+//!
+//! 1. every layer in `expected.safetensors` is claimed and dequantizes bit for bit;
+//! 2. any tile equals that part of the whole weight;
+//! 3. nobody else's layer is claimed: neither the dense ones of the same checkpoint nor layers
+//!    of other schemes, which the suite makes up;
+//! 4. forward, gradient of the input and gradient of an adapter are right;
+//! 5. the memory that a layer holds is what it says, and loading it takes no dense copy;
+//! 6. an adapter on it can be saved and loaded;
+//! 7. damaged tensors and configurations give errors, never a panic; a broken scale is an error.
+//!
+//! [`Subject::fuzz`] goes on with random damage for as long as one likes.
 
+mod adapter;
+mod compute;
+mod damage;
+mod foreign;
+mod layer_file;
+mod memory;
 mod reference;
 mod subject;
 
 pub use peak_alloc::PeakAlloc;
-pub use reference::{decode, expected_weights};
+pub use reference::{Matrix, decode, expected_weights};
 pub use subject::Subject;

@@ -1,15 +1,48 @@
 //! The backend under test and its checkpoints.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use qoft_core::{Checkpoint, LayerSource, LoadOptions, LoadedLinear, Purpose, Registration};
+use rand::rngs::StdRng;
+use rand::{Rng, SeedableRng};
 
 use crate::reference::{decode, expected_weights};
+use crate::{adapter, compute, damage, foreign, memory};
 
 /// A backend with folders of checkpoints in its format.
 pub struct Subject {
     registration: &'static Registration,
     folders: Vec<PathBuf>,
+}
+
+/// A layer of a checkpoint that the backend under test claims.
+pub(crate) struct Layer<'a> {
+    pub registration: &'static Registration,
+    pub checkpoint: &'a Checkpoint,
+    pub path: &'a str,
+}
+
+impl Layer<'_> {
+    /// Loads the layer.
+    ///
+    /// # Panics
+    /// If that fails.
+    pub fn load(&self, purpose: Purpose) -> LoadedLinear {
+        let options = LoadOptions {
+            purpose,
+            ..LoadOptions::default()
+        };
+        let source = LayerSource::new(self.checkpoint, self.path);
+        let loaded = self.registration.backend.load(&source, &options);
+        loaded.unwrap_or_else(|e| panic!("{self}: {e}"))
+    }
+}
+
+impl std::fmt::Display for Layer<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}: {}", self.checkpoint.dir().display(), self.path)
+    }
 }
 
 impl Subject {
@@ -21,8 +54,7 @@ impl Subject {
         }
     }
 
-    /// Adds checkpoints: folders with `config.json` and safetensors, and with the dense weights
-    /// in `expected.safetensors`, see [`expected_weights`].
+    /// Adds checkpoints: folders with `config.json`, safetensors and `expected.safetensors`.
     #[must_use]
     pub fn folders<P: Into<PathBuf>>(mut self, folders: impl IntoIterator<Item = P>) -> Self {
         self.folders.extend(folders.into_iter().map(Into::into));
@@ -35,46 +67,124 @@ impl Subject {
     /// If the backend fails one.
     pub fn check(&self) {
         assert!(!self.folders.is_empty(), "no checkpoints to check");
-        for folder in &self.folders {
-            self.check_values(folder);
+        let capabilities = self.registration.backend.capabilities();
+        for (number, folder) in self.folders.iter().enumerate() {
+            let checkpoint = open(folder);
+            let expected = expected_weights(folder);
+            assert!(
+                !expected.is_empty(),
+                "{}: no weights in expected.safetensors",
+                folder.display()
+            );
+            for (at, (path, expected)) in expected.iter().enumerate() {
+                let layer = self.layer(&checkpoint, path);
+                assert!(self.claims(&checkpoint, path), "{layer} is not claimed");
+                if capabilities.dequantize {
+                    check_values(&layer, expected);
+                }
+                check_tiles(&layer, (number * 100 + at) as u64);
+                memory::check(&layer);
+            }
+            self.check_claims(
+                &checkpoint,
+                &expected.keys().map(String::as_str).collect::<Vec<_>>(),
+            );
+            // One layer of each folder stands for the others where a check is slow.
+            let path = expected
+                .keys()
+                .nth(number % expected.len())
+                .expect("not empty");
+            let layer = self.layer(&checkpoint, path);
+            compute::check(&layer);
+            if capabilities.train {
+                adapter::check(&layer);
+            }
+            damage::check(&layer);
+        }
+        foreign::check(self.registration);
+    }
+
+    /// Damages random layers in random ways for `duration`; `seed` makes it repeatable.
+    /// Returns how many damaged layers were tried.
+    ///
+    /// # Panics
+    /// If the backend panics. The damaged checkpoint is kept and named.
+    pub fn fuzz(&self, duration: Duration, seed: u64) -> usize {
+        let mut random = StdRng::seed_from_u64(seed);
+        let (end, mut rounds) = (std::time::Instant::now() + duration, 0);
+        let checkpoints: Vec<Checkpoint> = self.folders.iter().map(|f| open(f)).collect();
+        let layers: Vec<(usize, String)> = (0..checkpoints.len())
+            .flat_map(|at| {
+                let paths = expected_weights(&self.folders[at]).into_keys();
+                paths.map(move |path| (at, path))
+            })
+            .collect();
+        while std::time::Instant::now() < end {
+            let (at, path) = &layers[random.random_range(0..layers.len())];
+            damage::fuzz(&self.layer(&checkpoints[*at], path), &mut random);
+            rounds += 1;
+        }
+        rounds
+    }
+
+    fn layer<'a>(&self, checkpoint: &'a Checkpoint, path: &'a str) -> Layer<'a> {
+        Layer {
+            registration: self.registration,
+            checkpoint,
+            path,
         }
     }
 
-    /// Loads a layer and panics if that fails.
-    fn load(&self, checkpoint: &Checkpoint, path: &str, purpose: Purpose) -> LoadedLinear {
-        let options = LoadOptions {
-            purpose,
-            ..LoadOptions::default()
-        };
-        self.registration
-            .backend
-            .load(&LayerSource::new(checkpoint, path), &options)
-            .unwrap_or_else(|e| panic!("{}: {e}", checkpoint.dir().display()))
+    fn claims(&self, checkpoint: &Checkpoint, path: &str) -> bool {
+        let source = LayerSource::new(checkpoint, path);
+        self.registration.backend.claim(&source)
     }
 
-    /// Every layer dequantizes bit for bit.
-    fn check_values(&self, folder: &Path) {
-        let checkpoint = Checkpoint::open(folder).unwrap_or_else(|e| panic!("{e}"));
-        for (path, expected) in expected_weights(folder) {
-            let loaded = self.load(&checkpoint, &path, Purpose::Dequantize);
-            let found = decode(&*loaded.weight);
-            assert_eq!(found.shape, expected.shape, "{}: {path}", folder.display());
-            let same =
-                |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (*a == 0.0 && *b == 0.0);
-            let wrong = found
-                .values
-                .iter()
-                .zip(&expected.values)
-                .position(|p| !same(p));
-            if let Some(at) = wrong {
-                let (n, k) = (at / found.shape[1], at % found.shape[1]);
-                panic!(
-                    "{}: {path}: weight [{n}, {k}] is {:e}, expected {:e}",
-                    folder.display(),
-                    found.values[at],
-                    expected.values[at]
-                );
-            }
+    /// What is claimed in a checkpoint are the layers that have an expected weight, no others.
+    fn check_claims(&self, checkpoint: &Checkpoint, expected: &[&str]) {
+        for path in checkpoint.modules() {
+            assert!(
+                expected.contains(&path) || !self.claims(checkpoint, path),
+                "{}: {path} is claimed, but has no weight in expected.safetensors",
+                checkpoint.dir().display()
+            );
+        }
+    }
+}
+
+fn open(folder: &Path) -> Checkpoint {
+    Checkpoint::open(folder).unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// The layer dequantizes bit for bit; zeros may differ in sign.
+fn check_values(layer: &Layer, expected: &crate::Matrix) {
+    let found = decode(&*layer.load(Purpose::Dequantize).weight);
+    assert_eq!(found.shape, expected.shape, "{layer}");
+    let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (*a == 0.0 && *b == 0.0);
+    let mut pairs = found.values.iter().zip(&expected.values);
+    if let Some(at) = pairs.position(|pair| !same(pair)) {
+        let (n, k) = (at / found.shape[1], at % found.shape[1]);
+        let (found, expected) = (found.values[at], expected.values[at]);
+        panic!("{layer}: weight [{n}, {k}] is {found:e}, expected {expected:e}");
+    }
+}
+
+/// Any tile equals that part of the whole.
+fn check_tiles(layer: &Layer, seed: u64) {
+    let weight = layer.load(Purpose::Forward).weight;
+    let whole = decode(&*weight);
+    let [rows, cols] = whole.shape;
+    let mut random = StdRng::seed_from_u64(seed);
+    for _ in 0..40 {
+        let row = random.random_range(0..rows);
+        let col = random.random_range(0..cols);
+        let height = random.random_range(1..=rows - row);
+        let width = random.random_range(1..=cols - col);
+        let mut tile = vec![f32::NAN; height * width];
+        weight.decode_tile(row..row + height, col..col + width, &mut tile);
+        for (r, line) in tile.chunks_exact(width).enumerate() {
+            let expected = &whole.values[(row + r) * cols + col..][..width];
+            assert_eq!(line, expected, "{layer}: row {} from column {col}", row + r);
         }
     }
 }

@@ -106,7 +106,11 @@ impl Linear {
 
     /// Adds an adapter after those that are there.
     pub fn push_adapter(&mut self, name: impl Into<String>, adapter: impl OftAdapter) {
-        self.adapters
-            .push(AdapterSlot::new(name, Box::new(adapter)));
+        self.push_slot(AdapterSlot::new(name, Box::new(adapter)));
+    }
+
+    /// Adds an adapter that has its name, after those that are there.
+    pub fn push_slot(&mut self, slot: AdapterSlot) {
+        self.adapters.push(slot);
     }
 }

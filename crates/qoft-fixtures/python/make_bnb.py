@@ -1,6 +1,7 @@
 """data/bnb: single linear layers as bitsandbytes stores them, and what they stand for.
 
 Each folder holds
+  config.json           empty: there is no model
   model.safetensors     the layers, with the tensor names of a transformers checkpoint
   source.safetensors    the dense weights they were quantized from
   expected.safetensors  the dequantized weights `<layer>.weight` as f32; for int8 also inputs and outputs
@@ -164,6 +165,7 @@ def make_int8(variant, dtype, bias, seed):
 
 def write(variant, tensors, source, expected):
     folder = fresh("bnb", variant)
+    write_json(folder / "config.json", {})
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
     save_file(source, folder / "source.safetensors")
     save_file({k: v.contiguous() for k, v in expected.items()}, folder / "expected.safetensors")

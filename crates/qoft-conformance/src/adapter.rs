@@ -1,0 +1,123 @@
+//! An adapter on a layer: its gradient, and its way through a folder.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use qoft_core::oft::{self, OftConfig};
+use qoft_core::{Linear, Purpose, walkable};
+
+use crate::compute::random;
+use crate::subject::Layer;
+
+/// A model of one layer.
+#[derive(Module, Debug)]
+struct Model {
+    proj: Linear,
+}
+
+walkable!(Model { proj });
+
+const ADAPTER: &str = "default";
+
+/// The gradient of the rotation equals finite differences, and a saved adapter comes back.
+pub(crate) fn check(layer: &Layer) {
+    let device = Device::flex();
+    let trained = model(layer, &device.clone().autodiff());
+    check_gradient(layer, &trained);
+
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    let config = config(trained.proj.in_features());
+    oft::save(&trained, &config, ADAPTER, folder.path()).expect("an adapter that can be saved");
+    let mut again = bare(layer, &device);
+    oft::load(&mut again, folder.path(), "llama", "", ADAPTER, &device)
+        .unwrap_or_else(|e| panic!("{layer}: {e}"));
+    let x = input(&again, &device);
+    let y = values(again.proj.forward(x.clone()));
+    let expected = values(trained.valid().proj.forward(x.clone()));
+    assert_eq!(y, expected, "{layer}: the saved adapter computes otherwise");
+    let base = values(bare(layer, &device).proj.forward(x));
+    assert_ne!(y, base, "{layer}: the adapter changes nothing");
+}
+
+/// Small blocks that divide the input.
+fn config(in_features: usize) -> OftConfig {
+    let divides = |size: &usize| in_features.is_multiple_of(*size);
+    OftConfig {
+        target_modules: Some(oft::OneOrMany::One("all-linear".into())),
+        oft_block_size: (3..in_features).find(divides).unwrap_or(in_features),
+        r: 0,
+        init_weights: false,
+        use_cayley_neumann: false,
+        ..OftConfig::default()
+    }
+}
+
+fn bare(layer: &Layer, device: &Device) -> Model {
+    let proj = Linear::new(layer.load(Purpose::Forward), device);
+    Model { proj }
+}
+
+fn model(layer: &Layer, device: &Device) -> Model {
+    let mut model = bare(layer, device);
+    let config = config(model.proj.in_features());
+    oft::attach(&mut model, &config, "llama", "", ADAPTER, device)
+        .unwrap_or_else(|e| panic!("{layer}: {e}"));
+    model
+}
+
+fn input(model: &Model, device: &Device) -> Tensor<2> {
+    let k = model.proj.in_features();
+    Tensor::from_data(TensorData::new(random(3 * k, 3), [3, k]), device)
+}
+
+fn values(tensor: Tensor<2>) -> Vec<f32> {
+    tensor.into_data().iter::<f32>().collect()
+}
+
+/// Compares a few parameters' gradients of `Σ c ∘ y` with central differences.
+///
+/// Input quantization is a step function, for which differences mean nothing; its gradient
+/// passes unchanged, so the layer is checked without it.
+fn check_gradient(layer: &Layer, model: &Model) {
+    let device = Device::flex().autodiff();
+    let mut loaded = layer.load(Purpose::Forward);
+    loaded.input_quantizer = None;
+    let mut proj = Linear::new(loaded, &device);
+    for slot in model.proj.adapters() {
+        proj.push_slot(slot.clone());
+    }
+    let x = input(model, &device);
+    let [rows, _] = x.dims();
+    let n = proj.out_features();
+    let c = Tensor::<2>::from_data(TensorData::new(random(rows * n, 4), [rows, n]), &device);
+    let loss = |proj: &Linear| (proj.forward(x.clone()) * c.clone()).sum();
+
+    let param = proj.adapters()[0].adapter().params()[0].param.clone();
+    let gradients = loss(&proj).backward();
+    let gradient = param.val().grad(&gradients).expect("parameters that train");
+    let gradient = values(gradient);
+    let start = values(param.val());
+    let shape = param.val().dims();
+    let at_value = |index: usize, value: f32| {
+        let mut changed = start.clone();
+        changed[index] = value;
+        let mut proj = proj.clone();
+        let param = param.clone().map(|_| {
+            let data = TensorData::new(changed.clone(), shape);
+            Tensor::<2>::from_data(data, &device).require_grad()
+        });
+        proj.adapters_mut()[0].adapter_mut().set_params(vec![param]);
+        f64::from(loss(&proj).into_scalar::<f32>())
+    };
+    let size = gradient.iter().fold(1e-3f32, |max, g| max.max(g.abs()));
+    for index in [0, start.len() / 2, start.len() - 1] {
+        let step = 1e-2f32;
+        let (up, down) = (start[index] + step, start[index] - step);
+        let difference = (at_value(index, up) - at_value(index, down)) / f64::from(up - down);
+        let off = (difference - f64::from(gradient[index])).abs();
+        assert!(
+            off <= 1e-2 * f64::from(size),
+            "{layer}: gradient of parameter {index} is {}, finite differences give {difference}",
+            gradient[index]
+        );
+    }
+}

@@ -1,0 +1,300 @@
+//! Damaged layers: an error or a weight, never a panic.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use qoft_core::{Dtype, LayerSource, LoadOptions, Purpose, Result};
+use rand::Rng;
+use rand::rngs::StdRng;
+use serde_json::{Value, json};
+
+use crate::layer_file::{FileTensor, LayerFile};
+use crate::reference::{Matrix, decode};
+use crate::subject::Layer;
+
+/// Damage that a reader has to notice, unless the tensor says nothing about the weight.
+fn visible(tensor: &FileTensor) -> Vec<(&'static str, FileTensor)> {
+    let with = |change: &dyn Fn(&mut FileTensor)| {
+        let mut damaged = tensor.clone();
+        change(&mut damaged);
+        damaged
+    };
+    let mut all = vec![(
+        "empty",
+        with(&|t| {
+            t.shape = vec![0];
+            t.bytes.clear();
+        }),
+    )];
+    for dim in 0..tensor.shape.len() {
+        if tensor.shape[dim] > 1 {
+            all.push((
+                "cut",
+                with(&|t| {
+                    t.shape[dim] -= 1;
+                    let bytes = t.bytes.len() / (t.shape[dim] + 1) * t.shape[dim];
+                    t.bytes.truncate(bytes);
+                }),
+            ));
+        }
+        all.push((
+            "doubled",
+            with(&|t| {
+                t.shape[dim] *= 2;
+                t.bytes.extend_from_within(..);
+            }),
+        ));
+    }
+    all
+}
+
+/// The tensor with its first number spoiled, if its dtype has a NaN.
+fn not_a_number(tensor: &FileTensor) -> Option<FileTensor> {
+    let nan: &[u8] = match tensor.dtype {
+        Dtype::F32 => &[0, 0, 0xc0, 0x7f],
+        Dtype::F16 => &[0, 0x7e],
+        Dtype::BF16 => &[0xc0, 0x7f],
+        Dtype::F8_E4M3 | Dtype::F8_E5M2 => &[0x7f],
+        _ => return None,
+    };
+    let mut damaged = tensor.clone();
+    damaged.bytes.get_mut(..nan.len())?.copy_from_slice(nan);
+    Some(damaged)
+}
+
+/// Damage after which the values may be others, but nothing may break.
+fn silent(tensor: &FileTensor) -> Vec<(&'static str, FileTensor)> {
+    let with = |change: &dyn Fn(&mut FileTensor)| {
+        let mut damaged = tensor.clone();
+        change(&mut damaged);
+        damaged
+    };
+    let same_size = [
+        Dtype::U8,
+        Dtype::I16,
+        Dtype::BF16,
+        Dtype::I32,
+        Dtype::F32,
+        Dtype::I64,
+    ];
+    let other = same_size
+        .into_iter()
+        .find(|&d| d != tensor.dtype && d.bitsize() == tensor.dtype.bitsize());
+    let mut all = vec![
+        ("turned", with(&|t| t.shape.reverse())),
+        ("flat", with(&|t| t.shape = vec![t.shape.iter().product()])),
+        ("all ones", with(&|t| t.bytes.fill(0xff))),
+        ("all zeros", with(&|t| t.bytes.fill(0))),
+        ("deeper", with(&|t| t.shape.push(1))),
+    ];
+    if let Some(dtype) = other {
+        all.push(("of another dtype", with(&|t| t.dtype = dtype)));
+    }
+    all
+}
+
+/// Tries every kind of damage on every tensor of the layer.
+pub(crate) fn check(layer: &Layer) {
+    let file = LayerFile::new(layer.checkpoint, layer.path);
+    let intact = attempt(layer, &file, None, "intact")
+        .unwrap_or_else(|| panic!("{layer}: not found on its own"))
+        .unwrap_or_else(|e| panic!("{layer}: cannot be loaded on its own: {e}"));
+    // From here on the reader is told the shape, as a model does.
+    let shape = Some(intact.shape);
+    let mut errors = 0;
+    for at in file.own() {
+        let name = file.tensors[at].name.clone();
+        let mut missing = file.clone();
+        missing.tensors.remove(at);
+        let mut noticeable = vec![("missing", missing)];
+        noticeable.extend(
+            visible(&file.tensors[at])
+                .into_iter()
+                .map(|(kind, tensor)| {
+                    let mut damaged = file.clone();
+                    damaged.tensors[at] = tensor;
+                    (kind, damaged)
+                }),
+        );
+        for (kind, damaged) in noticeable {
+            let what = format!("`{name}` {kind}");
+            match attempt(layer, &damaged, shape, &what) {
+                None => {}
+                Some(Err(_)) => errors += 1,
+                Some(Ok(found)) => assert!(
+                    found == intact,
+                    "{layer}: {what} changes the weight, but is no error"
+                ),
+            }
+        }
+        if let Some(tensor) = not_a_number(&file.tensors[at]) {
+            let mut damaged = file.clone();
+            damaged.tensors[at] = tensor;
+            let what = format!("`{name}` not a number");
+            if let Some(Ok(found)) = attempt(layer, &damaged, shape, &what) {
+                // Codes may be stored as floats, and a dense weight spoils only itself.
+                let broken = found.values.iter().filter(|v| !v.is_finite()).count();
+                assert!(
+                    broken <= 1,
+                    "{layer}: {what} spoils {broken} weights, but is no error"
+                );
+            }
+        }
+        for (kind, tensor) in silent(&file.tensors[at]) {
+            let mut damaged = file.clone();
+            damaged.tensors[at] = tensor;
+            attempt(layer, &damaged, shape, &format!("`{name}` {kind}"));
+        }
+    }
+    assert!(errors > 0, "{layer}: no damage gives an error");
+    for damaged in odd_configs(&file) {
+        let what = damaged.config.to_string();
+        attempt(layer, &damaged, shape, &what);
+    }
+}
+
+/// Loads a damaged layer: `None` if it cannot even be opened or is not claimed any more.
+///
+/// # Panics
+/// If the backend panics, or if an error does not say which layer it is about.
+fn attempt(
+    layer: &Layer,
+    file: &LayerFile,
+    shape: Option<[usize; 2]>,
+    what: &str,
+) -> Option<Result<Matrix>> {
+    let backend = layer.registration.backend;
+    let load = |source: &LayerSource| -> Option<Result<Matrix>> {
+        let source = &shape.map_or(*source, |shape| source.expecting(shape));
+        if !backend.claim(source) {
+            return None;
+        }
+        let options = LoadOptions {
+            purpose: Purpose::Forward,
+            ..LoadOptions::default()
+        };
+        let loaded = backend.load(source, &options);
+        Some(loaded.map(|loaded| decode(&*loaded.weight)))
+    };
+    let outcome = catch_unwind(AssertUnwindSafe(|| file.with(load)));
+    let Ok(outcome) = outcome else {
+        let kept = tempfile::tempdir().expect("a temporary folder").keep();
+        file.write(&kept);
+        panic!(
+            "{layer}: panics when {what}; the damaged layer is in {}",
+            kept.display()
+        );
+    };
+    let outcome = outcome.flatten();
+    if let Some(Err(error)) = &outcome {
+        let text = error.to_string();
+        let named = text.contains(layer.path) || text.contains("config");
+        assert!(
+            named,
+            "{layer}: {what}: the error does not name the layer: {text}"
+        );
+    }
+    outcome
+}
+
+/// The quantization's configuration with each value replaced by impossible ones.
+fn odd_configs(file: &LayerFile) -> Vec<LayerFile> {
+    let odd = [
+        json!(null),
+        json!(-1),
+        json!(0),
+        json!(1e30),
+        json!("x"),
+        json!([1]),
+        json!({}),
+    ];
+    let mut all = Vec::new();
+    let mut pointers = Vec::new();
+    leaves(&file.config, String::new(), &mut pointers);
+    for pointer in pointers {
+        for value in &odd {
+            let mut damaged = file.clone();
+            if let Some(place) = damaged.config.pointer_mut(&pointer) {
+                *place = value.clone();
+            }
+            all.push(damaged);
+        }
+    }
+    all
+}
+
+/// JSON pointers of all values that hold no others.
+fn leaves(value: &Value, pointer: String, found: &mut Vec<String>) {
+    let escape = |key: &str| key.replace('~', "~0").replace('/', "~1");
+    match value {
+        Value::Object(map) if !map.is_empty() => {
+            for (key, value) in map {
+                leaves(value, format!("{pointer}/{}", escape(key)), found);
+            }
+        }
+        Value::Array(items) if !items.is_empty() => {
+            for (index, value) in items.iter().enumerate() {
+                leaves(value, format!("{pointer}/{index}"), found);
+            }
+        }
+        _ => found.push(pointer),
+    }
+}
+
+/// One to three random changes.
+pub(crate) fn fuzz(layer: &Layer, random: &mut StdRng) {
+    let mut file = LayerFile::new(layer.checkpoint, layer.path);
+    let mut what = String::from("fuzzed:");
+    for _ in 0..random.random_range(1..=3) {
+        let own = file.own();
+        if own.is_empty() {
+            break;
+        }
+        let at = own[random.random_range(0..own.len())];
+        let name = file.tensors[at].name.clone();
+        let kind = random.random_range(0..6);
+        match kind {
+            0 => {
+                file.tensors.remove(at);
+            }
+            1 => file.tensors[at] = pick(random, visible(&file.tensors[at])),
+            2 => file.tensors[at] = pick(random, silent(&file.tensors[at])),
+            3 => {
+                let configs = odd_configs(&file);
+                if !configs.is_empty() {
+                    file = configs[random.random_range(0..configs.len())].clone();
+                }
+            }
+            4 => reshape(random, &mut file.tensors[at]),
+            _ => {
+                let bytes = &mut file.tensors[at].bytes;
+                for _ in 0..random.random_range(1..=8) {
+                    if !bytes.is_empty() {
+                        let byte = random.random_range(0..bytes.len());
+                        bytes[byte] = random.random();
+                    }
+                }
+            }
+        }
+        what += &format!(" {name}/{kind}");
+    }
+    let shape = random
+        .random::<bool>()
+        .then(|| layer.load(Purpose::Forward).weight.shape());
+    attempt(layer, &file, shape, &what);
+}
+
+fn pick(random: &mut StdRng, mut all: Vec<(&'static str, FileTensor)>) -> FileTensor {
+    all.swap_remove(random.random_range(0..all.len())).1
+}
+
+/// Another shape with other bytes, of a size that still fits a test.
+fn reshape(random: &mut StdRng, tensor: &mut FileTensor) {
+    let rank = random.random_range(0..=4);
+    tensor.shape = (0..rank).map(|_| random.random_range(0..=40)).collect();
+    let bits = tensor.shape.iter().product::<usize>() * tensor.dtype.bitsize();
+    if bits / 8 > 1 << 20 {
+        tensor.shape.truncate(2);
+    }
+    let bits = tensor.shape.iter().product::<usize>() * tensor.dtype.bitsize();
+    tensor.bytes = (0..bits.div_ceil(8)).map(|_| random.random()).collect();
+}
