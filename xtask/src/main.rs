@@ -17,7 +17,7 @@ Chores of the repository.
 Usage: cargo xtask COMMAND
 
 Commands:
-  test-all  Format, lints, tests of all crates and feature sets, documentation
+  test-all  Format, lints, tests of all crates, feature sets and examples, documentation
   help      This text";
 
 /// A call of cargo that has to succeed.
@@ -77,6 +77,47 @@ const STAGES: &[Stage] = &[
             "qoft-core/ndarray",
             "--test",
             "ndarray",
+        ],
+        env: &[],
+    },
+    // The example is no member of the workspace; it shares the folder of what is built.
+    Stage {
+        title: "example: format",
+        args: &[
+            "fmt",
+            "--manifest-path",
+            "examples/custom-backend/Cargo.toml",
+            "--check",
+        ],
+        env: &[],
+    },
+    Stage {
+        title: "example: lints",
+        args: &[
+            "clippy",
+            "--release",
+            "--locked",
+            "--manifest-path",
+            "examples/custom-backend/Cargo.toml",
+            "--target-dir",
+            "target",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        env: &[],
+    },
+    Stage {
+        title: "example: tests",
+        args: &[
+            "test",
+            "--release",
+            "--locked",
+            "--manifest-path",
+            "examples/custom-backend/Cargo.toml",
+            "--target-dir",
+            "target",
         ],
         env: &[],
     },
@@ -194,6 +235,40 @@ mod tests {
         let line = STAGES.last().expect("stages").line();
         let expected = "RUSTDOCFLAGS=\"-D warnings\" cargo doc --release --workspace --no-deps";
         assert_eq!(line, expected);
+    }
+
+    #[test]
+    fn examples_use_the_versions_of_the_workspace() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let lock = |folder: &str| {
+            let file = root.join(folder).join("Cargo.lock");
+            std::fs::read_to_string(file).expect("a lock file")
+        };
+        let versions = |lock: &str| -> Vec<String> {
+            let packages = lock.split("[[package]]").skip(1);
+            let packages = packages.filter(|package| package.contains("\nchecksum"));
+            let first = |package: &str| package.lines().take(3).collect();
+            packages.map(first).collect()
+        };
+        let known = versions(&lock("."));
+        for package in versions(&lock("examples/custom-backend")) {
+            assert!(known.contains(&package), "{package}");
+        }
+    }
+
+    #[test]
+    fn the_guide_quotes_the_example() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let read = |file: &str| std::fs::read_to_string(root.join(file)).expect(file);
+        let files = ["Cargo.toml", "src/lib.rs", "src/layout.rs", "src/main.rs"];
+        let files = files.map(|file| read(&format!("examples/custom-backend/{file}")));
+        let guide = read("docs/add-a-scheme.md");
+        let blocks: Vec<&str> = guide.split("\n```").skip(1).step_by(2).collect();
+        assert!(!blocks.is_empty());
+        for block in blocks {
+            let (_, code) = block.split_once('\n').expect("a block");
+            assert!(files.iter().any(|file| file.contains(code)), "{code}");
+        }
     }
 
     #[test]

@@ -1,11 +1,10 @@
 //! Products with the packed weight against the dense definition.
 
-use qoft_core::Purpose;
 use qoft_core::kernels::ops::packed_matmul;
+use qoft_core::{Matrix, Purpose};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::reference::decode;
 use crate::subject::Layer;
 
 /// So many values between −1 and 1.
@@ -17,7 +16,7 @@ pub(crate) fn random(count: usize, seed: u64) -> Vec<f32> {
 /// `x · Wᵀ` and `dy · W` equal the sums of the definition, for few rows and for many.
 pub(crate) fn check(layer: &Layer) {
     let weight = layer.load(Purpose::Forward).weight;
-    let dense = decode(&*weight);
+    let dense = Matrix::decode(&*weight);
     let [n, k] = dense.shape;
     let w = |i: usize, j: usize| f64::from(dense.values[i * k + j]);
     for rows in [1, 3, 9] {

@@ -2,13 +2,12 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use qoft_core::{Dtype, LayerSource, LoadOptions, Purpose, Result};
+use qoft_core::{Dtype, LayerSource, LoadOptions, Matrix, Purpose, Result};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
 use crate::layer_file::{FileTensor, LayerFile};
-use crate::reference::{Matrix, decode};
 use crate::subject::Layer;
 
 /// Damage that a reader has to notice, unless the tensor says nothing about the weight.
@@ -173,7 +172,7 @@ fn attempt(
             ..LoadOptions::default()
         };
         let loaded = backend.load(source, &options);
-        Some(loaded.map(|loaded| decode(&*loaded.weight)))
+        Some(loaded.map(|loaded| Matrix::decode(&*loaded.weight)))
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| file.with(load)));
     let Ok(outcome) = outcome else {

@@ -42,5 +42,5 @@ mod reference;
 mod subject;
 
 pub use peak_alloc::PeakAlloc;
-pub use reference::{Matrix, decode, expected_weights};
+pub use reference::expected_weights;
 pub use subject::Subject;

@@ -4,17 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Dtype, PackedWeight};
+use qoft_core::{Dtype, Matrix};
 use safetensors::SafeTensors;
-
-/// A dense `f32` matrix.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Matrix {
-    /// `[out_features, in_features]`.
-    pub shape: [usize; 2],
-    /// Row-major.
-    pub values: Vec<f32>,
-}
 
 /// The content of `expected.safetensors`: `<path>.weight` of each quantized layer as `f32`, as
 /// the scheme's own library dequantizes it. Empty if the folder has no such file.
@@ -38,15 +29,4 @@ pub fn expected_weights(folder: &Path) -> BTreeMap<String, Matrix> {
         Some((path.to_owned(), Matrix { shape, values }))
     });
     weights.collect()
-}
-
-/// A whole weight, decoded.
-pub fn decode(weight: &dyn PackedWeight) -> Matrix {
-    let [rows, cols] = weight.shape();
-    let mut values = vec![0.0; rows * cols];
-    weight.decode_tile(0..rows, 0..cols, &mut values);
-    Matrix {
-        shape: [rows, cols],
-        values,
-    }
 }

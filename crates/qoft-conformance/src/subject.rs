@@ -3,11 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qoft_core::{Checkpoint, LayerSource, LoadOptions, LoadedLinear, Purpose, Registration};
+use qoft_core::{
+    Checkpoint, LayerSource, LoadOptions, LoadedLinear, Matrix, Purpose, Registration,
+};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::reference::{decode, expected_weights};
+use crate::reference::expected_weights;
 use crate::{adapter, compute, damage, foreign, memory};
 
 /// A backend with folders of checkpoints in its format.
@@ -157,8 +159,8 @@ fn open(folder: &Path) -> Checkpoint {
 }
 
 /// The layer dequantizes bit for bit; zeros may differ in sign.
-fn check_values(layer: &Layer, expected: &crate::Matrix) {
-    let found = decode(&*layer.load(Purpose::Dequantize).weight);
+fn check_values(layer: &Layer, expected: &Matrix) {
+    let found = Matrix::decode(&*layer.load(Purpose::Dequantize).weight);
     assert_eq!(found.shape, expected.shape, "{layer}");
     let same = |(a, b): (&f32, &f32)| a.to_bits() == b.to_bits() || (*a == 0.0 && *b == 0.0);
     let mut pairs = found.values.iter().zip(&expected.values);
@@ -172,7 +174,7 @@ fn check_values(layer: &Layer, expected: &crate::Matrix) {
 /// Any tile equals that part of the whole.
 fn check_tiles(layer: &Layer, seed: u64) {
     let weight = layer.load(Purpose::Forward).weight;
-    let whole = decode(&*weight);
+    let whole = Matrix::decode(&*weight);
     let [rows, cols] = whole.shape;
     let mut random = StdRng::seed_from_u64(seed);
     for _ in 0..40 {

@@ -18,6 +18,11 @@ pub trait OftAdapter: Debug + Send + Sync + 'static {
     /// Burn's own dropout does it.
     fn forward(&self, x: Tensor<2>) -> Tensor<2>;
 
+    /// Turns rows of a weight instead, `[rows, in_features]`: the product with the inverse of a
+    /// rotation that is orthogonal, its transpose. A layer with weight `W · Rᵀ` and no adapter
+    /// computes what one with weight `W` and this adapter does.
+    fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2>;
+
     /// The parameters, each with its name below the layer in an adapter file.
     fn params(&self) -> Vec<NamedParam<'_>>;
 

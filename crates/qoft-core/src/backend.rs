@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use qoft_kernels::ops::InputQuantizer;
-use qoft_kernels::{FloatFormat, PackedWeight, WeightError};
+use qoft_kernels::{FloatFormat, Matrix, PackedWeight, WeightError};
 use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, TensorView};
 use crate::error::{Error, Result};
+use crate::requantize::{NewTensor, RequantizeOptions};
 
 /// A quantization scheme: recognizes its layers in a checkpoint and loads them.
 pub trait QuantBackend: Send + Sync + 'static {
@@ -34,6 +35,26 @@ pub trait QuantBackend: Send + Sync + 'static {
     /// # Errors
     /// If a tensor is missing or does not fit the others, or the model's sizes.
     fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear>;
+
+    /// Quantizes a changed weight of the layer into the scheme's format, with the layer's own
+    /// settings (bits, group size, dtypes …), for backends whose capabilities say so.
+    ///
+    /// Returns all tensors of the layer but its bias; they take the place of those that it has.
+    ///
+    /// # Errors
+    /// If the scheme, or this layer's variant of it, cannot be written.
+    fn requantize(
+        &self,
+        layer: &LayerSource,
+        _weight: &Matrix,
+        _options: &RequantizeOptions,
+    ) -> Result<Vec<NewTensor>> {
+        Err(Error::Layer {
+            layer: layer.path().to_owned(),
+            backend: self.name().to_owned(),
+            reason: "this scheme cannot be written".into(),
+        })
+    }
 }
 
 /// What a backend can do; shown by `qoft backends`.
@@ -68,6 +89,15 @@ impl Capabilities {
 pub enum LayerKind {
     /// `y = x · Wᵀ + b`.
     Linear,
+}
+
+impl LayerKind {
+    /// `linear`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+        }
+    }
 }
 
 /// The tensors of one layer, with the checkpoint's configuration.
@@ -105,6 +135,14 @@ impl<'a> LayerSource<'a> {
     /// The `[out_features, in_features]` that the model expects, if known.
     pub fn expected_shape(&self) -> Option<[usize; 2]> {
         self.shape
+    }
+
+    /// Another layer of the same checkpoint, for schemes that spread one matrix over layers.
+    pub fn sibling<'b>(&self, path: &'b str) -> LayerSource<'b>
+    where
+        'a: 'b,
+    {
+        LayerSource::new(self.checkpoint, path)
     }
 
     /// The checkpoint's `quantization_config`.

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
-use qoft_kernels::DenseWeight;
+use qoft_kernels::{DenseWeight, Matrix};
 
 use crate::backend::{Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend};
 use crate::checkpoint::TensorView;
 use crate::error::Result;
 use crate::registry::Registration;
+use crate::requantize::{NewTensor, RequantizeOptions};
 
 /// Dense `f32`, `f16` or `bf16` layers, kept in their dtype on the memory map.
 #[derive(Debug, Clone, Copy)]
@@ -27,7 +28,10 @@ impl QuantBackend for Dense {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR
+        Capabilities {
+            requantize: true,
+            ..Capabilities::LINEAR
+        }
     }
 
     fn claim(&self, layer: &LayerSource) -> bool {
@@ -47,6 +51,23 @@ impl QuantBackend for Dense {
             bias,
             input_quantizer: None,
         })
+    }
+
+    fn requantize(
+        &self,
+        layer: &LayerSource,
+        weight: &Matrix,
+        _options: &RequantizeOptions,
+    ) -> Result<Vec<NewTensor>> {
+        let tensor = layer.tensor("weight")?;
+        let mut bytes = Vec::with_capacity(tensor.bytes().len());
+        tensor.float_format()?.encode(&weight.values, &mut bytes);
+        Ok(vec![NewTensor {
+            suffix: "weight".into(),
+            dtype: tensor.dtype(),
+            shape: weight.shape.to_vec(),
+            bytes,
+        }])
     }
 }
 

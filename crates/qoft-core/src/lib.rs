@@ -18,6 +18,7 @@ pub mod oft;
 pub mod ops;
 mod output;
 mod registry;
+mod requantize;
 mod walk;
 
 pub use adapter::{AdapterSlot, NamedParam, OftAdapter};
@@ -34,11 +35,12 @@ pub use output::{StagedDir, write_file};
 #[doc(hidden)]
 pub use registry::registry_entry;
 pub use registry::{Registration, Registry};
+pub use requantize::{CodeSearch, Grid, Nearest, NewTensor, RequantizeOptions};
 #[doc(hidden)]
 pub use walk::join as walk_join;
 pub use walk::{Walk, trainable_parameters};
 
 pub use inventory;
 pub use qoft_kernels as kernels;
-pub use qoft_kernels::{PackedWeight, WeightInfo};
+pub use qoft_kernels::{Matrix, PackedWeight, WeightInfo};
 pub use safetensors::Dtype;

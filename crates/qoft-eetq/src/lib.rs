@@ -1,1 +1,63 @@
-//! EETQ checkpoints (int8) for qoft.
+//! EETQ checkpoints: 8-bit weights with a scale for each output channel.
+//!
+//! EETQ stores a weight in the order in which the matrix product of one kind of GPU reads it, and
+//! nowhere writes down which kind that is. The order is recognized by the codes, see
+//! [`Layout`], or given as the option `eetq.layout=sm80`, `sm70` or `plain`.
+
+mod config;
+mod detect;
+mod layout;
+mod load;
+
+use qoft_core::kernels::FloatFormat;
+use qoft_core::{
+    Capabilities, Dtype, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Registration,
+    Result, register_backend,
+};
+
+pub use layout::Layout;
+
+/// EETQ layers, written by transformers or by EETQ itself.
+#[derive(Debug, Clone, Copy)]
+pub struct Eetq;
+
+/// The registration of [`Eetq`].
+pub static REGISTRATION: Registration = Registration {
+    order: 300,
+    backend: &Eetq,
+};
+
+register_backend!(REGISTRATION);
+
+/// The order of a stored weight's bytes.
+const LAYOUT: &str = "layout";
+
+impl QuantBackend for Eetq {
+    fn name(&self) -> &'static str {
+        "eetq"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities {
+            dtypes: &[FloatFormat::F16, FloatFormat::F32],
+            ..Capabilities::LINEAR
+        }
+    }
+
+    fn options(&self) -> &'static [&'static str] {
+        &[LAYOUT]
+    }
+
+    fn claim(&self, layer: &LayerSource) -> bool {
+        let codes = |name| layer.get(name).is_some_and(|t| t.dtype() == Dtype::I8);
+        layer.has(load::SCALES) || config::is_eetq(layer) && load::CODES.into_iter().any(codes)
+    }
+
+    fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear> {
+        config::check(layer)?;
+        let layout = options
+            .backend
+            .choice(self.name(), LAYOUT, &Layout::NAMES)?;
+        load::load(self, layer, layout)
+    }
+}

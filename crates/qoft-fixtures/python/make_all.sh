@@ -1,5 +1,9 @@
 #!/bin/sh
 # Writes everything below data/ again. PYTHON names an interpreter with requirements.txt installed.
+# The libraries of the schemes do not fit into one environment: PYTHON_GPTQ, PYTHON_AWQ, PYTHON_AQLM,
+# PYTHON_EETQ, PYTHON_HQQ, PYTHON_INC_FP8 and PYTHON_FP8 name interpreters with requirements-<scheme>.txt;
+# PYTHON_AWQ_GPTQMODEL is one with requirements-gptq.txt.
+# A scheme without one keeps the checkpoints that it has.
 set -eu
 cd "$(dirname "$0")"
 export OMP_NUM_THREADS=1 PYTHONHASHSEED=0 PYTHONWARNINGS=ignore PYTHONDONTWRITEBYTECODE=1
@@ -7,3 +11,13 @@ export TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
 for part in bnb models peft train chat; do
     "${PYTHON:-python3}" "make_$part.py"
 done
+for scheme in gptq awq awq_gptqmodel aqlm eetq hqq inc_fp8 fp8; do
+    variable="PYTHON_$(echo "$scheme" | tr a-z A-Z)"
+    eval "interpreter=\${$variable:-}"
+    if [ -n "$interpreter" ]; then
+        "$interpreter" "make_$scheme.py"
+    else
+        echo "skipped make_$scheme.py: $variable is not set"
+    fi
+done
+"${PYTHON:-python3}" make_scheme_references.py

@@ -205,13 +205,13 @@ def randomize_adapter(model, seed=7):
 
 
 def clean_config(folder, model, **changes):
-    """A fixed order of the lists that PEFT keeps as sets, a relative model path, and `changes`."""
+    """A fixed order of the lists that PEFT keeps as sets, the relative path `model`, and `changes`."""
     path = folder / "adapter_config.json"
     config = json.loads(path.read_text())
     for key in ("target_modules", "exclude_modules"):
         if isinstance(config[key], list):
             config[key].sort()
-    config["base_model_name_or_path"] = f"../../models/{model}"
+    config["base_model_name_or_path"] = model
     write_json(path, config | changes)
     (folder / "README.md").unlink(missing_ok=True)
 
@@ -224,7 +224,7 @@ def make_adapter(case):
     model.save_pretrained(folder)
     # PEFT saves the list of modules that "all-linear" stood for; two cases keep the word.
     keep = case in ("block_share", "all_linear_exclude")
-    clean_config(folder, name, **({"target_modules": "all-linear"} if keep else {}))
+    clean_config(folder, f"../../models/{name}", **({"target_modules": "all-linear"} if keep else {}))
 
 
 def adapter(case):

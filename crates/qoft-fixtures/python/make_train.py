@@ -55,12 +55,12 @@ CASES = {
 }
 
 
-def make_rows():
+def make_rows(vocab, seed=4000):
     """Rows that count up or down by a fixed stride, with some noise: something to learn."""
     rows = []
-    for row, noise in zip(range(len(LENGTHS)), random_rows(LENGTHS, VOCAB, 4000)):
+    for row, noise in zip(range(len(LENGTHS)), random_rows(LENGTHS, vocab, seed)):
         start, stride = 3 + 7 * row, (1, 2, 3, -1)[row % 4]
-        ids = [3 + (start + stride * i) % (VOCAB - 3) for i in range(len(noise))]
+        ids = [3 + (start + stride * i) % (vocab - 3) for i in range(len(noise))]
         rows.append([n if i % 5 == 4 else v for i, (v, n) in enumerate(zip(ids, noise))])
     return rows
 
@@ -84,12 +84,14 @@ def collate(rows):
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def make_case(case, rows):
-    name, options, lr, accumulation, clip = CASES[case]
+def train(model, rows, options, lr, accumulation, clip, folder, path):
+    """Trains a new adapter on `model`, saves it in `folder` and returns the values of losses.json.
+
+    `path` is that of the model's folder, seen from the adapter's.
+    """
     torch.manual_seed(0)
-    model = get_peft_model(load(name), OFTConfig(task_type="CAUSAL_LM", **options))
+    model = get_peft_model(model, OFTConfig(task_type="CAUSAL_LM", **options))
     assert all(not p.any() for n, p in model.named_parameters() if "oft_R" in n)
-    folder = fresh("train", case)
     with tempfile.TemporaryDirectory() as output:
         trainer = InOrder(
             model=model,
@@ -126,10 +128,8 @@ def make_case(case, rows):
     assert all(abs(rate - lr * (1 - k / STEPS)) < 1e-12 for k, rate in enumerate(rates)), rates
     # Saved before the last forward, in which COFT would project the weights once more.
     model.save_pretrained(folder)
-    clean_config(folder, name, inference_mode=False)
-    (folder / "rows.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
-    values = {
-        "model": name,
+    clean_config(folder, path, inference_mode=False)
+    return {
         "lr": lr,
         "steps": STEPS,
         "batch_size": BATCH,
@@ -140,14 +140,21 @@ def make_case(case, rows):
         "learning_rates": rates,
         "final_loss": losses(model.train(), rows)[0],
     }
-    write_json(folder / "losses.json", values)
-    print(f"{case:20} {step_losses[0]:.5f} -> {step_losses[-1]:.5f}, all rows {values['final_loss']:.5f}")
+
+
+def make_case(case, rows):
+    name, *settings = CASES[case]
+    folder = fresh("train", case)
+    values = train(load(name), rows, *settings, folder, f"../../models/{name}")
+    (folder / "rows.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
+    write_json(folder / "losses.json", {"model": name} | values)
+    print(f"{case:20} {values['losses'][0]:.5f} -> {values['losses'][-1]:.5f}, all rows {values['final_loss']:.5f}")
     print("   grad norms", [round(n, 3) for n in values["grad_norms"]])
 
 
 def main():
     fresh("train")
-    rows = make_rows()
+    rows = make_rows(VOCAB)
     for case in CASES:
         make_case(case, rows)
 

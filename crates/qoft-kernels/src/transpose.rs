@@ -14,8 +14,18 @@ pub fn transpose(bytes: &[u8], size: usize, [rows, cols]: [usize; 2]) -> Vec<u8>
         2 => of_size::<2>(bytes, rows, cols),
         4 => of_size::<4>(bytes, rows, cols),
         8 => of_size::<8>(bytes, rows, cols),
-        other => panic!("elements of {other} bytes"),
+        _ => of_any_size(bytes, size, rows, cols),
     }
+}
+
+fn of_any_size(bytes: &[u8], size: usize, rows: usize, cols: usize) -> Vec<u8> {
+    let mut out = Vec::with_capacity(bytes.len());
+    for col in 0..cols {
+        for row in 0..rows {
+            out.extend_from_slice(&bytes[(row * cols + col) * size..][..size]);
+        }
+    }
+    out
 }
 
 fn of_size<const S: usize>(bytes: &[u8], rows: usize, cols: usize) -> Vec<u8> {
@@ -41,7 +51,7 @@ mod tests {
     #[test]
     fn rows_become_columns() {
         let (rows, cols) = (37, 70);
-        for size in [1, 2, 4, 8] {
+        for size in [1, 2, 3, 4, 8, 12] {
             let bytes: Vec<u8> = (0..rows * cols * size)
                 .map(|i| ((i * 31) >> 3) as u8)
                 .collect();

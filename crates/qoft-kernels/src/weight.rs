@@ -3,6 +3,8 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
+use crate::error::WeightError;
+
 /// A weight matrix `W` of shape `[out_features, in_features]` in a packed form.
 ///
 /// The one required computation is decoding a tile; matrix products, gradients and threads
@@ -59,4 +61,22 @@ pub struct WeightInfo {
     pub group_size: Option<usize>,
     /// Name of the number format: `nf4`, `int8`, `bf16` …
     pub format: String,
+}
+
+/// Fails if a value is infinite or not a number, as the product of a large scale may be.
+///
+/// Decodes the weight row by row, so it is for weights that give a reason to doubt them.
+///
+/// # Errors
+/// If there is such a value.
+pub fn check_finite(weight: &dyn PackedWeight) -> Result<(), WeightError> {
+    let [rows, cols] = weight.shape();
+    let mut values = vec![0.0; cols];
+    for row in 0..rows {
+        weight.decode_tile(row..row + 1, 0..cols, &mut values);
+        if values.iter().any(|v| !v.is_finite()) {
+            return Err(WeightError::NotFinite("weights"));
+        }
+    }
+    Ok(())
 }

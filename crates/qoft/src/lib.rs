@@ -1,8 +1,8 @@
 //! qoft: Orthogonal Fine-Tuning of quantized language models on Burn.
 //!
-//! This crate joins the others and selects quantization schemes by Cargo features: `bnb`
-//! (default) for bitsandbytes. A scheme of your own needs no feature here: link its crate, and
-//! its registration is found.
+//! This crate joins the others and selects quantization schemes by Cargo features: `aqlm`, `awq`,
+//! `bnb`, `eetq`, `gptq`, `hqq`, `inc-fp8`, or `all-schemes` (default). A scheme of your own needs
+//! no feature here: link its crate, and its registration is found.
 //!
 //! ```no_run
 //! use qoft::core::{Checkpoint, LoadOptions, Registry};
@@ -22,16 +22,33 @@
 mod dequantize;
 mod inspect;
 mod layers;
+mod merge;
+mod schemes;
+mod write;
 
 pub use dequantize::{DequantizeReport, dequantize};
 pub use inspect::{Inspection, LayerReport, inspect};
+pub use merge::{MergeAdapter, MergeReport, MergeTarget, MergedLayer, merge};
 pub use qoft_core as core;
 pub use qoft_models as models;
 pub use qoft_train as train;
+pub use schemes::{SCHEMES, Scheme, missing_feature};
 
 // The linker drops crates that nobody names, and their registrations with them.
+#[cfg(feature = "aqlm")]
+use qoft_aqlm as _;
+#[cfg(feature = "awq")]
+use qoft_awq as _;
 #[cfg(feature = "bnb")]
 use qoft_bnb as _;
+#[cfg(feature = "eetq")]
+use qoft_eetq as _;
+#[cfg(feature = "gptq")]
+use qoft_gptq as _;
+#[cfg(feature = "hqq")]
+use qoft_hqq as _;
+#[cfg(feature = "inc-fp8")]
+use qoft_inc_fp8 as _;
 
 /// Names of the devices of this build.
 pub const DEVICES: &[&str] = &[

@@ -1,10 +1,13 @@
 //! Adapters made by PEFT: the loss of the adapted model, and their way through our files.
 #![cfg(feature = "bnb")]
 
+mod common;
+
 use std::path::PathBuf;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry, oft};
+use burn::tensor::Device;
+use common::{load, loss, rows};
+use qoft::core::oft;
 use qoft::models::CausalLm;
 use serde_json::Value;
 
@@ -14,20 +17,7 @@ fn expected() -> Value {
 }
 
 fn model(name: &str, options: &[&str]) -> CausalLm {
-    let checkpoint = Checkpoint::open(qoft_fixtures::path("models").join(name)).unwrap();
-    let options = LoadOptions {
-        backend: BackendOptions::parse(options).unwrap(),
-        ..LoadOptions::default()
-    };
-    let registry = Registry::linked().unwrap();
-    CausalLm::load(
-        &checkpoint,
-        &registry,
-        &options,
-        &Device::flex(),
-        &mut |_, _| (),
-    )
-    .unwrap()
+    load(&qoft_fixtures::path("models").join(name), options)
 }
 
 fn adapter(case: &str) -> PathBuf {
@@ -43,24 +33,6 @@ fn adapt(model: &mut CausalLm, case: &str, name: &str) -> qoft::core::Result<oft
         name,
         &Device::flex(),
     )
-}
-
-fn rows(value: &Value) -> Vec<Vec<i32>> {
-    serde_json::from_value(value.clone()).unwrap()
-}
-
-/// Mean loss over all predicted tokens of the rows, each alone.
-fn loss(model: &CausalLm, rows: &[Vec<i32>]) -> f64 {
-    let (mut sum, mut count) = (0.0, 0);
-    for row in rows {
-        let data = TensorData::new(row.clone(), [1, row.len()]);
-        let ids = Tensor::<2, Int>::from_data(data, &Device::flex());
-        let mut targets: Vec<_> = row[1..].iter().map(|&id| Some(id as u32)).collect();
-        targets.push(None);
-        sum += f64::from(model.loss(ids, targets, 1.0).into_scalar::<f32>());
-        count += row.len() - 1;
-    }
-    sum / count as f64
 }
 
 fn rows_of(expected: &Value, model: &str) -> Vec<Vec<i32>> {

@@ -1,6 +1,7 @@
 //! `qoft backends`.
 
 use anyhow::Result;
+use qoft::SCHEMES;
 use qoft::core::Registry;
 use serde_json::json;
 
@@ -17,16 +18,29 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
         println!("{}", json!({ "backends": backends }));
         return Ok(());
     }
-    println!("{:<12} {:<6} dequantize", "backend", "train");
+    println!(
+        "{:<12} {:<6} {:<11} {:<11} {:<8} dtypes",
+        "backend", "train", "dequantize", "requantize", "layers"
+    );
+    let mark = |can| if can { "yes" } else { "no" };
     for backend in registry.backends() {
         let can = backend.capabilities();
-        let mark = |can| if can { "yes" } else { "no" };
+        let layers: Vec<&str> = can.layers.iter().map(|kind| kind.name()).collect();
+        let dtypes: Vec<&str> = can.dtypes.iter().map(|dtype| dtype.name()).collect();
         println!(
-            "{:<12} {:<6} {}",
+            "{:<12} {:<6} {:<11} {:<11} {:<8} {}",
             backend.name(),
             mark(can.train),
-            mark(can.dequantize)
+            mark(can.dequantize),
+            mark(can.requantize),
+            layers.join(" "),
+            dtypes.join(" "),
         );
+    }
+    let absent = SCHEMES.iter().filter(|scheme| !scheme.built_in);
+    let absent: Vec<&str> = absent.map(|scheme| scheme.feature).collect();
+    if !absent.is_empty() {
+        println!("not in this build (Cargo features): {}", absent.join(", "));
     }
     Ok(())
 }

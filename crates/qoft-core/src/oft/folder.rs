@@ -1,8 +1,8 @@
 //! Adapter folders as PEFT reads and writes them, and attaching their rotations to a model.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use burn::module::ParamId;
 use burn::tensor::Device;
@@ -107,6 +107,102 @@ fn no_target(model: &impl Walk, config: &OftConfig) -> Error {
     }
 }
 
+/// A saved adapter, read but not attached.
+#[derive(Debug, Clone)]
+pub struct AdapterFolder {
+    config: OftConfig,
+    file: PathBuf,
+    values: Values,
+}
+
+impl AdapterFolder {
+    /// Reads `adapter_config.json` and `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// If the folder is damaged, or of another kind.
+    pub fn open(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::file(folder, "no such adapter folder"));
+        }
+        let config = OftConfig::read(&folder.join(CONFIG))?;
+        let file = folder.join(WEIGHTS);
+        let values = read_weights(&file)?;
+        Ok(Self {
+            config,
+            file,
+            values,
+        })
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &OftConfig {
+        &self.config
+    }
+
+    /// Paths of the layers that it has a rotation for, sorted.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let suffix = format!(".{}", OftRotation::PARAM);
+        let paths = self.values.keys();
+        paths.filter_map(move |key| key.strip_suffix(&suffix))
+    }
+
+    /// The rotation of the layer at `path`, with `strength` times its parameters.
+    ///
+    /// # Errors
+    /// If there is none, or it is not made for so many input features.
+    pub fn rotation(
+        &self,
+        path: &str,
+        in_features: usize,
+        strength: f64,
+        adapter: &str,
+        device: &Device,
+    ) -> Result<OftRotation> {
+        let settings = RotationSettings {
+            strength,
+            ..RotationSettings::new(&self.config, in_features)
+        };
+        let key = format!("{path}.{}", OftRotation::PARAM);
+        let (shape, values) = self
+            .values
+            .get(&key)
+            .ok_or_else(|| self.error(format!("`{PREFIX}{key}` is missing")))?;
+        let expected = settings.shape();
+        if shape[..] != expected {
+            let reason = format!("`{PREFIX}{key}`: expected shape {expected:?}, found {shape:?}");
+            return Err(self.error(reason));
+        }
+        let id = param_id(adapter, path);
+        Ok(OftRotation::new(settings, values.clone(), id, device))
+    }
+
+    /// Fails if it has a value for a layer that is not among `layers`.
+    ///
+    /// # Errors
+    /// The error names the first such value.
+    pub fn check_unused(&self, layers: &BTreeSet<String>) -> Result<()> {
+        let suffix = format!(".{}", OftRotation::PARAM);
+        let used = |key: &&String| {
+            key.strip_suffix(&suffix)
+                .is_some_and(|path| layers.contains(path))
+        };
+        match self.values.keys().find(|key| !used(key)) {
+            None => Ok(()),
+            Some(key) => {
+                let reason = format!("`{PREFIX}{key}` belongs to no targeted layer of the model");
+                Err(self.error(reason))
+            }
+        }
+    }
+
+    fn error(&self, reason: String) -> Error {
+        Error::Adapter {
+            path: self.file.clone(),
+            reason,
+        }
+    }
+}
+
 /// Attaches a saved adapter; returns its configuration.
 ///
 /// # Errors
@@ -119,60 +215,48 @@ pub fn load(
     adapter: &str,
     device: &Device,
 ) -> Result<OftConfig> {
-    if !folder.is_dir() {
-        return Err(Error::file(folder, "no such adapter folder"));
+    let folder = AdapterFolder::open(folder)?;
+    attach_folder(model, &folder, 1.0, model_type, head, adapter, device)?;
+    Ok(folder.config)
+}
+
+/// As [`load`], for a folder that was read before, and with a strength: the rotation is that of
+/// `strength` times the parameters, so 0 is none and 1 all of it.
+///
+/// # Errors
+/// If the adapter does not fit the model.
+pub fn attach_folder(
+    model: &mut impl Walk,
+    folder: &AdapterFolder,
+    strength: f64,
+    model_type: &str,
+    head: &str,
+    adapter: &str,
+    device: &Device,
+) -> Result<()> {
+    let targets = Targets::new(&folder.config, model_type)?;
+    let mut targeted = BTreeSet::new();
+    for (path, linear) in model.linears() {
+        if targets.matches(&path, path == head) {
+            // What does not fit is noticed before anything is attached.
+            folder.rotation(&path, linear.in_features(), strength, adapter, device)?;
+            targeted.insert(path);
+        }
     }
-    let config = OftConfig::read(&folder.join(CONFIG))?;
-    let file = folder.join(WEIGHTS);
-    let mut values = read_weights(&file)?;
-    attach(model, &config, model_type, head, adapter, device)?;
+    if targeted.is_empty() {
+        return Err(no_target(model, &folder.config));
+    }
+    folder.check_unused(&targeted)?;
     let mut result = Ok(());
     model.walk_mut("", &mut |path, linear| {
-        let Some(slot) = linear
-            .adapters_mut()
-            .last_mut()
-            .filter(|s| s.name() == adapter)
-        else {
-            return;
-        };
-        let key = format!("{path}.{}", OftRotation::PARAM);
-        let Some((shape, values)) = values.remove(&key) else {
-            let reason = format!("`{PREFIX}{key}` is missing");
-            result = Err(Error::Adapter {
-                path: file.clone(),
-                reason,
-            });
-            return;
-        };
-        let params = slot.adapter().params();
-        let expected = params[0].param.lazy_shape().to_vec();
-        if shape != expected {
-            let reason = format!("`{PREFIX}{key}`: expected shape {expected:?}, found {shape:?}");
-            result = Err(Error::Adapter {
-                path: file.clone(),
-                reason,
-            });
-            return;
-        }
-        let param = params[0].param.clone().map(|old| {
-            let data = burn::tensor::TensorData::new(values, expected);
-            let new = burn::tensor::Tensor::from_data(data, &old.device());
-            if old.is_require_grad() {
-                new.require_grad()
-            } else {
-                new
+        if targeted.contains(path) {
+            match folder.rotation(path, linear.in_features(), strength, adapter, device) {
+                Ok(rotation) => linear.push_adapter(adapter, rotation),
+                Err(error) => result = Err(error),
             }
-        });
-        slot.adapter_mut().set_params(vec![param]);
-    });
-    result?;
-    match values.keys().next() {
-        None => Ok(config),
-        Some(key) => {
-            let reason = format!("`{PREFIX}{key}` belongs to no targeted layer of the model");
-            Err(Error::Adapter { path: file, reason })
         }
-    }
+    });
+    result
 }
 
 type Values = BTreeMap<String, (Vec<usize>, Vec<f32>)>;

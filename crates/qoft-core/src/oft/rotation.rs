@@ -26,6 +26,8 @@ pub struct RotationSettings {
     pub coft_eps: Option<f64>,
     /// Share of blocks that a training step replaces by the identity.
     pub dropout: f64,
+    /// The rotation is that of so many times the parameters.
+    pub strength: f64,
 }
 
 impl RotationSettings {
@@ -44,6 +46,7 @@ impl RotationSettings {
             map: config.cayley_map(),
             coft_eps: config.coft.then_some(config.eps),
             dropout: config.module_dropout,
+            strength: 1.0,
         }
     }
 
@@ -56,7 +59,8 @@ impl RotationSettings {
         Cayley {
             map: self.map,
             size: self.size,
-            coft_eps: self.coft_eps,
+            // The projection commutes with the strength when its ball grows alike.
+            coft_eps: self.coft_eps.map(|eps| eps * self.strength.abs()),
         }
     }
 }
@@ -120,7 +124,12 @@ impl OftRotation {
 
     /// The rotations, `[stored, size, size]`, without dropout.
     pub fn blocks(&self) -> Tensor<3> {
-        ops::cayley(self.weight.val(), self.settings.cayley())
+        let weight = self.weight.val();
+        let weight = match self.settings.strength {
+            1.0 => weight,
+            strength => weight * strength,
+        };
+        ops::cayley(weight, self.settings.cayley())
     }
 
     /// Replaces exactly ⌊p·r⌋ blocks by the identity, chosen anew each time.
@@ -167,6 +176,10 @@ impl OftAdapter for OftRotation {
             blocks
         };
         ops::rotate(x, blocks)
+    }
+
+    fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2> {
+        ops::rotate(rows, self.blocks().swap_dims(1, 2))
     }
 
     fn params(&self) -> Vec<NamedParam<'_>> {

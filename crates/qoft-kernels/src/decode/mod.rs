@@ -39,7 +39,26 @@ pub(crate) fn uint8(codes: &[u8], out: &mut [f32]) {
 
 /// `out[i] = table[codes[i]]`.
 pub(crate) fn table256(codes: &[u8], table: &[f32; 256], out: &mut [f32]) {
-    for (out, &code) in out.iter_mut().zip(codes) {
+    #[cfg(target_arch = "x86_64")]
+    if std::arch::is_x86_feature_detected!("avx512bw") {
+        // SAFETY: the feature was just detected.
+        let done = unsafe { x86::table256_avx512(codes, table, out) };
+        return each_byte(&codes[done..], table, &mut out[done..]);
+    }
+    each_byte(codes, table, out);
+}
+
+/// Eight codes at a time: they are read as one word.
+fn each_byte(codes: &[u8], table: &[f32; 256], out: &mut [f32]) {
+    let (wide, tail) = out.as_chunks_mut::<8>();
+    let (words, rest) = codes[..wide.len() * 8 + tail.len()].as_chunks::<8>();
+    for (out, &word) in wide.iter_mut().zip(words) {
+        let word = u64::from_le_bytes(word);
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = table[(word >> (8 * i)) as usize & 255];
+        }
+    }
+    for (out, &code) in tail.iter_mut().zip(rest) {
         *out = table[usize::from(code)];
     }
 }
@@ -204,6 +223,24 @@ mod tests {
                 // SAFETY: the feature was just detected.
                 unsafe { x86::table16_avx2(&codes, &table, &mut out) };
                 assert_eq!(out, expected);
+            }
+        }
+    }
+
+    #[test]
+    fn tables_of_256_decode_every_code() {
+        let codes: Vec<u8> = (0..300u32).map(|i| (i * 151 + 7) as u8).collect();
+        let short: [f32; 256] = std::array::from_fn(|i| (i as f32 - 100.0) * 0.25);
+        // The second table needs all bits of an f32.
+        for table in [short, short.map(|v| v * 1.1)] {
+            for length in [0, 1, 7, 8, 31, 32, 33, 64, 100, 300] {
+                let mut out = vec![f32::NAN; length];
+                table256(&codes, &table, &mut out);
+                let expected: Vec<f32> = codes[..length]
+                    .iter()
+                    .map(|&code| table[usize::from(code)])
+                    .collect();
+                assert_eq!(out, expected, "{length} codes");
             }
         }
     }

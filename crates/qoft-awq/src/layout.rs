@@ -1,0 +1,269 @@
+//! AWQ's tensors ↔ our packed form. All integers have 4 bits, eight in a word.
+//!
+//! | tensor | dtype | GEMM | GEMV |
+//! |---|---|---|---|
+//! | `qweight` | I32 | `[in, out / 8]` | `[out, in / 8]` |
+//! | `qzeros` | I32 | `[groups, out / 8]` | `[out, width]` |
+//! | `scales` | float | `[groups, out]` | `[out, 8 · width]` |
+//!
+//! GEMM packs outputs in the order 0, 2, 4, 6, 1, 3, 5, 7. GEMV packs input channels and groups
+//! in their order, which is ours, and fills the rows of `qzeros` and `scales` up.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use qoft_core::kernels::{
+    CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, check_finite,
+    transpose,
+};
+use qoft_core::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
+
+use crate::config::{self, AwqConfig, Layout};
+
+/// Integers in a word.
+const PACK: usize = 8;
+/// Where in a word of the GEMM layout each of eight outputs is.
+const PLACE: [usize; PACK] = [0, 4, 1, 5, 2, 6, 3, 7];
+/// Where a GEMV layer does not say how large its groups are.
+const DEFAULT_GROUP_SIZE: usize = 128;
+/// Weights are at most 15 times such a scale, which every float format can hold.
+const HARMLESS_SCALE: f32 = 4096.0;
+
+/// Whether a layer is AWQ's.
+pub fn is_awq(layer: &LayerSource) -> bool {
+    match config::method(layer).as_deref() {
+        Some("awq") => layer.has("qweight") || layer.has("qzeros"),
+        Some(_) => false,
+        None => !layer.has("g_idx") && shapes(layer).is_some_and(|s| s.layout().is_some()),
+    }
+}
+
+/// Whether a module divides an activation by `scales`, as AWQ leaves it behind in front of some
+/// models' layers.
+pub fn is_scaled_activation(layer: &LayerSource) -> bool {
+    config::method(layer).as_deref() == Some("awq")
+        && layer.suffixes().eq(["scales"])
+        && layer.get("scales").is_some_and(|s| s.shape().len() == 1)
+}
+
+/// The shapes by which layouts can be told apart.
+struct Shapes {
+    qweight: [usize; 2],
+    qzeros: [usize; 2],
+    scales: [usize; 2],
+}
+
+fn shapes(layer: &LayerSource) -> Option<Shapes> {
+    let shape = |suffix, integers| {
+        let tensor = layer.get(suffix)?;
+        let shape = tensor.shape().try_into().ok()?;
+        ((tensor.dtype() == Dtype::I32) == integers).then_some(shape)
+    };
+    Some(Shapes {
+        qweight: shape("qweight", true)?,
+        qzeros: shape("qzeros", true)?,
+        scales: shape("scales", false)?,
+    })
+}
+
+impl Shapes {
+    fn layout(&self) -> Option<Layout> {
+        let [rows, words] = self.qweight;
+        let [zero_rows, zero_words] = self.qzeros;
+        let [scale_rows, scales] = self.scales;
+        let eightfold = zero_words.checked_mul(PACK) == Some(scales);
+        if zero_rows != scale_rows || !eightfold {
+            None
+        } else if rows == scale_rows {
+            Some(Layout::Gemv)
+        } else {
+            (words == zero_words).then_some(Layout::Gemm)
+        }
+    }
+}
+
+/// What the tensors of a layer come to.
+struct Parts {
+    shape: [usize; 2],
+    group_size: usize,
+    codes: Bytes,
+    /// `[out, groups]`.
+    zeros: Vec<u8>,
+    /// `[out, groups]`.
+    scales: Floats,
+}
+
+/// Loads a layer.
+pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
+    let config = AwqConfig::read(layer)?;
+    if is_scaled_activation(layer) {
+        let reason = "this activation is divided by `scales`, which is not supported: the layer \
+                      after it would be a wrong one without";
+        return Err(layer.error(backend, reason));
+    }
+    let layout = config.layout.or_else(|| shapes(layer)?.layout());
+    let parts = match layout.unwrap_or(Layout::Gemm) {
+        Layout::Gemm => gemm(&config, backend, layer)?,
+        Layout::Gemv => gemv(&config, backend, layer)?,
+    };
+    let rounding = parts.scales.format();
+    let large = (0..parts.scales.len()).any(|g| parts.scales.get(g).abs() > HARMLESS_SCALE);
+    let codes = Codes {
+        bytes: parts.codes,
+        bits: 4,
+    };
+    let weight = GroupedWeight::new(
+        parts.shape,
+        codes,
+        CodeMap::Unsigned,
+        Groups::Blocks([1, parts.group_size]),
+        Scales::Plain(parts.scales),
+        "int4",
+    )
+    .map_err(layer.weight_error(backend))?
+    .with_zeros(Zeros::Integers(parts.zeros.into()))
+    .map_err(layer.weight_error(backend))?
+    .with_rounding(rounding);
+    if large {
+        check_finite(&weight).map_err(layer.weight_error(backend))?;
+    }
+    Ok(LoadedLinear {
+        weight: Arc::new(weight),
+        bias: layer.bias(parts.shape[0])?,
+        input_quantizer: None,
+    })
+}
+
+/// A matrix of words that is not empty, with its sizes.
+fn words(layer: &LayerSource, suffix: &str) -> Result<(TensorView, [usize; 2])> {
+    let tensor = layer.tensor(suffix)?;
+    tensor.expect_dtype(&[Dtype::I32])?;
+    match *tensor.shape() {
+        [rows, cols] if rows > 0 && cols > 0 => Ok((tensor, [rows, cols])),
+        _ => Err(tensor.error("a matrix", format!("shape {:?}", tensor.shape()))),
+    }
+}
+
+/// The values of `scales`. The libraries compute in half precision at most.
+fn floats(scales: &TensorView) -> Result<Floats> {
+    let floats = scales.floats()?;
+    if floats.format() != FloatFormat::F32 {
+        return Ok(floats);
+    }
+    Floats::from_f32(&scales.to_f32()?, FloatFormat::F16)
+        .map_err(|_| scales.error("values in the range of f16", "a larger one"))
+}
+
+fn gemm(config: &AwqConfig, backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Parts> {
+    let (qweight, [k, columns]) = words(layer, "qweight")?;
+    let (qzeros, [groups, _]) = words(layer, "qzeros")?;
+    let n = columns * PACK;
+    layer.check_shape(backend, [n, k])?;
+    let group_size = match config.group_size {
+        Some(size) if !config.overrides => size.min(k),
+        _ => (k / groups).max(1),
+    };
+    if !k.is_multiple_of(group_size) {
+        let expected = format!("rows in whole groups of {group_size}");
+        return Err(qweight.error(expected, k));
+    }
+    qzeros.expect_shape(&[k / group_size, columns])?;
+    let scales = layer.tensor("scales")?;
+    let scales = floats(scales.expect_shape(&[groups, n])?)?;
+    let words = qzeros.bytes().as_chunks::<4>().0.iter();
+    let zeros: Vec<[u8; PACK]> = words
+        .map(|word| PLACE.map(|place| (u32::from_le_bytes(*word) >> (4 * place)) as u8 & 15))
+        .collect();
+    Ok(Parts {
+        shape: [n, k],
+        group_size,
+        codes: gemm_codes(qweight.bytes(), [k, columns]),
+        zeros: transpose(zeros.as_flattened(), 1, [groups, n]),
+        scales: scales.transposed(groups, n),
+    })
+}
+
+fn gemm_codes(bytes: &[u8], [k, columns]: [usize; 2]) -> Bytes {
+    let source = bytes.as_chunks::<4>().0;
+    let word = |row: usize, column: usize| u32::from_le_bytes(source[row * columns + column]);
+    if !k.is_multiple_of(PACK) {
+        let n = columns * PACK;
+        let code = |i: usize| {
+            let (row, output) = (i % k, i / k);
+            (word(row, output / PACK) >> (4 * PLACE[output % PACK])) as u8
+        };
+        return Codes::pack(4, (0..n * k).map(code)).bytes;
+    }
+    // Eight rows of words with eight outputs each become one row of words with eight inputs each.
+    let mut turned = vec![[0; 4]; source.len()];
+    let rows = source.chunks_exact(PACK * columns);
+    for (rows, out) in rows.zip(turned.chunks_exact_mut(PACK * columns)) {
+        for (column, out) in out.as_chunks_mut::<PACK>().0.iter_mut().enumerate() {
+            let words = std::array::from_fn(|r| u32::from_le_bytes(rows[r * columns + column]));
+            let words = turn(words);
+            *out = PLACE.map(|place| words[place].to_le_bytes());
+        }
+    }
+    transpose(turned.as_flattened(), 4, [k / PACK, columns * PACK]).into()
+}
+
+/// Transposes a matrix of 8 × 8 half bytes: squares of 4, 2 and 1 trade places with those on the
+/// other side of the diagonal.
+fn turn(mut words: [u32; PACK]) -> [u32; PACK] {
+    for (size, mask) in [(4, 0x0000_ffff), (2, 0x00ff_00ff), (1, 0x0f0f_0f0f)] {
+        for low in (0..PACK).filter(|row| row & size == 0) {
+            let high = low + size;
+            let difference = ((words[low] >> (4 * size)) ^ words[high]) & mask;
+            words[high] ^= difference;
+            words[low] ^= difference << (4 * size);
+        }
+    }
+    words
+}
+
+fn gemv(config: &AwqConfig, backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Parts> {
+    let (qweight, [n, columns]) = words(layer, "qweight")?;
+    let k = columns * PACK;
+    layer.check_shape(backend, [n, k])?;
+    let group_size = config.group_size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
+    if !k.is_multiple_of(group_size) {
+        let expected = format!("input channels in whole groups of {group_size}");
+        return Err(qweight.error(expected, k));
+    }
+    let groups = k / group_size;
+    let Some(width) = gemv_width(groups, group_size) else {
+        let reason = format!("the GEMV layout has no groups of {group_size}");
+        return Err(layer.error(backend, reason));
+    };
+    let (qzeros, _) = words(layer, "qzeros")?;
+    qzeros.expect_shape(&[n, width])?;
+    let scales = layer.tensor("scales")?;
+    let padded = floats(scales.expect_shape(&[n, width * PACK])?)?;
+    let mut values = vec![0.0; n * groups];
+    for (row, values) in values.chunks_exact_mut(groups).enumerate() {
+        padded.read(row * width * PACK, values);
+    }
+    let stored = Codes {
+        bytes: qzeros.bytes().clone(),
+        bits: 4,
+    };
+    let zeros = (0..n * groups).map(|i| stored.get(i / groups * width * PACK + i % groups));
+    Ok(Parts {
+        shape: [n, k],
+        group_size,
+        codes: qweight.bytes().clone(),
+        zeros: zeros.collect(),
+        scales: Floats::from_f32(&values, padded.format()).map_err(layer.weight_error(backend))?,
+    })
+}
+
+/// Words in a row of `qzeros`; the smaller the groups, the more of them the library rounds up to.
+fn gemv_width(groups: usize, group_size: usize) -> Option<usize> {
+    let multiple = match group_size {
+        128.. => 1,
+        64 => 2,
+        32 => 4,
+        _ => return None,
+    };
+    Some(groups.div_ceil(PACK).next_multiple_of(multiple))
+}

@@ -1,0 +1,13 @@
+//! The behaviour of every backend, on files that AutoAWQ and GPTQModel wrote.
+
+use qoft_conformance::{PeakAlloc, Subject};
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+#[test]
+fn conforms() {
+    Subject::new(&qoft_awq::REGISTRATION)
+        .folders(qoft_fixtures::folders("schemes/awq"))
+        .check();
+}

@@ -1,0 +1,61 @@
+//! The program `qoft` as a library: [`run`] has all of its commands.
+//!
+//! A program that has schemes of its own links their crates and calls it:
+//!
+//! ```no_run
+//! // use my_scheme as _;
+//!
+//! fn main() -> std::process::ExitCode {
+//!     qoft_cli::run()
+//! }
+//! ```
+
+mod args;
+mod commands;
+mod files;
+mod progress;
+
+use std::io::IsTerminal;
+use std::process::ExitCode;
+
+use clap::Parser;
+use tracing_subscriber::EnvFilter;
+
+use args::{Cli, Command};
+
+/// Runs the command that the arguments of the process name, with all backends that are linked
+/// into the program, and prints an error if it fails.
+///
+/// `--help`, `--version` and wrong arguments end the process. Messages are logged to stderr as
+/// the environment variable `QOFT_LOG` says, unless the program has a `tracing` subscriber.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let filter = EnvFilter::try_from_env("QOFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // An error says that there is a subscriber already.
+    let _ = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .without_time()
+        .with_target(false)
+        .with_ansi(std::io::stderr().is_terminal())
+        .try_init();
+    match execute(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn execute(cli: Cli) -> anyhow::Result<()> {
+    match cli.command {
+        Command::Quickstart(args) => commands::quickstart::run(&args),
+        Command::Inspect(args) => commands::inspect::run(&args),
+        Command::Backends(args) => commands::backends::run(&args),
+        Command::Dequantize(args) => commands::dequantize::run(&args),
+        Command::Train(args) => commands::train::run(*args),
+        Command::Eval(args) => commands::eval::run(&args),
+        Command::Generate(args) => commands::generate::run(&args),
+    }
+}

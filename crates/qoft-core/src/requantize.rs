@@ -1,0 +1,89 @@
+//! Quantizing a changed weight into the format that its layer had.
+
+use qoft_kernels::Matrix;
+use rayon::prelude::*;
+use safetensors::Dtype;
+
+use crate::backend::BackendOptions;
+
+/// How to quantize a weight again.
+#[derive(Clone)]
+pub struct RequantizeOptions<'a> {
+    /// Options of single backends.
+    pub backend: BackendOptions,
+    /// Chooses the codes once a scheme has chosen its scales.
+    pub search: &'a dyn CodeSearch,
+}
+
+/// A tensor of a layer that is to be written.
+#[derive(Debug, Clone, PartialEq)]
+pub struct NewTensor {
+    /// Name below the layer's path, such as `weight.absmax`.
+    pub suffix: String,
+    /// Dtype in the file.
+    pub dtype: Dtype,
+    /// Shape in the file.
+    pub shape: Vec<usize>,
+    /// Little-endian values.
+    pub bytes: Vec<u8>,
+}
+
+/// The numbers that a scheme can store, with its scales fixed.
+pub trait Grid: Sync {
+    /// The code that the scheme gives `value` as weight `(n, k)`, and the number that the code
+    /// stands for.
+    fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32);
+}
+
+/// A way to choose codes on a grid.
+pub trait CodeSearch: Sync {
+    /// One code for each weight, row-major.
+    fn codes(&self, weight: &Matrix, grid: &dyn Grid) -> Vec<u8>;
+}
+
+/// Every weight goes to the code that the scheme gives it: what quantizing libraries do without
+/// calibration data.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Nearest;
+
+impl CodeSearch for Nearest {
+    fn codes(&self, weight: &Matrix, grid: &dyn Grid) -> Vec<u8> {
+        let cols = weight.shape[1];
+        let mut codes = vec![0; weight.values.len()];
+        codes
+            .par_chunks_exact_mut(cols)
+            .zip(weight.values.par_chunks_exact(cols))
+            .enumerate()
+            .for_each(|(n, (codes, values))| {
+                for (k, (code, &value)) in codes.iter_mut().zip(values).enumerate() {
+                    *code = grid.nearest(n, k, value).0;
+                }
+            });
+        codes
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Multiples of a step that grows from row to row.
+    struct Steps;
+
+    impl Grid for Steps {
+        fn nearest(&self, n: usize, _k: usize, value: f32) -> (u8, f32) {
+            let step = n as f32 + 1.0;
+            let code = (value / step).round().clamp(0.0, 15.0);
+            (code as u8, code * step)
+        }
+    }
+
+    #[test]
+    fn each_weight_gets_the_code_of_its_place() {
+        let weight = Matrix {
+            shape: [2, 3],
+            values: vec![0.4, 2.6, 99.0, 0.4, 2.6, 99.0],
+        };
+        assert_eq!(Nearest.codes(&weight, &Steps), [0, 3, 15, 0, 1, 15]);
+    }
+}

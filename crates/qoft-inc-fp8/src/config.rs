@@ -1,0 +1,79 @@
+//! What `quantization_config` says of a checkpoint of Intel Neural Compressor.
+
+use qoft_core::kernels::FloatFormat;
+use qoft_core::{Error, LayerSource, Result};
+use serde_json::Value;
+
+/// How messages name the configuration: it is part of `config.json` or a file of its own.
+const NAME: &str = "quantization_config";
+
+/// Whether the checkpoint is said to be of this library. It has no `quant_method`.
+pub fn is_inc(layer: &LayerSource) -> bool {
+    let config = layer.quantization_config();
+    config.is_some_and(|c| c.get("fp8_config").is_some() && c.get("quant_method").is_none())
+}
+
+/// The dtype of everything that is not quantized.
+pub fn high_precision(layer: &LayerSource) -> Result<FloatFormat> {
+    let Some(value) = get(layer, "hp_dtype") else {
+        return Ok(FloatFormat::Bf16);
+    };
+    match lower(value).as_str() {
+        "bf16" => Ok(FloatFormat::Bf16),
+        "fp16" => Ok(FloatFormat::F16),
+        "fp32" => Ok(FloatFormat::F32),
+        _ => Err(error("hp_dtype", value, "bf16, fp16 or fp32")),
+    }
+}
+
+/// How the scale of an input is found while the model runs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DynamicMethod {
+    /// Each row has a scale of its own; otherwise all rows of a call share one.
+    pub per_row: bool,
+    /// Scales are powers of two.
+    pub power_of_two: bool,
+}
+
+/// The method for inputs without scales in the file; `None` unless the configuration says that
+/// they have none.
+pub fn dynamic_method(layer: &LayerSource) -> Result<Option<DynamicMethod>> {
+    // The library writes some of its booleans as strings.
+    let dynamic = get(layer, "dynamic_quantization").map(lower);
+    if dynamic.as_deref() != Some("true") {
+        return Ok(None);
+    }
+    let method = get(layer, "scale_method").unwrap_or(&Value::Null);
+    let (per_row, power_of_two) = match lower(method).as_str() {
+        "maxabs_pow2"
+        | "maxabs_pow2_opt_weight"
+        | "act_maxabs_pow2_weights_pcs_maxabs_pow2"
+        | "act_maxabs_pow2_weights_pcs_opt_pow2" => (false, true),
+        "maxabs_arbitrary" => (false, false),
+        "maxabs_pcs_pow2" | "act_maxabs_pcs_pow2_weight_maxabs_pts_pow2_hw" => (true, true),
+        _ => {
+            let expected = "a method that the library has for dynamic quantization";
+            return Err(error("scale_method", method, expected));
+        }
+    };
+    Ok(Some(DynamicMethod {
+        per_row,
+        power_of_two,
+    }))
+}
+
+fn get<'a>(layer: &LayerSource<'a>, key: &str) -> Option<&'a Value> {
+    layer.quantization_config()?.get(key)
+}
+
+/// The text of a string, or the value as JSON, in lower case.
+fn lower(value: &Value) -> String {
+    value
+        .as_str()
+        .map_or_else(|| value.to_string(), str::to_owned)
+        .to_lowercase()
+}
+
+fn error(key: &str, found: &Value, expected: &str) -> Error {
+    Error::config(NAME, key, format!("expected {expected}, found {found}"))
+}

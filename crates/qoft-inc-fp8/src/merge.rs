@@ -1,0 +1,169 @@
+//! One weight from those of several cards.
+
+use std::ops::Range;
+
+use qoft_core::kernels::{FloatFormat, Floats, Fp8Format, transpose};
+use qoft_core::{QuantBackend, Result, TensorView};
+
+use crate::cards::{Axis, Cards};
+
+/// Shape, codes by rows, and scales of the whole weight.
+///
+/// Cards may have scaled their parts differently. As the library does where it loads such files
+/// with fewer cards, the larger scale is taken and the codes of the others are adapted to it;
+/// scales of output features that are on one card only are kept.
+pub fn merge(
+    backend: &dyn QuantBackend,
+    cards: &Cards,
+    parts: &[TensorView],
+    scales: &[TensorView],
+    format: Fp8Format,
+) -> Result<([usize; 2], Vec<u8>, Floats)> {
+    let &[k, n] = parts[0].shape() else {
+        return Err(parts[0].error("a matrix", format!("shape {:?}", parts[0].shape())));
+    };
+    let axis = cards.axis([n, k]);
+    let whole = |size: usize| {
+        size.checked_mul(parts.len()).ok_or_else(|| {
+            cards
+                .layer
+                .error(backend, "more elements than can be counted")
+        })
+    };
+    let shape = match axis {
+        Axis::Out => [whole(n)?, k],
+        Axis::In => [n, whole(k)?],
+    };
+    cards.layer.check_shape(backend, shape)?;
+    let mut weight = Merging {
+        codes: vec![0; shape[0] * shape[1]],
+        part: [n, k],
+        columns: shape[1],
+        axis,
+    };
+    for (rank, part) in parts.iter().enumerate() {
+        weight.put(rank, &transpose(part.bytes(), 1, [k, n]));
+    }
+    let scales_format = scales[0].float_format()?;
+    let scales: Vec<Vec<f32>> = scales
+        .iter()
+        .map(TensorView::to_finite_f32)
+        .collect::<Result<_>>()?;
+    let merged = if axis == Axis::Out && scales[0].len() > 1 {
+        scales.concat()
+    } else {
+        weight.adapt(scales, format)
+    };
+    let merged = Floats::from_f32(&merged, scales_format);
+    let merged = merged.map_err(cards.layer.weight_error(backend))?;
+    Ok((shape, weight.codes, merged))
+}
+
+/// The codes of all cards, row-major.
+struct Merging {
+    codes: Vec<u8>,
+    /// `[out_features, in_features]` of one card.
+    part: [usize; 2],
+    columns: usize,
+    axis: Axis,
+}
+
+impl Merging {
+    /// Where row `row` of a card's part is.
+    fn place(&self, rank: usize, row: usize) -> Range<usize> {
+        let [n, k] = self.part;
+        let start = match self.axis {
+            Axis::Out => (rank * n + row) * k,
+            Axis::In => row * self.columns + rank * k,
+        };
+        start..start + k
+    }
+
+    /// Copies the rows of a card.
+    fn put(&mut self, rank: usize, codes: &[u8]) {
+        for (row, codes) in codes.chunks_exact(self.part[1]).enumerate() {
+            let place = self.place(rank, row);
+            self.codes[place].copy_from_slice(codes);
+        }
+    }
+
+    /// Goes to the largest scales card by card, and returns them. There is one scale for each
+    /// card, or one for each row of its part.
+    fn adapt(&mut self, scales: Vec<Vec<f32>>, format: Fp8Format) -> Vec<f32> {
+        let mut cards = scales.into_iter().enumerate();
+        let mut merged = cards.next().map_or_else(Vec::new, |(_, first)| first);
+        for (rank, scales) in cards {
+            let larger: Vec<f32> = merged.iter().zip(&scales).map(|(a, b)| a.max(*b)).collect();
+            for before in 0..rank {
+                self.recode(before, &merged, &larger, format);
+            }
+            self.recode(rank, &scales, &larger, format);
+            merged = larger;
+        }
+        merged
+    }
+
+    /// Expresses a card's numbers with other scales.
+    fn recode(&mut self, rank: usize, from: &[f32], to: &[f32], format: Fp8Format) {
+        if from == to {
+            return;
+        }
+        let table = format.table();
+        let mut codes = adapted([from[0], to[0]], format, &table);
+        for row in 0..self.part[0] {
+            if row > 0 && row < from.len() {
+                codes = adapted([from[row], to[row]], format, &table);
+            }
+            let place = self.place(rank, row);
+            for code in &mut self.codes[place] {
+                *code = codes[usize::from(*code)];
+            }
+        }
+    }
+}
+
+/// For each code the one that stands for its number after the scale has changed, computed in the
+/// library's steps.
+fn adapted([from, to]: [f32; 2], format: Fp8Format, table: &[f32; 256]) -> [u8; 256] {
+    let mut inverse = [to.recip()];
+    FloatFormat::Bf16.round(&mut inverse);
+    let mut numbers = table.map(|number| number * from);
+    FloatFormat::Bf16.round(&mut numbers);
+    std::array::from_fn(|code| {
+        // What is no number stays so, and is refused later.
+        if from == to || !table[code].is_finite() {
+            return code as u8;
+        }
+        let number = format.round(numbers[code] * inverse[0], format.max());
+        // Codes of positive numbers are in their numbers' order.
+        let magnitude = table[..0x80].partition_point(|&v| v < number.abs()) as u8;
+        magnitude | (u8::from(number.is_sign_negative()) << 7)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_follow_the_scale() {
+        let format = Fp8Format::E4m3;
+        let table = format.table();
+        let codes = adapted([1.0, 4.0], format, &table);
+        for code in 0..=255u8 {
+            let (old, new) = (
+                table[usize::from(code)],
+                table[usize::from(codes[usize::from(code)])],
+            );
+            if old.is_nan() {
+                assert_eq!(codes[usize::from(code)], code);
+            } else if old.abs() >= 2f32.powi(-4) {
+                assert_eq!(new * 4.0, old);
+            } else {
+                assert!((new * 4.0 - old).abs() <= 2f32.powi(-8));
+            }
+        }
+        let same = adapted([0.3, 0.3], format, &table);
+        assert!((0..=255).all(|code| same[usize::from(code)] == code));
+    }
+}

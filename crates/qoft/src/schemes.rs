@@ -1,0 +1,65 @@
+//! The schemes that qoft ships, and which of them are built in.
+
+use qoft_core::Error;
+
+/// A scheme that qoft ships, behind a Cargo feature.
+#[derive(Debug, Clone, Copy)]
+pub struct Scheme {
+    /// The Cargo feature of `qoft` and `qoft-cli`.
+    pub feature: &'static str,
+    /// Whether it is part of this build.
+    pub built_in: bool,
+    /// `quant_method` of its checkpoints; none where they have no such key.
+    method: Option<&'static str>,
+    /// Names of tensors that only layers of the scheme have.
+    tensors: &'static [&'static str],
+}
+
+macro_rules! scheme {
+    ($feature:literal, $method:expr, $tensors:expr) => {
+        Scheme {
+            feature: $feature,
+            built_in: cfg!(feature = $feature),
+            method: $method,
+            tensors: $tensors,
+        }
+    };
+}
+
+/// All of them, in the order in which they are asked for a layer.
+pub const SCHEMES: [Scheme; 7] = [
+    scheme!("bnb", Some("bitsandbytes"), &["SCB", "weight.quant_map"]),
+    scheme!("eetq", Some("eetq"), &["weight_scales"]),
+    scheme!("aqlm", Some("aqlm"), &["codebooks"]),
+    scheme!("awq", Some("awq"), &[]),
+    scheme!("gptq", Some("gptq"), &["g_idx"]),
+    scheme!("hqq", Some("hqq"), &["W_q"]),
+    scheme!(
+        "inc-fp8",
+        None,
+        &[
+            "scale_weight",
+            "dequant_weights.scale",
+            "quant_input.scale_inv"
+        ]
+    ),
+];
+
+/// The Cargo feature that this build lacks, if that is why no backend claims a layer.
+pub fn missing_feature(error: &Error) -> Option<&'static str> {
+    let Error::NoBackend {
+        quant_method,
+        tensors,
+        ..
+    } = error
+    else {
+        return None;
+    };
+    let absent = || SCHEMES.iter().filter(|scheme| !scheme.built_in);
+    let by_tensors = absent().find(|scheme| {
+        let mut names = tensors.split(", ");
+        names.any(|name| scheme.tensors.contains(&name))
+    });
+    let by_method = || absent().find(|scheme| scheme.method == Some(quant_method));
+    by_tensors.or_else(by_method).map(|scheme| scheme.feature)
+}

@@ -1,0 +1,192 @@
+//! Writing a checkpoint folder, tensor by tensor.
+
+use std::borrow::Cow;
+use std::path::Path;
+use std::sync::Mutex;
+
+use qoft_core::{Dtype, Error, Result, StagedDir, TensorView, write_file};
+use safetensors::View;
+use serde_json::{Map, Value, json};
+
+/// Shards are at most this large, as transformers writes them.
+const SHARD_BYTES: usize = 5_000_000_000;
+
+/// A tensor of the new checkpoint, whose bytes are made when it is written.
+pub(crate) struct Output<'a> {
+    pub name: String,
+    pub dtype: Dtype,
+    pub shape: Vec<usize>,
+    pub data: Box<dyn Fn() -> Result<Vec<u8>> + Sync + 'a>,
+}
+
+impl<'a> Output<'a> {
+    /// A tensor as it is.
+    pub fn copy(tensor: TensorView) -> Self {
+        Self {
+            name: tensor.name().to_owned(),
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            data: Box::new(move || Ok(tensor.bytes().to_vec())),
+        }
+    }
+
+    fn bytes(&self) -> usize {
+        self.shape.iter().product::<usize>() * self.dtype.bitsize() / 8
+    }
+}
+
+/// What was written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Written {
+    /// Tensors in the folder.
+    pub tensors: usize,
+    /// Files that hold them.
+    pub shards: usize,
+    /// Bytes of all tensors.
+    pub bytes: usize,
+}
+
+/// Fills a folder with the tensors, `config.json`, and the other files of the checkpoint in
+/// `from`: tokenizer, generation settings and the like.
+pub(crate) fn fill(
+    staged: &StagedDir,
+    mut outputs: Vec<Output>,
+    config: &Value,
+    from: &Path,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<Written> {
+    outputs.sort_by(|a, b| a.name.cmp(&b.name));
+    let shards = into_shards(&outputs);
+    let (count, total) = (shards.len(), outputs.len());
+    let state = Mutex::new(State::default());
+    let mut weight_map = Map::new();
+    for (index, shard) in shards.iter().enumerate() {
+        let name = shard_name(index, count);
+        let views: Vec<_> = shard
+            .iter()
+            .map(|&output| {
+                weight_map.insert(output.name.clone(), Value::from(name.clone()));
+                let state = &state;
+                let progress = move |done| progress(done, total);
+                (
+                    output.name.as_str(),
+                    Lazy {
+                        output,
+                        state,
+                        progress,
+                    },
+                )
+            })
+            .collect();
+        let path = staged.path().join(&name);
+        let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
+        safetensors::serialize_to_file(views, metadata, &path)
+            .map_err(|e| Error::file(&path, e))?;
+        if let Some(error) = state.lock().unwrap_or_else(|e| e.into_inner()).error.take() {
+            return Err(error);
+        }
+    }
+    let bytes = outputs.iter().map(Output::bytes).sum();
+    if count > 1 {
+        let index = json!({"metadata": {"total_size": bytes}, "weight_map": weight_map});
+        write_json(&staged.path().join("model.safetensors.index.json"), &index)?;
+    }
+    write_json(&staged.path().join("config.json"), config)?;
+    copy_others(from, staged.path())?;
+    Ok(Written {
+        tensors: total,
+        shards: count,
+        bytes,
+    })
+}
+
+fn into_shards<'a, 'b>(outputs: &'b [Output<'a>]) -> Vec<Vec<&'b Output<'a>>> {
+    let mut shards: Vec<Vec<&Output>> = vec![Vec::new()];
+    let mut size = 0;
+    for output in outputs {
+        let bytes = output.bytes();
+        if size > 0 && size + bytes > SHARD_BYTES {
+            shards.push(Vec::new());
+            size = 0;
+        }
+        size += bytes;
+        if let Some(shard) = shards.last_mut() {
+            shard.push(output);
+        }
+    }
+    shards
+}
+
+fn shard_name(index: usize, count: usize) -> String {
+    match count {
+        1 => "model.safetensors".into(),
+        _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
+    }
+}
+
+/// How far the writing is, and the first error: a view cannot fail.
+#[derive(Default)]
+struct State {
+    written: usize,
+    error: Option<Error>,
+}
+
+/// A tensor whose bytes are made when the file is written.
+struct Lazy<'a, 'b, P> {
+    output: &'a Output<'b>,
+    state: &'a Mutex<State>,
+    progress: P,
+}
+
+impl<P: Fn(usize)> View for Lazy<'_, '_, P> {
+    fn dtype(&self) -> Dtype {
+        self.output.dtype
+    }
+
+    fn shape(&self) -> &[usize] {
+        &self.output.shape
+    }
+
+    fn data(&self) -> Cow<'_, [u8]> {
+        let data = (self.output.data)();
+        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
+        let data = data.unwrap_or_else(|error| {
+            state.error.get_or_insert(error);
+            vec![0; self.data_len()]
+        });
+        state.written += 1;
+        (self.progress)(state.written);
+        Cow::Owned(data)
+    }
+
+    fn data_len(&self) -> usize {
+        self.output.bytes()
+    }
+}
+
+fn write_json(path: &Path, value: &Value) -> Result<()> {
+    let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e))?;
+    text.push('\n');
+    write_file(path, text.as_bytes())
+}
+
+/// Copies the small files beside the tensors.
+fn copy_others(from: &Path, to: &Path) -> Result<()> {
+    for entry in std::fs::read_dir(from).map_err(Error::io(from))? {
+        let path = entry.map_err(Error::io(from))?.path();
+        let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
+            continue;
+        };
+        let kind = path
+            .extension()
+            .and_then(|e| e.to_str())
+            .unwrap_or_default();
+        let wanted = matches!(kind, "json" | "jinja" | "model" | "txt")
+            && name != "config.json"
+            && !name.ends_with(".index.json");
+        if wanted && path.is_file() {
+            std::fs::copy(&path, to.join(name)).map_err(Error::io(&path))?;
+        }
+    }
+    Ok(())
+}

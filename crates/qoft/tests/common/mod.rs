@@ -1,0 +1,45 @@
+//! Models of the fixtures and their losses.
+
+use std::path::Path;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry};
+use qoft::models::CausalLm;
+use serde_json::Value;
+
+/// Loads a model with options of backends.
+pub fn load(folder: &Path, options: &[&str]) -> CausalLm {
+    let checkpoint = Checkpoint::open(folder).unwrap();
+    let options = LoadOptions {
+        backend: BackendOptions::parse(options).unwrap(),
+        ..LoadOptions::default()
+    };
+    let registry = Registry::linked().unwrap();
+    CausalLm::load(
+        &checkpoint,
+        &registry,
+        &options,
+        &Device::flex(),
+        &mut |_, _| (),
+    )
+    .unwrap_or_else(|e| panic!("{e}"))
+}
+
+/// Token ids out of a JSON list of lists.
+pub fn rows(value: &Value) -> Vec<Vec<i32>> {
+    serde_json::from_value(value.clone()).unwrap()
+}
+
+/// Mean loss over all predicted tokens of the rows, each alone.
+pub fn loss(model: &CausalLm, rows: &[Vec<i32>]) -> f64 {
+    let (mut sum, mut count) = (0.0, 0);
+    for row in rows {
+        let data = TensorData::new(row.clone(), [1, row.len()]);
+        let ids = Tensor::<2, Int>::from_data(data, &Device::flex());
+        let mut targets: Vec<_> = row[1..].iter().map(|&id| Some(id as u32)).collect();
+        targets.push(None);
+        sum += f64::from(model.loss(ids, targets, 1.0).into_scalar::<f32>());
+        count += row.len() - 1;
+    }
+    sum / count as f64
+}

@@ -1,0 +1,165 @@
+//! Whole models of every scheme, written by its own library: the loss of the base model, of an
+//! adapted one, and a training run, against transformers and PEFT on the dequantized weights.
+#![cfg(feature = "all-schemes")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
+
+use burn::tensor::Device;
+use common::{load, loss, rows};
+use qoft::core::{OftConfig, oft};
+use qoft::models::CausalLm;
+use qoft::train::data::{Dataset, DatasetOptions};
+use qoft::train::tokenizer::Tokenizer;
+use qoft::train::train::{ADAPTER, Observer, StepReport, TrainConfig, Trainer};
+use serde_json::Value;
+
+/// Losses may differ by so much.
+const TOLERANCE: f64 = 2e-4;
+
+struct Case {
+    folder: PathBuf,
+    reference: Value,
+}
+
+impl Case {
+    /// All whole models of a scheme.
+    fn all(scheme: &str) -> Vec<Self> {
+        let mut cases = Vec::new();
+        for folder in qoft_fixtures::folders(&format!("schemes/{scheme}")) {
+            if let Ok(text) = std::fs::read_to_string(folder.join("reference.json")) {
+                let reference = serde_json::from_str(&text).unwrap();
+                cases.push(Self { folder, reference });
+            }
+        }
+        assert!(!cases.is_empty(), "no whole model of {scheme}");
+        cases
+    }
+
+    fn number(&self, pointer: &str) -> f64 {
+        let value = self.reference.pointer(pointer).and_then(Value::as_f64);
+        value.unwrap_or_else(|| panic!("{}: {pointer}", self.folder.display()))
+    }
+
+    #[track_caller]
+    fn close(&self, what: &str, found: f64, pointer: &str) {
+        let expected = self.number(pointer);
+        let off = (found - expected).abs();
+        println!("{} {what}: {found} {expected}", self.folder.display());
+        let case = self.folder.display();
+        assert!(
+            off < TOLERANCE,
+            "{case}: {what} {found}, expected {expected}"
+        );
+    }
+
+    fn adapted(&self, adapter: &str) -> CausalLm {
+        let (mut model, device) = (load(&self.folder, &[]), Device::flex());
+        let folder = self.folder.join(adapter);
+        oft::load(
+            &mut model,
+            &folder,
+            "llama",
+            CausalLm::HEAD,
+            ADAPTER,
+            &device,
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
+        model
+    }
+
+    fn check(&self) {
+        let evaluation = rows(&self.reference["rows"]);
+        let training = rows(&self.reference["train"]["rows"]);
+        self.close("base", loss(&load(&self.folder, &[]), &evaluation), "/loss");
+        let adapted = self.adapted("adapter");
+        self.close("adapted", loss(&adapted, &evaluation), "/adapted_loss");
+        let trained = self.adapted("trained");
+        self.close("trained", loss(&trained, &training), "/train/final_loss");
+        let own = self.train(&training);
+        self.close("trained here", loss(&own, &training), "/train/final_loss");
+    }
+
+    /// The reference's training run, repeated from the identity.
+    fn train(&self, rows: &[Vec<i32>]) -> CausalLm {
+        let work = tempfile::tempdir().unwrap();
+        let data = work.path().join("rows.jsonl");
+        let lines = rows
+            .iter()
+            .map(|row| format!("{{\"input_ids\": {row:?}}}\n"));
+        std::fs::write(&data, lines.collect::<String>()).unwrap();
+
+        let mut model = load(&self.folder, &[]);
+        let options = DatasetOptions {
+            vocab_size: model.config().vocab_size,
+            max_length: None,
+        };
+        let tokenizer = Tokenizer::from_dir(&self.folder).unwrap();
+        let dataset = Dataset::load(&data, &tokenizer, &options, None).unwrap();
+        let count = |key: &str| self.number(&format!("/train/{key}")) as usize;
+        let config = TrainConfig {
+            learning_rate: self.number("/train/lr"),
+            batch_size: count("batch_size"),
+            gradient_accumulation_steps: count("accumulation"),
+            max_steps: Some(count("steps")),
+            max_grad_norm: self.number("/train/max_grad_norm"),
+            shuffle: false,
+            ..TrainConfig::default()
+        };
+        let path = self.folder.join("trained/adapter_config.json");
+        let oft_config = OftConfig::read(&path).unwrap();
+        let device = Device::flex().autodiff();
+        oft::attach(
+            &mut model,
+            &oft_config,
+            "llama",
+            CausalLm::HEAD,
+            ADAPTER,
+            &device,
+        )
+        .unwrap();
+        let trainer = Trainer {
+            config: &config,
+            oft_config: &oft_config,
+            dataset: &dataset,
+            eval_dataset: None,
+            out_dir: &work.path().join("adapter"),
+            resume_from: None,
+        };
+        let mut losses = Losses(Vec::new());
+        let stop = AtomicBool::new(false);
+        let (model, _) = trainer.run(model, &mut losses, &stop).unwrap();
+        for (step, found) in losses.0.iter().enumerate() {
+            let pointer = format!("/train/losses/{step}");
+            self.close(&format!("step {step}"), *found, &pointer);
+        }
+        assert_eq!(losses.0.len(), count("steps"));
+        model
+    }
+}
+
+/// The loss of each step.
+struct Losses(Vec<f64>);
+
+impl Observer for Losses {
+    fn step(&mut self, report: &StepReport) {
+        self.0.push(report.loss);
+    }
+
+    fn eval(&mut self, _step: usize, _evaluation: &qoft::train::Evaluation) {}
+
+    fn saved(&mut self, _folder: &Path) {}
+}
+
+macro_rules! schemes {
+    ($($test:ident: $scheme:literal),+ $(,)?) => {
+        $(#[test]
+        fn $test() {
+            Case::all($scheme).iter().for_each(Case::check);
+        })+
+    };
+}
+
+schemes!(aqlm: "aqlm", awq: "awq", eetq: "eetq", gptq: "gptq", hqq: "hqq", inc_fp8: "inc-fp8");
