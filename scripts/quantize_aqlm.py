@@ -10,7 +10,7 @@ codebook after the other while the others stay. With --calibration (a JSON lines
 of a weight counts as much as the mean square of its input. The result has the size and the layout of an AQLM
 checkpoint, but is far less accurate. All floats are stored in float16, and the files of the tokenizer are
 copied. Prepare the dense folder with prepare_smollm2.py, and the texts with make_text_data.py. A model of 135 million
-parameters takes some ten minutes on one core.
+parameters takes three minutes on one core.
 """
 
 import argparse

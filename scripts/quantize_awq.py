@@ -49,6 +49,7 @@ def main():
 
     import torch
     from awq import AutoAWQForCausalLM
+    from awq.quantize.quantizer import AwqQuantizer
     from tokenizers import Tokenizer
 
     torch.set_num_threads(args.threads)
@@ -56,6 +57,16 @@ def main():
     tokenizer = Tokenizer.from_file(str(args.model / "tokenizer.json"))
     texts = [json.loads(line)["text"] for line in args.data.read_text(encoding="utf-8").splitlines() if line]
     rows = [tokenizer.encode(text).ids[: args.max_length] for text in texts[: args.rows]]
+
+    class Quantizer(AwqQuantizer):
+        """Keeps a copy of the weights while it tries scales: on a CPU the library's own is no copy."""
+
+        def _compute_best_scale(self, x, w_mean, x_mean, module, *others):
+            module.state_dict = lambda: {k: v.clone() for k, v in type(module).state_dict(module).items()}
+            try:
+                return super()._compute_best_scale(x, w_mean, x_mean, module, *others)
+            finally:
+                del module.state_dict
 
     with tempfile.TemporaryDirectory() as folder:
         folder = pathlib.Path(folder)
@@ -74,6 +85,7 @@ def main():
         max_calib_samples=len(rows),
         max_calib_seq_len=args.max_length,
         apply_clip=not args.no_clip,
+        quantizer_cls=Quantizer,
     )
     model.model.half()
     model.save_quantized(str(args.out))

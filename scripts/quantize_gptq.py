@@ -42,9 +42,10 @@ def main():
     rows = [dict(tokenizer(text, truncation=True, max_length=args.max_length)) for text in texts[: args.rows]]
 
     config = QuantizeConfig(
-        bits=args.bits, group_size=args.group_size, desc_act=True, act_group_aware=False, sym=True, device="cpu"
+        bits=args.bits, group_size=args.group_size, desc_act=True, act_group_aware=False, sym=True, device="cpu",
+        offload_to_disk=False,
     )
-    model = GPTQModel.load(args.model, config, dtype=torch.float32)
+    model = GPTQModel.load(args.model, config, dtype=torch.float16)
     began = time.perf_counter()
     model.quantize(rows, batch_size=1, backend=BACKEND.TORCH)
     model.save(str(args.out))

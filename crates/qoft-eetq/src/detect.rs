@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::layout::{Layout, Stored, TILE};
+use crate::stored::{Layout, Stored, TILE};
 
 /// Blocks of 64 channels that are looked at.
 const SAMPLES: usize = 4;
@@ -18,38 +18,64 @@ pub struct Reading<'a> {
     pub layout: Layout,
 }
 
-impl Reading<'_> {
+/// What the codes of a reading look like.
+struct Evidence {
     /// The share of channels with a code of 127 or more in magnitude.
     ///
     /// EETQ's quantizer scales each channel so that its largest weight gets such a code. A wrong
     /// layout mixes the channels up, and only 60 to 90 % of them have one.
-    fn share(&self) -> f32 {
+    share: f64,
+    /// The variance of the channels' sizes. It is smaller where they are mixed up.
+    variance: f64,
+}
+
+impl Reading<'_> {
+    fn evidence(&self) -> Evidence {
         let (rows, blocks) = (self.stored.rows(), self.stored.columns() / TILE);
         let count = blocks.min(SAMPLES);
         let mut codes = vec![0; rows * TILE];
-        let mut found = 0;
+        let (mut with_largest, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for sample in 0..count {
             let first = sample * blocks / count * TILE;
             let channels = first..first + TILE;
             self.stored.decode(self.layout, channels, &mut codes);
-            let has_largest = |channel: &&[u8]| channel.iter().any(|c| (127..=129).contains(c));
-            found += codes.chunks_exact(rows).filter(has_largest).count();
+            for channel in codes.chunks_exact(rows) {
+                let sizes = channel.iter().map(|&code| (code as i8).unsigned_abs());
+                if sizes.clone().any(|size| size >= 127) {
+                    with_largest += 1.0;
+                }
+                let size = sizes.map(f64::from).sum::<f64>();
+                sum += size;
+                squares += size * size;
+            }
         }
-        found as f32 / (count * TILE) as f32
+        let channels = (count * TILE) as f64;
+        let mean = sum / channels;
+        Evidence {
+            share: with_largest / channels,
+            variance: squares / channels - mean * mean,
+        }
     }
 }
 
-/// The reading that EETQ's quantizer could have written, the first of them if they are equal.
+/// The reading that EETQ's quantizer could have written. In doubt it is the first one of a layout.
 pub fn choose<'a, 'b>(readings: &'b [Reading<'a>]) -> Option<&'b Reading<'a>> {
-    // A few channels may be damaged.
-    let mut best = (15.0 / 16.0, None);
+    let mut best: Option<(&Reading, Evidence)> = None;
     for reading in readings {
-        let share = reading.share();
-        if share > best.0 || share == best.0 && best.1.is_none() {
-            best = (share, Some(reading));
+        let found = reading.evidence();
+        let better = match &best {
+            // A few channels may be damaged.
+            None => found.share >= 15.0 / 16.0,
+            Some((chosen, known)) if found.share == known.share => {
+                chosen.layout != reading.layout && found.variance > known.variance
+            }
+            Some((_, known)) => found.share > known.share,
+        };
+        if better {
+            best = Some((reading, found));
         }
     }
-    best.1
+    best.map(|(reading, _)| reading)
 }
 
 /// Whether codes are stored without the 128 that EETQ adds: most are small, so that such

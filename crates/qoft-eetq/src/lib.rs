@@ -7,7 +7,7 @@
 mod config;
 mod detect;
 mod layout;
-mod load;
+mod stored;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
@@ -15,7 +15,7 @@ use qoft_core::{
     Result, register_backend,
 };
 
-pub use layout::Layout;
+pub use stored::Layout;
 
 /// EETQ layers, written by transformers or by EETQ itself.
 #[derive(Debug, Clone, Copy)]
@@ -50,7 +50,7 @@ impl QuantBackend for Eetq {
 
     fn claim(&self, layer: &LayerSource) -> bool {
         let codes = |name| layer.get(name).is_some_and(|t| t.dtype() == Dtype::I8);
-        layer.has(load::SCALES) || config::is_eetq(layer) && load::CODES.into_iter().any(codes)
+        layer.has(layout::SCALES) || config::is_eetq(layer) && layout::CODES.into_iter().any(codes)
     }
 
     fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear> {
@@ -58,6 +58,6 @@ impl QuantBackend for Eetq {
         let layout = options
             .backend
             .choice(self.name(), LAYOUT, &Layout::NAMES)?;
-        load::load(self, layer, layout)
+        layout::load(self, layer, layout)
     }
 }

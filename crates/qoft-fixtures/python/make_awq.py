@@ -19,6 +19,7 @@ from pathlib import Path
 
 import torch
 from awq import AutoAWQForCausalLM
+from awq.quantize.quantizer import AwqQuantizer
 from awq.utils.packing_utils import dequantize_gemm
 from safetensors.torch import load_file, save_file
 from transformers import LlamaConfig, LlamaForCausalLM
@@ -39,6 +40,17 @@ CASES = {
 WHOLE = ["gemm"]
 
 
+class Quantizer(AwqQuantizer):
+    """Keeps a copy of the weights while it tries scales: on a CPU the library's own is no copy."""
+
+    def _compute_best_scale(self, x, w_mean, x_mean, module, *others):
+        module.state_dict = lambda: {k: v.clone() for k, v in type(module).state_dict(module).items()}
+        try:
+            return super()._compute_best_scale(x, w_mean, x_mean, module, *others)
+        finally:
+            del module.state_dict
+
+
 def quantized(case, seed, version, folder):
     """Quantizes and saves; only complete models are clipped, as AutoAWQ wants 64 rows for that."""
     changes, options = CASES[case]
@@ -53,9 +65,8 @@ def quantized(case, seed, version, folder):
         model = AutoAWQForCausalLM.from_pretrained(source, torch_dtype=F16, device_map="cpu")
         model.modules_to_not_convert = options.pop("modules_to_not_convert", None)
         rows = random_rows([64] * 16, config.vocab_size, seed)
-        model.quantize(
-            None, quant_config=options, calib_data=rows, max_calib_seq_len=64, apply_clip=case in WHOLE
-        )
+        settings = dict(calib_data=rows, max_calib_seq_len=64, apply_clip=case in WHOLE, quantizer_cls=Quantizer)
+        model.quantize(None, quant_config=options, **settings)
         # `source` would be noted in config.json.
         model.model.config._name_or_path = ""
         model.save_quantized(str(folder))

@@ -68,6 +68,9 @@ CASES = {
     "int3_v2_asym": (SMALL, dict(bits=3, group_size=64, sym=False) | V2),
     "int8_v1_asym_desc_act": (SMALL, dict(bits=8, sym=False, desc_act=True)),
     "int8_v2_no_groups": (SMALL, dict(bits=8, group_size=-1, act_group_aware=False) | V2),
+    # 36 is not a multiple of the codes in a word, in either direction.
+    "int4_padded": (SMALL | dict(intermediate_size=36), dict(sym=False)),
+    "int2_padded": (SMALL | dict(intermediate_size=36), dict(bits=2, sym=False, desc_act=True)),
 }
 WHOLE = ["int4_desc_act", "int3", "int8_lm_head"]
 

@@ -171,7 +171,8 @@ def make_layers():
         if case in SOURCES:
             write_source(folder, model, config, DTYPES[dtype])
     settings = {tag: dict(nbits=b, axis=a, group_size=g) for tag, (b, a, g) in DYNAMIC.items()}
-    by_transformers("dynamic_bf16", fill(Layers(PretrainedConfig(layers=SHAPES)), 350), HqqConfig(dynamic_config=settings), BF16)
+    model = fill(Layers(PretrainedConfig(layers=SHAPES)), 350)
+    by_transformers("dynamic_bf16", model, HqqConfig(dynamic_config=settings), BF16)
     HqqHfQuantizer.update_dtype = follow
 
 

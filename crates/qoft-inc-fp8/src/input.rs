@@ -8,7 +8,7 @@ use qoft_core::{Result, TensorView};
 
 use crate::cards::Cards;
 use crate::config::{self, DynamicMethod};
-use crate::weight::Mode;
+use crate::layout::Mode;
 
 /// One over the scale of the input.
 pub const SCALE_INV: &str = "quant_input.scale_inv";

@@ -8,8 +8,8 @@
 mod cards;
 mod config;
 mod input;
+mod layout;
 mod merge;
-mod weight;
 
 use qoft_core::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Registration, Result,
@@ -19,7 +19,7 @@ use qoft_core::{
 pub use input::{DynamicInput, StaticInput, StaticSteps};
 
 use cards::Cards;
-use weight::Mode;
+use layout::Mode;
 
 /// Layers of Intel Neural Compressor.
 ///
@@ -70,7 +70,7 @@ impl QuantBackend for IncFp8 {
         let gaudi2 = options.backend.flag(self.name(), GAUDI2)?;
         let cards = Cards::of(layer);
         let mode = Mode::of(&cards);
-        let (weight, format) = weight::load(self, &cards, mode)?;
+        let (weight, format) = layout::load(self, &cards, mode)?;
         let bias = cards.bias(self, weight.shape()[0])?;
         Ok(LoadedLinear {
             weight,

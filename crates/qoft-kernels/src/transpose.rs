@@ -1,7 +1,7 @@
 //! Turning over matrices of small elements.
 
-/// Side of the squares that are moved at once, so that both sides stay in the cache.
-const BLOCK: usize = 32;
+/// Side of the squares that are moved at once.
+const BLOCK: usize = 64;
 
 /// The transpose of a row-major matrix of `rows` × `cols` elements of `size` bytes each.
 ///
@@ -28,15 +28,25 @@ fn of_any_size(bytes: &[u8], size: usize, rows: usize, cols: usize) -> Vec<u8> {
     out
 }
 
+/// Squares go through a copy: it is read and written in whole cache lines, and rows that are a
+/// power of two apart do not drive each other out of the cache.
 fn of_size<const S: usize>(bytes: &[u8], rows: usize, cols: usize) -> Vec<u8> {
     let source = bytes.as_chunks::<S>().0;
     let mut out = vec![0; bytes.len()];
     let target = out.as_chunks_mut::<S>().0;
+    let mut square = [[[0; S]; BLOCK]; BLOCK];
     for row in (0..rows).step_by(BLOCK) {
+        let height = BLOCK.min(rows - row);
         for col in (0..cols).step_by(BLOCK) {
-            for c in col..(col + BLOCK).min(cols) {
-                for r in row..(row + BLOCK).min(rows) {
-                    target[c * rows + r] = source[r * cols + c];
+            let width = BLOCK.min(cols - col);
+            for (r, line) in square[..height].iter_mut().enumerate() {
+                let source = &source[(row + r) * cols + col..];
+                line[..width].copy_from_slice(&source[..width]);
+            }
+            for c in 0..width {
+                let target = &mut target[(col + c) * rows + row..];
+                for (target, line) in target[..height].iter_mut().zip(&square) {
+                    *target = line[c];
                 }
             }
         }
@@ -50,7 +60,7 @@ mod tests {
 
     #[test]
     fn rows_become_columns() {
-        let (rows, cols) = (37, 70);
+        let (rows, cols) = (133, 70);
         for size in [1, 2, 3, 4, 8, 12] {
             let bytes: Vec<u8> = (0..rows * cols * size)
                 .map(|i| ((i * 31) >> 3) as u8)
