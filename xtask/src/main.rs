@@ -52,21 +52,27 @@ const STAGES: &[Stage] = &[
         args: &["test", "--release", "--workspace"],
         env: &[],
     },
+    // In the next stages all crates are selected, so that Burn's shared parts keep their features
+    // and are not built once more.
     Stage {
         title: "program without features",
+        args: &["check", "--release", "--workspace", "--no-default-features"],
+        env: &[],
+    },
+    Stage {
+        title: "program with one scheme",
         args: &[
-            "check",
+            "test",
             "--release",
-            "-p",
-            "qoft",
-            "-p",
-            "qoft-cli",
+            "--workspace",
             "--no-default-features",
+            "--features",
+            "qoft-cli/gptq",
+            "--test",
+            "one_scheme",
         ],
         env: &[],
     },
-    // All crates are selected, so that Burn's shared parts keep their features and are not built
-    // once more.
     Stage {
         title: "the core on Burn's ndarray backend",
         args: &[
@@ -80,7 +86,8 @@ const STAGES: &[Stage] = &[
         ],
         env: &[],
     },
-    // The example is no member of the workspace; it shares the folder of what is built.
+    // The example is no member of the workspace; it shares the folder of what is built. Its lock
+    // file is a copy of the workspace's, without what `cargo metadata` there finds unused.
     Stage {
         title: "example: format",
         args: &[
@@ -96,7 +103,6 @@ const STAGES: &[Stage] = &[
         args: &[
             "clippy",
             "--release",
-            "--locked",
             "--manifest-path",
             "examples/custom-backend/Cargo.toml",
             "--target-dir",
@@ -113,7 +119,6 @@ const STAGES: &[Stage] = &[
         args: &[
             "test",
             "--release",
-            "--locked",
             "--manifest-path",
             "examples/custom-backend/Cargo.toml",
             "--target-dir",
@@ -192,6 +197,24 @@ fn test_all() -> Result<()> {
     ))
 }
 
+/// The conformance suite of every scheme, with a long random part.
+fn fuzz(seconds: &str) -> Result<()> {
+    let number: u64 = seconds.parse().context("SECONDS is no number")?;
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    let status = Command::new(cargo)
+        .args(["test", "--release", "--workspace", "--no-fail-fast"])
+        .args(["--test", "conformance", "--", "--nocapture"])
+        .env("FUZZ_SECONDS", number.to_string())
+        .current_dir(root.context("xtask lies in no workspace")?)
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("a scheme failed ({status}); the folder of the damaged layer is named above");
+    }
+    Ok(())
+}
+
 /// Writes a line at once, so that it stands before the output of the next child.
 fn say(line: &str) -> Result<()> {
     let mut out = std::io::stdout().lock();
@@ -215,6 +238,8 @@ fn run() -> Result<()> {
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["help" | "-h" | "--help"] => say(HELP),
         ["test-all"] => test_all(),
+        ["fuzz"] => fuzz("600"),
+        ["fuzz", seconds] => fuzz(seconds),
         _ => bail!("unknown arguments: {}\n\n{HELP}", args.join(" ")),
     }
 }

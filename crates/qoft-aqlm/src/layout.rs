@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use qoft_core::kernels::{CodebookShape, CodebookWeight, transpose};
+use bytes::Bytes;
+use qoft_core::kernels::{CodebookShape, CodebookWeight, Floats, transpose};
 use qoft_core::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView, dtype_name};
 
 use crate::config::AqlmConfig;
@@ -10,41 +11,87 @@ use crate::config::AqlmConfig;
 /// Codebooks of so many entries have their codes turned over by a forward on a CPU.
 const PERMUTED_ENTRIES: usize = 256;
 
-/// A layer. Codes and large codebooks stay on the memory map.
-pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
-    let codes = layer.tensor("codes")?;
-    let codebooks = layer.tensor("codebooks")?;
-    let scales = layer.tensor("scales")?;
-    let sizes = sizes(layer, &codes, &codebooks)?;
-    let (og, ig, count) = (
-        sizes.out_group_size,
-        sizes.in_group_size,
-        sizes.num_codebooks,
-    );
-    let &[out_groups, 1, 1, 1] = scales.shape() else {
-        let expected = format!("shape [out_features / {og}, 1, 1, 1]");
-        return Err(scales.error(expected, format!("{:?}", scales.shape())));
-    };
-    let order = order(&codes, &codebooks, &scales).ok_or_else(|| {
-        let expected = format!("shape [{out_groups}, in_features / {ig}, {count}]");
-        codes.error(expected, format!("{:?}", codes.shape()))
-    })?;
-    let permuted = order == Order::Permuted || order == Order::Either && others_are_permuted(layer);
-    let in_groups = codes.shape()[usize::from(!permuted)];
+/// A layer's tensors and what they are, checked against each other.
+pub struct Parts {
+    /// `[out_features, in_features]`.
+    pub shape: [usize; 2],
+    /// All other sizes.
+    pub sizes: CodebookShape,
+    /// `[out_features / og, in_features / ig, codebooks]`, as wide as in the file.
+    pub codes: Bytes,
+    /// The order of the codes in the file.
+    pub order: Order,
+    /// The file has the codes permuted.
+    pub permuted: bool,
+    /// `[codebooks, entries, og, ig]`.
+    pub codebooks: Floats,
+    /// `[out_features / og]`.
+    pub scales: Floats,
+}
 
-    let product = |groups: usize, size: usize| {
-        let too_many = || layer.error(backend, format!("{groups} groups of {size} are too many"));
-        groups.checked_mul(size).ok_or_else(too_many)
-    };
-    let shape = [product(out_groups, og)?, product(in_groups, ig)?];
-    layer.check_shape(backend, shape)?;
-    let codes = if permuted {
-        let size = sizes.code_bytes * count;
-        transpose(codes.bytes(), size, [in_groups, out_groups]).into()
-    } else {
-        codes.bytes().clone()
-    };
-    let (codebooks, scales) = (codebooks.floats()?, scales.floats()?);
+impl Parts {
+    /// Reads a layer. Codes and large codebooks stay on the memory map.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit the others.
+    pub fn read(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Self> {
+        let codes = layer.tensor("codes")?;
+        let codebooks = layer.tensor("codebooks")?;
+        let scales = layer.tensor("scales")?;
+        let sizes = sizes(layer, &codes, &codebooks)?;
+        let (og, ig, count) = (
+            sizes.out_group_size,
+            sizes.in_group_size,
+            sizes.num_codebooks,
+        );
+        let &[out_groups, 1, 1, 1] = scales.shape() else {
+            let expected = format!("shape [out_features / {og}, 1, 1, 1]");
+            return Err(scales.error(expected, format!("{:?}", scales.shape())));
+        };
+        let order = order(&codes, &codebooks, &scales).ok_or_else(|| {
+            let expected = format!("shape [{out_groups}, in_features / {ig}, {count}]");
+            codes.error(expected, format!("{:?}", codes.shape()))
+        })?;
+        let permuted =
+            order == Order::Permuted || order == Order::Either && others_are_permuted(layer);
+        let in_groups = codes.shape()[usize::from(!permuted)];
+
+        let product = |groups: usize, size: usize| {
+            let too_many =
+                || layer.error(backend, format!("{groups} groups of {size} are too many"));
+            groups.checked_mul(size).ok_or_else(too_many)
+        };
+        let shape = [product(out_groups, og)?, product(in_groups, ig)?];
+        layer.check_shape(backend, shape)?;
+        let codes = if permuted {
+            let size = sizes.code_bytes * count;
+            transpose(codes.bytes(), size, [in_groups, out_groups]).into()
+        } else {
+            codes.bytes().clone()
+        };
+        Ok(Self {
+            shape,
+            sizes,
+            codes,
+            order,
+            permuted,
+            codebooks: codebooks.floats()?,
+            scales: scales.floats()?,
+        })
+    }
+}
+
+/// Loads a layer.
+pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
+    let parts = Parts::read(backend, layer)?;
+    let Parts {
+        shape,
+        sizes,
+        codes,
+        codebooks,
+        scales,
+        ..
+    } = parts;
     let weight = CodebookWeight::new(shape, sizes, codes, codebooks, scales)
         .map_err(layer.weight_error(backend))?;
     Ok(LoadedLinear {
@@ -91,7 +138,7 @@ fn sizes(layer: &LayerSource, codes: &TensorView, codebooks: &TensorView) -> Res
 
 /// The order of the first two dimensions of `codes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Order {
+pub enum Order {
     /// Groups of outputs, groups of inputs.
     Plain,
     /// Groups of inputs, groups of outputs: a forward of the library on a CPU turns them over,

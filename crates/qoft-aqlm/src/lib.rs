@@ -5,10 +5,11 @@
 
 mod config;
 mod layout;
+mod requantize;
 
 use qoft_core::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Registration, Result,
-    register_backend,
+    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
+    Registration, RequantizeOptions, Result, register_backend,
 };
 
 pub use config::AqlmConfig;
@@ -31,7 +32,10 @@ impl QuantBackend for Aqlm {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR
+        Capabilities {
+            requantize: true,
+            ..Capabilities::LINEAR
+        }
     }
 
     fn claim(&self, layer: &LayerSource) -> bool {
@@ -40,5 +44,14 @@ impl QuantBackend for Aqlm {
 
     fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
         layout::load(self, layer)
+    }
+
+    fn requantize(
+        &self,
+        layer: &LayerSource,
+        weight: &Matrix,
+        _options: &RequantizeOptions,
+    ) -> Result<Vec<NewTensor>> {
+        requantize::requantize(self, layer, weight)
     }
 }

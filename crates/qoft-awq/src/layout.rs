@@ -83,29 +83,41 @@ impl Shapes {
 }
 
 /// What the tensors of a layer come to.
-struct Parts {
-    shape: [usize; 2],
-    group_size: usize,
+pub struct Parts {
+    /// How the codes are arranged.
+    pub layout: Layout,
+    /// `[out_features, in_features]`.
+    pub shape: [usize; 2],
+    /// Input channels in a group.
+    pub group_size: usize,
     codes: Bytes,
     /// `[out, groups]`.
-    zeros: Vec<u8>,
+    pub zeros: Vec<u8>,
     /// `[out, groups]`.
-    scales: Floats,
+    pub scales: Floats,
+}
+
+/// Takes a layer apart.
+///
+/// # Errors
+/// If a tensor is missing or does not fit the others.
+pub fn read(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Parts> {
+    let config = AwqConfig::read(layer)?;
+    if is_scaled_activation(layer) {
+        let reason = "AWQ divides this activation by `scales`, which is not supported; the layer \
+                      behind it is wrong without";
+        return Err(layer.error(backend, reason));
+    }
+    let layout = config.layout.or_else(|| shapes(layer)?.layout());
+    match layout.unwrap_or(Layout::Gemm) {
+        Layout::Gemm => gemm(&config, backend, layer),
+        Layout::Gemv => gemv(&config, backend, layer),
+    }
 }
 
 /// Loads a layer.
 pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
-    let config = AwqConfig::read(layer)?;
-    if is_scaled_activation(layer) {
-        let reason = "this activation is divided by `scales`, which is not supported: the layer \
-                      after it would be a wrong one without";
-        return Err(layer.error(backend, reason));
-    }
-    let layout = config.layout.or_else(|| shapes(layer)?.layout());
-    let parts = match layout.unwrap_or(Layout::Gemm) {
-        Layout::Gemm => gemm(&config, backend, layer)?,
-        Layout::Gemv => gemv(&config, backend, layer)?,
-    };
+    let parts = read(backend, layer)?;
     let rounding = parts.scales.format();
     let large = (0..parts.scales.len()).any(|g| parts.scales.get(g).abs() > HARMLESS_SCALE);
     let codes = Codes {
@@ -175,12 +187,26 @@ fn gemm(config: &AwqConfig, backend: &dyn QuantBackend, layer: &LayerSource) -> 
         .map(|word| PLACE.map(|place| (u32::from_le_bytes(*word) >> (4 * place)) as u8 & 15))
         .collect();
     Ok(Parts {
+        layout: Layout::Gemm,
         shape: [n, k],
         group_size,
         codes: gemm_codes(qweight.bytes(), [k, columns]),
         zeros: transpose(zeros.as_flattened(), 1, [groups, n]),
         scales: scales.transposed(groups, n),
     })
+}
+
+/// The words of the GEMM layout for integers `[out, cols]`: codes or zero points.
+pub fn gemm_words(integers: &[u8], [n, cols]: [usize; 2]) -> Vec<u8> {
+    let by_columns = transpose(integers, 1, [n, cols]);
+    let eights = by_columns.as_chunks::<PACK>().0.iter();
+    let words = eights.map(|eight| {
+        let fields = eight.iter().zip(PLACE);
+        fields.fold(0, |word, (&field, place)| {
+            word | u32::from(field) << (4 * place)
+        })
+    });
+    words.flat_map(u32::to_le_bytes).collect()
 }
 
 fn gemm_codes(bytes: &[u8], [k, columns]: [usize; 2]) -> Bytes {
@@ -249,6 +275,7 @@ fn gemv(config: &AwqConfig, backend: &dyn QuantBackend, layer: &LayerSource) -> 
     };
     let zeros = (0..n * groups).map(|i| stored.get(i / groups * width * PACK + i % groups));
     Ok(Parts {
+        layout: Layout::Gemv,
         shape: [n, k],
         group_size,
         codes: qweight.bytes().clone(),

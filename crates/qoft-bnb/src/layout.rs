@@ -96,7 +96,7 @@ fn scales(backend: &dyn QuantBackend, layer: &LayerSource, state: &QuantState) -
 }
 
 /// A vector of so many finite `f32` values.
-fn fixed<const N: usize>(tensor: &TensorView) -> Result<[f32; N]> {
+pub fn fixed<const N: usize>(tensor: &TensorView) -> Result<[f32; N]> {
     tensor.expect_dtype(&[Dtype::F32])?;
     let values = tensor.to_finite_f32()?;
     let found = values.len();

@@ -6,10 +6,11 @@
 mod config;
 mod input;
 mod layout;
+mod requantize;
 
 use qoft_core::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Registration, Result,
-    register_backend,
+    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
+    Registration, RequantizeOptions, Result, register_backend,
 };
 
 pub use config::{BlobDtype, QuantState};
@@ -50,7 +51,10 @@ impl QuantBackend for Bnb4Bit {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR
+        Capabilities {
+            requantize: true,
+            ..Capabilities::LINEAR
+        }
     }
 
     fn claim(&self, layer: &LayerSource) -> bool {
@@ -61,6 +65,15 @@ impl QuantBackend for Bnb4Bit {
     fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear> {
         layout::load_4bit(self, layer, options.purpose)
     }
+
+    fn requantize(
+        &self,
+        layer: &LayerSource,
+        weight: &Matrix,
+        options: &RequantizeOptions,
+    ) -> Result<Vec<NewTensor>> {
+        requantize::requantize_4bit(self, layer, weight, options)
+    }
 }
 
 impl QuantBackend for Bnb8Bit {
@@ -69,7 +82,10 @@ impl QuantBackend for Bnb8Bit {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR
+        Capabilities {
+            requantize: true,
+            ..Capabilities::LINEAR
+        }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -86,5 +102,14 @@ impl QuantBackend for Bnb8Bit {
             loaded.input_quantizer = Some(input::quantizer(self, layer)?);
         }
         Ok(loaded)
+    }
+
+    fn requantize(
+        &self,
+        layer: &LayerSource,
+        weight: &Matrix,
+        options: &RequantizeOptions,
+    ) -> Result<Vec<NewTensor>> {
+        requantize::requantize_8bit(layer, weight, options.search)
     }
 }

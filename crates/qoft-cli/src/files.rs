@@ -4,12 +4,15 @@ use std::path::Path;
 
 use anyhow::{Context, Result};
 use burn::tensor::Device;
-use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry, oft};
+use qoft::MergeAdapter;
+use qoft::core::oft::{self, AdapterFolder};
+use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry};
 use qoft::models::CausalLm;
+use qoft::train::Evaluation;
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
 
-use crate::args::ModelArgs;
+use crate::args::{AdapterArg, ModelArgs};
 use crate::progress;
 
 /// A device by its name.
@@ -22,13 +25,18 @@ pub fn device(name: &str) -> Result<Device> {
     })
 }
 
+/// The options that all layers are loaded with.
+pub fn load_options(backend_options: &[String]) -> Result<LoadOptions> {
+    Ok(LoadOptions {
+        backend: BackendOptions::parse(backend_options)?,
+        ..LoadOptions::default()
+    })
+}
+
 /// Loads a frozen model.
 pub fn model(path: &Path, backend_options: &[String], device: &Device) -> Result<CausalLm> {
     let checkpoint = Checkpoint::open(path)?;
-    let options = LoadOptions {
-        backend: BackendOptions::parse(backend_options)?,
-        ..LoadOptions::default()
-    };
+    let options = load_options(backend_options)?;
     let bar = progress::bar("loading", 0);
     let model = CausalLm::load(
         &checkpoint,
@@ -44,27 +52,55 @@ pub fn model(path: &Path, backend_options: &[String], device: &Device) -> Result
     Ok(model?)
 }
 
+/// Reads adapter folders.
+pub fn adapters(args: &[AdapterArg]) -> Result<Vec<MergeAdapter>> {
+    let open = |arg: &AdapterArg| {
+        Ok(MergeAdapter {
+            folder: AdapterFolder::open(&arg.folder)?,
+            strength: arg.strength,
+        })
+    };
+    args.iter().map(open).collect()
+}
+
 /// Loads a model with its adapters, to compute with and not to train.
 pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
     let device = device(&args.device)?;
+    let adapters = adapters(&args.adapter)?;
     let mut model = model(&args.model, &args.backend_option, &device)?;
-    let model_type = model.config().model_type.clone();
-    for (index, folder) in args.adapter.iter().enumerate() {
-        let name = if index == 0 {
-            "default".into()
-        } else {
-            format!("adapter_{index}")
-        };
-        oft::load(
-            &mut model,
-            folder,
-            &model_type,
-            CausalLm::HEAD,
-            &name,
-            &device,
-        )?;
-    }
+    attach(&mut model, &adapters, &device)?;
     Ok(model)
+}
+
+/// Puts adapters on a model, one after another.
+pub fn attach(model: &mut CausalLm, adapters: &[MergeAdapter], device: &Device) -> Result<()> {
+    let model_type = model.config().model_type.clone();
+    for (index, MergeAdapter { folder, strength }) in adapters.iter().enumerate() {
+        let name = match index {
+            0 => "default".into(),
+            _ => format!("adapter_{index}"),
+        };
+        let head = CausalLm::HEAD;
+        oft::attach_folder(model, folder, *strength, &model_type, head, &name, device)?;
+    }
+    Ok(())
+}
+
+/// The loss of a model on data.
+pub fn evaluate(
+    model: &CausalLm,
+    dataset: &Dataset,
+    batch_size: usize,
+    device: &Device,
+) -> Result<Evaluation> {
+    let bar = progress::bar("evaluating", 0);
+    let evaluation =
+        qoft::train::evaluate(model, dataset, batch_size, device, &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        });
+    bar.finish_and_clear();
+    Ok(evaluation?)
 }
 
 /// Reads a data file.

@@ -13,6 +13,7 @@
 mod args;
 mod commands;
 mod files;
+mod print;
 mod progress;
 
 use std::io::IsTerminal;
@@ -43,6 +44,14 @@ pub fn run() -> ExitCode {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error:#}");
+            let mut causes = error.chain();
+            let cause = causes.find_map(|cause| cause.downcast_ref::<qoft::core::Error>());
+            if let Some(feature) = cause.and_then(qoft::missing_feature) {
+                eprintln!(
+                    "help: this build of qoft lacks the scheme `{feature}`; \
+                     build it with the Cargo feature `{feature}` or `all-schemes`"
+                );
+            }
             ExitCode::FAILURE
         }
     }
@@ -55,6 +64,8 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Backends(args) => commands::backends::run(&args),
         Command::Dequantize(args) => commands::dequantize::run(&args),
         Command::Train(args) => commands::train::run(*args),
+        Command::Merge(args) => commands::merge::run(&args),
+        Command::Export(args) => commands::export::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
     }

@@ -3,7 +3,7 @@
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::oft::{self, OftConfig};
-use qoft_core::{Linear, Matrix, Purpose, walkable};
+use qoft_core::{Layer as _, Linear, Matrix, Purpose, walkable};
 
 use crate::compute::random;
 use crate::subject::Layer;
@@ -84,8 +84,9 @@ fn check_gradient(layer: &Layer, model: &Model) {
     let mut loaded = layer.load(Purpose::Forward);
     loaded.input_quantizer = None;
     let mut proj = Linear::new(loaded, &device);
-    for slot in model.proj.adapters() {
-        proj.push_slot(slot.clone());
+    for slot in model.proj.adapters().slots() {
+        let added = proj.adapters_mut().push_slot(slot.clone());
+        added.expect("a layer without adapters");
     }
     let x = input(model, &device);
     let [rows, _] = x.dims();
@@ -93,7 +94,9 @@ fn check_gradient(layer: &Layer, model: &Model) {
     let c = Tensor::<2>::from_data(TensorData::new(random(rows * n, 4), [rows, n]), &device);
     let loss = |proj: &Linear| (proj.forward(x.clone()) * c.clone()).sum();
 
-    let param = proj.adapters()[0].adapter().params()[0].param.clone();
+    let param = proj.adapters().slots()[0].adapter().params()[0]
+        .param
+        .clone();
     let gradients = loss(&proj).backward();
     let gradient = param.val().grad(&gradients).expect("parameters that train");
     let gradient = values(gradient);
@@ -107,7 +110,9 @@ fn check_gradient(layer: &Layer, model: &Model) {
             let data = TensorData::new(changed.clone(), shape);
             Tensor::<2>::from_data(data, &device).require_grad()
         });
-        proj.adapters_mut()[0].adapter_mut().set_params(vec![param]);
+        proj.adapters_mut().slots_mut()[0]
+            .adapter_mut()
+            .set_params(vec![param]);
         f64::from(loss(&proj).into_scalar::<f32>())
     };
     let size = gradient.iter().fold(1e-3f32, |max, g| max.max(g.abs()));

@@ -30,7 +30,8 @@
 //! 6. an adapter on it can be saved and loaded;
 //! 7. damaged tensors and configurations give errors, never a panic; a broken scale is an error.
 //!
-//! [`Subject::fuzz`] goes on with random damage for as long as one likes.
+//! Then it goes on with random damage for a second, or for as many as the environment variable
+//! `FUZZ_SECONDS` says.
 
 mod adapter;
 mod compute;
@@ -39,8 +40,10 @@ mod foreign;
 mod layer_file;
 mod memory;
 mod reference;
+mod requantize;
 mod subject;
 
 pub use peak_alloc::PeakAlloc;
 pub use reference::expected_weights;
+pub use requantize::{Requantized, requantize};
 pub use subject::Subject;

@@ -63,7 +63,8 @@ impl Subject {
         self
     }
 
-    /// Runs all checks.
+    /// Runs all checks, and then [`Self::fuzz`] for as many seconds as the environment variable
+    /// `FUZZ_SECONDS` says, for one if it is not set.
     ///
     /// # Panics
     /// If the backend fails one.
@@ -104,6 +105,11 @@ impl Subject {
             damage::check(&layer);
         }
         foreign::check(self.registration);
+        let seconds = std::env::var("FUZZ_SECONDS");
+        let seconds = seconds.map_or(1, |s| s.parse().expect("FUZZ_SECONDS is a number"));
+        let layers = self.fuzz(Duration::from_secs(seconds), seconds);
+        let name = self.registration.backend.name();
+        println!("{name}: {layers} damaged layers, no panic");
     }
 
     /// Damages random layers in random ways for `duration`; `seed` makes it repeatable.

@@ -1,9 +1,11 @@
 //! What a trainable rotation is.
 
 use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 use burn::module::{
     Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
+    ParamId,
 };
 use burn::tensor::{Device, Tensor};
 
@@ -22,6 +24,23 @@ pub trait OftAdapter: Debug + Send + Sync + 'static {
     /// rotation that is orthogonal, its transpose. A layer with weight `W · Rᵀ` and no adapter
     /// computes what one with weight `W` and this adapter does.
     fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2>;
+
+    /// As [`Self::rotate_weight`], for layers that compute with the turned weight: a family may
+    /// leave out parts of the rotation in training.
+    fn forward_weight(&self, rows: Tensor<2>) -> Tensor<2> {
+        self.rotate_weight(rows)
+    }
+
+    /// Turns rows back from [`Self::forward`]; `None` if the rotation has no inverse. What stands
+    /// here is right for rotations that are orthogonal.
+    fn unrotate(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
+        Some(self.rotate_weight(rows))
+    }
+
+    /// As [`Self::unrotate`], from [`Self::rotate_weight`].
+    fn unrotate_weight(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
+        Some(self.forward(rows))
+    }
 
     /// The parameters, each with its name below the layer in an adapter file.
     fn params(&self) -> Vec<NamedParam<'_>>;
@@ -46,6 +65,14 @@ pub struct NamedParam<'a> {
     pub param: &'a Param<Tensor<2>>,
 }
 
+/// Identifies a parameter of an adapter of the layer at `path`: the same in every run, so that
+/// saved optimizer states find their parameters.
+pub fn param_id(adapter: &str, path: &str, param: &str) -> ParamId {
+    let mut hasher = DefaultHasher::new();
+    (adapter, path, param).hash(&mut hasher);
+    ParamId::from(hasher.finish())
+}
+
 /// A named adapter of a layer, as a Burn module.
 #[derive(Debug)]
 pub struct AdapterSlot {
@@ -67,6 +94,18 @@ impl AdapterSlot {
         &self.name
     }
 
+    /// Gives the adapter of the layer at `path` another name, and its parameters the ids that
+    /// belong to it: a new adapter may take the old name.
+    pub(crate) fn rename(&mut self, name: &str, path: &str) {
+        name.clone_into(&mut self.name);
+        let params = self.adapter.params().into_iter().map(|p| {
+            let id = param_id(name, path, p.name);
+            Param::initialized(id, p.param.val())
+        });
+        let params = params.collect();
+        self.adapter.set_params(params);
+    }
+
     /// The adapter.
     pub fn adapter(&self) -> &dyn OftAdapter {
         &*self.adapter
@@ -77,7 +116,13 @@ impl AdapterSlot {
         &mut *self.adapter
     }
 
-    /// Number of trainable values.
+    /// Whether its parameters are on an autodiff device, so that gradients reach them.
+    pub fn trains(&self) -> bool {
+        let params = self.adapter.params();
+        params.iter().any(|p| p.param.val().is_require_grad())
+    }
+
+    /// Number of its values.
     pub fn parameters(&self) -> usize {
         self.adapter
             .params()

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, TensorView};
 use crate::error::{Error, Result};
+use crate::layer::LayerKind;
 use crate::requantize::{NewTensor, RequantizeOptions};
 
 /// A quantization scheme: recognizes its layers in a checkpoint and loads them.
@@ -49,7 +50,7 @@ pub trait QuantBackend: Send + Sync + 'static {
         _weight: &Matrix,
         _options: &RequantizeOptions,
     ) -> Result<Vec<NewTensor>> {
-        Err(Error::Layer {
+        Err(Error::Requantize {
             layer: layer.path().to_owned(),
             backend: self.name().to_owned(),
             reason: "this scheme cannot be written".into(),
@@ -81,23 +82,6 @@ impl Capabilities {
         layers: &[LayerKind::Linear],
         dtypes: &[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16],
     };
-}
-
-/// A kind of layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LayerKind {
-    /// `y = x · Wᵀ + b`.
-    Linear,
-}
-
-impl LayerKind {
-    /// `linear`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Linear => "linear",
-        }
-    }
 }
 
 /// The tensors of one layer, with the checkpoint's configuration.
@@ -166,6 +150,20 @@ impl<'a> LayerSource<'a> {
     /// If it is missing.
     pub fn tensor(&self, suffix: &str) -> Result<TensorView> {
         self.checkpoint.tensor(&format!("{}.{suffix}", self.path))
+    }
+
+    /// The tensor `path.suffix` as one to be written.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn copy(&self, suffix: &str) -> Result<NewTensor> {
+        let tensor = self.tensor(suffix)?;
+        Ok(NewTensor {
+            suffix: suffix.to_owned(),
+            dtype: tensor.dtype(),
+            shape: tensor.shape().to_vec(),
+            bytes: tensor.bytes().to_vec(),
+        })
     }
 
     /// Suffixes of all tensors of this layer.

@@ -66,6 +66,24 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A changed weight cannot be written in the scheme that its layer has.
+    #[error("layer `{layer}` ({backend}): {reason}")]
+    Requantize {
+        /// Module path of the layer.
+        layer: String,
+        /// The backend of its scheme.
+        backend: String,
+        /// Why not.
+        reason: String,
+    },
+    /// What was seen of a layer's inputs does not do to choose its codes by.
+    #[error("calibration of layer `{layer}`: {reason}")]
+    Calibration {
+        /// Module path of the layer.
+        layer: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// No registered backend claims a layer.
     #[error(
         "layer `{layer}`: no registered backend claims it (quant_method: {quant_method}, \
@@ -101,11 +119,35 @@ pub enum Error {
         reason: String,
     },
     /// No layer of the model is targeted.
-    #[error("target_modules {target} match no linear layer of the model; its layers are: {known}")]
+    #[error("target_modules {target} match no layer of the model; its layers are: {known}")]
     NoTarget {
         /// The targets as configured.
         target: String,
         /// Distinct last components of the model's layer names.
+        known: String,
+    },
+    /// No layer has an adapter of this name.
+    #[error("there is no adapter `{name}`; adapters: {known}")]
+    UnknownAdapter {
+        /// The name.
+        name: String,
+        /// The names that exist.
+        known: String,
+    },
+    /// An adapter is not in a state in which it can be used so.
+    #[error("adapter `{name}`: {reason}")]
+    AdapterState {
+        /// The adapter.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A name is taken, or given twice.
+    #[error("adapter `{name}` exists already or is named twice; adapters: {known}")]
+    DuplicateAdapter {
+        /// The name.
+        name: String,
+        /// The names that exist.
         known: String,
     },
 }

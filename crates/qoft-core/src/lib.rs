@@ -3,32 +3,50 @@
 //! - [`QuantBackend`]: a scheme. It claims layers of a [`Checkpoint`] and loads them as
 //!   [`PackedWeight`]s. Backends enter the [`Registry`] through [`register_backend!`].
 //! - [`OftAdapter`]: a trainable rotation of a layer's input; [`OftRotation`] is PEFT's.
-//! - [`Linear`]: a packed weight with adapters. [`Walk`] finds all of them in a model.
+//! - [`Layer`]: a frozen weight with [`Adapters`]: [`Linear`], [`Conv2d`], [`Embedding`].
+//!   [`Walk`] finds all of them in a model, and [`adapters`] chooses which of their adapters compute.
 //! - [`ops`]: every operation as part of Burn's autodiff graph.
 //!
 //! No quantization format is known here.
 
 mod adapter;
+pub mod adapters;
 mod backend;
 mod checkpoint;
+mod cholesky;
+mod compensate;
+mod conv2d;
 mod dense;
+mod embedding;
 mod error;
+mod from_burn;
+mod frozen;
+mod hessian;
+mod integer_grid;
+mod layer;
 mod linear;
 pub mod oft;
 pub mod ops;
 mod output;
+pub mod peft;
 mod registry;
 mod requantize;
 mod walk;
 
-pub use adapter::{AdapterSlot, NamedParam, OftAdapter};
+pub use adapter::{AdapterSlot, NamedParam, OftAdapter, param_id};
+pub use adapters::Adapters;
 pub use backend::{
-    BackendOptions, Capabilities, LayerKind, LayerSource, LoadOptions, LoadedLinear, Purpose,
-    QuantBackend,
+    BackendOptions, Capabilities, LayerSource, LoadOptions, LoadedLinear, Purpose, QuantBackend,
 };
 pub use checkpoint::{Checkpoint, TensorView, dtype_name};
+pub use compensate::{CompensateError, CompensateOptions, Compensated};
+pub use conv2d::{Conv2d, Conv2dOptions};
 pub use dense::{Dense, dense_weight};
+pub use embedding::Embedding;
 pub use error::{Error, Result};
+pub use hessian::Hessian;
+pub use integer_grid::IntegerGrid;
+pub use layer::{InputObserver, Layer, LayerKind};
 pub use linear::Linear;
 pub use oft::{OftConfig, OftRotation};
 pub use output::{StagedDir, write_file};

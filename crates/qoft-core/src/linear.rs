@@ -4,11 +4,15 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
-use qoft_kernels::PackedWeight;
 use qoft_kernels::ops::InputQuantizer;
+use qoft_kernels::{Matrix, PackedWeight};
 
-use crate::adapter::{AdapterSlot, OftAdapter};
+use crate::adapter::OftAdapter;
+use crate::adapters::Adapters;
 use crate::backend::LoadedLinear;
+use crate::error::Result;
+use crate::frozen::Frozen;
+use crate::layer::{InputObserver, Layer, LayerKind};
 use crate::ops;
 
 /// `y = quantize(x · R₁ · R₂ …) · Wᵀ + bias`: the weight stays packed and frozen, only the
@@ -16,12 +20,17 @@ use crate::ops;
 #[derive(Module, Debug)]
 pub struct Linear {
     #[module(skip)]
-    weight: Arc<dyn PackedWeight>,
+    weight: Frozen,
     #[module(skip)]
     bias: Option<Tensor<1>>,
     #[module(skip)]
     input_quantizer: Option<Arc<dyn InputQuantizer>>,
-    adapters: Vec<AdapterSlot>,
+    /// Whether the weight is another layer's, which counts it.
+    #[module(skip)]
+    tied: bool,
+    #[module(skip)]
+    observer: Option<Arc<dyn InputObserver>>,
+    adapters: Adapters,
 }
 
 impl Linear {
@@ -31,17 +40,25 @@ impl Linear {
             .bias
             .map(|bias| Tensor::from_data(bias.as_slice(), device));
         Self {
-            weight: loaded.weight,
+            weight: Frozen::new(loaded.weight),
             bias,
             input_quantizer: loaded.input_quantizer,
-            adapters: Vec::new(),
+            tied: false,
+            observer: None,
+            adapters: Adapters::default(),
         }
+    }
+
+    /// Says that the weight is another layer's too, so that it is not counted twice.
+    #[must_use]
+    pub fn tied(self) -> Self {
+        Self { tied: true, ..self }
     }
 
     /// The layer on `x` of `[.., in_features]`, of any rank from 1 on.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let mut dims = x.dims();
-        let y = ops::packed_matmul(self.matmul_input(x), &self.weight);
+        let y = ops::packed_matmul(self.matmul_input(x), self.weight.get());
         let y = match &self.bias {
             Some(bias) => y + bias.clone().unsqueeze(),
             None => y,
@@ -54,10 +71,11 @@ impl Linear {
     pub fn matmul_input<const D: usize>(&self, x: Tensor<D>) -> Tensor<2> {
         let rows = x.dims().iter().product::<usize>() / self.in_features();
         let x = x.reshape([rows, self.in_features()]);
-        let x = self
-            .adapters
-            .iter()
-            .fold(x, |x, slot| slot.adapter().forward(x));
+        if let Some(observer) = &self.observer {
+            observer.observe(&x);
+        }
+        let active = self.adapters.active();
+        let x = active.fold(x, |x, slot| slot.adapter().forward(x));
         match &self.input_quantizer {
             Some(quantizer) => ops::straight_through(x, quantizer),
             None => x,
@@ -66,17 +84,17 @@ impl Linear {
 
     /// Features of the input.
     pub fn in_features(&self) -> usize {
-        self.weight.shape()[1]
+        self.weight.get().shape()[1]
     }
 
     /// Features of the output.
     pub fn out_features(&self) -> usize {
-        self.weight.shape()[0]
+        self.weight.get().shape()[0]
     }
 
     /// The packed weight.
     pub fn weight(&self) -> &Arc<dyn PackedWeight> {
-        &self.weight
+        self.weight.get()
     }
 
     /// `[out_features]`.
@@ -84,33 +102,55 @@ impl Linear {
         self.bias.as_ref()
     }
 
-    /// Parameters of the frozen layer, counted as if it were not packed.
-    pub fn base_parameters(&self) -> usize {
-        let bias = if self.bias.is_some() {
-            self.out_features()
-        } else {
-            0
-        };
-        self.in_features() * self.out_features() + bias
+    /// Adds an adapter after those that are active.
+    ///
+    /// # Errors
+    /// If the name is taken.
+    pub fn push_adapter(
+        &mut self,
+        name: impl Into<String>,
+        adapter: impl OftAdapter,
+    ) -> Result<()> {
+        self.adapters.push(name, adapter)
+    }
+}
+
+impl Layer for Linear {
+    fn kind(&self) -> LayerKind {
+        LayerKind::Linear
     }
 
-    /// The adapters, in the order in which they are applied to the input.
-    pub fn adapters(&self) -> &[AdapterSlot] {
+    fn in_features(&self) -> usize {
+        self.in_features()
+    }
+
+    fn adapters(&self) -> &Adapters {
         &self.adapters
     }
 
-    /// As [`Self::adapters`], to change them.
-    pub fn adapters_mut(&mut self) -> &mut [AdapterSlot] {
+    fn adapters_mut(&mut self) -> &mut Adapters {
         &mut self.adapters
     }
 
-    /// Adds an adapter after those that are there.
-    pub fn push_adapter(&mut self, name: impl Into<String>, adapter: impl OftAdapter) {
-        self.push_slot(AdapterSlot::new(name, Box::new(adapter)));
+    fn base_weight(&self) -> Matrix {
+        Matrix::decode(&**self.weight.get())
     }
 
-    /// Adds an adapter that has its name, after those that are there.
-    pub fn push_slot(&mut self, slot: AdapterSlot) {
-        self.adapters.push(slot);
+    fn base_parameters(&self) -> usize {
+        let weight = self.in_features() * self.out_features();
+        let bias = self.bias.as_ref().map_or(0, |_| self.out_features());
+        if self.tied { bias } else { weight + bias }
+    }
+
+    fn merge(&mut self) -> Result<()> {
+        self.weight.merge(LayerKind::Linear, &mut self.adapters)
+    }
+
+    fn unmerge(&mut self) -> Result<()> {
+        self.weight.unmerge(LayerKind::Linear, &mut self.adapters)
+    }
+
+    fn observe_inputs(&mut self, observer: Option<Arc<dyn InputObserver>>) {
+        self.observer = observer;
     }
 }

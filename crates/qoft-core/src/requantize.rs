@@ -41,6 +41,12 @@ pub trait CodeSearch: Sync {
     fn codes(&self, weight: &Matrix, grid: &dyn Grid) -> Vec<u8>;
 }
 
+impl<S: CodeSearch + ?Sized> CodeSearch for &S {
+    fn codes(&self, weight: &Matrix, grid: &dyn Grid) -> Vec<u8> {
+        (**self).codes(weight, grid)
+    }
+}
+
 /// Every weight goes to the code that the scheme gives it: what quantizing libraries do without
 /// calibration data.
 #[derive(Debug, Clone, Copy, Default)]

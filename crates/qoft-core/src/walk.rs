@@ -1,55 +1,94 @@
-//! The model walker: how linear layers are found in somebody's model.
+//! The model walker: how layers are found in somebody's model.
 
+use crate::conv2d::Conv2d;
+use crate::embedding::Embedding;
+use crate::layer::Layer;
 use crate::linear::Linear;
 
-/// A model whose linear layers can be visited.
+/// Implements [`Walk`](crate::Walk) for a struct: `walkable!(Block { attention, mlp });` lists
+/// the fields that are, or contain, layers. `walkable!(Mine);` is for a [`Layer`](crate::Layer).
+#[macro_export]
+macro_rules! walkable {
+    ($name:ident { $($field:ident),+ $(,)? }) => {
+        impl $crate::Walk for $name {
+            fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn $crate::Layer)) {
+                $($crate::Walk::walk(
+                    &self.$field,
+                    &$crate::walk_join(path, stringify!($field)),
+                    visit,
+                );)+
+            }
+
+            fn walk_mut(
+                &mut self,
+                path: &str,
+                visit: &mut dyn FnMut(&str, &mut dyn $crate::Layer),
+            ) {
+                $($crate::Walk::walk_mut(
+                    &mut self.$field,
+                    &$crate::walk_join(path, stringify!($field)),
+                    visit,
+                );)+
+            }
+        }
+    };
+    ($layer:ident) => {
+        impl $crate::Walk for $layer {
+            fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn $crate::Layer)) {
+                visit(path, self);
+            }
+
+            fn walk_mut(
+                &mut self,
+                path: &str,
+                visit: &mut dyn FnMut(&str, &mut dyn $crate::Layer),
+            ) {
+                visit(path, self);
+            }
+        }
+    };
+}
+
+/// A model whose layers can be visited.
 ///
 /// [`walkable!`](crate::walkable) implements it for a struct from a list of its fields.
 pub trait Walk {
-    /// Visits each linear layer with its module path below `path`.
-    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a Linear));
+    /// Visits each layer with its module path below `path`.
+    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer));
 
     /// As [`Self::walk`], to change the layers.
-    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear));
+    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer));
 
-    /// All linear layers with their module paths, in the model's order.
-    fn linears(&self) -> Vec<(String, &Linear)> {
+    /// All layers with their module paths, in the model's order.
+    fn layers(&self) -> Vec<(String, &dyn Layer)> {
         let mut found = Vec::new();
-        self.walk("", &mut |path, linear| {
-            found.push((path.to_owned(), linear))
-        });
+        self.walk("", &mut |path, layer| found.push((path.to_owned(), layer)));
         found
     }
 }
 
-impl Walk for Linear {
-    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a Linear)) {
-        visit(path, self);
-    }
-
-    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
-        visit(path, self);
-    }
-}
+walkable!(Linear);
+walkable!(Conv2d);
+walkable!(Embedding);
 
 impl<T: Walk> Walk for Option<T> {
-    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a Linear)) {
+    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
         self.iter().for_each(|item| item.walk(path, visit));
     }
 
-    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
         self.iter_mut().for_each(|item| item.walk_mut(path, visit));
     }
 }
 
 impl<T: Walk> Walk for Vec<T> {
-    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a Linear)) {
+    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
         for (index, item) in self.iter().enumerate() {
             item.walk(&join(path, &index.to_string()), visit);
         }
     }
 
-    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut Linear)) {
+    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
         for (index, item) in self.iter_mut().enumerate() {
             item.walk_mut(&join(path, &index.to_string()), visit);
         }
@@ -66,40 +105,18 @@ pub fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// Implements [`Walk`] for a struct: `walkable!(Block { attention, mlp });` lists the fields
-/// that are, or contain, linear layers.
-#[macro_export]
-macro_rules! walkable {
-    ($name:ident { $($field:ident),+ $(,)? }) => {
-        impl $crate::Walk for $name {
-            fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a $crate::Linear)) {
-                $($crate::Walk::walk(
-                    &self.$field,
-                    &$crate::walk_join(path, stringify!($field)),
-                    visit,
-                );)+
-            }
-
-            fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut $crate::Linear)) {
-                $($crate::Walk::walk_mut(
-                    &mut self.$field,
-                    &$crate::walk_join(path, stringify!($field)),
-                    visit,
-                );)+
-            }
-        }
-    };
-}
-
 /// Numbers of (trainable, all) parameters, counted as if nothing were packed.
 ///
-/// `other` is the number of parameters outside the linear layers.
+/// `other` is the number of parameters outside the layers. Only active adapters that are on an
+/// autodiff device train.
 pub fn trainable_parameters(model: &impl Walk, other: usize) -> (usize, usize) {
     let (mut trainable, mut all) = (0, other);
-    for (_, linear) in model.linears() {
-        let adapters: usize = linear.adapters().iter().map(|a| a.parameters()).sum();
-        trainable += adapters;
-        all += linear.base_parameters() + adapters;
+    for (_, layer) in model.layers() {
+        let adapters = layer.adapters();
+        let training = adapters.active().filter(|slot| slot.trains());
+        trainable += training.map(|slot| slot.parameters()).sum::<usize>();
+        let slots = adapters.slots().iter().map(|slot| slot.parameters());
+        all += layer.base_parameters() + slots.sum::<usize>();
     }
     (trainable, all)
 }

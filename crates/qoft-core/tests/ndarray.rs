@@ -8,7 +8,7 @@ use burn::module::ParamId;
 use burn::tensor::{Device, Tensor};
 use qoft_core::kernels::DenseWeight;
 use qoft_core::oft::RotationSettings;
-use qoft_core::{Linear, LoadedLinear, OftConfig, OftRotation};
+use qoft_core::{Layer, Linear, LoadedLinear, OftConfig, OftRotation};
 
 /// Output, and gradient of the rotation, of a layer with an adapter.
 fn run(device: &Device) -> [Vec<f32>; 2] {
@@ -28,15 +28,15 @@ fn run(device: &Device) -> [Vec<f32>; 2] {
     let settings = RotationSettings::new(&config, 8);
     let values = numbers(settings.shape().iter().product()).collect();
     let autodiff = device.clone().autodiff();
-    linear.push_adapter(
-        "default",
-        OftRotation::new(settings, values, ParamId::from(1), &autodiff),
-    );
+    let rotation = OftRotation::new(settings, values, ParamId::from(1), &autodiff);
+    linear.push_adapter("default", rotation).unwrap();
     let x: Vec<f32> = numbers(3 * 8).collect();
     let x = Tensor::<1>::from_data(x.as_slice(), device).reshape([3, 8]);
     let y = linear.forward(x);
     let grads = y.clone().powi_scalar(2).sum().backward();
-    let param = linear.adapters()[0].adapter().params()[0].param.val();
+    let param = linear.adapters().slots()[0].adapter().params()[0]
+        .param
+        .val();
     let grad = param.grad(&grads).expect("a gradient");
     [y.inner().into_data(), grad.into_data()].map(|data| data.try_into_vec::<f32>().unwrap())
 }

@@ -21,42 +21,81 @@ const FUSED: [&[&str]; 2] = [&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up
 /// A stored matrix and the channels of it that are wanted.
 type Place = (Stored, Range<usize>);
 
+/// A layer's codes as they were found.
+pub struct Found {
+    /// The tensor that holds them.
+    pub name: &'static str,
+    /// `[out_features, in_features]`.
+    pub shape: [usize; 2],
+    /// Row-major.
+    pub codes: Vec<u8>,
+    /// The order that they had in the file.
+    pub layout: Layout,
+    /// The layer is one of those that EETQ cuts out of a larger matrix.
+    pub is_cut: bool,
+    scales: TensorView,
+}
+
+impl Found {
+    /// Reads a layer; without `layout` the order of the bytes is recognized.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit the others.
+    pub fn read(
+        backend: &dyn QuantBackend,
+        layer: &LayerSource,
+        layout: Option<Layout>,
+    ) -> Result<Self> {
+        let is_qweight = layer.has(CODES[1]) && !layer.has(CODES[0]);
+        let name = CODES[usize::from(is_qweight)];
+        let tensor = layer.tensor(name)?;
+        let [k, n] = sizes(&tensor)?;
+        layer.check_shape(backend, [n, k])?;
+        let scales = layer.tensor(SCALES)?;
+        scales
+            .expect_dtype(&[Dtype::F16, Dtype::F32])?
+            .expect_shape(&[n])?;
+
+        let alone = Stored::new(k, vec![(tensor.bytes().clone(), n)]).map(|stored| (stored, 0..n));
+        let fused = if is_qweight { fused(layer, k)? } else { None };
+        let places: Vec<&Place> = fused.iter().chain(&alone).collect();
+        let layouts = match layout {
+            Some(layout) => vec![layout],
+            None if has_no_bias(tensor.bytes()) => vec![Layout::Plain, Layout::Sm80, Layout::Sm70],
+            None => vec![Layout::Sm80, Layout::Sm70],
+        };
+        let readings = readings(&places, &layouts);
+        // Codes of some other quantizer: the order that most GPUs use.
+        let usual = layout.unwrap_or(Layout::Sm80);
+        let reading = choose(&readings)
+            .or_else(|| readings.iter().find(|reading| reading.layout == usual))
+            .ok_or_else(|| no_tiles(&tensor))?;
+        let mut codes = vec![0; n * k];
+        reading
+            .stored
+            .decode(reading.layout, reading.channels.clone(), &mut codes);
+        Ok(Self {
+            name,
+            shape: [n, k],
+            codes,
+            layout: reading.layout,
+            is_cut: fused.is_some(),
+            scales,
+        })
+    }
+}
+
 /// Loads a layer; without `layout` the order of the bytes is recognized.
 pub fn load(
     backend: &dyn QuantBackend,
     layer: &LayerSource,
     layout: Option<Layout>,
 ) -> Result<LoadedLinear> {
-    let is_qweight = layer.has(CODES[1]) && !layer.has(CODES[0]);
-    let tensor = layer.tensor(CODES[usize::from(is_qweight)])?;
-    let [k, n] = sizes(&tensor)?;
-    layer.check_shape(backend, [n, k])?;
-    let scales = layer.tensor(SCALES)?;
-    scales
-        .expect_dtype(&[Dtype::F16, Dtype::F32])?
-        .expect_shape(&[n])?;
-
-    let alone = Stored::new(k, vec![(tensor.bytes().clone(), n)]).map(|stored| (stored, 0..n));
-    let fused = if is_qweight { fused(layer, k)? } else { None };
-    let places: Vec<&Place> = fused.iter().chain(&alone).collect();
-    let layouts = match layout {
-        Some(layout) => vec![layout],
-        None if has_no_bias(tensor.bytes()) => vec![Layout::Plain, Layout::Sm80, Layout::Sm70],
-        None => vec![Layout::Sm80, Layout::Sm70],
-    };
-    let readings = readings(&places, &layouts);
-    // Codes of some other quantizer: the order that most GPUs use.
-    let usual = layout.unwrap_or(Layout::Sm80);
-    let reading = choose(&readings)
-        .or_else(|| readings.iter().find(|reading| reading.layout == usual))
-        .ok_or_else(|| no_tiles(&tensor))?;
-    let mut codes = vec![0; n * k];
-    reading
-        .stored
-        .decode(reading.layout, reading.channels.clone(), &mut codes);
+    let found = Found::read(backend, layer, layout)?;
+    let (shape, scales) = (found.shape, found.scales);
     Ok(LoadedLinear {
-        weight: Arc::new(weight(backend, layer, [n, k], codes, &scales)?),
-        bias: layer.bias(n)?,
+        weight: Arc::new(weight(backend, layer, shape, found.codes, &scales)?),
+        bias: layer.bias(shape[0])?,
         input_quantizer: None,
     })
 }

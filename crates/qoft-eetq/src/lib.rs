@@ -7,12 +7,13 @@
 mod config;
 mod detect;
 mod layout;
+mod requantize;
 mod stored;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Capabilities, Dtype, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Registration,
-    Result, register_backend,
+    Capabilities, Dtype, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
+    Registration, RequantizeOptions, Result, register_backend,
 };
 
 pub use stored::Layout;
@@ -40,6 +41,7 @@ impl QuantBackend for Eetq {
     fn capabilities(&self) -> Capabilities {
         Capabilities {
             dtypes: &[FloatFormat::F16, FloatFormat::F32],
+            requantize: true,
             ..Capabilities::LINEAR
         }
     }
@@ -59,5 +61,17 @@ impl QuantBackend for Eetq {
             .backend
             .choice(self.name(), LAYOUT, &Layout::NAMES)?;
         layout::load(self, layer, layout)
+    }
+
+    fn requantize(
+        &self,
+        layer: &LayerSource,
+        weight: &Matrix,
+        options: &RequantizeOptions,
+    ) -> Result<Vec<NewTensor>> {
+        let layout = options
+            .backend
+            .choice(self.name(), LAYOUT, &Layout::NAMES)?;
+        requantize::requantize(self, layer, weight, options, layout)
     }
 }

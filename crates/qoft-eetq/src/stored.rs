@@ -31,6 +31,38 @@ impl Layout {
     ];
 }
 
+/// Signed codes `[N, K]` in the order of a layout; sizes are multiples of [`TILE`].
+pub fn encode(layout: Layout, codes: &[u8], [n, k]: [usize; 2]) -> Vec<u8> {
+    match layout {
+        Layout::Plain => transpose(codes, 1, [n, k]),
+        Layout::Sm70 => {
+            let mut bytes = transpose(codes, 1, [n, k]);
+            for word in bytes.as_chunks_mut::<4>().0 {
+                let [a, b, c, d] = *word;
+                *word = [a, c, b, d].map(|byte| byte ^ 0x80);
+            }
+            bytes
+        }
+        Layout::Sm80 => {
+            let mut bytes = Vec::with_capacity(codes.len());
+            for pair in codes.chunks_exact(2 * k) {
+                let (even, odd) = pair.split_at(k);
+                let tiles = even.as_chunks::<TILE>().0.iter();
+                for (even, odd) in tiles.zip(odd.as_chunks::<TILE>().0) {
+                    bytes.extend(even.as_chunks::<16>().0.iter().flat_map(alternating));
+                    bytes.extend(odd.as_chunks::<16>().0.iter().flat_map(alternating));
+                }
+            }
+            bytes
+        }
+    }
+}
+
+/// The order within 16 codes of [`Layout::Sm80`].
+fn alternating(codes: &[u8; 16]) -> [u8; 16] {
+    std::array::from_fn(|at| codes[at / 2 + at % 2 * 8] ^ 0x80)
+}
+
 /// A stored matrix of `K` rows and `N` columns, whose columns may be spread over several tensors.
 #[derive(Debug, Clone)]
 pub struct Stored {
@@ -212,6 +244,19 @@ mod tests {
                         .collect();
                     assert!(out == expected, "{layout:?} {rows} {widths:?}");
                 }
+            }
+        }
+    }
+
+    #[test]
+    fn encoding_undoes_decoding() {
+        for (_, layout) in Layout::NAMES {
+            for [n, k] in [[64, 128], [192, 64]] {
+                let stored = stored(layout, k, &[n]);
+                let mut codes = vec![0; n * k];
+                stored.decode(layout, 0..n, &mut codes);
+                let bytes = encode(layout, &codes, [n, k]);
+                assert!(bytes == stored.parts[0].0, "{layout:?}");
             }
         }
     }

@@ -34,7 +34,8 @@ pub fn is_gptq(layer: &LayerSource) -> bool {
         Some("gptq") => packed || layer.has("g_idx") || is_marlin(layer),
         Some("marlin") => packed || is_marlin(layer),
         Some(_) => false,
-        None => is_marlin(layer) || (packed && (layer.has("g_idx") || packed_along_input(layer))),
+        None if packed => layer.has("g_idx") || packed_along_input(layer),
+        None => is_marlin(layer),
     }
 }
 
@@ -51,51 +52,105 @@ fn packed_along_input(layer: &LayerSource) -> bool {
     };
     match (codes.shape(), scales.shape()) {
         (&[rows, n], &[groups, columns]) => {
-            codes.dtype() == Dtype::I32 && n == columns && rows != groups
+            codes.dtype() == Dtype::I32 && n > 0 && n == columns && rows != groups
         }
         _ => false,
     }
 }
 
+/// A layer's tensors and what they are, checked against each other.
+pub struct Parts {
+    /// What the checkpoint says.
+    pub config: GptqConfig,
+    /// The codes.
+    pub qweight: TensorView,
+    /// The zero points.
+    pub qzeros: TensorView,
+    /// The scales.
+    pub scales: TensorView,
+    /// Width of a code.
+    pub bits: usize,
+    /// `[out_features, in_features]`.
+    pub shape: [usize; 2],
+    /// Groups in a row.
+    pub groups: usize,
+    /// The group of each input channel, if the layer tells.
+    index: Option<Vec<u32>>,
+}
+
+impl Parts {
+    /// Finds a layer's tensors.
+    ///
+    /// # Errors
+    /// If one is missing or does not fit the others.
+    pub fn read(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Self> {
+        let config = GptqConfig::read(layer)?;
+        if is_marlin(layer) {
+            let reason = "tensors of the Marlin format, whose weights are arranged for a single \
+                          GPU kernel; supported are gptq and gptq_v2";
+            return Err(layer.error(backend, reason));
+        }
+        let qweight = layer.tensor("qweight")?;
+        let [words, n] = matrix(qweight.expect_dtype(&[Dtype::I32])?)?;
+        let scales = layer.tensor("scales")?;
+        let [groups, _] = matrix(&scales)?;
+        scales.expect_shape(&[groups, n])?.float_format()?;
+        let index = group_index(layer, groups)?;
+        let known_k = match &index {
+            Some(index) => Some(index.len()),
+            None => layer.expected_shape().map(|[_, k]| k),
+        };
+
+        let qzeros = layer.tensor("qzeros")?;
+        let bits = bits(&config, &qzeros, [groups, n], |bits| {
+            known_k.is_none_or(|k| words_of(k, bits) == words)
+        })?;
+        let k = known_k.unwrap_or(words * WORD / bits);
+        let shape = [n, k];
+        if words_of(k, bits) != words {
+            let expected = format!("{bits}-bit codes of {k} input channels");
+            return Err(qweight.error(expected, format!("shape {:?}", qweight.shape())));
+        }
+        layer.check_shape(backend, shape)?;
+        Ok(Self {
+            config,
+            qweight,
+            qzeros,
+            scales,
+            bits,
+            shape,
+            groups,
+            index,
+        })
+    }
+
+    /// The group of each input channel.
+    ///
+    /// # Errors
+    /// If the groups of a layer without `g_idx` cannot be told.
+    pub fn group_of_each(&self, layer: &LayerSource) -> Result<Vec<u32>> {
+        let k = self.shape[1];
+        if let Some(index) = &self.index {
+            return Ok(index.clone());
+        }
+        let size = group_size(&self.config, layer, &self.scales, k)?;
+        Ok((0..k).map(|k| (k / size) as u32).collect())
+    }
+}
+
 /// Loads a layer.
 pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
-    let config = GptqConfig::read(layer)?;
-    if is_marlin(layer) {
-        let reason = "tensors of the Marlin format, whose weights are arranged for a single GPU \
-                      kernel; supported are gptq and gptq_v2";
-        return Err(layer.error(backend, reason));
-    }
-    let qweight = layer.tensor("qweight")?;
-    let [words, n] = matrix(qweight.expect_dtype(&[Dtype::I32])?)?;
-    let scales = layer.tensor("scales")?;
-    let [groups, _] = matrix(&scales)?;
-    let floats = scales.expect_shape(&[groups, n])?.floats()?;
-    let index = group_index(layer, groups)?;
-    let known_k = match &index {
-        Some(index) => Some(index.len()),
-        None => layer.expected_shape().map(|[_, k]| k),
-    };
-
-    let qzeros = layer.tensor("qzeros")?;
-    let bits = bits(&config, &qzeros, [groups, n], |bits| {
-        known_k.is_none_or(|k| words_of(k, bits) == words)
-    })?;
-    let k = known_k.unwrap_or(words * WORD / bits);
-    let shape = [n, k];
-    if words_of(k, bits) != words {
-        let expected = format!("{bits}-bit codes of {k} input channels");
-        return Err(qweight.error(expected, format!("shape {:?}", qweight.shape())));
-    }
-    layer.check_shape(backend, shape)?;
-
+    let parts = Parts::read(backend, layer)?;
+    let (bits, groups, [n, k]) = (parts.bits, parts.groups, parts.shape);
+    let floats = parts.scales.floats()?;
     let rounding = floats.format();
     let weight = GroupedWeight::new(
-        shape,
-        codes(&qweight, bits, shape)?,
+        [n, k],
+        codes(&parts.qweight, bits, [n, k])?,
         CodeMap::Unsigned,
-        match index {
+        match parts.index {
             Some(index) => groups_of(index, groups),
-            None => Groups::Blocks([1, group_size(&config, layer, &scales, k)?]),
+            None => Groups::Blocks([1, group_size(&parts.config, layer, &parts.scales, k)?]),
         },
         Scales::Plain(floats.transposed(groups, n)),
         match bits {
@@ -107,11 +162,16 @@ pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLin
     )
     .map_err(layer.weight_error(backend))?
     .with_zeros(Zeros::Integers(
-        zeros::read(&config, layer, &qzeros, bits, [groups, n]).into(),
+        zeros::read(&parts.config, layer, &parts.qzeros, bits, [groups, n]).into(),
     ))
     .map_err(layer.weight_error(backend))?
     .with_rounding(rounding);
-    if scales.to_f32()?.iter().any(|s| s.abs() > HARMLESS_SCALE) {
+    if parts
+        .scales
+        .to_f32()?
+        .iter()
+        .any(|s| s.abs() > HARMLESS_SCALE)
+    {
         check_finite(&weight).map_err(layer.weight_error(backend))?;
     }
     Ok(LoadedLinear {
@@ -254,4 +314,23 @@ fn codes(qweight: &TensorView, bits: usize, [n, k]: [usize; 2]) -> Result<Codes>
     }
     let without_padding = (0..n * k).map(|i| stored.get(i / k * capacity + i % k));
     Ok(Codes::pack(bits as u32, without_padding))
+}
+
+/// Codes in our order as the words of `qweight`.
+pub fn pack(codes: &[u8], bits: usize, [n, k]: [usize; 2]) -> Vec<u8> {
+    let words = words_of(k, bits);
+    let mut stream = Vec::with_capacity(n * words * 4);
+    for row in codes.chunks_exact(k) {
+        stream.extend(pack_row(row, bits));
+    }
+    transpose(&stream, 4, [n, words])
+}
+
+/// A stream of codes, filled up to whole words.
+pub fn pack_row(codes: &[u8], bits: usize) -> Vec<u8> {
+    let mut bytes = Codes::pack(bits as u32, codes.iter().copied())
+        .bytes
+        .to_vec();
+    bytes.resize(words_of(codes.len(), bits) * 4, 0);
+    bytes
 }

@@ -6,11 +6,12 @@
 
 mod config;
 mod layout;
+mod requantize;
 mod zeros;
 
 use qoft_core::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Registration, Result,
-    register_backend,
+    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
+    Registration, RequantizeOptions, Result, register_backend,
 };
 
 pub use config::{GptqConfig, ZeroPoints};
@@ -36,7 +37,10 @@ impl QuantBackend for Gptq {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR
+        Capabilities {
+            requantize: true,
+            ..Capabilities::LINEAR
+        }
     }
 
     fn claim(&self, layer: &LayerSource) -> bool {
@@ -45,5 +49,14 @@ impl QuantBackend for Gptq {
 
     fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
         layout::load(self, layer)
+    }
+
+    fn requantize(
+        &self,
+        layer: &LayerSource,
+        weight: &Matrix,
+        options: &RequantizeOptions,
+    ) -> Result<Vec<NewTensor>> {
+        requantize::requantize(self, layer, weight, options)
     }
 }

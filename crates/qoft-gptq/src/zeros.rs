@@ -7,6 +7,7 @@ use qoft_core::kernels::{Codes, transpose};
 use qoft_core::{LayerSource, TensorView};
 
 use crate::config::{GptqConfig, ZeroPoints};
+use crate::layout::pack_row;
 
 /// The zero points as bytes, `[out, groups]`.
 pub fn read(
@@ -23,6 +24,29 @@ pub fn read(
         ZeroPoints::V1 => unpack(&plus_one(qzeros.bytes(), bits), bits, sizes),
     };
     transpose(&zeros, 1, sizes)
+}
+
+/// `qzeros` with other zero points, `[out, groups]`, in the version that it has now.
+pub fn write(
+    config: &GptqConfig,
+    layer: &LayerSource,
+    qzeros: &TensorView,
+    bits: usize,
+    [groups, n]: [usize; 2],
+    zeros: &[u8],
+) -> Vec<u8> {
+    let stored = unpack(qzeros.bytes(), bits, [groups, n]);
+    let version = version(config, layer, &stored, bits);
+    let mut zeros = transpose(zeros, 1, [n, groups]);
+    if version == ZeroPoints::V1 && bits == 3 {
+        zeros.iter_mut().for_each(|z| *z = z.wrapping_sub(1) & 7);
+    }
+    let rows = zeros.chunks_exact(n).flat_map(|row| pack_row(row, bits));
+    let words: Bytes = rows.collect::<Vec<u8>>().into();
+    match version {
+        ZeroPoints::V1 if bits != 3 => minus_one(&words, bits).into(),
+        _ => words.into(),
+    }
 }
 
 /// The fields, `[groups, out]`.
@@ -42,10 +66,23 @@ fn unpack(bytes: &Bytes, bits: usize, [groups, n]: [usize; 2]) -> Vec<u8> {
 /// Adds one to all fields of a word at once. The library subtracts it so: a zero point of 0
 /// borrows from its neighbour, which gets that back here.
 fn plus_one(bytes: &Bytes, bits: usize) -> Bytes {
-    let ones = u32::MAX / ((1 << bits) - 1);
+    change_words(bytes, |word| word.wrapping_add(ones(bits)))
+}
+
+/// Undoes [`plus_one`].
+fn minus_one(bytes: &Bytes, bits: usize) -> Bytes {
+    change_words(bytes, |word| word.wrapping_sub(ones(bits)))
+}
+
+/// A one in each field.
+fn ones(bits: usize) -> u32 {
+    u32::MAX / ((1 << bits) - 1)
+}
+
+fn change_words(bytes: &Bytes, change: impl Fn(u32) -> u32) -> Bytes {
     let words = bytes.as_chunks::<4>().0.iter();
-    let sums = words.map(|word| u32::from_le_bytes(*word).wrapping_add(ones).to_le_bytes());
-    Vec::from_iter(sums).into_flattened().into()
+    let changed = words.map(|word| change(u32::from_le_bytes(*word)).to_le_bytes());
+    Vec::from_iter(changed).into_flattened().into()
 }
 
 /// The version that the fields themselves give away, or else the one that the file claims.

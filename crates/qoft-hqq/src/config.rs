@@ -149,6 +149,37 @@ impl LayerConfig {
     }
 }
 
+/// What the library looks at when it quantizes a layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Quantizer {
+    /// The largest code.
+    pub largest: f32,
+    /// Zero points are whole numbers at first.
+    pub round_zero: bool,
+    /// Zero points are adjusted to the weights.
+    pub optimize: bool,
+}
+
+impl Quantizer {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// If one is impossible.
+    pub fn read(layer: &LayerSource) -> Result<Self> {
+        let bits = number(&layer.tensor("nbits")?)?;
+        let flag = |name, default| match layer.get(name) {
+            None => Ok(default),
+            Some(tensor) => flag(&tensor),
+        };
+        Ok(Self {
+            // 1.58 bits are three codes.
+            largest: (bits.exp2() - 1.0).round() as f32,
+            round_zero: flag("round_zero", bits == 4.0)?,
+            optimize: flag("optimize", true)?,
+        })
+    }
+}
+
 fn refuse_quantized_metadata(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<()> {
     let mut found = layer.suffixes().filter(|suffix| {
         let name = suffix.split('.').next().unwrap_or_default();

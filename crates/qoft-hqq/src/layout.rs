@@ -15,31 +15,15 @@ pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLin
     let packed = layer.tensor("W_q")?;
     let config = LayerConfig::read(backend, layer)?;
     layer.check_shape(backend, config.shape)?;
-    let [n, k] = config.shape;
-    let groups = n
-        .checked_mul(k)
-        .filter(|elements| elements.is_multiple_of(config.group_size))
-        .map(|elements| elements / config.group_size)
-        .ok_or_else(|| {
-            let size = config.group_size;
-            layer.error(
-                backend,
-                format!("groups of {size} do not divide [{n}, {k}]"),
-            )
-        })?;
-
-    // The weight is reshaped so that a group is a row or a column.
-    let (reshaped, metadata, kind) = match config.axis {
-        Axis::Rows => (
-            [groups, config.group_size],
-            [groups, 1],
-            Groups::Flat(config.group_size),
-        ),
-        Axis::Columns => (
-            [config.group_size, groups],
-            [1, groups],
-            Groups::Interleaved(groups),
-        ),
+    let [n, _] = config.shape;
+    let Reshaped {
+        sizes: reshaped,
+        metadata,
+        ..
+    } = Reshaped::of(backend, layer, &config)?;
+    let kind = match config.axis {
+        Axis::Rows => Groups::Flat(config.group_size),
+        Axis::Columns => Groups::Interleaved(reshaped[1]),
     };
     let scale = layer.tensor("scale")?;
     let zero = layer.tensor("zero")?;
@@ -71,6 +55,47 @@ pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLin
         bias: layer.bias(n)?,
         input_quantizer: None,
     })
+}
+
+/// The weight, reshaped so that a group is a row or a column.
+pub struct Reshaped {
+    /// How many groups.
+    pub groups: usize,
+    /// Rows and columns.
+    pub sizes: [usize; 2],
+    /// The shape of scales and zero points.
+    pub metadata: [usize; 2],
+}
+
+impl Reshaped {
+    /// How the library reshapes a layer.
+    ///
+    /// # Errors
+    /// If the groups do not divide the weight.
+    pub fn of(
+        backend: &dyn QuantBackend,
+        layer: &LayerSource,
+        config: &LayerConfig,
+    ) -> Result<Self> {
+        let ([n, k], size) = (config.shape, config.group_size);
+        let groups = n
+            .checked_mul(k)
+            .filter(|elements| elements.is_multiple_of(size))
+            .map(|elements| elements / size)
+            .ok_or_else(|| {
+                let reason = format!("groups of {size} do not divide [{n}, {k}]");
+                layer.error(backend, reason)
+            })?;
+        let (sizes, metadata) = match config.axis {
+            Axis::Rows => ([groups, size], [groups, 1]),
+            Axis::Columns => ([size, groups], [1, groups]),
+        };
+        Ok(Self {
+            groups,
+            sizes,
+            metadata,
+        })
+    }
 }
 
 /// The codes of a weight that was reshaped to `rows` × `cols`, as a stream.

@@ -6,10 +6,11 @@
 mod config;
 mod layout;
 mod repack;
+mod requantize;
 
 use qoft_core::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Registration, Result,
-    register_backend,
+    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
+    Registration, RequantizeOptions, Result, register_backend,
 };
 
 pub use config::{Axis, LayerConfig, Packing};
@@ -35,7 +36,10 @@ impl QuantBackend for Hqq {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR
+        Capabilities {
+            requantize: true,
+            ..Capabilities::LINEAR
+        }
     }
 
     fn claim(&self, layer: &LayerSource) -> bool {
@@ -45,5 +49,14 @@ impl QuantBackend for Hqq {
 
     fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
         layout::load(self, layer)
+    }
+
+    fn requantize(
+        &self,
+        layer: &LayerSource,
+        weight: &Matrix,
+        options: &RequantizeOptions,
+    ) -> Result<Vec<NewTensor>> {
+        requantize::requantize(self, layer, weight, options)
     }
 }

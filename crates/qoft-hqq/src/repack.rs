@@ -25,6 +25,23 @@ pub fn repack(words: &[u8], packing: Packing, count: usize) -> Vec<u8> {
     stream.finish()
 }
 
+/// The words that the library stores for codes of a weight reshaped to so many rows: they are cut
+/// into blocks of rows, and the first block has the most significant bits.
+pub fn pack(codes: &[u8], rows: usize, packing: Packing) -> Vec<u8> {
+    let (per_word, cols) = (packing.per_word(), codes.len() / rows);
+    let block = rows.div_ceil(per_word) * cols;
+    let size = packing.dtype().bitsize() / 8;
+    let mut words = Vec::with_capacity(block * size);
+    for at in 0..block {
+        let fields = (0..per_word).map(|field| {
+            let code = codes.get(field * block + at).copied().unwrap_or(0);
+            u32::from(code) << (packing.bits() as usize * (per_word - 1 - field))
+        });
+        words.extend_from_slice(&fields.sum::<u32>().to_le_bytes()[..size]);
+    }
+    words
+}
+
 /// A bit stream that is being written.
 struct Stream {
     bytes: Vec<u8>,
@@ -73,7 +90,7 @@ impl Stream {
         for eight in codes {
             rest |= eight << filled;
             self.bytes.extend_from_slice(&rest.to_le_bytes()[..BITS]);
-            rest >>= 8 * BITS;
+            rest = rest.unbounded_shr(8 * BITS as u32);
         }
         self.rest = rest;
     }
@@ -123,24 +140,6 @@ mod tests {
     use qoft_core::kernels::Codes;
 
     use super::*;
-
-    /// Packs as the library does: rows of the reshaped weight in blocks, the first block in the
-    /// highest bits.
-    fn pack(codes: &[u8], rows: usize, packing: Packing) -> Vec<u8> {
-        let (per_word, cols) = (packing.per_word(), codes.len() / rows);
-        let block = rows.div_ceil(per_word) * cols;
-        let word = |at: usize| {
-            let fields = (0..per_word).map(|field| {
-                let code = codes.get(field * block + at).copied().unwrap_or(0);
-                u32::from(code) << (packing.bits() as usize * (per_word - 1 - field))
-            });
-            fields.sum::<u32>().to_le_bytes()
-        };
-        let size = packing.dtype().bitsize() / 8;
-        (0..block)
-            .flat_map(|at| word(at)[..size].to_vec())
-            .collect()
-    }
 
     #[test]
     fn codes_come_back_in_the_order_of_the_weights() {

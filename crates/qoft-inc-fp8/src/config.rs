@@ -62,6 +62,56 @@ pub fn dynamic_method(layer: &LayerSource) -> Result<Option<DynamicMethod>> {
     }))
 }
 
+/// How the scales of a weight are found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WeightMethod {
+    /// What a scale is rounded to.
+    pub rounding: ScaleRounding,
+    /// Scales around the one that the largest weight leads to are tried too.
+    pub search: bool,
+}
+
+/// What the scale of a weight is rounded to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ScaleRounding {
+    /// To nothing.
+    Arbitrary,
+    /// Up to a power of two.
+    PowerOfTwo,
+    /// Up to one that the device applies without a multiplication.
+    Hardware,
+    /// It is 1.
+    Unit,
+    /// It is the device's largest.
+    LargestOfHardware,
+}
+
+/// The method for weights.
+pub fn weight_method(layer: &LayerSource) -> Result<WeightMethod> {
+    use ScaleRounding::{Arbitrary, Hardware, LargestOfHardware, PowerOfTwo, Unit};
+    let default = Value::from("maxabs_hw");
+    let method = get(layer, "scale_method").unwrap_or(&default);
+    let (rounding, search) = match lower(method).as_str() {
+        "maxabs_arbitrary" => (Arbitrary, false),
+        "maxabs_pow2"
+        | "maxabs_pcs_pow2"
+        | "act_maxabs_hw_weights_pcs_maxabs_pow2"
+        | "act_maxabs_pow2_weights_pcs_maxabs_pow2" => (PowerOfTwo, false),
+        "maxabs_pow2_opt_weight"
+        | "act_maxabs_hw_weights_pcs_opt_pow2"
+        | "act_maxabs_pow2_weights_pcs_opt_pow2" => (PowerOfTwo, true),
+        "maxabs_hw" | "act_maxabs_pcs_pow2_weight_maxabs_pts_pow2_hw" => (Hardware, false),
+        "maxabs_hw_opt_weight" => (Hardware, true),
+        "unit_scale" => (Unit, false),
+        "hw_aligned_single_scale" => (LargestOfHardware, false),
+        _ => {
+            let expected = "the name of a method that the library has for weights";
+            return Err(error("scale_method", method, expected));
+        }
+    };
+    Ok(WeightMethod { rounding, search })
+}
+
 fn get<'a>(layer: &LayerSource<'a>, key: &str) -> Option<&'a Value> {
     layer.quantization_config()?.get(key)
 }

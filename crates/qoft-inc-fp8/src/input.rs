@@ -14,7 +14,7 @@ use crate::layout::Mode;
 pub const SCALE_INV: &str = "quant_input.scale_inv";
 
 /// The largest E4M3 number of a Gaudi 2.
-const GAUDI2_MAX: f32 = 240.0;
+pub const GAUDI2_MAX: f32 = 240.0;
 
 /// A fixed scale for all inputs.
 #[derive(Debug, Clone, Copy, PartialEq)]

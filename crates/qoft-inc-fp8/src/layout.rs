@@ -111,7 +111,7 @@ pub fn load(
     Ok((Arc::new(weight), format))
 }
 
-fn format(tensor: &TensorView) -> Result<Fp8Format> {
+pub fn format(tensor: &TensorView) -> Result<Fp8Format> {
     tensor.expect_dtype(&[Dtype::F8_E4M3, Dtype::F8_E5M2])?;
     Ok(match tensor.dtype() {
         Dtype::F8_E5M2 => Fp8Format::E5m2,
@@ -120,7 +120,7 @@ fn format(tensor: &TensorView) -> Result<Fp8Format> {
 }
 
 /// Rows and columns as they are stored: input and output features.
-fn sizes(tensor: &TensorView) -> Result<[usize; 2]> {
+pub fn sizes(tensor: &TensorView) -> Result<[usize; 2]> {
     match *tensor.shape() {
         [rows, columns] if rows > 0 && columns > 0 => Ok([rows, columns]),
         _ => {
@@ -131,7 +131,7 @@ fn sizes(tensor: &TensorView) -> Result<[usize; 2]> {
 }
 
 /// One scale, or one for each of `channels`.
-fn expect_scales(tensor: &TensorView, channels: usize) -> Result<()> {
+pub fn expect_scales(tensor: &TensorView, channels: usize) -> Result<()> {
     match *tensor.shape() {
         [] | [1] => Ok(()),
         [count] if count == channels => Ok(()),

@@ -10,10 +10,11 @@ mod config;
 mod input;
 mod layout;
 mod merge;
+mod requantize;
 
 use qoft_core::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Registration, Result,
-    register_backend,
+    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
+    Registration, RequantizeOptions, Result, register_backend,
 };
 
 pub use input::{DynamicInput, StaticInput, StaticSteps};
@@ -25,7 +26,7 @@ use layout::Mode;
 ///
 /// Their input is rounded to 8-bit floats as part of the forward; the gradient passes unchanged.
 /// A Gaudi 2 uses E4M3 numbers up to 240 only, and a file does not say where it was made: with the
-/// option `inc-fp8.gaudi2=true` inputs are clamped as that device does.
+/// option `inc-fp8.gaudi2=true` inputs are clamped, and weights are quantized, as that device does.
 #[derive(Debug, Clone, Copy)]
 pub struct IncFp8;
 
@@ -46,7 +47,10 @@ impl QuantBackend for IncFp8 {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR
+        Capabilities {
+            requantize: true,
+            ..Capabilities::LINEAR
+        }
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -77,5 +81,15 @@ impl QuantBackend for IncFp8 {
             bias,
             input_quantizer: Some(input::quantizer(&cards, mode, format, gaudi2)?),
         })
+    }
+
+    fn requantize(
+        &self,
+        layer: &LayerSource,
+        weight: &Matrix,
+        options: &RequantizeOptions,
+    ) -> Result<Vec<NewTensor>> {
+        let gaudi2 = options.backend.flag(self.name(), GAUDI2)?;
+        requantize::requantize(self, layer, weight, options, gaudi2)
     }
 }

@@ -122,6 +122,13 @@ impl Merging {
     }
 }
 
+/// The code of a number of the format.
+pub fn code_of(number: f32, table: &[f32; 256]) -> u8 {
+    // Codes of positive numbers are in their numbers' order.
+    let magnitude = table[..0x80].partition_point(|&v| v < number.abs()) as u8;
+    magnitude | (u8::from(number.is_sign_negative()) << 7)
+}
+
 /// For each code the one that stands for its number after the scale has changed, computed in the
 /// library's steps.
 fn adapted([from, to]: [f32; 2], format: Fp8Format, table: &[f32; 256]) -> [u8; 256] {
@@ -134,10 +141,10 @@ fn adapted([from, to]: [f32; 2], format: Fp8Format, table: &[f32; 256]) -> [u8; 
         if from == to || !table[code].is_finite() {
             return code as u8;
         }
-        let number = format.round(numbers[code] * inverse[0], format.max());
-        // Codes of positive numbers are in their numbers' order.
-        let magnitude = table[..0x80].partition_point(|&v| v < number.abs()) as u8;
-        magnitude | (u8::from(number.is_sign_negative()) << 7)
+        code_of(
+            format.round(numbers[code] * inverse[0], format.max()),
+            table,
+        )
     })
 }
 

@@ -1,19 +1,43 @@
 //! Safe wrappers of the matrix product, for strided operands.
 
+/// The numbers of a product: `f32` and `f64`.
+pub trait Real: private::Sealed + Copy + Send + Sync + 'static {
+    /// 1.
+    const ONE: Self;
+}
+
+impl Real for f32 {
+    const ONE: Self = 1.0;
+}
+
+impl Real for f64 {
+    const ONE: Self = 1.0;
+}
+
+mod private {
+    /// The product is only made for these types.
+    pub trait Sealed {}
+    impl Sealed for f32 {}
+    impl Sealed for f64 {}
+}
+
 /// A read-only strided matrix.
-#[derive(Clone, Copy)]
-pub(crate) struct Mat<'a> {
-    data: &'a [f32],
+#[derive(Debug, Clone, Copy)]
+pub struct Mat<'a, T = f32> {
+    data: &'a [T],
     rows: usize,
     cols: usize,
     row_stride: usize,
     col_stride: usize,
 }
 
-impl<'a> Mat<'a> {
+impl<'a, T: Real> Mat<'a, T> {
     /// Rows `row_stride` elements apart, columns next to each other.
-    pub fn new(data: &'a [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert!(rows == 0 || cols == 0 || data.len() >= (rows - 1) * row_stride + cols);
+    ///
+    /// # Panics
+    /// If `data` ends before the last element.
+    pub fn new(data: &'a [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(holds(data.len(), rows, cols, row_stride));
         Self {
             data,
             rows,
@@ -24,6 +48,7 @@ impl<'a> Mat<'a> {
     }
 
     /// The transposed view.
+    #[must_use]
     pub fn t(self) -> Self {
         Self {
             rows: self.cols,
@@ -35,11 +60,21 @@ impl<'a> Mat<'a> {
     }
 }
 
+/// Whether so many elements are enough for a matrix.
+fn holds(length: usize, rows: usize, cols: usize, row_stride: usize) -> bool {
+    let Some(before) = rows.checked_sub(1) else {
+        return true;
+    };
+    let needed = before.checked_mul(row_stride);
+    let needed = needed.and_then(|before| before.checked_add(cols));
+    cols == 0 || needed.is_some_and(|needed| length >= needed)
+}
+
 /// A strided matrix to write to, given by pointer so that threads can own column bands of one
 /// buffer.
 #[derive(Clone, Copy)]
-pub(crate) struct MatMut {
-    ptr: *mut f32,
+pub(crate) struct MatMut<T = f32> {
+    ptr: *mut T,
     rows: usize,
     cols: usize,
     row_stride: usize,
@@ -47,14 +82,14 @@ pub(crate) struct MatMut {
 
 // SAFETY: a `MatMut` is only made by its two constructors; the unsafe one hands the promise of
 // disjointness to its caller, the safe one borrows exclusively.
-unsafe impl Send for MatMut {}
+unsafe impl<T: Real> Send for MatMut<T> {}
 // SAFETY: as above.
-unsafe impl Sync for MatMut {}
+unsafe impl<T: Real> Sync for MatMut<T> {}
 
-impl MatMut {
+impl<T: Real> MatMut<T> {
     /// The whole of `data`, `rows` × `cols`, rows `row_stride` apart.
-    pub fn new(data: &mut [f32], rows: usize, cols: usize, row_stride: usize) -> Self {
-        assert!(rows == 0 || cols == 0 || data.len() >= (rows - 1) * row_stride + cols);
+    pub fn new(data: &mut [T], rows: usize, cols: usize, row_stride: usize) -> Self {
+        assert!(holds(data.len(), rows, cols, row_stride));
         Self {
             ptr: data.as_mut_ptr(),
             rows,
@@ -76,7 +111,12 @@ impl MatMut {
 ///
 /// # Safety
 /// The buffer behind `dst` is alive, and nobody else reads or writes its elements meanwhile.
-pub(crate) unsafe fn matmul_into(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bool) {
+pub(crate) unsafe fn matmul_into<T: Real>(
+    dst: MatMut<T>,
+    lhs: Mat<T>,
+    rhs: Mat<T>,
+    accumulate: bool,
+) {
     assert_eq!(
         (lhs.cols, dst.rows, dst.cols),
         (rhs.rows, lhs.rows, rhs.cols)
@@ -98,8 +138,8 @@ pub(crate) unsafe fn matmul_into(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bo
             rhs.data.as_ptr(),
             rhs.col_stride as isize,
             rhs.row_stride as isize,
-            1.0,
-            1.0,
+            T::ONE,
+            T::ONE,
             false,
             false,
             false,
@@ -108,8 +148,18 @@ pub(crate) unsafe fn matmul_into(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bo
     }
 }
 
-/// [`matmul_into`] for a buffer that the caller owns: `dst[i, j]` lies at `i * row_stride + j`.
-pub(crate) fn matmul(dst: &mut [f32], row_stride: usize, lhs: Mat, rhs: Mat, accumulate: bool) {
+/// `dst = lhs · rhs`, or `dst += lhs · rhs` with `accumulate`, on the calling thread alone:
+/// `dst[i, j]` lies at `i * row_stride + j`.
+///
+/// # Panics
+/// If the sizes do not fit, or `dst` ends before the last element.
+pub fn matmul<T: Real>(
+    dst: &mut [T],
+    row_stride: usize,
+    lhs: Mat<T>,
+    rhs: Mat<T>,
+    accumulate: bool,
+) {
     let dst = MatMut::new(dst, lhs.rows, rhs.cols, row_stride);
     // SAFETY: `dst` was borrowed exclusively for the length of this call.
     unsafe { matmul_into(dst, lhs, rhs, accumulate) }

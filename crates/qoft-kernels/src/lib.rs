@@ -15,7 +15,7 @@ mod dense;
 mod error;
 mod floats;
 mod fp8;
-mod gemm;
+pub mod gemm;
 mod grouped;
 mod groups;
 mod matrix;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use qoft_core::{
-    Checkpoint, LayerSource, Linear, LoadOptions, PackedWeight, Registry, Result, dense_weight,
+    Checkpoint, Embedding, LayerSource, Linear, LoadOptions, Registry, Result, dense_weight,
 };
 
 use crate::config::ModelConfig;
@@ -49,10 +49,10 @@ impl Loader<'_> {
         })
     }
 
-    /// The embedding table, which stays on the memory map.
-    pub fn embedding(&self, path: &str) -> Result<Arc<dyn PackedWeight>> {
+    /// The embedding, whose table stays on the memory map.
+    pub fn embedding(&self, path: &str) -> Result<Embedding> {
         let tensor = self.checkpoint.tensor(&format!("{path}.weight"))?;
         tensor.expect_shape(&[self.config.vocab_size, self.config.hidden_size])?;
-        Ok(Arc::new(dense_weight(&tensor)?))
+        Ok(Embedding::new(Arc::new(dense_weight(&tensor)?)))
     }
 }

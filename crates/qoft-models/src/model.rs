@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use qoft_core::kernels::ops::LinearCrossEntropy;
 use qoft_core::{
-    Checkpoint, Linear, LoadOptions, LoadedLinear, PackedWeight, Registry, Result, ops, walkable,
+    Checkpoint, Embedding, Linear, LoadOptions, LoadedLinear, Registry, Result, ops, walkable,
 };
 
 use crate::block::Block;
@@ -30,16 +30,18 @@ walkable!(CausalLm { model, lm_head });
 /// Everything below the output head.
 #[derive(Module, Debug)]
 struct Decoder {
+    embed_tokens: Embedding,
     layers: Vec<Block>,
-    #[module(skip)]
-    embed_tokens: Arc<dyn PackedWeight>,
     #[module(skip)]
     norm: Norm,
     #[module(skip)]
     rope: RopeTables,
 }
 
-walkable!(Decoder { layers });
+walkable!(Decoder {
+    embed_tokens,
+    layers
+});
 
 impl CausalLm {
     /// Module path of the output head.
@@ -83,18 +85,18 @@ impl CausalLm {
         // As in transformers, a head that is stored all the same is ignored.
         let lm_head = if config.tie_word_embeddings {
             let tied = LoadedLinear {
-                weight: embed_tokens.clone(),
+                weight: embed_tokens.weight().clone(),
                 bias: None,
                 input_quantizer: None,
             };
-            Linear::new(tied, device)
+            Linear::new(tied, device).tied()
         } else {
             loader.linear(Self::HEAD, [config.vocab_size, config.hidden_size], false)?
         };
         Ok(Self {
             model: Decoder {
-                layers,
                 embed_tokens,
+                layers,
                 norm: loader.norm("model.norm", config.hidden_size)?,
                 rope: RopeTables::new(config.rope.clone()),
             },
@@ -119,7 +121,7 @@ impl CausalLm {
         let time = input_ids.dims()[1];
         let start = cache.as_ref().map_or(0, |cache| cache.len());
         let rope = decoder.rope.table(start..start + time);
-        let mut x = ops::embed(&*decoder.embed_tokens, input_ids);
+        let mut x = decoder.embed_tokens.forward(input_ids);
         let multiplier = self.config.multipliers.embedding;
         if multiplier != 1.0 {
             x = x * multiplier;
@@ -175,16 +177,10 @@ impl CausalLm {
         self.lm_head.forward(last) * self.config.multipliers.logits
     }
 
-    /// Parameters outside the linear layers: norms, and the embedding unless it is also the
-    /// output head, which is a linear layer.
+    /// Parameters outside the layers that adapters are for: those of the norms.
     pub fn other_parameters(&self) -> usize {
         let decoder = &self.model;
         let blocks = decoder.layers.iter().map(Block::norm_parameters);
-        let norms = blocks.sum::<usize>() + decoder.norm.parameters();
-        if self.config.tie_word_embeddings {
-            norms
-        } else {
-            norms + self.config.vocab_size * self.config.hidden_size
-        }
+        blocks.sum::<usize>() + decoder.norm.parameters()
     }
 }

@@ -17,18 +17,19 @@ fn load(case: &str) -> CausalLm {
 fn rotate(model: &mut CausalLm) {
     let device = Device::flex().autodiff();
     let mut id = 0;
-    model.walk_mut("", &mut |_, linear| {
+    model.walk_mut("", &mut |_, layer| {
         let config = OftConfig {
             oft_block_size: 4,
             ..OftConfig::default()
         };
-        let settings = RotationSettings::new(&config, linear.in_features());
+        let settings = RotationSettings::new(&config, layer.in_features());
         let [rows, cols] = settings.shape();
         id += 1;
         let value = |i: usize| 0.05 * ((i * 7 + id * 3) as f32).sin();
         let values = (0..rows * cols).map(value).collect();
         let id = ParamId::from(id as u64);
-        linear.push_adapter("default", OftRotation::new(settings, values, id, &device));
+        let rotation = OftRotation::new(settings, values, id, &device);
+        layer.adapters_mut().push("default", rotation).unwrap();
     });
 }
 
@@ -56,8 +57,8 @@ fn value(loss: Tensor<1>) -> f64 {
 /// Moves all parameters along `direction`, one tensor for each layer.
 fn moved(model: &CausalLm, direction: &[Tensor<2>], step: f64) -> CausalLm {
     let (mut model, mut direction) = (model.clone(), direction.iter());
-    model.walk_mut("", &mut |_, linear| {
-        let adapter = linear.adapters_mut()[0].adapter_mut();
+    model.walk_mut("", &mut |_, layer| {
+        let adapter = layer.adapters_mut().slots_mut()[0].adapter_mut();
         let param = adapter.params()[0].param.clone();
         let value = param.val().inner() + direction.next().unwrap().clone() * step;
         adapter.set_params(vec![Param::initialized(param.id, value)]);
@@ -81,8 +82,8 @@ fn the_loss_falls_as_fast_as_the_gradients_say() {
         rotate(&mut model);
         let grads = loss(&model).backward();
         let mut directions = Vec::new();
-        for (path, linear) in model.linears() {
-            let params = linear.adapters()[0].adapter().params();
+        for (path, layer) in model.layers() {
+            let params = layer.adapters().slots()[0].adapter().params();
             let grad = params[0].param.val().grad(&grads);
             directions.push(grad.unwrap_or_else(|| panic!("{case}: {path} has no gradient")));
         }

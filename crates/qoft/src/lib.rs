@@ -19,16 +19,27 @@
 //! # }
 //! ```
 
+mod adapted;
+mod calibrate;
 mod dequantize;
+mod export;
 mod inspect;
 mod layers;
 mod merge;
+pub mod nn;
 mod schemes;
+mod svd;
 mod write;
 
+pub use adapted::MergeAdapter;
+pub use calibrate::{Calibration, CalibrationOptions};
 pub use dequantize::{DequantizeReport, dequantize};
+pub use export::{LoraLayer, LoraReport, export_lora};
 pub use inspect::{Inspection, LayerReport, inspect};
-pub use merge::{MergeAdapter, MergeReport, MergeTarget, MergedLayer, merge};
+pub use merge::{
+    KindSummary, LayerSearch, MergeLosses, MergeReport, MergeTarget, MergedLayer, StagedMerge,
+    check_merge, merge, merge_staged,
+};
 pub use qoft_core as core;
 pub use qoft_models as models;
 pub use qoft_train as train;

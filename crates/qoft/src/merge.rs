@@ -1,64 +1,65 @@
 //! Multiplying adapters into the weights of a checkpoint.
 
-use std::collections::BTreeSet;
+mod plot;
+mod report;
+mod search;
+
 use std::path::Path;
 
-use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::kernels::FloatFormat;
-use qoft_core::oft::AdapterFolder;
 use qoft_core::{
-    Checkpoint, CodeSearch, Dense, Dtype, Error, LayerSource, LoadOptions, Matrix, NewTensor,
-    OftAdapter, OftRotation, Purpose, QuantBackend, Registry, RequantizeOptions, Result, StagedDir,
-    write_file,
+    Checkpoint, Dense, Dtype, Error, LayerSource, LoadOptions, Matrix, NewTensor, Purpose,
+    QuantBackend, Registry, RequantizeOptions, Result, StagedDir, write_file,
 };
 use safetensors::tensor::TensorView as View;
 use serde_json::Value;
 
-use crate::layers::{claimed, is_under};
+use crate::adapted::{MergeAdapter, check, relative_error, rotated};
+use crate::layers::{Claimed, claimed, is_under};
 use crate::write::{Output, fill};
 
-/// An adapter to merge.
-#[derive(Debug, Clone)]
-pub struct MergeAdapter {
-    /// The adapter.
-    pub folder: AdapterFolder,
-    /// 1 for all of it; the rotation is that of so many times the parameters.
-    pub strength: f64,
-}
+pub use report::{KindSummary, MergeLosses, MergeReport, MergedLayer};
+pub use search::LayerSearch;
 
 /// What the merged checkpoint is like.
 #[derive(Clone, Copy)]
 pub enum MergeTarget<'a> {
     /// Dense weights in this format.
     Dense(FloatFormat),
-    /// Every layer in the scheme that it had, with codes chosen by this search.
-    SameScheme(&'a dyn CodeSearch),
+    /// Every layer in the scheme that it had, with codes chosen by the search that this gives it.
+    SameScheme(&'a dyn LayerSearch),
 }
 
-/// What was merged and written.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct MergeReport {
-    /// The layers that changed.
-    pub layers: Vec<MergedLayer>,
-    /// Tensors in the output.
-    pub tensors: usize,
-    /// Files that hold them.
-    pub shards: usize,
-    /// Bytes of all tensors.
-    pub bytes: usize,
+/// A merged checkpoint that is complete, but not yet at its place: dropping it leaves nothing.
+#[derive(Debug)]
+pub struct StagedMerge {
+    /// What was merged and written.
+    pub report: MergeReport,
+    staged: StagedDir,
 }
 
-/// A layer that an adapter was multiplied into.
-#[derive(Debug, Clone, PartialEq, serde::Serialize)]
-pub struct MergedLayer {
-    /// Module path.
-    pub name: String,
-    /// The backend that claims it.
-    pub backend: &'static str,
-    /// The largest ‖RᵀR − I‖ (Frobenius) of a block of its rotations.
-    pub orthogonality_error: f64,
-    /// ‖written − rotated‖ / ‖rotated‖ (Frobenius): what rounding or quantizing again cost.
-    pub relative_error: f64,
+impl StagedMerge {
+    /// Where the checkpoint is until [`Self::commit`] moves it.
+    pub fn path(&self) -> &Path {
+        self.staged.path()
+    }
+
+    /// Adds `merge_report.json` and `merge_report.svg`.
+    ///
+    /// # Errors
+    /// If the folder cannot be written.
+    pub fn write_report(&self) -> Result<()> {
+        self.report.write(self.path())
+    }
+
+    /// Moves the folder to its place in one step.
+    ///
+    /// # Errors
+    /// If the file system refuses; then there is no output folder.
+    pub fn commit(self) -> Result<MergeReport> {
+        self.staged.commit()?;
+        Ok(self.report)
+    }
 }
 
 /// Writes a checkpoint with the adapters multiplied into its weights to the new folder `output`.
@@ -79,15 +80,30 @@ pub fn merge(
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<MergeReport> {
+    merge_staged(
+        checkpoint, registry, options, adapters, target, output, progress,
+    )?
+    .commit()
+}
+
+/// As [`merge`], but the folder stays hidden until [`StagedMerge::commit`].
+///
+/// # Errors
+/// Those of [`merge`].
+pub fn merge_staged(
+    checkpoint: &Checkpoint,
+    registry: &Registry,
+    options: &LoadOptions,
+    adapters: &[MergeAdapter],
+    target: MergeTarget,
+    output: &Path,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<StagedMerge> {
+    let layers = checked(checkpoint, registry, options, adapters, target)?;
     let staged = StagedDir::new(output)?;
     // Merged layers wait here, each in files of its own, so that memory holds one at a time.
     let waiting = tempfile::tempdir_in(staged.path()).map_err(Error::io(staged.path()))?;
-    let layers = claimed(checkpoint, registry)?;
-    let known: BTreeSet<String> = layers.iter().map(|layer| layer.path.to_owned()).collect();
-    for adapter in adapters {
-        adapter.folder.check_unused(&known)?;
-    }
-    let changes = |layer: &&crate::layers::Claimed| match target {
+    let changes = |layer: &&Claimed| match target {
         MergeTarget::Dense(_) => {
             layer.backend.name() != Dense.name() || adapted(adapters, layer.path)
         }
@@ -122,22 +138,80 @@ pub fn merge(
         MergeTarget::SameScheme(_) => checkpoint.config().clone(),
     };
     let (done, from) = (changing.len(), checkpoint.dir());
-    let written = fill(&staged, outputs, &config, from, &|at, total| {
+    let skip = match target {
+        MergeTarget::Dense(_) => Checkpoint::QUANTIZATION_FILES.as_slice(),
+        MergeTarget::SameScheme(_) => &[],
+    };
+    let written = fill(&staged, outputs, &config, from, skip, &|at, total| {
         progress(done + at, done + total);
     })?;
     waiting.close().map_err(Error::io(staged.path()))?;
-    staged.commit()?;
-    Ok(MergeReport {
+    let report = MergeReport {
         layers: merged,
+        losses: None,
         tensors: written.tensors,
         shards: written.shards,
         bytes: written.bytes,
-    })
+    };
+    Ok(StagedMerge { report, staged })
+}
+
+/// Fails early where [`merge`] would: before calibration data is read, for example. It reads no
+/// weight, and leaves nothing.
+///
+/// # Errors
+/// If a layer is of no known scheme, or of one that cannot be written, an adapter does not fit, or
+/// the output folder has something in it.
+pub fn check_merge(
+    checkpoint: &Checkpoint,
+    registry: &Registry,
+    options: &LoadOptions,
+    adapters: &[MergeAdapter],
+    target: MergeTarget,
+    output: &Path,
+) -> Result<()> {
+    checked(checkpoint, registry, options, adapters, target)?;
+    StagedDir::new(output).map(drop)
+}
+
+/// The layers of a checkpoint that can be merged.
+fn checked<'a>(
+    checkpoint: &'a Checkpoint,
+    registry: &Registry,
+    options: &LoadOptions,
+    adapters: &[MergeAdapter],
+    target: MergeTarget,
+) -> Result<Vec<Claimed<'a>>> {
+    registry.check_options(&options.backend)?;
+    let layers = claimed(checkpoint, registry)?;
+    check(adapters, checkpoint, &layers)?;
+    if let MergeTarget::SameScheme(_) = target {
+        check_requantizable(adapters, &layers)?;
+    }
+    Ok(layers)
 }
 
 fn adapted(adapters: &[MergeAdapter], path: &str) -> bool {
-    let mut paths = adapters.iter().flat_map(|adapter| adapter.folder.paths());
-    paths.any(|adapted| adapted == path)
+    adapters.iter().any(|adapter| adapter.changes(path))
+}
+
+/// Fails if a layer that changes is of a scheme that cannot be written.
+fn check_requantizable(adapters: &[MergeAdapter], layers: &[Claimed]) -> Result<()> {
+    let mut stuck = layers
+        .iter()
+        .filter(|layer| adapted(adapters, layer.path) && !layer.backend.capabilities().requantize);
+    let Some(layer) = stuck.next() else {
+        return Ok(());
+    };
+    let others = match stuck.count() {
+        0 => String::new(),
+        others => format!(" (and {others} more layers)"),
+    };
+    Err(Error::Requantize {
+        layer: layer.path.to_owned(),
+        backend: layer.backend.name().to_owned(),
+        reason: format!("changed weights cannot be written in this scheme{others}"),
+    })
 }
 
 /// A tensor that no adapter touches: as it is, or in the format of a dense checkpoint.
@@ -176,22 +250,8 @@ impl Work<'_> {
             ..self.options.clone()
         };
         let path = self.source.path();
-        let mut weight = Matrix::decode(&*self.backend.load(&self.source, &options)?.weight);
-        let mut orthogonality_error = 0.0f64;
-        // The last adapter stands next to the weight.
-        for (number, adapter) in adapters.iter().enumerate().rev() {
-            if !adapter.folder.paths().any(|adapted| adapted == path) {
-                continue;
-            }
-            let (device, strength) = (Device::flex(), adapter.strength);
-            let name = number.to_string();
-            let in_features = weight.shape[1];
-            let rotation = adapter
-                .folder
-                .rotation(path, in_features, strength, &name, &device)?;
-            orthogonality_error = orthogonality_error.max(distance_from_orthogonal(&rotation));
-            weight = rotate(weight, &rotation);
-        }
+        let weight = Matrix::decode(&*self.backend.load(&self.source, &options)?.weight);
+        let (weight, orthogonality_error) = rotated(weight, adapters, path)?;
         if weight.values.iter().any(|v| !v.is_finite()) {
             let reason = "the merged weight has values that are infinite or not a number";
             return Err(self.source.error(self.backend, reason));
@@ -199,9 +259,13 @@ impl Work<'_> {
         let tensors = match self.target {
             MergeTarget::Dense(format) => vec![dense(&weight, format)],
             MergeTarget::SameScheme(search) => {
-                let backend = self.options.backend.clone();
-                let options = RequantizeOptions { backend, search };
-                self.backend.requantize(&self.source, &weight, &options)?
+                let search = search.search(path)?;
+                let options = RequantizeOptions {
+                    backend: self.options.backend.clone(),
+                    search: &*search,
+                };
+                let tensors = self.backend.requantize(&self.source, &weight, &options);
+                tensors.map_err(into_requantize)?
             }
         };
         let waiting = self.store(&tensors)?;
@@ -255,41 +319,19 @@ impl Work<'_> {
     }
 }
 
-/// `W · Rᵀ`.
-fn rotate(weight: Matrix, rotation: &OftRotation) -> Matrix {
-    let shape = weight.shape;
-    let rows = Tensor::<2>::from_data(TensorData::new(weight.values, shape), &Device::flex());
-    let rotated = rotation.rotate_weight(rows).into_data();
-    let values = rotated.try_into_vec::<f32>().expect("f32 in, f32 out");
-    Matrix { shape, values }
-}
-
-/// The largest ‖RᵀR − I‖ of a block.
-fn distance_from_orthogonal(rotation: &OftRotation) -> f64 {
-    let blocks = rotation.blocks();
-    let [count, size, _] = blocks.dims();
-    let identity = Tensor::<2>::eye(size, &blocks.device()).unsqueeze::<3>();
-    let off = blocks.clone().swap_dims(1, 2).matmul(blocks) - identity;
-    let squares = off.square().reshape([count, size * size]).sum_dim(1);
-    squares
-        .max()
-        .into_data()
-        .iter::<f64>()
-        .next()
-        .unwrap_or(0.0)
-        .sqrt()
-}
-
-fn relative_error(found: &Matrix, wanted: &Matrix) -> f64 {
-    let (mut off, mut size) = (0.0, 0.0);
-    for (&found, &wanted) in found.values.iter().zip(&wanted.values) {
-        off += f64::from(found - wanted).powi(2);
-        size += f64::from(wanted).powi(2);
-    }
-    if size == 0.0 {
-        0.0
-    } else {
-        (off / size).sqrt()
+/// Says of an error that it came from writing the layer in its scheme.
+fn into_requantize(error: Error) -> Error {
+    match error {
+        Error::Layer {
+            layer,
+            backend,
+            reason,
+        } => Error::Requantize {
+            layer,
+            backend,
+            reason,
+        },
+        other => other,
     }
 }
 

@@ -47,6 +47,10 @@ pub const SCHEMES: [Scheme; 7] = [
 
 /// The Cargo feature that this build lacks, if that is why no backend claims a layer.
 pub fn missing_feature(error: &Error) -> Option<&'static str> {
+    absent(&SCHEMES, error)
+}
+
+fn absent(schemes: &[Scheme], error: &Error) -> Option<&'static str> {
     let Error::NoBackend {
         quant_method,
         tensors,
@@ -55,11 +59,46 @@ pub fn missing_feature(error: &Error) -> Option<&'static str> {
     else {
         return None;
     };
-    let absent = || SCHEMES.iter().filter(|scheme| !scheme.built_in);
+    let absent = || schemes.iter().filter(|scheme| !scheme.built_in);
     let by_tensors = absent().find(|scheme| {
         let mut names = tensors.split(", ");
         names.any(|name| scheme.tensors.contains(&name))
     });
     let by_method = || absent().find(|scheme| scheme.method == Some(quant_method));
     by_tensors.or_else(by_method).map(|scheme| scheme.feature)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(built_in: &[&str], quant_method: &str, tensors: &str) -> Option<&'static str> {
+        let schemes = SCHEMES.map(|scheme| Scheme {
+            built_in: built_in.contains(&scheme.feature),
+            ..scheme
+        });
+        let error = Error::NoBackend {
+            layer: "model.layers.0.mlp.up_proj".into(),
+            quant_method: quant_method.into(),
+            tensors: tensors.into(),
+            registered: "dense".into(),
+        };
+        absent(&schemes, &error)
+    }
+
+    #[test]
+    fn the_scheme_of_a_checkpoint_is_named() {
+        let layer = "qweight, qzeros, scales";
+        assert_eq!(found(&[], "awq", layer), Some("awq"));
+        assert_eq!(found(&["awq"], "gptq", layer), Some("gptq"));
+        assert_eq!(found(&[], "none", "W_q, scale, zero"), Some("hqq"));
+        assert_eq!(found(&[], "none", "scale_weight, weight"), Some("inc-fp8"));
+        assert_eq!(found(&[], "bitsandbytes", "SCB, weight"), Some("bnb"));
+    }
+
+    #[test]
+    fn nothing_is_missing_where_no_scheme_fits_or_it_is_there() {
+        assert_eq!(found(&[], "bitnet", "weight, weight_scale"), None);
+        assert_eq!(found(&["awq"], "awq", "qweight, qzeros, scales"), None);
+    }
 }

@@ -11,6 +11,9 @@ use serde_json::{Map, Value, json};
 /// Shards are at most this large, as transformers writes them.
 const SHARD_BYTES: usize = 5_000_000_000;
 
+/// What a merge tells about itself; it is no part of the checkpoint.
+pub(crate) const REPORT: &str = "merge_report.json";
+
 /// A tensor of the new checkpoint, whose bytes are made when it is written.
 pub(crate) struct Output<'a> {
     pub name: String,
@@ -47,12 +50,13 @@ pub(crate) struct Written {
 }
 
 /// Fills a folder with the tensors, `config.json`, and the other files of the checkpoint in
-/// `from`: tokenizer, generation settings and the like.
+/// `from`, but those in `skip`: tokenizer, generation settings and the like.
 pub(crate) fn fill(
     staged: &StagedDir,
     mut outputs: Vec<Output>,
     config: &Value,
     from: &Path,
+    skip: &[&str],
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Written> {
     outputs.sort_by(|a, b| a.name.cmp(&b.name));
@@ -92,7 +96,7 @@ pub(crate) fn fill(
         write_json(&staged.path().join("model.safetensors.index.json"), &index)?;
     }
     write_json(&staged.path().join("config.json"), config)?;
-    copy_others(from, staged.path())?;
+    copy_others(from, staged.path(), skip)?;
     Ok(Written {
         tensors: total,
         shards: count,
@@ -164,14 +168,14 @@ impl<P: Fn(usize)> View for Lazy<'_, '_, P> {
     }
 }
 
-fn write_json(path: &Path, value: &Value) -> Result<()> {
+pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e))?;
     text.push('\n');
     write_file(path, text.as_bytes())
 }
 
 /// Copies the small files beside the tensors.
-fn copy_others(from: &Path, to: &Path) -> Result<()> {
+fn copy_others(from: &Path, to: &Path, skip: &[&str]) -> Result<()> {
     for entry in std::fs::read_dir(from).map_err(Error::io(from))? {
         let path = entry.map_err(Error::io(from))?.path();
         let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
@@ -183,6 +187,8 @@ fn copy_others(from: &Path, to: &Path) -> Result<()> {
             .unwrap_or_default();
         let wanted = matches!(kind, "json" | "jinja" | "model" | "txt")
             && name != "config.json"
+            && name != REPORT
+            && !skip.contains(&name)
             && !name.ends_with(".index.json");
         if wanted && path.is_file() {
             std::fs::copy(&path, to.join(name)).map_err(Error::io(&path))?;

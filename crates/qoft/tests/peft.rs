@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use burn::tensor::Device;
 use common::{load, loss, rows};
-use qoft::core::oft;
+use qoft::core::{Walk, oft};
 use qoft::models::CausalLm;
 use serde_json::Value;
 
@@ -63,8 +63,8 @@ fn adapted_models_have_the_reference_loss() {
     let expected = expected();
     let mut cases = 0;
     for (case, values) in expected["cases"].as_object().unwrap() {
-        // An adapter of the embedding is refused, see below; two adapters have their own test.
-        if case == "embedding" || values["adapters"].is_array() {
+        // Two adapters have their own test.
+        if values["adapters"].is_array() {
             continue;
         }
         let name = values["model"].as_str().unwrap();
@@ -122,7 +122,13 @@ fn int8_activations_have_the_reference_loss() {
 
 #[test]
 fn a_saved_adapter_equals_the_one_that_was_loaded() {
-    for case in ["cayley", "block_share_coft", "adjusted_rank", "regex"] {
+    for case in [
+        "cayley",
+        "block_share_coft",
+        "adjusted_rank",
+        "regex",
+        "embedding",
+    ] {
         let mut first = model("llama_nf4", &[]);
         let config = adapt(&mut first, case, "default").unwrap();
         let folder = tempfile::tempdir().unwrap();
@@ -157,7 +163,47 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
 }
 
 #[test]
-fn an_adapter_of_the_embedding_is_refused_with_its_name() {
-    let error = adapt(&mut model("llama_nf4", &[]), "embedding", "default").unwrap_err();
-    assert!(error.to_string().contains("embed"), "{error}");
+fn an_adapter_of_the_embedding_leaves_the_tied_head_alone() {
+    let mut model = model("llama_nf4", &[]);
+    adapt(&mut model, "embedding", "default").unwrap();
+    let paths = model.layers().into_iter();
+    let adapted = paths.filter(|(_, layer)| layer.adapters().get("default").is_some());
+    let adapted: Vec<String> = adapted.map(|(path, _)| path).collect();
+    let expected = [
+        "model.embed_tokens",
+        "model.layers.0.self_attn.q_proj",
+        "model.layers.1.self_attn.q_proj",
+    ];
+    assert_eq!(adapted, expected);
+    let names = oft::trained(&model, "default").into_iter();
+    let names: Vec<String> = names.map(|(name, ..)| name).collect();
+    assert_eq!(
+        names[0],
+        "base_model.model.model.embed_tokens.oft_embedding_R.weight"
+    );
+}
+
+#[test]
+fn an_adapter_of_another_embedding_table_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["adapter_config.json", "adapter_model.safetensors"] {
+        let mut bytes = std::fs::read(adapter("embedding").join(file)).unwrap();
+        if file.ends_with("safetensors") {
+            // The table stands first in the file.
+            let header = u64::from_le_bytes(bytes[..8].try_into().unwrap()) as usize;
+            bytes[8 + header..][..4].copy_from_slice(&7.5f32.to_le_bytes());
+        }
+        std::fs::write(folder.path().join(file), bytes).unwrap();
+    }
+    let mut model = model("llama_nf4", &[]);
+    let (head, device) = (CausalLm::HEAD, Device::flex());
+    let error = oft::load(&mut model, folder.path(), "llama", head, "default", &device);
+    let error = error.unwrap_err().to_string();
+    assert!(error.contains("embed_tokens.base_layer.weight"), "{error}");
+    assert!(
+        model
+            .layers()
+            .iter()
+            .all(|(_, l)| l.adapters().slots().is_empty())
+    );
 }

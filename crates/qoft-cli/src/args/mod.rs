@@ -1,5 +1,7 @@
 //! The command line.
 
+mod adapter;
+mod merge;
 mod train;
 
 use std::path::PathBuf;
@@ -7,6 +9,8 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qoft::core::kernels::FloatFormat;
 
+pub use adapter::AdapterArg;
+pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use train::TrainArgs;
 
 /// Fine-tune quantized language models with Orthogonal Fine-Tuning (OFT).
@@ -31,6 +35,10 @@ pub enum Command {
     Dequantize(DequantizeArgs),
     /// Fine-tune a checkpoint; the result is a PEFT adapter folder.
     Train(Box<TrainArgs>),
+    /// Multiply adapters into the weights of a checkpoint.
+    Merge(MergeArgs),
+    /// Write adapters in the form of another method.
+    Export(ExportArgs),
     /// Measure loss and perplexity on a data file.
     Eval(EvalArgs),
     /// Continue a prompt.
@@ -110,9 +118,10 @@ pub struct ModelArgs {
     /// The checkpoint folder.
     #[arg(long)]
     pub model: PathBuf,
-    /// An adapter folder; several are applied one after another.
-    #[arg(long)]
-    pub adapter: Vec<PathBuf>,
+    /// An adapter folder, with a strength other than 1 if wanted; several are applied one after
+    /// another.
+    #[arg(long, value_name = "PATH[=STRENGTH]", value_parser = AdapterArg::parser())]
+    pub adapter: Vec<AdapterArg>,
     /// Where to compute.
     #[arg(long, default_value = "cpu")]
     pub device: String,

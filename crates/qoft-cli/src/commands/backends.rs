@@ -6,6 +6,7 @@ use qoft::core::Registry;
 use serde_json::json;
 
 use crate::args::BackendsArgs;
+use crate::print::outln;
 
 /// Lists the backends in the order in which they are asked.
 pub fn run(args: &BackendsArgs) -> Result<()> {
@@ -15,19 +16,23 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
             .backends()
             .map(|b| json!({"name": b.name(), "capabilities": b.capabilities()}))
             .collect();
-        println!("{}", json!({ "backends": backends }));
+        outln!("{}", json!({ "backends": backends }));
         return Ok(());
     }
-    println!(
+    outln!(
         "{:<12} {:<6} {:<11} {:<11} {:<8} dtypes",
-        "backend", "train", "dequantize", "requantize", "layers"
+        "backend",
+        "train",
+        "dequantize",
+        "requantize",
+        "layers"
     );
     let mark = |can| if can { "yes" } else { "no" };
     for backend in registry.backends() {
         let can = backend.capabilities();
         let layers: Vec<&str> = can.layers.iter().map(|kind| kind.name()).collect();
         let dtypes: Vec<&str> = can.dtypes.iter().map(|dtype| dtype.name()).collect();
-        println!(
+        outln!(
             "{:<12} {:<6} {:<11} {:<11} {:<8} {}",
             backend.name(),
             mark(can.train),
@@ -40,7 +45,7 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
     let absent = SCHEMES.iter().filter(|scheme| !scheme.built_in);
     let absent: Vec<&str> = absent.map(|scheme| scheme.feature).collect();
     if !absent.is_empty() {
-        println!("not in this build (Cargo features): {}", absent.join(", "));
+        outln!("not in this build (Cargo features): {}", absent.join(", "));
     }
     Ok(())
 }

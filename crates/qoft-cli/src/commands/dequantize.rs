@@ -4,6 +4,7 @@ use anyhow::Result;
 use qoft::core::{Checkpoint, Registry};
 
 use crate::args::DequantizeArgs;
+use crate::print::outln;
 use crate::progress;
 
 /// Writes a dense checkpoint.
@@ -30,7 +31,7 @@ pub fn run(args: &DequantizeArgs) -> Result<()> {
         progress::bytes(report.bytes as u64)
     );
     if args.json {
-        println!("{}", serde_json::to_string(&report)?);
+        outln!("{}", serde_json::to_string(&report)?);
     }
     Ok(())
 }

@@ -4,7 +4,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::args::EvalArgs;
-use crate::{files, progress};
+use crate::files;
+use crate::print::outln;
 
 /// Measures the loss of a model on a data file.
 pub fn run(args: &EvalArgs) -> Result<()> {
@@ -17,22 +18,10 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         model.config().vocab_size,
         args.max_length,
     )?;
-    let bar = progress::bar("evaluating", 0);
-    let evaluation = qoft::train::evaluate(
-        &model,
-        &dataset,
-        args.batch_size,
-        &device,
-        &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
-    );
-    bar.finish_and_clear();
-    let evaluation = evaluation?;
+    let evaluation = files::evaluate(&model, &dataset, args.batch_size, &device)?;
     files::report_losses(&args.data, &dataset);
     if args.json {
-        println!(
+        outln!(
             "{}",
             json!({
                 "loss": evaluation.loss,
@@ -41,9 +30,11 @@ pub fn run(args: &EvalArgs) -> Result<()> {
             })
         );
     } else {
-        println!(
+        outln!(
             "loss {:.6}  perplexity {:.4}  tokens {}",
-            evaluation.loss, evaluation.perplexity, evaluation.tokens
+            evaluation.loss,
+            evaluation.perplexity,
+            evaluation.tokens
         );
     }
     Ok(())

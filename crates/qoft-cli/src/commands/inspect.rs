@@ -7,6 +7,7 @@ use qoft::core::{Checkpoint, Registry};
 use qoft::{Inspection, inspect};
 
 use crate::args::InspectArgs;
+use crate::print::outln;
 use crate::progress::{bytes, grouped};
 
 /// Prints a checkpoint's layers.
@@ -14,7 +15,7 @@ pub fn run(args: &InspectArgs) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.model)?;
     let inspection = inspect(&checkpoint, &Registry::linked()?)?;
     if args.json {
-        println!("{}", serde_json::to_string(&inspection)?);
+        outln!("{}", serde_json::to_string(&inspection)?);
     } else {
         print(&inspection);
     }
@@ -22,22 +23,29 @@ pub fn run(args: &InspectArgs) -> Result<()> {
 }
 
 fn print(inspection: &Inspection) {
-    println!(
+    outln!(
         "model type:    {}",
         inspection.model_type.as_deref().unwrap_or("unknown")
     );
-    println!(
+    outln!(
         "quant method:  {}",
         inspection.quant_method.as_deref().unwrap_or("none")
     );
-    println!();
-    println!(
+    outln!();
+    outln!(
         "{:<44} {:<10} {:<6} {:>4} {:>6} {:>8} {:>8} {:>10}",
-        "layer", "backend", "format", "bits", "group", "in", "out", "bytes"
+        "layer",
+        "backend",
+        "format",
+        "bits",
+        "group",
+        "in",
+        "out",
+        "bytes"
     );
     for layer in &inspection.layers {
         let group = layer.group_size.map_or("-".into(), |size| size.to_string());
-        println!(
+        outln!(
             "{:<44} {:<10} {:<6} {:>4} {:>6} {:>8} {:>8} {:>10}",
             layer.name,
             layer.backend,
@@ -54,19 +62,19 @@ fn print(inspection: &Inspection) {
         *backends.entry(layer.backend).or_default() += 1;
     }
     let backends: Vec<String> = backends.iter().map(|(b, n)| format!("{n} {b}")).collect();
-    println!();
-    println!(
+    outln!();
+    outln!(
         "linear layers: {} ({})",
         inspection.layers.len(),
         backends.join(", ")
     );
-    println!(
+    outln!(
         "parameters:    {} in linear layers, {} elsewhere",
         grouped(inspection.linear_parameters),
         grouped(inspection.other_parameters)
     );
     let bits = inspection.packed_bytes as f64 * 8.0 / inspection.linear_parameters.max(1) as f64;
-    println!(
+    outln!(
         "size:          {} packed ({bits:.2} bits a weight), files {}",
         bytes(inspection.packed_bytes as u64),
         bytes(inspection.file_bytes)

@@ -3,7 +3,9 @@
 pub mod backends;
 pub mod dequantize;
 pub mod eval;
+pub mod export;
 pub mod generate;
 pub mod inspect;
+pub mod merge;
 pub mod quickstart;
 pub mod train;

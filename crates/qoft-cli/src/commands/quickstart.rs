@@ -14,6 +14,7 @@ use qoft::train::{Evaluation, GenerateOptions};
 use super::train::{follow, trainable_line};
 use crate::args::QuickstartArgs;
 use crate::files;
+use crate::print::outln;
 
 /// A small language model, quantized to nf4 by bitsandbytes, and rows in another voice.
 const MODEL: &[(&str, &[u8])] = &[
@@ -162,25 +163,26 @@ fn sample(model: &CausalLm, tokenizer: &Tokenizer, device: &Device) -> Result<St
 
 fn report(root: &Path, before: &Evaluation, after: &Evaluation, seconds: f64, texts: [&str; 2]) {
     let [text_before, text_after] = texts.map(|text| text.replace('\n', " "));
-    println!();
-    println!(
+    outln!();
+    outln!(
         "loss on unseen verses: {:.3} before, {:.3} after",
-        before.loss, after.loss
+        before.loss,
+        after.loss
     );
-    println!("training time:         {seconds:.1} s");
-    println!();
-    println!("before: {text_before}");
-    println!("after:  {text_after}");
-    println!();
+    outln!("training time:         {seconds:.1} s");
+    outln!();
+    outln!("before: {text_before}");
+    outln!("after:  {text_after}");
+    outln!();
     let adapter = root.join("adapter");
-    println!("adapter (PEFT's format): {}", adapter.display());
-    println!(
+    outln!("adapter (PEFT's format): {}", adapter.display());
+    outln!(
         "loss curve:              {}",
         adapter.join("loss.svg").display()
     );
-    println!();
-    println!("Use it:");
-    println!(
+    outln!();
+    outln!("Use it:");
+    outln!(
         "  qoft generate --model {} --adapter {} --prompt \"She said,\" --temperature 0.7",
         root.join("model").display(),
         adapter.display()

@@ -14,6 +14,7 @@ use qoft::train::train::{ADAPTER, Observer, StepReport, Summary, Trainer};
 use serde_json::json;
 
 use crate::args::TrainArgs;
+use crate::print::outln;
 use crate::{files, progress};
 
 /// Fine-tunes a checkpoint.
@@ -69,7 +70,7 @@ pub fn run(args: TrainArgs) -> Result<()> {
             .checkpoint
             .as_ref()
             .map(|path| path.display().to_string());
-        println!(
+        outln!(
             "{}",
             json!({
                 "steps": summary.steps,

@@ -278,3 +278,17 @@ fn quickstart_runs() {
     );
     assert!(out.join("adapter/adapter_model.safetensors").is_file());
 }
+
+#[test]
+fn a_reader_that_goes_away_is_no_error() {
+    let mut child = std::process::Command::new(env!("CARGO_BIN_EXE_qoft"))
+        .args(["inspect", &fixture(MODEL)])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::piped())
+        .spawn()
+        .unwrap();
+    drop(child.stdout.take());
+    let output = child.wait_with_output().unwrap();
+    let says = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{says}");
+}

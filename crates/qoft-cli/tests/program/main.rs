@@ -2,6 +2,8 @@
 
 mod bad_arguments;
 mod bad_input;
+mod calibration;
 mod cli;
 mod common;
+mod merge;
 mod random_damage;

@@ -14,12 +14,6 @@ pub use tensor::{TensorView, dtype_name};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
-/// Where tools write the quantization's configuration, beside or instead of `config.json`.
-const QUANTIZATION_FILES: [&str; 3] = [
-    "quantize_config.json",
-    "quant_config.json",
-    "quantization_config.json",
-];
 
 /// An opened checkpoint. Tensors stay on the memory map until somebody reads them.
 #[derive(Debug)]
@@ -33,6 +27,13 @@ pub struct Checkpoint {
 }
 
 impl Checkpoint {
+    /// Where tools write the quantization's configuration, beside or instead of `config.json`.
+    pub const QUANTIZATION_FILES: [&'static str; 3] = [
+        "quantize_config.json",
+        "quant_config.json",
+        "quantization_config.json",
+    ];
+
     /// Opens a folder with `config.json` and `model.safetensors` or a sharded index.
     ///
     /// # Errors
@@ -135,7 +136,9 @@ fn quantization(dir: &Path, config: &Value) -> Result<Option<Value>> {
     if let Some(inside) = config.get("quantization_config").filter(|v| !v.is_null()) {
         return Ok(Some(inside.clone()));
     }
-    let mut paths = QUANTIZATION_FILES.iter().map(|name| dir.join(name));
+    let mut paths = Checkpoint::QUANTIZATION_FILES
+        .iter()
+        .map(|name| dir.join(name));
     let path = paths.find(|path| path.is_file());
     path.map(|path| read_json(&path)).transpose()
 }

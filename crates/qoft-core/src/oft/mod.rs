@@ -1,11 +1,15 @@
 //! PEFT's OFT: configuration, targets, rotation and adapter folders.
 
+mod attach;
 mod config;
 mod folder;
+mod inverse;
 mod rotation;
 mod targets;
 
+pub use crate::peft::{Trained, trained};
+pub use attach::{attach, attach_folder, load, save};
 pub use config::{Layers, OftConfig, OneOrMany};
-pub use folder::{AdapterFolder, attach, attach_folder, load, save, trained};
+pub use folder::AdapterFolder;
 pub use rotation::{OftRotation, RotationSettings, nearest_divisor};
-pub use targets::{Targets, default_targets};
+pub use targets::{TargetRules, Targets, default_targets};

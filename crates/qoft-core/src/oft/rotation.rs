@@ -10,7 +10,9 @@ use rand::seq::SliceRandom;
 use rand::{Rng, SeedableRng};
 
 use super::config::OftConfig;
+use super::inverse::inverse;
 use crate::adapter::{NamedParam, OftAdapter};
+use crate::layer::LayerKind;
 use crate::ops;
 
 /// Sizes and options of one layer's rotation.
@@ -90,6 +92,7 @@ pub fn nearest_divisor(n: usize, wanted: usize) -> usize {
 pub struct OftRotation {
     weight: Param<Tensor<2>>,
     settings: RotationSettings,
+    kind: LayerKind,
     /// Drives the dropout.
     draws: AtomicU64,
 }
@@ -97,6 +100,16 @@ pub struct OftRotation {
 impl OftRotation {
     /// Name of the parameters below a layer, as PEFT saves them.
     pub const PARAM: &'static str = "oft_R.weight";
+    /// As [`Self::PARAM`], below an embedding.
+    pub const EMBEDDING_PARAM: &'static str = "oft_embedding_R.weight";
+
+    /// Name of the parameters below a layer of this kind.
+    pub fn param_name(kind: LayerKind) -> &'static str {
+        match kind {
+            LayerKind::Embedding => Self::EMBEDDING_PARAM,
+            _ => Self::PARAM,
+        }
+    }
 
     /// A rotation with the given parameters, `settings.shape()` of them.
     ///
@@ -113,8 +126,15 @@ impl OftRotation {
         Self {
             weight,
             settings,
+            kind: LayerKind::Linear,
             draws: AtomicU64::new(id.val()),
         }
+    }
+
+    /// The same for a layer of another kind than linear, under whose name it is saved.
+    #[must_use]
+    pub fn for_kind(self, kind: LayerKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Sizes and options.
@@ -130,6 +150,28 @@ impl OftRotation {
             strength => weight * strength,
         };
         ops::cayley(weight, self.settings.cayley())
+    }
+
+    /// As [`Self::blocks`], with dropout in training.
+    fn forward_blocks(&self) -> Tensor<3> {
+        let blocks = self.blocks();
+        if self.settings.dropout > 0.0 && blocks.device().is_autodiff() {
+            self.drop_blocks(blocks)
+        } else {
+            blocks
+        }
+    }
+
+    /// The inverses of [`Self::blocks`], which the series of the Cayley map makes only nearly
+    /// orthogonal.
+    fn inverse_blocks(&self) -> Option<Tensor<3>> {
+        let blocks = self.blocks().inner();
+        let ([stored, size, _], device) = (blocks.dims(), blocks.device());
+        let values = blocks.into_data().try_into_vec::<f32>().ok()?;
+        let inverses = values.chunks_exact(size * size);
+        let inverses: Option<Vec<Vec<f32>>> = inverses.map(|block| inverse(block, size)).collect();
+        let data = TensorData::new(inverses?.concat(), [stored, size, size]);
+        Some(Tensor::from_data(data, &device))
     }
 
     /// Replaces exactly ⌊p·r⌋ blocks by the identity, chosen anew each time.
@@ -168,23 +210,29 @@ pub(super) fn random_values(count: usize, seed: u64) -> Vec<f32> {
 
 impl OftAdapter for OftRotation {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let blocks = self.blocks();
-        let training = self.settings.dropout > 0.0 && blocks.device().is_autodiff();
-        let blocks = if training {
-            self.drop_blocks(blocks)
-        } else {
-            blocks
-        };
-        ops::rotate(x, blocks)
+        ops::rotate(x, self.forward_blocks())
     }
 
     fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2> {
         ops::rotate(rows, self.blocks().swap_dims(1, 2))
     }
 
+    fn forward_weight(&self, rows: Tensor<2>) -> Tensor<2> {
+        ops::rotate(rows, self.forward_blocks().swap_dims(1, 2))
+    }
+
+    fn unrotate(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
+        Some(ops::rotate(rows, self.inverse_blocks()?))
+    }
+
+    fn unrotate_weight(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
+        let blocks = self.inverse_blocks()?.swap_dims(1, 2);
+        Some(ops::rotate(rows, blocks))
+    }
+
     fn params(&self) -> Vec<NamedParam<'_>> {
         vec![NamedParam {
-            name: Self::PARAM,
+            name: Self::param_name(self.kind),
             param: &self.weight,
         }]
     }
@@ -219,6 +267,7 @@ impl OftAdapter for OftRotation {
         Box::new(Self {
             weight: self.weight.clone(),
             settings: self.settings,
+            kind: self.kind,
             draws: AtomicU64::new(self.draws.load(Ordering::Relaxed)),
         })
     }

@@ -1,9 +1,56 @@
 //! Which layers get an adapter, by PEFT's rules.
 
+use std::collections::BTreeSet;
+
 use fancy_regex::Regex;
 
 use super::config::{Layers, OftConfig, OneOrMany};
 use crate::error::{Error, Result};
+use crate::layer::LayerKind;
+use crate::walk::Walk;
+
+/// What a configuration says about the layers that it is for; the keys are the same in all
+/// families of adapters.
+#[derive(Debug, Clone, Copy)]
+pub struct TargetRules<'a> {
+    /// Layers to adapt; by default those that PEFT chooses for the model.
+    pub target_modules: Option<&'a OneOrMany>,
+    /// Layers to leave alone.
+    pub exclude_modules: Option<&'a OneOrMany>,
+    /// Indices of the blocks to adapt.
+    pub layers_to_transform: Option<&'a Layers>,
+    /// Names under which blocks are numbered.
+    pub layers_pattern: Option<&'a OneOrMany>,
+}
+
+impl<'a> From<&'a OftConfig> for TargetRules<'a> {
+    fn from(config: &'a OftConfig) -> Self {
+        Self {
+            target_modules: config.target_modules.as_ref(),
+            exclude_modules: config.exclude_modules.as_ref(),
+            layers_to_transform: config.layers_to_transform.as_ref(),
+            layers_pattern: config.layers_pattern.as_ref(),
+        }
+    }
+}
+
+impl TargetRules<'_> {
+    /// The error for a model of which no layer is meant.
+    pub fn match_nothing(&self, model: &impl Walk) -> Error {
+        let layers = model.layers().into_iter();
+        let names = layers.map(|(path, _)| path.rsplit('.').next().unwrap_or(&path).to_owned());
+        let known: BTreeSet<String> = names.collect();
+        let target = match self.target_modules {
+            None => "(default)".to_owned(),
+            Some(OneOrMany::One(one)) => format!("`{one}`"),
+            Some(OneOrMany::Many(many)) => format!("{many:?}"),
+        };
+        Error::NoTarget {
+            target,
+            known: known.into_iter().collect::<Vec<_>>().join(", "),
+        }
+    }
+}
 
 /// A compiled choice of layers.
 #[derive(Debug)]
@@ -62,9 +109,17 @@ impl Targets {
     /// # Errors
     /// If an expression is invalid, options contradict each other, or there is no default.
     pub fn new(config: &OftConfig, model_type: &str) -> Result<Self> {
+        Self::from_rules(&TargetRules::from(config), model_type)
+    }
+
+    /// As [`Self::new`], for the configuration of any family.
+    ///
+    /// # Errors
+    /// If an expression is invalid, options contradict each other, or there is no default.
+    pub fn from_rules(rules: &TargetRules, model_type: &str) -> Result<Self> {
         let fail =
             |key: &str, reason: String| Err(Error::config("adapter configuration", key, reason));
-        let targets = match &config.target_modules {
+        let targets = match rules.target_modules {
             Some(targets) => targets.clone(),
             None => match default_targets(model_type) {
                 Some(names) => OneOrMany::Many(names.iter().map(|n| (*n).to_owned()).collect()),
@@ -77,8 +132,8 @@ impl Targets {
         let include = Rule::new(&targets, "target_modules")?;
         if matches!(include, Rule::Pattern(_)) {
             for (key, given) in [
-                ("layers_to_transform", config.layers_to_transform.is_some()),
-                ("layers_pattern", config.layers_pattern.is_some()),
+                ("layers_to_transform", rules.layers_to_transform.is_some()),
+                ("layers_pattern", rules.layers_pattern.is_some()),
             ] {
                 if given {
                     return fail(
@@ -88,27 +143,28 @@ impl Targets {
                 }
             }
         }
-        if config.layers_pattern.is_some() && config.layers_to_transform.is_none() {
+        if rules.layers_pattern.is_some() && rules.layers_to_transform.is_none() {
             return fail("layers_pattern", "needs layers_to_transform".into());
         }
-        let exclude = config.exclude_modules.as_ref();
+        let exclude = rules.exclude_modules;
         Ok(Self {
             include,
             exclude: exclude
                 .map(|rule| Rule::new(rule, "exclude_modules"))
                 .transpose()?,
-            layers: config.layers_to_transform.clone(),
-            index: index_patterns(config.layers_pattern.as_ref())?,
+            layers: rules.layers_to_transform.cloned(),
+            index: index_patterns(rules.layers_pattern)?,
         })
     }
 
-    /// Whether the linear layer at `path` gets an adapter. `is_head` tells the output head, which
-    /// `all-linear` leaves out.
-    pub fn matches(&self, path: &str, is_head: bool) -> bool {
+    /// Whether the layer at `path` gets an adapter. `all-linear` means linear layers but the
+    /// output head, which `is_head` tells; names and expressions mean layers of any kind.
+    pub fn matches(&self, path: &str, kind: LayerKind, is_head: bool) -> bool {
         if self.exclude.as_ref().is_some_and(|rule| rule.matches(path)) {
             return false;
         }
-        if is_head && matches!(self.include, Rule::AllLinear) {
+        let linear = kind == LayerKind::Linear && !is_head;
+        if !linear && matches!(self.include, Rule::AllLinear) {
             return false;
         }
         if self.include.names_exactly(path) {
@@ -162,6 +218,7 @@ pub fn default_targets(model_type: &str) -> Option<&'static [&'static str]> {
 mod tests {
     use super::*;
 
+    const LINEAR: LayerKind = LayerKind::Linear;
     const Q0: &str = "model.layers.0.self_attn.q_proj";
     const Q12: &str = "model.layers.12.self_attn.q_proj";
 
@@ -183,26 +240,28 @@ mod tests {
     #[test]
     fn names_match_whole_components() {
         let targets = Targets::new(&config(&["proj", "self_attn.q_proj"]), "llama").unwrap();
-        assert!(targets.matches(Q0, false));
-        assert!(!targets.matches("model.layers.0.self_attn.v_proj", false));
+        assert!(targets.matches(Q0, LINEAR, false));
+        assert!(!targets.matches("model.layers.0.self_attn.v_proj", LINEAR, false));
+        assert!(targets.matches("features.proj", LayerKind::Embedding, false));
     }
 
     #[test]
     fn expressions_match_the_whole_path_and_may_look_ahead() {
         let targets = Targets::new(&pattern(r"^(?!.*layers\.1\d\.).*q_proj"), "llama").unwrap();
-        assert!(targets.matches(Q0, false));
-        assert!(!targets.matches(Q12, false));
+        assert!(targets.matches(Q0, LINEAR, false));
+        assert!(!targets.matches(Q12, LINEAR, false));
         let half = Targets::new(&pattern("q_proj"), "llama").unwrap();
-        assert!(!half.matches(Q0, false));
+        assert!(!half.matches(Q0, LINEAR, false));
     }
 
     #[test]
     fn all_linear_leaves_the_head_out() {
         let targets = Targets::new(&pattern("all-linear"), "llama").unwrap();
-        assert!(targets.matches(Q0, false));
-        assert!(!targets.matches("lm_head", true));
+        assert!(targets.matches(Q0, LINEAR, false));
+        assert!(!targets.matches("lm_head", LINEAR, true));
+        assert!(!targets.matches("embed_tokens", LayerKind::Embedding, false));
         let named = Targets::new(&config(&["lm_head"]), "llama").unwrap();
-        assert!(named.matches("lm_head", true));
+        assert!(named.matches("lm_head", LINEAR, true));
     }
 
     #[test]
@@ -212,13 +271,17 @@ mod tests {
             ..config(&["q_proj"])
         };
         let targets = Targets::new(&layers, "llama").unwrap();
-        assert!(targets.matches(Q0, false));
-        assert!(!targets.matches(Q12, false));
+        assert!(targets.matches(Q0, LINEAR, false));
+        assert!(!targets.matches(Q12, LINEAR, false));
         let other = OftConfig {
             layers_pattern: Some(OneOrMany::One("blocks".into())),
             ..layers
         };
-        assert!(!Targets::new(&other, "llama").unwrap().matches(Q0, false));
+        assert!(
+            !Targets::new(&other, "llama")
+                .unwrap()
+                .matches(Q0, LINEAR, false)
+        );
         let contradiction = OftConfig {
             layers_to_transform: Some(Layers::One(1)),
             ..pattern(".*q_proj")
@@ -233,7 +296,7 @@ mod tests {
             ..pattern("all-linear")
         };
         let targets = Targets::new(&config, "llama").unwrap();
-        assert!(!targets.matches(Q0, false));
-        assert!(targets.matches("model.layers.0.mlp.up_proj", false));
+        assert!(!targets.matches(Q0, LINEAR, false));
+        assert!(targets.matches("model.layers.0.mlp.up_proj", LINEAR, false));
     }
 }

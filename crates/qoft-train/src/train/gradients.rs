@@ -16,8 +16,8 @@ impl StepGradients {
     /// Adds the gradients of a batch.
     pub(super) fn add(&mut self, gradients: Gradients, model: &CausalLm) {
         let mut gradients = GradientsParams::from_grads(gradients, model);
-        model.walk("", &mut |_, linear| {
-            for slot in linear.adapters() {
+        model.walk("", &mut |_, layer| {
+            for slot in layer.adapters().slots() {
                 for named in slot.adapter().params() {
                     let id = named.param.id;
                     if let Some(gradient) = gradients.remove::<2>(id) {

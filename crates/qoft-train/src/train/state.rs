@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use burn::module::Param;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
-use qoft_core::{Error, OftConfig, StagedDir, Walk, oft, write_file};
+use qoft_core::{Error, OftConfig, StagedDir, Walk, adapters, oft, write_file};
 use qoft_models::CausalLm;
 use serde::{Deserialize, Serialize};
 
@@ -110,6 +110,7 @@ pub(super) fn restore_adapter(
 ) -> Result<(), TrainError> {
     // The adapter of the folder is attached to a copy, which shares the weights of the model.
     let mut copy = model.clone();
+    adapters::delete(&mut copy, ADAPTER)?;
     let model_type = copy.config().model_type.clone();
     oft::load(
         &mut copy,
@@ -119,13 +120,10 @@ pub(super) fn restore_adapter(
         ADAPTER,
         device,
     )?;
-    let mut loaded = loaded_params(&copy, model);
+    let mut loaded = loaded_params(&copy);
     let mut mismatch = None;
-    model.walk_mut("", &mut |path, linear| {
-        for slot in linear.adapters_mut().iter_mut() {
-            if slot.name() != ADAPTER {
-                continue;
-            }
+    model.walk_mut("", &mut |path, layer| {
+        if let Some(slot) = layer.adapters_mut().get_mut(ADAPTER) {
             match loaded.remove(path) {
                 Some(params) if shapes(&params) == slot_shapes(slot) => {
                     slot.adapter_mut().set_params(params);
@@ -143,11 +141,11 @@ pub(super) fn restore_adapter(
     }
 }
 
-/// The parameters of the adapters that `copy` has and `model` has not, by layer.
-fn loaded_params(copy: &CausalLm, model: &CausalLm) -> BTreeMap<String, Vec<Param<Tensor<2>>>> {
+/// The parameters of the adapter, by layer.
+fn loaded_params(model: &CausalLm) -> BTreeMap<String, Vec<Param<Tensor<2>>>> {
     let mut loaded = BTreeMap::new();
-    for ((path, new), (_, old)) in copy.linears().into_iter().zip(model.linears()) {
-        if let Some(slot) = new.adapters().get(old.adapters().len()) {
+    for (path, layer) in model.layers() {
+        if let Some(slot) = layer.adapters().get(ADAPTER) {
             let params = slot.adapter().params();
             loaded.insert(path, params.iter().map(|p| p.param.clone()).collect());
         }

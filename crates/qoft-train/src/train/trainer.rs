@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
-use qoft_core::{Error, OftConfig, Walk, oft};
+use qoft_core::{Error, OftConfig, Walk, adapters, oft};
 use qoft_models::CausalLm;
 
 use super::config::{OptimizerKind, TrainConfig};
@@ -120,10 +120,12 @@ impl Trainer<'_> {
 
 /// The device of the adapter's parameters.
 fn adapter_device(model: &CausalLm) -> Result<Device, TrainError> {
-    let linears = model.linears();
-    let mut slots = linears.iter().flat_map(|(_, linear)| linear.adapters());
+    let layers = model.layers();
+    let mut slots = layers
+        .iter()
+        .filter_map(|(_, layer)| layer.adapters().get(ADAPTER));
     slots
-        .find(|slot| slot.name() == ADAPTER)
+        .next()
         .and_then(|slot| Some(slot.adapter().params().first()?.param.val().device()))
         .ok_or_else(|| TrainError::NoAdapter(ADAPTER.into()))
 }
@@ -193,11 +195,7 @@ impl Run<'_> {
         let began = Instant::now();
         let batches = self.steps.next();
         let lr = self.schedule.at(self.summary.steps);
-        model.walk_mut("", &mut |_, linear| {
-            for slot in linear.adapters_mut() {
-                slot.adapter_mut().constrain();
-            }
-        });
+        adapters::constrain(&mut model);
         let number = self.summary.steps + 1;
         let (loss, gradients) = self.backward(&model, &batches);
         finite(number, "loss", loss)?;

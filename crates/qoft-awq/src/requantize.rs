@@ -1,0 +1,98 @@
+//! Rounding a changed weight to 4 bits, with a layer's groups and zero points.
+//!
+//! AWQ's own scales and ranges need calibration data. Without it, [`IntegerGrid::fit`] chooses
+//! them. Unlike the library's, its ranges include 0: a zero point is no code otherwise, and weights
+//! that all have one sign could not be reached.
+
+use qoft_core::kernels::{Codes, Matrix, transpose};
+use qoft_core::{IntegerGrid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+
+use crate::config::Layout;
+use crate::layout::{self, gemm_words};
+
+/// The largest code.
+const LARGEST: u8 = 15;
+/// The zero point of all groups of symmetric layers.
+const MIDDLE: u8 = 8;
+
+/// The layer again, with its groups, scale dtype and arrangement. Layers whose zero points are all
+/// in the middle keep them.
+pub fn requantize(
+    backend: &dyn QuantBackend,
+    layer: &LayerSource,
+    weight: &Matrix,
+    options: &RequantizeOptions,
+) -> Result<Vec<NewTensor>> {
+    let parts = layout::read(backend, layer)?;
+    let [n, k] = parts.shape;
+    if weight.shape != parts.shape {
+        let reason = format!(
+            "a weight of {:?} for one of {:?}",
+            weight.shape, parts.shape
+        );
+        return Err(layer.error(backend, reason));
+    }
+    let count = k / parts.group_size;
+    let mut scales = vec![0.0; n * count];
+    parts.scales.read(0, &mut scales);
+    let symmetric = parts.zeros.iter().all(|&zero| zero == MIDDLE);
+    let mut grid = IntegerGrid {
+        index: (0..k).map(|k| (k / parts.group_size) as u32).collect(),
+        count,
+        largest: LARGEST,
+        format: parts.scales.format(),
+        scales,
+        zeros: parts.zeros,
+    };
+    grid.fit(weight, symmetric);
+    let codes = options.search.codes(weight, &grid);
+
+    let stored = layer.tensor("scales")?;
+    let format = stored.float_format()?;
+    // A fit takes finite scales only.
+    let mut bytes = Vec::with_capacity(stored.bytes().len());
+    format.encode(&grid.scales, &mut bytes);
+    let [qweight, qzeros, scales] = match parts.layout {
+        Layout::Gemm => [
+            gemm_words(&codes, [n, k]),
+            gemm_words(&grid.zeros, [n, count]),
+            transpose(&bytes, format.size(), [n, count]),
+        ],
+        Layout::Gemv => [
+            Codes::pack(4, codes).bytes.to_vec(),
+            gemv_zeros(layer.tensor("qzeros")?.bytes(), &grid.zeros, n),
+            with_starts(stored.bytes(), &bytes, n),
+        ],
+    };
+    let tensors = [("qweight", qweight), ("qzeros", qzeros), ("scales", scales)];
+    let tensor = |(name, bytes)| {
+        Ok(NewTensor {
+            bytes,
+            ..layer.copy(name)?
+        })
+    };
+    tensors.into_iter().map(tensor).collect()
+}
+
+/// Zero points in the GEMV layout; what fills the rows up stays.
+fn gemv_zeros(stored: &[u8], zeros: &[u8], rows: usize) -> Vec<u8> {
+    let mut bytes = stored.to_vec();
+    let lines = bytes.chunks_exact_mut(stored.len() / rows);
+    for (line, zeros) in lines.zip(zeros.chunks_exact(zeros.len() / rows)) {
+        for (group, zero) in zeros.iter().enumerate() {
+            let (byte, shift) = (&mut line[group / 2], 4 * (group % 2));
+            *byte = *byte & !(15 << shift) | zero << shift;
+        }
+    }
+    bytes
+}
+
+/// Rows with another start each.
+fn with_starts(stored: &[u8], starts: &[u8], rows: usize) -> Vec<u8> {
+    let mut bytes = stored.to_vec();
+    let lines = bytes.chunks_exact_mut(stored.len() / rows);
+    for (line, start) in lines.zip(starts.chunks_exact(starts.len() / rows)) {
+        line[..start.len()].copy_from_slice(start);
+    }
+    bytes
+}

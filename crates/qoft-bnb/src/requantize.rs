@@ -1,0 +1,293 @@
+//! Quantizing as bitsandbytes' CPU code does.
+
+use half::f16;
+use qoft_core::kernels::Matrix;
+use qoft_core::{
+    CodeSearch, Dtype, Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result,
+};
+
+use crate::config::{QUANT_STATE, QuantState};
+use crate::layout::{ONE_127TH, fixed};
+
+/// Absmax values that are smaller count as this.
+const TINY: f32 = 1e-38;
+
+/// A 4-bit layer again, with its type, block size and nesting.
+pub fn requantize_4bit(
+    backend: &dyn QuantBackend,
+    layer: &LayerSource,
+    weight: &Matrix,
+    options: &RequantizeOptions,
+) -> Result<Vec<NewTensor>> {
+    let state = QuantState::read(backend, layer)?;
+    let mut weight = weight.clone();
+    // The library quantizes a weight that has the dtype of the first one.
+    state.dtype.format().round(&mut weight.values);
+    let absmax: Vec<f32> = weight.values.chunks(state.blocksize).map(largest).collect();
+    let (scales, statistics) = match layer.get("weight.nested_absmax") {
+        None => (absmax.clone(), vec![floats("weight.absmax", &absmax)]),
+        Some(_) => nested(backend, layer, &state, &absmax)?,
+    };
+    let table: [f32; 16] = fixed(&layer.tensor("weight.quant_map")?)?;
+    let grid = Blocks {
+        levels: Levels::new(&table),
+        table,
+        inverse: absmax.iter().map(|a| 1.0 / a.max(TINY)).collect(),
+        absmax,
+        scales,
+        blocksize: state.blocksize,
+        shape: weight.shape,
+    };
+    let codes = options.search.codes(&weight, &grid);
+    let packed = codes.chunks(2).map(|pair| {
+        // The first of two codes is in the high half.
+        pair[0] << 4 | pair.get(1).copied().unwrap_or(0)
+    });
+    let stored = layer.tensor("weight")?;
+    let mut tensors = vec![
+        NewTensor {
+            bytes: padded(packed.collect(), stored.bytes().len()),
+            ..layer.copy("weight")?
+        },
+        layer.copy("weight.quant_map")?,
+    ];
+    if !statistics.iter().any(|t| t.suffix.starts_with(QUANT_STATE)) {
+        let suffix = layer.suffixes().find(|s| s.starts_with(QUANT_STATE));
+        tensors.extend(suffix.map(|suffix| layer.copy(suffix)).transpose()?);
+    }
+    tensors.extend(statistics);
+    Ok(tensors)
+}
+
+/// Storage dtypes of more than a byte leave a few bytes at the end.
+fn padded(mut bytes: Vec<u8>, length: usize) -> Vec<u8> {
+    bytes.resize(length, 0);
+    bytes
+}
+
+fn largest(values: &[f32]) -> f32 {
+    values.iter().fold(0.0, |max, v| max.max(v.abs()))
+}
+
+fn floats(suffix: &str, values: &[f32]) -> NewTensor {
+    NewTensor {
+        suffix: suffix.into(),
+        dtype: Dtype::F32,
+        shape: vec![values.len()],
+        bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+    }
+}
+
+/// Double quantization: the absmax values as they come back, and their tensors.
+fn nested(
+    backend: &dyn QuantBackend,
+    layer: &LayerSource,
+    state: &QuantState,
+    absmax: &[f32],
+) -> Result<(Vec<f32>, Vec<NewTensor>)> {
+    let block = state
+        .nested_blocksize
+        .filter(|&block| block > 0)
+        .ok_or_else(|| layer.error(backend, "nested absmax without `nested_blocksize`"))?;
+    let map = layer.tensor("weight.nested_quant_map")?;
+    let table: [f32; 256] = fixed(&map)?;
+    let levels = Levels::new(&table);
+    let offset = mean(absmax);
+    let centered: Vec<f32> = absmax.iter().map(|a| a - offset).collect();
+    let outer: Vec<f32> = centered.chunks(block).map(largest).collect();
+    let mut codes = Vec::with_capacity(absmax.len());
+    let mut scales = Vec::with_capacity(absmax.len());
+    for (values, &outer) in centered.chunks(block).zip(&outer) {
+        let inverse = 1.0 / outer.max(TINY);
+        for &value in values {
+            // The library divides in a block that is not full.
+            let t = if values.len() == block {
+                value * inverse
+            } else {
+                value / outer.max(TINY)
+            };
+            let code = levels.nearest(t.clamp(-1.0, 1.0));
+            codes.push(code);
+            scales.push(table[usize::from(code)] * outer + offset);
+        }
+    }
+    let (suffix, text) = with_offset(backend, layer, offset)?;
+    let tensors = vec![
+        NewTensor {
+            suffix: "weight.absmax".into(),
+            dtype: Dtype::U8,
+            shape: vec![codes.len()],
+            bytes: codes,
+        },
+        floats("weight.nested_absmax", &outer),
+        layer.copy("weight.nested_quant_map")?,
+        NewTensor {
+            suffix,
+            dtype: Dtype::U8,
+            shape: vec![text.len()],
+            bytes: text.into_bytes(),
+        },
+    ];
+    Ok((scales, tensors))
+}
+
+/// The mean in `f32`; torch adds in another order, so the last bit may differ from its.
+fn mean(values: &[f32]) -> f32 {
+    let sum: f64 = values.iter().map(|&v| f64::from(v)).sum();
+    (sum as f32) / values.len() as f32
+}
+
+/// The quantization state with another `nested_offset`, and everything else as it was written.
+fn with_offset(
+    backend: &dyn QuantBackend,
+    layer: &LayerSource,
+    offset: f32,
+) -> Result<(String, String)> {
+    const KEY: &str = "\"nested_offset\":";
+    let missing = || layer.error(backend, "nested absmax without `nested_offset`");
+    let suffix = layer
+        .suffixes()
+        .find(|s| s.starts_with(QUANT_STATE))
+        .ok_or_else(missing)?;
+    let text = layer.tensor(suffix)?.bytes().to_vec();
+    let text = String::from_utf8(text).map_err(|_| missing())?;
+    let start = text.find(KEY).ok_or_else(missing)? + KEY.len();
+    let end = text[start..]
+        .find([',', '}'])
+        .map(|end| start + end)
+        .ok_or_else(missing)?;
+    let number = python_float(f64::from(offset));
+    let text = format!("{} {number}{}", &text[..start], &text[end..]);
+    Ok((suffix.to_owned(), text))
+}
+
+/// A float as Python's `json` writes it.
+fn python_float(value: f64) -> String {
+    let exponent: i32 = if value == 0.0 {
+        0
+    } else {
+        let text = format!("{value:e}");
+        let exponent = text.split_once('e').and_then(|(_, e)| e.parse().ok());
+        exponent.unwrap_or(0)
+    };
+    if (-4..16).contains(&exponent) {
+        return format!("{value:?}");
+    }
+    let text = format!("{value:e}");
+    let (digits, _) = text.split_once('e').unwrap_or((&text, ""));
+    let sign = if exponent < 0 { '-' } else { '+' };
+    format!("{digits}e{sign}{:02}", exponent.abs())
+}
+
+/// The entries of a table in the order of their values.
+struct Levels {
+    codes: Vec<u8>,
+    /// Between neighbours.
+    middles: Vec<f32>,
+}
+
+impl Levels {
+    fn new(table: &[f32]) -> Self {
+        let mut codes: Vec<u8> = (0..table.len()).map(|code| code as u8).collect();
+        // Stable: of fp4's two zeros, code 0 comes before code 8.
+        codes.sort_by(|&a, &b| table[usize::from(a)].total_cmp(&(table[usize::from(b)] + 0.0)));
+        let value = |code: &u8| table[usize::from(*code)];
+        let middle = |pair: &[u8]| (value(&pair[0]) + value(&pair[1])) / 2.0;
+        let middles = codes.windows(2).map(middle).collect();
+        Self { codes, middles }
+    }
+
+    /// The code of the nearest entry; the lower one of two that are equally near.
+    fn nearest(&self, t: f32) -> u8 {
+        self.codes[self.middles.partition_point(|&middle| middle < t)]
+    }
+}
+
+/// Blocks of the flattened weight.
+struct Blocks {
+    levels: Levels,
+    table: [f32; 16],
+    absmax: Vec<f32>,
+    inverse: Vec<f32>,
+    /// The absmax values as they come back from their own quantization.
+    scales: Vec<f32>,
+    blocksize: usize,
+    shape: [usize; 2],
+}
+
+impl Grid for Blocks {
+    fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
+        let flat = n * self.shape[1] + k;
+        let block = flat / self.blocksize;
+        let full = (block + 1) * self.blocksize <= self.shape[0] * self.shape[1];
+        // The library divides in a block that is not full.
+        let t = if full {
+            value * self.inverse[block]
+        } else {
+            value / self.absmax[block].max(TINY)
+        };
+        let code = self.levels.nearest(t.clamp(-1.0, 1.0));
+        (code, self.table[usize::from(code)] * self.scales[block])
+    }
+}
+
+/// An int8 layer again.
+pub fn requantize_8bit(
+    layer: &LayerSource,
+    weight: &Matrix,
+    search: &dyn CodeSearch,
+) -> Result<Vec<NewTensor>> {
+    // The library quantizes halves, whatever the weight's dtype is.
+    let mut weight = weight.clone();
+    for value in &mut weight.values {
+        *value = f16::from_f32(*value).to_f32();
+    }
+    let grid = Rows(weight.rows().map(largest).collect());
+    let mut tensors = vec![
+        NewTensor {
+            bytes: search.codes(&weight, &grid),
+            ..layer.copy("weight")?
+        },
+        floats("SCB", &grid.0),
+    ];
+    if layer.has("weight_format") {
+        tensors.push(layer.copy("weight_format")?);
+    }
+    Ok(tensors)
+}
+
+/// The largest magnitude of each row.
+struct Rows(Vec<f32>);
+
+impl Grid for Rows {
+    fn nearest(&self, n: usize, _k: usize, value: f32) -> (u8, f32) {
+        let largest = self.0[n];
+        if largest == 0.0 {
+            return (0, 0.0);
+        }
+        let code = (value * (127.0 / largest)).round_ties_even().clamp(-127.0, 127.0) as i8;
+        (code as u8, f32::from(code) * largest * ONE_127TH)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_written_as_python_writes_them() {
+        assert_eq!(python_float(0.1), "0.1");
+        assert_eq!(python_float(f64::from(0.1f32)), "0.10000000149011612");
+        assert_eq!(python_float(2.5e-5), "2.5e-05");
+        assert_eq!(python_float(-3e20), "-3e+20");
+        assert_eq!(python_float(4.0), "4.0");
+        assert_eq!(python_float(0.0), "0.0");
+    }
+
+    #[test]
+    fn ties_go_to_the_lower_entry_and_positive_zeros_to_the_second_code() {
+        let levels = Levels::new(&[0.0, 1.0, 0.0, -1.0]);
+        let codes = [-0.5, -0.4, 0.0, 0.1, 0.5, 0.6].map(|t| levels.nearest(t));
+        assert_eq!(codes, [3, 0, 0, 2, 2, 1]);
+    }
+}

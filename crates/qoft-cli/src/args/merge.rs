@@ -1,0 +1,86 @@
+//! Options of the commands that write adapters in another form.
+
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, ValueEnum};
+
+use super::{AdapterArg, DtypeArg};
+
+/// Options of `merge`.
+#[derive(Debug, Args)]
+pub struct MergeArgs {
+    /// The checkpoint folder.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// An adapter folder, with a strength other than 1 if wanted; several are applied one after
+    /// another.
+    #[arg(long, required = true, value_name = "PATH[=STRENGTH]", value_parser = AdapterArg::parser())]
+    pub adapter: Vec<AdapterArg>,
+    /// The folder to write; must be new or empty.
+    #[arg(long)]
+    pub output: PathBuf,
+    /// Write dense weights instead of quantizing again.
+    #[arg(long)]
+    pub dequantize: bool,
+    /// Number format of dense weights [default: f32].
+    #[arg(long, value_enum, requires = "dequantize")]
+    pub dtype: Option<DtypeArg>,
+    /// Print how exact each layer is, and write it to merge_report.json and merge_report.svg in
+    /// the output folder.
+    #[arg(long)]
+    pub report: bool,
+    /// A data file on which to measure the loss with the adapters and after the merge.
+    #[arg(long)]
+    pub data: Option<PathBuf>,
+    /// A data file whose rows the model reads first: codes are then chosen so that errors cancel
+    /// each other in what layers compute of such data.
+    #[arg(long, value_name = "FILE", conflicts_with = "dequantize")]
+    pub calibration: Option<PathBuf>,
+    /// Rows of the calibration data that are read, from the front [default: 128].
+    #[arg(long, value_name = "N", requires = "calibration")]
+    pub calibration_rows: Option<NonZeroUsize>,
+    /// Tokens that a row of the data files keeps.
+    #[arg(long, value_name = "N")]
+    pub max_length: Option<usize>,
+    /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
+    #[arg(long, value_name = "BACKEND.KEY=VALUE")]
+    pub backend_option: Vec<String>,
+    /// Print one JSON object about what was written.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `export`.
+#[derive(Debug, Args)]
+pub struct ExportArgs {
+    /// The form to write.
+    #[arg(long, value_enum)]
+    pub to: ExportForm,
+    /// The largest rank of a layer's change.
+    #[arg(long)]
+    pub rank: NonZeroUsize,
+    /// The checkpoint folder.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// An adapter folder, with a strength other than 1 if wanted; several are applied one after
+    /// another.
+    #[arg(long, required = true, value_name = "PATH[=STRENGTH]", value_parser = AdapterArg::parser())]
+    pub adapter: Vec<AdapterArg>,
+    /// The folder to write; must be new or empty.
+    #[arg(long)]
+    pub output: PathBuf,
+    /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
+    #[arg(long, value_name = "BACKEND.KEY=VALUE")]
+    pub backend_option: Vec<String>,
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// A form that an adapter can be written in.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub enum ExportForm {
+    /// A LoRA as PEFT has it.
+    Lora,
+}

@@ -1,0 +1,212 @@
+//! `qoft merge`.
+
+use std::path::Path;
+
+use anyhow::{Result, anyhow};
+use burn::tensor::Device;
+use qoft::core::{Checkpoint, Error, Nearest, Registry};
+use qoft::models::ModelConfig;
+use qoft::train::data::Dataset;
+use qoft::{
+    Calibration, CalibrationOptions, LayerSearch, MergeAdapter, MergeLosses, MergeReport,
+    MergeTarget, StagedMerge,
+};
+
+use crate::args::{DtypeArg, MergeArgs};
+use crate::print::outln;
+use crate::{files, progress};
+
+/// Rows at once where a loss is measured.
+const BATCH_SIZE: usize = 8;
+/// Rows of calibration data unless given: as many as GPTQ's authors take.
+const CALIBRATION_ROWS: usize = 128;
+/// Layers in the table on the console.
+const LISTED: usize = 10;
+
+/// Writes a checkpoint with adapters multiplied into its weights.
+pub fn run(args: &MergeArgs) -> Result<()> {
+    let checkpoint = Checkpoint::open(&args.model)?;
+    let adapters = files::adapters(&args.adapter)?;
+    let data = match &args.data {
+        None => None,
+        Some(path) => Some((path, dataset(args, &checkpoint, path)?)),
+    };
+    let calibration = match &args.calibration {
+        None => None,
+        Some(path) => Some(calibration(args, &checkpoint, &adapters, path)?),
+    };
+    let search: &dyn LayerSearch = match &calibration {
+        None => &Nearest,
+        Some(calibration) => calibration,
+    };
+    let mut staged = staged(args, &checkpoint, &adapters, search)?;
+    drop(calibration);
+    if let Some((path, dataset)) = &data {
+        files::report_losses(path, dataset);
+        staged.report.losses = Some(losses(args, &adapters, staged.path(), dataset)?);
+    }
+    if args.report {
+        staged.write_report()?;
+    }
+    let report = staged.commit()?;
+    print(args, &report);
+    if args.json {
+        outln!("{}", report.to_json());
+    }
+    Ok(())
+}
+
+fn staged(
+    args: &MergeArgs,
+    checkpoint: &Checkpoint,
+    adapters: &[MergeAdapter],
+    search: &dyn LayerSearch,
+) -> Result<StagedMerge> {
+    let target = match args.dequantize {
+        true => MergeTarget::Dense(args.dtype.unwrap_or(DtypeArg::F32).into()),
+        false => MergeTarget::SameScheme(search),
+    };
+    let bar = progress::bar("merging", 0);
+    let staged = qoft::merge_staged(
+        checkpoint,
+        &Registry::linked()?,
+        &files::load_options(&args.backend_option)?,
+        adapters,
+        target,
+        &args.output,
+        &|done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        },
+    );
+    bar.finish_and_clear();
+    staged.map_err(into_dense)
+}
+
+/// Says what can be done where a scheme cannot be written.
+fn into_dense(error: Error) -> anyhow::Error {
+    match error {
+        Error::Requantize { .. } => anyhow!("{error}; --dequantize writes dense weights instead"),
+        other => other.into(),
+    }
+}
+
+fn dataset(args: &MergeArgs, checkpoint: &Checkpoint, path: &Path) -> Result<Dataset> {
+    let vocab = ModelConfig::parse(checkpoint.config())?.vocab_size;
+    let tokenizer = files::tokenizer(checkpoint.dir())?;
+    files::dataset(path, &tokenizer, vocab, args.max_length)
+}
+
+/// What the adapted model's layers have as inputs on the first rows of a data file. The files wait
+/// beside the output folder, where there has to be room for a model.
+fn calibration(
+    args: &MergeArgs,
+    checkpoint: &Checkpoint,
+    adapters: &[MergeAdapter],
+    path: &Path,
+) -> Result<Calibration> {
+    let registry = Registry::linked()?;
+    let options = files::load_options(&args.backend_option)?;
+    let (target, output) = (MergeTarget::SameScheme(&Nearest), &args.output);
+    qoft::check_merge(checkpoint, &registry, &options, adapters, target, output)
+        .map_err(into_dense)?;
+    let dataset = dataset(args, checkpoint, path)?;
+    let rows = args.calibration_rows.map_or(CALIBRATION_ROWS, Into::into);
+    let examples = &dataset.examples[..rows.min(dataset.examples.len())];
+    let device = Device::flex();
+    let mut model = files::model(&args.model, &args.backend_option, &device)?;
+    files::attach(&mut model, adapters, &device)?;
+    let parent = args.output.parent().unwrap_or(Path::new(""));
+    let parent = match parent.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => parent,
+    };
+    let bar = progress::bar("calibrating", 0);
+    let calibration = Calibration::collect(
+        &model,
+        examples,
+        adapters,
+        parent,
+        &CalibrationOptions::default(),
+        &device,
+        &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        },
+    );
+    bar.finish_and_clear();
+    Ok(calibration?)
+}
+
+/// The loss with the adapters beside the weights, and that of the merged folder.
+fn losses(
+    args: &MergeArgs,
+    adapters: &[MergeAdapter],
+    merged: &Path,
+    dataset: &Dataset,
+) -> Result<MergeLosses> {
+    let device = Device::flex();
+    let loss = |folder: &Path, adapters: &[MergeAdapter]| {
+        let mut model = files::model(folder, &args.backend_option, &device)?;
+        files::attach(&mut model, adapters, &device)?;
+        files::evaluate(&model, dataset, BATCH_SIZE, &device)
+    };
+    let (before, after) = (loss(&args.model, adapters)?, loss(merged, &[])?);
+    Ok(MergeLosses {
+        adapted: before.loss,
+        merged: after.loss,
+        tokens: before.tokens,
+    })
+}
+
+fn print(args: &MergeArgs, report: &MergeReport) {
+    if args.report {
+        table(report);
+    }
+    if let Some(losses) = report.losses {
+        eprintln!(
+            "loss {:.6} with the adapters, {:.6} merged, on {} tokens",
+            losses.adapted,
+            losses.merged,
+            progress::grouped(losses.tokens)
+        );
+    }
+    eprintln!(
+        "{}: {} layers merged, {} tensors, {}",
+        args.output.display(),
+        report.layers.len(),
+        report.tensors,
+        progress::bytes(report.bytes as u64)
+    );
+}
+
+/// The layers that lost most, and all kinds of layers.
+fn table(report: &MergeReport) {
+    eprintln!(
+        "{:<44} {:<10} {:>14} {:>18}",
+        "layer, worst first", "backend", "relative error", "off orthogonality"
+    );
+    let layers = report.worst_first();
+    for layer in layers.iter().take(LISTED) {
+        eprintln!(
+            "{:<44} {:<10} {:>14.2e} {:>18.2e}",
+            layer.name, layer.backend, layer.relative_error, layer.orthogonality_error
+        );
+    }
+    if layers.len() > LISTED {
+        let more = layers.len() - LISTED;
+        eprintln!("… and {more} more in merge_report.json");
+    }
+    eprintln!();
+    eprintln!(
+        "{:<44} {:>10} {:>14} {:>18}",
+        "kind", "layers", "mean", "worst"
+    );
+    for kind in report.kinds() {
+        eprintln!(
+            "{:<44} {:>10} {:>14.2e} {:>18.2e}",
+            kind.kind, kind.layers, kind.mean, kind.worst
+        );
+    }
+    eprintln!();
+}

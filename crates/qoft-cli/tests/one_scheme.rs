@@ -1,0 +1,35 @@
+//! A build with GPTQ alone: it works, and says of other checkpoints which feature is missing.
+#![cfg(all(feature = "gptq", not(feature = "all-schemes")))]
+
+use std::process::{Command, Output};
+
+fn inspect(fixture: &str) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_qoft"))
+        .arg("inspect")
+        .arg(qoft_fixtures::path(fixture))
+        .output()
+        .unwrap()
+}
+
+#[test]
+fn its_own_checkpoints_are_read() {
+    let output = inspect("schemes/gptq/int4_desc_act");
+    assert!(output.status.success());
+    assert!(String::from_utf8_lossy(&output.stdout).contains("gptq"));
+}
+
+#[test]
+fn the_feature_for_another_checkpoint_is_named() {
+    for (fixture, feature) in [
+        ("schemes/awq/autoawq_gemm", "awq"),
+        ("schemes/hqq/int4_axis1_g64", "hqq"),
+        ("schemes/inc-fp8/qdq_tensor", "inc-fp8"),
+        ("models/llama_nf4", "bnb"),
+    ] {
+        let output = inspect(fixture);
+        assert_eq!(output.status.code(), Some(1), "{fixture}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        let help = format!("lacks the scheme `{feature}`");
+        assert!(text.contains(&help), "{fixture}: {text}");
+    }
+}

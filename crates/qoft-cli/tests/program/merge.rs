@@ -1,0 +1,373 @@
+//! Merging adapters and writing them as LoRA.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::common::file::refused;
+use crate::common::{Run, arg, copy_fixture, fixture, names, qoft};
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+/// A model, an adapter for it, and the rows of the fixtures that they are measured on.
+const CASES: [(&str, &str, &str); 3] = [
+    ("llama_nf4", "all_linear", "rows"),
+    ("llama_int8", "int8_all_linear", "rows"),
+    ("llama", "dense_all_linear", "rows_dense"),
+];
+const NF4: &str = "models/llama_nf4";
+const ADAPTER: &str = "adapters/all_linear";
+
+#[track_caller]
+fn good(args: &[&str]) -> Run {
+    let run = qoft(args);
+    assert_eq!(run.code, Some(0), "{args:?}: {}", run.stderr);
+    run
+}
+
+#[track_caller]
+fn json_of(args: &[&str]) -> Value {
+    let run = good(&[args, &["--json"]].concat());
+    serde_json::from_str(&run.stdout).expect("stdout is one JSON value")
+}
+
+/// Some rows of the fixtures as a data file.
+fn data(folder: &Path, key: &str) -> PathBuf {
+    let text = fs::read(qoft_fixtures::path("adapters/expected.json")).expect("the rows");
+    let expected: Value = serde_json::from_slice(&text).expect("JSON");
+    let rows = expected[key].as_array().expect("rows").iter();
+    let rows: Vec<String> = rows
+        .map(|ids| json!({"input_ids": ids}).to_string())
+        .collect();
+    let path = folder.join("rows.jsonl");
+    fs::write(&path, rows.join("\n")).expect("a data file");
+    path
+}
+
+#[track_caller]
+fn loss(model: &str, data: &Path, adapters: &[&str]) -> f64 {
+    let mut args = vec!["eval", "--model", model, "--data", arg(data)];
+    for adapter in adapters {
+        args.extend(["--adapter", adapter]);
+    }
+    json_of(&args)["loss"].as_f64().expect("a loss")
+}
+
+/// Merges into the new folder `merged` of `work`.
+#[track_caller]
+fn merge(model: &str, adapters: &[&str], work: &Path, more: &[&str]) -> (PathBuf, Value) {
+    let out = work.join("merged");
+    let mut args = vec!["merge", "--model", model, "--output", arg(&out)];
+    for adapter in adapters {
+        args.extend(["--adapter", adapter]);
+    }
+    args.extend(more);
+    let report = json_of(&args);
+    (out, report)
+}
+
+#[track_caller]
+fn near(a: f64, b: f64, tolerance: f64) {
+    assert!((a - b).abs() <= tolerance, "{a} is not near {b}");
+}
+
+#[test]
+fn a_dense_merge_has_the_adapted_loss() {
+    for (model, adapter, rows) in CASES {
+        let work = tempdir().expect("a folder");
+        let rows = data(work.path(), rows);
+        let model = fixture(&format!("models/{model}"));
+        let adapter = fixture(&format!("adapters/{adapter}"));
+        let (out, report) = merge(&model, &[&adapter], work.path(), &["--dequantize"]);
+        let expected = loss(&model, &rows, &[&adapter]);
+        near(loss(arg(&out), &rows, &[]), expected, 2e-4);
+        assert!((expected - loss(&model, &rows, &[])).abs() > 1e-2);
+        let layers = report["layers"].as_array().expect("layers");
+        assert_eq!(layers.len(), 14);
+        assert!(layers.iter().all(|layer| layer["relative_error"] == 0.0));
+        let inspection = json_of(&["inspect", arg(&out)]);
+        assert_eq!(inspection["quant_method"], Value::Null);
+        assert_eq!(names(work.path()), ["merged", "rows.jsonl"]);
+    }
+}
+
+#[test]
+fn dense_formats_are_chosen() {
+    for (dtype, format) in [("f16", "f16"), ("bf16", "bf16"), ("f32", "f32")] {
+        let work = tempdir().expect("a folder");
+        let more = ["--dequantize", "--dtype", dtype];
+        let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
+        let (out, report) = merge(&model, &[&adapter], work.path(), &more);
+        let inspection = json_of(&["inspect", arg(&out)]);
+        assert_eq!(inspection["layers"][0]["format"], format);
+        let error = report["layers"][0]["relative_error"].as_f64().unwrap();
+        assert_eq!(error > 0.0, dtype != "f32", "{dtype}: {error}");
+    }
+}
+
+#[test]
+fn merging_keeps_the_scheme() {
+    for (model, adapter, rows) in CASES {
+        let work = tempdir().expect("a folder");
+        let rows = data(work.path(), rows);
+        let path = fixture(&format!("models/{model}"));
+        let adapter = fixture(&format!("adapters/{adapter}"));
+        let more = ["--report", "--data", arg(&rows)];
+        let (out, report) = merge(&path, &[&adapter], work.path(), &more);
+
+        let [before, after] = [&path, arg(&out)].map(|folder| json_of(&["inspect", folder]));
+        assert_eq!(before["quant_method"], after["quant_method"]);
+        assert_eq!(before["layers"], after["layers"]);
+        let losses = &report["losses"];
+        let [adapted, merged] = ["adapted", "merged"].map(|key| losses[key].as_f64().unwrap());
+        near(adapted, loss(&path, &rows, &[&adapter]), 1e-6);
+        near(merged, loss(arg(&out), &rows, &[]), 1e-6);
+        // These models have random weights: quantizing again costs them much.
+        near(adapted, merged, if model == "llama" { 2e-4 } else { 0.3 });
+
+        let text = fs::read(out.join("merge_report.json")).expect("a report");
+        let stored: Value = serde_json::from_slice(&text).expect("JSON");
+        assert_eq!(stored, report);
+        let kinds = report["kinds"].as_array().expect("kinds");
+        assert_eq!(kinds.len(), 7);
+        assert!(kinds.iter().all(|kind| kind["layers"] == 2));
+        let svg = fs::read_to_string(out.join("merge_report.svg")).expect("a chart");
+        assert!(svg.starts_with("<svg") && svg.contains("down_proj"));
+        assert_eq!(names(work.path()), ["merged", "rows.jsonl"]);
+    }
+}
+
+#[test]
+fn the_report_is_a_table_too_and_stays_with_its_merge() {
+    let work = tempdir().expect("a folder");
+    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
+    let first = work.path().join("first");
+    let args = ["merge", "--model", &model, "--adapter", &adapter];
+    let run = good(&[&args[..], &["--output", arg(&first), "--report"]].concat());
+    assert_eq!(run.stdout, "");
+    for text in ["layer, worst first", "4 more", "kind", "q_proj"] {
+        assert!(run.stderr.contains(text), "{text}: {}", run.stderr);
+    }
+    let (second, _) = merge(arg(&first), &[&adapter], work.path(), &[]);
+    assert!(!names(&second).contains(&"merge_report.json".to_owned()));
+}
+
+#[test]
+fn adapters_are_merged_in_their_order() {
+    let work = tempdir().expect("a folder");
+    let rows = data(work.path(), "rows");
+    let model = fixture(NF4);
+    let [first, second] = ["neumann5", "second"].map(|case| fixture(&format!("adapters/{case}")));
+    let (out, _) = merge(&model, &[&first, &second], work.path(), &["--dequantize"]);
+    let found = loss(arg(&out), &rows, &[]);
+    near(found, loss(&model, &rows, &[&first, &second]), 2e-4);
+    assert!((found - loss(&model, &rows, &[&second, &first])).abs() > 1e-3);
+}
+
+#[test]
+fn strength_scales_an_adapter() {
+    let work = tempdir().expect("a folder");
+    let rows = data(work.path(), "rows");
+    let (model, adapter) = (fixture(NF4), fixture("adapters/cayley"));
+    let with = |strength: &str| format!("{adapter}={strength}");
+    let base = loss(&model, &rows, &[]);
+    let full = loss(&model, &rows, &[&adapter]);
+    let half = loss(&model, &rows, &[&with("0.5")]);
+    near(loss(&model, &rows, &[&with("0")]), base, 1e-6);
+    near(loss(&model, &rows, &[&with("1")]), full, 0.0);
+    // A rotation and its inverse.
+    near(loss(&model, &rows, &[&with("1"), &with("-1")]), base, 1e-5);
+    assert!((half - base).abs() > 1e-3 && (half - full).abs() > 1e-3);
+
+    for (strength, expected) in [("0.5", half), ("0", base), ("1", full)] {
+        let work = tempdir().expect("a folder");
+        let (out, _) = merge(&model, &[&with(strength)], work.path(), &["--dequantize"]);
+        near(loss(arg(&out), &rows, &[]), expected, 2e-4);
+    }
+    let (out, report) = merge(&model, &[&with("0")], work.path(), &[]);
+    assert_eq!(report["layers"], json!([]));
+    near(loss(arg(&out), &rows, &[]), base, 0.0);
+}
+
+#[test]
+fn a_path_with_an_equals_sign_is_a_path() {
+    let work = tempdir().expect("a folder");
+    let rows = data(work.path(), "rows");
+    let adapter = copy_fixture(ADAPTER, work.path(), "run=2");
+    let model = fixture(NF4);
+    let full = loss(&model, &rows, &[&fixture(ADAPTER)]);
+    near(loss(&model, &rows, &[arg(&adapter)]), full, 0.0);
+    let none = format!("{}=0", arg(&adapter));
+    near(
+        loss(&model, &rows, &[&none]),
+        loss(&model, &rows, &[]),
+        1e-6,
+    );
+}
+
+#[test]
+fn bad_merges() {
+    let work = tempdir().expect("a folder");
+    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
+    let out = work.path().join("out");
+    let bad = |model: &str, adapter: &str, more: &[&str], needle: &str| {
+        let args = ["merge", "--model", model, "--output", arg(&out)];
+        let args = [&args[..], &["--adapter", adapter], more].concat();
+        refused(&args, work.path(), needle);
+    };
+    for strength in ["", "much", "nan", "inf"] {
+        bad(&model, &format!("{adapter}={strength}"), &[], "--adapter");
+    }
+    bad(&model, "/nowhere=0.5", &[], "/nowhere");
+    bad(&model, &adapter, &["--dtype=f16"], "--dequantize");
+    bad(
+        &model,
+        &adapter,
+        &["--data=/nowhere.jsonl"],
+        "/nowhere.jsonl",
+    );
+    bad(&model, &adapter, &["--backend-option=x.y=1"], "x.y");
+    // An adapter of a model with other sizes, and one of a model with other layers.
+    let other = fixture("models/llama");
+    let tensor = "base_model.model.model.layers";
+    bad(&other, &adapter, &["--dequantize"], tensor);
+    bad(&fixture("models/phi3"), &adapter, &[], tensor);
+    fs::create_dir(&out).expect("a folder");
+    fs::write(out.join("mine"), "text").expect("a file");
+    bad(&model, &adapter, &[], arg(&out));
+    assert_eq!(names(&out), ["mine"]);
+}
+
+#[test]
+fn a_scheme_that_cannot_be_written_is_refused_before_anything_is_done() {
+    let backends = json_of(&["backends"]);
+    let folders = ["aqlm", "awq", "eetq", "gptq", "hqq", "inc-fp8"];
+    for backend in backends["backends"].as_array().expect("backends") {
+        let name = backend["name"].as_str().expect("a name");
+        if backend["capabilities"]["requantize"] == true || !folders.contains(&name) {
+            continue;
+        }
+        let models = qoft_fixtures::folders(&format!("schemes/{name}"));
+        let model = models
+            .into_iter()
+            .find(|model| model.join("trained").is_dir());
+        let Some(model) = model else { continue };
+        let work = tempdir().expect("a folder");
+        let (adapter, out) = (model.join("trained"), work.path().join("out"));
+        let args = ["merge", "--model", arg(&model), "--output", arg(&out)];
+        let args = [&args[..], &["--adapter", arg(&adapter)]].concat();
+        for needle in ["model.layers.0.", &format!("({name})"), "--dequantize"] {
+            refused(&args, work.path(), needle);
+        }
+        good(&[&args[..], &["--dequantize"]].concat());
+    }
+}
+
+#[test]
+fn a_killed_merge_leaves_all_or_nothing() {
+    let work = tempdir().expect("a folder");
+    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
+    let (whole, _) = merge(&model, &[&adapter], work.path(), &[]);
+    let mut interrupted = 0;
+    for attempt in 0..24 {
+        let folder = work.path().join(attempt.to_string());
+        fs::create_dir(&folder).expect("a folder");
+        let out = folder.join("out");
+        let args = ["merge", "--model", &model, "--adapter", &adapter];
+        let mut child = Command::new(env!("CARGO_BIN_EXE_qoft"))
+            .args(args)
+            .args(["--output", arg(&out)])
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("the program starts");
+        // It works beside the output; then it is killed, each time a bit later.
+        let start = Instant::now();
+        while names(&folder).is_empty() && start.elapsed() < Duration::from_secs(60) {
+            std::thread::sleep(Duration::from_micros(100));
+        }
+        std::thread::sleep(Duration::from_micros(attempt * 700));
+        let _ = child.kill();
+        child.wait().expect("an end");
+        if out.exists() {
+            assert_eq!(names(&out), names(&whole), "attempt {attempt}");
+            for name in names(&whole) {
+                let [a, b] = [&out, &whole].map(|folder| fs::read(folder.join(&name)).ok());
+                assert!(a == b, "attempt {attempt}: {name}");
+            }
+        } else {
+            interrupted += 1;
+        }
+        // What is left over does not stand in the way.
+        if attempt == 0 {
+            let more = ["--output", arg(&out)];
+            let _ = fs::remove_dir_all(&out);
+            good(&[&args[..], &more].concat());
+            assert_eq!(names(&out), names(&whole));
+        }
+    }
+    assert!(interrupted > 0, "no merge was killed midway");
+}
+
+#[test]
+fn export_writes_a_lora() {
+    let work = tempdir().expect("a folder");
+    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
+    let mut last = f64::INFINITY;
+    for rank in [4, 16, 64] {
+        let out = work.path().join(format!("lora{rank}"));
+        let rank = rank.to_string();
+        let report = json_of(&[
+            "export",
+            "--to",
+            "lora",
+            "--rank",
+            &rank,
+            "--model",
+            &model,
+            "--adapter",
+            &adapter,
+            "--output",
+            arg(&out),
+        ]);
+        let layers = report["layers"].as_array().expect("layers");
+        assert_eq!(layers.len(), 14);
+        let residual = |layer: &Value| layer["residual"].as_f64().expect("a residual");
+        let worst = layers.iter().map(residual).fold(0.0, f64::max);
+        assert!(worst < last, "{worst}");
+        last = worst;
+        let config = fs::read(out.join("adapter_config.json")).expect("a config");
+        let config: Value = serde_json::from_slice(&config).expect("JSON");
+        assert_eq!(config["peft_type"], "LORA");
+        assert_eq!(config["r"].to_string(), rank);
+        assert_eq!(config["lora_alpha"].to_string(), rank);
+        let targets = config["target_modules"].as_array().expect("targets");
+        assert_eq!(targets[0], layers[0]["name"]);
+        assert_eq!(targets.len(), 14);
+    }
+    assert!(last < 1e-5, "{last}");
+}
+
+#[test]
+fn bad_exports() {
+    let work = tempdir().expect("a folder");
+    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
+    let out = work.path().join("out");
+    let bad = |more: &[&str], needle: &str| {
+        let args = ["export", "--model", &model, "--output", arg(&out)];
+        refused(&[&args[..], more].concat(), work.path(), needle);
+    };
+    let adapter = ["--adapter", &adapter];
+    bad(
+        &[&adapter[..], &["--to=lora", "--rank=0"]].concat(),
+        "--rank",
+    );
+    bad(&[&adapter[..], &["--to=lora"]].concat(), "--rank");
+    bad(&[&adapter[..], &["--to=ia3", "--rank=4"]].concat(), "ia3");
+    bad(&["--to=lora", "--rank=4"], "--adapter");
+    let other = fixture("adapters/embedding");
+    bad(
+        &["--to=lora", "--rank=4", "--adapter", &other],
+        "embed_tokens",
+    );
+}

@@ -1,0 +1,111 @@
+//! Multiplying the adapters of a layer into its weight, and taking them out again.
+
+use burn::module::Module;
+use burn::tensor::{Device, Tensor, TensorData};
+use qoft_kernels::Matrix;
+
+use super::Adapters;
+use crate::adapter::AdapterSlot;
+use crate::error::{Error, Result};
+use crate::layer::LayerKind;
+
+impl Adapters {
+    /// The names of the adapters that are multiplied into the weight, in the order in which they
+    /// were applied to the input.
+    pub fn merged(&self) -> impl Iterator<Item = &str> {
+        self.merged.iter().map(String::as_str)
+    }
+
+    /// The rows of the weight, turned by the active adapters, which from now on are merged.
+    pub(crate) fn merge_into(&mut self, kind: LayerKind, rows: Matrix) -> Result<Matrix> {
+        let turn = |rows: Matrix, slot: &AdapterSlot| {
+            // Without autodiff, so without dropout.
+            let plain = slot.valid();
+            let rows = to_tensor(&rows, &device(slot));
+            let rows = match kind {
+                LayerKind::Embedding => plain.adapter().forward(rows),
+                LayerKind::Linear | LayerKind::Conv2d => plain.adapter().rotate_weight(rows),
+            };
+            finite(slot, from_tensor(rows))
+        };
+        let (rows, merged) = match kind {
+            LayerKind::Embedding => {
+                let rows = self.active().try_fold(rows, turn)?;
+                (rows, [&self.merged[..], &self.active].concat())
+            }
+            // The last adapter stands next to the weight, before those that are merged already.
+            LayerKind::Linear | LayerKind::Conv2d => {
+                let rows = self.active().rev().try_fold(rows, turn)?;
+                (rows, [&self.active[..], &self.merged].concat())
+            }
+        };
+        self.merged = merged;
+        self.active.clear();
+        Ok(rows)
+    }
+
+    /// The rows of the weight without the merged adapters, which from now on are active.
+    pub(crate) fn take_out(&mut self, kind: LayerKind, mut rows: Matrix) -> Result<Matrix> {
+        let mut slots: Vec<_> = self.merged.iter().filter_map(|n| self.get(n)).collect();
+        if kind == LayerKind::Embedding {
+            slots.reverse();
+        }
+        for slot in slots {
+            let (plain, turned) = (slot.valid(), to_tensor(&rows, &device(slot)));
+            let back = match kind {
+                LayerKind::Embedding => plain.adapter().unrotate(turned),
+                LayerKind::Linear | LayerKind::Conv2d => plain.adapter().unrotate_weight(turned),
+            };
+            let back = back.ok_or_else(|| state(slot, "its rotation has no inverse"))?;
+            rows = finite(slot, from_tensor(back))?;
+        }
+        self.forget_merged(kind);
+        Ok(rows)
+    }
+
+    /// Makes the merged adapters active again, in the order in which they were applied.
+    pub(crate) fn forget_merged(&mut self, kind: LayerKind) {
+        let merged = std::mem::take(&mut self.merged);
+        self.active = match kind {
+            LayerKind::Embedding => [&merged[..], &self.active].concat(),
+            LayerKind::Linear | LayerKind::Conv2d => [&self.active[..], &merged].concat(),
+        };
+    }
+}
+
+fn finite(slot: &AdapterSlot, rows: Matrix) -> Result<Matrix> {
+    if rows.values.iter().all(|v| v.is_finite()) {
+        return Ok(rows);
+    }
+    Err(state(
+        slot,
+        "the weight gets values that are infinite or not a number",
+    ))
+}
+
+fn state(slot: &AdapterSlot, reason: &str) -> Error {
+    Error::AdapterState {
+        name: slot.name().to_owned(),
+        reason: reason.to_owned(),
+    }
+}
+
+/// Where an adapter computes.
+fn device(slot: &AdapterSlot) -> Device {
+    let params = slot.adapter().params();
+    let device = params.first().map(|p| p.param.val().device());
+    device.unwrap_or_else(Device::flex).without_autodiff()
+}
+
+fn to_tensor(rows: &Matrix, device: &Device) -> Tensor<2> {
+    Tensor::from_data(TensorData::new(rows.values.clone(), rows.shape), device)
+}
+
+fn from_tensor(rows: Tensor<2>) -> Matrix {
+    let shape = rows.dims();
+    let values = rows.into_data().try_into_vec::<f32>();
+    Matrix {
+        shape,
+        values: values.expect("f32 in, f32 out"),
+    }
+}

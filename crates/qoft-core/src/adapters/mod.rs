@@ -1,0 +1,216 @@
+//! Several adapters in one model: which there are, and which of them compute.
+//!
+//! Each layer has its own [`Adapters`]. The functions here are for whole models.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use qoft_core::kernels::DenseWeight;
+//! use qoft_core::{Linear, LoadedLinear, OftConfig, adapters, oft, walkable};
+//!
+//! struct Model {
+//!     first: Linear,
+//!     second: Linear,
+//! }
+//!
+//! walkable!(Model { first, second });
+//!
+//! # fn main() -> qoft_core::Result<()> {
+//! let device = Device::flex();
+//! let linear = || {
+//!     let weight = std::sync::Arc::new(DenseWeight::from_f32(&[0.5; 32], [4, 8]));
+//!     Linear::new(LoadedLinear { weight, bias: None, input_quantizer: None }, &device)
+//! };
+//! let mut model = Model { first: linear(), second: linear() };
+//! let config = OftConfig {
+//!     target_modules: Some(oft::OneOrMany::Many(vec!["first".into()])),
+//!     oft_block_size: 4,
+//!     ..OftConfig::default()
+//! };
+//! oft::attach(&mut model, &config, "", "", "a", &device)?;
+//! oft::attach(&mut model, &config, "", "", "b", &device)?;
+//! assert_eq!(adapters::active(&model), ["a", "b"]);
+//! adapters::activate(&mut model, &["b"])?;
+//! assert_eq!(adapters::names(&model), ["a", "b"]);
+//! assert_eq!(adapters::active(&model), ["b"]);
+//! assert!(adapters::activate(&mut model, &["c"]).is_err());
+//! # Ok(())
+//! # }
+//! ```
+
+mod layer;
+mod merge;
+
+pub use layer::Adapters;
+
+use crate::error::{Error, Result};
+use crate::layer::Layer;
+use crate::walk::Walk;
+
+/// The names of all adapters of a model, in the order in which its layers have them.
+pub fn names(model: &impl Walk) -> Vec<String> {
+    distinct(model, |adapters| {
+        adapters.names().map(str::to_owned).collect()
+    })
+}
+
+/// The names of the adapters that compute somewhere in the model, in order.
+pub fn active(model: &impl Walk) -> Vec<String> {
+    distinct(model, |adapters| {
+        let active = adapters.active();
+        active.map(|slot| slot.name().to_owned()).collect()
+    })
+}
+
+fn distinct(model: &impl Walk, names: impl Fn(&Adapters) -> Vec<String>) -> Vec<String> {
+    let mut found: Vec<String> = Vec::new();
+    model.walk("", &mut |_, layer| {
+        for name in names(layer.adapters()) {
+            if !found.contains(&name) {
+                found.push(name);
+            }
+        }
+    });
+    found
+}
+
+/// Makes exactly these adapters compute, applied to a layer's input in this order. Layers that
+/// lack one of them do without it.
+///
+/// # Errors
+/// If a name is unknown, merged or given twice; then nothing changes.
+pub fn activate(model: &mut impl Walk, wanted: &[&str]) -> Result<()> {
+    for (index, name) in wanted.iter().enumerate() {
+        expect_unmerged(model, name)?;
+        if wanted[..index].contains(name) {
+            return Err(Error::DuplicateAdapter {
+                name: (*name).to_owned(),
+                known: names(model).join(", "),
+            });
+        }
+    }
+    each(model, |_, adapters| {
+        let here: Vec<&str> = adapters.names().collect();
+        let here: Vec<&str> = wanted
+            .iter()
+            .copied()
+            .filter(|n| here.contains(n))
+            .collect();
+        adapters.activate(&here)
+    })
+}
+
+/// Lets no adapter compute; they stay in the model. Merged ones stay in the weights.
+pub fn disable_all(model: &mut impl Walk) {
+    model.walk_mut("", &mut |_, layer| layer.adapters_mut().disable());
+}
+
+/// Multiplies the active adapters into the weights of their layers, see [`Layer::merge`].
+///
+/// A layer that quantizes its input then quantizes what is not rotated: such a layer does not
+/// compute exactly the same.
+///
+/// # Errors
+/// If a weight gets values that are not finite; then nothing changes.
+pub fn merge(model: &mut impl Walk) -> Result<()> {
+    let result = each_layer(model, |_, layer| layer.merge());
+    if result.is_err() {
+        unmerge(model)?;
+    }
+    result
+}
+
+/// Takes merged adapters out of the weights again, see [`Layer::unmerge`].
+///
+/// # Errors
+/// If a rotation has no inverse; the layers before it are unmerged then.
+pub fn unmerge(model: &mut impl Walk) -> Result<()> {
+    each_layer(model, |_, layer| layer.unmerge())
+}
+
+/// Brings the parameters of the active adapters back to where their families allow them: what
+/// constrained OFT asks for before each training step.
+pub fn constrain(model: &mut impl Walk) {
+    model.walk_mut("", &mut |_, layer| layer.adapters_mut().constrain());
+}
+
+/// Removes an adapter from all layers.
+///
+/// # Errors
+/// If there is none of this name, or it is merged.
+pub fn delete(model: &mut impl Walk, name: &str) -> Result<()> {
+    expect_unmerged(model, name)?;
+    each(model, |_, adapters| match adapters.get(name) {
+        Some(_) => adapters.delete(name).map(drop),
+        None => Ok(()),
+    })
+}
+
+/// Gives an adapter another name. Its parameters get new ids, so an optimizer that has trained
+/// it starts anew.
+///
+/// # Errors
+/// If there is none of the old name, or one of the new name.
+pub fn rename(model: &mut impl Walk, from: &str, to: &str) -> Result<()> {
+    expect(model, from)?;
+    expect_free(model, to)?;
+    each(model, |path, adapters| match adapters.get(from) {
+        Some(_) => adapters.rename(from, to, path),
+        None => Ok(()),
+    })
+}
+
+/// Fails unless the model has an adapter of this name.
+pub(crate) fn expect(model: &impl Walk, name: &str) -> Result<()> {
+    let names = names(model);
+    if names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    Err(Error::UnknownAdapter {
+        name: name.to_owned(),
+        known: names.join(", "),
+    })
+}
+
+/// Fails unless the model has an adapter of this name that is merged nowhere.
+fn expect_unmerged(model: &impl Walk, name: &str) -> Result<()> {
+    expect(model, name)?;
+    let layers = model.layers().into_iter();
+    layers
+        .filter(|(_, layer)| layer.adapters().get(name).is_some())
+        .try_for_each(|(_, layer)| layer.adapters().expect_unmerged(name))
+}
+
+/// Fails if the model has an adapter of this name.
+///
+/// # Errors
+/// The error lists the names that exist.
+pub fn expect_free(model: &impl Walk, name: &str) -> Result<()> {
+    let names = names(model);
+    if !names.iter().any(|known| known == name) {
+        return Ok(());
+    }
+    Err(Error::DuplicateAdapter {
+        name: name.to_owned(),
+        known: names.join(", "),
+    })
+}
+
+fn each(
+    model: &mut impl Walk,
+    mut change: impl FnMut(&str, &mut Adapters) -> Result<()>,
+) -> Result<()> {
+    each_layer(model, |path, layer| change(path, layer.adapters_mut()))
+}
+
+fn each_layer(
+    model: &mut impl Walk,
+    mut change: impl FnMut(&str, &mut dyn Layer) -> Result<()>,
+) -> Result<()> {
+    let mut result = Ok(());
+    model.walk_mut("", &mut |path, layer| {
+        if result.is_ok() {
+            result = change(path, layer);
+        }
+    });
+    result
+}

@@ -1,0 +1,116 @@
+//! Adapter folders as PEFT lays them out, for any family of rotations: `adapter_config.json`
+//! beside `adapter_model.safetensors`.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+use serde::Serialize;
+
+use crate::adapters;
+use crate::error::{Error, Result};
+use crate::output::write_file;
+use crate::walk::Walk;
+
+/// The file of the configuration.
+pub const CONFIG: &str = "adapter_config.json";
+/// The file of the parameters.
+pub const WEIGHTS: &str = "adapter_model.safetensors";
+/// What stands before a module path in the name of a parameter.
+pub const PREFIX: &str = "base_model.model.";
+
+/// Shapes and values by name, without [`PREFIX`].
+pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Reads the tensors of an adapter file.
+///
+/// # Errors
+/// If the file is damaged, or holds something else than finite floats of a model's modules.
+pub fn read_tensors(path: &Path) -> Result<Tensors> {
+    let fail = |reason: String| Error::Adapter {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|e| fail(format!("not a valid safetensors file: {e}")))?;
+    let mut tensors = Tensors::new();
+    for (name, tensor) in file.iter() {
+        let key = name
+            .strip_prefix(PREFIX)
+            .ok_or_else(|| fail(format!("`{name}` does not start with `{PREFIX}`")))?;
+        let data = to_f32(&tensor)
+            .ok_or_else(|| fail(format!("`{name}`: expected finite F32, F16 or BF16 values")))?;
+        tensors.insert(key.to_owned(), (tensor.shape().to_vec(), data));
+    }
+    Ok(tensors)
+}
+
+fn to_f32(tensor: &TensorView) -> Option<Vec<f32>> {
+    let format = match tensor.dtype() {
+        Dtype::F32 => qoft_kernels::FloatFormat::F32,
+        Dtype::F16 => qoft_kernels::FloatFormat::F16,
+        Dtype::BF16 => qoft_kernels::FloatFormat::Bf16,
+        _ => return None,
+    };
+    let mut out = vec![0.0; tensor.shape().iter().product()];
+    format.decode(tensor.data(), &mut out);
+    out.iter().all(|v| v.is_finite()).then_some(out)
+}
+
+/// A trained tensor: its name in the file, its shape and its values.
+pub type Trained = (String, Vec<usize>, Vec<f32>);
+
+/// The parameters of one adapter as they are saved: name, shape, values.
+pub fn trained(model: &impl Walk, adapter: &str) -> Vec<Trained> {
+    let mut tensors = Vec::new();
+    for (path, layer) in model.layers() {
+        let slot = layer.adapters().get(adapter);
+        for named in slot.iter().flat_map(|slot| slot.adapter().params()) {
+            let data = named.param.val().into_data();
+            let shape = data.shape().to_vec();
+            let values = data.try_into_vec::<f32>().expect("parameters are f32");
+            tensors.push((format!("{PREFIX}{path}.{}", named.name), shape, values));
+        }
+    }
+    tensors
+}
+
+/// Writes the configuration and the parameters of one adapter into an existing folder.
+///
+/// # Errors
+/// If there is no such adapter, the folder cannot be written, or a value is not finite: then
+/// nothing is written.
+pub fn save(
+    model: &impl Walk,
+    config: &impl Serialize,
+    adapter: &str,
+    folder: &Path,
+) -> Result<()> {
+    adapters::expect(model, adapter)?;
+    let tensors = trained(model, adapter);
+    let file = folder.join(WEIGHTS);
+    if let Some((name, ..)) = tensors
+        .iter()
+        .find(|(.., v)| v.iter().any(|v| !v.is_finite()))
+    {
+        let reason = format!("`{name}` has values that are infinite or not a number");
+        return Err(Error::Adapter { path: file, reason });
+    }
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(n, s, v)| (n, s, v.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes fit the shape");
+        (name.as_str(), view)
+    });
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let data = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(&file, e))?;
+    let path = folder.join(CONFIG);
+    let mut text = serde_json::to_string_pretty(config).map_err(|e| Error::file(&path, e))?;
+    text.push('\n');
+    write_file(&file, &data)?;
+    write_file(&path, text.as_bytes())
+}

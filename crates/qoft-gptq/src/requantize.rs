@@ -1,0 +1,74 @@
+//! Rounding a changed weight to a layer's bits, groups and zero points.
+//!
+//! The library's own algorithm needs calibration data. Without it, [`IntegerGrid::fit`] chooses the
+//! scales; its plain range, as in the library's quantizer, is one of those tried.
+
+use qoft_core::kernels::{Matrix, transpose};
+use qoft_core::{IntegerGrid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+
+use crate::layout::{Parts, pack};
+use crate::zeros;
+
+/// The layer again, with its width, groups, scale dtype and version of the zero points. Layers
+/// whose zero points are all in the middle keep them.
+pub fn requantize(
+    backend: &dyn QuantBackend,
+    layer: &LayerSource,
+    weight: &Matrix,
+    options: &RequantizeOptions,
+) -> Result<Vec<NewTensor>> {
+    let parts = Parts::read(backend, layer)?;
+    let (bits, groups, [n, k]) = (parts.bits, parts.groups, parts.shape);
+    if weight.shape != parts.shape {
+        let reason = format!(
+            "a weight of {:?} for one of {:?}",
+            weight.shape, parts.shape
+        );
+        return Err(layer.error(backend, reason));
+    }
+    let zeros = zeros::read(&parts.config, layer, &parts.qzeros, bits, [groups, n]);
+    let symmetric = zeros.iter().all(|&zero| zero == 1 << (bits - 1));
+    let stored = parts.scales.floats()?;
+    let mut scales = vec![0.0; n * groups];
+    stored.transposed(groups, n).read(0, &mut scales);
+    let mut grid = IntegerGrid {
+        index: parts.group_of_each(layer)?.into(),
+        count: groups,
+        largest: ((1u32 << bits) - 1) as u8,
+        format: stored.format(),
+        scales,
+        zeros,
+    };
+    grid.fit(weight, symmetric);
+    let codes = options.search.codes(weight, &grid);
+
+    // A fit takes finite scales only.
+    let mut bytes = Vec::with_capacity(parts.scales.bytes().len());
+    stored.format().encode(&grid.scales, &mut bytes);
+    let scales = transpose(&bytes, stored.format().size(), [n, groups]);
+    let mut tensors = vec![
+        NewTensor {
+            bytes: pack(&codes, bits, [n, k]),
+            ..layer.copy("qweight")?
+        },
+        NewTensor {
+            bytes: zeros::write(
+                &parts.config,
+                layer,
+                &parts.qzeros,
+                bits,
+                [groups, n],
+                &grid.zeros,
+            ),
+            ..layer.copy("qzeros")?
+        },
+        NewTensor {
+            bytes: scales,
+            ..layer.copy("scales")?
+        },
+    ];
+    if layer.has("g_idx") {
+        tensors.push(layer.copy("g_idx")?);
+    }
+    Ok(tensors)
+}

@@ -1,0 +1,101 @@
+//! A product of Householder reflections.
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, Tensor, TensorData};
+use qoft_core::{NamedParam, OftAdapter};
+
+/// The weight `W` becomes `W · H₁ · H₂ …` with `H = I − 2·u·uᵀ` for each column `u` of `hra_u`,
+/// scaled to length 1. With `apply_gs` the columns are made orthogonal to each other before.
+///
+/// Reflections are their own inverses, so the input is turned by `… H₂ · H₁`.
+#[derive(Debug, Clone)]
+pub struct HraRotation {
+    vectors: Param<Tensor<2>>,
+    apply_gs: bool,
+}
+
+impl HraRotation {
+    /// Name of the parameters below a layer, as PEFT saves them.
+    pub const PARAM: &'static str = "hra_u";
+
+    /// Reflections along the columns of `values`, `[features, r]`.
+    ///
+    /// # Panics
+    /// If there are more or fewer values.
+    pub fn new(
+        values: Vec<f32>,
+        shape: [usize; 2],
+        apply_gs: bool,
+        id: ParamId,
+        device: &Device,
+    ) -> Self {
+        let vectors = Tensor::from_data(TensorData::new(values, shape), device);
+        let vectors = if device.is_autodiff() {
+            vectors.require_grad()
+        } else {
+            vectors
+        };
+        Self {
+            vectors: Param::initialized(id, vectors),
+            apply_gs,
+        }
+    }
+
+    /// The unit vectors, each `[features, 1]`.
+    fn units(&self) -> Vec<Tensor<2>> {
+        let vectors = self.vectors.val();
+        let columns = (0..vectors.dims()[1]).map(|at| vectors.clone().narrow(1, at, 1));
+        let mut units: Vec<Tensor<2>> = Vec::new();
+        for mut column in columns {
+            let before = if self.apply_gs { units.as_slice() } else { &[] };
+            for unit in before {
+                let along = unit.clone().transpose().matmul(column.clone());
+                column = column - unit.clone().matmul(along);
+            }
+            let length = column.clone().square().sum().sqrt();
+            units.push(column / length.unsqueeze());
+        }
+        units
+    }
+}
+
+/// `rows` reflected along the units, one after another.
+fn reflect(rows: Tensor<2>, units: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
+    units.fold(rows, |rows, unit| {
+        // Burn's own operations want both on an autodiff device, or neither.
+        let (rows, unit) = if rows.device().is_autodiff() || unit.device().is_autodiff() {
+            (rows.autodiff(), unit.autodiff())
+        } else {
+            (rows, unit)
+        };
+        let along = rows.clone().matmul(unit.clone());
+        rows - along.matmul(unit.transpose()) * 2.0
+    })
+}
+
+impl OftAdapter for HraRotation {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        reflect(x, self.units().into_iter().rev())
+    }
+
+    fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2> {
+        reflect(rows, self.units().into_iter())
+    }
+
+    fn params(&self) -> Vec<NamedParam<'_>> {
+        vec![NamedParam {
+            name: Self::PARAM,
+            param: &self.vectors,
+        }]
+    }
+
+    fn set_params(&mut self, mut params: Vec<Param<Tensor<2>>>) {
+        if let Some(vectors) = params.pop() {
+            self.vectors = vectors;
+        }
+    }
+
+    fn boxed_clone(&self) -> Box<dyn OftAdapter> {
+        Box::new(self.clone())
+    }
+}

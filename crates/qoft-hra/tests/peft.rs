@@ -1,0 +1,146 @@
+//! Adapters made by PEFT, and training.
+
+use std::path::PathBuf;
+
+use burn::module::Module;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use qoft_core::oft::OneOrMany;
+use qoft_core::{Checkpoint, Layer, Linear, LoadOptions, Registry, adapters, walkable};
+use qoft_hra::HraConfig;
+use qoft_models::CausalLm;
+use serde_json::Value;
+
+fn expected() -> Value {
+    let path = qoft_fixtures::path("hra/expected.json");
+    serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+fn model() -> CausalLm {
+    let checkpoint = Checkpoint::open(qoft_fixtures::path("models/llama")).unwrap();
+    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let device = Device::flex();
+    CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| ()).unwrap()
+}
+
+fn folder(case: &str) -> PathBuf {
+    qoft_fixtures::path("hra").join(case)
+}
+
+fn load(model: &mut CausalLm, folder: &std::path::Path) -> qoft_core::Result<HraConfig> {
+    let (head, device) = (CausalLm::HEAD, Device::flex());
+    qoft_hra::load(model, folder, "llama", head, "default", &device)
+}
+
+/// Mean loss over all predicted tokens of the rows, each alone.
+fn loss(model: &CausalLm, expected: &Value) -> f64 {
+    let rows: Vec<Vec<i32>> = serde_json::from_value(expected["rows"].clone()).unwrap();
+    let (mut sum, mut count) = (0.0, 0);
+    for row in rows {
+        let mut targets: Vec<_> = row[1..].iter().map(|&id| Some(id as u32)).collect();
+        targets.push(None);
+        count += row.len() - 1;
+        let shape = [1, row.len()];
+        let ids = Tensor::<2, Int>::from_data(TensorData::new(row, shape), &Device::flex());
+        sum += f64::from(model.loss(ids, targets, 1.0).into_scalar::<f32>());
+    }
+    sum / count as f64
+}
+
+#[test]
+fn adapted_and_merged_models_have_the_reference_loss() {
+    let expected = expected();
+    let close = |found: f64, reference: &Value, what: &str| {
+        let reference = reference.as_f64().unwrap();
+        assert!(
+            (found - reference).abs() < 1e-5,
+            "{what}: {found} {reference}"
+        );
+    };
+    close(loss(&model(), &expected), &expected["base"], "base");
+    for (case, reference) in expected["cases"].as_object().unwrap() {
+        let mut model = model();
+        load(&mut model, &folder(case)).unwrap();
+        close(loss(&model, &expected), reference, case);
+        adapters::merge(&mut model).unwrap();
+        close(loss(&model, &expected), reference, case);
+        adapters::unmerge(&mut model).unwrap();
+        adapters::disable_all(&mut model);
+        close(loss(&model, &expected), &expected["base"], case);
+    }
+}
+
+#[test]
+fn a_saved_adapter_equals_the_one_that_was_loaded() {
+    for case in ["even", "odd", "gram_schmidt"] {
+        let out = tempfile::tempdir().unwrap();
+        let mut first = model();
+        let config = load(&mut first, &folder(case)).unwrap();
+        qoft_hra::save(&first, &config, "default", out.path()).unwrap();
+        let mut second = model();
+        assert_eq!(load(&mut second, out.path()).unwrap(), config);
+        let trained = |model: &CausalLm| qoft_core::peft::trained(model, "default");
+        assert_eq!(trained(&first), trained(&second));
+        let read = |path: PathBuf| -> Value {
+            serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+        };
+        let ours = read(out.path().join("adapter_config.json"));
+        assert_eq!(ours, read(folder(case).join("adapter_config.json")));
+    }
+}
+
+#[test]
+fn folders_of_other_families_are_refused_with_their_kind() {
+    let folder = qoft_fixtures::path("adapters/dense_all_linear");
+    let error = load(&mut model(), &folder).unwrap_err().to_string();
+    assert!(error.contains("expected HRA, found OFT"), "{error}");
+}
+
+#[derive(Module, Debug)]
+struct One {
+    proj: Linear,
+}
+
+walkable!(One { proj });
+
+#[test]
+fn an_even_number_of_new_reflections_cancels_and_trains() {
+    let device = Device::flex();
+    device.seed(3);
+    let linear = burn::nn::LinearConfig::new(8, 4).init(&device);
+    let x = Tensor::<2>::from_data(
+        TensorData::new((0..24).map(|i| (i as f32).sin()).collect(), [3, 8]),
+        &device,
+    );
+    for apply_gs in [false, true] {
+        let mut model = One {
+            proj: Linear::from(&linear),
+        };
+        let base = model.proj.forward(x.clone());
+        let config = HraConfig {
+            target_modules: Some(OneOrMany::One("all-linear".into())),
+            r: 4,
+            apply_gs,
+            ..HraConfig::default()
+        };
+        let autodiff = device.clone().autodiff();
+        qoft_hra::attach(&mut model, &config, "", "", "default", &autodiff).unwrap();
+        let y = model.proj.forward(x.clone());
+        let off = (y.clone().inner() - base).abs().max().into_scalar::<f32>();
+        assert_eq!(off < 1e-5, !apply_gs, "{off}");
+        let gradients = y
+            .powi_scalar(2)
+            .mul(x.clone().narrow(1, 0, 4).autodiff())
+            .sum()
+            .backward();
+        let slots = model.proj.adapters().slots();
+        let gradient = slots[0].adapter().params()[0].param.val().grad(&gradients);
+        assert!(
+            gradient
+                .expect("a gradient")
+                .abs()
+                .sum()
+                .into_scalar::<f32>()
+                > 1e-3
+        );
+    }
+}

@@ -1,0 +1,202 @@
+//! Quantizing as the library does, by the `scale_method` of the configuration.
+
+use qoft_core::kernels::{FloatFormat, Floats, Fp8Format, Matrix, transpose};
+use qoft_core::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+use rayon::prelude::*;
+
+use crate::cards::Cards;
+use crate::config::{self, ScaleRounding, WeightMethod};
+use crate::input::GAUDI2_MAX;
+use crate::layout::{self, Mode};
+use crate::merge::code_of;
+
+/// Weights use so much of the range of their format.
+const BACKOFF: f32 = 0.5;
+/// The smallest scale is the smallest normal number of bf16.
+const SMALLEST: f32 = f32::MIN_POSITIVE;
+/// Powers of two around a scale that a search tries.
+const SEARCHED: std::ops::Range<i32> = -3..5;
+
+/// The layer again: names, granularity of the scales, and the quantization of its input are kept.
+pub fn requantize(
+    backend: &dyn QuantBackend,
+    layer: &LayerSource,
+    weight: &Matrix,
+    options: &RequantizeOptions,
+    gaudi2: bool,
+) -> Result<Vec<NewTensor>> {
+    let cards = Cards::of(layer);
+    if cards.count > 1 {
+        let reason = "the tensors of several cards cannot be written; merge into dense weights \
+                      instead";
+        return Err(layer.error(backend, reason));
+    }
+    let mode = Mode::of(&cards);
+    let stored = layer.tensor("weight")?;
+    let (format, [k, n]) = (layout::format(&stored)?, layout::sizes(&stored)?);
+    if weight.shape != [n, k] {
+        let reason = format!("a weight of {:?} for one of {:?}", weight.shape, [n, k]);
+        return Err(layer.error(backend, reason));
+    }
+    let scale = layer.tensor(mode.weight_scale())?;
+    layout::expect_scales(&scale, n)?;
+    let max = match format {
+        Fp8Format::E4m3 if gaudi2 => GAUDI2_MAX,
+        _ => format.max(),
+    };
+    let rule = Rule {
+        method: config::weight_method(layer)?,
+        numbers: Numbers { format, max },
+        high: config::high_precision(layer)?,
+        gaudi2,
+    };
+    let scales: Vec<f32> = if scale.elements() == 1 {
+        vec![rule.scale(&weight.values)]
+    } else {
+        weight
+            .values
+            .par_chunks_exact(k)
+            .map(|row| rule.scale(row))
+            .collect()
+    };
+    let scales = Floats::from_f32(&scales, scale.float_format()?);
+    let scales = scales.map_err(layer.weight_error(backend))?;
+    let mut values = vec![0.0; scales.len()];
+    scales.read(0, &mut values);
+    let grid = Bytes {
+        inverses: values.iter().map(|&scale| rule.inverse(scale)).collect(),
+        scales: values,
+        numbers: rule.numbers,
+        table: format.table(),
+        rounding: (mode == Mode::Qdq).then_some(rule.high),
+    };
+    let codes = options.search.codes(weight, &grid);
+    let codes = transpose(&codes, 1, [n, k]);
+    let mut bytes = Vec::with_capacity(scale.bytes().len());
+    scales.format().encode(&grid.scales, &mut bytes);
+
+    let names = layer.suffixes().filter(|name| *name != "bias");
+    let tensor = |name| {
+        let tensor = layer.copy(name)?;
+        let bytes = match name {
+            "weight" => codes.clone(),
+            name if name == mode.weight_scale() => bytes.clone(),
+            _ => return Ok(tensor),
+        };
+        Ok(NewTensor { bytes, ..tensor })
+    };
+    names.map(tensor).collect()
+}
+
+/// The numbers of 8 bits that a device has.
+#[derive(Clone, Copy)]
+struct Numbers {
+    format: Fp8Format,
+    max: f32,
+}
+
+/// How scales are found.
+struct Rule {
+    method: WeightMethod,
+    numbers: Numbers,
+    /// Scales are computed in this dtype.
+    high: FloatFormat,
+    gaudi2: bool,
+}
+
+impl Rule {
+    fn round(&self, value: f32) -> f32 {
+        let mut value = [value];
+        self.high.round(&mut value);
+        value[0]
+    }
+
+    /// What weights are multiplied with; the library does not divide by the scale.
+    fn inverse(&self, scale: f32) -> f32 {
+        self.round(scale.recip())
+    }
+
+    /// The scale of some weights.
+    fn scale(&self, weights: &[f32]) -> f32 {
+        let largest = weights.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+        let exact = self.round(self.round(largest) / (self.numbers.max * BACKOFF));
+        let scale = self.rounded(exact.max(SMALLEST));
+        if !self.method.search {
+            return scale;
+        }
+        let mut best = (f64::INFINITY, scale);
+        for power in SEARCHED {
+            let scale = self.in_hardware(scale * (power as f32).exp2());
+            if scale >= SMALLEST && scale.is_finite() {
+                let error = self.error(weights, scale);
+                if error < best.0 {
+                    best = (error, scale);
+                }
+            }
+        }
+        best.1
+    }
+
+    fn rounded(&self, scale: f32) -> f32 {
+        match self.method.rounding {
+            ScaleRounding::Arbitrary => scale,
+            ScaleRounding::PowerOfTwo => self.power_of_two(scale),
+            ScaleRounding::Hardware => self.in_hardware(self.power_of_two(scale)),
+            ScaleRounding::Unit => 1.0,
+            ScaleRounding::LargestOfHardware if self.gaudi2 => 16.0,
+            ScaleRounding::LargestOfHardware => 128.0,
+        }
+    }
+
+    /// The next power of two; the logarithm is rounded first, as in the library.
+    fn power_of_two(&self, scale: f32) -> f32 {
+        self.round(scale.log2()).ceil().exp2()
+    }
+
+    /// The next scale of the device from a power of two, if it has to be one of the device.
+    fn in_hardware(&self, scale: f32) -> f32 {
+        if self.method.rounding != ScaleRounding::Hardware {
+            return scale;
+        }
+        let power = scale.log2();
+        let power = if self.gaudi2 {
+            ((power / 4.0).ceil() * 4.0).clamp(-8.0, 4.0)
+        } else {
+            power.clamp(-55.0, 7.0)
+        };
+        power.exp2()
+    }
+
+    /// The sum of the squared errors with a scale.
+    fn error(&self, weights: &[f32], scale: f32) -> f64 {
+        let inverse = self.inverse(scale);
+        let Numbers { format, max } = self.numbers;
+        let errors = weights
+            .iter()
+            .map(|&v| v - format.round(v * inverse, max) * scale);
+        errors.map(|e| f64::from(e) * f64::from(e)).sum()
+    }
+}
+
+/// The numbers that a weight can have.
+struct Bytes {
+    scales: Vec<f32>,
+    inverses: Vec<f32>,
+    numbers: Numbers,
+    table: Box<[f32; 256]>,
+    /// What products are rounded to.
+    rounding: Option<FloatFormat>,
+}
+
+impl Grid for Bytes {
+    fn nearest(&self, n: usize, _k: usize, value: f32) -> (u8, f32) {
+        let row = if self.scales.len() == 1 { 0 } else { n };
+        let Numbers { format, max } = self.numbers;
+        let number = format.round(value * self.inverses[row], max);
+        let mut product = [number * self.scales[row]];
+        if let Some(rounding) = self.rounding {
+            rounding.round(&mut product);
+        }
+        (code_of(number, &self.table), product[0])
+    }
+}

@@ -1,0 +1,218 @@
+//! Adapters in the form of other methods.
+
+use std::num::NonZeroUsize;
+use std::path::Path;
+
+use qoft_core::kernels::FloatFormat;
+use qoft_core::{
+    Checkpoint, Dtype, Error, LayerSource, LoadOptions, Matrix, OftConfig, Registry, Result,
+    StagedDir, write_file,
+};
+use safetensors::tensor::TensorView;
+use serde_json::{Value, json};
+
+use crate::adapted::{MergeAdapter, check, from_tensor, relative_error, rotated, to_tensor};
+use crate::layers::{Claimed, claimed};
+use crate::svd::{Svd, truncated};
+use crate::write::write_json;
+
+/// A LoRA that was written.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct LoraReport {
+    /// Its `r`: the rank asked for, or the largest that a layer can have.
+    pub rank: usize,
+    /// The layers that it adapts.
+    pub layers: Vec<LoraLayer>,
+    /// Bytes of all tensors.
+    pub bytes: usize,
+}
+
+/// A layer of a LoRA, whose weight is to change by Δ = W · Rᵀ − W.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct LoraLayer {
+    /// Module path.
+    pub name: String,
+    /// The backend that claims it.
+    pub backend: &'static str,
+    /// ‖Δ‖ / ‖W‖ (Frobenius).
+    pub change: f64,
+    /// ‖Δ − B · A‖ / ‖Δ‖ (Frobenius): what the rank leaves out.
+    pub residual: f64,
+}
+
+/// Writes a PEFT LoRA folder that comes as near to the adapters as `rank` allows: for each layer
+/// the truncated singular value decomposition of what they add to its weight.
+///
+/// The folder appears in one step when it is complete. `progress` is told how many of how many
+/// layers are done.
+///
+/// # Errors
+/// If a layer is damaged or of no known scheme, an adapter does not fit or gives values that are
+/// not finite, or the output cannot be written; then there is no output folder.
+pub fn export_lora(
+    checkpoint: &Checkpoint,
+    registry: &Registry,
+    options: &LoadOptions,
+    adapters: &[MergeAdapter],
+    rank: NonZeroUsize,
+    output: &Path,
+    progress: &(dyn Fn(usize, usize) + Sync),
+) -> Result<LoraReport> {
+    registry.check_options(&options.backend)?;
+    let layers = claimed(checkpoint, registry)?;
+    check(adapters, checkpoint, &layers)?;
+    let staged = StagedDir::new(output)?;
+    let adapted = |layer: &&Claimed| adapters.iter().any(|adapter| adapter.has(layer.path));
+    let layers: Vec<&Claimed> = layers.iter().filter(adapted).collect();
+    let (mut reports, mut pairs) = (Vec::new(), Vec::new());
+    for (index, layer) in layers.iter().enumerate() {
+        let (report, pair) = lora_layer(checkpoint, layer, options, adapters, rank)?;
+        reports.push(report);
+        pairs.push(pair);
+        progress(index + 1, layers.len());
+    }
+    let r = pairs.iter().map(|pair| pair.a.shape[0]).max();
+    let r = r.unwrap_or(rank.get());
+    let tensors = pairs.into_iter().zip(&reports);
+    let tensors = tensors.flat_map(|(pair, report)| pair.padded(r).into_tensors(&report.name));
+    let tensors: Vec<(String, Matrix)> = tensors.collect();
+    write_tensors(&staged.path().join("adapter_model.safetensors"), &tensors)?;
+    let names = reports.iter().map(|layer| layer.name.as_str()).collect();
+    let config = config(checkpoint, adapters, names, r);
+    write_json(&staged.path().join("adapter_config.json"), &config)?;
+    staged.commit()?;
+    Ok(LoraReport {
+        rank: r,
+        layers: reports,
+        bytes: tensors.iter().map(|(_, m)| m.values.len() * 4).sum(),
+    })
+}
+
+/// The two factors of a layer's LoRA.
+struct Pair {
+    /// `[rank, in_features]`
+    a: Matrix,
+    /// `[out_features, rank]`
+    b: Matrix,
+}
+
+impl Pair {
+    /// Half of each singular value goes to either side.
+    fn new(svd: &Svd, [rows, cols]: [usize; 2]) -> Self {
+        let rank = svd.values.len();
+        let mut a = Vec::with_capacity(rank * cols);
+        let mut b = vec![0.0; rows * rank];
+        for (k, value) in svd.values.iter().enumerate() {
+            let root = value.sqrt();
+            a.extend(svd.right.0[k].iter().map(|v| (v * root) as f32));
+            for (row, v) in b.chunks_exact_mut(rank).zip(&svd.left.0[k]) {
+                row[k] = (v * root) as f32;
+            }
+        }
+        Self {
+            a: Matrix {
+                shape: [rank, cols],
+                values: a,
+            },
+            b: Matrix {
+                shape: [rows, rank],
+                values: b,
+            },
+        }
+    }
+
+    /// `B · A`.
+    fn product(&self) -> Matrix {
+        from_tensor(to_tensor(&self.b).matmul(to_tensor(&self.a)))
+    }
+
+    /// With zeros where a layer has less than rank `r`: PEFT has one rank for all.
+    fn padded(mut self, r: usize) -> Self {
+        let [rank, cols] = self.a.shape;
+        if rank == r {
+            return self;
+        }
+        self.a.values.resize(r * cols, 0.0);
+        self.a.shape[0] = r;
+        let mut values = vec![0.0; self.b.shape[0] * r];
+        for (to, from) in values.chunks_exact_mut(r).zip(self.b.rows()) {
+            to[..rank].copy_from_slice(from);
+        }
+        let shape = [self.b.shape[0], r];
+        self.b = Matrix { shape, values };
+        self
+    }
+
+    fn into_tensors(self, path: &str) -> [(String, Matrix); 2] {
+        let name = |part: &str| format!("base_model.model.{path}.{part}.weight");
+        [(name("lora_A"), self.a), (name("lora_B"), self.b)]
+    }
+}
+
+fn lora_layer(
+    checkpoint: &Checkpoint,
+    layer: &Claimed,
+    options: &LoadOptions,
+    adapters: &[MergeAdapter],
+    rank: NonZeroUsize,
+) -> Result<(LoraLayer, Pair)> {
+    let source = LayerSource::new(checkpoint, layer.path);
+    let weight = Matrix::decode(&*layer.backend.load(&source, options)?.weight);
+    let (mut delta, _) = rotated(weight.clone(), adapters, layer.path)?;
+    let change = relative_error(&delta, &weight);
+    for (value, before) in delta.values.iter_mut().zip(&weight.values) {
+        *value -= before;
+    }
+    if delta.values.iter().any(|v| !v.is_finite()) {
+        let reason = "the rotated weight has values that are infinite or not a number";
+        return Err(source.error(layer.backend, reason));
+    }
+    let pair = Pair::new(&truncated(&delta, rank.get()), delta.shape);
+    let report = LoraLayer {
+        name: layer.path.to_owned(),
+        backend: layer.backend.name(),
+        change,
+        residual: relative_error(&pair.product(), &delta),
+    };
+    Ok((report, pair))
+}
+
+fn write_tensors(file: &Path, tensors: &[(String, Matrix)]) -> Result<()> {
+    let mut encoded = Vec::with_capacity(tensors.len());
+    for (name, matrix) in tensors {
+        let mut bytes = Vec::with_capacity(matrix.values.len() * 4);
+        FloatFormat::F32.encode(&matrix.values, &mut bytes);
+        encoded.push((name, matrix.shape.to_vec(), bytes));
+    }
+    let mut views = Vec::with_capacity(encoded.len());
+    for (name, shape, bytes) in &encoded {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
+        views.push((*name, view.map_err(|e| Error::file(file, e))?));
+    }
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(file, e))?;
+    write_file(file, &bytes)
+}
+
+/// PEFT's configuration; keys that are missing have their defaults there.
+fn config(checkpoint: &Checkpoint, adapters: &[MergeAdapter], names: Vec<&str>, r: usize) -> Value {
+    let mut bases = adapters.iter().map(|adapter| adapter.folder.config());
+    let base = bases.find_map(|config| config.base_model_name_or_path.clone());
+    json!({
+        "peft_type": "LORA",
+        "task_type": "CAUSAL_LM",
+        "peft_version": OftConfig::PEFT_VERSION,
+        "base_model_name_or_path": base.unwrap_or_else(|| checkpoint.dir().display().to_string()),
+        "revision": null,
+        "inference_mode": true,
+        "r": r,
+        "lora_alpha": r,
+        "lora_dropout": 0.0,
+        "use_rslora": false,
+        "bias": "none",
+        "fan_in_fan_out": false,
+        "init_lora_weights": true,
+        "modules_to_save": null,
+        "target_modules": names,
+    })
+}

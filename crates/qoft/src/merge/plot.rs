@@ -1,0 +1,172 @@
+//! The relative errors of merged layers as a chart.
+
+use std::error::Error;
+
+use plotters::coord::Shift;
+use plotters::prelude::*;
+
+use super::report::MergedLayer;
+
+const SIZE: (u32, u32) = (900, 480);
+/// Width of the column with the names of the series.
+const LEGEND: u32 = 170;
+
+/// A chart with the blocks of the model from left to right, the logarithm of the error upwards, and
+/// one series for each kind of layer. Errors of 0 lie on the lower edge.
+pub fn draw(layers: &[MergedLayer]) -> Result<String, Box<dyn Error>> {
+    let mut svg = String::new();
+    let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
+    area.fill(&WHITE)?;
+    let (plot, legend) = area.split_horizontally(SIZE.0 - LEGEND);
+    let series = series(layers);
+    points(&plot, &series)?;
+    names(&legend, &series)?;
+    area.present()?;
+    drop((plot, legend, area));
+    Ok(svg)
+}
+
+/// The name of a kind of layer, and for each of its layers the number of its block and its error.
+type Series<'a> = (&'a str, Vec<(usize, f64)>);
+
+/// The layers by kind, in the order in which the kinds first appear. Layers outside all blocks come
+/// after the last block.
+fn series(layers: &[MergedLayer]) -> Vec<Series<'_>> {
+    let after = layers.iter().filter_map(MergedLayer::block).max();
+    let after = after.map_or(0, |last| last + 1);
+    let mut series: Vec<Series> = Vec::new();
+    for layer in layers {
+        let point = (layer.block().unwrap_or(after), layer.relative_error);
+        match series.iter_mut().find(|(kind, _)| *kind == layer.kind()) {
+            Some((_, points)) => points.push(point),
+            None => series.push((layer.kind(), vec![point])),
+        }
+    }
+    series
+}
+
+/// Round numbers on the axis, the first at or below all errors above 0 and the last at or above:
+/// 1, 2 and 5 times powers of ten, or powers of ten alone where these would be too many.
+fn ticks(series: &[Series]) -> Vec<f64> {
+    let errors = || series.iter().flat_map(|(_, points)| points).map(|p| p.1);
+    let low = errors().filter(|e| *e > 0.0).fold(f64::INFINITY, f64::min);
+    let high = errors().fold(0.0, f64::max);
+    let (low, high) = match low.is_finite() && high.is_finite() {
+        true => (low, high),
+        false => (1e-8, 1.0),
+    };
+    let [first, last] = [low, high].map(|error| error.log10().floor() as i32);
+    let factors: &[f64] = match last - first {
+        0..=2 => &[1.0, 2.0, 5.0],
+        _ => &[1.0],
+    };
+    let powers = (first..=last + 1).map(|exponent| 10f64.powi(exponent));
+    let steps: Vec<f64> = powers
+        .flat_map(|power| factors.iter().map(move |factor| factor * power))
+        .collect();
+    let from = steps.iter().rposition(|step| *step <= low).unwrap_or(0);
+    let to = steps
+        .iter()
+        .position(|step| *step >= high && *step > steps[from]);
+    steps[from..=to.unwrap_or(steps.len() - 1)].to_vec()
+}
+
+fn points<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    series: &[Series],
+) -> Result<(), Box<dyn Error>>
+where
+    B::ErrorType: 'static,
+{
+    let blocks = series.iter().flat_map(|(_, points)| points).map(|p| p.0);
+    let last = blocks.max().unwrap_or(0) as f64;
+    let ticks = ticks(series);
+    let (low, high) = (ticks[0], ticks[ticks.len() - 1]);
+    let mut chart = ChartBuilder::on(area)
+        .margin(16)
+        .x_label_area_size(44)
+        .y_label_area_size(72)
+        .build_cartesian_2d(
+            -0.5..last + 0.5,
+            (low..high).log_scale().with_key_points(ticks),
+        )?;
+    chart
+        .configure_mesh()
+        .light_line_style(WHITE)
+        .x_labels((last as usize + 1).min(16))
+        .x_desc("block")
+        .y_desc("relative error of the weight")
+        .x_label_formatter(&|block| format!("{block:.0}"))
+        .y_label_formatter(&|error| format!("{error:.0e}"))
+        .label_style(("sans-serif", 14))
+        .axis_desc_style(("sans-serif", 16))
+        .draw()?;
+    for (index, (_, points)) in series.iter().enumerate() {
+        let color = Palette99::pick(index);
+        let points = points.iter().map(|&(x, y)| (x as f64, y.clamp(low, high)));
+        let points: Vec<(f64, f64)> = points.collect();
+        let line = color.mix(0.4).stroke_width(1);
+        chart.draw_series(LineSeries::new(points.clone(), line))?;
+        let dots = points.into_iter();
+        chart.draw_series(dots.map(|point| Circle::new(point, 3, color.filled())))?;
+    }
+    Ok(())
+}
+
+fn names<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    series: &[Series],
+) -> Result<(), Box<dyn Error>>
+where
+    B::ErrorType: 'static,
+{
+    for (index, (kind, _)) in series.iter().enumerate() {
+        let y = 28 + 22 * index as i32;
+        let color = Palette99::pick(index);
+        area.draw(&Circle::new((8, y), 4, color.filled()))?;
+        let font = ("sans-serif", 14).into_font();
+        area.draw(&Text::new((*kind).to_owned(), (20, y - 7), font))?;
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn layer(name: &str, relative_error: f64) -> MergedLayer {
+        MergedLayer {
+            name: name.into(),
+            backend: "dense",
+            orthogonality_error: 0.0,
+            relative_error,
+        }
+    }
+
+    #[test]
+    fn each_kind_of_layer_is_a_named_series() {
+        let mut layers = vec![layer("lm_head", 0.3)];
+        for block in 0..12 {
+            let error = 1e-3 * f64::from(block + 1);
+            layers.push(layer(&format!("model.layers.{block}.mlp.up_proj"), error));
+            let name = format!("model.layers.{block}.self_attn.q_proj");
+            layers.push(layer(&name, 2.0 * error));
+        }
+        let svg = draw(&layers).unwrap();
+        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
+        assert_eq!(svg.matches("<circle").count(), 25 + 3);
+        let texts: Vec<&str> = svg.lines().map(str::trim).collect();
+        let wanted = ["block", "up_proj", "q_proj", "lm_head", "1e-3", "5e-1"];
+        for text in wanted {
+            assert!(texts.contains(&text), "{text}");
+        }
+    }
+
+    #[test]
+    fn zeros_and_empty_lists_can_be_drawn() {
+        for layers in [vec![], vec![layer("a.0.b", 0.0), layer("a.1.b", 0.0)]] {
+            let svg = draw(&layers).unwrap();
+            assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! What a merge tells about itself.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use qoft_core::{Result, write_file};
+use serde_json::{Value, json};
+
+use super::plot;
+use crate::write::{REPORT, write_json};
+
+const PLOT: &str = "merge_report.svg";
+
+/// What was merged and written.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct MergeReport {
+    /// The layers that changed.
+    pub layers: Vec<MergedLayer>,
+    /// What the merge did to the loss, if that was measured.
+    pub losses: Option<MergeLosses>,
+    /// Tensors in the output.
+    pub tensors: usize,
+    /// Files that hold them.
+    pub shards: usize,
+    /// Bytes of all tensors.
+    pub bytes: usize,
+}
+
+/// A layer that an adapter was multiplied into.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct MergedLayer {
+    /// Module path.
+    pub name: String,
+    /// The backend that claims it.
+    pub backend: &'static str,
+    /// The largest ‖RᵀR − I‖ (Frobenius) of a block of its rotations.
+    pub orthogonality_error: f64,
+    /// ‖written − rotated‖ / ‖rotated‖ (Frobenius): what rounding or quantizing again cost.
+    pub relative_error: f64,
+}
+
+impl MergedLayer {
+    /// The last component of the module path, such as `q_proj`.
+    pub fn kind(&self) -> &str {
+        self.name.rsplit('.').next().unwrap_or(&self.name)
+    }
+
+    /// The number of the block that the layer is in: the first number in the path.
+    pub fn block(&self) -> Option<usize> {
+        self.name.split('.').find_map(|part| part.parse().ok())
+    }
+}
+
+/// The mean loss on some data before and after a merge.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct MergeLosses {
+    /// That of the model with its adapters beside the weights.
+    pub adapted: f64,
+    /// That of the merged checkpoint.
+    pub merged: f64,
+    /// Tokens that were predicted.
+    pub tokens: usize,
+}
+
+/// The relative errors of all layers of one kind.
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
+pub struct KindSummary {
+    /// The last component of the layers' paths.
+    pub kind: String,
+    /// How many changed.
+    pub layers: usize,
+    /// The mean of their relative errors.
+    pub mean: f64,
+    /// The largest of their relative errors.
+    pub worst: f64,
+}
+
+impl MergeReport {
+    /// The layers from the largest relative error to the smallest.
+    pub fn worst_first(&self) -> Vec<&MergedLayer> {
+        let mut layers: Vec<_> = self.layers.iter().collect();
+        layers.sort_by(|a, b| b.relative_error.total_cmp(&a.relative_error));
+        layers
+    }
+
+    /// A summary for each kind of layer, in the order of their names.
+    pub fn kinds(&self) -> Vec<KindSummary> {
+        let mut errors: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        for layer in &self.layers {
+            let errors = errors.entry(layer.kind()).or_default();
+            errors.push(layer.relative_error);
+        }
+        let summary = |(kind, errors): (&str, Vec<f64>)| KindSummary {
+            kind: kind.to_owned(),
+            layers: errors.len(),
+            mean: errors.iter().sum::<f64>() / errors.len() as f64,
+            worst: errors.iter().copied().fold(0.0, f64::max),
+        };
+        errors.into_iter().map(summary).collect()
+    }
+
+    /// The report with its summaries as one JSON object.
+    pub fn to_json(&self) -> Value {
+        json!({
+            "kinds": self.kinds(),
+            "layers": self.layers,
+            "losses": self.losses,
+            "tensors": self.tensors,
+            "shards": self.shards,
+            "bytes": self.bytes,
+        })
+    }
+
+    /// Writes `merge_report.json` and `merge_report.svg` into a folder.
+    pub(super) fn write(&self, folder: &Path) -> Result<()> {
+        write_json(&folder.join(REPORT), &self.to_json())?;
+        let path = folder.join(PLOT);
+        let svg = plot::draw(&self.layers).map_err(|e| qoft_core::Error::file(&path, e))?;
+        write_file(&path, svg.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn layers_are_ordered_and_summed_up() {
+        let layer = |name: &str, relative_error| MergedLayer {
+            name: name.into(),
+            backend: "dense",
+            orthogonality_error: 0.0,
+            relative_error,
+        };
+        let report = MergeReport {
+            layers: vec![
+                layer("model.layers.0.mlp.up_proj", 0.25),
+                layer("model.layers.1.mlp.up_proj", 0.75),
+                layer("lm_head", 0.5),
+            ],
+            losses: None,
+            tensors: 3,
+            shards: 1,
+            bytes: 12,
+        };
+        let names: Vec<_> = report.worst_first().iter().map(|l| l.block()).collect();
+        assert_eq!(names, [Some(1), None, Some(0)]);
+        let kinds = report.kinds();
+        assert_eq!(kinds.len(), 2);
+        assert_eq!(kinds[1].kind, "up_proj");
+        assert_eq!(kinds[1].layers, 2);
+        assert_eq!(kinds[1].mean, 0.5);
+        assert_eq!(kinds[1].worst, 0.75);
+        assert_eq!(report.to_json()["kinds"][0]["kind"], "lm_head");
+    }
+}
