@@ -265,7 +265,9 @@ impl Grid for Rows {
         if largest == 0.0 {
             return (0, 0.0);
         }
-        let code = (value * (127.0 / largest)).round_ties_even().clamp(-127.0, 127.0) as i8;
+        let code = (value * (127.0 / largest))
+            .round_ties_even()
+            .clamp(-127.0, 127.0) as i8;
         (code as u8, f32::from(code) * largest * ONE_127TH)
     }
 }
