@@ -63,10 +63,13 @@ impl Fp8Format {
     pub fn round(self, x: f32, max: f32) -> f32 {
         let (mantissa_bits, least) = self.mantissa_and_least();
         let x = x.clamp(-max, max);
-        // The exponent of x; zero and subnormal f32 are far below the format's own.
-        let exponent = ((x.to_bits() >> 23 & 0xff) as i32 - 127).max(least);
-        let step = 2f32.powi(exponent - mantissa_bits);
-        (x / step).round_ties_even() * step
+        // The biased exponent of x; zero and subnormal f32 are far below the format's own.
+        let exponent = ((x.to_bits() >> 23 & 0xff) as i32).max(least + 127) - mantissa_bits;
+        let power = |biased: i32| f32::from_bits((biased as u32) << 23);
+        // The scaled value is below 2^22, so that adding this constant rounds it to an integer,
+        // ties to even, by plain additions.
+        const ROUND: f32 = (3 << 22) as f32;
+        (x * power(254 - exponent) + ROUND - ROUND) * power(exponent)
     }
 }
 
