@@ -47,13 +47,8 @@ const STAGES: &[Stage] = &[
         ],
         env: &[],
     },
-    Stage {
-        title: "tests",
-        args: &["test", "--release", "--workspace"],
-        env: &[],
-    },
-    // In the next stages all crates are selected, so that Burn's shared parts keep their features
-    // and are not built once more.
+    // In these stages all crates are selected, so that Burn's shared parts keep their features and
+    // are not built once more. The tests come after them and leave the whole program behind.
     Stage {
         title: "program without features",
         args: &["check", "--release", "--workspace", "--no-default-features"],
@@ -71,6 +66,11 @@ const STAGES: &[Stage] = &[
             "--test",
             "one_scheme",
         ],
+        env: &[],
+    },
+    Stage {
+        title: "tests",
+        args: &["test", "--release", "--workspace"],
         env: &[],
     },
     Stage {
