@@ -23,13 +23,7 @@ pub fn requantize(
 ) -> Result<Vec<NewTensor>> {
     let parts = Parts::read(backend, layer)?;
     let ([n, k], sizes) = (parts.shape, parts.sizes);
-    if weight.shape != parts.shape {
-        let reason = format!(
-            "a weight of {:?} for one of {:?}",
-            weight.shape, parts.shape
-        );
-        return Err(layer.error(backend, reason));
-    }
+    layer.check_weight(backend, weight, parts.shape)?;
     if parts.permuted && parts.order == Order::Either {
         let reason = "its codes are permuted, which only other layers of the checkpoint tell; it \
                       cannot be written alone. Merge into dense weights instead";
@@ -64,21 +58,13 @@ pub fn requantize(
                 *scale = search.scale(*scale, parts.scales.format());
             },
         );
-    let mut bytes = Vec::with_capacity(parts.scales.byte_len());
-    parts.scales.format().encode(&scales, &mut bytes);
     if parts.permuted {
         codes = transpose(&codes, code_bytes * count, [n / og, in_groups]);
     }
     Ok(vec![
-        NewTensor {
-            bytes: codes,
-            ..layer.copy("codes")?
-        },
+        layer.rewritten("codes", codes)?,
         layer.copy("codebooks")?,
-        NewTensor {
-            bytes,
-            ..layer.copy("scales")?
-        },
+        layer.rewritten("scales", parts.scales.format().to_bytes(&scales))?,
     ])
 }
 

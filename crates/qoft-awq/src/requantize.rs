@@ -25,13 +25,7 @@ pub fn requantize(
 ) -> Result<Vec<NewTensor>> {
     let parts = layout::read(backend, layer)?;
     let [n, k] = parts.shape;
-    if weight.shape != parts.shape {
-        let reason = format!(
-            "a weight of {:?} for one of {:?}",
-            weight.shape, parts.shape
-        );
-        return Err(layer.error(backend, reason));
-    }
+    layer.check_weight(backend, weight, parts.shape)?;
     let count = k / parts.group_size;
     let mut scales = vec![0.0; n * count];
     parts.scales.read(0, &mut scales);
@@ -50,8 +44,7 @@ pub fn requantize(
     let stored = layer.tensor("scales")?;
     let format = stored.float_format()?;
     // A fit takes finite scales only.
-    let mut bytes = Vec::with_capacity(stored.bytes().len());
-    format.encode(&grid.scales, &mut bytes);
+    let bytes = format.to_bytes(&grid.scales);
     let [qweight, qzeros, scales] = match parts.layout {
         Layout::Gemm => [
             gemm_words(&codes, [n, k]),
@@ -65,13 +58,10 @@ pub fn requantize(
         ],
     };
     let tensors = [("qweight", qweight), ("qzeros", qzeros), ("scales", scales)];
-    let tensor = |(name, bytes)| {
-        Ok(NewTensor {
-            bytes,
-            ..layer.copy(name)?
-        })
-    };
-    tensors.into_iter().map(tensor).collect()
+    let tensors = tensors.into_iter();
+    tensors
+        .map(|(name, bytes)| layer.rewritten(name, bytes))
+        .collect()
 }
 
 /// Zero points in the GEMV layout; what fills the rows up stays.

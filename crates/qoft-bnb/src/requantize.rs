@@ -1,7 +1,7 @@
 //! Quantizing as bitsandbytes' CPU code does.
 
 use half::f16;
-use qoft_core::kernels::Matrix;
+use qoft_core::kernels::{FloatFormat, Matrix};
 use qoft_core::{
     CodeSearch, Dtype, Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result,
 };
@@ -45,10 +45,7 @@ pub fn requantize_4bit(
     });
     let stored = layer.tensor("weight")?;
     let mut tensors = vec![
-        NewTensor {
-            bytes: padded(packed.collect(), stored.bytes().len()),
-            ..layer.copy("weight")?
-        },
+        layer.rewritten("weight", padded(packed.collect(), stored.bytes().len()))?,
         layer.copy("weight.quant_map")?,
     ];
     if !statistics.iter().any(|t| t.suffix.starts_with(QUANT_STATE)) {
@@ -74,7 +71,7 @@ fn floats(suffix: &str, values: &[f32]) -> NewTensor {
         suffix: suffix.into(),
         dtype: Dtype::F32,
         shape: vec![values.len()],
-        bytes: values.iter().flat_map(|v| v.to_le_bytes()).collect(),
+        bytes: FloatFormat::F32.to_bytes(values),
     }
 }
 
@@ -244,10 +241,7 @@ pub fn requantize_8bit(
     }
     let grid = Rows(weight.rows().map(largest).collect());
     let mut tensors = vec![
-        NewTensor {
-            bytes: search.codes(&weight, &grid),
-            ..layer.copy("weight")?
-        },
+        layer.rewritten("weight", search.codes(&weight, &grid))?,
         floats("SCB", &grid.0),
     ];
     if layer.has("weight_format") {

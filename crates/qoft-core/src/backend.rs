@@ -152,18 +152,26 @@ impl<'a> LayerSource<'a> {
         self.checkpoint.tensor(&format!("{}.{suffix}", self.path))
     }
 
-    /// The tensor `path.suffix` as one to be written.
+    /// The tensor `path.suffix` with other bytes, to be written; dtype and shape stay.
     ///
     /// # Errors
     /// If it is missing.
-    pub fn copy(&self, suffix: &str) -> Result<NewTensor> {
+    pub fn rewritten(&self, suffix: &str, bytes: Vec<u8>) -> Result<NewTensor> {
         let tensor = self.tensor(suffix)?;
         Ok(NewTensor {
             suffix: suffix.to_owned(),
             dtype: tensor.dtype(),
             shape: tensor.shape().to_vec(),
-            bytes: tensor.bytes().to_vec(),
+            bytes,
         })
+    }
+
+    /// The tensor `path.suffix` as it is, to be written.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn copy(&self, suffix: &str) -> Result<NewTensor> {
+        self.rewritten(suffix, self.tensor(suffix)?.bytes().to_vec())
     }
 
     /// Suffixes of all tensors of this layer.
@@ -201,6 +209,23 @@ impl<'a> LayerSource<'a> {
             )),
             _ => Ok(()),
         }
+    }
+
+    /// Fails unless a changed weight has the layer's own shape.
+    ///
+    /// # Errors
+    /// If the shapes differ.
+    pub fn check_weight(
+        &self,
+        backend: &dyn QuantBackend,
+        weight: &Matrix,
+        shape: [usize; 2],
+    ) -> Result<()> {
+        if weight.shape == shape {
+            return Ok(());
+        }
+        let reason = format!("a weight of {:?} for one of {shape:?}", weight.shape);
+        Err(self.error(backend, reason))
     }
 
     /// An error about this layer.

@@ -60,14 +60,8 @@ impl QuantBackend for Dense {
         _options: &RequantizeOptions,
     ) -> Result<Vec<NewTensor>> {
         let tensor = layer.tensor("weight")?;
-        let mut bytes = Vec::with_capacity(tensor.bytes().len());
-        tensor.float_format()?.encode(&weight.values, &mut bytes);
-        Ok(vec![NewTensor {
-            suffix: "weight".into(),
-            dtype: tensor.dtype(),
-            shape: weight.shape.to_vec(),
-            bytes,
-        }])
+        let bytes = tensor.float_format()?.to_bytes(&weight.values);
+        layer.rewritten("weight", bytes).map(|tensor| vec![tensor])
     }
 }
 

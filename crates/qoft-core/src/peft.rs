@@ -9,6 +9,7 @@ use safetensors::{Dtype, SafeTensors};
 use serde::Serialize;
 
 use crate::adapters;
+use crate::checkpoint::float_format;
 use crate::error::{Error, Result};
 use crate::output::write_file;
 use crate::walk::Walk;
@@ -48,12 +49,7 @@ pub fn read_tensors(path: &Path) -> Result<Tensors> {
 }
 
 fn to_f32(tensor: &TensorView) -> Option<Vec<f32>> {
-    let format = match tensor.dtype() {
-        Dtype::F32 => qoft_kernels::FloatFormat::F32,
-        Dtype::F16 => qoft_kernels::FloatFormat::F16,
-        Dtype::BF16 => qoft_kernels::FloatFormat::Bf16,
-        _ => return None,
-    };
+    let format = float_format(tensor.dtype())?;
     let mut out = vec![0.0; tensor.shape().iter().product()];
     format.decode(tensor.data(), &mut out);
     out.iter().all(|v| v.is_finite()).then_some(out)

@@ -49,8 +49,7 @@ impl Model {
 
 fn model() -> Model {
     let table = DenseWeight::from_f32(&numbers(5 * 8, 40), [5, 8]);
-    let mut bytes = Vec::new();
-    FloatFormat::Bf16.encode(&numbers(6 * 8, 41), &mut bytes);
+    let bytes = FloatFormat::Bf16.to_bytes(&numbers(6 * 8, 41));
     let packed = LoadedLinear {
         weight: Arc::new(DenseWeight::new(bytes.into(), FloatFormat::Bf16, [6, 8])),
         bias: None,

@@ -21,28 +21,16 @@ pub fn requantize(
                       into dense weights instead";
         return Err(layer.error(backend, reason));
     }
-    if weight.shape != found.shape {
-        let reason = format!(
-            "a weight of {:?} for one of {:?}",
-            weight.shape, found.shape
-        );
-        return Err(layer.error(backend, reason));
-    }
-    let scales = layer.copy(SCALES)?;
+    layer.check_weight(backend, weight, found.shape)?;
     let format = layer.tensor(SCALES)?.float_format()?;
     let largest = |row: &[f32]| row.iter().fold(0.0f32, |max, v| max.max(v.abs()));
     let exact: Vec<f32> = weight.rows().map(|row| largest(row) / 128.0).collect();
     let stored = Floats::from_f32(&exact, format).map_err(layer.weight_error(backend))?;
     let grid = Rows { exact, stored };
     let codes = options.search.codes(weight, &grid);
-    let mut bytes = Vec::with_capacity(scales.bytes.len());
-    format.encode(&grid.exact, &mut bytes);
     Ok(vec![
-        NewTensor {
-            bytes: encode(found.layout, &codes, found.shape),
-            ..layer.copy(found.name)?
-        },
-        NewTensor { bytes, ..scales },
+        layer.rewritten(found.name, encode(found.layout, &codes, found.shape))?,
+        layer.rewritten(SCALES, format.to_bytes(&grid.exact))?,
     ])
 }
 

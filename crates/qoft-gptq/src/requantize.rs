@@ -19,13 +19,7 @@ pub fn requantize(
 ) -> Result<Vec<NewTensor>> {
     let parts = Parts::read(backend, layer)?;
     let (bits, groups, [n, k]) = (parts.bits, parts.groups, parts.shape);
-    if weight.shape != parts.shape {
-        let reason = format!(
-            "a weight of {:?} for one of {:?}",
-            weight.shape, parts.shape
-        );
-        return Err(layer.error(backend, reason));
-    }
+    layer.check_weight(backend, weight, parts.shape)?;
     let zeros = zeros::read(&parts.config, layer, &parts.qzeros, bits, [groups, n]);
     let symmetric = zeros.iter().all(|&zero| zero == 1 << (bits - 1));
     let stored = parts.scales.floats()?;
@@ -43,29 +37,14 @@ pub fn requantize(
     let codes = options.search.codes(weight, &grid);
 
     // A fit takes finite scales only.
-    let mut bytes = Vec::with_capacity(parts.scales.bytes().len());
-    stored.format().encode(&grid.scales, &mut bytes);
-    let scales = transpose(&bytes, stored.format().size(), [n, groups]);
+    let scales = stored.format().to_bytes(&grid.scales);
+    let scales = transpose(&scales, stored.format().size(), [n, groups]);
+    let size = [groups, n];
+    let zeros = zeros::write(&parts.config, layer, &parts.qzeros, bits, size, &grid.zeros);
     let mut tensors = vec![
-        NewTensor {
-            bytes: pack(&codes, bits, [n, k]),
-            ..layer.copy("qweight")?
-        },
-        NewTensor {
-            bytes: zeros::write(
-                &parts.config,
-                layer,
-                &parts.qzeros,
-                bits,
-                [groups, n],
-                &grid.zeros,
-            ),
-            ..layer.copy("qzeros")?
-        },
-        NewTensor {
-            bytes: scales,
-            ..layer.copy("scales")?
-        },
+        layer.rewritten("qweight", pack(&codes, bits, [n, k]))?,
+        layer.rewritten("qzeros", zeros)?,
+        layer.rewritten("scales", scales)?,
     ];
     if layer.has("g_idx") {
         tensors.push(layer.copy("g_idx")?);

@@ -37,13 +37,7 @@ pub fn requantize(
 ) -> Result<Vec<NewTensor>> {
     let config = LayerConfig::read(backend, layer)?;
     let quantizer = Quantizer::read(layer)?;
-    if weight.shape != config.shape {
-        let reason = format!(
-            "a weight of {:?} for one of {:?}",
-            weight.shape, config.shape
-        );
-        return Err(layer.error(backend, reason));
-    }
+    layer.check_weight(backend, weight, config.shape)?;
     let Reshaped {
         groups,
         sizes,
@@ -105,22 +99,13 @@ pub fn requantize(
         let expected = format!("{} bytes of packed codes", words.len());
         return Err(packed.error(expected, packed.bytes().len()));
     }
-    let encoded = |values: &[f32]| {
-        let mut bytes = Vec::with_capacity(values.len() * format.size());
-        format.encode(values, &mut bytes);
-        bytes
+    let tensor = |name| match name {
+        "W_q" => layer.rewritten(name, words.clone()),
+        "scale" => layer.rewritten(name, format.to_bytes(&grid.stored_scales)),
+        "zero" => layer.rewritten(name, format.to_bytes(&grid.stored_zeros)),
+        _ => layer.copy(name),
     };
     let names = layer.suffixes().filter(|name| *name != "bias");
-    let tensor = |name| {
-        let tensor = layer.copy(name)?;
-        let bytes = match name {
-            "W_q" => words.clone(),
-            "scale" => encoded(&grid.stored_scales),
-            "zero" => encoded(&grid.stored_zeros),
-            _ => return Ok(tensor),
-        };
-        Ok(NewTensor { bytes, ..tensor })
-    };
     names.map(tensor).collect()
 }
 

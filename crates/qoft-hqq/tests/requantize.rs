@@ -38,11 +38,7 @@ fn layers_can_be_written_again() {
 }
 
 fn floats(tensor: &NewTensor) -> Vec<f32> {
-    let format = match tensor.dtype {
-        qoft_core::Dtype::F16 => FloatFormat::F16,
-        qoft_core::Dtype::BF16 => FloatFormat::Bf16,
-        _ => FloatFormat::F32,
-    };
+    let format = qoft_core::float_format(tensor.dtype).unwrap();
     let mut values = vec![0.0; tensor.bytes.len() / format.size()];
     format.decode(&tensor.bytes, &mut values);
     values

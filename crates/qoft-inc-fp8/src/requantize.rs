@@ -34,10 +34,7 @@ pub fn requantize(
     let mode = Mode::of(&cards);
     let stored = layer.tensor("weight")?;
     let (format, [k, n]) = (layout::format(&stored)?, layout::sizes(&stored)?);
-    if weight.shape != [n, k] {
-        let reason = format!("a weight of {:?} for one of {:?}", weight.shape, [n, k]);
-        return Err(layer.error(backend, reason));
-    }
+    layer.check_weight(backend, weight, [n, k])?;
     let scale = layer.tensor(mode.weight_scale())?;
     layout::expect_scales(&scale, n)?;
     let max = match format {
@@ -72,18 +69,13 @@ pub fn requantize(
     };
     let codes = options.search.codes(weight, &grid);
     let codes = transpose(&codes, 1, [n, k]);
-    let mut bytes = Vec::with_capacity(scale.bytes().len());
-    scales.format().encode(&grid.scales, &mut bytes);
+    let scales = scales.format().to_bytes(&grid.scales);
 
     let names = layer.suffixes().filter(|name| *name != "bias");
-    let tensor = |name| {
-        let tensor = layer.copy(name)?;
-        let bytes = match name {
-            "weight" => codes.clone(),
-            name if name == mode.weight_scale() => bytes.clone(),
-            _ => return Ok(tensor),
-        };
-        Ok(NewTensor { bytes, ..tensor })
+    let tensor = |name| match name {
+        "weight" => layer.rewritten(name, codes.clone()),
+        name if name == mode.weight_scale() => layer.rewritten(name, scales.clone()),
+        _ => layer.copy(name),
     };
     names.map(tensor).collect()
 }

@@ -19,9 +19,11 @@ struct File {
 }
 
 fn bf16(shape: &[usize], values: &[f32]) -> (Dtype, Vec<usize>, Vec<u8>) {
-    let mut bytes = Vec::new();
-    FloatFormat::Bf16.encode(values, &mut bytes);
-    (Dtype::BF16, shape.to_vec(), bytes)
+    (
+        Dtype::BF16,
+        shape.to_vec(),
+        FloatFormat::Bf16.to_bytes(values),
+    )
 }
 
 /// So many inputs and outputs; the codes are 0x38 and the next ones: 1, 1.125, 1.25, 1.375 …

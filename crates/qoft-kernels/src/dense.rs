@@ -35,8 +35,7 @@ impl DenseWeight {
 
     /// Copies `f32` values.
     pub fn from_f32(values: &[f32], shape: [usize; 2]) -> Self {
-        let mut bytes = Vec::with_capacity(values.len() * 4);
-        FloatFormat::F32.encode(values, &mut bytes);
+        let bytes = FloatFormat::F32.to_bytes(values);
         Self::new(bytes.into(), FloatFormat::F32, shape)
     }
 
@@ -108,8 +107,7 @@ mod tests {
     fn a_tile_equals_the_values_in_every_format() {
         let values: Vec<f32> = (0..6 * 5).map(|i| i as f32 / 4.0 - 3.0).collect();
         for format in [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16] {
-            let mut bytes = Vec::new();
-            format.encode(&values, &mut bytes);
+            let bytes = format.to_bytes(&values);
             let weight = DenseWeight::new(bytes.into(), format, [6, 5]);
             let mut scratch = vec![0.0; 6];
             let tile = weight.tile(1..3, 2..5, &mut scratch);

@@ -80,6 +80,13 @@ impl FloatFormat {
         }
     }
 
+    /// `values` in this format, rounded to nearest even.
+    pub fn to_bytes(self, values: &[f32]) -> Vec<u8> {
+        let mut bytes = Vec::with_capacity(values.len() * self.size());
+        self.encode(values, &mut bytes);
+        bytes
+    }
+
     /// Rounds each value to the nearest one of this format, ties to even.
     pub fn round(self, values: &mut [f32]) {
         match self {
@@ -152,9 +159,7 @@ impl Floats {
     /// # Errors
     /// If a value is not finite, or not so after rounding.
     pub fn from_f32(values: &[f32], format: FloatFormat) -> Result<Self, WeightError> {
-        let mut bytes = Vec::with_capacity(values.len() * format.size());
-        format.encode(values, &mut bytes);
-        Self::new(bytes.into(), format)
+        Self::new(format.to_bytes(values).into(), format)
     }
 
     /// How many values.
@@ -230,8 +235,7 @@ mod tests {
             format.round(&mut rounded);
             let expected: Vec<f32> = values.iter().map(|&v| round(v)).collect();
             assert_eq!(rounded, expected, "{format:?}");
-            let mut bytes = Vec::new();
-            format.encode(&values, &mut bytes);
+            let bytes = format.to_bytes(&values);
             let mut decoded = vec![0.0; values.len()];
             format.decode(&bytes, &mut decoded);
             assert_eq!(decoded, expected, "{format:?}");

@@ -180,8 +180,7 @@ fn lora_layer(
 fn write_tensors(file: &Path, tensors: &[(String, Matrix)]) -> Result<()> {
     let mut encoded = Vec::with_capacity(tensors.len());
     for (name, matrix) in tensors {
-        let mut bytes = Vec::with_capacity(matrix.values.len() * 4);
-        FloatFormat::F32.encode(&matrix.values, &mut bytes);
+        let bytes = FloatFormat::F32.to_bytes(&matrix.values);
         encoded.push((name, matrix.shape.to_vec(), bytes));
     }
     let mut views = Vec::with_capacity(encoded.len());

@@ -4,15 +4,17 @@ mod plot;
 mod report;
 mod search;
 
+use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::{Mutex, PoisonError};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, Dense, Dtype, Error, LayerSource, LoadOptions, Matrix, NewTensor, Purpose,
-    QuantBackend, Registry, RequantizeOptions, Result, StagedDir, write_file,
+    Checkpoint, Dense, Error, LayerSource, LoadOptions, Matrix, NewTensor, Purpose, QuantBackend,
+    Registry, RequantizeOptions, Result, StagedDir, float_dtype, write_file,
 };
 use safetensors::tensor::TensorView as View;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::adapted::{MergeAdapter, check, relative_error, rotated};
 use crate::layers::{Claimed, claimed, is_under};
@@ -101,7 +103,8 @@ pub fn merge_staged(
 ) -> Result<StagedMerge> {
     let layers = checked(checkpoint, registry, options, adapters, target)?;
     let staged = StagedDir::new(output)?;
-    // Merged layers wait here, each in files of its own, so that memory holds one at a time.
+    // Layers that were quantized again wait here, each in files of its own, so that memory holds
+    // one at a time.
     let waiting = tempfile::tempdir_in(staged.path()).map_err(Error::io(staged.path()))?;
     let changes = |layer: &&Claimed| match target {
         MergeTarget::Dense(_) => {
@@ -110,22 +113,25 @@ pub fn merge_staged(
         MergeTarget::SameScheme(_) => adapted(adapters, layer.path),
     };
     let changing: Vec<_> = layers.iter().filter(changes).collect();
-    let (mut merged, mut outputs) = (Vec::new(), Vec::new());
-    let pieces = changing.len() + checkpoint.names().count();
+    let reports = Reports::default();
+    let (mut outputs, mut requantized) = (Vec::new(), 0);
     for (index, layer) in changing.iter().enumerate() {
         let work = Work {
+            index,
             source: LayerSource::new(checkpoint, layer.path),
             backend: layer.backend,
             options,
-            target,
-            folder: &waiting.path().join(index.to_string()),
+            adapters,
         };
-        let (report, tensors) = work.merge(adapters)?;
-        if adapted(adapters, layer.path) {
-            merged.push(report);
+        match target {
+            MergeTarget::Dense(format) => outputs.push(work.dense(format, &reports)?),
+            MergeTarget::SameScheme(search) => {
+                let folder = waiting.path().join(index.to_string());
+                outputs.extend(work.requantized(search, &folder, &reports)?);
+                requantized += 1;
+                progress(requantized, changing.len() + checkpoint.names().count());
+            }
         }
-        outputs.extend(tensors);
-        progress(index + 1, pieces);
     }
     for name in checkpoint.names() {
         let owner = changing.iter().find(|layer| is_under(name, layer.path));
@@ -137,17 +143,17 @@ pub fn merge_staged(
         MergeTarget::Dense(format) => dense_config(checkpoint, format),
         MergeTarget::SameScheme(_) => checkpoint.config().clone(),
     };
-    let (done, from) = (changing.len(), checkpoint.dir());
+    let from = checkpoint.dir();
     let skip = match target {
         MergeTarget::Dense(_) => Checkpoint::QUANTIZATION_FILES.as_slice(),
         MergeTarget::SameScheme(_) => &[],
     };
     let written = fill(&staged, outputs, &config, from, skip, &|at, total| {
-        progress(done + at, done + total);
+        progress(requantized + at, requantized + total);
     })?;
     waiting.close().map_err(Error::io(staged.path()))?;
     let report = MergeReport {
-        layers: merged,
+        layers: reports.into_layers(),
         losses: None,
         tensors: written.tensors,
         shards: written.shards,
@@ -223,70 +229,130 @@ fn kept<'a>(checkpoint: &'a Checkpoint, name: &str, target: MergeTarget) -> Resu
     tensor.float_format()?;
     Ok(Output {
         name: name.to_owned(),
-        dtype: dtype(format),
+        dtype: float_dtype(format),
         shape: tensor.shape().to_vec(),
-        data: Box::new(move || {
-            let mut bytes = Vec::with_capacity(tensor.elements() * format.size());
-            format.encode(&tensor.to_f32()?, &mut bytes);
-            Ok(bytes)
-        }),
+        data: Box::new(move || Ok(format.to_bytes(&tensor.to_f32()?))),
     })
 }
 
+/// What is told of the layers that adapters change, by their numbers: dense ones are made only
+/// when they are written, and that in the order of the file.
+#[derive(Default)]
+struct Reports(Mutex<BTreeMap<usize, MergedLayer>>);
+
+impl Reports {
+    fn add(&self, index: usize, layer: MergedLayer) {
+        let mut layers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.insert(index, layer);
+    }
+
+    fn into_layers(self) -> Vec<MergedLayer> {
+        let layers = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        layers.into_values().collect()
+    }
+}
+
 /// One layer on its way.
+#[derive(Clone, Copy)]
 struct Work<'a> {
+    /// Its number among those that change.
+    index: usize,
     source: LayerSource<'a>,
     backend: &'static dyn QuantBackend,
     options: &'a LoadOptions,
-    target: MergeTarget<'a>,
-    /// Where its new tensors wait.
-    folder: &'a Path,
+    adapters: &'a [MergeAdapter],
 }
 
-impl Work<'_> {
-    fn merge(&self, adapters: &[MergeAdapter]) -> Result<(MergedLayer, Vec<Output<'static>>)> {
-        let options = LoadOptions {
+impl<'a> Work<'a> {
+    /// The values that are written, not those that are computed with.
+    fn load_options(&self) -> LoadOptions {
+        LoadOptions {
             purpose: Purpose::Dequantize,
             ..self.options.clone()
-        };
-        let path = self.source.path();
-        let weight = Matrix::decode(&*self.backend.load(&self.source, &options)?.weight);
-        let (weight, orthogonality_error) = rotated(weight, adapters, path)?;
+        }
+    }
+
+    /// The weight with the adapters in it, and the largest ‖RᵀR − I‖ of their blocks.
+    fn rotated(&self) -> Result<(Matrix, f64)> {
+        let loaded = self.backend.load(&self.source, &self.load_options())?;
+        let weight = Matrix::decode(&*loaded.weight);
+        let (weight, error) = rotated(weight, self.adapters, self.source.path())?;
         if weight.values.iter().any(|v| !v.is_finite()) {
             let reason = "the merged weight has values that are infinite or not a number";
             return Err(self.source.error(self.backend, reason));
         }
-        let tensors = match self.target {
-            MergeTarget::Dense(format) => vec![dense(&weight, format)],
-            MergeTarget::SameScheme(search) => {
-                let search = search.search(path)?;
-                let options = RequantizeOptions {
-                    backend: self.options.backend.clone(),
-                    search: &*search,
-                };
-                let tensors = self.backend.requantize(&self.source, &weight, &options);
-                tensors.map_err(into_requantize)?
-            }
+        Ok((weight, error))
+    }
+
+    /// Tells of the layer, if adapters change it.
+    fn report(
+        &self,
+        reports: &Reports,
+        orthogonality_error: f64,
+        written: &Matrix,
+        weight: &Matrix,
+    ) {
+        if adapted(self.adapters, self.source.path()) {
+            let layer = MergedLayer {
+                name: self.source.path().to_owned(),
+                backend: self.backend.name(),
+                orthogonality_error,
+                relative_error: relative_error(written, weight),
+            };
+            reports.add(self.index, layer);
+        }
+    }
+
+    /// The dense weight, made when it is written; the layer is read once before, to see that it
+    /// can be.
+    fn dense(self, format: FloatFormat, reports: &'a Reports) -> Result<Output<'a>> {
+        let loaded = self.backend.load(&self.source, &self.load_options())?;
+        Ok(Output {
+            name: format!("{}.weight", self.source.path()),
+            dtype: float_dtype(format),
+            shape: loaded.weight.shape().to_vec(),
+            data: Box::new(move || {
+                let (weight, error) = self.rotated()?;
+                let bytes = format.to_bytes(&weight.values);
+                let mut written = weight.clone();
+                format.round(&mut written.values);
+                self.report(reports, error, &written, &weight);
+                Ok(bytes)
+            }),
+        })
+    }
+
+    /// The tensors of the layer quantized again, which wait in `folder`.
+    fn requantized(
+        self,
+        search: &dyn LayerSearch,
+        folder: &Path,
+        reports: &Reports,
+    ) -> Result<Vec<Output<'static>>> {
+        let (weight, error) = self.rotated()?;
+        let search = search.search(self.source.path())?;
+        let options = RequantizeOptions {
+            backend: self.options.backend.clone(),
+            search: &*search,
         };
-        let waiting = self.store(&tensors)?;
-        let written = self.read_back(&waiting, &options)?;
-        let report = MergedLayer {
-            name: path.to_owned(),
-            backend: self.backend.name(),
-            orthogonality_error,
-            relative_error: relative_error(&written, &weight),
-        };
-        let names: Vec<&str> = waiting.under(path).collect();
-        let tensors = names.into_iter().filter(|name| !name.ends_with(".bias"));
-        let outputs = tensors.map(|name| waiting.tensor(name).map(Output::copy));
-        Ok((report, outputs.collect::<Result<_>>()?))
+        let tensors = self.backend.requantize(&self.source, &weight, &options);
+        let waiting = self.store(&tensors.map_err(into_requantize)?, folder)?;
+        // What readers will find in the new tensors.
+        let source = LayerSource::new(&waiting, self.source.path());
+        let read = self.backend.load(&source, &self.load_options())?;
+        self.report(reports, error, &Matrix::decode(&*read.weight), &weight);
+        let names = waiting.under(self.source.path());
+        let names = names.filter(|name| !name.ends_with(".bias"));
+        names
+            .map(|name| waiting.tensor(name).map(Output::copy))
+            .collect()
     }
 
     /// Writes the layer's tensors to a checkpoint of their own.
-    fn store(&self, tensors: &[NewTensor]) -> Result<Checkpoint> {
+    fn store(&self, tensors: &[NewTensor], folder: &Path) -> Result<Checkpoint> {
         let path = self.source.path();
-        std::fs::create_dir(self.folder).map_err(Error::io(self.folder))?;
-        let file = self.folder.join("model.safetensors");
+        std::fs::create_dir(folder).map_err(Error::io(folder))?;
+        let file = folder.join("model.safetensors");
         let mut views = Vec::new();
         for tensor in tensors {
             let view = View::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes);
@@ -295,27 +361,10 @@ impl Work<'_> {
         }
         let bytes = safetensors::serialize(views, None).map_err(|e| Error::file(&file, e))?;
         std::fs::write(&file, bytes).map_err(Error::io(&file))?;
-        let config = match (self.target, self.source.quantization_config()) {
-            (MergeTarget::SameScheme(_), Some(config)) => {
-                serde_json::json!({ "quantization_config": config })
-            }
-            _ => Value::Object(serde_json::Map::new()),
-        };
-        write_file(
-            &self.folder.join("config.json"),
-            config.to_string().as_bytes(),
-        )?;
-        Checkpoint::open(self.folder)
-    }
-
-    /// What readers will find in the new tensors.
-    fn read_back(&self, checkpoint: &Checkpoint, options: &LoadOptions) -> Result<Matrix> {
-        let source = LayerSource::new(checkpoint, self.source.path());
-        let backend = match self.target {
-            MergeTarget::Dense(_) => &Dense as &dyn QuantBackend,
-            MergeTarget::SameScheme(_) => self.backend,
-        };
-        Ok(Matrix::decode(&*backend.load(&source, options)?.weight))
+        let config = json!({ "quantization_config": self.source.quantization_config() });
+        let config_file = folder.join("config.json");
+        write_file(&config_file, config.to_string().as_bytes())?;
+        Checkpoint::open(folder)
     }
 }
 
@@ -332,25 +381,6 @@ fn into_requantize(error: Error) -> Error {
             reason,
         },
         other => other,
-    }
-}
-
-fn dense(weight: &Matrix, format: FloatFormat) -> NewTensor {
-    let mut bytes = Vec::with_capacity(weight.values.len() * format.size());
-    format.encode(&weight.values, &mut bytes);
-    NewTensor {
-        suffix: "weight".into(),
-        dtype: dtype(format),
-        shape: weight.shape.to_vec(),
-        bytes,
-    }
-}
-
-fn dtype(format: FloatFormat) -> Dtype {
-    match format {
-        FloatFormat::F32 => Dtype::F32,
-        FloatFormat::F16 => Dtype::F16,
-        FloatFormat::Bf16 => Dtype::BF16,
     }
 }
 

@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use shard::Shard;
-pub use tensor::{TensorView, dtype_name};
+pub use tensor::{TensorView, dtype_name, float_dtype, float_format};
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";

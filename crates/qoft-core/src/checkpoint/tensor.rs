@@ -97,12 +97,8 @@ impl TensorView {
     /// # Errors
     /// If the dtype is none of f32, f16, bf16.
     pub fn float_format(&self) -> Result<FloatFormat> {
-        match self.dtype {
-            Dtype::F32 => Ok(FloatFormat::F32),
-            Dtype::F16 => Ok(FloatFormat::F16),
-            Dtype::BF16 => Ok(FloatFormat::Bf16),
-            other => Err(self.error("dtype F32 or F16 or BF16", dtype_name(other))),
-        }
+        let found = || dtype_name(self.dtype);
+        float_format(self.dtype).ok_or_else(|| self.error("dtype F32 or F16 or BF16", found()))
     }
 
     /// All values of a float tensor as `f32`.
@@ -149,6 +145,25 @@ impl TensorView {
             expected: expected.to_string(),
             found: found.to_string(),
         }
+    }
+}
+
+/// The storage format that a dtype stands for; `None` unless it is F32, F16 or BF16.
+pub fn float_format(dtype: Dtype) -> Option<FloatFormat> {
+    match dtype {
+        Dtype::F32 => Some(FloatFormat::F32),
+        Dtype::F16 => Some(FloatFormat::F16),
+        Dtype::BF16 => Some(FloatFormat::Bf16),
+        _ => None,
+    }
+}
+
+/// The dtype of a storage format.
+pub fn float_dtype(format: FloatFormat) -> Dtype {
+    match format {
+        FloatFormat::F32 => Dtype::F32,
+        FloatFormat::F16 => Dtype::F16,
+        FloatFormat::Bf16 => Dtype::BF16,
     }
 }
 
