@@ -17,8 +17,10 @@ mod print;
 mod progress;
 
 use std::io::IsTerminal;
+use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
+use anyhow::Context;
 use clap::Parser;
 use tracing_subscriber::EnvFilter;
 
@@ -58,15 +60,34 @@ pub fn run() -> ExitCode {
 }
 
 fn execute(cli: Cli) -> anyhow::Result<()> {
-    match cli.command {
+    let mut threads = cli.threads;
+    let command = match cli.command {
+        Command::Train(args) => {
+            let args = args.with_file()?;
+            threads = threads.or(args.threads);
+            Command::Train(Box::new(args))
+        }
+        command => command,
+    };
+    use_threads(threads)?;
+    match command {
         Command::Quickstart(args) => commands::quickstart::run(&args),
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Backends(args) => commands::backends::run(&args),
         Command::Dequantize(args) => commands::dequantize::run(&args),
-        Command::Train(args) => commands::train::run(*args),
+        Command::Train(args) => commands::train::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
         Command::Export(args) => commands::export::run(&args),
         Command::Eval(args) => commands::eval::run(&args),
         Command::Generate(args) => commands::generate::run(&args),
     }
+}
+
+/// Sets the number of threads of all computing, Burn's among it; what rayon chooses if `None`.
+fn use_threads(threads: Option<NonZeroUsize>) -> anyhow::Result<()> {
+    if let Some(threads) = threads {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
+        pool.build_global().context("--threads")?;
+    }
+    Ok(())
 }

@@ -52,7 +52,8 @@ pub trait OftAdapter: Debug + Send + Sync + 'static {
     /// step.
     fn constrain(&mut self) {}
 
-    /// A copy.
+    /// A copy. What it draws at random is what the original would draw next, so that gradient
+    /// checkpointing can compute a block twice.
     fn boxed_clone(&self) -> Box<dyn OftAdapter>;
 }
 

@@ -74,8 +74,12 @@ impl FloatFormat {
                 bytes.extend(halves.flat_map(f16::to_le_bytes));
             }
             Self::Bf16 => {
-                let halves = values.iter().map(|&v| bf16::from_f32(v));
-                bytes.extend(halves.flat_map(bf16::to_le_bytes));
+                let start = bytes.len();
+                bytes.resize(start + 2 * values.len(), 0);
+                let halves = bytes[start..].as_chunks_mut::<2>().0;
+                for (half, &v) in halves.iter_mut().zip(values) {
+                    *half = bf16::from_f32(v).to_le_bytes();
+                }
             }
         }
     }

@@ -22,6 +22,7 @@ mod matrix;
 mod op;
 pub mod ops;
 mod transpose;
+mod vector;
 mod weight;
 
 pub use codebook::{CodebookShape, CodebookWeight};

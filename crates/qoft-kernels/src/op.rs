@@ -55,6 +55,12 @@ pub trait HostOp: Debug + Send + Sync + 'static {
     /// Whether [`Self::backward`] reads input `index`; others are not kept alive.
     fn reads(&self, index: usize) -> bool;
 
+    /// Whether input `index` is an activation, which may be kept with fewer bits for
+    /// [`Self::backward`]: it is rounded then. Parameters and what is made from them are not.
+    fn activation(&self, _index: usize) -> bool {
+        false
+    }
+
     /// The gradients of the inputs for which `wants` is true, in the inputs' layout.
     ///
     /// `inputs[i]` is empty where [`Self::reads`] is false. `grad` is the output's gradient.

@@ -7,6 +7,7 @@
 mod attention;
 mod block;
 mod cache;
+mod checkpointing;
 mod config;
 mod json;
 mod layers;

@@ -19,7 +19,7 @@ use crate::rope::RopeTables;
 /// A causal language model.
 #[derive(Module, Debug)]
 pub struct CausalLm {
-    model: Decoder,
+    pub(crate) model: Decoder,
     lm_head: Linear,
     #[module(skip)]
     config: Arc<ModelConfig>,
@@ -29,13 +29,13 @@ walkable!(CausalLm { model, lm_head });
 
 /// Everything below the output head.
 #[derive(Module, Debug)]
-struct Decoder {
+pub(crate) struct Decoder {
     embed_tokens: Embedding,
-    layers: Vec<Block>,
+    pub(crate) layers: Vec<Block>,
     #[module(skip)]
     norm: Norm,
     #[module(skip)]
-    rope: RopeTables,
+    pub(crate) rope: RopeTables,
 }
 
 walkable!(Decoder {
@@ -121,11 +121,7 @@ impl CausalLm {
         let time = input_ids.dims()[1];
         let start = cache.as_ref().map_or(0, |cache| cache.len());
         let rope = decoder.rope.table(start..start + time);
-        let mut x = decoder.embed_tokens.forward(input_ids);
-        let multiplier = self.config.multipliers.embedding;
-        if multiplier != 1.0 {
-            x = x * multiplier;
-        }
+        let mut x = self.embed(input_ids);
         for (index, layer) in decoder.layers.iter().enumerate() {
             let cache = cache.as_mut().map(|cache| cache.layer(index));
             x = layer.forward(x, &rope, cache);
@@ -149,7 +145,34 @@ impl CausalLm {
         targets: Vec<Option<u32>>,
         denominator: f64,
     ) -> Tensor<1> {
-        let hidden = self.hidden(input_ids, None);
+        self.head_loss(self.hidden(input_ids, None), targets, denominator)
+    }
+
+    /// What the first block gets.
+    pub(crate) fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
+        let x = self.model.embed_tokens.forward(input_ids);
+        match self.config.multipliers.embedding {
+            1.0 => x,
+            multiplier => x * multiplier,
+        }
+    }
+
+    /// The loss from what the last block gives.
+    pub(crate) fn final_loss(
+        &self,
+        x: Tensor<3>,
+        targets: Vec<Option<u32>>,
+        denominator: f64,
+    ) -> Tensor<1> {
+        self.head_loss(self.model.norm.forward(x), targets, denominator)
+    }
+
+    fn head_loss(
+        &self,
+        hidden: Tensor<3>,
+        targets: Vec<Option<u32>>,
+        denominator: f64,
+    ) -> Tensor<1> {
         let bias = self.lm_head.bias().map(|bias| {
             let values = bias.to_data().iter::<f32>().collect();
             Arc::new(values)

@@ -1,5 +1,6 @@
 //! Options of `qoft train`, from flags and from a YAML file with the same names.
 
+use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
@@ -37,6 +38,9 @@ pub struct TrainArgs {
     /// Options of backends, such as `bnb-8bit.int8_activations=true`.
     #[arg(long, value_name = "BACKEND.KEY=VALUE")]
     pub backend_option: Option<Vec<String>>,
+    /// As the flag that all commands have; here it is the file's.
+    #[arg(skip)]
+    pub threads: Option<NonZeroUsize>,
 
     /// Take the options of the adapter from PEFT's file; flags win.
     #[arg(long, help_heading = "Adapter")]
@@ -102,6 +106,13 @@ pub struct TrainArgs {
     /// `adamw`.
     #[arg(long, help_heading = "Training")]
     pub optimizer: Option<String>,
+    /// Keep only the input of each block and compute the block once more for its backward.
+    #[arg(long, help_heading = "Training", num_args = 0..=1, default_missing_value = "true")]
+    pub gradient_checkpointing: Option<bool>,
+    /// Number format in which activations are kept for the backward, `f32` or `bf16`; computing
+    /// stays in f32 [default: f32].
+    #[arg(long, help_heading = "Training")]
+    pub activation_dtype: Option<String>,
     /// Seed of the order of the rows [default: 42].
     #[arg(long, help_heading = "Training")]
     pub seed: Option<u64>,
@@ -138,6 +149,8 @@ const TRAINING: &[&str] = &[
     "weight_decay",
     "max_grad_norm",
     "optimizer",
+    "gradient_checkpointing",
+    "activation_dtype",
     "seed",
     "eval_steps",
     "logging_steps",

@@ -17,9 +17,8 @@ use crate::args::TrainArgs;
 use crate::print::outln;
 use crate::{files, progress};
 
-/// Fine-tunes a checkpoint.
-pub fn run(args: TrainArgs) -> Result<()> {
-    let args = args.with_file()?;
+/// Fine-tunes a checkpoint. The options of `--config` are among `args`.
+pub fn run(args: &TrainArgs) -> Result<()> {
     let model_dir = args.required("model", &args.model)?;
     let data = args.required("data", &args.data)?.to_path_buf();
     let output = args.required("output", &args.output)?;

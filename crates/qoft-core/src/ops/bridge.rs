@@ -13,6 +13,7 @@ use qoft_kernels::{HostOp, HostView};
 use std::sync::Arc;
 
 use super::SharedOp;
+use super::saved::{Held, Saved};
 
 /// Burn backends that run host operations of one to three tensors.
 #[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
@@ -89,10 +90,10 @@ impl HostTensors for burn::backend::NdArray {
 
 /// A tensor and its shape.
 #[derive(Debug, Clone)]
-struct Input<B: Backend> {
+struct Input<B: HostTensors> {
     shape: Vec<usize>,
     /// `None` where the backward does not read it.
-    tensor: Option<FloatTensor<B>>,
+    tensor: Option<Saved<B>>,
 }
 
 fn run<B: HostTensors>(
@@ -171,7 +172,7 @@ struct HostBackward;
 
 /// What a backward step keeps.
 #[derive(Debug, Clone)]
-struct Kept<B: Backend> {
+struct Kept<B: HostTensors> {
     inputs: Vec<Input<B>>,
     saved: Arc<Vec<f32>>,
     op: SharedOp,
@@ -190,7 +191,9 @@ fn tracked<B: HostTensors, C: CheckpointStrategy, const N: usize>(
         OpsKind::Tracked(prep) => {
             let keep = |(index, tensor): (usize, &FloatTensor<B>)| Input {
                 shape: tensor.shape().to_vec(),
-                tensor: op.reads(index).then(|| tensor.clone()),
+                tensor: op
+                    .reads(index)
+                    .then(|| Saved::new(tensor, op.activation(index))),
             };
             let kept: Vec<Input<B>> = tensors.iter().enumerate().map(keep).collect();
             let (out, saved) = run::<B>(tensors, &*op, true);
@@ -215,9 +218,9 @@ impl<B: HostTensors, const N: usize> Backward<B, N> for HostBackward {
         let (device, grad_shape) = (grad.device(), grad.shape().to_vec());
         let grad = B::hold(grad);
         let Kept { inputs, saved, op } = ops.state;
-        let (shapes, tensors): (Vec<Vec<usize>>, Vec<Option<FloatTensor<B>>>) =
+        let (shapes, tensors): (Vec<Vec<usize>>, Vec<Option<Saved<B>>>) =
             inputs.into_iter().map(|i| (i.shape, i.tensor)).unzip();
-        let held: Vec<Option<B::Held>> = tensors.into_iter().map(|t| t.map(B::hold)).collect();
+        let held: Vec<Option<Held<B>>> = tensors.into_iter().map(|t| t.map(Saved::hold)).collect();
         let views: Vec<HostView> = shapes
             .iter()
             .zip(&held)

@@ -1,21 +1,28 @@
-//! Causal attention with grouped heads, without keeping the matrix of probabilities.
+//! Causal attention with grouped heads: the scores of all queries never exist together.
 
+use std::sync::Mutex;
+
+use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
+use crate::vector::{dot, exp_sum, max};
 
-/// Queries that are handled at once: bounds the scratch memory at so many rows of scores.
-const QUERIES: usize = 128;
+/// Scores that a thread has at once, roughly: 1 MiB of them, in the backward twice.
+const SCORES: usize = 1 << 18;
 
 /// Inputs: q `[batch, queries, heads, d]`, k and v `[batch, keys, kv_heads, d]`. Output like q.
 ///
-/// The last query sees all keys, the one before all but the last, and so on. The backward
-/// computes the probabilities again. Rows padded on the right need no mask: no real query
-/// sees the padding.
+/// The last query sees all keys, the one before all but the last, and so on. Rows padded on the
+/// right need no mask: no real query sees the padding.
+///
+/// Some queries at a time are compared with all keys that they see, so memory grows with the
+/// length, not with its square. The backward computes the probabilities again and keeps nothing
+/// beside the inputs. The result does not depend on the number of threads.
 #[derive(Debug, Clone, Copy)]
 pub struct CausalAttention {
-    /// Scores are multiplied by this, usually `1/√d`.
+    /// Scores are multiplied by this, a number from 0 on, usually `1/√d`.
     pub scale: f32,
     /// How many keys a query sees at most, itself included; `None`: all before it.
     pub window: Option<usize>,
@@ -69,17 +76,16 @@ impl Sizes {
         )
     }
 
-    /// All (batch, kv head) pairs: the units of work.
-    fn units(&self) -> impl IndexedParallelIterator<Item = (usize, usize)> + use<> {
-        let kv_heads = self.kv_heads;
-        (0..self.batch * kv_heads)
-            .into_par_iter()
-            .map(move |i| (i / kv_heads, i % kv_heads))
+    /// Query heads that share a kv head.
+    fn group(&self) -> usize {
+        self.heads / self.kv_heads
     }
 
-    fn group(&self, kv_head: usize) -> std::ops::Range<usize> {
-        let size = self.heads / self.kv_heads;
-        kv_head * size..(kv_head + 1) * size
+    /// Queries of a block: as many as [`SCORES`] allows, but fewer where threads would have
+    /// nothing to share.
+    fn block_rows(&self) -> usize {
+        let shared = (self.batch * self.queries).div_ceil(16);
+        (SCORES / self.keys.max(1)).min(shared).clamp(16, 128)
     }
 }
 
@@ -92,18 +98,17 @@ struct Block {
 }
 
 impl CausalAttention {
-    fn blocks(&self, s: Sizes) -> impl Iterator<Item = Block> + use<'_> {
+    fn block(&self, s: Sizes, index: usize) -> Block {
         let past = s.keys - s.queries;
-        (0..s.queries).step_by(QUERIES).map(move |start| {
-            let rows = QUERIES.min(s.queries - start);
-            let first_key = self.first_key(past + start);
-            Block {
-                start,
-                rows,
-                first_key,
-                keys: past + start + rows - first_key,
-            }
-        })
+        let start = index * s.block_rows();
+        let rows = s.block_rows().min(s.queries - start);
+        let first_key = self.first_key(past + start);
+        Block {
+            start,
+            rows,
+            first_key,
+            keys: past + start + rows - first_key,
+        }
     }
 
     /// The first key that the query at absolute position `position` sees.
@@ -112,11 +117,16 @@ impl CausalAttention {
             .map_or(0, |window| (position + 1).saturating_sub(window))
     }
 
-    /// Softmax of the scores of a block, in place; what a query cannot see becomes 0.
-    fn probabilities(&self, s: Sizes, block: &Block, q: Mat, k: Mat, p: &mut Vec<f32>) {
-        p.clear();
-        p.resize(block.rows * block.keys, 0.0);
-        matmul(p, block.keys, q, k.t(), false);
+    /// Softmax of the scores of a block; what a query cannot see becomes 0.
+    fn probabilities<'a>(
+        &self,
+        s: Sizes,
+        block: &Block,
+        q: Mat,
+        k: Mat,
+        scratch: &'a mut Vec<f32>,
+    ) -> &'a [f32] {
+        let p = product(scratch, block, q, k);
         let past = s.keys - s.queries;
         for (i, row) in p.chunks_exact_mut(block.keys).enumerate() {
             let position = past + block.start + i;
@@ -125,17 +135,25 @@ impl CausalAttention {
             row[..from].fill(0.0);
             row[to..].fill(0.0);
             let row = &mut row[from..to];
-            let max = row
-                .iter()
-                .fold(f32::NEG_INFINITY, |max, &v| max.max(v * self.scale));
-            let mut sum = 0.0;
-            for v in row.iter_mut() {
-                *v = (*v * self.scale - max).exp();
-                sum += *v;
-            }
-            row.iter_mut().for_each(|v| *v /= sum);
+            Arch::new().dispatch(|| {
+                let shift = max(row) * self.scale;
+                let factor = 1.0 / exp_sum(row, self.scale, shift);
+                row.iter_mut().for_each(|v| *v *= factor);
+            });
         }
+        p
     }
+}
+
+/// `rows · colsᵀ`, one value for each query of a block and each key that the block sees.
+fn product<'a>(scratch: &'a mut Vec<f32>, block: &Block, rows: Mat, cols: Mat) -> &'a mut [f32] {
+    let count = block.rows * block.keys;
+    if scratch.len() < count {
+        scratch.resize(count, 0.0);
+    }
+    let out = &mut scratch[..count];
+    matmul(out, block.keys, rows, cols.t(), false);
+    out
 }
 
 /// `rows` rows of a head in one of the tensors.
@@ -143,10 +161,11 @@ fn head(data: &[f32], (at, stride): (usize, usize), from: usize, rows: usize, d:
     Mat::new(&data[at + from * stride..], rows, d, stride)
 }
 
-/// Copies `rows × d` values to a head of an interleaved tensor.
-fn scatter(out: &mut [f32], (at, stride): (usize, usize), values: &[f32], d: usize) {
+/// Adds rows of `d` values to a head of a tensor, from row `from` on.
+fn add(out: &mut [f32], (at, stride): (usize, usize), from: usize, values: &[f32], d: usize) {
     for (row, values) in values.chunks_exact(d).enumerate() {
-        out[at + row * stride..][..d].copy_from_slice(values);
+        let out = &mut out[at + (from + row) * stride..][..d];
+        out.iter_mut().zip(values).for_each(|(out, v)| *out += v);
     }
 }
 
@@ -154,35 +173,48 @@ impl HostOp for CausalAttention {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let s = Sizes::of(inputs);
         let [q, k, v] = [inputs[0].data, inputs[1].data, inputs[2].data];
-        let results: Vec<Vec<(usize, Vec<f32>)>> = s
-            .units()
-            .map_init(Vec::new, |p, (batch, kv_head)| {
-                let one_head = |h: usize| {
-                    let mut out = vec![0.0; s.queries * s.d];
-                    for block in self.blocks(s) {
-                        let q = head(q, s.query(batch, h), block.start, block.rows, s.d);
-                        let at = s.key(batch, kv_head);
-                        let k = head(k, at, block.first_key, block.keys, s.d);
-                        let v = head(v, at, block.first_key, block.keys, s.d);
-                        self.probabilities(s, &block, q, k, p);
-                        let p = Mat::new(p, block.rows, block.keys, block.keys);
-                        matmul(&mut out[block.start * s.d..], s.d, p, v, false);
-                    }
-                    (h, out)
-                };
-                s.group(kv_head).map(one_head).collect()
-            })
-            .collect();
+        let width = s.heads * s.d;
+        let one_head = |p: &mut Vec<f32>, batch, block: &Block, h, out: &mut [f32]| {
+            let q = head(q, s.query(batch, h), block.start, block.rows, s.d);
+            let at = s.key(batch, h / s.group());
+            let k = head(k, at, block.first_key, block.keys, s.d);
+            let v = head(v, at, block.first_key, block.keys, s.d);
+            let p = self.probabilities(s, block, q, k, p);
+            let p = Mat::new(p, block.rows, block.keys, block.keys);
+            matmul(out, width, p, v, false);
+        };
         let mut out = vec![0.0; q.len()];
-        for (unit, heads) in results.into_iter().enumerate() {
-            for (h, values) in heads {
-                scatter(&mut out, s.query(unit / s.kv_heads, h), &values, s.d);
-            }
+        if s.queries == 1 {
+            // One token after another: its heads are all that threads can share.
+            out.par_chunks_mut(s.d)
+                .enumerate()
+                .for_each_init(Vec::new, |p, (i, out)| {
+                    one_head(p, i / s.heads, &self.block(s, 0), i % s.heads, out);
+                });
+        } else {
+            // The outputs of a block of queries lie together.
+            let (sequence, block) = (s.queries * width, s.block_rows() * width);
+            out.par_chunks_mut(sequence.max(1))
+                .enumerate()
+                .flat_map(|(batch, out)| {
+                    let blocks = out.par_chunks_mut(block).enumerate();
+                    blocks.map(move |(index, out)| (batch, index, out))
+                })
+                .for_each_init(Vec::new, |p, (batch, index, out)| {
+                    let block = self.block(s, index);
+                    for h in 0..s.heads {
+                        one_head(p, batch, &block, h, &mut out[h * s.d..]);
+                    }
+                });
         }
         Forward::new(inputs[0].shape, out)
     }
 
     fn reads(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn activation(&self, _index: usize) -> bool {
         true
     }
 
@@ -194,30 +226,41 @@ impl HostOp for CausalAttention {
         _wants: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
         let s = Sizes::of(inputs);
-        let grads: Vec<HeadGradients> = s
-            .units()
-            .map(|(batch, kv_head)| self.unit_gradients(s, inputs, grad.data, batch, kv_head))
-            .collect();
-        let mut dq = vec![0.0; inputs[0].data.len()];
-        let mut dk = vec![0.0; inputs[1].data.len()];
-        let mut dv = vec![0.0; inputs[2].data.len()];
-        for (unit, grads) in grads.into_iter().enumerate() {
-            let (batch, kv_head) = (unit / s.kv_heads, unit % s.kv_heads);
-            for (h, values) in s.group(kv_head).zip(&grads.dq) {
-                scatter(&mut dq, s.query(batch, h), values, s.d);
-            }
-            scatter(&mut dk, s.key(batch, kv_head), &grads.dk, s.d);
-            scatter(&mut dv, s.key(batch, kv_head), &grads.dv, s.d);
-        }
+        let units = s.batch * s.kv_heads;
+        // Few heads are split in two. Two sums can be added in either order, three could not.
+        let parts = if units < 16 { 2 } else { 1 };
+        let zeros = |view: &HostView| vec![0.0; view.data.len()];
+        let out = Mutex::new(Gradients {
+            dq: zeros(&inputs[0]),
+            dk: zeros(&inputs[1]),
+            dv: zeros(&inputs[2]),
+        });
+        (0..units * parts).into_par_iter().for_each(|i| {
+            let unit = Unit {
+                batch: i / parts / s.kv_heads,
+                kv_head: i / parts % s.kv_heads,
+                blocks: (i % parts, parts),
+            };
+            self.unit_gradients(s, inputs, grad.data, &unit, &out);
+        });
+        let Gradients { dq, dk, dv } = out.into_inner().expect("no thread panicked");
         vec![Some(dq), Some(dk), Some(dv)]
     }
 }
 
-/// Gradients of one kv head and of the query heads that share it.
-struct HeadGradients {
-    dq: Vec<Vec<f32>>,
+/// The gradients of the inputs, to which all threads add.
+struct Gradients {
+    dq: Vec<f32>,
     dk: Vec<f32>,
     dv: Vec<f32>,
+}
+
+/// A kv head and the query heads that share it.
+struct Unit {
+    batch: usize,
+    kv_head: usize,
+    /// The first block of queries and the distance to the next.
+    blocks: (usize, usize),
 }
 
 impl CausalAttention {
@@ -228,43 +271,50 @@ impl CausalAttention {
         s: Sizes,
         inputs: &[HostView],
         grad: &[f32],
-        batch: usize,
-        kv_head: usize,
-    ) -> HeadGradients {
+        unit: &Unit,
+        out: &Mutex<Gradients>,
+    ) {
         let [q, k, v] = [inputs[0].data, inputs[1].data, inputs[2].data];
         let (mut dk, mut dv) = (vec![0.0; s.keys * s.d], vec![0.0; s.keys * s.d]);
-        let (mut p, mut ds) = (Vec::new(), Vec::new());
-        let one_head = |h: usize| {
-            let mut dq = vec![0.0; s.queries * s.d];
-            for block in self.blocks(s) {
-                let q = head(q, s.query(batch, h), block.start, block.rows, s.d);
-                let grad = head(grad, s.query(batch, h), block.start, block.rows, s.d);
-                let at = s.key(batch, kv_head);
-                let k = head(k, at, block.first_key, block.keys, s.d);
-                let v = head(v, at, block.first_key, block.keys, s.d);
-                self.probabilities(s, &block, q, k, &mut p);
-                ds.clear();
-                ds.resize(p.len(), 0.0);
-                matmul(&mut ds, block.keys, grad, v.t(), false);
-                let p_mat = Mat::new(&p, block.rows, block.keys, block.keys);
+        let (mut p, mut ds, mut dq) = (Vec::new(), Vec::new(), Vec::new());
+        let key = s.key(unit.batch, unit.kv_head);
+        let blocks = s.queries.div_ceil(s.block_rows());
+        for index in (unit.blocks.0..blocks).step_by(unit.blocks.1) {
+            let block = self.block(s, index);
+            let k = head(k, key, block.first_key, block.keys, s.d);
+            let v = head(v, key, block.first_key, block.keys, s.d);
+            for h in unit.kv_head * s.group()..(unit.kv_head + 1) * s.group() {
+                let query = s.query(unit.batch, h);
+                let q = head(q, query, block.start, block.rows, s.d);
+                let grad = head(grad, query, block.start, block.rows, s.d);
+                let p = self.probabilities(s, &block, q, k, &mut p);
+                let p_mat = Mat::new(p, block.rows, block.keys, block.keys);
                 matmul(&mut dv[block.first_key * s.d..], s.d, p_mat.t(), grad, true);
-                for (ds, p) in ds
-                    .chunks_exact_mut(block.keys)
-                    .zip(p.chunks_exact(block.keys))
-                {
-                    let sum: f32 = ds.iter().zip(p).map(|(a, b)| a * b).sum();
-                    ds.iter_mut()
-                        .zip(p)
-                        .for_each(|(ds, p)| *ds = p * (*ds - sum) * self.scale);
-                }
-                let ds = Mat::new(&ds, block.rows, block.keys, block.keys);
-                matmul(&mut dq[block.start * s.d..], s.d, ds, k, false);
+                let ds = product(&mut ds, &block, grad, v);
+                self.softmax_gradient(p, ds, block.keys);
+                let ds = Mat::new(ds, block.rows, block.keys, block.keys);
                 matmul(&mut dk[block.first_key * s.d..], s.d, ds.t(), q, true);
+                dq.resize(block.rows * s.d, 0.0);
+                matmul(&mut dq, s.d, ds, k, false);
+                let mut out = out.lock().expect("no thread panicked");
+                add(&mut out.dq, query, block.start, &dq, s.d);
             }
-            dq
-        };
-        let dq = s.group(kv_head).map(one_head).collect();
-        HeadGradients { dq, dk, dv }
+        }
+        let mut out = out.lock().expect("no thread panicked");
+        add(&mut out.dk, key, 0, &dk, s.d);
+        add(&mut out.dv, key, 0, &dv, s.d);
+    }
+
+    /// Turns the gradients of the probabilities `p` into those of the scores before scaling.
+    fn softmax_gradient(&self, p: &[f32], ds: &mut [f32], keys: usize) {
+        Arch::new().dispatch(|| {
+            for (ds, p) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
+                let sum = dot(ds, p);
+                for (ds, p) in ds.iter_mut().zip(p) {
+                    *ds = p * (*ds - sum) * self.scale;
+                }
+            }
+        });
     }
 }
 
@@ -292,6 +342,10 @@ mod tests {
         for window in [None, Some(2)] {
             check_gradients(&CausalAttention { scale: 0.7, window }, &tensors(2, 5, 5));
         }
+        // Several blocks of queries, and windows that end within one.
+        for window in [None, Some(20)] {
+            check_gradients(&CausalAttention { scale: 0.7, window }, &tensors(1, 40, 40));
+        }
         check_gradients(
             &CausalAttention {
                 scale: 0.7,
@@ -304,14 +358,14 @@ mod tests {
     /// More queries than a block holds, against the definition.
     #[test]
     fn long_sequences_equal_the_definition() {
-        let time = QUERIES * 2 + 3;
+        let time = 259;
         for window in [None, Some(70)] {
             let op = CausalAttention { scale: 0.5, window };
             let inputs = tensors(1, time, time);
             let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
             let out = op.forward(&views, false).data;
             let at = |x: &[f32], heads, t, h, i| f64::from(x[(t * heads + h) * 4 + i]);
-            for (t, h) in [(0, 0), (QUERIES - 1, 1), (QUERIES, 2), (time - 1, 3)] {
+            for (t, h) in [(0, 0), (16, 1), (17, 2), (127, 1), (time - 1, 3)] {
                 let from = window.map_or(0, |w: usize| (t + 1).saturating_sub(w));
                 let scores: Vec<f64> = (from..=t)
                     .map(|u| {
@@ -333,5 +387,26 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn the_number_of_threads_changes_nothing() {
+        let op = CausalAttention {
+            scale: 0.7,
+            window: None,
+        };
+        let inputs = tensors(2, 70, 70);
+        let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
+        let run = |threads| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            pool.build().unwrap().install(|| {
+                let out = op.forward(&views, true);
+                let grad = HostView::new(&out.shape, &out.data);
+                let grads = op.backward(&views, &out.saved, grad, &[true; 3]);
+                (out.data, grads)
+            })
+        };
+        let one = run(1);
+        assert!(one == run(2) && one == run(5));
     }
 }

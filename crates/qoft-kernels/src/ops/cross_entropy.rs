@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use super::packed_matmul::packed_matmul;
 use crate::op::{Forward, HostOp, HostView};
+use crate::vector::{exp_sum, max};
 use crate::weight::PackedWeight;
 
 /// Logits that exist at once, at most: 32 MiB of them.
@@ -41,11 +43,10 @@ impl HostOp for LinearCrossEntropy {
         let mut grad = vec![0.0; if keep { inputs[0].data.len() } else { 0 }];
         let mut loss = 0.0;
         for rows in wanted.chunks((LOGITS / vocab).max(1)) {
-            let h: Vec<f32> = rows
-                .iter()
-                .flat_map(|&r| &inputs[0].data[r * width..][..width])
-                .copied()
-                .collect();
+            let mut h = Vec::with_capacity(rows.len() * width);
+            for &row in rows {
+                h.extend_from_slice(&inputs[0].data[row * width..][..width]);
+            }
             let mut logits = packed_matmul(&h, &*self.weight, false);
             let losses: Vec<f64> = logits
                 .par_chunks_exact_mut(vocab)
@@ -85,25 +86,24 @@ impl HostOp for LinearCrossEntropy {
 impl LinearCrossEntropy {
     /// The loss of one row; turns its logits into their gradient.
     fn row(&self, logits: &mut [f32], label: u32) -> f64 {
-        if let Some(bias) = &self.bias {
-            logits
-                .iter_mut()
-                .zip(bias.iter())
-                .for_each(|(l, b)| *l += b);
-        }
-        logits.iter_mut().for_each(|l| *l *= self.scale);
-        let target = logits[label as usize];
-        let max = logits.iter().fold(f32::NEG_INFINITY, |max, &l| max.max(l));
-        let mut sum = 0.0f64;
-        for l in logits.iter_mut() {
-            *l = (*l - max).exp();
-            sum += f64::from(*l);
-        }
-        let factor = f64::from(self.scale) / self.denominator;
-        let normalize = (factor / sum) as f32;
-        logits.iter_mut().for_each(|l| *l *= normalize);
-        logits[label as usize] -= factor as f32;
-        sum.ln() + f64::from(max) - f64::from(target)
+        Arch::new().dispatch(|| {
+            if let Some(bias) = &self.bias {
+                logits
+                    .iter_mut()
+                    .zip(bias.iter())
+                    .for_each(|(l, b)| *l += b);
+            }
+            logits.iter_mut().for_each(|l| *l *= self.scale);
+            let (target, max) = (logits[label as usize], max(logits));
+            // Parts of the sum are few enough terms for f32.
+            let parts = logits.chunks_mut(1024);
+            let sum: f64 = parts.map(|part| f64::from(exp_sum(part, 1.0, max))).sum();
+            let factor = f64::from(self.scale) / self.denominator;
+            let normalize = (factor / sum) as f32;
+            logits.iter_mut().for_each(|l| *l *= normalize);
+            logits[label as usize] -= factor as f32;
+            sum.ln() + f64::from(max) - f64::from(target)
+        })
     }
 }
 

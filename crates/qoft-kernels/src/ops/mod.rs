@@ -11,7 +11,7 @@ mod rotate;
 mod straight_through;
 mod swiglu;
 #[cfg(test)]
-mod testing;
+pub(crate) mod testing;
 
 pub use attention::CausalAttention;
 pub use cayley::{Cayley, CayleyMap, coft_project, pairs};

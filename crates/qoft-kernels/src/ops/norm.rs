@@ -39,6 +39,10 @@ impl HostOp for RmsNorm {
         true
     }
 
+    fn activation(&self, index: usize) -> bool {
+        index == 0
+    }
+
     fn backward(
         &self,
         inputs: &[HostView],

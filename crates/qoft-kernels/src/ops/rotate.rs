@@ -18,6 +18,10 @@ impl HostOp for Rotate {
         true
     }
 
+    fn activation(&self, index: usize) -> bool {
+        index == 0
+    }
+
     fn backward(
         &self,
         inputs: &[HostView],

@@ -1,8 +1,10 @@
 //! The gated activation of the feed-forward block.
 
+use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::op::{Forward, HostOp, HostView};
+use crate::vector::sigmoid;
 
 /// `y = silu(gate) · up`. Inputs: gate and up, of the same shape.
 #[derive(Debug, Clone, Copy)]
@@ -11,10 +13,6 @@ pub struct SwiGlu;
 /// Elements that one task handles.
 const CHUNK: usize = 1 << 14;
 
-fn sigmoid(x: f32) -> f32 {
-    1.0 / (1.0 + (-x).exp())
-}
-
 impl HostOp for SwiGlu {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let (gate, up) = (inputs[0].data, inputs[1].data);
@@ -22,14 +20,20 @@ impl HostOp for SwiGlu {
         out.par_chunks_mut(CHUNK)
             .zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)))
             .for_each(|(out, (gate, up))| {
-                for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = gate * sigmoid(gate) * up;
-                }
+                Arch::new().dispatch(|| {
+                    for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
+                        *out = gate * sigmoid(gate) * up;
+                    }
+                });
             });
         Forward::new(inputs[0].shape, out)
     }
 
     fn reads(&self, _index: usize) -> bool {
+        true
+    }
+
+    fn activation(&self, _index: usize) -> bool {
         true
     }
 
@@ -48,11 +52,15 @@ impl HostOp for SwiGlu {
             .zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)))
             .zip(grad.data.par_chunks(CHUNK))
             .for_each(|(((d_gate, d_up), (gate, up)), grad)| {
-                for i in 0..grad.len() {
-                    let s = sigmoid(gate[i]);
-                    d_gate[i] = grad[i] * up[i] * s * (1.0 + gate[i] * (1.0 - s));
-                    d_up[i] = grad[i] * gate[i] * s;
-                }
+                Arch::new().dispatch(|| {
+                    let out = d_gate.iter_mut().zip(d_up.iter_mut());
+                    let inputs = gate.iter().zip(up).zip(grad);
+                    for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {
+                        let s = sigmoid(gate);
+                        *d_gate = grad * up * s * (1.0 + gate * (1.0 - s));
+                        *d_up = grad * gate * s;
+                    }
+                });
             });
         vec![Some(d_gate), Some(d_up)]
     }

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use qoft_core::kernels::FloatFormat;
+
 use super::schedule::{Schedule, SchedulerKind};
 use crate::error::TrainError;
 
@@ -12,6 +14,26 @@ pub enum OptimizerKind {
     /// AdamW with betas 0.9 and 0.999 and epsilon 1e-8.
     #[default]
     AdamW,
+}
+
+/// How activations are kept for the backward.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ActivationDtype {
+    /// As they are.
+    #[default]
+    F32,
+    /// Rounded to bfloat16, in half of the memory. All computing stays in `f32`.
+    Bf16,
+}
+
+impl From<ActivationDtype> for FloatFormat {
+    fn from(dtype: ActivationDtype) -> Self {
+        match dtype {
+            ActivationDtype::F32 => Self::F32,
+            ActivationDtype::Bf16 => Self::Bf16,
+        }
+    }
 }
 
 /// The settings of a training run, with the names and defaults of transformers'
@@ -39,6 +61,11 @@ pub struct TrainConfig {
     pub max_grad_norm: f64,
     /// The optimizer.
     pub optimizer: OptimizerKind,
+    /// Whether the backward computes each block once more instead of keeping what happened in it:
+    /// less memory, more time, the same numbers.
+    pub gradient_checkpointing: bool,
+    /// How activations are kept for the backward.
+    pub activation_dtype: ActivationDtype,
     /// Seed of the order of the rows.
     pub seed: u64,
     /// Whether each epoch has its own random order of the rows.
@@ -64,6 +91,8 @@ impl Default for TrainConfig {
             weight_decay: 0.0,
             max_grad_norm: 1.0,
             optimizer: OptimizerKind::AdamW,
+            gradient_checkpointing: false,
+            activation_dtype: ActivationDtype::F32,
             seed: 42,
             shuffle: true,
             eval_steps: None,

@@ -19,7 +19,7 @@ mod schedule;
 mod state;
 mod trainer;
 
-pub use config::{OptimizerKind, TrainConfig};
+pub use config::{ActivationDtype, OptimizerKind, TrainConfig};
 pub use inputs::{input_ids, targets};
 pub use observer::{Observer, StepReport};
 pub use schedule::{Schedule, SchedulerKind};

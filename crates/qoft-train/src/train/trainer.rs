@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use burn::tensor::Device;
+use qoft_core::ops::with_activations_in;
 use qoft_core::{Error, OftConfig, Walk, adapters, oft};
 use qoft_models::CausalLm;
 
@@ -229,13 +230,22 @@ impl Run<'_> {
 
     /// The mean loss of all predicted tokens of `batches`, and its gradients.
     fn backward(&self, model: &CausalLm, batches: &[Batch]) -> (f64, StepGradients) {
+        let config = self.trainer.config;
         let predicted: usize = batches.iter().map(|batch| batch.predicted).sum();
         let (mut sum, mut gradients) = (0.0, StepGradients::default());
         for batch in batches.iter().filter(|batch| batch.predicted > 0) {
-            let ids = input_ids(batch, &self.device);
-            let loss = model.loss(ids, targets(batch), predicted as f64);
-            gradients.add(loss.backward(), model);
-            sum += f64::from(loss.into_scalar::<f32>());
+            let (ids, targets) = (input_ids(batch, &self.device), targets(batch));
+            let mut sink = |part| gradients.add(part, model);
+            let record = || {
+                if config.gradient_checkpointing {
+                    model.backward_by_block(ids, targets, predicted as f64, &mut sink)
+                } else {
+                    let loss = model.loss(ids, targets, predicted as f64);
+                    sink(loss.backward());
+                    loss.into_scalar::<f32>()
+                }
+            };
+            sum += f64::from(with_activations_in(config.activation_dtype.into(), record));
         }
         (sum, gradients)
     }
