@@ -1,12 +1,10 @@
 //! Floating-point numbers in the dtype of their file, and rounding to such a dtype.
 
-use bytes::Bytes;
-use half::slice::HalfFloatSliceExt;
-use half::{bf16, f16};
-use pulp::Arch;
-
 use crate::error::WeightError;
+use crate::simd::arch;
 use crate::transpose::transpose;
+use bytes::Bytes;
+use half::{bf16, f16};
 
 /// Storage format of a float.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -19,9 +17,6 @@ pub enum FloatFormat {
     /// bfloat16.
     Bf16,
 }
-
-/// Values that are converted at once; `half` has vector instructions for slices only.
-const CHUNK: usize = 32;
 
 impl FloatFormat {
     /// Bytes of one value.
@@ -51,7 +46,7 @@ impl FloatFormat {
             }
             Self::F16 => {
                 let bytes = bytes.as_chunks::<2>().0;
-                Arch::new().dispatch(|| {
+                arch().dispatch(|| {
                     for (out, &value) in out.iter_mut().zip(bytes) {
                         *out = f16_to_f32(u16::from_le_bytes(value));
                     }
@@ -96,12 +91,7 @@ impl FloatFormat {
         match self {
             Self::F32 => {}
             Self::F16 => {
-                for values in values.chunks_mut(CHUNK) {
-                    let mut halves = [f16::ZERO; CHUNK];
-                    let halves = &mut halves[..values.len()];
-                    halves.convert_from_f32_slice(values);
-                    halves.convert_to_f32_slice(values);
-                }
+                arch().dispatch(|| values.iter_mut().for_each(|v| *v = round_to_f16(*v)));
             }
             Self::Bf16 => {
                 for v in values {
@@ -114,6 +104,29 @@ impl FloatFormat {
             }
         }
     }
+}
+
+/// The nearest binary16 of a number, ties to even; NaN is not expected.
+#[inline(always)]
+fn round_to_f16(v: f32) -> f32 {
+    let bits = v.to_bits();
+    let sign = bits & 0x8000_0000;
+    // As for bf16 below, with ten bits of the fraction kept.
+    let up = 0xfff + ((bits >> 13) & 1);
+    let normal = f32::from_bits((bits & 0x7fff_ffff).wrapping_add(up) & 0xffff_e000);
+    // Where binary16 is subnormal its numbers are multiples of 2⁻²⁴, the last place of 0.75.
+    let size = f32::from_bits(bits & 0x7fff_ffff);
+    let rounded = if size < 6.103_515_6e-5 {
+        (size + 0.75) - 0.75
+    } else {
+        normal
+    };
+    let rounded = if rounded > 65504.0 {
+        f32::INFINITY
+    } else {
+        rounded
+    };
+    f32::from_bits(rounded.to_bits() | sign)
 }
 
 /// The value of a binary16, without branches and calls, so that loops over it become vectors.
@@ -243,6 +256,33 @@ mod tests {
             let mut decoded = vec![0.0; values.len()];
             format.decode(&bytes, &mut decoded);
             assert_eq!(decoded, expected, "{format:?}");
+        }
+    }
+
+    /// Around every binary16: the number, its neighbours in `f32`, and the ties.
+    #[test]
+    fn rounding_to_binary16_is_right_everywhere() {
+        for half in 0..0x7c00u16 {
+            let [a, b] = [half, half + 1].map(|h| f16::from_bits(h).to_f32());
+            let b = if b.is_finite() { b } else { 65536.0 };
+            let tie = a + (b - a) / 2.0;
+            for v in [
+                a,
+                tie.next_down(),
+                tie,
+                tie.next_up(),
+                -tie,
+                -a,
+                tie.next_up() * 1e4,
+            ] {
+                let mut found = [v];
+                FloatFormat::F16.round(&mut found);
+                assert_eq!(
+                    found[0].to_bits(),
+                    f16::from_f32(v).to_f32().to_bits(),
+                    "{v:e}"
+                );
+            }
         }
     }
 

@@ -3,14 +3,16 @@
 use std::ops::Range;
 
 use crate::codes::{CodeMap, Codes};
-use crate::decode;
+use crate::decode::{self, Runs, SmallCodes};
 use crate::error::{WeightError, check_length, elements};
 use crate::floats::FloatFormat;
 use crate::groups::{Groups, Scales, Zeros};
-use crate::weight::{PackedWeight, WeightInfo};
+use crate::weight::{PackedWeight, WeightInfo, dot_decoded};
 
 /// Weights that are decoded at once where each has a group of its own.
 const CHUNK: usize = 128;
+/// Runs of one group that are decoded at once.
+const RUNS: usize = 32;
 
 /// `w[n, k] = round(round(map(code[n, k]) − zero[g]) · scale[g] · factor)`, with `g` the group of
 /// `(n, k)`, computed from left to right in `f32`. Zero points, the factor and the rounding are
@@ -90,36 +92,41 @@ impl GroupedWeight {
         self
     }
 
-    /// Decodes `out.len()` weights from flat index `start`, all of one group.
-    fn decode_run(&self, start: usize, group: usize, out: &mut [f32]) {
-        match &self.small {
-            Some(_) => {
-                let table = self.group_table(group);
-                decode::table16(&self.codes.bytes, self.codes.bits, start, &table, out);
-            }
-            None => {
-                self.map.decode_bytes(&self.codes.bytes[start..], out);
-                self.finish_group(group, out);
-            }
+    /// How codes of at most 4 bits become weights.
+    fn small_codes<'a>(&'a self, numbers: &'a [f32; 16]) -> SmallCodes<'a> {
+        SmallCodes {
+            bytes: &self.codes.bytes,
+            bits: self.codes.bits,
+            numbers,
+            round_zero: self.zeros.is_some(),
+            factor: self.factor.unwrap_or(1.0),
+            rounding: self.rounding,
         }
     }
 
-    /// The weights of all codes in one group.
-    fn group_table(&self, group: usize) -> [f32; 16] {
-        let mut table = self.small.expect("at most 16 codes");
-        self.finish_group(group, &mut table);
-        table
+    /// The scales and zero points of some groups; those that follow each other are read together.
+    fn read_parts(&self, group: impl Fn(usize) -> usize, scales: &mut [f32], zeros: &mut [f32]) {
+        let count = scales.len();
+        let mut at = 0;
+        while at < count {
+            let first = group(at);
+            let run = (1..count - at).find(|&i| group(at + i) != first + i);
+            let run = run.unwrap_or(count - at);
+            self.scales.read(first, &mut scales[at..at + run]);
+            if let Some(values) = &self.zeros {
+                values.read(first, &mut zeros[at..at + run]);
+            }
+            at += run;
+        }
     }
 
     /// From numbers to weights, for numbers of one group.
-    fn finish_group(&self, group: usize, out: &mut [f32]) {
-        if let Some(zeros) = &self.zeros {
-            let mut zero = [0.0];
-            zeros.read(group, &mut zero);
-            decode::subtract(out, zero[0]);
+    fn finish_group(&self, scale: f32, zero: f32, out: &mut [f32]) {
+        if self.zeros.is_some() {
+            decode::subtract(out, zero);
             self.rounding.round(out);
         }
-        decode::scale(out, self.scales.get(group));
+        decode::scale(out, scale);
         self.finish(out);
     }
 
@@ -144,19 +151,7 @@ impl GroupedWeight {
                 None => self.map.decode_bytes(&self.codes.bytes[start..], out),
             }
             let (scales, zeros) = (&mut scales[..out.len()], &mut zeros[..out.len()]);
-            // Neighbours in groups that follow each other are read together.
-            let mut at = 0;
-            while at < out.len() {
-                let group = groups(start + at);
-                let run = (1..out.len() - at)
-                    .find(|&i| groups(start + at + i) != group + i)
-                    .unwrap_or(out.len() - at);
-                self.scales.read(group, &mut scales[at..at + run]);
-                if let Some(values) = &self.zeros {
-                    values.read(group, &mut zeros[at..at + run]);
-                }
-                at += run;
-            }
+            self.read_parts(|i| groups(start + i), scales, zeros);
             if self.zeros.is_some() {
                 decode::subtract_each(out, zeros);
                 self.rounding.round(out);
@@ -166,22 +161,95 @@ impl GroupedWeight {
         }
     }
 
-    /// Decodes a range of flat indices in runs of one group: `group_and_end` tells the group of
-    /// an index, and where that group ends.
-    fn decode_runs(
-        &self,
-        (mut at, end): (usize, usize),
-        group_and_end: impl Fn(usize) -> (usize, usize),
-        mut out: &mut [f32],
-    ) {
+    /// Columns `cols` of a row, where groups follow each other.
+    fn span(&self, row: usize, cols: &Range<usize>) -> Option<Span> {
+        let k = self.shape[1];
+        let first = row * k;
+        let (at, end) = (first + cols.start, first + cols.end);
+        let (group, group_end, size) = match &self.groups {
+            Groups::Blocks([height, width]) => {
+                let block = cols.start / width;
+                let block_end = (block + 1).saturating_mul(*width);
+                let group = row / height * k.div_ceil(*width) + block;
+                (group, first.saturating_add(block_end), *width)
+            }
+            Groups::Flat(size) => (at / size, (at / size + 1) * size, *size),
+            Groups::Interleaved(_) | Groups::Indexed { .. } => return None,
+        };
+        Some(Span {
+            at,
+            end,
+            group,
+            group_end,
+            size,
+        })
+    }
+
+    /// Calls `f` with pieces of a span, the flat index at which each starts, and its length.
+    fn pieces(&self, span: Span, mut f: impl FnMut(usize, usize, Runs)) {
+        let Span {
+            mut at,
+            end,
+            mut group,
+            mut group_end,
+            size,
+        } = span;
+        let (mut scales, mut zeros) = ([0.0; RUNS], [0.0; RUNS]);
         while at < end {
-            let (group, group_end) = group_and_end(at);
-            let (run, rest) = out.split_at_mut(group_end.min(end) - at);
-            self.decode_run(at, group, run);
-            at += run.len();
-            out = rest;
+            let more = end.saturating_sub(group_end).div_ceil(size);
+            let count = (1 + more).min(RUNS);
+            let last = group_end.saturating_add((count - 1).saturating_mul(size));
+            let (scales, zeros) = (&mut scales[..count], &mut zeros[..count]);
+            self.scales.read(group, scales);
+            if let Some(values) = &self.zeros {
+                values.read(group, zeros);
+            }
+            let first = group_end - at;
+            let length = last.min(end) - at;
+            f(
+                at,
+                length,
+                Runs {
+                    first,
+                    size,
+                    scales,
+                    zeros,
+                },
+            );
+            at += length;
+            group += count;
+            group_end = last.saturating_add(size);
         }
     }
+
+    /// Decodes a span.
+    fn decode_span(&self, span: Span, mut out: &mut [f32]) {
+        let small = self.small.as_ref().map(|small| self.small_codes(small));
+        self.pieces(span, |start, length, runs| {
+            let (piece, rest) = std::mem::take(&mut out).split_at_mut(length);
+            match &small {
+                Some(codes) => codes.decode(start, runs, piece),
+                None => {
+                    self.map.decode_bytes(&self.codes.bytes[start..], piece);
+                    for (run, scale, zero) in runs.of_mut(piece) {
+                        self.finish_group(scale, zero, run);
+                    }
+                }
+            }
+            out = rest;
+        });
+    }
+}
+
+/// A range of flat indices that lies in consecutive groups.
+struct Span {
+    at: usize,
+    end: usize,
+    /// The group of the first weight, and where it ends.
+    group: usize,
+    group_end: usize,
+    /// Size of the groups.
+    size: usize,
 }
 
 impl PackedWeight for GroupedWeight {
@@ -196,31 +264,43 @@ impl PackedWeight for GroupedWeight {
             let first = row * k;
             let flat = (first + cols.start, first + cols.end);
             match &self.groups {
-                Groups::Blocks([height, width]) => {
-                    let before = row / height * k.div_ceil(*width);
-                    let block = |at: usize| {
-                        let block = (at - first) / width;
-                        let end = block.saturating_add(1).saturating_mul(*width);
-                        (before + block, first.saturating_add(end))
-                    };
-                    self.decode_runs(flat, block, out);
-                }
-                Groups::Flat(size) => {
-                    self.decode_runs(flat, |at| (at / size, (at / size + 1) * size), out);
+                Groups::Blocks(_) | Groups::Flat(_) => {
+                    if let Some(span) = self.span(row, &cols) {
+                        self.decode_span(span, out);
+                    }
                 }
                 Groups::Interleaved(count) => self.decode_varying(flat.0, |at| at % count, out),
-                Groups::Indexed { index, count } if self.small.is_some() => {
-                    tables.clear();
-                    tables.extend((0..*count).map(|g| self.group_table(row * count + g)));
-                    let (bytes, index) = (&self.codes.bytes, &index[cols.clone()]);
-                    decode::indexed_tables(bytes, self.codes.bits, flat.0, index, &tables, out);
-                }
-                Groups::Indexed { index, count } => {
-                    let group = |at: usize| row * count + index[at - first] as usize;
-                    self.decode_varying(flat.0, group, out);
-                }
+                Groups::Indexed { index, count } => match &self.small {
+                    Some(small) => {
+                        let codes = self.small_codes(small);
+                        let (mut scale, mut zero) = ([0.0], [0.0]);
+                        tables.clear();
+                        tables.extend((row * count..(row + 1) * count).map(|group| {
+                            self.read_parts(|_| group, &mut scale, &mut zero);
+                            codes.table(scale[0], zero[0])
+                        }));
+                        codes.decode_indexed(flat.0, &index[cols.clone()], &tables, out);
+                    }
+                    None => {
+                        let group = |at: usize| row * count + index[at - first] as usize;
+                        self.decode_varying(flat.0, group, out);
+                    }
+                },
             }
         }
+    }
+
+    fn dot(&self, row: usize, x: &[f32]) -> f32 {
+        let span = self.span(row, &(0..x.len()));
+        let (Some(span), Some(small)) = (span, &self.small) else {
+            return dot_decoded(self, row, x);
+        };
+        let codes = self.small_codes(small);
+        let (mut sum, first) = (0.0, span.at);
+        self.pieces(span, |start, length, runs| {
+            sum += codes.dot(start, runs, &x[start - first..][..length]);
+        });
+        sum
     }
 
     fn packed_bytes(&self) -> usize {

@@ -21,6 +21,8 @@ mod groups;
 mod matrix;
 mod op;
 pub mod ops;
+mod scratch;
+mod simd;
 mod transpose;
 mod vector;
 mod weight;

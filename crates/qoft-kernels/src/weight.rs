@@ -4,6 +4,9 @@ use std::fmt::Debug;
 use std::ops::Range;
 
 use crate::error::WeightError;
+use crate::scratch::with_scratch;
+use crate::simd::arch;
+use crate::vector::dot;
 
 /// A weight matrix `W` of shape `[out_features, in_features]` in a packed form.
 ///
@@ -36,11 +39,32 @@ pub trait PackedWeight: Debug + Send + Sync + 'static {
         }
     }
 
+    /// `Σ w[row, k] · x[k]`, for products with a single row of activations: those are bound by
+    /// reading the packed bytes, so a form that need not store decoded values is faster.
+    fn dot(&self, row: usize, x: &[f32]) -> f32 {
+        dot_decoded(self, row, x)
+    }
+
     /// Bytes that this weight holds: codes plus scales, tables and the like.
     fn packed_bytes(&self) -> usize;
 
     /// What `qoft inspect` prints about this weight.
     fn info(&self) -> WeightInfo;
+}
+
+/// [`PackedWeight::dot`] by way of decoded pieces.
+pub(crate) fn dot_decoded(weight: &(impl PackedWeight + ?Sized), row: usize, x: &[f32]) -> f32 {
+    /// Columns that are decoded at once.
+    const COLS: usize = 1024;
+    let mut sum = 0.0;
+    with_scratch(COLS, |scratch| {
+        for (i, x) in x.chunks(COLS).enumerate() {
+            let cols = i * COLS..i * COLS + x.len();
+            let tile = weight.tile(row..row + 1, cols, scratch);
+            sum += arch().dispatch(|| dot(x, &tile.data[..x.len()]));
+        }
+    });
+    sum
 }
 
 /// A tile of decoded values: element (row, col) lies at `row * row_stride + col`.

@@ -1,10 +1,9 @@
 //! Decoding a piece of a row.
 
-use pulp::Arch;
-
 use super::{CodebookShape, CodebookWeight};
 use crate::decode;
 use crate::floats::Floats;
+use crate::simd::arch;
 
 /// Weights of larger codebooks that are converted at once.
 const CHUNK: usize = 512;
@@ -169,7 +168,7 @@ fn head(start: usize, vector: usize, length: usize) -> usize {
 
 /// `out[i] += values[i]`.
 fn add(out: &mut [f32], values: &[f32]) {
-    Arch::new().dispatch(|| {
+    arch().dispatch(|| {
         for (out, value) in out.iter_mut().zip(values) {
             *out += value;
         }

@@ -1,9 +1,11 @@
 //! Inner loops of decoding, with the widest instructions that the machine has.
 
+use crate::simd::arch;
+mod small;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use pulp::Arch;
+pub(crate) use small::{Runs, SmallCodes};
 
 /// The instruction set that decoding uses on this machine: `avx512`, `avx2` or `portable`.
 pub fn simd_level() -> &'static str {
@@ -21,7 +23,7 @@ pub fn simd_level() -> &'static str {
 
 /// `out[i] = codes[i]` as a signed integer.
 pub(crate) fn int8(codes: &[u8], out: &mut [f32]) {
-    Arch::new().dispatch(|| {
+    arch().dispatch(|| {
         for (out, &code) in out.iter_mut().zip(codes) {
             *out = f32::from(code as i8);
         }
@@ -30,7 +32,7 @@ pub(crate) fn int8(codes: &[u8], out: &mut [f32]) {
 
 /// `out[i] = codes[i]`.
 pub(crate) fn uint8(codes: &[u8], out: &mut [f32]) {
-    Arch::new().dispatch(|| {
+    arch().dispatch(|| {
         for (out, &code) in out.iter_mut().zip(codes) {
             *out = f32::from(code);
         }
@@ -65,7 +67,7 @@ fn each_byte(codes: &[u8], table: &[f32; 256], out: &mut [f32]) {
 
 /// `out[i] *= scale`.
 pub(crate) fn scale(out: &mut [f32], scale: f32) {
-    Arch::new().dispatch(|| {
+    arch().dispatch(|| {
         for out in out {
             *out *= scale;
         }
@@ -74,7 +76,7 @@ pub(crate) fn scale(out: &mut [f32], scale: f32) {
 
 /// `out[i] -= zero`.
 pub(crate) fn subtract(out: &mut [f32], zero: f32) {
-    Arch::new().dispatch(|| {
+    arch().dispatch(|| {
         for out in out {
             *out -= zero;
         }
@@ -83,7 +85,7 @@ pub(crate) fn subtract(out: &mut [f32], zero: f32) {
 
 /// `out[i] *= scales[i]`.
 pub(crate) fn scale_each(out: &mut [f32], scales: &[f32]) {
-    Arch::new().dispatch(|| {
+    arch().dispatch(|| {
         for (out, scale) in out.iter_mut().zip(scales) {
             *out *= scale;
         }
@@ -92,7 +94,7 @@ pub(crate) fn scale_each(out: &mut [f32], scales: &[f32]) {
 
 /// `out[i] -= zeros[i]`.
 pub(crate) fn subtract_each(out: &mut [f32], zeros: &[f32]) {
-    Arch::new().dispatch(|| {
+    arch().dispatch(|| {
         for (out, zero) in out.iter_mut().zip(zeros) {
             *out -= zero;
         }
@@ -124,25 +126,6 @@ pub(crate) fn table16(codes: &[u8], bits: u32, start: usize, table: &[f32; 16], 
         }
     }
     each_code(codes, bits, out, |code, _| table[code]);
-}
-
-/// `out[i] = tables[index[i]][code(start + i)]` for codes of 1 to 4 bits.
-///
-/// # Panics
-/// If an index is no table.
-pub(crate) fn indexed_tables(
-    codes: &[u8],
-    bits: u32,
-    start: usize,
-    index: &[u32],
-    tables: &[[f32; 16]],
-    out: &mut [f32],
-) {
-    let look_up = |code, i: usize| tables[index[i] as usize][code];
-    let skipped = out.len();
-    let (codes, out) = aligned(codes, bits, start, out, look_up);
-    let skipped = skipped - out.len();
-    each_code(codes, bits, out, |code, i| look_up(code, skipped + i));
 }
 
 /// Decodes single codes up to one that starts a group of eight, which starts a byte too, and
@@ -241,24 +224,6 @@ mod tests {
                     .map(|&code| table[usize::from(code)])
                     .collect();
                 assert_eq!(out, expected, "{length} codes");
-            }
-        }
-    }
-
-    #[test]
-    fn indexed_tables_decode_every_code() {
-        let tables: Vec<[f32; 16]> = (0..3)
-            .map(|t| std::array::from_fn(|i| (i + 100 * t) as f32))
-            .collect();
-        let index: Vec<u32> = (0..50).map(|i| i * 7 % 3).collect();
-        for bits in 1..=4 {
-            for start in [0, 5, 8] {
-                let mut out = vec![f32::NAN; index.len()];
-                indexed_tables(&codes(), bits, start, &index, &tables, &mut out);
-                for (i, &value) in out.iter().enumerate() {
-                    let code = usize::from(code(&codes(), bits, start + i));
-                    assert_eq!(value, tables[index[i] as usize][code]);
-                }
             }
         }
     }

@@ -2,16 +2,17 @@
 
 use std::arch::x86_64::*;
 
-use super::each_code;
+use super::{Runs, SmallCodes, each_code};
+use crate::floats::FloatFormat;
 
-/// Spreads 8 bytes over 16 lanes, each holding one code of 4 bits.
+/// Spreads 8 bytes over 16 lanes, each with one code in its lowest 4 bits.
 #[target_feature(enable = "avx512f")]
 fn four_bits(bytes: [u8; 8]) -> __m512i {
     let low = _mm_cvtsi64_si128(i64::from_le_bytes(bytes));
     // Each byte twice, then the low half in even lanes and the high half in odd lanes.
     let twice = _mm512_cvtepu8_epi32(_mm_unpacklo_epi8(low, low));
-    let shifts = _mm512_set1_epi64(4 << 32);
-    _mm512_and_si512(_mm512_srlv_epi32(twice, shifts), _mm512_set1_epi32(15))
+    // Look-ups in 16 entries ignore the bits above.
+    _mm512_srlv_epi32(twice, _mm512_set1_epi64(4 << 32))
 }
 
 /// Spreads two words of eight codes over 16 lanes.
@@ -30,33 +31,137 @@ fn few_bits(words: [u64; 2], shifts: __m512i, mask: __m512i) -> __m512i {
 pub fn table16_avx512(codes: &[u8], bits: u32, table: &[f32; 16], out: &mut [f32]) {
     // SAFETY: the table has 16 elements.
     let values = unsafe { _mm512_loadu_ps(table.as_ptr()) };
+    look_up(codes, bits, values, out);
+}
+
+/// As [`table16_avx512`], with the table in a register.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn look_up(codes: &[u8], bits: u32, table: __m512, out: &mut [f32]) {
     let width = bits as usize;
     let (wide, tail) = out.as_chunks_mut::<16>();
     let count = wide.len().min(codes.len() / (2 * width));
-    let mut store = |i: usize, index: __m512i| {
-        // SAFETY: `wide[i]` has 16 elements.
-        unsafe { _mm512_storeu_ps(wide[i].as_mut_ptr(), _mm512_permutexvar_ps(index, values)) };
-    };
     if bits == 4 {
-        for (i, &bytes) in codes.as_chunks::<8>().0.iter().take(count).enumerate() {
-            store(i, four_bits(bytes));
+        for (out, &bytes) in wide.iter_mut().zip(codes.as_chunks::<8>().0) {
+            let values = _mm512_permutexvar_ps(four_bits(bytes), table);
+            // SAFETY: `out` has 16 elements.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), values) };
         }
     } else {
         let b = i64::from(bits);
         let shifts = _mm512_set_epi64(7 * b, 6 * b, 5 * b, 4 * b, 3 * b, 2 * b, b, 0);
         let mask = _mm512_set1_epi32((1 << bits) - 1);
-        for (i, bytes) in codes.chunks_exact(2 * width).take(count).enumerate() {
-            let word = |bytes: &[u8]| {
-                let byte = |at: usize| u64::from(bytes.get(at).copied().unwrap_or(0));
-                byte(0) | byte(1) << 8 | byte(2) << 16
-            };
+        for (out, bytes) in wide.iter_mut().zip(codes.chunks_exact(2 * width)) {
             let words = [word(&bytes[..width]), word(&bytes[width..])];
-            store(i, few_bits(words, shifts, mask));
+            let values = _mm512_permutexvar_ps(few_bits(words, shifts, mask), table);
+            // SAFETY: `out` has 16 elements.
+            unsafe { _mm512_storeu_ps(out.as_mut_ptr(), values) };
         }
     }
-    each_code(&codes[count * 2 * width..], bits, tail, |code, _| {
-        table[code]
-    });
+    if count < wide.len() || !tail.is_empty() {
+        let mut values = [0.0; 16];
+        // SAFETY: the array has 16 elements.
+        unsafe { _mm512_storeu_ps(values.as_mut_ptr(), table) };
+        let rest = &mut out[count * 16..];
+        each_code(&codes[count * 2 * width..], bits, rest, |code, _| {
+            values[code]
+        });
+    }
+}
+
+/// Up to three bytes as a number.
+fn word(bytes: &[u8]) -> u64 {
+    let byte = |at: usize| u64::from(bytes.get(at).copied().unwrap_or(0));
+    byte(0) | byte(1) << 8 | byte(2) << 16
+}
+
+/// The weights of all codes in a group.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn table(codes: &SmallCodes, numbers: __m512, scale: f32, zero: f32) -> __m512 {
+    let mut table = _mm512_sub_ps(numbers, _mm512_set1_ps(zero));
+    if codes.round_zero {
+        table = round(codes.rounding, table);
+    }
+    let scaled = _mm512_mul_ps(table, _mm512_set1_ps(scale));
+    round(
+        codes.rounding,
+        _mm512_mul_ps(scaled, _mm512_set1_ps(codes.factor)),
+    )
+}
+
+/// See [`SmallCodes::decode`].
+#[target_feature(enable = "avx512f")]
+pub fn runs_avx512(codes: &SmallCodes, mut start: usize, runs: Runs, out: &mut [f32]) {
+    // SAFETY: there are 16 numbers.
+    let numbers = unsafe { _mm512_loadu_ps(codes.numbers.as_ptr()) };
+    for (run, scale, zero) in runs.of_mut(out) {
+        let table = table(codes, numbers, scale, zero);
+        if start.is_multiple_of(8) {
+            let at = start / 8 * codes.bits as usize;
+            look_up(&codes.bytes[at..], codes.bits, table, run);
+        } else {
+            let mut values = [0.0; 16];
+            // SAFETY: the array has 16 elements.
+            unsafe { _mm512_storeu_ps(values.as_mut_ptr(), table) };
+            super::table16(codes.bytes, codes.bits, start, &values, run);
+        }
+        start += run.len();
+    }
+}
+
+/// See [`SmallCodes::dot`]; codes have 4 bits, and all runs but the last start and end with a
+/// multiple of 8 codes.
+#[target_feature(enable = "avx512f")]
+pub fn dot_avx512(codes: &SmallCodes, start: usize, runs: Runs, mut x: &[f32]) -> f32 {
+    // SAFETY: there are 16 numbers.
+    let numbers = unsafe { _mm512_loadu_ps(codes.numbers.as_ptr()) };
+    let mut bytes = &codes.bytes[start / 2..];
+    let mut sums = [_mm512_setzero_ps(); 4];
+    let mut length = runs.first;
+    for (&scale, &zero) in runs.scales.iter().zip(runs.zeros) {
+        let table = table(codes, numbers, scale, zero);
+        let (run, rest) = x.split_at(length.min(x.len()));
+        let (wide, tail) = run.as_chunks::<16>();
+        let (words, _) = bytes.as_chunks::<8>();
+        for (i, (x, &word)) in wide.iter().zip(words).enumerate() {
+            let weights = _mm512_permutexvar_ps(four_bits(word), table);
+            // SAFETY: `x` has 16 elements.
+            let x = unsafe { _mm512_loadu_ps(x.as_ptr()) };
+            sums[i % 4] = _mm512_fmadd_ps(weights, x, sums[i % 4]);
+        }
+        if !tail.is_empty() {
+            let mut word = [0; 8];
+            let left = &bytes[wide.len() * 8..][..tail.len().div_ceil(2)];
+            word[..left.len()].copy_from_slice(left);
+            let weights = _mm512_permutexvar_ps(four_bits(word), table);
+            let mask = (1 << tail.len()) - 1;
+            // SAFETY: the mask has as many bits as `tail` has elements.
+            let x = unsafe { _mm512_maskz_loadu_ps(mask, tail.as_ptr()) };
+            sums[0] = _mm512_mask3_fmadd_ps(weights, x, sums[0], mask);
+        }
+        bytes = bytes.get(run.len() / 2..).unwrap_or_default();
+        (x, length) = (rest, runs.size);
+    }
+    let [a, b, c, d] = sums;
+    _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(a, b), _mm512_add_ps(c, d)))
+}
+
+/// Rounds to nearest, ties to even.
+#[inline]
+#[target_feature(enable = "avx512f")]
+fn round(format: FloatFormat, values: __m512) -> __m512 {
+    match format {
+        FloatFormat::F32 => values,
+        FloatFormat::F16 => _mm512_cvtph_ps(_mm512_cvtps_ph::<_MM_FROUND_TO_NEAREST_INT>(values)),
+        FloatFormat::Bf16 => {
+            let bits = _mm512_castps_si512(values);
+            let odd = _mm512_and_si512(_mm512_srli_epi32::<16>(bits), _mm512_set1_epi32(1));
+            let up = _mm512_add_epi32(odd, _mm512_set1_epi32(0x7fff));
+            let kept = _mm512_set1_epi32(0xffff_0000_u32 as i32);
+            _mm512_castsi512_ps(_mm512_and_si512(_mm512_add_epi32(bits, up), kept))
+        }
+    }
 }
 
 /// `out[i] = table[code(i)]` for codes of 4 bits.

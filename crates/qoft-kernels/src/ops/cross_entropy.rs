@@ -1,17 +1,22 @@
 //! Output head and cross-entropy in one operation: the logits never exist as a whole.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use pulp::Arch;
 use rayon::prelude::*;
 
-use super::packed_matmul::packed_matmul;
+use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
-use crate::vector::{exp_sum, max};
-use crate::weight::PackedWeight;
+use crate::scratch::with_scratch;
+use crate::simd::arch;
+use crate::vector::{exp, exp_sum, max};
+use crate::weight::{PackedWeight, Tile};
 
-/// Logits that exist at once, at most: 32 MiB of them.
-const LOGITS: usize = 8 << 20;
+/// Rows that are compared with the vocabulary at once.
+const ROWS: usize = 256;
+/// Tokens whose logits exist at once, and columns of the head that are decoded at once. Both
+/// panels and the rows' gradient fit a level-2 cache together.
+const BAND: usize = 192;
 
 /// `Σ −log softmax(scale·(h·Wᵀ + bias))[label]`, divided by `denominator`.
 ///
@@ -37,29 +42,29 @@ impl HostOp for LinearCrossEntropy {
         let (rows, _) = inputs[0].rows();
         assert_eq!(rows, self.labels.len(), "one label for each row");
         // Only rows that predict something are worth their logits.
-        let wanted: Vec<usize> = (0..rows)
-            .filter(|&row| self.labels[row].is_some())
-            .collect();
+        let label = |row: usize| self.labels[row].map(|label| (row, label as usize));
+        let wanted: Vec<(usize, usize)> = (0..rows).filter_map(label).collect();
         let mut grad = vec![0.0; if keep { inputs[0].data.len() } else { 0 }];
         let mut loss = 0.0;
-        for rows in wanted.chunks((LOGITS / vocab).max(1)) {
+        // Each thread has a part of the vocabulary, the same in every run.
+        let part = vocab
+            .div_ceil(rayon::current_num_threads())
+            .next_multiple_of(BAND);
+        for rows in wanted.chunks(ROWS) {
             let mut h = Vec::with_capacity(rows.len() * width);
-            for &row in rows {
+            for &(row, _) in rows {
                 h.extend_from_slice(&inputs[0].data[row * width..][..width]);
             }
-            let mut logits = packed_matmul(&h, &*self.weight, false);
-            let losses: Vec<f64> = logits
-                .par_chunks_exact_mut(vocab)
-                .zip(rows)
-                .map(|(logits, &row)| self.row(logits, self.labels[row].expect("wanted")))
-                .collect();
-            loss += losses.iter().sum::<f64>();
-            if keep {
-                let dh = packed_matmul(&logits, &*self.weight, true);
-                for (&row, dh) in rows.iter().zip(dh.chunks_exact(width)) {
-                    grad[row * width..][..width].copy_from_slice(dh);
-                }
-            }
+            let parts = (0..vocab.div_ceil(part)).into_par_iter().map(|i| {
+                let tokens = i * part..((i + 1) * part).min(vocab);
+                self.part(&h, rows, tokens, keep)
+            });
+            let parts: Vec<Part> = parts.collect();
+            let losses = rows.iter().enumerate().map(|(i, &(row, label))| {
+                let grad = keep.then(|| &mut grad[row * width..][..width]);
+                self.row(&parts, i, label, grad)
+            });
+            loss += losses.sum::<f64>();
         }
         Forward {
             shape: vec![1],
@@ -83,27 +88,120 @@ impl HostOp for LinearCrossEntropy {
     }
 }
 
+/// What some rows have to do with a part of the vocabulary.
+struct Part {
+    /// The largest logit of each row.
+    max: Vec<f32>,
+    /// `Σ e^(logit − max)` of each row.
+    sum: Vec<f64>,
+    /// The logit of each row's label, if that is in this part.
+    target: Vec<Option<f32>>,
+    /// `Σ e^(logit − max) · w` over the tokens' rows w of the head, `[rows, width]`.
+    grad: Vec<f32>,
+}
+
 impl LinearCrossEntropy {
-    /// The loss of one row; turns its logits into their gradient.
-    fn row(&self, logits: &mut [f32], label: u32) -> f64 {
-        Arch::new().dispatch(|| {
+    /// Goes through a part of the vocabulary. As in attention without a matrix of scores, the
+    /// largest logit is the one so far, and sums are corrected when it grows.
+    fn part(&self, h: &[f32], rows: &[(usize, usize)], tokens: Range<usize>, keep: bool) -> Part {
+        let width = self.weight.shape()[1];
+        let count = rows.len();
+        let mut part = Part {
+            max: vec![f32::NEG_INFINITY; count],
+            sum: vec![0.0; count],
+            target: vec![None; count],
+            grad: vec![0.0; if keep { count * width } else { 0 }],
+        };
+        with_scratch((count + BAND) * BAND, |scratch| {
+            let (panel, logits) = scratch.split_at_mut(BAND * BAND);
+            for start in tokens.clone().step_by(BAND) {
+                let band = start..(start + BAND).min(tokens.end);
+                let logits = &mut logits[..count * band.len()];
+                let mut steps = |at: usize, product: &mut dyn FnMut(Range<usize>, Mat)| {
+                    let cols = at..(at + BAND).min(width);
+                    let Tile { data, row_stride } =
+                        self.weight.tile(band.clone(), cols.clone(), panel);
+                    let panel = Mat::new(data, band.len(), cols.len(), row_stride);
+                    product(cols, panel);
+                };
+                for at in (0..width).step_by(BAND) {
+                    steps(at, &mut |cols, panel| {
+                        let h = Mat::new(&h[at..], count, cols.len(), width);
+                        matmul(logits, band.len(), h, panel.t(), at > 0);
+                    });
+                }
+                for (i, logits) in logits.chunks_exact_mut(band.len()).enumerate() {
+                    self.add_logits(&mut part, i, rows[i].1, band.clone(), logits);
+                }
+                if !keep {
+                    continue;
+                }
+                let powers = Mat::new(logits, count, band.len(), band.len());
+                for at in (0..width).step_by(BAND) {
+                    steps(at, &mut |_, panel| {
+                        matmul(&mut part.grad[at..], width, powers, panel, true);
+                    });
+                }
+            }
+        });
+        part
+    }
+
+    /// Adds the products of row `i` with a band of the head, and turns them into the powers of
+    /// which its gradient is made.
+    fn add_logits(
+        &self,
+        part: &mut Part,
+        i: usize,
+        label: usize,
+        band: Range<usize>,
+        logits: &mut [f32],
+    ) {
+        arch().dispatch(|| {
             if let Some(bias) = &self.bias {
-                logits
-                    .iter_mut()
-                    .zip(bias.iter())
-                    .for_each(|(l, b)| *l += b);
+                let bias = &bias[band.clone()];
+                logits.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
             }
             logits.iter_mut().for_each(|l| *l *= self.scale);
-            let (target, max) = (logits[label as usize], max(logits));
-            // Parts of the sum are few enough terms for f32.
-            let parts = logits.chunks_mut(1024);
-            let sum: f64 = parts.map(|part| f64::from(exp_sum(part, 1.0, max))).sum();
+            if band.contains(&label) {
+                part.target[i] = Some(logits[label - band.start]);
+            }
+            let largest = max(logits);
+            if largest > part.max[i] {
+                let factor = exp(part.max[i] - largest);
+                part.max[i] = largest;
+                part.sum[i] *= f64::from(factor);
+                let width = part.grad.len() / part.max.len();
+                let grad = &mut part.grad[i * width..][..width];
+                grad.iter_mut().for_each(|g| *g *= factor);
+            }
+            part.sum[i] += f64::from(exp_sum(logits, 1.0, part.max[i]));
+        });
+    }
+
+    /// The loss of row `i` of `parts`, and its gradient.
+    fn row(&self, parts: &[Part], i: usize, label: usize, grad: Option<&mut [f32]>) -> f64 {
+        let largest = parts
+            .iter()
+            .map(|part| part.max[i])
+            .fold(f32::NEG_INFINITY, f32::max);
+        let power = |part: &Part| f64::from(part.max[i] - largest).exp();
+        let sum: f64 = parts.iter().map(|part| part.sum[i] * power(part)).sum();
+        if let Some(grad) = grad {
             let factor = f64::from(self.scale) / self.denominator;
-            let normalize = (factor / sum) as f32;
-            logits.iter_mut().for_each(|l| *l *= normalize);
-            logits[label as usize] -= factor as f32;
-            sum.ln() + f64::from(max) - f64::from(target)
-        })
+            let width = grad.len();
+            self.weight.decode_tile(label..label + 1, 0..width, grad);
+            grad.iter_mut().for_each(|g| *g *= -factor as f32);
+            for part in parts {
+                let factor = (factor * power(part) / sum) as f32;
+                let part = &part.grad[i * width..][..width];
+                grad.iter_mut()
+                    .zip(part)
+                    .for_each(|(g, p)| *g += factor * p);
+            }
+        }
+        let target = parts.iter().find_map(|part| part.target[i]);
+        sum.ln() + f64::from(largest) - f64::from(target.expect("a label of the vocabulary"))
     }
 }
 
@@ -129,6 +227,41 @@ mod tests {
             &op(vec![Some(6), None, Some(0)]),
             &[(vec![3, 4], random(12, 3))],
         );
+    }
+
+    /// More tokens, columns and rows than one panel has, against the definition.
+    #[test]
+    fn large_heads_equal_the_definition() {
+        let (vocab, width, rows) = (2 * BAND + 70, BAND + 8, ROWS + 3);
+        let (w, h) = (random(vocab * width, 4), random(rows * width, 5));
+        let op = LinearCrossEntropy {
+            weight: Arc::new(DenseWeight::from_f32(&w, [vocab, width])),
+            bias: None,
+            scale: 0.7,
+            labels: Arc::new((0..rows).map(|i| Some((i * 7 % vocab) as u32)).collect()),
+            denominator: rows as f64,
+        };
+        let out = op.forward(&[HostView::new(&[rows, width], &h)], true);
+        let mut expected = 0.0;
+        for (i, h) in h.chunks_exact(width).enumerate() {
+            let logit = |w: &[f32]| {
+                let terms = h.iter().zip(w).map(|(a, b)| f64::from(*a) * f64::from(*b));
+                0.7 * terms.sum::<f64>()
+            };
+            let logits: Vec<f64> = w.chunks_exact(width).map(logit).collect();
+            let sum: f64 = logits.iter().map(|l| l.exp()).sum();
+            let label = i * 7 % vocab;
+            expected += (sum.ln() - logits[label]) / rows as f64;
+            for k in [0, width - 1] {
+                let mean = (0..vocab).map(|v| logits[v].exp() / sum * f64::from(w[v * width + k]));
+                let mean = mean.sum::<f64>() - f64::from(w[label * width + k]);
+                let grad = f64::from(out.saved[i * width + k]);
+                assert!((grad - 0.7 * mean / rows as f64).abs() < 1e-7);
+            }
+        }
+        assert!((f64::from(out.data[0]) - expected).abs() < 1e-5);
+        let eval = op.forward(&[HostView::new(&[rows, width], &h)], false);
+        assert_eq!((eval.data, eval.saved.len()), (out.data, 0));
     }
 
     #[test]

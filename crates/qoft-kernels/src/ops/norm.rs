@@ -3,6 +3,8 @@
 use rayon::prelude::*;
 
 use crate::op::{Forward, HostOp, HostView};
+use crate::simd::arch;
+use crate::vector::dot;
 
 /// `y = x / √(mean(x²) + eps) · weight`. Inputs: `x` of `[.., d]` and the weight of `[d]`.
 #[derive(Debug, Clone, Copy)]
@@ -21,7 +23,7 @@ impl HostOp for RmsNorm {
             .zip(inputs[0].data.par_chunks(width))
             .zip(&mut scales)
             .for_each(|((out, x), scale)| {
-                let square = x.iter().map(|v| v * v).sum::<f32>() / width as f32;
+                let square = arch().dispatch(|| dot(x, x)) / width as f32;
                 *scale = 1.0 / (square + self.eps).sqrt();
                 for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
                     *out = x * *scale * w;
@@ -79,16 +81,15 @@ impl HostOp for RmsNorm {
 
 /// `dx = s·(g − x·s²·mean(g·x))` with `g = grad·weight` and `s` the row's scale.
 fn row_gradient(out: &mut [f32], x: &[f32], grad: &[f32], weight: &[f32], scale: f32) {
-    let dot: f32 = x
-        .iter()
-        .zip(grad)
-        .zip(weight)
-        .map(|((x, g), w)| x * g * w)
-        .sum();
-    let pull = dot / x.len() as f32 * scale * scale;
-    for (((out, x), grad), w) in out.iter_mut().zip(x).zip(grad).zip(weight) {
-        *out = scale * (grad * w - x * pull);
+    for ((out, grad), w) in out.iter_mut().zip(grad).zip(weight) {
+        *out = grad * w;
     }
+    arch().dispatch(|| {
+        let pull = dot(x, out) / x.len() as f32 * scale * scale;
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = scale * (*out - x * pull);
+        }
+    });
 }
 
 #[cfg(test)]

@@ -7,15 +7,15 @@ use rayon::prelude::*;
 
 use crate::gemm::{Mat, MatMut, matmul_into};
 use crate::op::{Forward, HostOp, HostView};
+use crate::scratch::with_scratch;
 use crate::weight::{PackedWeight, Tile};
 
-/// Rows of a panel at most. With [`COLS`] columns a panel takes 256 KiB: it fits a level-2 cache.
-const ROWS: usize = 128;
-/// Columns of a panel at most.
-const COLS: usize = 512;
-/// Up to so many rows of x, products are dot products with the decoded rows.
-const FEW: usize = 4;
-
+/// Elements of a panel: its 144 KiB fit a level-2 cache beside the rows that it meets.
+const PANEL: usize = 96 * 384;
+/// Rows and columns of a panel at most. Decoding likes long rows.
+const FORWARD: [usize; 2] = [96, 384];
+/// As [`FORWARD`], for the gradient, where the rows are the inner dimension.
+const BACKWARD: [usize; 2] = [384, 96];
 /// `y = x · Wᵀ`, and for the gradient `dx = dy · W`. `x` is not kept.
 #[derive(Debug, Clone)]
 pub struct PackedMatmul {
@@ -53,7 +53,7 @@ impl HostOp for PackedMatmul {
 /// If the length of `x` is no multiple of the weight's dimension.
 pub fn packed_matmul(x: &[f32], weight: &dyn PackedWeight, transpose: bool) -> Vec<f32> {
     let [n, k] = weight.shape();
-    let (from, to) = if transpose { (n, k) } else { (k, n) };
+    let from = if transpose { n } else { k };
     assert_eq!(
         x.len() % from,
         0,
@@ -61,37 +61,34 @@ pub fn packed_matmul(x: &[f32], weight: &dyn PackedWeight, transpose: bool) -> V
         x.len()
     );
     let rows = x.len() / from;
-    let mut out = vec![0.0; rows * to];
-    if rows == 0 {
-        return out;
-    }
-    if rows <= FEW && !transpose {
-        few_rows(x, weight, rows, &mut out);
+    if rows == 1 && !transpose {
+        one_row(x, weight)
     } else {
-        panels(x, weight, transpose, rows, &mut out);
+        panels(x, weight, transpose, rows)
     }
-    out
 }
 
 /// Each thread owns a band of the output's columns and walks the other dimension in panels.
-fn panels(x: &[f32], weight: &dyn PackedWeight, transpose: bool, rows: usize, out: &mut [f32]) {
+fn panels(x: &[f32], weight: &dyn PackedWeight, transpose: bool, rows: usize) -> Vec<f32> {
     let [n, k] = weight.shape();
-    let (from, to, band, step) = if transpose {
-        (n, k, COLS, ROWS)
+    let (from, to, [band, step]) = if transpose {
+        (n, k, [BACKWARD[1], BACKWARD[0]])
     } else {
-        (k, n, ROWS, COLS)
+        (k, n, FORWARD)
     };
+    if from == 0 {
+        return vec![0.0; rows * to];
+    }
     let bands = even_ranges(to, band);
     let steps: Vec<Range<usize>> = (0..from)
         .step_by(step)
         .map(|start| start..(start + step).min(from))
         .collect();
-    let dst = MatMut::new(out, rows, to, to);
-    bands
-        .into_par_iter()
-        .for_each_init(Vec::new, |scratch, band| {
-            scratch.resize(ROWS * COLS, 0.0);
-            let dst = dst.columns(band.start, band.len());
+    let mut out = Vec::with_capacity(rows * to);
+    let dst = MatMut::spare(&mut out, rows, to);
+    bands.into_par_iter().for_each(|band| {
+        let dst = dst.columns(band.start, band.len());
+        with_scratch(PANEL, |scratch| {
             for step in &steps {
                 let (w_rows, w_cols) = if transpose {
                     (step.clone(), band.clone())
@@ -107,6 +104,10 @@ fn panels(x: &[f32], weight: &dyn PackedWeight, transpose: bool, rows: usize, ou
                 unsafe { matmul_into(dst, x, panel, step.start > 0) };
             }
         });
+    });
+    // SAFETY: the first step of each band has written all of its elements.
+    unsafe { out.set_len(rows * to) };
+    out
 }
 
 /// Splits `0..length` into pieces of at most `most`, so many that all threads get the same work.
@@ -122,47 +123,18 @@ fn even_ranges(length: usize, most: usize) -> Vec<Range<usize>> {
         .collect()
 }
 
-/// `x · Wᵀ` for a handful of rows: bound by reading the packed bytes.
-fn few_rows(x: &[f32], weight: &dyn PackedWeight, rows: usize, out: &mut [f32]) {
-    let [n, k] = weight.shape();
-    let bands = even_ranges(n, ROWS);
-    let results: Vec<(Range<usize>, Vec<f32>)> = bands
-        .into_par_iter()
-        .map_init(Vec::new, |scratch, band| {
-            scratch.resize(COLS, 0.0);
-            let mut sums = vec![0.0; rows * band.len()];
-            for (i, n) in band.clone().enumerate() {
-                for start in (0..k).step_by(COLS) {
-                    let cols = start..(start + COLS).min(k);
-                    let width = cols.len();
-                    let tile = weight.tile(n..n + 1, cols, scratch);
-                    for row in 0..rows {
-                        let x = &x[row * k + start..][..width];
-                        sums[row * band.len() + i] += dot(x, &tile.data[..width]);
-                    }
-                }
-            }
-            (band, sums)
-        })
-        .collect();
-    for (band, sums) in results {
-        for (row, sums) in sums.chunks_exact(band.len()).enumerate() {
-            out[row * n + band.start..][..band.len()].copy_from_slice(sums);
+/// `x · Wᵀ` for one row: bound by reading the packed bytes.
+fn one_row(x: &[f32], weight: &dyn PackedWeight) -> Vec<f32> {
+    let n = weight.shape()[0];
+    let mut out = vec![0.0; n];
+    let band = n.div_ceil(4 * rayon::current_num_threads()).max(1);
+    let bands = out.par_chunks_mut(band).enumerate();
+    bands.for_each(|(index, out)| {
+        for (i, out) in out.iter_mut().enumerate() {
+            *out = weight.dot(index * band + i, x);
         }
-    }
-}
-
-/// A dot product in 16 independent sums, which the compiler turns into vectors.
-fn dot(a: &[f32], b: &[f32]) -> f32 {
-    let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<16>(), b.as_chunks::<16>());
-    let mut sums = [0.0f32; 16];
-    for (a, b) in a.iter().zip(b) {
-        for i in 0..16 {
-            sums[i] += a[i] * b[i];
-        }
-    }
-    let tail: f32 = a_tail.iter().zip(b_tail).map(|(a, b)| a * b).sum();
-    sums.iter().sum::<f32>() + tail
+    });
+    out
 }
 
 #[cfg(test)]

@@ -1,9 +1,9 @@
 //! The gated activation of the feed-forward block.
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::op::{Forward, HostOp, HostView};
+use crate::simd::arch;
 use crate::vector::sigmoid;
 
 /// `y = silu(gate) · up`. Inputs: gate and up, of the same shape.
@@ -20,7 +20,7 @@ impl HostOp for SwiGlu {
         out.par_chunks_mut(CHUNK)
             .zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)))
             .for_each(|(out, (gate, up))| {
-                Arch::new().dispatch(|| {
+                arch().dispatch(|| {
                     for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
                         *out = gate * sigmoid(gate) * up;
                     }
@@ -52,7 +52,7 @@ impl HostOp for SwiGlu {
             .zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)))
             .zip(grad.data.par_chunks(CHUNK))
             .for_each(|(((d_gate, d_up), (gate, up)), grad)| {
-                Arch::new().dispatch(|| {
+                arch().dispatch(|| {
                     let out = d_gate.iter_mut().zip(d_up.iter_mut());
                     let inputs = gate.iter().zip(up).zip(grad);
                     for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {

@@ -1,0 +1,60 @@
+//! Strips of an operand, copied together so that they stay in the first-level cache.
+
+use super::Mat;
+
+/// Columns of a strip: two of the widest vectors.
+pub(super) const WIDTH: usize = 32;
+/// Rows of a strip at most: it takes 24 KiB.
+pub(super) const DEPTH: usize = 192;
+
+/// Elements of a strip at most.
+pub(super) const STRIP: usize = WIDTH * DEPTH;
+
+/// Columns `col..col + cols` of rows `row..row + rows` of `b`, row-major with [`WIDTH`] columns.
+pub(super) fn pack(b: Mat, [row, rows]: [usize; 2], [col, cols]: [usize; 2], strip: &mut [f32]) {
+    let (strip, _) = strip.as_chunks_mut::<WIDTH>();
+    let from = &b.data[row * b.row_stride + col * b.col_stride..];
+    if b.col_stride == 1 {
+        for (r, line) in strip[..rows].iter_mut().enumerate() {
+            line[..cols].copy_from_slice(&from[r * b.row_stride..][..cols]);
+        }
+    } else {
+        // Squares of one cache line's length, so that each line is read once.
+        for r in (0..rows).step_by(16) {
+            let height = 16.min(rows - r);
+            let lines = &mut strip[r..r + height];
+            for c in (0..cols).step_by(16) {
+                let width = 16.min(cols - c);
+                let from = &from[r * b.row_stride + c * b.col_stride..];
+                square(from, [b.row_stride, b.col_stride], width, c, lines);
+            }
+        }
+    }
+}
+
+/// Up to 16 × 16 elements, from columns to rows.
+fn square(from: &[f32], strides: [usize; 2], width: usize, at: usize, lines: &mut [[f32; WIDTH]]) {
+    #[cfg(target_arch = "x86_64")]
+    if strides[0] == 1
+        && width == 16
+        && lines.len() == 16
+        && std::arch::is_x86_feature_detected!("avx512f")
+    {
+        let columns = std::array::from_fn(|c| {
+            let column = from[c * strides[1]..].first_chunk();
+            column.expect("a column of 16 elements")
+        });
+        let mut lines = lines.iter_mut();
+        let rows = std::array::from_fn(|_| {
+            let line = lines.next().expect("16 lines");
+            line[at..].first_chunk_mut().expect("half a line")
+        });
+        // SAFETY: the feature was just detected.
+        return unsafe { super::x86::transpose(columns, rows) };
+    }
+    for (r, line) in lines.iter_mut().enumerate() {
+        for (c, value) in line[at..at + width].iter_mut().enumerate() {
+            *value = from[r * strides[0] + c * strides[1]];
+        }
+    }
+}
