@@ -1,109 +1,29 @@
 //! Files that are damaged or of an unsupported kind, and unusual ones that are neither.
 
-use std::collections::BTreeMap;
-
 use qoft_aqlm::Aqlm;
-use qoft_core::{
-    Checkpoint, Dtype, LayerSource, LoadOptions, LoadedLinear, PackedWeight, QuantBackend, Result,
-};
-use safetensors::tensor::TensorView;
+use qoft_conformance::{TestLayer, TestTensor};
+use qoft_core::Dtype;
 use serde_json::{Value, json};
 
-/// A tensor: dtype, shape and bytes.
-type Tensor = (Dtype, Vec<usize>, Vec<u8>);
-
-/// A checkpoint with the layer `proj`.
-#[derive(Clone)]
-struct File {
-    config: Value,
-    tensors: BTreeMap<String, Tensor>,
-}
-
-fn floats(shape: &[usize], values: impl Fn(usize) -> f32) -> Tensor {
+fn floats(shape: &[usize], values: impl Fn(usize) -> f32) -> TestTensor {
     let count = shape.iter().product();
     let bytes = (0..count).flat_map(|i| values(i).to_le_bytes());
     (Dtype::F32, shape.to_vec(), bytes.collect())
 }
 
 /// 3 outputs in single groups, 8 inputs in groups of 2, two codebooks of 4 entries.
-fn good() -> File {
+fn good() -> TestLayer {
     let codes = (0..24).map(|i| if i % 2 == 0 { i / 2 } else { 0xff });
     let tensors = [
         ("codes", (Dtype::I8, vec![3, 4, 2], codes.collect())),
         ("codebooks", floats(&[2, 4, 1, 2], |i| i as f32)),
         ("scales", floats(&[3, 1, 1, 1], |i| i as f32 + 1.0)),
     ];
-    File {
-        config: json!({
-            "quant_method": "aqlm", "in_group_size": 2, "out_group_size": 1,
-            "num_codebooks": 2, "nbits_per_codebook": 2,
-        }),
-        tensors: tensors.map(|(name, t)| (format!("proj.{name}"), t)).into(),
-    }
-}
-
-impl File {
-    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
-        let mut file = self.clone();
-        change(&mut file);
-        file
-    }
-
-    fn key(&self, key: &str, value: Value) -> Self {
-        self.with(|file| file.config[key] = value)
-    }
-
-    fn tensor(&self, name: &str, tensor: Tensor) -> Self {
-        self.with(|file| {
-            file.tensors.insert(format!("proj.{name}"), tensor);
-        })
-    }
-
-    fn without(&self, name: &str) -> Self {
-        self.with(|file| {
-            file.tensors.remove(&format!("proj.{name}"));
-        })
-    }
-
-    fn open<T>(&self, f: impl FnOnce(LayerSource) -> T) -> T {
-        let folder = tempfile::tempdir().unwrap();
-        let config = json!({"quantization_config": self.config});
-        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        let tensors = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
-            let view = TensorView::new(*dtype, shape.clone(), bytes).unwrap();
-            (name, view)
-        });
-        let bytes = safetensors::serialize(tensors, None).unwrap();
-        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
-        let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        f(LayerSource::new(&checkpoint, "proj"))
-    }
-
-    fn load(&self) -> Result<LoadedLinear> {
-        self.open(|layer| Aqlm.load(&layer, &LoadOptions::default()))
-    }
-
-    /// The weight, row-major.
-    fn weight(&self) -> Vec<f32> {
-        values(&*self.load().unwrap().weight)
-    }
-
-    /// The layer is claimed, and the message of its error contains all of `parts`.
-    #[track_caller]
-    fn fails(&self, parts: &[&str]) {
-        assert!(self.open(|layer| Aqlm.claim(&layer)), "not claimed");
-        let error = self.load().unwrap_err().to_string();
-        for part in parts {
-            assert!(error.contains(part), "{part:?} is not in {error:?}");
-        }
-    }
-}
-
-fn values(weight: &dyn PackedWeight) -> Vec<f32> {
-    let [n, k] = weight.shape();
-    let mut out = vec![0.0; n * k];
-    weight.decode_tile(0..n, 0..k, &mut out);
-    out
+    let config = json!({
+        "quant_method": "aqlm", "in_group_size": 2, "out_group_size": 1,
+        "num_codebooks": 2, "nbits_per_codebook": 2,
+    });
+    TestLayer::new(&Aqlm, "proj", config, tensors)
 }
 
 #[test]
@@ -121,11 +41,11 @@ fn the_file_that_the_others_are_made_of_is_read() {
 fn sizes_follow_from_the_tensors_without_a_configuration() {
     let expected = good().weight();
     for config in [Value::Null, json!({"quant_method": "bitsandbytes"})] {
-        let file = good().with(|file| file.config = config);
+        let file = good().config(config);
         assert_eq!(file.weight(), expected);
     }
     // The defaults are 1x16 with groups of 8.
-    let file = good().with(|file| file.config = json!({"quant_method": "aqlm"}));
+    let file = good().config(json!({"quant_method": "aqlm"}));
     file.fails(&["proj.codebooks", "[1, 65536, 1, 8]", "[2, 4, 1, 2]"]);
 }
 
@@ -153,14 +73,14 @@ fn the_configuration_must_agree() {
 fn missing_tensors_are_named() {
     for name in ["codes", "codebooks", "scales"] {
         good()
-            .without(name)
+            .without(&[name])
             .fails(&[&format!("proj.{name}"), "missing"]);
     }
 }
 
 #[test]
 fn wrong_shapes_and_dtypes_are_named() {
-    let file = good().with(|file| file.config = Value::Null);
+    let file = good().config(Value::Null);
     let codes = |shape: &[usize]| (Dtype::I8, shape.to_vec(), vec![0; shape.iter().product()]);
     for shape in [&[3, 4, 3][..], &[4, 3, 2], &[2, 4, 2], &[3, 8], &[24]] {
         let parts = ["proj.codes", "[3, in_features / 2, 2]"];
@@ -193,7 +113,7 @@ fn wrong_shapes_and_dtypes_are_named() {
 fn values_that_are_not_finite_are_refused() {
     let file = good();
     for name in ["codebooks", "scales"] {
-        let shape = file.tensors[&format!("proj.{name}")].1.clone();
+        let (_, shape, _) = file.get(name);
         let nan = floats(&shape, |i| if i == 2 { f32::NAN } else { 1.0 });
         file.tensor(name, nan).fails(&["proj.", name, "finite"]);
         // Finite themselves, but not their product with the other tensor.
@@ -204,10 +124,7 @@ fn values_that_are_not_finite_are_refused() {
 
 #[test]
 fn the_model_may_expect_another_shape() {
-    let error = good().open(|layer| {
-        let layer = layer.expecting([3, 16]);
-        Aqlm.load(&layer, &LoadOptions::default()).unwrap_err()
-    });
+    let error = good().expecting([3, 16]).load().unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("[3, 8]") && text.contains("[3, 16]"),
@@ -216,7 +133,7 @@ fn the_model_may_expect_another_shape() {
 }
 
 /// 256 entries and as many groups of outputs as of inputs; `codes` turned over or not.
-fn square(name: &str, in_groups: usize, permuted: bool) -> Vec<(String, Tensor)> {
+fn square(name: &str, in_groups: usize, permuted: bool) -> Vec<(String, TestTensor)> {
     let mut codes = (0..4 * in_groups).map(|i| i as u8).collect::<Vec<_>>();
     let mut shape = vec![4, in_groups, 1];
     if permuted {
@@ -239,15 +156,10 @@ fn codes_that_a_forward_turned_over_are_turned_back() {
     let load = |layers: &[(&str, usize, bool)]| {
         let tensors = layers
             .iter()
-            .map(|&(name, k, permuted)| square(name, k, permuted));
-        let file = File {
-            config: Value::Null,
-            tensors: tensors.flatten().collect(),
-        };
-        file.open(|layer| {
-            let layer = layer.sibling("m.proj");
-            values(&*Aqlm.load(&layer, &LoadOptions::default()).unwrap().weight)
-        })
+            .flat_map(|&(name, k, permuted)| square(name, k, permuted));
+        let empty = TestLayer::new(&Aqlm, "m.proj", Value::Null, []);
+        let file = tensors.fold(empty, |file, (name, t)| file.beside(&name, t));
+        file.weight()
     };
     let counting = |count: usize| (0..count).map(|i| i as f32).collect::<Vec<_>>();
     assert_eq!(load(&[("m.proj", 3, true)]), counting(12));

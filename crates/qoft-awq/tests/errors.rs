@@ -1,129 +1,54 @@
 //! Files that are damaged or of an unsupported kind, and unusual ones that are neither.
 
-use std::collections::BTreeMap;
-
 use qoft_awq::Awq;
-use qoft_core::{Checkpoint, Dtype, LayerSource, LoadOptions, QuantBackend, Result};
-use safetensors::tensor::TensorView;
+use qoft_conformance::{TestLayer, TestTensor};
+use qoft_core::Dtype;
 use serde_json::{Value, json};
 
-/// A tensor: dtype, shape and bytes.
-type Tensor = (Dtype, Vec<usize>, Vec<u8>);
-
-/// A checkpoint with the layer `proj`.
-#[derive(Clone)]
-struct File {
-    config: Value,
-    tensors: BTreeMap<&'static str, Tensor>,
-}
-
-fn ints(shape: &[usize], word: u32) -> Tensor {
+fn ints(shape: &[usize], word: u32) -> TestTensor {
     let bytes = word.to_le_bytes().repeat(shape.iter().product());
     (Dtype::I32, shape.to_vec(), bytes)
 }
 
-fn floats(shape: &[usize], value: f32) -> Tensor {
+fn floats(shape: &[usize], value: f32) -> TestTensor {
     let bytes = value.to_le_bytes().repeat(shape.iter().product());
     (Dtype::F32, shape.to_vec(), bytes)
 }
 
 /// 128 inputs in two groups, 16 outputs. The codes of outputs 0 to 7 are their numbers, and so
 /// are those of 8 to 15 less 8; all zero points are 1.
-fn gemm() -> File {
-    File {
-        config: json!({"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm"}),
-        tensors: [
+fn gemm() -> TestLayer {
+    TestLayer::new(
+        &Awq,
+        "proj",
+        json!({"quant_method": "awq", "bits": 4, "group_size": 64, "version": "gemm"}),
+        [
             ("qweight", ints(&[128, 2], 0x7531_6420)),
             ("qzeros", ints(&[2, 2], 0x1111_1111)),
             ("scales", floats(&[2, 16], 0.5)),
-        ]
-        .into(),
-    }
+        ],
+    )
 }
 
 /// 128 inputs in two groups, 16 outputs. The codes are the input's number modulo 8; the zero
 /// points are 1 and 2. Scales after the second one are padding.
-fn gemv() -> File {
-    File {
-        config: json!({"quant_method": "awq", "bits": 4, "group_size": 64, "version": "GEMV"}),
-        tensors: [
+fn gemv() -> TestLayer {
+    TestLayer::new(
+        &Awq,
+        "proj",
+        json!({"quant_method": "awq", "bits": 4, "group_size": 64, "version": "GEMV"}),
+        [
             ("qweight", ints(&[16, 16], 0x7654_3210)),
             ("qzeros", ints(&[16, 2], 0x0000_0021)),
             ("scales", floats(&[16, 16], 0.5)),
-        ]
-        .into(),
-    }
+        ],
+    )
 }
 
 /// The weights of [`gemm`].
 fn gemm_weight(inputs: usize) -> Vec<f32> {
     let row = |output: usize| vec![((output % 8) as f32 - 1.0) * 0.5; inputs];
     (0..16).flat_map(row).collect()
-}
-
-impl File {
-    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
-        let mut file = self.clone();
-        change(&mut file);
-        file
-    }
-
-    fn key(&self, key: &str, value: Value) -> Self {
-        self.with(|file| file.config[key] = value)
-    }
-
-    fn tensor(&self, name: &'static str, tensor: Tensor) -> Self {
-        self.with(|file| {
-            file.tensors.insert(name, tensor);
-        })
-    }
-
-    fn without(&self, name: &str) -> Self {
-        self.with(|file| {
-            file.tensors.remove(name);
-        })
-    }
-
-    /// Opens the checkpoint.
-    fn open<T>(&self, f: impl FnOnce(LayerSource) -> T) -> T {
-        let folder = tempfile::tempdir().unwrap();
-        let config = json!({"quantization_config": self.config});
-        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        let tensors = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
-            let view = TensorView::new(*dtype, shape.clone(), bytes).unwrap();
-            (format!("proj.{name}"), view)
-        });
-        let bytes = safetensors::serialize(tensors, None).unwrap();
-        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
-        let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        f(LayerSource::new(&checkpoint, "proj"))
-    }
-
-    fn claimed(&self) -> bool {
-        self.open(|layer| Awq.claim(&layer))
-    }
-
-    /// The weight, `[out, in]`.
-    fn load(&self, expected: Option<[usize; 2]>) -> Result<Vec<f32>> {
-        self.open(|layer| {
-            let layer = expected.map_or(layer, |shape| layer.expecting(shape));
-            let weight = Awq.load(&layer, &LoadOptions::default())?.weight;
-            let [n, k] = weight.shape();
-            let mut out = vec![0.0; n * k];
-            weight.decode_tile(0..n, 0..k, &mut out);
-            Ok(out)
-        })
-    }
-
-    /// The layer is claimed, and the message of its error contains all of `parts`.
-    #[track_caller]
-    fn fails(&self, parts: &[&str]) {
-        assert!(self.claimed(), "not claimed");
-        let error = self.load(None).unwrap_err().to_string();
-        for part in parts {
-            assert!(error.contains(part), "{part:?} is not in {error:?}");
-        }
-    }
 }
 
 #[test]
@@ -139,10 +64,7 @@ fn unsupported_kinds_are_refused_by_name() {
         let text = format!("{bits} bits");
         file.key("bits", json!(bits)).fails(&["`bits`", &text]);
     }
-    let activation = File {
-        config: file.config.clone(),
-        tensors: [("scales", floats(&[128], 2.0))].into(),
-    };
+    let activation = file.only("scales", floats(&[128], 2.0));
     activation.fails(&["`proj`", "activation"]);
 }
 
@@ -167,10 +89,10 @@ fn wrong_values_in_the_configuration_are_named() {
 fn wrong_tensors_are_named() {
     for file in [gemm(), gemv()] {
         for name in ["qweight", "qzeros", "scales"] {
-            file.without(name)
+            file.without(&[name])
                 .fails(&[&format!("proj.{name}"), "missing"]);
         }
-        let error = file.load(Some([16, 64])).unwrap_err().to_string();
+        let error = file.expecting([16, 64]).load().unwrap_err().to_string();
         assert!(
             error.contains("[16, 128]") && error.contains("[16, 64]"),
             "{error}"
@@ -195,7 +117,7 @@ fn wrong_tensors_are_named() {
     ];
     for (file, name, tensor, message) in cases {
         let file = file.tensor(name, tensor);
-        let error = file.load(None).unwrap_err().to_string();
+        let error = file.load().unwrap_err().to_string();
         assert!(file.claimed(), "{error}");
         assert!(
             error.contains("`proj.") && error.contains(message),
@@ -212,28 +134,27 @@ fn weights_that_overflow_are_refused() {
     let large = gemm().tensor("scales", floats(&[2, 16], 20_000.0));
     large.fails(&["`proj`", "weights"]);
     let small = large.tensor("qweight", ints(&[128, 2], 0));
-    assert_eq!(small.load(None).unwrap(), [-20_000.0; 2048]);
+    assert_eq!(small.weight(), [-20_000.0; 2048]);
 }
 
 #[test]
 fn gemm_packs_outputs_in_turns() {
     let file = gemm();
-    assert_eq!(file.load(None).unwrap(), gemm_weight(128));
+    assert_eq!(file.weight(), gemm_weight(128));
     let one_group = file
         .key("group_size", json!(-1))
         .tensor("qzeros", ints(&[1, 2], 0x1111_1111))
         .tensor("scales", floats(&[1, 16], 0.5));
-    assert_eq!(one_group.load(None).unwrap(), gemm_weight(128));
+    assert_eq!(one_group.weight(), gemm_weight(128));
     // Without a multiple of 8 inputs, words do not become words.
     let odd = one_group.tensor("qweight", ints(&[101, 2], 0x7531_6420));
-    assert_eq!(odd.load(None).unwrap(), gemm_weight(101));
+    assert_eq!(odd.weight(), gemm_weight(101));
     // The zero points of the groups.
     let zeros = [0x1111_1111u32, 0x7531_6420, 0, 0];
     let bytes = zeros.iter().flat_map(|word| word.to_le_bytes()).collect();
     let weight = file
         .tensor("qzeros", (Dtype::I32, vec![2, 2], bytes))
-        .load(None)
-        .unwrap();
+        .weight();
     for output in 0..16 {
         let code = (output % 8) as f32;
         let zero = if output < 8 { 1.0 } else { code };
@@ -244,7 +165,7 @@ fn gemm_packs_outputs_in_turns() {
 
 #[test]
 fn gemv_packs_inputs_and_groups_in_their_order() {
-    let weight = gemv().load(None).unwrap();
+    let weight = gemv().weight();
     for (i, &value) in weight.iter().enumerate() {
         let zero = if i % 128 < 64 { 1.0 } else { 2.0 };
         assert_eq!(value, ((i % 8) as f32 - zero) * 0.5, "weight {i}");
@@ -256,14 +177,14 @@ fn group_sizes_of_single_modules_may_differ() {
     let file = gemm().key("group_size", json!(32));
     file.fails(&["proj.qzeros", "[4, 2]", "[2, 2]"]);
     let file = file.key("dynamic", json!({".*": {"group_size": 64}}));
-    assert_eq!(file.load(None).unwrap(), gemm_weight(128));
+    assert_eq!(file.weight(), gemm_weight(128));
 }
 
 #[test]
 fn weights_are_rounded_to_half_precision() {
     // 0.1 in f16 is 0.0999756, and 6 times that is 0.599854, which f16 has as 0.599609.
     let file = gemm().tensor("scales", floats(&[2, 16], 0.1));
-    assert_eq!(file.load(None).unwrap()[7 * 128], 0.599_609_4);
+    assert_eq!(file.weight()[7 * 128], 0.599_609_4);
 }
 
 #[test]
@@ -275,23 +196,20 @@ fn a_layer_is_recognized_by_its_tensors() {
                 "{method}"
             );
         }
-        let expected = file.load(None).unwrap();
+        let expected = file.weight();
         // AutoAWQ's own file.
         let old = json!({"w_bit": 4, "q_group_size": 64, "zero_point": true});
-        let old = file.with(|file| file.config = old);
+        let old = file.config(old);
         assert!(old.claimed());
-        assert_eq!(old.load(None).unwrap(), expected);
+        assert_eq!(old.weight(), expected);
         assert!(!old.tensor("g_idx", ints(&[128], 0)).claimed());
         // What is left of a damaged layer is still one.
-        assert!(file.without("qweight").claimed());
+        assert!(file.without(&["qweight"]).claimed());
     }
     // GPTQ's shapes.
-    let gptq = gemm().with(|file| file.config = Value::Null);
+    let gptq = gemm().config(Value::Null);
     let gptq = gptq.tensor("qweight", ints(&[16, 16], 0));
     assert!(!gptq.claimed());
-    let dense = File {
-        config: gemm().config,
-        tensors: [("weight", floats(&[8, 64], 1.0))].into(),
-    };
+    let dense = gemm().only("weight", floats(&[8, 64], 1.0));
     assert!(!dense.claimed());
 }

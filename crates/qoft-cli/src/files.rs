@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use qoft::MergeAdapter;
 use qoft::core::oft::{self, AdapterFolder};
 use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry};
-use qoft::models::CausalLm;
+use qoft::models::{CausalLm, ModelConfig};
 use qoft::train::Evaluation;
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
@@ -103,17 +103,17 @@ pub fn evaluate(
     Ok(evaluation?)
 }
 
-/// Reads a data file.
+/// Reads a data file; rows are cut at `max_length`, or where the model sees no further.
 pub fn dataset(
     path: &Path,
     tokenizer: &Tokenizer,
-    vocab_size: usize,
+    model: &ModelConfig,
     max_length: Option<usize>,
 ) -> Result<Dataset> {
     let bar = indicatif::ProgressBar::new_spinner();
     let options = DatasetOptions {
-        vocab_size,
-        max_length,
+        vocab_size: model.vocab_size,
+        max_length: max_length.into_iter().chain(model.longest_sequence()).min(),
     };
     let mut count = |rows: usize| {
         bar.set_message(format!("{} rows read", progress::grouped(rows)));
@@ -129,10 +129,11 @@ pub fn report_losses(path: &Path, dataset: &Dataset) {
     let report = &dataset.report;
     if report.cut_rows > 0 {
         eprintln!(
-            "{}: {} of {} rows were longer than --max-length and lost {} tokens",
+            "{}: {} of {} rows were longer than {} tokens and lost {} tokens",
             path.display(),
             report.cut_rows,
             report.rows,
+            progress::grouped(report.longest),
             progress::grouped(report.cut_tokens)
         );
     }

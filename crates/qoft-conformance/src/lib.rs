@@ -32,6 +32,9 @@
 //!
 //! Then it goes on with random damage for a second, or for as many as the environment variable
 //! `FUZZ_SECONDS` says.
+//!
+//! [`TestLayer`] is for what only the scheme's own crate knows: files that are unusual, of a kind
+//! that it refuses, or damaged, and what its errors say about them.
 
 mod adapter;
 mod compute;
@@ -42,8 +45,10 @@ mod memory;
 mod reference;
 mod requantize;
 mod subject;
+mod test_layer;
 
 pub use peak_alloc::PeakAlloc;
 pub use reference::expected_weights;
 pub use requantize::{Requantized, requantize};
 pub use subject::Subject;
+pub use test_layer::{TestLayer, TestTensor};

@@ -121,12 +121,32 @@ impl<'a> LayerSource<'a> {
         self.shape
     }
 
+    /// Whether the model has the dense weight of this layer as `[in_features, out_features]`.
+    /// Quantized weights are stored as `[out_features, in_features]` all the same.
+    pub fn is_fan_in_fan_out(&self) -> bool {
+        self.checkpoint.is_fan_in_fan_out(self.path)
+    }
+
+    /// A weight of `[out_features, in_features]` as the model has it where it is dense.
+    pub fn dense_layout(&self, weight: Matrix) -> Matrix {
+        if self.is_fan_in_fan_out() {
+            weight.transposed()
+        } else {
+            weight
+        }
+    }
+
     /// Another layer of the same checkpoint, for schemes that spread one matrix over layers.
     pub fn sibling<'b>(&self, path: &'b str) -> LayerSource<'b>
     where
         'a: 'b,
     {
         LayerSource::new(self.checkpoint, path)
+    }
+
+    /// The checkpoint's `config.json`.
+    pub fn config(&self) -> &'a Value {
+        self.checkpoint.config()
     }
 
     /// The checkpoint's `quantization_config`.

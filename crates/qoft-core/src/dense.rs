@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qoft_kernels::{DenseWeight, Matrix};
+use qoft_kernels::{DenseWeight, Matrix, PackedWeight, transpose};
 
 use crate::backend::{Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend};
 use crate::checkpoint::TensorView;
@@ -43,9 +43,13 @@ impl QuantBackend for Dense {
     }
 
     fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
-        let weight = dense_weight(&layer.tensor("weight")?)?;
-        layer.check_shape(self, qoft_kernels::PackedWeight::shape(&weight))?;
-        let bias = layer.bias(qoft_kernels::PackedWeight::shape(&weight)[0])?;
+        let tensor = layer.tensor("weight")?;
+        let weight = match layer.is_fan_in_fan_out() {
+            true => transposed_weight(&tensor)?,
+            false => dense_weight(&tensor)?,
+        };
+        layer.check_shape(self, weight.shape())?;
+        let bias = layer.bias(weight.shape()[0])?;
         Ok(LoadedLinear {
             weight: Arc::new(weight),
             bias,
@@ -59,8 +63,8 @@ impl QuantBackend for Dense {
         weight: &Matrix,
         _options: &RequantizeOptions,
     ) -> Result<Vec<NewTensor>> {
-        let tensor = layer.tensor("weight")?;
-        let bytes = tensor.float_format()?.to_bytes(&weight.values);
+        let format = layer.tensor("weight")?.float_format()?;
+        let bytes = format.to_bytes(&layer.dense_layout(weight.clone()).values);
         layer.rewritten("weight", bytes).map(|tensor| vec![tensor])
     }
 }
@@ -70,15 +74,23 @@ impl QuantBackend for Dense {
 /// # Errors
 /// If the tensor is no float matrix.
 pub fn dense_weight(tensor: &TensorView) -> Result<DenseWeight> {
+    let (shape, format) = (matrix_shape(tensor)?, tensor.float_format()?);
+    Ok(DenseWeight::new(tensor.bytes().clone(), format, shape))
+}
+
+/// A matrix of a checkpoint, turned over: a copy in its dtype.
+fn transposed_weight(tensor: &TensorView) -> Result<DenseWeight> {
+    let ([rows, cols], format) = (matrix_shape(tensor)?, tensor.float_format()?);
+    let bytes = transpose(tensor.bytes(), format.size(), [rows, cols]);
+    Ok(DenseWeight::new(bytes.into(), format, [cols, rows]))
+}
+
+fn matrix_shape(tensor: &TensorView) -> Result<[usize; 2]> {
     let &[rows, cols] = tensor.shape() else {
         return Err(tensor.error("a matrix", format!("shape {:?}", tensor.shape())));
     };
     if rows == 0 || cols == 0 {
         return Err(tensor.error("a matrix with elements", format!("shape [{rows}, {cols}]")));
     }
-    Ok(DenseWeight::new(
-        tensor.bytes().clone(),
-        tensor.float_format()?,
-        [rows, cols],
-    ))
+    Ok([rows, cols])
 }

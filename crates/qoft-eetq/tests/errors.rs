@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use qoft_conformance::expected_weights;
 use qoft_core::{
-    BackendOptions, Checkpoint, Dtype, LayerSource, LoadOptions, QuantBackend, Result,
+    BackendOptions, Checkpoint, Dtype, LayerSource, LoadOptions, Matrix, QuantBackend, Result,
 };
 use qoft_eetq::Eetq;
 use safetensors::SafeTensors;
@@ -64,10 +64,7 @@ impl File {
             ..LoadOptions::default()
         };
         let weight = Eetq.load(&layer, &options)?.weight;
-        let [n, k] = weight.shape();
-        let mut out = vec![0.0; n * k];
-        weight.decode_tile(0..n, 0..k, &mut out);
-        Ok(out)
+        Ok(Matrix::decode(&*weight).values)
     }
 
     /// The layer is claimed, and the message of its error contains all of `parts`.

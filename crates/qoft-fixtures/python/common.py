@@ -73,11 +73,11 @@ def randomize(model, seed):
     with torch.no_grad():
         for name, parameter in sorted(model.named_parameters()):
             value = torch.randn(parameter.shape, generator=gen)
-            if "norm" in name:
+            if "norm" in name or name.endswith(("ln_1.weight", "ln_2.weight", "ln_f.weight")):
                 value = 1.0 + 0.2 * value
             elif parameter.dim() == 1:
                 value = 0.2 * value
-            elif "embed" in name:
+            elif "embed" in name or "wte" in name or "wpe" in name:
                 value = 1.6 * value / parameter.shape[-1] ** 0.5
             else:
                 value = 1.2 * value / parameter.shape[-1] ** 0.5

@@ -10,6 +10,9 @@ Each folder holds config.json, the weights, and expected.json:
 
 Models with rotary scaling also have config_legacy.json: the same configuration with `rope_theta`
 and `rope_scaling` as transformers before version 5 wrote them.
+
+gpt2_bare is saved as OpenAI's GPT-2 is: without the prefix `transformer.`, and with the buffers that
+transformers wrote before version 4.
 """
 
 from common import fresh, losses, pad, random_rows, randomize, write_json
@@ -17,7 +20,8 @@ from common import fresh, losses, pad, random_rows, randomize, write_json
 import json
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM
+from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
 
 VOCAB = 64
 BASE = dict(
@@ -102,6 +106,40 @@ CASES = {
     "phi3_partial": ("phi3", dict(sliding_window=6) | rope("default", partial_rotary_factor=0.5)),
 }
 
+# GPT-2's configuration has names of its own: case: (seed, changes to GPT2).
+GPT2 = dict(
+    vocab_size=VOCAB,
+    n_embd=32,
+    n_layer=2,
+    n_head=4,
+    n_positions=32,
+    resid_pdrop=0.0,
+    embd_pdrop=0.0,
+    attn_pdrop=0.0,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+)
+GPT2_CASES = {
+    "gpt2": (200, dict(n_inner=40)),
+    "gpt2_bare": (201, dict(activation_function="gelu")),
+    "gpt2_options": (
+        202,
+        dict(
+            n_inner=48,
+            n_layer=3,
+            activation_function="relu",
+            layer_norm_epsilon=1e-3,
+            scale_attn_weights=False,
+            scale_attn_by_inverse_layer_idx=True,
+            reorder_and_upcast_attn=True,
+            tie_word_embeddings=False,
+        ),
+    ),
+    "gpt2_silu": (203, dict(activation_function="silu", n_inner=24, n_layer=1)),
+    "gpt2_tanh": (204, dict(activation_function="tanh", n_inner=24, n_layer=1)),
+}
+
 
 def legacy(config):
     """config.json as transformers 4 wrote it, or None when nothing is scaled."""
@@ -147,7 +185,35 @@ def load(folder, **options):
     return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options).eval()
 
 
+def save_bare(model, case):
+    folder = fresh("models", case)
+    model.transformer.save_pretrained(folder)
+    file = folder / "model.safetensors"
+    tensors = load_file(file)
+    size = model.config.n_positions
+    for layer in range(model.config.n_layer):
+        tensors[f"h.{layer}.attn.bias"] = torch.ones(1, 1, size, size, dtype=torch.uint8).tril()
+        tensors[f"h.{layer}.attn.masked_bias"] = torch.tensor(-1e4)
+    save_file(tensors, file, metadata={"format": "pt"})
+    return folder
+
+
+def make_gpt2(case, seed, changes):
+    config = GPT2Config(**(GPT2 | changes))
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+    randomize(model, seed)
+    folder = save_bare(model, case) if case == "gpt2_bare" else save(model, case)
+    rows = random_rows([21, 13, 6], VOCAB, 500 + seed)
+    values = expected(load(folder), rows)
+    assert values == expected(model.eval(), rows)
+    assert max(values["logits_row0_last"]) - min(values["logits_row0_last"]) > 1.0
+    write_json(folder / "expected.json", values)
+    print(f"{case:24} loss {values['loss']:.4f}")
+
+
 def main():
+    for case, (seed, changes) in GPT2_CASES.items():
+        make_gpt2(case, seed, changes)
     for number, (case, (kind, changes)) in enumerate(CASES.items()):
         config = AutoConfig.for_model(kind, **(BASE | changes))
         model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")

@@ -1,109 +1,30 @@
 //! Files that are damaged or of an unsupported kind, and unusual ones that are neither.
 
-use std::collections::BTreeMap;
-
-use qoft_core::{Checkpoint, Dtype, LayerSource, LoadOptions, QuantBackend, Result};
+use qoft_conformance::{TestLayer, TestTensor};
+use qoft_core::Dtype;
 use qoft_gptq::Gptq;
-use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-/// A tensor: dtype, shape and bytes.
-type Tensor = (Dtype, Vec<usize>, Vec<u8>);
-
-/// A checkpoint with the layer `proj`.
-#[derive(Clone)]
-struct File {
-    config: Value,
-    tensors: BTreeMap<&'static str, Tensor>,
-}
-
-fn ints(shape: &[usize], values: impl IntoIterator<Item = u32>) -> Tensor {
+fn ints(shape: &[usize], values: impl IntoIterator<Item = u32>) -> TestTensor {
     let bytes = values.into_iter().flat_map(u32::to_le_bytes).collect();
     (Dtype::I32, shape.to_vec(), bytes)
 }
 
-fn floats(shape: &[usize], value: f32) -> Tensor {
+fn floats(shape: &[usize], value: f32) -> TestTensor {
     let bytes = value.to_le_bytes().repeat(shape.iter().product());
     (Dtype::F32, shape.to_vec(), bytes)
 }
 
 /// 64 inputs in two groups, 8 outputs, 4 bits; all codes are 9, all zero points 8.
-fn good() -> File {
+fn good() -> TestLayer {
     let tensors = [
         ("qweight", ints(&[8, 8], [0x9999_9999; 64])),
         ("qzeros", ints(&[2, 1], [0x7777_7777; 2])),
         ("scales", floats(&[2, 8], 0.5)),
         ("g_idx", ints(&[64], (0..64).map(|k| k / 32))),
     ];
-    File {
-        config: json!({"quant_method": "gptq", "bits": 4, "group_size": 32}),
-        tensors: tensors.into(),
-    }
-}
-
-impl File {
-    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
-        let mut file = self.clone();
-        change(&mut file);
-        file
-    }
-
-    fn key(&self, key: &str, value: Value) -> Self {
-        self.with(|file| file.config[key] = value)
-    }
-
-    fn tensor(&self, name: &'static str, tensor: Tensor) -> Self {
-        self.with(|file| {
-            file.tensors.insert(name, tensor);
-        })
-    }
-
-    fn without(&self, name: &str) -> Self {
-        self.with(|file| {
-            file.tensors.remove(name);
-        })
-    }
-
-    /// Opens the checkpoint.
-    fn open<T>(&self, f: impl FnOnce(LayerSource) -> T) -> T {
-        let folder = tempfile::tempdir().unwrap();
-        let config = json!({"quantization_config": self.config});
-        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        let tensors = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
-            let view = TensorView::new(*dtype, shape.clone(), bytes).unwrap();
-            (format!("proj.{name}"), view)
-        });
-        let bytes = safetensors::serialize(tensors, None).unwrap();
-        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
-        let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        f(LayerSource::new(&checkpoint, "proj"))
-    }
-
-    fn claimed(&self) -> bool {
-        self.open(|layer| Gptq.claim(&layer))
-    }
-
-    /// The weight, `[out, in]`.
-    fn load(&self, expected: Option<[usize; 2]>) -> Result<Vec<f32>> {
-        self.open(|layer| {
-            let layer = expected.map_or(layer, |shape| layer.expecting(shape));
-            let weight = Gptq.load(&layer, &LoadOptions::default())?.weight;
-            let [n, k] = weight.shape();
-            let mut out = vec![0.0; n * k];
-            weight.decode_tile(0..n, 0..k, &mut out);
-            Ok(out)
-        })
-    }
-
-    /// The layer is claimed, and the message of its error contains all of `parts`.
-    #[track_caller]
-    fn fails(&self, parts: &[&str]) {
-        assert!(self.claimed(), "not claimed");
-        let error = self.load(None).unwrap_err().to_string();
-        for part in parts {
-            assert!(error.contains(part), "{part:?} is not in {error:?}");
-        }
-    }
+    let config = json!({"quant_method": "gptq", "bits": 4, "group_size": 32});
+    TestLayer::new(&Gptq, "proj", config, tensors)
 }
 
 #[test]
@@ -125,11 +46,10 @@ fn unsupported_kinds_are_refused_by_name() {
         .fails(&["rotation", "input"]);
     file.key("activation", json!({"mode": "w4afp8"}))
         .fails(&["activation", "input"]);
-    let tensors = File {
-        config: json!({"quant_method": "gptq"}),
-        tensors: [("B", ints(&[4, 16], [0; 64])), ("s", floats(&[2, 8], 1.0))].into(),
-    };
-    tensors.fails(&["`proj`", "Marlin"]);
+    let marlin = file.config(json!({"quant_method": "gptq"}));
+    let marlin = marlin.only("B", ints(&[4, 16], [0; 64]));
+    let marlin = marlin.tensor("s", floats(&[2, 8], 1.0));
+    marlin.fails(&["`proj`", "Marlin"]);
 }
 
 #[test]
@@ -138,12 +58,12 @@ fn single_modules_may_have_another_width_but_none_that_is_unsupported() {
     let wide = dynamic
         .tensor("qweight", ints(&[16, 8], [0x8181_8181; 128]))
         .tensor("qzeros", ints(&[2, 2], [0x7f7f_7f7f; 4]));
-    assert_eq!(wide.load(None).unwrap(), [0.5; 512]);
+    assert_eq!(wide.weight(), [0.5; 512]);
     let odd = dynamic
         .tensor("qweight", ints(&[12, 8], [0; 96]))
         .tensor("qzeros", ints(&[2, 2], [0; 4]));
     odd.fails(&["proj.qzeros", "6 bits"]);
-    let wide = wide.with(|file| file.config["dynamic"] = Value::Null);
+    let wide = wide.key("dynamic", Value::Null);
     wide.fails(&["proj.qzeros", "[2, 1]", "[2, 2]"]);
 }
 
@@ -168,7 +88,7 @@ fn wrong_values_in_the_configuration_are_named() {
 fn wrong_tensors_are_named() {
     let file = good();
     for name in ["qweight", "qzeros", "scales"] {
-        file.without(name)
+        file.without(&[name])
             .fails(&[&format!("proj.{name}"), "missing"]);
     }
     let cases = [
@@ -195,7 +115,7 @@ fn wrong_tensors_are_named() {
         file.tensor(name, tensor)
             .fails(&[&format!("proj.{name}"), message]);
     }
-    let error = file.load(Some([8, 32])).unwrap_err().to_string();
+    let error = file.expecting([8, 32]).load().unwrap_err().to_string();
     assert!(
         error.contains("[8, 64]") && error.contains("[8, 32]"),
         "{error}"
@@ -205,7 +125,7 @@ fn wrong_tensors_are_named() {
 #[test]
 fn weights_that_overflow_are_refused() {
     let large = |value: f32| good().tensor("scales", floats(&[2, 8], value));
-    assert_eq!(large(1e30).load(None).unwrap(), [1e30; 512]);
+    assert_eq!(large(1e30).weight(), [1e30; 512]);
     let codes = ints(&[8, 8], [0x7fff_ffff; 64]);
     large(3e38)
         .tensor("qweight", codes)
@@ -219,10 +139,10 @@ fn a_layer_without_group_index_has_groups_in_order() {
         let bytes = values.as_flattened().iter().flat_map(|v| v.to_le_bytes());
         (Dtype::F32, vec![2, 8], bytes.collect())
     });
-    let expected = file.load(None).unwrap();
+    let expected = file.weight();
     assert_eq!(expected[..33], [[1.0; 32].as_slice(), &[2.0]].concat());
-    let bare = file.without("g_idx");
-    assert_eq!(bare.load(None).unwrap(), expected);
+    let bare = file.without(&["g_idx"]);
+    assert_eq!(bare.weight(), expected);
     bare.key("desc_act", json!(true))
         .fails(&["g_idx", "missing"]);
     bare.key("group_size", json!(64))
@@ -230,10 +150,7 @@ fn a_layer_without_group_index_has_groups_in_order() {
     bare.key("group_size", json!(-1))
         .fails(&["proj.scales", "all in one"]);
     // The tensors alone tell the size too.
-    assert_eq!(
-        bare.key("group_size", Value::Null).load(None).unwrap(),
-        expected
-    );
+    assert_eq!(bare.key("group_size", Value::Null).weight(), expected);
 }
 
 #[test]
@@ -243,25 +160,25 @@ fn padding_is_told_from_codes_by_the_model_or_the_group_index() {
     short.fails(&["proj.qweight", "60 input channels", "zeros"]);
     let padded = (0..64).map(|i| if i < 56 { 0x9999_9999 } else { 0x9999 });
     let padded = short.tensor("qweight", ints(&[8, 8], padded));
-    assert_eq!(padded.load(None).unwrap(), [0.5; 480]);
-    let bare = padded.without("g_idx");
-    assert_eq!(bare.load(Some([8, 60])).unwrap(), [0.5; 480]);
+    assert_eq!(padded.weight(), [0.5; 480]);
+    let bare = padded.without(&["g_idx"]);
+    assert_eq!(bare.expecting([8, 60]).weight(), [0.5; 480]);
 }
 
 #[test]
 fn the_version_of_symmetric_zero_points_shows() {
     let file = good();
     let expected = [0.5; 512];
-    assert_eq!(file.load(None).unwrap(), expected);
+    assert_eq!(file.weight(), expected);
     let v2 = file.tensor("qzeros", ints(&[2, 1], [0x8888_8888; 2]));
-    assert_eq!(v2.load(None).unwrap(), expected);
+    assert_eq!(v2.weight(), expected);
     let v2 = v2.key("checkpoint_format", json!("gptq_v2"));
-    assert_eq!(v2.load(None).unwrap(), expected);
+    assert_eq!(v2.weight(), expected);
     let mislabelled = file.key("format", json!("gptq_v2"));
-    assert_eq!(mislabelled.load(None).unwrap(), expected);
+    assert_eq!(mislabelled.weight(), expected);
     // Of other layers only the label says it.
     let asymmetric = mislabelled.key("sym", json!(false));
-    assert_eq!(asymmetric.load(None).unwrap(), [1.0; 512]);
+    assert_eq!(asymmetric.weight(), [1.0; 512]);
 }
 
 #[test]
@@ -269,7 +186,7 @@ fn a_zero_point_of_0_borrows_from_its_neighbour() {
     // Zero points 0, 5, 5, …: 0x5555_5550 − 0x1111_1111.
     let file = good().key("sym", json!(false));
     let file = file.tensor("qzeros", ints(&[2, 1], [0x4444_443f; 2]));
-    let weight = file.load(None).unwrap();
+    let weight = file.weight();
     assert_eq!(weight[..64], [4.5; 64]);
     assert_eq!(weight[64..], [2.0; 448]);
 }
@@ -280,16 +197,16 @@ fn weights_are_rounded_to_the_dtype_of_the_scales() {
     let scales = (Dtype::BF16, vec![2, 8], [0xcd, 0x3d].repeat(16));
     let file = good().tensor("scales", scales);
     let file = file.tensor("qweight", ints(&[8, 8], [0xffff_ffff; 64]));
-    assert_eq!(file.load(None).unwrap(), [0.699_218_75; 512]);
+    assert_eq!(file.weight(), [0.699_218_75; 512]);
 }
 
 #[test]
 fn a_layer_is_recognized_by_its_tensors() {
     let file = good();
-    let silent = file.with(|file| file.config = Value::Null);
+    let silent = file.config(Value::Null);
     assert!(silent.claimed());
-    assert_eq!(silent.load(None).unwrap(), [0.5; 512]);
-    assert!(silent.without("g_idx").claimed());
+    assert_eq!(silent.weight(), [0.5; 512]);
+    assert!(silent.without(&["g_idx"]).claimed());
     for method in ["awq", "bitsandbytes", "eetq"] {
         assert!(
             !file.key("quant_method", json!(method)).claimed(),
@@ -298,15 +215,12 @@ fn a_layer_is_recognized_by_its_tensors() {
     }
     // AWQ's shapes.
     let awq = silent
-        .without("g_idx")
+        .without(&["g_idx"])
         .tensor("qweight", ints(&[64, 1], [0; 64]));
     assert!(!awq.claimed());
     // What is left of a damaged layer is still one.
-    assert!(file.without("qweight").claimed());
+    assert!(file.without(&["qweight"]).claimed());
     // A module that is excluded from quantization.
-    let dense = File {
-        config: file.config.clone(),
-        tensors: [("weight", floats(&[8, 64], 1.0))].into(),
-    };
+    let dense = file.only("weight", floats(&[8, 64], 1.0));
     assert!(!dense.claimed());
 }

@@ -1,42 +1,34 @@
 //! Files that are damaged or of an unsupported kind, and unusual ones that are neither.
 
-use std::collections::BTreeMap;
-
-use qoft_core::{Checkpoint, Dtype, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Result};
+use qoft_conformance::{TestLayer, TestTensor};
+use qoft_core::{Checkpoint, Dtype};
 use qoft_hqq::Hqq;
-use safetensors::tensor::TensorView;
+use serde_json::Value;
 
-/// A tensor: dtype, shape and bytes.
-type Tensor = (Dtype, Vec<usize>, Vec<u8>);
-
-/// A checkpoint with the layer `proj`, as hqq writes it: without a word in `config.json`.
-#[derive(Clone)]
-struct File(BTreeMap<&'static str, Tensor>);
-
-fn floats(shape: &[usize], value: f32) -> Tensor {
+fn floats(shape: &[usize], value: f32) -> TestTensor {
     let bytes = value.to_le_bytes().repeat(shape.iter().product());
     (Dtype::F32, shape.to_vec(), bytes)
 }
 
-fn int(value: i32) -> Tensor {
+fn int(value: i32) -> TestTensor {
     (Dtype::I32, vec![], value.to_le_bytes().to_vec())
 }
 
-fn flag(value: u8) -> Tensor {
+fn flag(value: u8) -> TestTensor {
     (Dtype::U8, vec![], vec![value])
 }
 
-fn text(value: &str) -> Tensor {
+fn text(value: &str) -> TestTensor {
     (Dtype::U8, vec![value.len()], value.as_bytes().to_vec())
 }
 
-fn shape(n: i64, k: i64) -> Tensor {
+fn shape(n: i64, k: i64) -> TestTensor {
     let bytes = [n, k].into_iter().flat_map(i64::to_le_bytes);
     (Dtype::I64, vec![2], bytes.collect())
 }
 
 /// 4 outputs, 8 inputs, 4 bits in groups of 4: all codes are 9, zero points 8 and scales 0.5.
-fn good() -> File {
+fn good() -> TestLayer {
     let tensors = [
         ("W_q", (Dtype::U8, vec![4, 4], vec![0x99; 16])),
         ("scale", floats(&[8, 1], 0.5)),
@@ -53,64 +45,21 @@ fn good() -> File {
         ("quant_zero", flag(0)),
         ("channel_wise", flag(1)),
     ];
-    File(tensors.into())
+    // hqq writes no word about it into config.json.
+    TestLayer::new(&Hqq, "proj", Value::Null, tensors)
 }
 
-impl File {
-    fn tensor(&self, name: &'static str, tensor: Tensor) -> Self {
-        let mut file = self.clone();
-        file.0.insert(name, tensor);
-        file
-    }
-
-    fn without(&self, names: &[&str]) -> Self {
-        let mut file = self.clone();
-        file.0.retain(|name, _| !names.contains(name));
-        file
-    }
-
-    fn open<T>(&self, f: impl FnOnce(LayerSource) -> T) -> T {
-        let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join("config.json"), "{}").unwrap();
-        let tensors = self.0.iter().map(|(name, (dtype, shape, bytes))| {
-            let view = TensorView::new(*dtype, shape.clone(), bytes).unwrap();
-            (format!("proj.{name}"), view)
-        });
-        let bytes = safetensors::serialize(tensors, None).unwrap();
-        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
-        let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        f(LayerSource::new(&checkpoint, "proj"))
-    }
-
-    fn load(&self) -> Result<LoadedLinear> {
-        self.open(|layer| Hqq.load(&layer, &LoadOptions::default()))
-    }
-
-    /// All weights, which must be equal.
-    #[track_caller]
-    fn value(&self) -> f32 {
-        let weight = self.load().unwrap().weight;
-        let [n, k] = weight.shape();
-        let mut out = vec![f32::NAN; n * k];
-        weight.decode_tile(0..n, 0..k, &mut out);
-        assert!(out.iter().all(|v| *v == out[0]), "{out:?}");
-        out[0]
-    }
-
-    /// The layer is claimed, and the message of its error contains all of `parts`.
-    #[track_caller]
-    fn fails(&self, parts: &[&str]) {
-        assert!(self.open(|layer| Hqq.claim(&layer)), "not claimed");
-        let error = self.load().unwrap_err().to_string();
-        for part in parts {
-            assert!(error.contains(part), "{part:?} is not in {error:?}");
-        }
-    }
+/// All weights, which must be equal.
+#[track_caller]
+fn value(layer: &TestLayer) -> f32 {
+    let weight = layer.weight();
+    assert!(weight.iter().all(|v| *v == weight[0]), "{weight:?}");
+    weight[0]
 }
 
 #[test]
 fn the_file_that_the_others_are_made_of_is_read() {
-    assert_eq!(good().value(), 0.5);
+    assert_eq!(value(&good()), 0.5);
 }
 
 #[test]
@@ -123,7 +72,7 @@ fn older_files_say_less() {
         "quant_zero",
         "channel_wise",
     ];
-    assert_eq!(good().without(&optional).value(), 0.5);
+    assert_eq!(value(&good().without(&optional)), 0.5);
 }
 
 #[test]
@@ -162,7 +111,7 @@ fn quantized_scales_and_zero_points_are_refused() {
 #[test]
 fn impossible_settings_are_named() {
     let file = good();
-    let cases: [(&'static str, Tensor, &[&str]); 16] = [
+    let cases: [(&'static str, TestTensor, &[&str]); 16] = [
         ("nbits", int(7), &["1.58", "7"]),
         ("nbits", int(8), &["8bit_u8", "4bit_u8"]),
         ("nbits", floats(&[], f32::NAN), &["1.58", "NaN"]),
@@ -217,10 +166,7 @@ fn sizes_must_fit() {
     let odd = odd.tensor("scale", floats(&[3, 1], 0.5));
     let odd = odd.tensor("zero", floats(&[3, 1], 8.0));
     odd.fails(&["`proj.W_q`", "3 codes, 2 in a word"]);
-    let error = file.open(|layer| {
-        let layer = layer.expecting([8, 4]);
-        Hqq.load(&layer, &LoadOptions::default()).unwrap_err()
-    });
+    let error = file.expecting([8, 4]).load().unwrap_err();
     let text = error.to_string();
     assert!(text.contains("[4, 8]") && text.contains("[8, 4]"), "{text}");
 }
@@ -231,7 +177,7 @@ fn floats_hold_codes_only_where_the_settings_say_so() {
     let file = good().tensor("W_q", viewed);
     file.fails(&["`proj.W_q`", "U8", "F32"]);
     let file = file.tensor("view_as_float", flag(1));
-    assert_eq!(file.value(), 0.5);
+    assert_eq!(value(&file), 0.5);
     // Rows of three bytes are no floats.
     let file = file.tensor("shape", shape(2, 3));
     let file = file.tensor("group_size", int(3));
@@ -249,7 +195,7 @@ fn weights_that_are_not_finite_are_refused() {
     }
     // A scale that some codes could not be multiplied with, and one that these cannot be.
     let large = floats(&[8, 1], 1e38);
-    assert_eq!(file.tensor("scale", large.clone()).value(), 1e38);
+    assert_eq!(value(&file.tensor("scale", large.clone())), 1e38);
     let file = file
         .tensor("scale", large)
         .tensor("zero", floats(&[8, 1], 0.0));

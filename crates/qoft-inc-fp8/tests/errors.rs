@@ -1,24 +1,12 @@
 //! Files that are damaged or of an unsupported kind, and the rounding of inputs.
 
-use std::collections::BTreeMap;
-
+use qoft_conformance::{TestLayer, TestTensor};
+use qoft_core::Dtype;
 use qoft_core::kernels::{FloatFormat, Fp8Format};
-use qoft_core::{
-    BackendOptions, Checkpoint, Dtype, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Result,
-};
 use qoft_inc_fp8::IncFp8;
-use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-/// A checkpoint with one layer.
-#[derive(Clone)]
-struct File {
-    path: &'static str,
-    config: Value,
-    tensors: BTreeMap<&'static str, (Dtype, Vec<usize>, Vec<u8>)>,
-}
-
-fn bf16(shape: &[usize], values: &[f32]) -> (Dtype, Vec<usize>, Vec<u8>) {
+fn bf16(shape: &[usize], values: &[f32]) -> TestTensor {
     (
         Dtype::BF16,
         shape.to_vec(),
@@ -27,48 +15,49 @@ fn bf16(shape: &[usize], values: &[f32]) -> (Dtype, Vec<usize>, Vec<u8>) {
 }
 
 /// So many inputs and outputs; the codes are 0x38 and the next ones: 1, 1.125, 1.25, 1.375 …
-fn codes([k, n]: [usize; 2]) -> (Dtype, Vec<usize>, Vec<u8>) {
+fn codes([k, n]: [usize; 2]) -> TestTensor {
     let bytes = (0..k * n).map(|i| 0x38 + i as u8 % 8).collect();
     (Dtype::F8_E4M3, vec![k, n], bytes)
 }
 
 /// 3 inputs, 2 outputs.
-fn gaudi() -> File {
-    File {
-        path: "mlp.up_proj",
-        config: json!({"fp8_config": "E4M3", "mode": "LOAD", "use_qdq": "False"}),
-        tensors: [
+fn gaudi() -> TestLayer {
+    TestLayer::new(
+        &IncFp8,
+        "mlp.up_proj",
+        json!({"fp8_config": "E4M3", "mode": "LOAD", "use_qdq": "False"}),
+        [
             ("weight", codes([3, 2])),
             ("scale_weight", bf16(&[], &[0.5])),
             ("scale_input", bf16(&[], &[0.25])),
             ("quant_input.scale_inv", bf16(&[], &[4.0])),
             ("bias", bf16(&[2], &[1.0, 2.0])),
-        ]
-        .into(),
-    }
+        ],
+    )
 }
 
-fn qdq() -> File {
-    File {
-        path: "mlp.up_proj",
-        config: json!({"fp8_config": "E4M3", "mode": "LOAD", "use_qdq": "True"}),
-        tensors: [
+fn qdq() -> TestLayer {
+    TestLayer::new(
+        &IncFp8,
+        "mlp.up_proj",
+        json!({"fp8_config": "E4M3", "mode": "LOAD", "use_qdq": "True"}),
+        [
             ("weight", codes([3, 2])),
             ("dequant_weights.scale", bf16(&[2], &[0.5, 0.3])),
             ("dequant_weights.zero_point", bf16(&[], &[0.0])),
             ("quant_input.scale", bf16(&[], &[0.3])),
             ("quant_input.scale_inv", bf16(&[], &[3.328125])),
-        ]
-        .into(),
-    }
+        ],
+    )
 }
 
 /// Each of two cards has 3 inputs and 2 outputs, with scales of its own.
-fn two_cards(path: &'static str, scales: [f32; 2]) -> File {
-    File {
+fn two_cards(path: &str, scales: [f32; 2]) -> TestLayer {
+    TestLayer::new(
+        &IncFp8,
         path,
-        config: json!({"fp8_config": "E4M3", "mode": "LOAD"}),
-        tensors: [
+        json!({"fp8_config": "E4M3", "mode": "LOAD"}),
+        [
             ("weight_0_2", codes([3, 2])),
             ("weight_1_2", codes([3, 2])),
             ("scale_weight_0_2", bf16(&[], &scales[..1])),
@@ -77,90 +66,23 @@ fn two_cards(path: &'static str, scales: [f32; 2]) -> File {
             ("scale_input_1_2", bf16(&[], &[0.5])),
             ("quant_input.scale_inv_0_2", bf16(&[], &[4.0])),
             ("quant_input.scale_inv_1_2", bf16(&[], &[2.0])),
-        ]
-        .into(),
-    }
+        ],
+    )
 }
 
-impl File {
-    fn with(&self, change: impl FnOnce(&mut Self)) -> Self {
-        let mut file = self.clone();
-        change(&mut file);
-        file
-    }
-
-    fn tensor(&self, name: &'static str, tensor: (Dtype, Vec<usize>, Vec<u8>)) -> Self {
-        self.with(|file| _ = file.tensors.insert(name, tensor))
-    }
-
-    fn without(&self, names: &[&str]) -> Self {
-        self.with(|file| file.tensors.retain(|name, _| !names.contains(name)))
-    }
-
-    fn key(&self, key: &str, value: Value) -> Self {
-        self.with(|file| file.config[key] = value)
-    }
-
-    /// Opens the checkpoint.
-    fn open<T>(&self, f: impl FnOnce(LayerSource) -> T) -> T {
-        let folder = tempfile::tempdir().unwrap();
-        let config = json!({"quantization_config": self.config});
-        std::fs::write(folder.path().join("config.json"), config.to_string()).unwrap();
-        let tensors = self.tensors.iter().map(|(name, (dtype, shape, bytes))| {
-            let view = TensorView::new(*dtype, shape.clone(), bytes).unwrap();
-            (format!("{}.{name}", self.path), view)
-        });
-        let bytes = safetensors::serialize(tensors, None).unwrap();
-        std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
-        let checkpoint = Checkpoint::open(folder.path()).unwrap();
-        f(LayerSource::new(&checkpoint, self.path))
-    }
-
-    fn claimed(&self) -> bool {
-        self.open(|layer| IncFp8.claim(&layer))
-    }
-
-    fn load(&self, options: &[&str]) -> Result<LoadedLinear> {
-        let options = LoadOptions {
-            backend: BackendOptions::parse(options)?,
-            ..LoadOptions::default()
-        };
-        self.open(|layer| IncFp8.load(&layer, &options))
-    }
-
-    /// The weight, row-major.
-    fn weight(&self) -> Vec<f32> {
-        let weight = self.load(&[]).unwrap().weight;
-        let [n, k] = weight.shape();
-        let mut out = vec![0.0; n * k];
-        weight.decode_tile(0..n, 0..k, &mut out);
-        out
-    }
-
-    /// What the layer multiplies with.
-    fn input(&self, x: &[f32], options: &[&str]) -> Vec<f32> {
-        let loaded = self.load(options).unwrap();
-        let mut x = x.to_vec();
-        loaded.input_quantizer.unwrap().quantize(&mut x, 3);
-        x
-    }
-
-    /// The layer is claimed, and the message of its error contains all of `parts`.
-    #[track_caller]
-    fn fails(&self, parts: &[&str]) {
-        assert!(self.claimed());
-        let message = self.load(&[]).expect_err("an error").to_string();
-        for part in parts {
-            assert!(message.contains(part), "{part:?} is not in: {message}");
-        }
-    }
+/// What the layer multiplies with.
+fn input(layer: &TestLayer, x: &[f32], options: &[&str]) -> Vec<f32> {
+    let loaded = layer.options(options).load().unwrap();
+    let mut x = x.to_vec();
+    loaded.input_quantizer.unwrap().quantize(&mut x, 3);
+    x
 }
 
 #[test]
 fn layers_are_told_by_their_tensors() {
     assert!(gaudi().claimed() && qdq().claimed());
     assert!(two_cards("lm_head", [1.0, 1.0]).claimed());
-    let unnamed = |file: &File| file.with(|f| f.config = Value::Null);
+    let unnamed = |layer: &TestLayer| layer.config(Value::Null);
     assert!(unnamed(&gaudi()).claimed());
     let alone = gaudi().without(&["scale_weight", "scale_input", "quant_input.scale_inv"]);
     assert!(alone.claimed() && !unnamed(&alone).claimed());
@@ -251,43 +173,30 @@ fn cards_are_put_together() {
     // Inputs are shared out: they come beside; the model's sizes count more than the name.
     let beside = [own[..3].repeat(2), own[3..].repeat(2)].concat();
     assert_eq!(two_cards("self_attn.o_proj", [1.0, 1.0]).weight(), beside);
-    let told = two_cards("mlp.up_proj", [1.0, 1.0]).open(|layer| {
-        let layer = layer.expecting([2, 6]);
-        IncFp8
-            .load(&layer, &LoadOptions::default())
-            .unwrap()
-            .weight
-            .shape()
-    });
-    assert_eq!(told, [2, 6]);
+    let told = two_cards("mlp.up_proj", [1.0, 1.0]).expecting([2, 6]);
+    assert_eq!(told.load().unwrap().weight.shape(), [2, 6]);
     // Other scales, powers of two, give the same numbers.
     let scaled: Vec<f32> = own.iter().chain(&own.map(|v| v * 4.0)).copied().collect();
     assert_eq!(two_cards("mlp.up_proj", [1.0, 4.0]).weight(), scaled);
     let info = two_cards("mlp.up_proj", [4.0, 1.0])
-        .load(&[])
+        .load()
         .unwrap()
         .weight
         .packed_bytes();
     assert_eq!(info, 12 + 2 + 1024, "codes, one scale, the table");
     // The larger range holds for the inputs.
     let file = two_cards("mlp.up_proj", [1.0, 1.0]);
-    assert_eq!(file.input(&[1.0, 300.0, 0.3], &[]), [1.0, 224.0, 0.3125]);
+    assert_eq!(input(&file, &[1.0, 300.0, 0.3], &[]), [1.0, 224.0, 0.3125]);
 
     file.without(&["weight_1_2"])
         .fails(&["mlp.up_proj.weight_1_2", "missing"]);
     file.tensor("weight_1_2", codes([4, 2]))
         .fails(&["mlp.up_proj.weight_1_2", "[3, 2]", "[4, 2]"]);
-    let qdq = file.with(|f| {
-        for (from, to) in [
-            ("scale_weight_0_2", "dequant_weights.scale_0_2"),
-            ("scale_weight_1_2", "dequant_weights.scale_1_2"),
-            ("scale_input_0_2", "quant_input.scale_0_2"),
-            ("scale_input_1_2", "quant_input.scale_1_2"),
-        ] {
-            let tensor = f.tensors.remove(from).unwrap();
-            f.tensors.insert(to, tensor);
-        }
-    });
+    let qdq = file
+        .renamed("scale_weight_0_2", "dequant_weights.scale_0_2")
+        .renamed("scale_weight_1_2", "dequant_weights.scale_1_2")
+        .renamed("scale_input_0_2", "quant_input.scale_0_2")
+        .renamed("scale_input_1_2", "quant_input.scale_1_2");
     qdq.fails(&["mlp.up_proj", "QDQ"]);
 }
 
@@ -297,7 +206,7 @@ fn the_bias_of_cards_is_joined_or_common() {
         let file = two_cards(path, [1.0, 1.0]);
         let file = file.tensor("bias_0_2", bf16(&[values[0].len()], values[0]));
         let file = file.tensor("bias_1_2", bf16(&[values[1].len()], values[1]));
-        file.load(&[]).map(|loaded| loaded.bias.unwrap())
+        file.load().map(|loaded| loaded.bias.unwrap())
     };
     let both: [&[f32]; 2] = [&[1.0, 2.0], &[3.0, 4.0]];
     assert_eq!(bias("mlp.up_proj", both).unwrap(), [1.0, 2.0, 3.0, 4.0]);
@@ -311,14 +220,14 @@ fn the_bias_of_cards_is_joined_or_common() {
 fn static_inputs_are_rounded_and_clamped() {
     let x = [1.03, -200.0, 0.001];
     // 1.03 · 4 is 4.12; steps are 0.5 there. 0.004 is a subnormal number: 2 steps of 2⁻⁹.
-    assert_eq!(gaudi().input(&x, &[]), [1.0, -112.0, 0.25 * 2.0 / 512.0]);
-    let gaudi2 = gaudi().input(&x, &["inc-fp8.gaudi2=true"]);
+    assert_eq!(input(&gaudi(), &x, &[]), [1.0, -112.0, 0.25 * 2.0 / 512.0]);
+    let gaudi2 = input(&gaudi(), &x, &["inc-fp8.gaudi2=true"]);
     assert_eq!(gaudi2, [1.0, -60.0, 0.25 * 2.0 / 512.0]);
     let scale = 0.300_781_25f32;
     let rounded = |v: f32| Fp8Format::E4m3.round(v / scale, 448.0) * scale;
     let mut expected = x.map(rounded);
     FloatFormat::Bf16.round(&mut expected);
-    assert_eq!(qdq().input(&x, &[]), expected);
+    assert_eq!(input(&qdq(), &x, &[]), expected);
 }
 
 #[test]
@@ -338,12 +247,12 @@ fn inputs_without_scales_follow_their_range() {
         a.chain(b.iter().map(|&v| rounded(v, second)))
             .collect::<Vec<_>>()
     };
-    assert_eq!(dynamic("maxabs_pow2").input(&x, &[]), with(0.25, 0.25));
+    assert_eq!(input(&dynamic("maxabs_pow2"), &x, &[]), with(0.25, 0.25));
     assert_eq!(
-        dynamic("MAXABS_PCS_POW2").input(&x, &[]),
+        input(&dynamic("MAXABS_PCS_POW2"), &x, &[]),
         with(1.0 / 64.0, 0.25)
     );
-    let zeros = dynamic("maxabs_arbitrary").input(&[0.0; 6], &[]);
+    let zeros = input(&dynamic("maxabs_arbitrary"), &[0.0; 6], &[]);
     assert_eq!(zeros, [0.0; 6]);
     dynamic("maxabs_hw").fails(&["quantization_config", "scale_method", "maxabs_hw"]);
 }

@@ -20,6 +20,22 @@ impl Matrix {
         Self { shape, values }
     }
 
+    /// The matrix with rows and columns exchanged.
+    #[must_use]
+    pub fn transposed(&self) -> Self {
+        let [rows, cols] = self.shape;
+        let mut values = vec![0.0; self.values.len()];
+        for (row, line) in self.rows().enumerate() {
+            for (col, value) in line.iter().enumerate() {
+                values[col * rows + row] = *value;
+            }
+        }
+        Self {
+            shape: [cols, rows],
+            values,
+        }
+    }
+
     /// Row `n`.
     pub fn row(&self, n: usize) -> &[f32] {
         &self.values[n * self.shape[1]..][..self.shape[1]]
@@ -28,5 +44,22 @@ impl Matrix {
     /// All rows.
     pub fn rows(&self) -> impl ExactSizeIterator<Item = &[f32]> {
         self.values.chunks_exact(self.shape[1])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn columns_become_rows() {
+        let matrix = Matrix {
+            shape: [2, 3],
+            values: vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0],
+        };
+        let turned = matrix.transposed();
+        assert_eq!(turned.shape, [3, 2]);
+        assert_eq!(turned.values, [1.0, 4.0, 2.0, 5.0, 3.0, 6.0]);
+        assert_eq!(turned.transposed(), matrix);
     }
 }

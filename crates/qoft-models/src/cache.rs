@@ -17,11 +17,8 @@ pub struct KvCache {
 impl KvCache {
     /// An empty cache.
     pub fn new(model: &CausalLm) -> Self {
-        let config = model.config();
-        let layers = config.layers.iter().map(|layer| LayerCache {
-            kept: None,
-            window: layer.window,
-        });
+        let windows = model.config().windows().into_iter();
+        let layers = windows.map(|window| LayerCache { kept: None, window });
         Self {
             layers: layers.collect(),
             len: 0,

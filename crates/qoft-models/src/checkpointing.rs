@@ -6,12 +6,12 @@ use burn::tensor::{Gradients, Int, Tensor};
 use qoft_core::Walk;
 use qoft_core::ops::Kept;
 
-use crate::block::Block;
-use crate::model::CausalLm;
+use crate::model::{Body, CausalLm};
+use crate::stack::{Block, Stack};
 
 /// A block with what it was given.
-struct Step<'a> {
-    block: &'a Block,
+struct Step<'a, B> {
+    block: &'a B,
     input: Kept<3>,
     /// Whether anything below the block trains, so that the gradient has to go on.
     wants_gradient: bool,
@@ -34,12 +34,26 @@ impl CausalLm {
         denominator: f64,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        let rope = self.model.rope.table(0..input_ids.dims()[1]);
-        let embedded = self.embed(input_ids);
+        match &self.body {
+            Body::Decoder(stack) => self.by_block(stack, input_ids, targets, denominator, sink),
+            Body::Gpt2(stack) => self.by_block(stack, input_ids, targets, denominator, sink),
+        }
+    }
+
+    fn by_block(
+        &self,
+        stack: &impl Stack,
+        input_ids: Tensor<2, Int>,
+        targets: Vec<Option<u32>>,
+        denominator: f64,
+        sink: &mut dyn FnMut(Gradients),
+    ) -> f32 {
+        let shared = stack.shared(0..input_ids.dims()[1]);
+        let embedded = stack.embed(input_ids, 0);
         let mut tracked = embedded.is_tracked();
         let mut x = embedded.clone().inner();
         let mut steps = Vec::new();
-        for block in &self.model.layers {
+        for block in stack.blocks() {
             if tracked || trains(block) {
                 steps.push(Step {
                     block,
@@ -50,11 +64,11 @@ impl CausalLm {
             }
             // On the autodiff device, so that dropout is that of training, but without a graph. The
             // copy has its own state of the dropout: the block will draw the same once more.
-            x = block.clone().no_grad().forward(x, &rope, None).inner();
+            x = block.clone().no_grad().forward(x, &shared, None).inner();
         }
 
         let x = leaf(x, tracked);
-        let loss = self.final_loss(x.clone(), targets, denominator);
+        let loss = self.head_loss(stack.norm(x.clone()), targets, denominator);
         let value = loss.clone().into_scalar::<f32>();
         if !loss.is_tracked() {
             return value;
@@ -67,7 +81,7 @@ impl CausalLm {
         for step in steps.into_iter().rev() {
             let Some(above) = gradient else { break };
             let x = leaf(step.input.into_tensor(), step.wants_gradient);
-            let y = step.block.forward(x.clone(), &rope, None);
+            let y = step.block.forward(x.clone(), &shared, None);
             let mut gradients = backward(y, above);
             gradient = x.grad_remove(&mut gradients);
             sink(gradients);
@@ -80,7 +94,7 @@ impl CausalLm {
 }
 
 /// Whether the block has a parameter that trains.
-fn trains(block: &Block) -> bool {
+fn trains(block: &impl Block) -> bool {
     let layers = block.layers();
     let mut adapters = layers
         .iter()

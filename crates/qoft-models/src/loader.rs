@@ -7,9 +7,6 @@ use qoft_core::{
     Checkpoint, Embedding, LayerSource, Linear, LoadOptions, Registry, Result, dense_weight,
 };
 
-use crate::config::ModelConfig;
-use crate::norm::Norm;
-
 /// What all parts of a model load from.
 pub struct Loader<'a> {
     /// The tensors.
@@ -20,8 +17,6 @@ pub struct Loader<'a> {
     pub options: &'a LoadOptions,
     /// Where norms and biases live.
     pub device: &'a Device,
-    /// The model's sizes.
-    pub config: &'a ModelConfig,
 }
 
 impl Loader<'_> {
@@ -39,20 +34,17 @@ impl Loader<'_> {
         Ok(Linear::new(loaded, self.device))
     }
 
-    /// The norm at a module path.
-    pub fn norm(&self, path: &str, width: usize) -> Result<Norm> {
-        let tensor = self.checkpoint.tensor(&format!("{path}.weight"))?;
-        let weight = tensor.expect_shape(&[width])?.to_finite_f32()?;
-        Ok(Norm {
-            weight: Tensor::from_data(weight.as_slice(), self.device),
-            eps: self.config.rms_norm_eps,
-        })
+    /// The tensor of this name, `[width]`.
+    pub fn vector(&self, name: &str, width: usize) -> Result<Tensor<1>> {
+        let tensor = self.checkpoint.tensor(name)?;
+        let values = tensor.expect_shape(&[width])?.to_finite_f32()?;
+        Ok(Tensor::from_data(values.as_slice(), self.device))
     }
 
-    /// The embedding, whose table stays on the memory map.
-    pub fn embedding(&self, path: &str) -> Result<Embedding> {
+    /// The embedding at a module path, whose table stays on the memory map.
+    pub fn embedding(&self, path: &str, shape: [usize; 2]) -> Result<Embedding> {
         let tensor = self.checkpoint.tensor(&format!("{path}.weight"))?;
-        tensor.expect_shape(&[self.config.vocab_size, self.config.hidden_size])?;
+        tensor.expect_shape(&shape)?;
         Ok(Embedding::new(Arc::new(dense_weight(&tensor)?)))
     }
 }

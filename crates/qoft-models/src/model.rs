@@ -1,4 +1,4 @@
-//! The whole model: embedding, blocks and output head.
+//! The whole model: the layers of an architecture and the output head.
 
 use std::sync::Arc;
 
@@ -6,42 +6,90 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use qoft_core::kernels::ops::LinearCrossEntropy;
 use qoft_core::{
-    Checkpoint, Embedding, Linear, LoadOptions, LoadedLinear, Registry, Result, ops, walkable,
+    Checkpoint, Embedding, Layer, Linear, LoadOptions, LoadedLinear, Registry, Result, Walk, ops,
+    walk_join,
 };
 
-use crate::block::Block;
 use crate::cache::KvCache;
-use crate::config::ModelConfig;
+use crate::config::{Architecture, ModelConfig};
+use crate::gpt2::Transformer;
+use crate::llama::Decoder;
 use crate::loader::Loader;
-use crate::norm::Norm;
-use crate::rope::RopeTables;
+use crate::stack::Stack;
 
 /// A causal language model.
 #[derive(Module, Debug)]
 pub struct CausalLm {
-    pub(crate) model: Decoder,
+    pub(crate) body: Body,
     lm_head: Linear,
     #[module(skip)]
     config: Arc<ModelConfig>,
 }
 
-walkable!(CausalLm { model, lm_head });
-
 /// Everything below the output head.
 #[derive(Module, Debug)]
-pub(crate) struct Decoder {
-    embed_tokens: Embedding,
-    pub(crate) layers: Vec<Block>,
-    #[module(skip)]
-    norm: Norm,
-    #[module(skip)]
-    pub(crate) rope: RopeTables,
+#[allow(clippy::large_enum_variant, reason = "a model has one of them")]
+pub(crate) enum Body {
+    Decoder(Decoder),
+    Gpt2(Transformer),
 }
 
-walkable!(Decoder {
-    embed_tokens,
-    layers
-});
+impl Body {
+    fn load(
+        loader: &Loader,
+        config: &ModelConfig,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<Self> {
+        match &config.architecture {
+            Architecture::Decoder(own) => {
+                Decoder::load(loader, config, own, progress).map(Self::Decoder)
+            }
+            Architecture::Gpt2(own) => {
+                Transformer::load(loader, config, own, progress).map(Self::Gpt2)
+            }
+        }
+    }
+
+    fn embedding(&self) -> &Embedding {
+        match self {
+            Self::Decoder(body) => body.embedding(),
+            Self::Gpt2(body) => body.embedding(),
+        }
+    }
+
+    fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut KvCache>) -> Tensor<3> {
+        match self {
+            Self::Decoder(body) => body.hidden(input_ids, cache),
+            Self::Gpt2(body) => body.hidden(input_ids, cache),
+        }
+    }
+
+    fn norm_parameters(&self) -> usize {
+        match self {
+            Self::Decoder(body) => body.norm_parameters(),
+            Self::Gpt2(body) => body.norm_parameters(),
+        }
+    }
+}
+
+// The path of the body is that of its architecture, not the name of a field.
+impl Walk for CausalLm {
+    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
+        match &self.body {
+            Body::Decoder(body) => body.walk(&walk_join(path, Decoder::PATH), visit),
+            Body::Gpt2(body) => body.walk(&walk_join(path, Transformer::PATH), visit),
+        }
+        self.lm_head.walk(&walk_join(path, Self::HEAD), visit);
+    }
+
+    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
+        match &mut self.body {
+            Body::Decoder(body) => body.walk_mut(&walk_join(path, Decoder::PATH), visit),
+            Body::Gpt2(body) => body.walk_mut(&walk_join(path, Transformer::PATH), visit),
+        }
+        self.lm_head.walk_mut(&walk_join(path, Self::HEAD), visit);
+    }
+}
 
 impl CausalLm {
     /// Module path of the output head.
@@ -68,24 +116,12 @@ impl CausalLm {
             registry,
             options,
             device,
-            config: &config,
         };
-        let embed_tokens = loader.embedding("model.embed_tokens")?;
-        let total = config.num_hidden_layers;
-        // The count is the file's word: memory is only taken for layers that are there.
-        let mut layers = Vec::new();
-        for layer in 0..total {
-            layers.push(Block::load(
-                &loader,
-                &format!("model.layers.{layer}"),
-                layer,
-            )?);
-            progress(layer + 1, total);
-        }
+        let body = Body::load(&loader, &config, progress)?;
         // As in transformers, a head that is stored all the same is ignored.
         let lm_head = if config.tie_word_embeddings {
             let tied = LoadedLinear {
-                weight: embed_tokens.weight().clone(),
+                weight: body.embedding().weight().clone(),
                 bias: None,
                 input_quantizer: None,
             };
@@ -94,12 +130,7 @@ impl CausalLm {
             loader.linear(Self::HEAD, [config.vocab_size, config.hidden_size], false)?
         };
         Ok(Self {
-            model: Decoder {
-                embed_tokens,
-                layers,
-                norm: loader.norm("model.norm", config.hidden_size)?,
-                rope: RopeTables::new(config.rope.clone()),
-            },
+            body,
             lm_head,
             config: Arc::new(config),
         })
@@ -115,21 +146,15 @@ impl CausalLm {
     /// With a cache, `input_ids` follow the tokens that it has seen.
     ///
     /// # Panics
-    /// If an id is not in the vocabulary.
+    /// If an id is not in the vocabulary, or the sequence is longer than
+    /// [`ModelConfig::longest_sequence`].
     pub fn hidden(&self, input_ids: Tensor<2, Int>, mut cache: Option<&mut KvCache>) -> Tensor<3> {
-        let decoder = &self.model;
         let time = input_ids.dims()[1];
-        let start = cache.as_ref().map_or(0, |cache| cache.len());
-        let rope = decoder.rope.table(start..start + time);
-        let mut x = self.embed(input_ids);
-        for (index, layer) in decoder.layers.iter().enumerate() {
-            let cache = cache.as_mut().map(|cache| cache.layer(index));
-            x = layer.forward(x, &rope, cache);
-        }
+        let hidden = self.body.hidden(input_ids, cache.as_deref_mut());
         if let Some(cache) = cache {
             cache.advance(time);
         }
-        decoder.norm.forward(x)
+        hidden
     }
 
     /// The sum of the cross-entropies of `targets`, divided by `denominator`: a scalar.
@@ -138,7 +163,8 @@ impl CausalLm {
     /// it does not count. Rows may be padded on the right with any token.
     ///
     /// # Panics
-    /// If an id is not in the vocabulary, or `targets` has another length.
+    /// If an id is not in the vocabulary, a row is too long (see [`Self::hidden`]), or `targets` has
+    /// another length.
     pub fn loss(
         &self,
         input_ids: Tensor<2, Int>,
@@ -148,26 +174,8 @@ impl CausalLm {
         self.head_loss(self.hidden(input_ids, None), targets, denominator)
     }
 
-    /// What the first block gets.
-    pub(crate) fn embed(&self, input_ids: Tensor<2, Int>) -> Tensor<3> {
-        let x = self.model.embed_tokens.forward(input_ids);
-        match self.config.multipliers.embedding {
-            1.0 => x,
-            multiplier => x * multiplier,
-        }
-    }
-
-    /// The loss from what the last block gives.
-    pub(crate) fn final_loss(
-        &self,
-        x: Tensor<3>,
-        targets: Vec<Option<u32>>,
-        denominator: f64,
-    ) -> Tensor<1> {
-        self.head_loss(self.model.norm.forward(x), targets, denominator)
-    }
-
-    fn head_loss(
+    /// The loss from hidden states after the last norm.
+    pub(crate) fn head_loss(
         &self,
         hidden: Tensor<3>,
         targets: Vec<Option<u32>>,
@@ -182,7 +190,7 @@ impl CausalLm {
             LinearCrossEntropy {
                 weight: self.lm_head.weight().clone(),
                 bias,
-                scale: self.config.multipliers.logits as f32,
+                scale: self.config.logits_multiplier() as f32,
                 labels: Arc::new(targets),
                 denominator,
             },
@@ -192,18 +200,17 @@ impl CausalLm {
     /// Logits `[batch, vocab]` of the token after the last one.
     ///
     /// # Panics
-    /// If an id is not in the vocabulary, or there is no token.
+    /// If an id is not in the vocabulary, there is no token, or there are too many (see
+    /// [`Self::hidden`]).
     pub fn last_logits(&self, input_ids: Tensor<2, Int>, cache: Option<&mut KvCache>) -> Tensor<2> {
         let hidden = self.hidden(input_ids, cache);
         let [batch, time, width] = hidden.dims();
         let last = hidden.narrow(1, time - 1, 1).reshape([batch, width]);
-        self.lm_head.forward(last) * self.config.multipliers.logits
+        self.lm_head.forward(last) * self.config.logits_multiplier()
     }
 
     /// Parameters outside the layers that adapters are for: those of the norms.
     pub fn other_parameters(&self) -> usize {
-        let decoder = &self.model;
-        let blocks = decoder.layers.iter().map(Block::norm_parameters);
-        blocks.sum::<usize>() + decoder.norm.parameters()
+        self.body.norm_parameters()
     }
 }

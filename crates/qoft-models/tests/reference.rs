@@ -10,7 +10,12 @@ use qoft_core::{
 use qoft_models::{CausalLm, KvCache};
 use serde_json::{Value, json};
 
-const CASES: [&str; 19] = [
+const CASES: [&str; 24] = [
+    "gpt2",
+    "gpt2_bare",
+    "gpt2_options",
+    "gpt2_silu",
+    "gpt2_tanh",
     "granite",
     "llama",
     "llama_bias",
@@ -182,13 +187,16 @@ fn layers_have_the_names_of_the_checkpoint() {
         let linear = linear.filter(|(_, layer)| layer.kind() == LayerKind::Linear);
         let mut paths: Vec<String> = linear.map(|(path, _)| path).collect();
         assert_eq!(paths.pop().unwrap(), CausalLm::HEAD);
-        let mut stored = checkpoint
-            .names()
-            .filter_map(|name| name.strip_suffix(".weight"))
-            .collect::<std::collections::BTreeSet<_>>();
-        stored.retain(|path| path.ends_with("_proj"));
+        let is_linear = |name: &&str| {
+            let others = ["embed_tokens", "wte", "wpe", CausalLm::HEAD];
+            let matrix = checkpoint.get(name).unwrap().shape().len() == 2;
+            matrix && !others.iter().any(|other| name.contains(other))
+        };
+        let stored = checkpoint.names().filter(is_linear);
+        let mut stored: Vec<&str> = stored.map(|n| n.strip_suffix(".weight").unwrap()).collect();
+        stored.sort_unstable();
         paths.sort();
-        assert_eq!(paths, stored.into_iter().collect::<Vec<_>>(), "{case}");
+        assert_eq!(paths, stored, "{case}");
     }
 }
 
@@ -217,7 +225,7 @@ fn loading_reports_each_layer() {
 
 #[test]
 fn unsupported_configurations_are_named() {
-    let cases: [(&str, &str, Value, &str); 14] = [
+    let cases: [(&str, &str, Value, &str); 19] = [
         ("llama", "model_type", json!("mamba"), "`mamba`"),
         ("llama", "model_type", Value::Null, "is missing"),
         ("llama", "hidden_act", json!("gelu"), "`gelu`"),
@@ -252,6 +260,11 @@ fn unsupported_configurations_are_named() {
             "use_sliding_window",
         ),
         ("smollm3", "no_rope_layers", json!([1]), "1 entries"),
+        ("gpt2", "n_embd", json!(30), "no multiple of 4 heads"),
+        ("gpt2", "n_layer", json!(2_000_000_000), "more than"),
+        ("gpt2", "n_positions", Value::Null, "is missing"),
+        ("gpt2", "activation_function", json!("mish"), "`mish`"),
+        ("gpt2", "add_cross_attention", json!(true), "encoder"),
     ];
     for (case, key, value, reason) in cases {
         let message = message(case, |config| config[key] = value);
@@ -321,6 +334,19 @@ fn tensors_that_are_missing_or_do_not_fit_are_named() {
     let wrong = message("llama", |config| config["intermediate_size"] = json!(41));
     assert!(wrong.contains("`model.layers.0.mlp.gate_proj`"), "{wrong}");
     assert!(wrong.contains("[41, 32]") && wrong.contains("[40, 32]"));
+    let layer = "transformer.h.2.attn.c_attn.weight";
+    missing("gpt2_bare", "n_layer", json!(3), layer);
+    let head = "lm_head.weight";
+    missing("gpt2", "tie_word_embeddings", json!(false), head);
+
+    let wrong = message("gpt2", |config| config["n_positions"] = json!(33));
+    assert!(wrong.contains("`transformer.wpe.weight`"), "{wrong}");
+    let wrong = message("gpt2", |config| config["n_inner"] = json!(41));
+    assert!(wrong.contains("`transformer.h.0.mlp.c_fc`"), "{wrong}");
+    assert!(
+        wrong.contains("[41, 32]") && wrong.contains("[40, 32]"),
+        "{wrong}"
+    );
     let wrong = message("qwen3", |config| config["head_dim"] = json!(14));
     assert!(wrong.contains("self_attn.q_proj"), "{wrong}");
 }

@@ -69,6 +69,8 @@ fn moved(model: &CausalLm, direction: &[Tensor<2>], step: f64) -> CausalLm {
 #[test]
 fn the_loss_falls_as_fast_as_the_gradients_say() {
     for case in [
+        "gpt2",
+        "gpt2_options",
         "granite",
         "llama_bias",
         "mistral",

@@ -25,6 +25,14 @@ pub enum TrainError {
     /// No label of the data can be predicted.
     #[error("the data has no label to predict")]
     NothingToPredict,
+    /// A row is longer than the model can compute.
+    #[error("a row of the data has {tokens} tokens, but the model has positions for {limit} only")]
+    RowTooLong {
+        /// Tokens of the longest row.
+        tokens: usize,
+        /// The model's positions.
+        limit: usize,
+    },
     /// The training diverged. Nothing of this step is kept.
     #[error(
         "step {step}: the {what} is {value}; a smaller learning rate or max_grad_norm may help"

@@ -8,7 +8,7 @@ use qoft_models::CausalLm;
 
 use crate::data::{Dataset, Order};
 use crate::error::TrainError;
-use crate::train::{input_ids, targets};
+use crate::train::{check_lengths, input_ids, targets};
 
 /// How well a model predicts data.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -28,8 +28,8 @@ pub struct Evaluation {
 ///
 /// # Errors
 ///
-/// [`TrainError::NothingToPredict`] for data without labels, [`TrainError::Config`] for a
-/// `batch_size` of 0.
+/// [`TrainError::NothingToPredict`] for data without labels, [`TrainError::RowTooLong`] for rows that
+/// the model cannot compute, [`TrainError::Config`] for a `batch_size` of 0.
 pub fn evaluate(
     model: &CausalLm,
     dataset: &Dataset,
@@ -41,6 +41,7 @@ pub fn evaluate(
         key: "batch_size",
         reason: "must be at least 1".into(),
     })?;
+    check_lengths(model, dataset)?;
     let model = model.valid();
     let batches = dataset.batches(Order::File, batch_size);
     let total = batches.len();

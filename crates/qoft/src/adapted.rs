@@ -31,20 +31,24 @@ impl MergeAdapter {
 }
 
 /// Fails if an adapter does not belong to the checkpoint: if it has a rotation for a layer that is
-/// not there, or lacks one for a layer that it targets.
+/// not there, or lacks one for a layer that it targets. `tables` are the embedding tables that it
+/// may change.
 pub(crate) fn check(
     adapters: &[MergeAdapter],
     checkpoint: &Checkpoint,
     layers: &[Claimed],
+    tables: &[&str],
 ) -> Result<()> {
     let config = checkpoint.config();
     let model_type = config["model_type"].as_str().unwrap_or_default();
     for adapter in adapters {
         let targets = Targets::new(adapter.folder.config(), model_type)?;
-        let targeted = layers.iter().map(|layer| layer.path);
-        let targeted = targeted
-            .filter(|&path| targets.matches(path, LayerKind::Linear, path == CausalLm::HEAD));
-        let targeted: BTreeSet<String> = targeted.map(str::to_owned).collect();
+        let linear = layers.iter().map(|layer| (layer.path, LayerKind::Linear));
+        let tables = tables.iter().map(|&path| (path, LayerKind::Embedding));
+        let targeted = linear
+            .chain(tables)
+            .filter(|&(path, kind)| targets.matches(path, kind, path == CausalLm::HEAD));
+        let targeted: BTreeSet<String> = targeted.map(|(path, _)| path.to_owned()).collect();
         if adapter.has(CausalLm::HEAD) && is_tied(checkpoint) {
             let reason = format!(
                 "an adapter rotates the input of `{}`, which shares its weight with the embedding \
@@ -61,7 +65,7 @@ pub(crate) fn check(
 }
 
 /// Whether the output head is the embedding table.
-fn is_tied(checkpoint: &Checkpoint) -> bool {
+pub(crate) fn is_tied(checkpoint: &Checkpoint) -> bool {
     let config = checkpoint.config();
     let stated = config["tie_word_embeddings"].as_bool().unwrap_or(false);
     ModelConfig::parse(config).map_or(stated, |config| config.tie_word_embeddings)
@@ -75,11 +79,17 @@ pub(crate) fn rotated(
     path: &str,
 ) -> Result<(Matrix, f64)> {
     let mut orthogonality_error = 0.0f64;
-    // The last adapter stands next to the weight.
-    for (number, adapter) in adapters.iter().enumerate().rev() {
-        if !adapter.changes(path) {
-            continue;
-        }
+    let mut changing: Vec<_> = adapters.iter().enumerate().collect();
+    changing.retain(|(_, adapter)| adapter.changes(path));
+    let is_table = changing.iter().any(|(_, a)| a.folder.is_embedding(path));
+    for (_, adapter) in &changing {
+        adapter.folder.check_base_weight(path, &weight)?;
+    }
+    // The last adapter stands next to the weight; the rows of a table meet the first one first.
+    if !is_table {
+        changing.reverse();
+    }
+    for (number, adapter) in changing {
         let (device, strength) = (Device::flex(), adapter.strength);
         let name = number.to_string();
         let in_features = weight.shape[1];
@@ -87,7 +97,11 @@ pub(crate) fn rotated(
             .folder
             .rotation(path, in_features, strength, &name, &device)?;
         orthogonality_error = orthogonality_error.max(distance_from_orthogonal(&rotation));
-        weight = from_tensor(rotation.rotate_weight(to_tensor(&weight)));
+        let rows = to_tensor(&weight);
+        weight = from_tensor(match is_table {
+            true => rotation.forward(rows),
+            false => rotation.rotate_weight(rows),
+        });
     }
     Ok((weight, orthogonality_error))
 }

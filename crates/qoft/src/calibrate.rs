@@ -192,6 +192,14 @@ fn check(model: &CausalLm, examples: &[Example], layers: &[(String, usize)]) -> 
     if ids.clone().next().is_none() {
         return Err(error("the data has no tokens".into()));
     }
+    let longest = examples.iter().map(|example| example.input_ids.len()).max();
+    if let (Some(tokens), Some(limit)) = (longest, model.config().longest_sequence())
+        && tokens > limit
+    {
+        return Err(error(format!(
+            "the data has a row of {tokens} tokens, but the model has positions for {limit} only"
+        )));
+    }
     match ids.find(|&&id| id as usize >= known) {
         Some(id) => Err(error(format!(
             "the data has token id {id}, but the model knows {known} ids only"

@@ -60,7 +60,7 @@ pub fn export_lora(
 ) -> Result<LoraReport> {
     registry.check_options(&options.backend)?;
     let layers = claimed(checkpoint, registry)?;
-    check(adapters, checkpoint, &layers)?;
+    check(adapters, checkpoint, &layers, &[])?;
     let staged = StagedDir::new(output)?;
     let adapted = |layer: &&Claimed| adapters.iter().any(|adapter| adapter.has(layer.path));
     let layers: Vec<&Claimed> = layers.iter().filter(adapted).collect();
@@ -209,7 +209,7 @@ fn config(checkpoint: &Checkpoint, adapters: &[MergeAdapter], names: Vec<&str>, 
         "lora_dropout": 0.0,
         "use_rslora": false,
         "bias": "none",
-        "fan_in_fan_out": false,
+        "fan_in_fan_out": names.iter().any(|path| checkpoint.is_fan_in_fan_out(path)),
         "init_lora_weights": true,
         "modules_to_save": null,
         "target_modules": names,

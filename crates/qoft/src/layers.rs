@@ -1,6 +1,6 @@
 //! Which modules of a checkpoint are linear layers, and whose.
 
-use qoft_core::{Checkpoint, LayerSource, QuantBackend, Registry, Result};
+use qoft_core::{Checkpoint, Dense, LayerSource, QuantBackend, Registry, Result};
 
 /// A linear layer and the backend that claims it.
 pub struct Claimed<'a> {
@@ -34,6 +34,13 @@ pub fn claimed<'a>(checkpoint: &'a Checkpoint, registry: &Registry) -> Result<Ve
     found.retain(|c| !is_embedding(c.path));
     found.sort_by_key(|c| natural(c.path));
     Ok(found)
+}
+
+/// Paths of the embedding tables that are plain matrices.
+pub fn embeddings(checkpoint: &Checkpoint) -> Vec<&str> {
+    let mut paths: Vec<&str> = checkpoint.modules().into_iter().collect();
+    paths.retain(|path| is_embedding(path) && Dense.claim(&LayerSource::new(checkpoint, path)));
+    paths
 }
 
 /// Whether a tensor belongs to the module at `path`.

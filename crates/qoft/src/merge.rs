@@ -1,5 +1,6 @@
 //! Multiplying adapters into the weights of a checkpoint.
 
+mod embedding;
 mod plot;
 mod report;
 mod search;
@@ -17,9 +18,10 @@ use safetensors::tensor::TensorView as View;
 use serde_json::{Value, json};
 
 use crate::adapted::{MergeAdapter, check, relative_error, rotated};
-use crate::layers::{Claimed, claimed, is_under};
+use crate::layers::{Claimed, claimed, embeddings, is_under};
 use crate::write::{Output, fill};
 
+use embedding::Tables;
 pub use report::{KindSummary, MergeLosses, MergeReport, MergedLayer};
 pub use search::LayerSearch;
 
@@ -133,16 +135,22 @@ pub fn merge_staged(
             }
         }
     }
+    let tables = Tables::new(checkpoint, adapters);
+    outputs.extend(tables.outputs(changing.len(), options, adapters, target, &reports)?);
     for name in checkpoint.names() {
+        if tables.replace(name) {
+            continue;
+        }
         let owner = changing.iter().find(|layer| is_under(name, layer.path));
         if owner.is_none_or(|layer| name.strip_prefix(layer.path) == Some(".bias")) {
             outputs.push(kept(checkpoint, name, target)?);
         }
     }
-    let config = match target {
+    let mut config = match target {
         MergeTarget::Dense(format) => dense_config(checkpoint, format),
         MergeTarget::SameScheme(_) => checkpoint.config().clone(),
     };
+    tables.configure(&mut config);
     let from = checkpoint.dir();
     let skip = match target {
         MergeTarget::Dense(_) => Checkpoint::QUANTIZATION_FILES.as_slice(),
@@ -190,7 +198,7 @@ fn checked<'a>(
 ) -> Result<Vec<Claimed<'a>>> {
     registry.check_options(&options.backend)?;
     let layers = claimed(checkpoint, registry)?;
-    check(adapters, checkpoint, &layers)?;
+    check(adapters, checkpoint, &layers, &embeddings(checkpoint))?;
     if let MergeTarget::SameScheme(_) = target {
         check_requantizable(adapters, &layers)?;
     }
@@ -307,17 +315,20 @@ impl<'a> Work<'a> {
     /// can be.
     fn dense(self, format: FloatFormat, reports: &'a Reports) -> Result<Output<'a>> {
         let loaded = self.backend.load(&self.source, &self.load_options())?;
+        let mut shape = loaded.weight.shape().to_vec();
+        if self.source.is_fan_in_fan_out() {
+            shape.reverse();
+        }
         Ok(Output {
             name: format!("{}.weight", self.source.path()),
             dtype: float_dtype(format),
-            shape: loaded.weight.shape().to_vec(),
+            shape,
             data: Box::new(move || {
                 let (weight, error) = self.rotated()?;
-                let bytes = format.to_bytes(&weight.values);
                 let mut written = weight.clone();
                 format.round(&mut written.values);
                 self.report(reports, error, &written, &weight);
-                Ok(bytes)
+                Ok(format.to_bytes(&self.source.dense_layout(weight).values))
             }),
         })
     }
@@ -361,7 +372,10 @@ impl<'a> Work<'a> {
         }
         let bytes = safetensors::serialize(views, None).map_err(|e| Error::file(&file, e))?;
         std::fs::write(&file, bytes).map_err(Error::io(&file))?;
-        let config = json!({ "quantization_config": self.source.quantization_config() });
+        let config = json!({
+            "model_type": self.source.config()["model_type"],
+            "quantization_config": self.source.quantization_config(),
+        });
         let config_file = folder.join("config.json");
         write_file(&config_file, config.to_string().as_bytes())?;
         Checkpoint::open(folder)

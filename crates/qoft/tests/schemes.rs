@@ -1,4 +1,4 @@
-//! Whole models of every scheme, written by its own library: the loss of the base model, of an
+//! Whole models of every scheme, written by its own library, and GPT-2: the loss of the base model, of an
 //! adapted one, and a training run, against transformers and PEFT on the dequantized weights.
 #![cfg(feature = "all-schemes")]
 
@@ -25,16 +25,16 @@ struct Case {
 }
 
 impl Case {
-    /// All whole models of a scheme.
-    fn all(scheme: &str) -> Vec<Self> {
+    /// All whole models in a folder of the fixtures.
+    fn all(folder: &str) -> Vec<Self> {
         let mut cases = Vec::new();
-        for folder in qoft_fixtures::folders(&format!("schemes/{scheme}")) {
+        for folder in qoft_fixtures::folders(folder) {
             if let Ok(text) = std::fs::read_to_string(folder.join("reference.json")) {
                 let reference = serde_json::from_str(&text).unwrap();
                 cases.push(Self { folder, reference });
             }
         }
-        assert!(!cases.is_empty(), "no whole model of {scheme}");
+        assert!(!cases.is_empty(), "no whole model in {folder}");
         cases
     }
 
@@ -153,13 +153,21 @@ impl Observer for Losses {
     fn saved(&mut self, _folder: &Path) {}
 }
 
-macro_rules! schemes {
-    ($($test:ident: $scheme:literal),+ $(,)?) => {
+macro_rules! cases {
+    ($($test:ident: $folder:literal),+ $(,)?) => {
         $(#[test]
         fn $test() {
-            Case::all($scheme).iter().for_each(Case::check);
+            Case::all($folder).iter().for_each(Case::check);
         })+
     };
 }
 
-schemes!(aqlm: "aqlm", awq: "awq", eetq: "eetq", gptq: "gptq", hqq: "hqq", inc_fp8: "inc-fp8");
+cases!(
+    aqlm: "schemes/aqlm",
+    awq: "schemes/awq",
+    eetq: "schemes/eetq",
+    gptq: "schemes/gptq",
+    hqq: "schemes/hqq",
+    inc_fp8: "schemes/inc-fp8",
+    gpt2: "gpt2",
+);

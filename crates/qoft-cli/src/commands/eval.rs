@@ -12,12 +12,7 @@ pub fn run(args: &EvalArgs) -> Result<()> {
     let device = files::device(&args.model.device)?;
     let model = files::adapted_model(&args.model)?;
     let tokenizer = files::tokenizer(&args.model.model)?;
-    let dataset = files::dataset(
-        &args.data,
-        &tokenizer,
-        model.config().vocab_size,
-        args.max_length,
-    )?;
+    let dataset = files::dataset(&args.data, &tokenizer, model.config(), args.max_length)?;
     let evaluation = files::evaluate(&model, &dataset, args.batch_size, &device)?;
     files::report_losses(&args.data, &dataset);
     if args.json {

@@ -92,9 +92,9 @@ fn into_dense(error: Error) -> anyhow::Error {
 }
 
 fn dataset(args: &MergeArgs, checkpoint: &Checkpoint, path: &Path) -> Result<Dataset> {
-    let vocab = ModelConfig::parse(checkpoint.config())?.vocab_size;
+    let model = ModelConfig::parse(checkpoint.config())?;
     let tokenizer = files::tokenizer(checkpoint.dir())?;
-    files::dataset(path, &tokenizer, vocab, args.max_length)
+    files::dataset(path, &tokenizer, &model, args.max_length)
 }
 
 /// What the adapted model's layers have as inputs on the first rows of a data file. The files wait

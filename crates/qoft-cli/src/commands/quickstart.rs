@@ -61,9 +61,8 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let device = files::device("cpu")?;
     let tokenizer = files::tokenizer(&model_dir)?;
     let mut model = files::model(&model_dir, &[], &device)?;
-    let vocab = model.config().vocab_size;
-    let dataset = files::dataset(&root.join("data.jsonl"), &tokenizer, vocab, MAX_LENGTH)?;
-    let held_out = files::dataset(&root.join("eval.jsonl"), &tokenizer, vocab, MAX_LENGTH)?;
+    let data = |name| files::dataset(&root.join(name), &tokenizer, model.config(), MAX_LENGTH);
+    let (dataset, held_out) = (data("data.jsonl")?, data("eval.jsonl")?);
     let measure =
         |model: &CausalLm| qoft::train::evaluate(model, &held_out, 8, &device, &mut |_, _| ());
     let before = measure(&model)?;

@@ -31,12 +31,11 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 
     let mut model = files::model(model_dir, &backend_options, &device)?;
     let tokenizer = files::tokenizer(model_dir)?;
-    let vocab = model.config().vocab_size;
     let max_length = Some(args.max_length.unwrap_or(1024));
-    let dataset = files::dataset(&data, &tokenizer, vocab, max_length)?;
+    let dataset = files::dataset(&data, &tokenizer, model.config(), max_length)?;
     let eval_data = args.eval_data.as_ref();
     let eval_dataset = eval_data
-        .map(|path| files::dataset(path, &tokenizer, vocab, max_length))
+        .map(|path| files::dataset(path, &tokenizer, model.config(), max_length))
         .transpose()?;
 
     let model_type = model.config().model_type.clone();

@@ -1,5 +1,6 @@
 //! A Hugging Face checkpoint folder: `config.json` and memory-mapped safetensors.
 
+mod names;
 mod shard;
 mod tensor;
 
@@ -9,6 +10,7 @@ use std::path::{Component, Path, PathBuf};
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use names::Layout;
 use shard::Shard;
 pub use tensor::{TensorView, dtype_name, float_dtype, float_format};
 
@@ -36,6 +38,10 @@ impl Checkpoint {
 
     /// Opens a folder with `config.json` and `model.safetensors` or a sharded index.
     ///
+    /// Tensors have the names that they have in the whole model, also where the file was written
+    /// without the model's head and lacks their first component. Buffers that nothing reads are
+    /// left out.
+    ///
     /// # Errors
     /// If a file is missing, damaged, or names files outside the folder.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
@@ -50,13 +56,23 @@ impl Checkpoint {
                 "expected a JSON object",
             ));
         }
-        let (shards, tensors) = if dir.join(INDEX).is_file() {
+        let (mut shards, mut tensors) = if dir.join(INDEX).is_file() {
             open_sharded(dir)?
         } else if dir.join(SINGLE).is_file() {
             open_single(dir)?
         } else {
             return Err(Error::file(dir, no_safetensors(dir)));
         };
+        if let Some(layout) = Layout::of(&config) {
+            tensors.retain(|name, _| !layout.is_leftover(name));
+            if layout.is_bare(tensors.keys().map(String::as_str)) {
+                let renamed = tensors.into_iter();
+                tensors = renamed.map(|(n, s)| (layout.with_base(&n), s)).collect();
+                for shard in &mut shards {
+                    shard.rename(|name| layout.with_base(name));
+                }
+            }
+        }
         Ok(Self {
             dir: dir.to_path_buf(),
             quantization: quantization(dir, &config)?,
@@ -80,6 +96,12 @@ impl Checkpoint {
     /// `quantize_config.json`, holds.
     pub fn quantization_config(&self) -> Option<&Value> {
         self.quantization.as_ref()
+    }
+
+    /// Whether the model has a dense weight at the module path `path` as
+    /// `[in_features, out_features]`, the other way round than usual: transformers' `Conv1D`.
+    pub fn is_fan_in_fan_out(&self, path: &str) -> bool {
+        Layout::of(&self.config).is_some_and(|layout| layout.is_fan_in_fan_out(path))
     }
 
     /// All tensor names, sorted.

@@ -52,6 +52,12 @@ impl Shard {
         self.tensors.keys().map(String::as_str)
     }
 
+    /// Gives all tensors other names.
+    pub fn rename(&mut self, new: impl Fn(&str) -> String) {
+        let tensors = std::mem::take(&mut self.tensors).into_iter();
+        self.tensors = tensors.map(|(n, info)| (new(&n), info)).collect();
+    }
+
     /// A tensor of this file.
     pub fn tensor(&self, name: &str) -> Option<TensorView> {
         let info = self.tensors.get(name)?;

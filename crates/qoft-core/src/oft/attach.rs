@@ -32,6 +32,9 @@ pub fn attach(
     device: &Device,
 ) -> Result<usize> {
     adapters::expect_free(model, adapter)?;
+    if config.fan_in_fan_out {
+        warn!("fan_in_fan_out is not needed: the model says which weights are [in, out]");
+    }
     let targets = Targets::new(config, model_type)?;
     let (mut result, mut count, mut adjusted) = (Ok(()), 0, BTreeMap::new());
     model.walk_mut("", &mut |path, layer| {

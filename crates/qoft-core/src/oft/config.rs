@@ -35,7 +35,8 @@ pub struct OftConfig {
     pub target_modules: Option<OneOrMany>,
     /// Layers to leave alone: names, or a regular expression.
     pub exclude_modules: Option<OneOrMany>,
-    /// True for weights stored as `[in, out]`.
+    /// True for weights stored as `[in, out]`. The model knows itself how it stores them, and goes
+    /// before this.
     pub fan_in_fan_out: bool,
     /// Which biases train: `none`, `all` or `oft_only`.
     pub bias: String,
@@ -187,12 +188,6 @@ impl OftConfig {
             return fail(
                 "modules_to_save",
                 "training whole modules is not implemented".into(),
-            );
-        }
-        if self.fan_in_fan_out {
-            return fail(
-                "fan_in_fan_out",
-                "no supported model stores weights as [in, out]".into(),
             );
         }
         Ok(())

@@ -114,11 +114,22 @@ impl AdapterFolder {
             let param = OftRotation::param_name(layer.kind());
             return Err(self.missing(&format!("{path}.{param}")));
         }
-        let key = format!("{path}.{BASE_WEIGHT}");
         match self.base_weight(path) {
-            Some(weight) if !same_weight(&weight, &layer.base_weight()) => {
+            Some(_) => self.check_base_weight(path, &layer.base_weight()),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if the adapter was saved with the weight of the layer at `path`, and `weight` is
+    /// another one.
+    ///
+    /// # Errors
+    /// The error names the saved weight.
+    pub fn check_base_weight(&self, path: &str, weight: &Matrix) -> Result<()> {
+        match self.base_weight(path) {
+            Some(saved) if !same_weight(&saved, weight) => {
                 let reason = "the adapter was trained on another weight than the model's";
-                Err(self.error(format!("`{PREFIX}{key}`: {reason}")))
+                Err(self.error(format!("`{PREFIX}{path}.{BASE_WEIGHT}`: {reason}")))
             }
             _ => Ok(()),
         }

@@ -210,6 +210,7 @@ pub fn default_targets(model_type: &str) -> Option<&'static [&'static str]> {
             Some(&["q_proj", "v_proj"])
         }
         "phi3" => Some(&["qkv_proj"]),
+        "gpt2" => Some(&["c_attn"]),
         _ => None,
     }
 }

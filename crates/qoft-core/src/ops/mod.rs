@@ -11,8 +11,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
 use qoft_kernels::ops::{
-    CausalAttention, Cayley, InputQuantizer, LinearCrossEntropy, PackedMatmul, RmsNorm, Rope,
-    Rotate, StraightThrough, SwiGlu,
+    Activation, CausalAttention, Cayley, InputQuantizer, LayerNorm, LinearCrossEntropy,
+    PackedMatmul, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu,
 };
 use qoft_kernels::{HostOp, PackedWeight};
 
@@ -42,6 +42,16 @@ pub fn cayley(params: Tensor<2>, op: Cayley) -> Tensor<3> {
 /// Root-mean-square normalization of the last dimension.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
     bridge::binary(x, weight, RmsNorm { eps })
+}
+
+/// Normalization of the last dimension to a mean of 0 and a variance of 1, without a bias.
+pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
+    bridge::binary(x, weight, LayerNorm { eps })
+}
+
+/// An activation, element by element.
+pub fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    bridge::unary(x, activation)
 }
 
 /// `silu(gate) · up`.

@@ -1,9 +1,11 @@
 //! The operations of a transformer with rotations, each with its handwritten backward.
 
+mod activation;
 mod attention;
 mod cayley;
 mod cross_entropy;
 mod embedding;
+mod layer_norm;
 mod norm;
 mod packed_matmul;
 mod rope;
@@ -13,10 +15,12 @@ mod swiglu;
 #[cfg(test)]
 pub(crate) mod testing;
 
+pub use activation::Activation;
 pub use attention::CausalAttention;
 pub use cayley::{Cayley, CayleyMap, coft_project, pairs};
 pub use cross_entropy::LinearCrossEntropy;
 pub use embedding::embed;
+pub use layer_norm::LayerNorm;
 pub use norm::RmsNorm;
 pub use packed_matmul::{PackedMatmul, packed_matmul};
 pub use rope::Rope;

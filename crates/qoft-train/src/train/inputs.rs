@@ -1,8 +1,25 @@
 //! A batch as the model takes it.
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use qoft_models::CausalLm;
 
-use crate::data::Batch;
+use crate::data::{Batch, Dataset};
+use crate::error::TrainError;
+
+/// Fails if a row is longer than the model can compute.
+///
+/// # Errors
+///
+/// [`TrainError::RowTooLong`].
+pub fn check_lengths(model: &CausalLm, dataset: &Dataset) -> Result<(), TrainError> {
+    let lengths = dataset.examples.iter().map(|row| row.input_ids.len());
+    match (lengths.max(), model.config().longest_sequence()) {
+        (Some(tokens), Some(limit)) if tokens > limit => {
+            Err(TrainError::RowTooLong { tokens, limit })
+        }
+        _ => Ok(()),
+    }
+}
 
 /// The token ids, `[batch_size, seq_len]`.
 #[must_use]

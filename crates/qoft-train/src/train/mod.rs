@@ -20,7 +20,7 @@ mod state;
 mod trainer;
 
 pub use config::{ActivationDtype, OptimizerKind, TrainConfig};
-pub use inputs::{input_ids, targets};
+pub use inputs::{check_lengths, input_ids, targets};
 pub use observer::{Observer, StepReport};
 pub use schedule::{Schedule, SchedulerKind};
 pub use trainer::{ADAPTER, Summary, Trainer};

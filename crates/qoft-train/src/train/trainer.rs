@@ -12,7 +12,7 @@ use qoft_models::CausalLm;
 
 use super::config::{OptimizerKind, TrainConfig};
 use super::gradients::StepGradients;
-use super::inputs::{input_ids, targets};
+use super::inputs::{check_lengths, input_ids, targets};
 use super::log::{Log, LogRow};
 use super::observer::{Observer, StepReport};
 use super::plan::{Plan, Steps};
@@ -83,6 +83,9 @@ impl Trainer<'_> {
     ) -> Result<(CausalLm, Summary), TrainError> {
         self.config.validate()?;
         let device = adapter_device(&model)?;
+        for dataset in std::iter::once(self.dataset).chain(self.eval_dataset) {
+            check_lengths(&model, dataset)?;
+        }
         std::fs::create_dir_all(self.out_dir).map_err(Error::io(self.out_dir))?;
         let mut optimizer = optimizer(self.config);
         let mut step = 0;

@@ -5,10 +5,10 @@ use burn::tensor::Tensor;
 use qoft_core::kernels::ops::{CausalAttention, Rope};
 use qoft_core::{Linear, Result, ops, walkable};
 
+use super::config::{DecoderConfig, Family};
+use super::norm::Norm;
 use crate::cache::LayerCache;
-use crate::config::Family;
 use crate::loader::Loader;
-use crate::norm::Norm;
 
 /// Attention with grouped heads; the projections are single or, in phi3, fused.
 #[derive(Module, Debug)]
@@ -48,9 +48,14 @@ struct Shape {
 
 impl Attention {
     /// Loads the attention of block `layer` from the module path `path`.
-    pub fn load(loader: &Loader, path: &str, layer: usize) -> Result<Self> {
-        let config = loader.config;
-        let (hidden, head_dim) = (config.hidden_size, config.head_dim);
+    pub fn load(
+        loader: &Loader,
+        hidden: usize,
+        config: &DecoderConfig,
+        path: &str,
+        layer: usize,
+    ) -> Result<Self> {
+        let head_dim = config.head_dim;
         let (heads, kv_heads) = (config.num_attention_heads, config.num_key_value_heads);
         let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
         let fused = config.family == Family::Phi3;
@@ -63,7 +68,14 @@ impl Attention {
         let norm = |name: &str, width: usize| -> Result<Option<Norm>> {
             let width = if norm_heads { head_dim } else { width };
             let wanted = norm_heads || config.family == Family::Olmo2;
-            let load = || loader.norm(&format!("{path}.{name}"), width);
+            let load = || {
+                Norm::load(
+                    loader,
+                    &format!("{path}.{name}"),
+                    width,
+                    config.rms_norm_eps,
+                )
+            };
             wanted.then(load).transpose()
         };
         Ok(Self {

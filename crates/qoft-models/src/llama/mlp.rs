@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::{Linear, Result, ops, walkable};
 
-use crate::config::Family;
+use super::config::{DecoderConfig, Family};
 use crate::loader::Loader;
 
 /// `down(silu(gate(x)) · up(x))`; gate and up are single or, in phi3, fused.
@@ -25,9 +25,13 @@ walkable!(Mlp {
 
 impl Mlp {
     /// Loads the layers from the module path `path`.
-    pub fn load(loader: &Loader, path: &str) -> Result<Self> {
-        let config = loader.config;
-        let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    pub fn load(
+        loader: &Loader,
+        hidden: usize,
+        config: &DecoderConfig,
+        path: &str,
+    ) -> Result<Self> {
+        let inner = config.intermediate_size;
         let fused = config.family == Family::Phi3;
         let input = |wanted: bool, name: &str, out: usize| -> Result<Option<Linear>> {
             let path = format!("{path}.{name}");

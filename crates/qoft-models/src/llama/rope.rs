@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use qoft_core::kernels::ops::Rope;
 
-use crate::rope_config::{RopeConfig, RopeScaling};
+use super::rope_config::{RopeConfig, RopeScaling};
 
 /// Makes the tables of a model and keeps the last one: batches often have the same length.
 #[derive(Debug, Clone)]
@@ -165,8 +165,8 @@ impl RopeConfig {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::config::Family;
     use super::*;
-    use crate::config::Family;
     use crate::json::Object;
 
     fn config(rope: Value) -> RopeConfig {

@@ -5,7 +5,7 @@
 
 use qoft_core::Result;
 
-use crate::config::Family;
+use super::config::Family;
 use crate::json::Object;
 
 /// Rotary positions of a model.

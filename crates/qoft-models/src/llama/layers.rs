@@ -2,7 +2,7 @@
 
 use qoft_core::Result;
 
-use crate::config::Family;
+use super::config::Family;
 use crate::json::Object;
 
 /// Mistral's and Qwen's window where `config.json` does not mention it.

@@ -5,12 +5,12 @@ use burn::tensor::Tensor;
 use qoft_core::kernels::ops::Rope;
 use qoft_core::{Result, walkable};
 
-use crate::attention::Attention;
+use super::attention::Attention;
+use super::config::{DecoderConfig, Family};
+use super::mlp::Mlp;
+use super::norm::Norm;
 use crate::cache::LayerCache;
-use crate::config::Family;
 use crate::loader::Loader;
-use crate::mlp::Mlp;
-use crate::norm::Norm;
 
 /// One block of the model.
 #[derive(Module, Debug)]
@@ -36,13 +36,13 @@ struct Norms {
 }
 
 impl Norms {
-    fn load(loader: &Loader, path: &str) -> Result<Self> {
+    fn load(loader: &Loader, hidden: usize, config: &DecoderConfig, path: &str) -> Result<Self> {
         let norm = |name: &str| {
-            let norm = loader.norm(&format!("{path}.{name}"), loader.config.hidden_size);
-            norm.map(Some)
+            let path = format!("{path}.{name}");
+            Norm::load(loader, &path, hidden, config.rms_norm_eps).map(Some)
         };
         // The same name stands for two places: olmo2's norm really is after the attention.
-        Ok(match loader.config.family {
+        Ok(match config.family {
             Family::Olmo2 => Self {
                 before_attention: None,
                 after_attention: norm("post_attention_layernorm")?,
@@ -66,24 +66,20 @@ impl Norms {
 
 impl Block {
     /// Loads block `layer` from the module path `path`.
-    pub fn load(loader: &Loader, path: &str, layer: usize) -> Result<Self> {
+    pub fn load(
+        loader: &Loader,
+        hidden: usize,
+        config: &DecoderConfig,
+        path: &str,
+        layer: usize,
+    ) -> Result<Self> {
+        let attention = format!("{path}.self_attn");
         Ok(Self {
-            self_attn: Attention::load(loader, &format!("{path}.self_attn"), layer)?,
-            mlp: Mlp::load(loader, &format!("{path}.mlp"))?,
-            norms: Norms::load(loader, path)?,
-            residual: loader.config.multipliers.residual,
+            self_attn: Attention::load(loader, hidden, config, &attention, layer)?,
+            mlp: Mlp::load(loader, hidden, config, &format!("{path}.mlp"))?,
+            norms: Norms::load(loader, hidden, config, path)?,
+            residual: config.multipliers.residual,
         })
-    }
-
-    /// The block on `x` of `[batch, time, hidden]`.
-    pub fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut LayerCache>) -> Tensor<3> {
-        let norms = &self.norms;
-        let y = apply(&norms.before_attention, x.clone());
-        let y = self.self_attn.forward(y, rope, cache);
-        let x = self.add(x, apply(&norms.after_attention, y));
-        let y = apply(&norms.before_mlp, x.clone());
-        let y = self.mlp.forward(y);
-        self.add(x, apply(&norms.after_mlp, y))
     }
 
     fn add(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
@@ -98,6 +94,20 @@ impl Block {
     pub fn norm_parameters(&self) -> usize {
         let own: usize = self.norms.all().map(Norm::parameters).sum();
         own + self.self_attn.norm_parameters()
+    }
+}
+
+impl crate::stack::Block for Block {
+    type Shared = Rope;
+
+    fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let norms = &self.norms;
+        let y = apply(&norms.before_attention, x.clone());
+        let y = self.self_attn.forward(y, rope, cache);
+        let x = self.add(x, apply(&norms.after_attention, y));
+        let y = apply(&norms.before_mlp, x.clone());
+        let y = self.mlp.forward(y);
+        self.add(x, apply(&norms.after_mlp, y))
     }
 }
 

@@ -1,0 +1,60 @@
+//! The attention of a block.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use qoft_core::kernels::ops::CausalAttention;
+use qoft_core::{Linear, Result, ops, walkable};
+
+use super::config::Gpt2Config;
+use crate::cache::LayerCache;
+use crate::loader::Loader;
+
+/// Attention whose queries, keys and values come from one projection.
+#[derive(Module, Debug)]
+pub struct Attention {
+    c_attn: Linear,
+    c_proj: Linear,
+    #[module(skip)]
+    heads: usize,
+    #[module(skip)]
+    op: CausalAttention,
+}
+
+walkable!(Attention { c_attn, c_proj });
+
+impl Attention {
+    /// Loads the attention of block `layer` from the module path `path`.
+    pub fn load(
+        loader: &Loader,
+        width: usize,
+        config: &Gpt2Config,
+        path: &str,
+        layer: usize,
+    ) -> Result<Self> {
+        let linear = |name: &str, out| loader.linear(&format!("{path}.{name}"), [out, width], true);
+        Ok(Self {
+            c_attn: linear("c_attn", 3 * width)?,
+            c_proj: linear("c_proj", width)?,
+            heads: config.heads,
+            op: CausalAttention {
+                scale: config.attention_scale(width / config.heads, layer) as f32,
+                window: None,
+            },
+        })
+    }
+
+    /// Attention over `x` of `[batch, time, hidden]` and what the cache holds.
+    pub fn forward(&self, x: Tensor<3>, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let [batch, time, width] = x.dims();
+        let qkv = self.c_attn.forward(x);
+        let heads = [batch, time, self.heads, width / self.heads];
+        let [q, k, v] =
+            [0, 1, 2].map(|part| qkv.clone().narrow(2, part * width, width).reshape(heads));
+        let (k, v) = match cache {
+            Some(cache) => cache.append(k, v),
+            None => (k, v),
+        };
+        let out = ops::attention(q, k, v, self.op);
+        self.c_proj.forward(out.reshape([batch, time, width]))
+    }
+}

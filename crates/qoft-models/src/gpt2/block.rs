@@ -1,0 +1,59 @@
+//! A block: attention and feed-forward layers, each after a norm and with a residual.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use qoft_core::{Result, walkable};
+
+use super::attention::Attention;
+use super::config::Gpt2Config;
+use super::mlp::Mlp;
+use super::norm::LayerNorm;
+use crate::cache::LayerCache;
+use crate::loader::Loader;
+
+/// One block of the model.
+#[derive(Module, Debug)]
+pub struct Block {
+    attn: Attention,
+    mlp: Mlp,
+    #[module(skip)]
+    ln_1: LayerNorm,
+    #[module(skip)]
+    ln_2: LayerNorm,
+}
+
+walkable!(Block { attn, mlp });
+
+impl Block {
+    /// Loads block `layer` from the module path `path`.
+    pub fn load(
+        loader: &Loader,
+        width: usize,
+        config: &Gpt2Config,
+        path: &str,
+        layer: usize,
+    ) -> Result<Self> {
+        let norm =
+            |name: &str| LayerNorm::load(loader, &format!("{path}.{name}"), width, config.eps);
+        Ok(Self {
+            attn: Attention::load(loader, width, config, &format!("{path}.attn"), layer)?,
+            mlp: Mlp::load(loader, width, config, &format!("{path}.mlp"))?,
+            ln_1: norm("ln_1")?,
+            ln_2: norm("ln_2")?,
+        })
+    }
+
+    /// Parameters of the norms.
+    pub fn norm_parameters(&self) -> usize {
+        self.ln_1.parameters() + self.ln_2.parameters()
+    }
+}
+
+impl crate::stack::Block for Block {
+    type Shared = ();
+
+    fn forward(&self, x: Tensor<3>, (): &(), cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), cache);
+        x.clone() + self.mlp.forward(self.ln_2.forward(x))
+    }
+}

@@ -1,0 +1,38 @@
+//! The feed-forward part of a block.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use qoft_core::kernels::ops::Activation;
+use qoft_core::{Linear, Result, ops, walkable};
+
+use super::config::Gpt2Config;
+use crate::loader::Loader;
+
+/// `c_proj(activation(c_fc(x)))`.
+#[derive(Module, Debug)]
+pub struct Mlp {
+    c_fc: Linear,
+    c_proj: Linear,
+    #[module(skip)]
+    activation: Activation,
+}
+
+walkable!(Mlp { c_fc, c_proj });
+
+impl Mlp {
+    /// Loads the layers from the module path `path`.
+    pub fn load(loader: &Loader, width: usize, config: &Gpt2Config, path: &str) -> Result<Self> {
+        let linear = |name: &str, shape| loader.linear(&format!("{path}.{name}"), shape, true);
+        Ok(Self {
+            c_fc: linear("c_fc", [config.inner, width])?,
+            c_proj: linear("c_proj", [width, config.inner])?,
+            activation: config.activation,
+        })
+    }
+
+    /// The layers on `x` of `[batch, time, hidden]`.
+    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+        let inner = ops::activation(self.c_fc.forward(x), self.activation);
+        self.c_proj.forward(inner)
+    }
+}
