@@ -136,19 +136,24 @@ fn no_tiles(tensor: &TensorView) -> Error {
     tensor.error(format!("sizes that are multiples of {TILE}"), found)
 }
 
+/// The name of a layer, and those of all that EETQ fuses where there is one of this name.
+pub fn fused_names<'a>(layer: &LayerSource<'a>) -> Option<(&'a str, &'static [&'static str])> {
+    let name = layer.path().rsplit('.').next()?;
+    let names = FUSED.into_iter().find(|names| names.contains(&name))?;
+    Some((name, names))
+}
+
 /// The matrix that a layer of EETQ's own saver may be cut from, with the layer's place in it.
 ///
 /// # Errors
 /// If the layer's name says that it has siblings, but they do not make up such a matrix.
 fn fused(layer: &LayerSource, rows: usize) -> Result<Option<Place>> {
-    let name = layer.path().rsplit('.').next().unwrap_or_default();
-    let names = FUSED.iter().find(|names| names.contains(&name));
-    let Some(names) = names else {
+    let Some((name, names)) = fused_names(layer) else {
         return Ok(None);
     };
     let parent = &layer.path()[..layer.path().len() - name.len()];
     let (mut parts, mut channels, mut first) = (Vec::new(), 0..0, 0);
-    for sibling in *names {
+    for sibling in names {
         let path = format!("{parent}{sibling}");
         let source = layer.sibling(&path);
         // Where a sibling is not quantized, EETQ's saver was not at work.

@@ -3,7 +3,7 @@
 use qoft_core::kernels::{Floats, Matrix};
 use qoft_core::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
 
-use crate::layout::{Found, SCALES};
+use crate::layout::{Found, SCALES, fused_names};
 use crate::stored::{Layout, encode};
 
 /// The layer again, in the layout and scale dtype that it has.
@@ -16,9 +16,12 @@ pub fn requantize(
 ) -> Result<Vec<NewTensor>> {
     let found = Found::read(backend, layer, layout)?;
     if found.is_cut {
-        let reason = "EETQ quantized this layer together with its neighbours as one matrix, and \
-                      its bytes hold parts of theirs; it cannot be written without them. Merge \
-                      into dense weights instead";
+        let names = fused_names(layer).map_or(String::new(), |(_, names)| names.join(", "));
+        let reason = format!(
+            "EETQ quantized {names} as one matrix and then cut its bytes: each of these layers \
+             holds bytes of the others, so one of them cannot be written alone. Merge into dense \
+             weights instead"
+        );
         return Err(layer.error(backend, reason));
     }
     layer.check_weight(backend, weight, found.shape)?;

@@ -67,7 +67,8 @@ impl<'a> Cards<'a> {
         }
     }
 
-    fn name(&self, name: &str, rank: usize) -> String {
+    /// The name that a tensor of a card has.
+    pub fn name(&self, name: &str, rank: usize) -> String {
         match self.count {
             1 => name.to_owned(),
             count => format!("{name}_{rank}_{count}"),

@@ -38,6 +38,16 @@ impl Mode {
         }
     }
 
+    /// Fails where the library does not know several cards.
+    pub fn check_cards(self, backend: &dyn QuantBackend, cards: &Cards) -> Result<()> {
+        if self == Self::Qdq && cards.count > 1 {
+            let reason = "the tensors of several cards in QDQ mode: \
+                          the library has no rule for their scales";
+            return Err(cards.layer.error(backend, reason));
+        }
+        Ok(())
+    }
+
     /// The scale of the weight.
     pub fn weight_scale(self) -> &'static str {
         match self {
@@ -73,15 +83,11 @@ pub fn load(
     for scale in &scales {
         expect_scales(scale, n)?;
     }
+    mode.check_cards(backend, cards)?;
     let (shape, codes, scales) = match (parts.as_slice(), scales.as_slice()) {
         ([part], [scales]) => {
             let codes = transpose(part.bytes(), 1, [k, n]);
             ([n, k], codes, scales.floats()?)
-        }
-        _ if mode == Mode::Qdq => {
-            let reason = "the tensors of several cards in QDQ mode: \
-                          the library has no rule for their scales";
-            return Err(layer.error(backend, reason));
         }
         _ => merge(backend, cards, &parts, &scales, format)?,
     };

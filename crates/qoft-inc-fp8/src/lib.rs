@@ -11,6 +11,7 @@ mod input;
 mod layout;
 mod merge;
 mod requantize;
+mod split;
 
 use qoft_core::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,

@@ -1,11 +1,10 @@
 //! One weight from those of several cards.
 
-use std::ops::Range;
-
 use qoft_core::kernels::{FloatFormat, Floats, Fp8Format, transpose};
 use qoft_core::{QuantBackend, Result, TensorView};
 
 use crate::cards::{Axis, Cards};
+use crate::split::Split;
 
 /// Shape, codes by rows, and scales of the whole weight.
 ///
@@ -22,24 +21,18 @@ pub fn merge(
     let &[k, n] = parts[0].shape() else {
         return Err(parts[0].error("a matrix", format!("shape {:?}", parts[0].shape())));
     };
-    let axis = cards.axis([n, k]);
-    let whole = |size: usize| {
-        size.checked_mul(parts.len()).ok_or_else(|| {
-            cards
-                .layer
-                .error(backend, "more elements than can be counted")
-        })
+    let split = Split {
+        part: [n, k],
+        count: parts.len(),
+        axis: cards.axis([n, k]),
     };
-    let shape = match axis {
-        Axis::Out => [whole(n)?, k],
-        Axis::In => [n, whole(k)?],
-    };
+    let too_large = "more elements than can be counted";
+    let shape = split.shape();
+    let shape = shape.ok_or_else(|| cards.layer.error(backend, too_large))?;
     cards.layer.check_shape(backend, shape)?;
     let mut weight = Merging {
         codes: vec![0; shape[0] * shape[1]],
-        part: [n, k],
-        columns: shape[1],
-        axis,
+        split,
     };
     for (rank, part) in parts.iter().enumerate() {
         weight.put(rank, &transpose(part.bytes(), 1, [k, n]));
@@ -49,7 +42,7 @@ pub fn merge(
         .iter()
         .map(TensorView::to_finite_f32)
         .collect::<Result<_>>()?;
-    let merged = if axis == Axis::Out && scales[0].len() > 1 {
+    let merged = if split.axis == Axis::Out && scales[0].len() > 1 {
         scales.concat()
     } else {
         weight.adapt(scales, format)
@@ -62,27 +55,14 @@ pub fn merge(
 /// The codes of all cards, row-major.
 struct Merging {
     codes: Vec<u8>,
-    /// `[out_features, in_features]` of one card.
-    part: [usize; 2],
-    columns: usize,
-    axis: Axis,
+    split: Split,
 }
 
 impl Merging {
-    /// Where row `row` of a card's part is.
-    fn place(&self, rank: usize, row: usize) -> Range<usize> {
-        let [n, k] = self.part;
-        let start = match self.axis {
-            Axis::Out => (rank * n + row) * k,
-            Axis::In => row * self.columns + rank * k,
-        };
-        start..start + k
-    }
-
     /// Copies the rows of a card.
     fn put(&mut self, rank: usize, codes: &[u8]) {
-        for (row, codes) in codes.chunks_exact(self.part[1]).enumerate() {
-            let place = self.place(rank, row);
+        for (row, codes) in codes.chunks_exact(self.split.part[1]).enumerate() {
+            let place = self.split.place(rank, row);
             self.codes[place].copy_from_slice(codes);
         }
     }
@@ -110,11 +90,11 @@ impl Merging {
         }
         let table = format.table();
         let mut codes = adapted([from[0], to[0]], format, &table);
-        for row in 0..self.part[0] {
+        for row in 0..self.split.part[0] {
             if row > 0 && row < from.len() {
                 codes = adapted([from[row], to[row]], format, &table);
             }
-            let place = self.place(rank, row);
+            let place = self.split.place(rank, row);
             for code in &mut self.codes[place] {
                 *code = codes[usize::from(*code)];
             }

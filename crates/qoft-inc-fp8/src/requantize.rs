@@ -1,5 +1,7 @@
 //! Quantizing as the library does, by the `scale_method` of the configuration.
 
+use std::collections::BTreeMap;
+
 use qoft_core::kernels::{FloatFormat, Floats, Fp8Format, Matrix, transpose};
 use qoft_core::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
 use rayon::prelude::*;
@@ -9,6 +11,7 @@ use crate::config::{self, ScaleRounding, WeightMethod};
 use crate::input::GAUDI2_MAX;
 use crate::layout::{self, Mode};
 use crate::merge::code_of;
+use crate::split::Split;
 
 /// Weights use so much of the range of their format.
 const BACKOFF: f32 = 0.5;
@@ -18,6 +21,7 @@ const SMALLEST: f32 = f32::MIN_POSITIVE;
 const SEARCHED: std::ops::Range<i32> = -3..5;
 
 /// The layer again: names, granularity of the scales, and the quantization of its input are kept.
+/// Each card's part is quantized as a weight of its own, as each card does it.
 pub fn requantize(
     backend: &dyn QuantBackend,
     layer: &LayerSource,
@@ -25,18 +29,17 @@ pub fn requantize(
     options: &RequantizeOptions,
     gaudi2: bool,
 ) -> Result<Vec<NewTensor>> {
-    let cards = Cards::of(layer);
-    if cards.count > 1 {
-        let reason = "the tensors of several cards cannot be written; merge into dense weights \
-                      instead";
-        return Err(layer.error(backend, reason));
-    }
+    let cards = Cards::of(&layer.expecting(weight.shape));
     let mode = Mode::of(&cards);
-    let stored = layer.tensor("weight")?;
-    let (format, [k, n]) = (layout::format(&stored)?, layout::sizes(&stored)?);
-    layer.check_weight(backend, weight, [n, k])?;
-    let scale = layer.tensor(mode.weight_scale())?;
-    layout::expect_scales(&scale, n)?;
+    mode.check_cards(backend, &cards)?;
+    let stored = &cards.tensors("weight")?[0];
+    let (format, [k, n]) = (layout::format(stored)?, layout::sizes(stored)?);
+    let split = Split {
+        part: [n, k],
+        count: cards.count,
+        axis: cards.axis([n, k]),
+    };
+    layer.check_weight(backend, weight, split.shape().unwrap_or_default())?;
     let max = match format {
         Fp8Format::E4m3 if gaudi2 => GAUDI2_MAX,
         _ => format.max(),
@@ -47,35 +50,35 @@ pub fn requantize(
         high: config::high_precision(layer)?,
         gaudi2,
     };
-    let scales: Vec<f32> = if scale.elements() == 1 {
-        vec![rule.scale(&weight.values)]
-    } else {
-        weight
-            .values
-            .par_chunks_exact(k)
-            .map(|row| rule.scale(row))
-            .collect()
-    };
-    let scales = Floats::from_f32(&scales, scale.float_format()?);
-    let scales = scales.map_err(layer.weight_error(backend))?;
-    let mut values = vec![0.0; scales.len()];
-    scales.read(0, &mut values);
+    let mut parts = Vec::new();
+    for (rank, scale) in cards.tensors(mode.weight_scale())?.iter().enumerate() {
+        layout::expect_scales(scale, n)?;
+        let part = split.cut_matrix(weight, rank);
+        let scales = rule.scales(&part, scale.elements() == 1);
+        let scales = Floats::from_f32(&scales, scale.float_format()?);
+        let scales = scales.map_err(layer.weight_error(backend))?;
+        parts.push(Part::new(&rule, scales));
+    }
     let grid = Bytes {
-        inverses: values.iter().map(|&scale| rule.inverse(scale)).collect(),
-        scales: values,
+        split,
+        parts,
         numbers: rule.numbers,
         table: format.table(),
         rounding: (mode == Mode::Qdq).then_some(rule.high),
     };
     let codes = options.search.codes(weight, &grid);
-    let codes = transpose(&codes, 1, [n, k]);
-    let scales = scales.format().to_bytes(&grid.scales);
 
+    let mut written = BTreeMap::new();
+    for (rank, part) in grid.parts.iter().enumerate() {
+        let codes = transpose(&split.cut(&codes, rank), 1, [n, k]);
+        written.insert(cards.name("weight", rank), codes);
+        let scales = part.format.to_bytes(&part.scales);
+        written.insert(cards.name(mode.weight_scale(), rank), scales);
+    }
     let names = layer.suffixes().filter(|name| *name != "bias");
-    let tensor = |name| match name {
-        "weight" => layer.rewritten(name, codes.clone()),
-        name if name == mode.weight_scale() => layer.rewritten(name, scales.clone()),
-        _ => layer.copy(name),
+    let tensor = |name| match written.remove(name) {
+        Some(bytes) => layer.rewritten(name, bytes),
+        None => layer.copy(name),
     };
     names.map(tensor).collect()
 }
@@ -106,6 +109,15 @@ impl Rule {
     /// What weights are multiplied with; the library does not divide by the scale.
     fn inverse(&self, scale: f32) -> f32 {
         self.round(scale.recip())
+    }
+
+    /// The scales of a card's part: one, or one for each row.
+    fn scales(&self, part: &Matrix, is_single: bool) -> Vec<f32> {
+        if is_single {
+            return vec![self.scale(&part.values)];
+        }
+        let rows = part.values.par_chunks_exact(part.shape[1]);
+        rows.map(|row| self.scale(row)).collect()
     }
 
     /// The scale of some weights.
@@ -170,10 +182,29 @@ impl Rule {
     }
 }
 
-/// The numbers that a weight can have.
-struct Bytes {
+/// The scales of a card's part: one, or one for each of its rows.
+struct Part {
+    format: FloatFormat,
     scales: Vec<f32>,
     inverses: Vec<f32>,
+}
+
+impl Part {
+    fn new(rule: &Rule, stored: Floats) -> Self {
+        let mut scales = vec![0.0; stored.len()];
+        stored.read(0, &mut scales);
+        Self {
+            format: stored.format(),
+            inverses: scales.iter().map(|&scale| rule.inverse(scale)).collect(),
+            scales,
+        }
+    }
+}
+
+/// The numbers that a weight can have.
+struct Bytes {
+    split: Split,
+    parts: Vec<Part>,
     numbers: Numbers,
     table: Box<[f32; 256]>,
     /// What products are rounded to.
@@ -181,11 +212,13 @@ struct Bytes {
 }
 
 impl Grid for Bytes {
-    fn nearest(&self, n: usize, _k: usize, value: f32) -> (u8, f32) {
-        let row = if self.scales.len() == 1 { 0 } else { n };
+    fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
+        let (rank, row) = self.split.card(n, k);
+        let part = &self.parts[rank];
+        let row = if part.scales.len() == 1 { 0 } else { row };
         let Numbers { format, max } = self.numbers;
-        let number = format.round(value * self.inverses[row], max);
-        let mut product = [number * self.scales[row]];
+        let number = format.round(value * part.inverses[row], max);
+        let mut product = [number * part.scales[row]];
         if let Some(rounding) = self.rounding {
             rounding.round(&mut product);
         }

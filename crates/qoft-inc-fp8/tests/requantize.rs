@@ -4,14 +4,10 @@
 fn layers_can_be_written_again() {
     let folders = qoft_fixtures::folders("schemes/inc-fp8");
     let layers = qoft_conformance::requantize(&qoft_inc_fp8::REGISTRATION, folders);
-    let mut written = 0;
+    let (mut written, mut cards) = (0, 0);
     for layer in layers {
         let folder = layer.folder.file_name().unwrap().to_str().unwrap();
-        if folder.starts_with("two_cards") {
-            let error = layer.rotated.unwrap_err();
-            assert!(error.contains("several cards"), "{error}");
-            continue;
-        }
+        println!("{layer:?}");
         // The largest weight leads to the scale that it has.
         assert_eq!(layer.own, Ok(0.0), "{layer:?}");
         let expected = if layer.format == "fp8_e5m2" {
@@ -21,8 +17,9 @@ fn layers_can_be_written_again() {
         };
         let rotated = layer.rotated.clone().unwrap();
         assert!(rotated < expected, "{layer:?}");
-        println!("{layer:?}");
+        cards += usize::from(folder.starts_with("two_cards"));
         written += 1;
     }
     assert!(written >= 60, "only {written} layers");
+    assert!(cards >= 2, "only {cards} layers of several cards");
 }

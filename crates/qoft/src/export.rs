@@ -60,6 +60,7 @@ pub fn export_lora(
 ) -> Result<LoraReport> {
     registry.check_options(&options.backend)?;
     let layers = claimed(checkpoint, registry)?;
+    refuse_embeddings(adapters)?;
     check(adapters, checkpoint, &layers, &[])?;
     let staged = StagedDir::new(output)?;
     let adapted = |layer: &&Claimed| adapters.iter().any(|adapter| adapter.has(layer.path));
@@ -86,6 +87,22 @@ pub fn export_lora(
         layers: reports,
         bytes: tensors.iter().map(|(_, m)| m.values.len() * 4).sum(),
     })
+}
+
+fn refuse_embeddings(adapters: &[MergeAdapter]) -> Result<()> {
+    let folders = adapters.iter().map(|adapter| &adapter.folder);
+    let mut tables = folders.flat_map(|folder| folder.paths().filter(|p| folder.is_embedding(p)));
+    match tables.next() {
+        None => Ok(()),
+        Some(path) => {
+            let reason = format!("`{path}` is an embedding table, which is not exported; merge it");
+            Err(Error::config(
+                "adapter configuration",
+                "target_modules",
+                reason,
+            ))
+        }
+    }
 }
 
 /// The two factors of a layer's LoRA.

@@ -126,7 +126,7 @@ pub fn merge_staged(
             adapters,
         };
         match target {
-            MergeTarget::Dense(format) => outputs.push(work.dense(format, &reports)?),
+            MergeTarget::Dense(format) => outputs.extend(work.dense(format, &reports)?),
             MergeTarget::SameScheme(search) => {
                 let folder = waiting.path().join(index.to_string());
                 outputs.extend(work.requantized(search, &folder, &reports)?);
@@ -311,15 +311,23 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The dense weight, made when it is written; the layer is read once before, to see that it
-    /// can be.
-    fn dense(self, format: FloatFormat, reports: &'a Reports) -> Result<Output<'a>> {
+    /// The dense weight, made when it is written, and a bias that is spread over several tensors;
+    /// the layer is read once before, to see that it can be.
+    fn dense(self, format: FloatFormat, reports: &'a Reports) -> Result<Vec<Output<'a>>> {
         let loaded = self.backend.load(&self.source, &self.load_options())?;
         let mut shape = loaded.weight.shape().to_vec();
         if self.source.is_fan_in_fan_out() {
             shape.reverse();
         }
-        Ok(Output {
+        // A bias under its plain name is kept as every other tensor is.
+        let bias = loaded.bias.filter(|_| !self.source.has("bias"));
+        let bias = bias.map(|bias| Output {
+            name: format!("{}.bias", self.source.path()),
+            dtype: float_dtype(format),
+            shape: vec![bias.len()],
+            data: Box::new(move || Ok(format.to_bytes(&bias))),
+        });
+        let weight = Output {
             name: format!("{}.weight", self.source.path()),
             dtype: float_dtype(format),
             shape,
@@ -330,7 +338,8 @@ impl<'a> Work<'a> {
                 self.report(reports, error, &written, &weight);
                 Ok(format.to_bytes(&self.source.dense_layout(weight).values))
             }),
-        })
+        };
+        Ok(bias.into_iter().chain([weight]).collect())
     }
 
     /// The tensors of the layer quantized again, which wait in `folder`.

@@ -164,3 +164,32 @@ fn a_higher_rank_leaves_out_less() {
         before = Some(report);
     }
 }
+
+#[test]
+fn an_embedding_table_is_not_exported() {
+    let checkpoint = Checkpoint::open(qoft_fixtures::path("models/llama_nf4")).unwrap();
+    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let adapter = MergeAdapter {
+        folder: AdapterFolder::open(&qoft_fixtures::path("adapters/embedding")).unwrap(),
+        strength: 1.0,
+    };
+    let work = tempfile::tempdir().unwrap();
+    let output = work.path().join("lora");
+    let rank = NonZeroUsize::new(4).unwrap();
+    let progress = &|_, _| ();
+    let error = export_lora(
+        &checkpoint,
+        &registry,
+        &options,
+        &[adapter],
+        rank,
+        &output,
+        progress,
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("`model.embed_tokens` is an embedding table"),
+        "{error}"
+    );
+    assert!(!output.exists());
+}

@@ -232,3 +232,23 @@ fn several_adapters_merge_in_the_order_in_which_they_apply() {
     let expected = reference["cases"]["two_adapters"]["loss"].as_f64().unwrap();
     assert!((found - expected).abs() < 2e-5, "{found} {expected}");
 }
+
+/// Dense layers have their bias in one piece.
+#[test]
+fn the_bias_of_several_cards_is_put_together() {
+    let model = qoft_fixtures::path("schemes/inc-fp8/two_cards");
+    let work = tempfile::tempdir().unwrap();
+    let output = work.path().join("dense");
+    merged(&model, &[], MergeTarget::Dense(FloatFormat::F32), &output);
+    let (before, dense) = (Checkpoint::open(&model), Checkpoint::open(&output));
+    let (before, dense) = (before.unwrap(), dense.unwrap());
+    let values = |checkpoint: &Checkpoint, name: &str| {
+        let name = format!("model.layers.0.mlp.{name}");
+        checkpoint.tensor(&name).unwrap().to_f32().unwrap()
+    };
+    let [first, second] = [0, 1].map(|card| values(&before, &format!("up_proj.bias_{card}_2")));
+    assert_eq!(values(&dense, "up_proj.bias"), [first, second].concat());
+    let common = values(&before, "down_proj.bias_0_2");
+    assert_eq!(values(&dense, "down_proj.bias"), common);
+    assert!(!dense.names().any(|name| name.ends_with("_2")));
+}

@@ -62,7 +62,7 @@ impl<'a> Tables<'a> {
                 options,
                 adapters,
             };
-            outputs.push(work.dense(format, reports)?);
+            outputs.extend(work.dense(format, reports)?);
         }
         if let Some(table) = self.untied {
             let head = format!("{}.weight", CausalLm::HEAD);
