@@ -3,7 +3,6 @@
 
 use burn::module::Module;
 use burn::tensor::{Gradients, Int, Tensor};
-use qoft_core::Walk;
 use qoft_core::ops::Kept;
 
 use crate::model::{Body, CausalLm};

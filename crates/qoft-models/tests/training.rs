@@ -1,9 +1,9 @@
 //! Gradients through whole models reach the rotations of all layers.
 
 use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Gradients, Int, Tensor};
 use qoft_core::oft::{OftConfig, OftRotation, RotationSettings};
-use qoft_core::{Checkpoint, LoadOptions, Registry, Walk};
+use qoft_core::{Checkpoint, Layer, LoadOptions, Registry, Walk};
 use qoft_models::CausalLm;
 
 fn load(case: &str) -> CausalLm {
@@ -33,7 +33,8 @@ fn rotate(model: &mut CausalLm) {
     });
 }
 
-fn loss(model: &CausalLm) -> Tensor<1> {
+/// Two rows of token ids, and what is to be predicted.
+fn batch() -> (Tensor<2, Int>, Vec<Option<u32>>) {
     let ids = [
         [4, 9, 14, 19, 24, 29, 34, 39],
         [63, 51, 40, 30, 21, 13, 6, 0],
@@ -42,12 +43,23 @@ fn loss(model: &CausalLm) -> Tensor<1> {
         let next = row[1..].iter().map(|&id: &i64| u32::try_from(id).ok());
         next.chain([None])
     });
-    let targets: Vec<Option<u32>> = targets.collect();
-    model.loss(
-        Tensor::<2, Int>::from_data(ids, &Device::flex()),
-        targets,
-        14.0,
-    )
+    let targets = targets.collect();
+    (Tensor::from_data(ids, &Device::flex()), targets)
+}
+
+fn loss(model: &CausalLm) -> Tensor<1> {
+    let (ids, targets) = batch();
+    model.loss(ids, targets, 14.0)
+}
+
+/// The gradients of all layers' parameters; those of a part of the model may have none.
+fn gradients(model: &CausalLm, all: &Gradients) -> Vec<Option<Tensor<2>>> {
+    let layers = model.layers().into_iter();
+    let grad = |(_, layer): (String, &dyn Layer)| {
+        let params = layer.adapters().slots()[0].adapter().params();
+        params[0].param.val().grad(all)
+    };
+    layers.map(grad).collect()
 }
 
 fn value(loss: Tensor<1>) -> f64 {
@@ -82,13 +94,8 @@ fn the_loss_falls_as_fast_as_the_gradients_say() {
     ] {
         let mut model = load(case);
         rotate(&mut model);
-        let grads = loss(&model).backward();
-        let mut directions = Vec::new();
-        for (path, layer) in model.layers() {
-            let params = layer.adapters().slots()[0].adapter().params();
-            let grad = params[0].param.val().grad(&grads);
-            directions.push(grad.unwrap_or_else(|| panic!("{case}: {path} has no gradient")));
-        }
+        let directions = gradients(&model, &loss(&model).backward()).into_iter();
+        let directions: Vec<_> = directions.map(|g| g.expect("a gradient")).collect();
         let squares = directions
             .iter()
             .map(|g| value(g.clone().powf_scalar(2.0).sum()));
@@ -101,5 +108,32 @@ fn the_loss_falls_as_fast_as_the_gradients_say() {
             (slope / square - 1.0).abs() < 0.01,
             "{case}: {slope}, by the gradients {square}"
         );
+    }
+}
+
+#[test]
+fn block_by_block_the_gradients_are_the_same() {
+    for case in ["gpt2", "gpt2_options", "granite", "llama"] {
+        let mut model = load(case);
+        rotate(&mut model);
+        let whole = loss(&model);
+        let expected = gradients(&model, &whole.backward());
+        let mut found = vec![None; expected.len()];
+        let (ids, targets) = batch();
+        let value_by_block = model.backward_by_block(ids, targets, 14.0, &mut |part| {
+            for (found, new) in found.iter_mut().zip(gradients(&model, &part)) {
+                if let Some(new) = new {
+                    assert!(
+                        found.replace(new).is_none(),
+                        "{case}: a gradient in two parts"
+                    );
+                }
+            }
+        });
+        assert_eq!(f64::from(value_by_block), value(whole), "{case}");
+        for (found, expected) in found.into_iter().zip(expected) {
+            let (found, expected) = (found.unwrap(), expected.unwrap());
+            assert_eq!(found.into_data(), expected.into_data(), "{case}");
+        }
     }
 }
