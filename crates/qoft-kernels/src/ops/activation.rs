@@ -2,10 +2,10 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, PI};
 
-use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::op::{Forward, HostOp, HostView};
+use crate::simd::arch;
 use crate::vector::sigmoid;
 
 /// `y = f(x)`, element by element. Input: `x` of any shape.
@@ -79,7 +79,7 @@ impl HostOp for Activation {
         out.par_chunks_mut(CHUNK)
             .zip(x.par_chunks(CHUNK))
             .for_each(|(out, x)| {
-                Arch::new().dispatch(|| {
+                arch().dispatch(|| {
                     for (out, &x) in out.iter_mut().zip(x) {
                         *out = self.value(x);
                     }
@@ -108,7 +108,7 @@ impl HostOp for Activation {
             .zip(inputs[0].data.par_chunks(CHUNK))
             .zip(grad.data.par_chunks(CHUNK))
             .for_each(|((out, x), grad)| {
-                Arch::new().dispatch(|| {
+                arch().dispatch(|| {
                     for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
                         *out = grad * self.slope(x);
                     }
