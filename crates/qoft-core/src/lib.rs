@@ -31,6 +31,7 @@ mod output;
 pub mod peft;
 mod registry;
 mod requantize;
+mod scratch;
 mod walk;
 
 pub use adapter::{AdapterSlot, NamedParam, OftAdapter, param_id};
@@ -54,6 +55,7 @@ pub use output::{StagedDir, write_file};
 pub use registry::registry_entry;
 pub use registry::{Registration, Registry};
 pub use requantize::{CodeSearch, Grid, Nearest, NewTensor, RequantizeOptions};
+pub use scratch::ScratchDir;
 #[doc(hidden)]
 pub use walk::join as walk_join;
 pub use walk::{Walk, trainable_parameters};

@@ -5,6 +5,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
+use crate::scratch::ScratchDir;
 
 /// Writes a file under a temporary name, syncs it and renames it.
 ///
@@ -44,11 +45,12 @@ fn sync_dir(dir: &Path) -> Result<()> {
         .map_err(Error::io(dir))
 }
 
-/// A folder that is filled beside its final place and appears there in one step.
+/// A folder that is filled beside its final place and appears there in one step. What a process
+/// that was killed left of such a folder is removed when it is started again.
 #[derive(Debug)]
 pub struct StagedDir {
     target: PathBuf,
-    staging: tempfile::TempDir,
+    staging: ScratchDir,
 }
 
 impl StagedDir {
@@ -74,13 +76,9 @@ impl StagedDir {
             .file_name()
             .and_then(|n| n.to_str())
             .unwrap_or("output");
-        let staging = tempfile::Builder::new()
-            .prefix(&format!(".{name}.partial-"))
-            .tempdir_in(parent)
-            .map_err(Error::io(parent))?;
         Ok(Self {
             target: target.to_path_buf(),
-            staging,
+            staging: ScratchDir::new(parent, &format!("{name}.partial"))?,
         })
     }
 
@@ -107,11 +105,7 @@ impl StagedDir {
             let mode = std::fs::Permissions::from_mode(0o755);
             std::fs::set_permissions(self.path(), mode).map_err(Error::io(self.path()))?;
         }
-        let staging = self.staging.keep();
-        std::fs::rename(&staging, &self.target).map_err(|e| {
-            let _ = std::fs::remove_dir_all(&staging);
-            Error::io(&self.target)(e)
-        })?;
+        self.staging.rename(&self.target)?;
         sync_dir(parent(&self.target))
     }
 }

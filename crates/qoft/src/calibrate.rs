@@ -11,15 +11,17 @@ use burn::tensor::{Device, Tensor};
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
     CodeSearch, CompensateOptions, Compensated, Error, Hessian, InputObserver, LayerKind, Result,
-    Walk,
+    ScratchDir, Walk,
 };
 use qoft_models::CausalLm;
 use qoft_train::data::{Batch, Example};
 use qoft_train::train::{input_ids, targets};
-use tempfile::TempDir;
 
 use crate::adapted::MergeAdapter;
 use crate::merge::LayerSearch;
+
+/// Name of the temporary folders.
+const FOLDER: &str = "qoft-calibration";
 
 /// How calibration data is used.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -44,7 +46,7 @@ impl Default for CalibrationOptions {
 /// each layer a [`Compensated`] search.
 #[derive(Debug)]
 pub struct Calibration {
-    folder: TempDir,
+    folder: ScratchDir,
     /// The file and the number of input features of each layer.
     layers: BTreeMap<String, (PathBuf, usize)>,
     options: CompensateOptions,
@@ -80,7 +82,7 @@ impl Calibration {
         check(&model, examples, &found)?;
         let groups = groups(found, options.memory);
         let mut calibration = Self {
-            folder: tempfile::tempdir_in(parent).map_err(Error::io(parent))?,
+            folder: ScratchDir::new(parent, FOLDER)?,
             layers: BTreeMap::new(),
             options: options.compensate,
         };

@@ -37,8 +37,8 @@ pub use dequantize::{DequantizeReport, dequantize};
 pub use export::{LoraLayer, LoraReport, export_lora};
 pub use inspect::{Inspection, LayerReport, inspect};
 pub use merge::{
-    KindSummary, LayerSearch, MergeLosses, MergeReport, MergeTarget, MergedLayer, StagedMerge,
-    check_merge, merge, merge_staged,
+    Change, KindSummary, LayerSearch, MergeLosses, MergeReport, MergeTarget, MergedLayer,
+    StagedMerge, check_merge, merge, merge_staged,
 };
 pub use qoft_core as core;
 pub use qoft_models as models;

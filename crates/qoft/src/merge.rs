@@ -1,5 +1,6 @@
 //! Multiplying adapters into the weights of a checkpoint.
 
+mod change;
 mod embedding;
 mod plot;
 mod report;
@@ -22,6 +23,8 @@ use crate::layers::{Claimed, claimed, embeddings, is_under};
 use crate::write::{Output, fill};
 
 use embedding::Tables;
+
+pub use change::Change;
 pub use report::{KindSummary, MergeLosses, MergeReport, MergedLayer};
 pub use search::LayerSearch;
 
@@ -260,6 +263,14 @@ impl Reports {
     }
 }
 
+/// A weight before and after the adapters.
+struct Rotated {
+    before: Matrix,
+    weight: Matrix,
+    /// The largest ‖RᵀR − I‖ of a block of the adapters.
+    orthogonality_error: f64,
+}
+
 /// One layer on its way.
 #[derive(Clone, Copy)]
 struct Work<'a> {
@@ -280,32 +291,32 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// The weight with the adapters in it, and the largest ‖RᵀR − I‖ of their blocks.
-    fn rotated(&self) -> Result<(Matrix, f64)> {
+    /// The weight with the adapters in it.
+    fn rotated(&self) -> Result<Rotated> {
         let loaded = self.backend.load(&self.source, &self.load_options())?;
-        let weight = Matrix::decode(&*loaded.weight);
-        let (weight, error) = rotated(weight, self.adapters, self.source.path())?;
+        let before = Matrix::decode(&*loaded.weight);
+        let (weight, orthogonality_error) =
+            rotated(before.clone(), self.adapters, self.source.path())?;
         if weight.values.iter().any(|v| !v.is_finite()) {
             let reason = "the merged weight has values that are infinite or not a number";
             return Err(self.source.error(self.backend, reason));
         }
-        Ok((weight, error))
+        Ok(Rotated {
+            before,
+            weight,
+            orthogonality_error,
+        })
     }
 
     /// Tells of the layer, if adapters change it.
-    fn report(
-        &self,
-        reports: &Reports,
-        orthogonality_error: f64,
-        written: &Matrix,
-        weight: &Matrix,
-    ) {
+    fn report(&self, reports: &Reports, rotated: &Rotated, written: &Matrix) {
         if adapted(self.adapters, self.source.path()) {
             let layer = MergedLayer {
                 name: self.source.path().to_owned(),
                 backend: self.backend.name(),
-                orthogonality_error,
-                relative_error: relative_error(written, weight),
+                orthogonality_error: rotated.orthogonality_error,
+                relative_error: relative_error(written, &rotated.weight),
+                change: Change::new(&rotated.before, &rotated.weight, written),
             };
             reports.add(self.index, layer);
         }
@@ -332,11 +343,11 @@ impl<'a> Work<'a> {
             dtype: float_dtype(format),
             shape,
             data: Box::new(move || {
-                let (weight, error) = self.rotated()?;
-                let mut written = weight.clone();
+                let rotated = self.rotated()?;
+                let mut written = rotated.weight.clone();
                 format.round(&mut written.values);
-                self.report(reports, error, &written, &weight);
-                Ok(format.to_bytes(&self.source.dense_layout(weight).values))
+                self.report(reports, &rotated, &written);
+                Ok(format.to_bytes(&self.source.dense_layout(rotated.weight).values))
             }),
         };
         Ok(bias.into_iter().chain([weight]).collect())
@@ -349,18 +360,20 @@ impl<'a> Work<'a> {
         folder: &Path,
         reports: &Reports,
     ) -> Result<Vec<Output<'static>>> {
-        let (weight, error) = self.rotated()?;
+        let rotated = self.rotated()?;
         let search = search.search(self.source.path())?;
         let options = RequantizeOptions {
             backend: self.options.backend.clone(),
             search: &*search,
         };
-        let tensors = self.backend.requantize(&self.source, &weight, &options);
+        let tensors = self
+            .backend
+            .requantize(&self.source, &rotated.weight, &options);
         let waiting = self.store(&tensors.map_err(into_requantize)?, folder)?;
         // What readers will find in the new tensors.
         let source = LayerSource::new(&waiting, self.source.path());
         let read = self.backend.load(&source, &self.load_options())?;
-        self.report(reports, error, &Matrix::decode(&*read.weight), &weight);
+        self.report(reports, &rotated, &Matrix::decode(&*read.weight));
         let names = waiting.under(self.source.path());
         let names = names.filter(|name| !name.ends_with(".bias"));
         names

@@ -22,6 +22,8 @@ const BATCH_SIZE: usize = 8;
 const CALIBRATION_ROWS: usize = 128;
 /// Layers in the table on the console.
 const LISTED: usize = 10;
+/// With less of the adapters' change in the written weights, there is a warning.
+const LITTLE_KEPT: f64 = 0.5;
 
 /// Writes a checkpoint with adapters multiplied into its weights.
 pub fn run(args: &MergeArgs) -> Result<()> {
@@ -178,19 +180,41 @@ fn print(args: &MergeArgs, report: &MergeReport) {
         report.tensors,
         progress::bytes(report.bytes as u64)
     );
+    warn_of_little(args, report.change_kept());
+}
+
+/// Says what can be done if most of what the adapters change was rounded away.
+fn warn_of_little(args: &MergeArgs, kept: f64) {
+    if kept >= LITTLE_KEPT {
+        return;
+    }
+    let calibration = match args.calibration {
+        None => "--calibration FILE keeps more of it, ",
+        Some(_) => "",
+    };
+    eprintln!(
+        "warning: {:.0} % of what the adapters change is in the merged weights: the rest is too \
+         small for this scheme's numbers and was rounded away; {calibration}--dequantize keeps all",
+        100.0 * kept
+    );
 }
 
 /// The layers that lost most, and all kinds of layers.
 fn table(report: &MergeReport) {
     eprintln!(
-        "{:<44} {:<10} {:>14} {:>18}",
-        "layer, worst first", "backend", "relative error", "off orthogonality"
+        "{:<44} {:<10} {:>14} {:>8} {:>6} {:>18}",
+        "layer, worst first", "backend", "relative error", "change", "kept", "off orthogonality"
     );
     let layers = report.worst_first();
     for layer in layers.iter().take(LISTED) {
         eprintln!(
-            "{:<44} {:<10} {:>14.2e} {:>18.2e}",
-            layer.name, layer.backend, layer.relative_error, layer.orthogonality_error
+            "{:<44} {:<10} {:>14.2e} {:>8.1e} {:>4.0} % {:>18.2e}",
+            layer.name,
+            layer.backend,
+            layer.relative_error,
+            layer.change.relative,
+            100.0 * layer.change.kept,
+            layer.orthogonality_error
         );
     }
     if layers.len() > LISTED {
@@ -199,14 +223,22 @@ fn table(report: &MergeReport) {
     }
     eprintln!();
     eprintln!(
-        "{:<44} {:>10} {:>14} {:>18}",
-        "kind", "layers", "mean", "worst"
+        "{:<44} {:>10} {:>14} {:>14} {:>6}",
+        "kind", "layers", "mean error", "worst error", "kept"
     );
     for kind in report.kinds() {
         eprintln!(
-            "{:<44} {:>10} {:>14.2e} {:>18.2e}",
-            kind.kind, kind.layers, kind.mean, kind.worst
+            "{:<44} {:>10} {:>14.2e} {:>14.2e} {:>4.0} %",
+            kind.kind,
+            kind.layers,
+            kind.mean,
+            kind.worst,
+            100.0 * kind.change_kept
         );
     }
+    eprintln!(
+        "change kept, all layers: {:.1} %",
+        100.0 * report.change_kept()
+    );
     eprintln!();
 }

@@ -86,6 +86,7 @@ fn a_dense_merge_has_the_adapted_loss() {
         let layers = report["layers"].as_array().expect("layers");
         assert_eq!(layers.len(), 14);
         assert!(layers.iter().all(|layer| layer["relative_error"] == 0.0));
+        near(report["change_kept"].as_f64().unwrap(), 1.0, 1e-12);
         let inspection = json_of(&["inspect", arg(&out)]);
         assert_eq!(inspection["quant_method"], Value::Null);
         assert_eq!(names(work.path()), ["merged", "rows.jsonl"]);
@@ -146,11 +147,45 @@ fn the_report_is_a_table_too_and_stays_with_its_merge() {
     let args = ["merge", "--model", &model, "--adapter", &adapter];
     let run = good(&[&args[..], &["--output", arg(&first), "--report"]].concat());
     assert_eq!(run.stdout, "");
-    for text in ["layer, worst first", "4 more", "kind", "q_proj"] {
+    for text in [
+        "layer, worst first",
+        "4 more",
+        "kind",
+        "q_proj",
+        "change kept",
+    ] {
         assert!(run.stderr.contains(text), "{text}: {}", run.stderr);
     }
     let (second, _) = merge(arg(&first), &[&adapter], work.path(), &[]);
     assert!(!names(&second).contains(&"merge_report.json".to_owned()));
+}
+
+#[test]
+fn a_change_that_was_rounded_away_is_told_with_what_helps() {
+    let work = tempdir().expect("a folder");
+    let rows = data(work.path(), "rows");
+    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
+    let little = format!("{adapter}=0.05");
+    let merged = |name: &str, adapter: &str, more: &[&str]| {
+        let out = work.path().join(name);
+        let args = ["merge", "--model", &model, "--output", arg(&out)];
+        let args = [&args[..], &["--adapter", adapter, "--json"], more].concat();
+        let run = good(&args);
+        let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
+        (report["change_kept"].as_f64().expect("a share"), run.stderr)
+    };
+    let (kept, told) = merged("all", &adapter, &[]);
+    assert!(kept > 0.5 && !told.contains("warning"), "{kept}: {told}");
+    let (nearest, told) = merged("nearest", &little, &[]);
+    assert!(nearest < 0.3, "{nearest}");
+    for text in ["warning", "rounded away", "--calibration", "--dequantize"] {
+        assert!(told.contains(text), "{text}: {told}");
+    }
+    let (calibrated, _) = merged("calibrated", &little, &["--calibration", arg(&rows)]);
+    assert!(calibrated > nearest + 0.1, "{calibrated} {nearest}");
+    let (kept, told) = merged("dense", &little, &["--dequantize"]);
+    near(kept, 1.0, 1e-12);
+    assert!(!told.contains("warning"), "{told}");
 }
 
 #[test]
@@ -298,12 +333,15 @@ fn a_killed_merge_leaves_all_or_nothing() {
         } else {
             interrupted += 1;
         }
-        // What is left over does not stand in the way.
-        if attempt == 0 {
-            let more = ["--output", arg(&out)];
+        // What is left over does not stand in the way, and the next merge removes it.
+        let left = names(&folder).into_iter().filter(|name| name != "out");
+        let left: Vec<String> = left.collect();
+        if attempt % 6 == 0 {
             let _ = fs::remove_dir_all(&out);
-            good(&[&args[..], &more].concat());
+            let run = good(&[&args[..], &["--output", arg(&out)]].concat());
             assert_eq!(names(&out), names(&whole));
+            assert_eq!(names(&folder), ["out"]);
+            assert!(left.iter().all(|name| run.stderr.contains(name.as_str())));
         }
     }
     assert!(interrupted > 0, "no merge was killed midway");

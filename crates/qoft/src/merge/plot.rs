@@ -1,48 +1,62 @@
-//! The relative errors of merged layers as a chart.
+//! The errors of merged layers as two charts.
 
 use std::error::Error;
+use std::ops::Range;
 
 use plotters::coord::Shift;
+use plotters::coord::ranged1d::{Ranged, ValueFormatter};
+use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
 
 use super::report::MergedLayer;
 
-const SIZE: (u32, u32) = (900, 480);
+const SIZE: (u32, u32) = (900, 760);
+/// Height of the upper chart.
+const UPPER: u32 = 400;
 /// Width of the column with the names of the series.
 const LEGEND: u32 = 170;
 
-/// A chart with the blocks of the model from left to right, the logarithm of the error upwards, and
-/// one series for each kind of layer. Errors of 0 lie on the lower edge.
+/// Two charts with the blocks of the model from left to right and one series for each kind of
+/// layer: above the logarithm of the relative error, where errors of 0 lie on the lower edge, and
+/// below the share of the change that was kept.
 pub fn draw(layers: &[MergedLayer]) -> Result<String, Box<dyn Error>> {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
-    let (plot, legend) = area.split_horizontally(SIZE.0 - LEGEND);
-    let series = series(layers);
-    points(&plot, &series)?;
-    names(&legend, &series)?;
+    let (plots, legend) = area.split_horizontally(SIZE.0 - LEGEND);
+    let (upper, lower) = plots.split_vertically(UPPER);
+    let errors = series(layers, |layer| layer.relative_error);
+    draw_errors(&upper, &errors)?;
+    draw_kept(&lower, &series(layers, |layer| layer.change.kept))?;
+    names(&legend, &errors)?;
     area.present()?;
-    drop((plot, legend, area));
+    drop((plots, upper, lower, legend, area));
     Ok(svg)
 }
 
-/// The name of a kind of layer, and for each of its layers the number of its block and its error.
+/// The name of a kind of layer, and for each of its layers the number of its block and a value.
 type Series<'a> = (&'a str, Vec<(usize, f64)>);
 
 /// The layers by kind, in the order in which the kinds first appear. Layers outside all blocks come
 /// after the last block.
-fn series(layers: &[MergedLayer]) -> Vec<Series<'_>> {
+fn series(layers: &[MergedLayer], value: impl Fn(&MergedLayer) -> f64) -> Vec<Series<'_>> {
     let after = layers.iter().filter_map(MergedLayer::block).max();
     let after = after.map_or(0, |last| last + 1);
     let mut series: Vec<Series> = Vec::new();
     for layer in layers {
-        let point = (layer.block().unwrap_or(after), layer.relative_error);
+        let point = (layer.block().unwrap_or(after), value(layer));
         match series.iter_mut().find(|(kind, _)| *kind == layer.kind()) {
             Some((_, points)) => points.push(point),
             None => series.push((layer.kind(), vec![point])),
         }
     }
     series
+}
+
+/// The last block.
+fn last(series: &[Series]) -> usize {
+    let blocks = series.iter().flat_map(|(_, points)| points).map(|p| p.0);
+    blocks.max().unwrap_or(0)
 }
 
 /// Round numbers on the axis, the first at or below all errors above 0 and the last at or above:
@@ -71,39 +85,87 @@ fn ticks(series: &[Series]) -> Vec<f64> {
     steps[from..=to.unwrap_or(steps.len() - 1)].to_vec()
 }
 
-fn points<B: DrawingBackend>(
+fn draw_errors<B: DrawingBackend>(
     area: &DrawingArea<B, Shift>,
     series: &[Series],
 ) -> Result<(), Box<dyn Error>>
 where
     B::ErrorType: 'static,
 {
-    let blocks = series.iter().flat_map(|(_, points)| points).map(|p| p.0);
-    let last = blocks.max().unwrap_or(0) as f64;
+    let last = last(series);
     let ticks = ticks(series);
     let (low, high) = (ticks[0], ticks[ticks.len() - 1]);
-    let mut chart = ChartBuilder::on(area)
-        .margin(16)
-        .x_label_area_size(44)
-        .y_label_area_size(72)
-        .build_cartesian_2d(
-            -0.5..last + 0.5,
-            (low..high).log_scale().with_key_points(ticks),
-        )?;
+    let mut chart = chart(area).build_cartesian_2d(
+        -0.5..last as f64 + 0.5,
+        (low..high).log_scale().with_key_points(ticks),
+    )?;
+    let label = |error: &f64| format!("{error:.0e}");
+    mesh(&mut chart, last, "relative error of the weight", &label)?;
+    points(&mut chart, series, low..high)
+}
+
+fn draw_kept<B: DrawingBackend>(
+    area: &DrawingArea<B, Shift>,
+    series: &[Series],
+) -> Result<(), Box<dyn Error>>
+where
+    B::ErrorType: 'static,
+{
+    let last = last(series);
+    let shares = || series.iter().flat_map(|(_, points)| points).map(|p| p.1);
+    // Seldom outside of 0 to 1, and far outside only where next to nothing was to change.
+    let low = shares().fold(0.0, f64::min).max(-1.0);
+    let high = shares().fold(1.0, f64::max).min(2.0);
+    let mut chart = chart(area).build_cartesian_2d(-0.5..last as f64 + 0.5, low..high)?;
+    let label = |share: &f64| format!("{:.0} %", 100.0 * share);
+    mesh(&mut chart, last, "change that was kept", &label)?;
+    points(&mut chart, series, low..high)
+}
+
+fn chart<'a, 'b, B: DrawingBackend>(area: &'a DrawingArea<B, Shift>) -> ChartBuilder<'a, 'b, B> {
+    let mut chart = ChartBuilder::on(area);
+    chart.margin(16).x_label_area_size(44).y_label_area_size(72);
+    chart
+}
+
+/// A chart of blocks and values.
+type Chart<'a, B, Y> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, Y>>;
+
+fn mesh<B: DrawingBackend, Y: Ranged<ValueType = f64> + ValueFormatter<f64>>(
+    chart: &mut Chart<'_, B, Y>,
+    last: usize,
+    name: &str,
+    label: &dyn Fn(&f64) -> String,
+) -> Result<(), Box<dyn Error>>
+where
+    B::ErrorType: 'static,
+{
     chart
         .configure_mesh()
         .light_line_style(WHITE)
-        .x_labels((last as usize + 1).min(16))
+        .x_labels((last + 1).min(16))
         .x_desc("block")
-        .y_desc("relative error of the weight")
+        .y_desc(name)
         .x_label_formatter(&|block| format!("{block:.0}"))
-        .y_label_formatter(&|error| format!("{error:.0e}"))
+        .y_label_formatter(&label)
         .label_style(("sans-serif", 14))
         .axis_desc_style(("sans-serif", 16))
         .draw()?;
+    Ok(())
+}
+
+fn points<B: DrawingBackend, Y: Ranged<ValueType = f64>>(
+    chart: &mut Chart<'_, B, Y>,
+    series: &[Series],
+    range: Range<f64>,
+) -> Result<(), Box<dyn Error>>
+where
+    B::ErrorType: 'static,
+{
     for (index, (_, points)) in series.iter().enumerate() {
         let color = Palette99::pick(index);
-        let points = points.iter().map(|&(x, y)| (x as f64, y.clamp(low, high)));
+        let points = points.iter();
+        let points = points.map(|&(x, y)| (x as f64, y.clamp(range.start, range.end)));
         let points: Vec<(f64, f64)> = points.collect();
         let line = color.mix(0.4).stroke_width(1);
         chart.draw_series(LineSeries::new(points.clone(), line))?;
@@ -133,6 +195,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::merge::Change;
 
     fn layer(name: &str, relative_error: f64) -> MergedLayer {
         MergedLayer {
@@ -140,6 +203,11 @@ mod tests {
             backend: "dense",
             orthogonality_error: 0.0,
             relative_error,
+            change: Change {
+                norm: 1.0,
+                relative: 0.1,
+                kept: 1.0 - relative_error,
+            },
         }
     }
 
@@ -154,9 +222,9 @@ mod tests {
         }
         let svg = draw(&layers).unwrap();
         assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));
-        assert_eq!(svg.matches("<circle").count(), 25 + 3);
+        assert_eq!(svg.matches("<circle").count(), 2 * 25 + 3);
         let texts: Vec<&str> = svg.lines().map(str::trim).collect();
-        let wanted = ["block", "up_proj", "q_proj", "lm_head", "1e-3", "5e-1"];
+        let wanted = ["block", "up_proj", "lm_head", "1e-3", "5e-1", "100 %"];
         for text in wanted {
             assert!(texts.contains(&text), "{text}");
         }
@@ -164,7 +232,8 @@ mod tests {
 
     #[test]
     fn zeros_and_empty_lists_can_be_drawn() {
-        for layers in [vec![], vec![layer("a.0.b", 0.0), layer("a.1.b", 0.0)]] {
+        let wild = vec![layer("a.0.b", 1e9), layer("a.1.b", 0.0)];
+        for layers in [vec![], vec![layer("a.0.b", 0.0), layer("a.1.b", 0.0)], wild] {
             let svg = draw(&layers).unwrap();
             assert!(!svg.contains("NaN") && !svg.contains("inf"), "{svg}");
         }

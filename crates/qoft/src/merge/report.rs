@@ -6,6 +6,7 @@ use std::path::Path;
 use qoft_core::{Result, write_file};
 use serde_json::{Value, json};
 
+use super::change::Change;
 use super::plot;
 use crate::write::{REPORT, write_json};
 
@@ -37,6 +38,8 @@ pub struct MergedLayer {
     pub orthogonality_error: f64,
     /// ‖written − rotated‖ / ‖rotated‖ (Frobenius): what rounding or quantizing again cost.
     pub relative_error: f64,
+    /// What the adapters change, and how much of that is in the written weight.
+    pub change: Change,
 }
 
 impl MergedLayer {
@@ -62,7 +65,7 @@ pub struct MergeLosses {
     pub tokens: usize,
 }
 
-/// The relative errors of all layers of one kind.
+/// The errors of all layers of one kind.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct KindSummary {
     /// The last component of the layers' paths.
@@ -73,6 +76,8 @@ pub struct KindSummary {
     pub mean: f64,
     /// The largest of their relative errors.
     pub worst: f64,
+    /// The share of their changes that was written, see [`Change::kept`].
+    pub change_kept: f64,
 }
 
 impl MergeReport {
@@ -83,20 +88,29 @@ impl MergeReport {
         layers
     }
 
+    /// The share of what the adapters change in all layers that was written, see
+    /// [`Change::kept`].
+    pub fn change_kept(&self) -> f64 {
+        Change::kept_by_all(self.layers.iter().map(|layer| &layer.change))
+    }
+
     /// A summary for each kind of layer, in the order of their names.
     pub fn kinds(&self) -> Vec<KindSummary> {
-        let mut errors: BTreeMap<&str, Vec<f64>> = BTreeMap::new();
+        let mut kinds: BTreeMap<&str, Vec<&MergedLayer>> = BTreeMap::new();
         for layer in &self.layers {
-            let errors = errors.entry(layer.kind()).or_default();
-            errors.push(layer.relative_error);
+            kinds.entry(layer.kind()).or_default().push(layer);
         }
-        let summary = |(kind, errors): (&str, Vec<f64>)| KindSummary {
-            kind: kind.to_owned(),
-            layers: errors.len(),
-            mean: errors.iter().sum::<f64>() / errors.len() as f64,
-            worst: errors.iter().copied().fold(0.0, f64::max),
+        let summary = |(kind, layers): (&str, Vec<&MergedLayer>)| {
+            let errors = || layers.iter().map(|layer| layer.relative_error);
+            KindSummary {
+                kind: kind.to_owned(),
+                layers: layers.len(),
+                mean: errors().sum::<f64>() / layers.len() as f64,
+                worst: errors().fold(0.0, f64::max),
+                change_kept: Change::kept_by_all(layers.iter().map(|layer| &layer.change)),
+            }
         };
-        errors.into_iter().map(summary).collect()
+        kinds.into_iter().map(summary).collect()
     }
 
     /// The report with its summaries as one JSON object.
@@ -104,6 +118,7 @@ impl MergeReport {
         json!({
             "kinds": self.kinds(),
             "layers": self.layers,
+            "change_kept": self.change_kept(),
             "losses": self.losses,
             "tensors": self.tensors,
             "shards": self.shards,
@@ -131,6 +146,11 @@ mod tests {
             backend: "dense",
             orthogonality_error: 0.0,
             relative_error,
+            change: Change {
+                norm: 2.0,
+                relative: 0.5,
+                kept: 1.0 - relative_error,
+            },
         };
         let report = MergeReport {
             layers: vec![
@@ -151,6 +171,8 @@ mod tests {
         assert_eq!(kinds[1].layers, 2);
         assert_eq!(kinds[1].mean, 0.5);
         assert_eq!(kinds[1].worst, 0.75);
+        assert_eq!((kinds[1].change_kept, report.change_kept()), (0.5, 0.5));
+        assert_eq!(report.to_json()["change_kept"], 0.5);
         assert_eq!(report.to_json()["kinds"][0]["kind"], "lm_head");
     }
 }

@@ -1,0 +1,97 @@
+//! How much of what adapters change is in the weight that was written.
+
+use qoft_core::Matrix;
+
+/// What adapters change of a weight, and what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct Change {
+    /// ‖rotated − before‖ (Frobenius).
+    pub norm: f64,
+    /// ‖rotated − before‖ / ‖before‖.
+    pub relative: f64,
+    /// ⟨written − before, rotated − before⟩ / ‖rotated − before‖²: 1 if all of the change was
+    /// written, 0 if it was rounded away. Other errors do not count: a rounding that is as likely
+    /// up as down leaves it at 1. It is 1 if nothing was to change.
+    pub kept: f64,
+}
+
+impl Change {
+    /// Compares three weights of one shape.
+    pub(super) fn new(before: &Matrix, rotated: &Matrix, written: &Matrix) -> Self {
+        let (mut size, mut squares, mut product) = (0.0, 0.0, 0.0);
+        let written = written.values.iter();
+        for ((&before, &rotated), &written) in
+            before.values.iter().zip(&rotated.values).zip(written)
+        {
+            let before = f64::from(before);
+            let change = f64::from(rotated) - before;
+            size += before * before;
+            squares += change * change;
+            product += (f64::from(written) - before) * change;
+        }
+        if squares == 0.0 {
+            return Self {
+                norm: 0.0,
+                relative: 0.0,
+                kept: 1.0,
+            };
+        }
+        Self {
+            norm: squares.sqrt(),
+            relative: (squares / size).sqrt(),
+            kept: product / squares,
+        }
+    }
+
+    /// The share that several weights together kept: that of one weight made of all of them.
+    pub(super) fn kept_by_all<'a>(changes: impl Iterator<Item = &'a Self>) -> f64 {
+        let (mut kept, mut squares) = (0.0, 0.0);
+        for change in changes {
+            kept += change.kept * change.norm.powi(2);
+            squares += change.norm.powi(2);
+        }
+        if squares == 0.0 { 1.0 } else { kept / squares }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn matrix(values: [f32; 4]) -> Matrix {
+        Matrix {
+            shape: [2, 2],
+            values: values.into(),
+        }
+    }
+
+    #[test]
+    fn a_change_is_kept_as_far_as_the_written_weight_goes_its_way() {
+        let before = matrix([4.0, 0.0, 3.0, 0.0]);
+        let rotated = matrix([4.0, 2.0, 3.0, 0.0]);
+        let kept = |written| Change::new(&before, &rotated, &matrix(written)).kept;
+        assert_eq!(kept(rotated.values.clone().try_into().unwrap()), 1.0);
+        assert_eq!(kept(before.values.clone().try_into().unwrap()), 0.0);
+        assert_eq!(kept([4.0, 1.0, 3.0, 0.0]), 0.5);
+        // Errors across the change and changes beyond it.
+        assert_eq!(kept([4.5, 2.0, 3.0, -7.0]), 1.0);
+        assert_eq!(kept([4.0, -2.0, 3.0, 0.0]), -1.0);
+        let change = Change::new(&before, &rotated, &before);
+        assert_eq!((change.norm, change.relative), (2.0, 0.4));
+        let none = Change::new(&before, &before, &rotated);
+        assert_eq!((none.norm, none.kept), (0.0, 1.0));
+        assert_eq!(Change::kept_by_all([&none].into_iter()), 1.0);
+    }
+
+    #[test]
+    fn layers_together_are_one_large_layer() {
+        let small = Change::new(
+            &matrix([1.0; 4]),
+            &matrix([2.0, 1.0, 1.0, 1.0]),
+            &matrix([2.0, 1.0, 1.0, 1.0]),
+        );
+        let large = Change::new(&matrix([1.0; 4]), &matrix([3.0; 4]), &matrix([1.0; 4]));
+        let both = Change::kept_by_all([&small, &large].into_iter());
+        assert_eq!(both, 1.0 / 17.0);
+    }
+}

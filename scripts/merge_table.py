@@ -1,0 +1,115 @@
+"""Merges adapters into models of several schemes with qoft and measures what is lost, as Markdown.
+
+For each NAME, --models/NAME is a model and --adapters/NAME an adapter of it. The adapter is merged
+into dense weights and, where the scheme can be written, back into it: by the nearest codes, and by
+codes that --calibration chooses. Losses are those of each file of --eval; none of these files should
+be the calibration data. "change" is how much the adapter changes the weights, "kept" the share of
+that in the written weights, "error" the relative error of the written weights (mean over layers).
+
+    python merge_table.py --models models --adapters adapters --calibration data/train.jsonl \\
+        --eval data/eval.jsonl other/eval.jsonl --json merges.json SmolLM2-135M-Instruct-nf4 ...
+
+The number of threads is that of qoft: set RAYON_NUM_THREADS.
+"""
+
+import argparse
+import json
+import pathlib
+import statistics
+import subprocess
+import sys
+import tempfile
+
+MERGES = {"dense": ["--dequantize"], "nearest": [], "calibrated": ["--calibration"]}
+
+
+def run(*command):
+    """The JSON that a command prints, or None and its last line of errors."""
+    done = subprocess.run([*map(str, command), "--json"], capture_output=True, text=True)
+    if done.returncode:
+        return None, done.stderr.strip().splitlines()[-1]
+    return json.loads(done.stdout), None
+
+
+def losses(args, model, *more):
+    found = []
+    for data in args.eval:
+        result, error = run(args.qoft, "eval", "--model", model, *more, "--data", data)
+        if error:
+            raise RuntimeError(error)
+        found.append(result["loss"])
+    return found
+
+
+def merged(args, model, adapter, options, folder):
+    command = [args.qoft, "merge", "--model", model, "--adapter", adapter, "--output", folder, *options]
+    if "--calibration" in options:
+        command += [args.calibration, "--calibration-rows", args.calibration_rows]
+        command += ["--max-length", args.max_length]
+    report, error = run(*command)
+    if error:
+        return {"error": error}
+    mean = lambda value: statistics.fmean(map(value, report["layers"]))
+    return {
+        "loss": losses(args, folder),
+        "bytes": report["bytes"],
+        "relative_error": mean(lambda layer: layer["relative_error"]),
+        "change": mean(lambda layer: layer["change"]["relative"]),
+        "change_kept": report["change_kept"],
+    }
+
+
+def measure(args, name):
+    model, adapter = args.models / name, args.adapters / name
+    result = {"model": name, "base": losses(args, model)}
+    result["adapted"] = losses(args, model, "--adapter", adapter)
+    for kind, options in MERGES.items():
+        with tempfile.TemporaryDirectory(dir=args.work) as work:
+            result[kind] = merged(args, model, adapter, options, pathlib.Path(work) / "merged")
+        print(f"{name} {kind}: {result[kind]}", file=sys.stderr)
+    return result
+
+
+def table(results, texts):
+    kinds = [kind for kind in MERGES if kind != "dense"]
+    titles = ["model", "change", *(f"{kind}: {what}" for kind in kinds for what in ("error", "kept"))]
+    titles += [f"{text}: {kind}" for text in texts for kind in ("base", "adapted", *MERGES)]
+    yield titles
+    yield ["---"] * len(titles)
+    for result in results:
+        row = [result["model"], f"{result['dense']['change']:.3f}"]
+        for kind in kinds:
+            merge = result[kind]
+            row += ["", ""] if "error" in merge else [f"{merge[key]:.3f}" for key in ("relative_error", "change_kept")]
+        for index in range(len(texts)):
+            row += [f"{result[kind][index]:.4f}" for kind in ("base", "adapted")]
+            row += [f"{result[kind]['loss'][index]:.4f}" if "loss" in result[kind] else "" for kind in MERGES]
+        yield row
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser.add_argument("names", nargs="+")
+    parser.add_argument("--qoft", type=pathlib.Path, default="target/release/qoft")
+    parser.add_argument("--models", type=pathlib.Path, required=True)
+    parser.add_argument("--adapters", type=pathlib.Path, required=True)
+    parser.add_argument("--eval", type=pathlib.Path, nargs="+", required=True)
+    parser.add_argument("--calibration", type=pathlib.Path, required=True)
+    parser.add_argument("--calibration-rows", type=int, default=128)
+    parser.add_argument("--max-length", type=int, default=256, help="tokens of a calibration row")
+    parser.add_argument("--work", type=pathlib.Path, help="where merged models are written, one at a time")
+    parser.add_argument("--json", type=pathlib.Path, help="writes all figures here as well")
+    args = parser.parse_args()
+
+    args.qoft = args.qoft.resolve()
+    results = []
+    for name in args.names:
+        results.append(measure(args, name))
+        if args.json:
+            args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    for row in table(results, [path.as_posix() for path in args.eval]):
+        print("|", " | ".join(row), "|")
+
+
+if __name__ == "__main__":
+    main()
