@@ -3,9 +3,8 @@
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, Dense, LoadOptions, QuantBackend, Registry, Result};
+use qoft_core::{Checkpoint, LoadOptions, Registry, Result};
 
-use crate::layers::claimed;
 use crate::merge::{MergeTarget, merge};
 
 /// What was written.
@@ -47,12 +46,8 @@ pub fn dequantize(
         output,
         progress,
     )?;
-    let quantized = |layer: &&crate::layers::Claimed| layer.backend.name() != Dense.name();
     Ok(DequantizeReport {
-        layers: claimed(checkpoint, registry)?
-            .iter()
-            .filter(quantized)
-            .count(),
+        layers: report.dequantized,
         tensors: report.tensors,
         shards: report.shards,
         bytes: report.bytes,

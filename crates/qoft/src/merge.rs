@@ -112,12 +112,14 @@ pub fn merge_staged(
     // one at a time.
     let waiting = tempfile::tempdir_in(staged.path()).map_err(Error::io(staged.path()))?;
     let changes = |layer: &&Claimed| match target {
-        MergeTarget::Dense(_) => {
-            layer.backend.name() != Dense.name() || adapted(adapters, layer.path)
-        }
+        MergeTarget::Dense(_) => is_quantized(layer) || adapted(adapters, layer.path),
         MergeTarget::SameScheme(_) => adapted(adapters, layer.path),
     };
     let changing: Vec<_> = layers.iter().filter(changes).collect();
+    let dequantized = match target {
+        MergeTarget::Dense(_) => changing.iter().filter(|layer| is_quantized(layer)).count(),
+        MergeTarget::SameScheme(_) => 0,
+    };
     let reports = Reports::default();
     let (mut outputs, mut requantized) = (Vec::new(), 0);
     for (index, layer) in changing.iter().enumerate() {
@@ -165,6 +167,7 @@ pub fn merge_staged(
     waiting.close().map_err(Error::io(staged.path()))?;
     let report = MergeReport {
         layers: reports.into_layers(),
+        dequantized,
         losses: None,
         tensors: written.tensors,
         shards: written.shards,
@@ -206,6 +209,10 @@ fn checked<'a>(
         check_requantizable(adapters, &layers)?;
     }
     Ok(layers)
+}
+
+fn is_quantized(layer: &Claimed) -> bool {
+    layer.backend.name() != Dense.name()
 }
 
 fn adapted(adapters: &[MergeAdapter], path: &str) -> bool {

@@ -17,6 +17,8 @@ const PLOT: &str = "merge_report.svg";
 pub struct MergeReport {
     /// The layers that changed.
     pub layers: Vec<MergedLayer>,
+    /// Quantized layers that were written dense, whether they changed or not.
+    pub dequantized: usize,
     /// What the merge did to the loss, if that was measured.
     pub losses: Option<MergeLosses>,
     /// Tensors in the output.
@@ -118,6 +120,7 @@ impl MergeReport {
         json!({
             "kinds": self.kinds(),
             "layers": self.layers,
+            "dequantized": self.dequantized,
             "change_kept": self.change_kept(),
             "losses": self.losses,
             "tensors": self.tensors,
@@ -158,6 +161,7 @@ mod tests {
                 layer("model.layers.1.mlp.up_proj", 0.75),
                 layer("lm_head", 0.5),
             ],
+            dequantized: 0,
             losses: None,
             tensors: 3,
             shards: 1,
