@@ -69,8 +69,7 @@ impl Linear {
 
     /// What the weight is multiplied with: `x` after rotations and input quantization, as rows.
     pub fn matmul_input<const D: usize>(&self, x: Tensor<D>) -> Tensor<2> {
-        let rows = x.dims().iter().product::<usize>() / self.in_features();
-        let x = x.reshape([rows, self.in_features()]);
+        let x = self.rows(x);
         if let Some(observer) = &self.observer {
             observer.observe(&x);
         }
@@ -80,6 +79,16 @@ impl Linear {
             Some(quantizer) => ops::straight_through(x, quantizer),
             None => x,
         }
+    }
+
+    /// `x` as rows. What has rows already stays the same node of its graph, so that operations
+    /// see where it comes from.
+    fn rows<const D: usize>(&self, x: Tensor<D>) -> Tensor<2> {
+        if D == 2 {
+            return Tensor::from_dispatch(x.into_dispatch());
+        }
+        let rows = x.dims().iter().product::<usize>() / self.in_features();
+        x.reshape([rows, self.in_features()])
     }
 
     /// Features of the input.

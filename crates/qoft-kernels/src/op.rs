@@ -61,6 +61,13 @@ pub trait HostOp: Debug + Send + Sync + 'static {
         false
     }
 
+    /// Whether the output is worth less than its memory: operations that read it in their
+    /// backward then compute it once more, from the inputs that are kept for this one. Only for
+    /// operations whose backward reads all inputs.
+    fn cheap(&self) -> bool {
+        false
+    }
+
     /// The gradients of the inputs for which `wants` is true, in the inputs' layout.
     ///
     /// `inputs[i]` is empty where [`Self::reads`] is false. `grad` is the output's gradient.

@@ -10,7 +10,9 @@ use qoft_core::{Checkpoint, LoadOptions, OftConfig, Registry, oft};
 use qoft_models::CausalLm;
 use qoft_train::data::{Dataset, DatasetOptions};
 use qoft_train::tokenizer::Tokenizer;
-use qoft_train::train::{ADAPTER, Observer, StepReport, Summary, TrainConfig, Trainer};
+use qoft_train::train::{
+    ADAPTER, ActivationDtype, Observer, StepReport, Summary, TrainConfig, Trainer,
+};
 use qoft_train::{Evaluation, TrainError, evaluate};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -282,6 +284,37 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
 
     let again = case.run(&mut Recorder::default(), parts.path(), None, None);
     assert!(matches!(again, Err(TrainError::LaterCheckpoint { .. })));
+}
+
+#[test]
+fn gradient_checkpointing_changes_no_number() {
+    let mut case = Case::new("nf4_accumulate");
+    let run = |case: &Case| {
+        let (out, mut recorder) = (TempDir::new().unwrap(), Recorder::default());
+        case.run(&mut recorder, out.path(), None, None).unwrap();
+        let norms: Vec<f64> = recorder.reports.iter().map(|r| r.grad_norm).collect();
+        (recorder.losses(), norms, adapter(case, out.path()))
+    };
+    let plain = run(&case);
+    case.config.gradient_checkpointing = true;
+    assert_eq!(run(&case), plain);
+
+    // Rounded activations: nearly the same run, with and without checkpointing.
+    case.config.activation_dtype = ActivationDtype::Bf16;
+    for checkpointing in [false, true] {
+        case.config.gradient_checkpointing = checkpointing;
+        let (losses, _, adapter) = run(&case);
+        assert_eq!(
+            losses[0], plain.0[0],
+            "the first loss is before any gradient"
+        );
+        for (loss, expected) in losses.iter().zip(&plain.0) {
+            assert!((loss - expected).abs() < 2e-3, "{loss} {expected}");
+        }
+        let similarity = cosine(&adapter, &plain.2);
+        println!("checkpointing {checkpointing}: cosine {similarity}");
+        assert!(similarity > 0.999 && adapter != plain.2, "{similarity}");
+    }
 }
 
 #[test]

@@ -7,3 +7,4 @@ mod cli;
 mod common;
 mod merge;
 mod random_damage;
+mod threads;

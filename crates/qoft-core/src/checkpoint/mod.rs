@@ -114,6 +114,13 @@ impl Checkpoint {
         self.shards.iter().map(Shard::path)
     }
 
+    /// Takes the files' pages out of this process's memory. Those that are still used come back,
+    /// from the system's cache of files, when somebody reads them; so a model that was loaded into
+    /// memory of its own does not count twice.
+    pub fn release(&self) {
+        self.shards.iter().for_each(Shard::release);
+    }
+
     /// A tensor, if it is there.
     pub fn get(&self, name: &str) -> Option<TensorView> {
         self.tensors

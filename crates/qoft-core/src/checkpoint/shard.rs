@@ -6,16 +6,30 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use memmap2::Mmap;
+#[cfg(unix)]
+use memmap2::UncheckedAdvice;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorInfo;
 
 use super::tensor::TensorView;
 use crate::error::{Error, Result};
 
+/// The bytes of a map that tensors share.
+struct Mapped(Arc<Mmap>);
+
+impl AsRef<[u8]> for Mapped {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
 /// A validated file: all offsets lie inside it and fit the shapes.
 #[derive(Debug)]
 pub struct Shard {
     path: Arc<PathBuf>,
+    map: Arc<Mmap>,
+    /// What stands behind the header.
     data: Bytes,
     tensors: HashMap<String, TensorInfo>,
 }
@@ -26,7 +40,7 @@ impl Shard {
         let file = File::open(&path).map_err(Error::io(&path))?;
         // SAFETY: the map is read only. Another process that truncates the file while we run
         // can end us with a signal, as it can every program that maps its input.
-        let map = unsafe { memmap2::Mmap::map(&file) }.map_err(Error::io(&path))?;
+        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
         let invalid = |e| Error::file(&path, format!("not a valid safetensors file: {e}"));
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(invalid)?;
         let tensors = metadata
@@ -34,9 +48,11 @@ impl Shard {
             .into_iter()
             .map(|(n, i)| (n, i.clone()))
             .collect();
-        let data = Bytes::from_owner(map).slice(header + 8..);
+        let map = Arc::new(map);
+        let data = Bytes::from_owner(Mapped(map.clone())).slice(header + 8..);
         Ok(Self {
             path: Arc::new(path),
+            map,
             data,
             tensors,
         })
@@ -45,6 +61,17 @@ impl Shard {
     /// The file.
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// Gives the memory of what was read back to the system; it comes back when it is read again.
+    pub fn release(&self) {
+        // SAFETY: the map is of a file and read only, so its pages come back as they were.
+        #[cfg(unix)]
+        let result = unsafe { self.map.unchecked_advise(UncheckedAdvice::DontNeed) };
+        #[cfg(unix)]
+        if let Err(error) = result {
+            tracing::debug!("{}: memory is not given back: {error}", self.path.display());
+        }
     }
 
     /// Names of all tensors.

@@ -13,7 +13,7 @@ use qoft_kernels::{HostOp, HostView};
 use std::sync::Arc;
 
 use super::SharedOp;
-use super::saved::{Held, Saved};
+use super::saved::Recorded;
 
 /// Burn backends that run host operations of one to three tensors.
 #[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
@@ -86,14 +86,6 @@ impl HostTensors for burn::backend::NdArray {
                 .expect("readable tensor"),
         )
     }
-}
-
-/// A tensor and its shape.
-#[derive(Debug, Clone)]
-struct Input<B: HostTensors> {
-    shape: Vec<usize>,
-    /// `None` where the backward does not read it.
-    tensor: Option<Saved<B>>,
 }
 
 fn run<B: HostTensors>(
@@ -173,15 +165,15 @@ struct HostBackward;
 /// What a backward step keeps.
 #[derive(Debug, Clone)]
 struct Kept<B: HostTensors> {
-    inputs: Vec<Input<B>>,
+    recorded: Arc<Recorded<B>>,
     saved: Arc<Vec<f32>>,
-    op: SharedOp,
 }
 
 fn tracked<B: HostTensors, C: CheckpointStrategy, const N: usize>(
     inputs: [FloatTensor<Autodiff<B, C>>; N],
     op: SharedOp,
 ) -> FloatTensor<Autodiff<B, C>> {
+    let ids = inputs.each_ref().map(|tensor| tensor.id());
     let (tensors, nodes): (Vec<_>, Vec<_>) = inputs.into_iter().map(|t| t.into_parts()).unzip();
     let nodes = nodes.try_into().expect("as many nodes as inputs");
     match <HostBackward as Backward<B, N>>::prepare::<C>(HostBackward, nodes)
@@ -189,22 +181,15 @@ fn tracked<B: HostTensors, C: CheckpointStrategy, const N: usize>(
         .stateful()
     {
         OpsKind::Tracked(prep) => {
-            let keep = |(index, tensor): (usize, &FloatTensor<B>)| Input {
-                shape: tensor.shape().to_vec(),
-                tensor: op
-                    .reads(index)
-                    .then(|| Saved::new(tensor, op.activation(index))),
+            let recorded = Recorded::<B>::new(op, &tensors, &ids);
+            let (out, saved) = run::<B>(tensors, &*recorded.op, true);
+            let kept = Kept {
+                recorded: recorded.clone(),
+                saved: Arc::new(saved),
             };
-            let kept: Vec<Input<B>> = tensors.iter().enumerate().map(keep).collect();
-            let (out, saved) = run::<B>(tensors, &*op, true);
-            prep.finish(
-                Kept {
-                    inputs: kept,
-                    saved: Arc::new(saved),
-                    op,
-                },
-                out,
-            )
+            let out = prep.finish(kept, out);
+            recorded.made(out.id());
+            out
         }
         OpsKind::UnTracked(prep) => prep.finish(run::<B>(tensors, &*op, false).0),
     }
@@ -217,21 +202,11 @@ impl<B: HostTensors, const N: usize> Backward<B, N> for HostBackward {
         let grad = grads.consume::<B>(&ops.node);
         let (device, grad_shape) = (grad.device(), grad.shape().to_vec());
         let grad = B::hold(grad);
-        let Kept { inputs, saved, op } = ops.state;
-        let (shapes, tensors): (Vec<Vec<usize>>, Vec<Option<Saved<B>>>) =
-            inputs.into_iter().map(|i| (i.shape, i.tensor)).unzip();
-        let held: Vec<Option<Held<B>>> = tensors.into_iter().map(|t| t.map(Saved::hold)).collect();
-        let views: Vec<HostView> = shapes
-            .iter()
-            .zip(&held)
-            .map(|(shape, held)| match held {
-                Some(held) => HostView::new(shape, held.as_ref()),
-                None => HostView { shape, data: &[] },
-            })
-            .collect();
+        let Kept { recorded, saved } = ops.state;
         let wants = ops.parents.each_ref().map(Option::is_some);
         let view = HostView::new(&grad_shape, grad.as_ref());
-        let results = op.backward(&views, &saved, view, &wants);
+        let results = recorded.read(|inputs| recorded.op.backward(inputs, &saved, view, &wants));
+        let shapes = recorded.inputs.iter().map(|input| input.shape.clone());
         for ((parent, result), shape) in ops.parents.into_iter().zip(results).zip(shapes) {
             if let (Some(parent), Some(values)) = (parent, result) {
                 let data = TensorData::new(values, shape);

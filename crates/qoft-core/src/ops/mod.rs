@@ -5,6 +5,7 @@
 //! implementation of [`HostOps`] here.
 
 mod bridge;
+mod rounded;
 mod saved;
 
 use std::sync::Arc;
@@ -17,7 +18,8 @@ use qoft_kernels::ops::{
 use qoft_kernels::{HostOp, PackedWeight};
 
 pub use bridge::{HostOps, HostTensors};
-pub use saved::{Kept, with_activations_in};
+pub use rounded::Kept;
+pub use saved::with_activations_in;
 
 /// `x · Wᵀ` over the last dimension of `x`; `x` is not kept for the backward.
 pub fn packed_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<dyn PackedWeight>) -> Tensor<D> {

@@ -1,27 +1,34 @@
-//! What a graph keeps for the backward, if wanted with fewer bits.
+//! What a graph keeps for the backward.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::sync::{Arc, Weak};
 
+use burn::backend::TensorMetadata;
+use burn::backend::autodiff::NodeId;
 use burn::backend::tensor::FloatTensor;
-use burn::tensor::{Device, Tensor, TensorData};
-use qoft_kernels::FloatFormat;
+use qoft_kernels::{FloatFormat, HostView};
 
+use super::SharedOp;
 use super::bridge::HostTensors;
+use super::rounded::{Rounded, shared};
 
 thread_local! {
     static FORMAT: Cell<FloatFormat> = const { Cell::new(FloatFormat::F32) };
-    /// Rounded activations by where the original lies, so that operations that read the same
-    /// tensor share its copy.
-    static ROUNDED: RefCell<HashMap<usize, Weak<Rounded>>> = RefCell::default();
+    /// Operations by the node of their output, where that is not worth its memory.
+    static CHEAP: RefCell<HashMap<u64, Weak<dyn Any + Send + Sync>>> = RefCell::default();
 }
+
+/// Entries of a table at which those that are out of use are removed.
+pub(super) const MANY: usize = 256;
 
 /// Lets the operations that `record` runs keep activations in `format` for their backward, which
 /// widens them again. What they compute forward stays as it is; the gradients are those of the
 /// rounded activations. Parameters and rotations are never rounded.
 ///
-/// It holds for the operations of this module and for [`Kept`], on the calling thread.
+/// It holds for the operations of this module and for [`Kept`](super::Kept), on the calling
+/// thread.
 pub fn with_activations_in<R>(format: FloatFormat, record: impl FnOnce() -> R) -> R {
     struct Restore(FloatFormat);
     impl Drop for Restore {
@@ -33,168 +40,119 @@ pub fn with_activations_in<R>(format: FloatFormat, record: impl FnOnce() -> R) -
     record()
 }
 
-/// A tensor of values with fewer bits.
+/// The format in which activations are kept now.
+pub(super) fn activation_format() -> FloatFormat {
+    FORMAT.get()
+}
+
+/// An operation of the graph with the inputs that its backward reads.
 #[derive(Debug)]
-struct Rounded {
-    format: FloatFormat,
-    bytes: Vec<u8>,
+pub(super) struct Recorded<B: HostTensors> {
+    pub(super) op: SharedOp,
+    pub(super) inputs: Vec<Input<B>>,
 }
 
-impl Rounded {
-    fn new(values: &[f32], format: FloatFormat) -> Self {
-        Self {
-            format,
-            bytes: format.to_bytes(values),
-        }
-    }
-
-    fn widened(&self) -> Vec<f32> {
-        let mut values = vec![0.0; self.bytes.len() / self.format.size()];
-        self.format.decode(&self.bytes, &mut values);
-        values
-    }
+/// An input of an operation.
+#[derive(Debug)]
+pub(super) struct Input<B: HostTensors> {
+    pub(super) shape: Vec<usize>,
+    /// `None` where the backward does not read it.
+    values: Option<Saved<B>>,
 }
 
-/// The rounded values; the same allocation for values that were rounded from the same place
-/// before.
-fn rounded(values: &[f32], format: FloatFormat) -> Arc<Rounded> {
-    let new = Rounded::new(values, format);
-    ROUNDED.with_borrow_mut(|known| {
-        let place = values.as_ptr() as usize;
-        // Another tensor may have taken the place, so the values decide.
-        let old = known.get(&place).and_then(Weak::upgrade);
-        if let Some(old) = old.filter(|old| old.format == format && old.bytes == new.bytes) {
-            return old;
-        }
-        if known.len() >= 64 {
-            known.retain(|_, rounded| rounded.strong_count() > 0);
-        }
-        let new = Arc::new(new);
-        known.insert(place, Arc::downgrade(&new));
-        new
-    })
-}
-
-/// An input that a backward reads.
-#[derive(Debug, Clone)]
-pub(super) enum Saved<B: HostTensors> {
+/// How the values of an input are kept.
+#[derive(Debug)]
+enum Saved<B: HostTensors> {
     Exact(FloatTensor<B>),
-    Rounded(RoundedInput),
+    Rounded(Arc<Rounded>),
+    /// Not at all: they are the output of this operation.
+    Again(Arc<Recorded<B>>),
 }
 
-/// Rounded values that several operations may share.
-#[derive(Debug, Clone)]
-pub(super) struct RoundedInput(Arc<Rounded>);
-
-impl<B: HostTensors> Saved<B> {
-    /// Keeps a tensor; `activation` says whether it may be rounded.
-    pub(super) fn new(tensor: &FloatTensor<B>, activation: bool) -> Self {
-        match FORMAT.get() {
-            FloatFormat::F32 => Self::Exact(tensor.clone()),
-            _ if !activation => Self::Exact(tensor.clone()),
-            format => {
-                let held = B::hold(tensor.clone());
-                Self::Rounded(RoundedInput(rounded(held.as_ref(), format)))
-            }
-        }
-    }
-
-    /// The values.
-    pub(super) fn hold(self) -> Held<B> {
-        match self {
-            Self::Exact(tensor) => Held::Exact(B::hold(tensor)),
-            Self::Rounded(RoundedInput(rounded)) => Held::Widened(rounded.widened()),
-        }
-    }
-}
-
-/// Values of a [`Saved`] input.
-pub(super) enum Held<B: HostTensors> {
-    Exact(B::Held),
-    Widened(Vec<f32>),
-}
-
-impl<B: HostTensors> AsRef<[f32]> for Held<B> {
-    fn as_ref(&self) -> &[f32] {
-        match self {
-            Self::Exact(held) => held.as_ref(),
-            Self::Widened(values) => values,
-        }
-    }
-}
-
-/// A tensor outside of any graph that is kept as [`with_activations_in`] says.
-#[derive(Debug)]
-pub struct Kept<const D: usize>(Stored<D>);
-
-#[derive(Debug)]
-enum Stored<const D: usize> {
-    Exact(Tensor<D>),
-    Rounded {
-        values: Rounded,
-        dims: [usize; D],
-        device: Device,
-    },
-}
-
-impl<const D: usize> Kept<D> {
-    /// Keeps the values of `x`.
-    pub fn new(x: &Tensor<D>) -> Self {
-        let x = x.clone().inner();
-        Self(match FORMAT.get() {
-            FloatFormat::F32 => Stored::Exact(x),
-            format => {
-                let (dims, device) = (x.dims(), x.device());
-                let data = x.into_data();
-                let values = data.as_slice::<f32>().expect("activations are f32");
-                let values = Rounded::new(values, format);
-                Stored::Rounded {
-                    values,
-                    dims,
-                    device,
-                }
-            }
+impl<B: HostTensors> Recorded<B> {
+    /// Keeps what the backward of `op` reads of its inputs, which are the outputs of `nodes`.
+    pub(super) fn new(op: SharedOp, inputs: &[FloatTensor<B>], nodes: &[NodeId]) -> Arc<Self> {
+        let inputs = inputs.iter().zip(nodes).enumerate();
+        let inputs = inputs.map(|(index, (tensor, node))| Input {
+            shape: tensor.shape().to_vec(),
+            values: op
+                .reads(index)
+                .then(|| Saved::new(tensor, *node, op.activation(index))),
+        });
+        Arc::new(Self {
+            inputs: inputs.collect(),
+            op,
         })
     }
 
-    /// The tensor, on a device without autodiff.
-    pub fn into_tensor(self) -> Tensor<D> {
-        match self.0 {
-            Stored::Exact(x) => x,
-            Stored::Rounded {
-                values,
-                dims,
-                device,
-            } => Tensor::from_data(TensorData::new(values.widened(), dims), &device),
+    /// Says that this operation made the output of `node`. Where it is cheap, later operations
+    /// compute that output again instead of keeping it.
+    pub(super) fn made(self: &Arc<Self>, node: NodeId) {
+        if !self.op.cheap() {
+            return;
+        }
+        let this: Arc<dyn Any + Send + Sync> = self.clone();
+        CHEAP.with_borrow_mut(|known| {
+            if known.len() >= MANY {
+                known.retain(|_, recorded| recorded.strong_count() > 0);
+            }
+            known.insert(node.value, Arc::downgrade(&this));
+        });
+    }
+
+    /// Calls `f` with the inputs; those that the backward does not read are empty.
+    pub(super) fn read<R>(&self, f: impl FnOnce(&[HostView]) -> R) -> R {
+        let hold = |input: &Input<B>| input.values.as_ref().map(Saved::hold);
+        let held: Vec<Option<Held<B>>> = self.inputs.iter().map(hold).collect();
+        let views = self.inputs.iter().zip(&held).map(|(input, held)| {
+            let (shape, data) = (&input.shape, held.as_ref().map_or(&[][..], Held::values));
+            HostView { shape, data }
+        });
+        f(&views.collect::<Vec<_>>())
+    }
+}
+
+/// The cheap operation that made the output of `node`.
+fn maker<B: HostTensors>(node: NodeId) -> Option<Arc<Recorded<B>>> {
+    let found = CHEAP.with_borrow(|known| known.get(&node.value).and_then(Weak::upgrade));
+    found.and_then(|recorded| recorded.downcast().ok())
+}
+
+impl<B: HostTensors> Saved<B> {
+    /// Keeps a tensor; `activation` says whether it may be rounded.
+    fn new(tensor: &FloatTensor<B>, node: NodeId, activation: bool) -> Self {
+        if let Some(recorded) = maker(node) {
+            return Self::Again(recorded);
+        }
+        match activation_format() {
+            FloatFormat::F32 => Self::Exact(tensor.clone()),
+            _ if !activation => Self::Exact(tensor.clone()),
+            format => Self::Rounded(shared(B::hold(tensor.clone()).as_ref(), format)),
+        }
+    }
+
+    fn hold(&self) -> Held<B> {
+        match self {
+            Self::Exact(tensor) => Held::Exact(B::hold(tensor.clone())),
+            Self::Rounded(rounded) => Held::Made(rounded.widened()),
+            Self::Again(recorded) => {
+                Held::Made(recorded.read(|inputs| recorded.op.forward(inputs, false).data))
+            }
         }
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Values of an input.
+enum Held<B: HostTensors> {
+    Exact(B::Held),
+    Made(Vec<f32>),
+}
 
-    #[test]
-    fn readers_of_a_tensor_share_its_rounded_copy() {
-        let values: Vec<f32> = (0..50).map(|i| (i as f32).sin()).collect();
-        let a = rounded(&values, FloatFormat::Bf16);
-        assert!(Arc::ptr_eq(&a, &rounded(&values, FloatFormat::Bf16)));
-        // Another tensor at the same place.
-        let mut values = values;
-        values[7] = 3.0;
-        let b = rounded(&values, FloatFormat::Bf16);
-        assert!(!Arc::ptr_eq(&a, &b));
-        assert_eq!((a.bytes.len(), b.widened()[7]), (100, 3.0));
-        assert!((a.widened()[20] - values[20]).abs() < 0.004);
-    }
-
-    #[test]
-    fn the_format_holds_for_the_call_only() {
-        let x = Tensor::<2>::from_data([[1.0, 1.0 + 1.0 / 512.0]], &Device::flex());
-        let back = || Kept::new(&x).into_tensor().into_data();
-        let exact = back();
-        let rounded = with_activations_in(FloatFormat::Bf16, back);
-        assert_eq!(rounded.try_into_vec::<f32>().unwrap(), [1.0, 1.0]);
-        assert_eq!(back(), exact);
+impl<B: HostTensors> Held<B> {
+    fn values(&self) -> &[f32] {
+        match self {
+            Self::Exact(held) => held.as_ref(),
+            Self::Made(values) => values,
+        }
     }
 }

@@ -45,6 +45,10 @@ impl HostOp for RmsNorm {
         index == 0
     }
 
+    fn cheap(&self) -> bool {
+        true
+    }
+
     fn backward(
         &self,
         inputs: &[HostView],

@@ -37,6 +37,10 @@ impl HostOp for SwiGlu {
         true
     }
 
+    fn cheap(&self) -> bool {
+        true
+    }
+
     fn backward(
         &self,
         inputs: &[HostView],

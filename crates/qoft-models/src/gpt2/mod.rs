@@ -52,6 +52,8 @@ impl Transformer {
         for layer in 0..total {
             let path = format!("{path}.h.{layer}");
             h.push(Block::load(loader, width, config, &path, layer)?);
+            // What was packed anew is in memory of its own now.
+            loader.checkpoint.release();
             progress(layer + 1, total);
         }
         let ln_f = LayerNorm::load(loader, &format!("{path}.ln_f"), width, config.eps)?;

@@ -104,25 +104,31 @@ impl Attention {
         })
     }
 
-    /// Attention over `x` of `[batch, time, hidden]` and what the cache holds.
-    pub fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut LayerCache>) -> Tensor<3> {
-        let [batch, time, _] = x.dims();
+    /// Attention over `x` of `[batch · time, hidden]` and what the cache holds.
+    pub fn forward(
+        &self,
+        x: Tensor<2>,
+        [batch, time]: [usize; 2],
+        rope: &Rope,
+        cache: Option<&mut LayerCache>,
+    ) -> Tensor<2> {
         let shape = self.shape;
         let [q, k, v] = self.project(x);
-        let q = self.position(q, &self.q_norm, shape.heads, rope);
-        let k = self.position(k, &self.k_norm, shape.kv_heads, rope);
-        let v = v.reshape([batch, time, shape.kv_heads, shape.head_dim]);
+        let heads = |heads| [batch, time, heads, shape.head_dim];
+        let q = self.position(q, &self.q_norm, heads(shape.heads), rope);
+        let k = self.position(k, &self.k_norm, heads(shape.kv_heads), rope);
+        let v = v.reshape(heads(shape.kv_heads));
         let (k, v) = match cache {
             Some(cache) => cache.append(k, v),
             None => (k, v),
         };
         let out = ops::attention(q, k, v, shape.op);
         self.o_proj
-            .forward(out.reshape([batch, time, shape.heads * shape.head_dim]))
+            .forward(out.reshape([batch * time, shape.heads * shape.head_dim]))
     }
 
-    /// Queries, keys and values, `[batch, time, heads · head_dim]`.
-    fn project(&self, x: Tensor<3>) -> [Tensor<3>; 3] {
+    /// Queries, keys and values, `[batch · time, heads · head_dim]`.
+    fn project(&self, x: Tensor<2>) -> [Tensor<2>; 3] {
         if let (Some(q), Some(k), Some(v)) = (&self.q_proj, &self.k_proj, &self.v_proj) {
             return [q.forward(x.clone()), k.forward(x.clone()), v.forward(x)];
         }
@@ -136,13 +142,17 @@ impl Attention {
         } = self.shape;
         let (queries, keys) = (heads * head_dim, kv_heads * head_dim);
         [(0, queries), (queries, keys), (queries + keys, keys)]
-            .map(|(start, width)| qkv.clone().narrow(2, start, width))
+            .map(|(start, width)| qkv.clone().narrow(1, start, width))
     }
 
     /// Splits queries or keys into heads, normalizes and rotates them.
-    fn position(&self, x: Tensor<3>, norm: &Option<Norm>, heads: usize, rope: &Rope) -> Tensor<4> {
-        let [batch, time, _] = x.dims();
-        let shape = [batch, time, heads, self.shape.head_dim];
+    fn position(
+        &self,
+        x: Tensor<2>,
+        norm: &Option<Norm>,
+        shape: [usize; 4],
+        rope: &Rope,
+    ) -> Tensor<4> {
         let x = match norm {
             None => x.reshape(shape),
             Some(norm) if self.shape.norm_heads => norm.forward(x.reshape(shape)),

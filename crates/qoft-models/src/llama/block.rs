@@ -82,7 +82,7 @@ impl Block {
         })
     }
 
-    fn add(&self, x: Tensor<3>, y: Tensor<3>) -> Tensor<3> {
+    fn add(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         if self.residual == 1.0 {
             x + y
         } else {
@@ -101,17 +101,20 @@ impl crate::stack::Block for Block {
     type Shared = Rope;
 
     fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut LayerCache>) -> Tensor<3> {
+        let [batch, time, hidden] = x.dims();
+        let x = x.reshape([batch * time, hidden]);
         let norms = &self.norms;
         let y = apply(&norms.before_attention, x.clone());
-        let y = self.self_attn.forward(y, rope, cache);
+        let y = self.self_attn.forward(y, [batch, time], rope, cache);
         let x = self.add(x, apply(&norms.after_attention, y));
         let y = apply(&norms.before_mlp, x.clone());
         let y = self.mlp.forward(y);
-        self.add(x, apply(&norms.after_mlp, y))
+        let x = self.add(x, apply(&norms.after_mlp, y));
+        x.reshape([batch, time, hidden])
     }
 }
 
-fn apply(norm: &Option<Norm>, x: Tensor<3>) -> Tensor<3> {
+fn apply(norm: &Option<Norm>, x: Tensor<2>) -> Tensor<2> {
     match norm {
         Some(norm) => norm.forward(x),
         None => x,

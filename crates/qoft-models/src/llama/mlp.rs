@@ -50,15 +50,15 @@ impl Mlp {
         })
     }
 
-    /// The layers on `x` of `[batch, time, hidden]`.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    /// The layers on the rows of `x`, `[rows, hidden]`.
+    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let (gate, up) = match (&self.gate_proj, &self.up_proj) {
             (Some(gate), Some(up)) => (gate.forward(x.clone()), up.forward(x)),
             _ => {
                 let fused = self.gate_up_proj.as_ref();
                 let both = fused.expect("single or fused projections").forward(x);
                 let inner = self.down_proj.in_features();
-                let half = |start| both.clone().narrow(2, start, inner);
+                let half = |start| both.clone().narrow(1, start, inner);
                 (half(0), half(inner))
             }
         };

@@ -64,6 +64,8 @@ impl Decoder {
         for layer in 0..total {
             let path = format!("{path}.layers.{layer}");
             layers.push(Block::load(loader, width, config, &path, layer)?);
+            // What was packed anew is in memory of its own now.
+            loader.checkpoint.release();
             progress(layer + 1, total);
         }
         Ok(Self {

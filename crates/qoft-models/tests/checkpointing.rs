@@ -1,0 +1,114 @@
+//! The backward block by block gives the gradients of the whole graph.
+
+mod common;
+
+use std::collections::BTreeMap;
+
+use burn::optim::GradientsParams;
+use burn::tensor::Gradients;
+use common::{CASES, batch, load, loss, rotate};
+use qoft_core::Walk;
+use qoft_core::kernels::FloatFormat;
+use qoft_core::ops::with_activations_in;
+use qoft_models::CausalLm;
+
+/// Gradients by the path of their layer.
+type ByLayer = BTreeMap<String, Vec<f32>>;
+
+fn add(sum: &mut ByLayer, gradients: Gradients, model: &CausalLm) {
+    let mut gradients = GradientsParams::from_grads(gradients, model);
+    model.walk("", &mut |path, layer| {
+        for slot in layer.adapters().slots() {
+            for named in slot.adapter().params() {
+                if let Some(gradient) = gradients.remove::<2>(named.param.id) {
+                    let values = gradient.into_data().try_into_vec().unwrap();
+                    let before = sum.insert(path.to_owned(), values);
+                    assert!(before.is_none(), "two gradients of {path}");
+                }
+            }
+        }
+    });
+}
+
+fn whole(model: &CausalLm) -> (f32, ByLayer) {
+    let (loss, mut sum) = (loss(model), ByLayer::new());
+    add(&mut sum, loss.backward(), model);
+    (loss.into_scalar(), sum)
+}
+
+fn by_block(model: &CausalLm) -> (f32, ByLayer) {
+    let ((ids, targets, count), mut sum) = (batch(), ByLayer::new());
+    let mut sink = |part| add(&mut sum, part, model);
+    let loss = model.backward_by_block(ids, targets, count, &mut sink);
+    (loss, sum)
+}
+
+#[test]
+fn gradients_are_the_same_bit_by_bit() {
+    for case in CASES {
+        let mut model = load(case);
+        rotate(&mut model, 0.0, |_| true);
+        let (expected, found) = (whole(&model), by_block(&model));
+        assert_eq!(expected.1.len(), model.layers().len(), "{case}");
+        assert_eq!(expected, found, "{case}");
+    }
+}
+
+#[test]
+fn dropout_draws_the_same_in_both_passes() {
+    let model = || {
+        let mut model = load("qwen3");
+        rotate(&mut model, 0.4, |path| path.contains("proj"));
+        model
+    };
+    let (plain, checkpointed) = (model(), model());
+    let steps: Vec<_> = (0..3).map(|_| whole(&plain)).collect();
+    assert_ne!(steps[0], steps[1], "each step has its own dropout");
+    for expected in steps {
+        assert_eq!(expected, by_block(&checkpointed));
+    }
+}
+
+#[test]
+fn blocks_below_all_adapters_have_no_backward() {
+    for wanted in ["lm_head", "layers.1.", "layers.0.mlp", "embed_tokens"] {
+        let mut model = load("llama_bias");
+        rotate(&mut model, 0.0, |path| path.contains(wanted));
+        let expected = whole(&model);
+        assert!(!expected.1.is_empty(), "{wanted}");
+        assert_eq!(expected, by_block(&model), "{wanted}");
+    }
+    // Nothing trains: there is a loss, and nothing else.
+    let model = load("llama_bias");
+    let expected: f32 = loss(&model).into_scalar();
+    assert_eq!(by_block(&model), (expected, ByLayer::new()));
+}
+
+fn cosine(a: &ByLayer, b: &ByLayer) -> f64 {
+    let flat = |g: &ByLayer| -> Vec<f64> {
+        let values = g.values().flatten();
+        values.map(|&v| f64::from(v)).collect()
+    };
+    let (a, b) = (flat(a), flat(b));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
+}
+
+#[test]
+fn rounded_activations_keep_the_direction_of_the_gradients() {
+    for case in CASES {
+        let mut model = load(case);
+        rotate(&mut model, 0.0, |_| true);
+        let exact = whole(&model);
+        let rounded = |run: fn(&CausalLm) -> (f32, ByLayer)| {
+            with_activations_in(FloatFormat::Bf16, || run(&model))
+        };
+        for (loss, gradients) in [rounded(whole), rounded(by_block)] {
+            assert_eq!(loss, exact.0, "the forward is not rounded");
+            assert_ne!(gradients, exact.1, "{case}");
+            let similarity = cosine(&gradients, &exact.1);
+            println!("{case}: {similarity}");
+            assert!(similarity > 0.9999, "{case}: {similarity}");
+        }
+    }
+}

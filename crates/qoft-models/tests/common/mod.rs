@@ -1,0 +1,70 @@
+//! Small models with rotations, for tests of gradients.
+
+use burn::module::ParamId;
+use burn::tensor::{Device, Int, Tensor};
+use qoft_core::oft::{OftConfig, OftRotation, RotationSettings};
+use qoft_core::{Checkpoint, LoadOptions, Registry, Walk};
+use qoft_models::CausalLm;
+
+/// Models of all families.
+pub const CASES: &[&str] = &[
+    "granite",
+    "llama_bias",
+    "mistral",
+    "olmo2",
+    "phi3_partial",
+    "qwen2_sliding",
+    "qwen3",
+    "smollm3",
+];
+
+pub fn load(case: &str) -> CausalLm {
+    let checkpoint = Checkpoint::open(qoft_fixtures::path(&format!("models/{case}"))).unwrap();
+    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let device = Device::flex();
+    CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| {}).unwrap()
+}
+
+/// Adds a rotation to each layer whose path `wanted` accepts, all with small parameters that
+/// differ from each other.
+pub fn rotate(model: &mut CausalLm, dropout: f64, wanted: impl Fn(&str) -> bool) {
+    let device = Device::flex().autodiff();
+    let mut id = 0;
+    model.walk_mut("", &mut |path, layer| {
+        id += 1;
+        if !wanted(path) {
+            return;
+        }
+        let config = OftConfig {
+            oft_block_size: 4,
+            module_dropout: dropout,
+            ..OftConfig::default()
+        };
+        let settings = RotationSettings::new(&config, layer.in_features());
+        let [rows, cols] = settings.shape();
+        let value = |i: usize| 0.05 * ((i * 7 + id * 3) as f32).sin();
+        let values = (0..rows * cols).map(value).collect();
+        let id = ParamId::from(id as u64);
+        let rotation = OftRotation::new(settings, values, id, &device);
+        layer.adapters_mut().push("default", rotation).unwrap();
+    });
+}
+
+/// Two rows of ids, what they predict, and how many predictions that is.
+pub fn batch() -> (Tensor<2, Int>, Vec<Option<u32>>, f64) {
+    let ids = [
+        [4, 9, 14, 19, 24, 29, 34, 39],
+        [63, 51, 40, 30, 21, 13, 6, 0],
+    ];
+    let targets = ids.iter().flat_map(|row| {
+        let next = row[1..].iter().map(|&id: &i64| u32::try_from(id).ok());
+        next.chain([None])
+    });
+    let targets = targets.collect();
+    (Tensor::from_data(ids, &Device::flex()), targets, 14.0)
+}
+
+pub fn loss(model: &CausalLm) -> Tensor<1> {
+    let (ids, targets, count) = batch();
+    model.loss(ids, targets, count)
+}

@@ -1,0 +1,155 @@
+"""Writes a model of random weights in the shape of Llama-2-7B, stored as bitsandbytes stores nf4.
+
+It says nothing sensible; it is there to measure memory and time at that size without a download.
+Each tensor has the name, dtype and shape that bitsandbytes 0.50 and transformers write, with double
+quantization; embedding, head and norms are bfloat16. Needs the standard library only. With the
+defaults the file has 3.9 GB.
+
+    python make_synthetic_nf4.py --output models/llama-2-7b-synthetic
+"""
+
+import argparse
+import json
+import pathlib
+import random
+import struct
+
+BLOCK, NESTED_BLOCK = 64, 256
+#: The 16 values of nf4.
+NF4 = [
+    *(-1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453),
+    *(-0.28444138169288635, -0.18477343022823334, -0.09105003625154495, 0.0),
+    *(0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224),
+    *(0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0),
+]
+#: Random bytes that are written at once.
+CHUNK = 1 << 24
+
+
+def floats(values):
+    return struct.pack(f"<{len(values)}f", *values)
+
+
+def bf16(count, draw, high=0x3C, mask=0x80):
+    """Numbers of both signs around 2⁻⁶: their exponent is fixed, sign and fraction are random."""
+    low = bytes(0x80 | b for b in range(256))
+    top = bytes(high | (b & mask) for b in range(256))
+    while count:
+        part = min(count, CHUNK // 2)
+        values = bytearray(2 * part)
+        values[0::2] = draw.randbytes(part).translate(low)
+        values[1::2] = draw.randbytes(part).translate(top)
+        yield bytes(values)
+        count -= part
+
+
+def noise(count, draw):
+    while count:
+        part = min(count, CHUNK)
+        yield draw.randbytes(part)
+        count -= part
+
+
+def linear(path, rows, cols):
+    """(name, dtype, shape, content) of the tensors of a layer; the content is made from a generator."""
+    blocks = rows * cols // BLOCK
+    nested = -(-blocks // NESTED_BLOCK)
+    state = {
+        **{"quant_type": "nf4", "blocksize": BLOCK, "dtype": "bfloat16", "shape": [rows, cols]},
+        **{"nested_blocksize": NESTED_BLOCK, "nested_dtype": "float32", "nested_offset": 0.04},
+    }
+    state = json.dumps(state).encode()
+    name = f"{path}.weight"
+    yield name, "U8", [rows * cols // 2, 1], lambda draw: noise(rows * cols // 2, draw)
+    yield f"{name}.absmax", "U8", [blocks], lambda draw: noise(blocks, draw)
+    yield f"{name}.quant_map", "F32", [16], lambda draw: [floats(NF4)]
+    yield f"{name}.nested_absmax", "F32", [nested], lambda draw: [floats([0.01] * nested)]
+    steps = [i / 127.5 - 1 for i in range(256)]
+    yield f"{name}.nested_quant_map", "F32", [256], lambda draw: [floats(steps)]
+    yield f"{name}.quant_state.bitsandbytes__nf4", "U8", [len(state)], lambda draw: [state]
+
+
+def plain(name, *shape):
+    count = 1
+    for size in shape:
+        count *= size
+    yield name, "BF16", list(shape), lambda draw: bf16(count, draw)
+
+
+def ones(name, size):
+    yield name, "BF16", [size], lambda draw: [b"\x80\x3f" * size]
+
+
+def tensors(config):
+    hidden, inner = config["hidden_size"], config["intermediate_size"]
+    yield from plain("model.embed_tokens.weight", config["vocab_size"], hidden)
+    for index in range(config["num_hidden_layers"]):
+        layer = f"model.layers.{index}"
+        yield from ones(f"{layer}.input_layernorm.weight", hidden)
+        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
+            yield from linear(f"{layer}.self_attn.{name}", hidden, hidden)
+        yield from ones(f"{layer}.post_attention_layernorm.weight", hidden)
+        yield from linear(f"{layer}.mlp.gate_proj", inner, hidden)
+        yield from linear(f"{layer}.mlp.up_proj", inner, hidden)
+        yield from linear(f"{layer}.mlp.down_proj", hidden, inner)
+    yield from ones("model.norm.weight", hidden)
+    yield from plain("lm_head.weight", config["vocab_size"], hidden)
+
+
+def write(path, config):
+    sizes = {"U8": 1, "BF16": 2, "F32": 4}
+    header, end = {"__metadata__": {"format": "pt"}}, 0
+    for name, dtype, shape, _ in tensors(config):
+        start, end = end, end + sizes[dtype] * shape[0] * (shape[1] if len(shape) == 2 else 1)
+        header[name] = {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    draw = random.Random(0)
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(text)) + text)
+        for _, _, _, content in tensors(config):
+            for part in content(draw):
+                file.write(part)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--output", type=pathlib.Path, required=True, help="the folder to write")
+    parser.add_argument("--layers", type=int, default=32)
+    parser.add_argument("--hidden-size", type=int, default=4096)
+    parser.add_argument("--intermediate-size", type=int, default=11008)
+    parser.add_argument("--heads", type=int, default=32)
+    parser.add_argument("--vocab-size", type=int, default=32000)
+    args = parser.parse_args()
+    config = {
+        "architectures": ["LlamaForCausalLM"],
+        "model_type": "llama",
+        "hidden_size": args.hidden_size,
+        "intermediate_size": args.intermediate_size,
+        "num_hidden_layers": args.layers,
+        "num_attention_heads": args.heads,
+        "num_key_value_heads": args.heads,
+        "vocab_size": args.vocab_size,
+        "max_position_embeddings": 4096,
+        "rms_norm_eps": 1e-5,
+        "rope_theta": 10000.0,
+        "hidden_act": "silu",
+        "tie_word_embeddings": False,
+        "bos_token_id": 1,
+        "eos_token_id": 2,
+        "quantization_config": {
+            "quant_method": "bitsandbytes",
+            "load_in_4bit": True,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": True,
+            "bnb_4bit_compute_dtype": "bfloat16",
+            "bnb_4bit_quant_storage": "uint8",
+        },
+    }
+    args.output.mkdir(parents=True)
+    (args.output / "config.json").write_text(json.dumps(config, indent=2) + "\n")
+    write(args.output / "model.safetensors", config)
+
+
+if __name__ == "__main__":
+    main()
