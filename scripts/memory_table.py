@@ -1,6 +1,6 @@
 """Peak memory of a training step of qoft by batch size, length and options, as a Markdown table.
 
-For each --shape (rows x tokens) and each --options, two training steps on rows of exactly that many
+For each --shape (rows x tokens) and each --options, --steps training steps on rows of exactly that many
 tokens. Peak memory is the largest resident set of the process (VmHWM). A sampler tells what of it
 is anonymous memory and what is the mapped weight files, which the system can drop at any time; it
 looks every few milliseconds, so it can miss a short peak that VmHWM has.
@@ -22,11 +22,11 @@ import time
 MIB = 2**20
 
 
-def rows(path, vocab, batch, length):
-    """Two batches of random tokens, the same in every run."""
+def rows(path, vocab, count, length):
+    """Rows of random tokens, the same in every run."""
     draw = random.Random(0)
     with path.open("w") as file:
-        for _ in range(2 * batch):
+        for _ in range(count):
             print(json.dumps({"input_ids": [draw.randrange(vocab) for _ in range(length)]}), file=file)
 
 
@@ -39,13 +39,13 @@ def status(pid):
 def measure(args, batch, length, options, folder):
     config = json.loads((args.model / "config.json").read_text())
     data, adapter = folder / "rows.jsonl", folder / "adapter"
-    rows(data, config["vocab_size"], batch, length)
+    rows(data, config["vocab_size"], args.steps * batch, length)
     process = subprocess.Popen(
         [
             *(args.qoft, "train", "--model", args.model, "--data", data, "--output", adapter),
             *("--target-modules", "all-linear", "--oft-block-size", "32", "--no-shuffle"),
             *("--batch-size", str(batch), "--max-length", str(length), "--learning-rate", "1e-3"),
-            *("--lr-scheduler", "constant", "--max-steps", "2", *options),
+            *("--lr-scheduler", "constant", "--max-steps", str(args.steps), *options),
         ],
         stderr=subprocess.PIPE,
         text=True,
@@ -72,6 +72,7 @@ def main():
     parser.add_argument("--model", type=pathlib.Path, required=True, help="a checkpoint folder")
     parser.add_argument("--shape", action="append", required=True, help="ROWSxTOKENS; several times")
     parser.add_argument("--options", action="append", help="options of qoft train; several times")
+    parser.add_argument("--steps", type=int, default=2)
     args = parser.parse_args()
     print("| rows × tokens | options | peak, MiB | anonymous | files | losses |")
     print("|---|---|---|---|---|---|")

@@ -1,4 +1,5 @@
 //! Small models with rotations, for tests of gradients.
+#![allow(dead_code, reason = "each test uses a part of it")]
 
 use burn::module::ParamId;
 use burn::tensor::{Device, Int, Tensor};
@@ -8,6 +9,8 @@ use qoft_models::CausalLm;
 
 /// Models of all families.
 pub const CASES: &[&str] = &[
+    "gpt2",
+    "gpt2_options",
     "granite",
     "llama_bias",
     "mistral",

@@ -1,0 +1,133 @@
+//! What a training step takes, counted by the allocator. One test: a second one beside it would be
+//! counted too.
+
+mod common;
+
+use std::sync::Arc;
+
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use common::{load, rotate};
+use peak_alloc::PeakAlloc;
+use qoft_core::kernels::ops::{CausalAttention, LinearCrossEntropy};
+use qoft_core::kernels::{DenseWeight, FloatFormat, HostOp, HostView};
+use qoft_core::ops::with_activations_in;
+use qoft_models::CausalLm;
+
+#[global_allocator]
+static ALLOCATOR: PeakAlloc = PeakAlloc;
+
+const TOKENS: usize = 512;
+
+/// Bytes that `f` takes at most beyond those in use, and what it returns.
+fn peak<R>(f: impl FnOnce() -> R) -> (usize, R) {
+    let before = ALLOCATOR.current_usage();
+    ALLOCATOR.reset_peak_usage();
+    let result = f();
+    (ALLOCATOR.peak_usage().saturating_sub(before), result)
+}
+
+/// Forward and backward of `op`.
+fn run(op: &impl HostOp, shapes: &[Vec<usize>]) -> usize {
+    let data: Vec<Vec<f32>> = shapes
+        .iter()
+        .map(|shape| vec![0.1; shape.iter().product()])
+        .collect();
+    let views = shapes.iter().zip(&data).map(|(s, d)| HostView::new(s, d));
+    let views: Vec<HostView> = views.collect();
+    let (peak, ()) = peak(|| {
+        let out = op.forward(&views, true);
+        let grad = HostView::new(&out.shape, &out.data);
+        op.backward(&views, &out.saved, grad, &vec![true; views.len()]);
+    });
+    peak
+}
+
+fn attention_grows_with_the_length() {
+    let op = CausalAttention {
+        scale: 0.3,
+        window: None,
+    };
+    let peak = |time| run(&op, &vec![vec![1, time, 2, 8]; 3]);
+    let (short, long) = (peak(2048), peak(8192));
+    println!("attention: {short} bytes at 2048, {long} at 8192");
+    assert!(long < 2 * short, "{short} {long}");
+    assert!(long < 8192 * 8192 * 4 / 8, "a matrix of scores: {long}");
+}
+
+fn logits_never_exist_as_a_whole() {
+    let (rows, vocab, width) = (2048, 1 << 15, 8);
+    let op = LinearCrossEntropy {
+        weight: Arc::new(DenseWeight::from_f32(
+            &vec![0.01; vocab * width],
+            [vocab, width],
+        )),
+        bias: None,
+        scale: 1.0,
+        labels: Arc::new(vec![Some(7); rows]),
+        denominator: rows as f64,
+    };
+    let peak = run(&op, &[vec![rows, width]]);
+    println!("head and cross-entropy: {peak} bytes");
+    // 32 MiB of logits at once; all of them are 256 MiB.
+    assert!(peak < 40 << 20, "{peak}");
+}
+
+/// Two rows of 256 tokens, and what they predict.
+fn long_batch() -> (Tensor<2, Int>, Vec<Option<u32>>) {
+    let ids: Vec<i64> = (0..TOKENS).map(|i| (i * 7 % 64) as i64).collect();
+    let ids = TensorData::new(ids, [2, TOKENS / 2]);
+    (
+        Tensor::from_data(ids, &Device::flex()),
+        vec![Some(3); TOKENS],
+    )
+}
+
+/// A step: bytes at most, and bytes that the graph holds between forward and backward.
+fn step(model: &CausalLm) -> (usize, usize) {
+    let (ids, targets) = long_batch();
+    let before = ALLOCATOR.current_usage();
+    peak(|| {
+        let loss = model.loss(ids, targets, TOKENS as f64);
+        let held = ALLOCATOR.current_usage().saturating_sub(before);
+        drop(loss.backward());
+        held
+    })
+}
+
+/// The bytes of a step with gradient checkpointing, at most.
+fn by_block(model: &CausalLm) -> usize {
+    let (ids, targets) = long_batch();
+    peak(|| model.backward_by_block(ids, targets, TOKENS as f64, &mut drop)).0
+}
+
+fn graphs_keep_little() {
+    let mut model = load("mistral");
+    rotate(&mut model, 0.0, |_| true);
+    // What is made once and stays, such as the tables of positions, is not counted.
+    step(&model);
+    let (peak, held) = step(&model);
+    let bf16 = |run: &dyn Fn() -> usize| with_activations_in(FloatFormat::Bf16, run);
+    let rounded = bf16(&|| step(&model).1);
+    let checkpointed = by_block(&model);
+    println!("held {held}, in bf16 {rounded}; peak {peak}, by block {checkpointed}");
+    // Of each of two blocks: its input, queries, keys and values, their result, the input of the
+    // second norm, gate and up; and the inputs of the last norm and of the head's rotation.
+    let config = model.config();
+    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
+    let heads = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim;
+    let floats = 2 * (3 * hidden + heads + 2 * inner) + 2 * hidden;
+    let activations = TOKENS * floats * 4;
+    assert!(
+        held < activations * 5 / 4,
+        "{held}, activations {activations}"
+    );
+    assert!(rounded < held * 2 / 3, "{rounded} {held}");
+    assert!(checkpointed < peak * 4 / 5, "{checkpointed} {peak}");
+}
+
+#[test]
+fn memory() {
+    attention_grows_with_the_length();
+    logits_never_exist_as_a_whole();
+    graphs_keep_little();
+}
