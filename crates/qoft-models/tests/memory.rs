@@ -8,6 +8,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use common::{load, rotate};
 use peak_alloc::PeakAlloc;
+use qoft_core::Checkpoint;
 use qoft_core::kernels::ops::{CausalAttention, LinearCrossEntropy};
 use qoft_core::kernels::{DenseWeight, FloatFormat, HostOp, HostView};
 use qoft_core::ops::with_activations_in;
@@ -112,9 +113,10 @@ fn graphs_keep_little() {
     println!("held {held}, in bf16 {rounded}; peak {peak}, by block {checkpointed}");
     // Of each of two blocks: its input, queries, keys and values, their result, the input of the
     // second norm, gate and up; and the inputs of the last norm and of the head's rotation.
-    let config = model.config();
-    let (hidden, inner) = (config.hidden_size, config.intermediate_size);
-    let heads = (config.num_attention_heads + 2 * config.num_key_value_heads) * config.head_dim;
+    let checkpoint = Checkpoint::open(qoft_fixtures::path("models/mistral")).unwrap();
+    let size = |key: &str| checkpoint.config()[key].as_u64().unwrap() as usize;
+    let (hidden, inner) = (size("hidden_size"), size("intermediate_size"));
+    let heads = (size("num_attention_heads") + 2 * size("num_key_value_heads")) * size("head_dim");
     let floats = 2 * (3 * hidden + heads + 2 * inner) + 2 * hidden;
     let activations = TOKENS * floats * 4;
     assert!(
