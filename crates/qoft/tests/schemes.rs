@@ -18,6 +18,9 @@ use serde_json::Value;
 
 /// Losses may differ by so much.
 const TOLERANCE: f64 = 2e-4;
+/// As [`TOLERANCE`], after a training whose layers round their inputs to FP8: an input next to a
+/// tie goes to either side by the order of a sum, and takes the steps after it along.
+const TOLERANCE_FP8_INPUTS: f64 = 1e-3;
 
 struct Case {
     folder: PathBuf,
@@ -45,12 +48,26 @@ impl Case {
 
     #[track_caller]
     fn close(&self, what: &str, found: f64, pointer: &str) {
+        self.within(TOLERANCE, what, found, pointer);
+    }
+
+    /// What the losses of a training here may differ by.
+    fn training_tolerance(&self) -> f64 {
+        let scheme = self.folder.parent().and_then(Path::file_name);
+        match scheme {
+            Some(name) if name == "inc-fp8" => TOLERANCE_FP8_INPUTS,
+            _ => TOLERANCE,
+        }
+    }
+
+    #[track_caller]
+    fn within(&self, tolerance: f64, what: &str, found: f64, pointer: &str) {
         let expected = self.number(pointer);
         let off = (found - expected).abs();
         println!("{} {what}: {found} {expected}", self.folder.display());
         let case = self.folder.display();
         assert!(
-            off < TOLERANCE,
+            off < tolerance,
             "{case}: {what} {found}, expected {expected}"
         );
     }
@@ -79,7 +96,8 @@ impl Case {
         let trained = self.adapted("trained");
         self.close("trained", loss(&trained, &training), "/train/final_loss");
         let own = self.train(&training);
-        self.close("trained here", loss(&own, &training), "/train/final_loss");
+        let (tolerance, found) = (self.training_tolerance(), loss(&own, &training));
+        self.within(tolerance, "trained here", found, "/train/final_loss");
     }
 
     /// The reference's training run, repeated from the identity.
@@ -133,7 +151,12 @@ impl Case {
         let (model, _) = trainer.run(model, &mut losses, &stop).unwrap();
         for (step, found) in losses.0.iter().enumerate() {
             let pointer = format!("/train/losses/{step}");
-            self.close(&format!("step {step}"), *found, &pointer);
+            self.within(
+                self.training_tolerance(),
+                &format!("step {step}"),
+                *found,
+                &pointer,
+            );
         }
         assert_eq!(losses.0.len(), count("steps"));
         model
