@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use burn::tensor::Device;
 use qoft::MergeAdapter;
-use qoft::core::oft::{self, AdapterFolder};
+use qoft::core::peft::{self, AdapterFolder};
 use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry};
 use qoft::models::{CausalLm, ModelConfig};
 use qoft::train::Evaluation;
@@ -76,12 +76,9 @@ pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
 pub fn attach(model: &mut CausalLm, adapters: &[MergeAdapter], device: &Device) -> Result<()> {
     let model_type = model.config().model_type.clone();
     for (index, MergeAdapter { folder, strength }) in adapters.iter().enumerate() {
-        let name = match index {
-            0 => "default".into(),
-            _ => format!("adapter_{index}"),
-        };
+        let name = format!("adapter_{index}");
         let head = CausalLm::HEAD;
-        oft::attach_folder(model, folder, *strength, &model_type, head, &name, device)?;
+        peft::attach_folder(model, folder, *strength, &model_type, head, &name, device)?;
     }
     Ok(())
 }

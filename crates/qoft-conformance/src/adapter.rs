@@ -2,8 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::oft::{self, OftConfig};
-use qoft_core::{Layer as _, Linear, Matrix, Purpose, walkable};
+use qoft_core::{Layer as _, Linear, Matrix, OftConfig, Purpose, peft, walkable};
 
 use crate::compute::random;
 use crate::subject::Layer;
@@ -26,9 +25,9 @@ pub(crate) fn check(layer: &Layer) {
 
     let folder = tempfile::tempdir().expect("a temporary folder");
     let config = config(trained.proj.in_features());
-    oft::save(&trained, &config, ADAPTER, folder.path()).expect("an adapter that can be saved");
+    peft::save(&trained, &config, ADAPTER, folder.path()).expect("an adapter that can be saved");
     let mut again = bare(layer, &device);
-    oft::load(&mut again, folder.path(), "llama", "", ADAPTER, &device)
+    peft::load(&mut again, folder.path(), "llama", "", ADAPTER, &device)
         .unwrap_or_else(|e| panic!("{layer}: {e}"));
     let x = input(&again, &device);
     let y = values(again.proj.forward(x.clone()));
@@ -44,7 +43,7 @@ pub(crate) fn check(layer: &Layer) {
 fn config(in_features: usize) -> OftConfig {
     let divides = |size: &usize| in_features.is_multiple_of(*size);
     OftConfig {
-        target_modules: Some(oft::OneOrMany::One("all-linear".into())),
+        target_modules: Some(peft::OneOrMany::One("all-linear".into())),
         oft_block_size: (3..in_features).find(divides).unwrap_or(in_features),
         r: 0,
         init_weights: false,
@@ -61,7 +60,7 @@ fn bare(layer: &Layer, device: &Device) -> Model {
 fn model(layer: &Layer, device: &Device) -> Model {
     let mut model = bare(layer, device);
     let config = config(model.proj.in_features());
-    oft::attach(&mut model, &config, "llama", "", ADAPTER, device)
+    peft::attach(&mut model, &config, "llama", "", ADAPTER, device)
         .unwrap_or_else(|e| panic!("{layer}: {e}"));
     model
 }
@@ -94,9 +93,7 @@ fn check_gradient(layer: &Layer, model: &Model) {
     let c = Tensor::<2>::from_data(TensorData::new(random(rows * n, 4), [rows, n]), &device);
     let loss = |proj: &Linear| (proj.forward(x.clone()) * c.clone()).sum();
 
-    let param = proj.adapters().slots()[0].adapter().params()[0]
-        .param
-        .clone();
+    let param = proj.adapters().slots()[0].params()[0].param.clone();
     let gradients = loss(&proj).backward();
     let gradient = param.val().grad(&gradients).expect("parameters that train");
     let gradient = values(gradient);
@@ -110,9 +107,7 @@ fn check_gradient(layer: &Layer, model: &Model) {
             let data = TensorData::new(changed.clone(), shape);
             Tensor::<2>::from_data(data, &device).require_grad()
         });
-        proj.adapters_mut().slots_mut()[0]
-            .adapter_mut()
-            .set_params(vec![param]);
+        proj.adapters_mut().slots_mut()[0].set_params(vec![param]);
         f64::from(loss(&proj).into_scalar::<f32>())
     };
     let size = gradient.iter().fold(1e-3f32, |max, g| max.max(g.abs()));

@@ -3,11 +3,8 @@
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use burn::module::{
-    Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor, Param,
-    ParamId,
-};
-use burn::tensor::{Device, Tensor};
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, Tensor, TensorData};
 
 /// A family of trainable rotations of a layer's input.
 ///
@@ -42,6 +39,12 @@ pub trait OftAdapter: Debug + Send + Sync + 'static {
         Some(self.forward(rows))
     }
 
+    /// The largest `‖RᵀR − I‖` (Frobenius) of a block: how far the rotation is from an orthogonal
+    /// one. What stands here is right for families that are orthogonal by construction.
+    fn orthogonality_error(&self) -> f64 {
+        0.0
+    }
+
     /// The parameters, each with its name below the layer in an adapter file.
     fn params(&self) -> Vec<NamedParam<'_>>;
 
@@ -74,138 +77,21 @@ pub fn param_id(adapter: &str, path: &str, param: &str) -> ParamId {
     ParamId::from(hasher.finish())
 }
 
-/// A named adapter of a layer, as a Burn module.
-#[derive(Debug)]
-pub struct AdapterSlot {
-    name: String,
-    adapter: Box<dyn OftAdapter>,
-}
-
-impl AdapterSlot {
-    /// Names an adapter.
-    pub fn new(name: impl Into<String>, adapter: Box<dyn OftAdapter>) -> Self {
-        Self {
-            name: name.into(),
-            adapter,
-        }
-    }
-
-    /// The adapter's name, `default` unless several are used.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Gives the adapter of the layer at `path` another name, and its parameters the ids that
-    /// belong to it: a new adapter may take the old name.
-    pub(crate) fn rename(&mut self, name: &str, path: &str) {
-        name.clone_into(&mut self.name);
-        let params = self.adapter.params().into_iter().map(|p| {
-            let id = param_id(name, path, p.name);
-            Param::initialized(id, p.param.val())
-        });
-        let params = params.collect();
-        self.adapter.set_params(params);
-    }
-
-    /// The adapter.
-    pub fn adapter(&self) -> &dyn OftAdapter {
-        &*self.adapter
-    }
-
-    /// The adapter, to change it.
-    pub fn adapter_mut(&mut self) -> &mut dyn OftAdapter {
-        &mut *self.adapter
-    }
-
-    /// Whether its parameters are on an autodiff device, so that gradients reach them.
-    pub fn trains(&self) -> bool {
-        let params = self.adapter.params();
-        params.iter().any(|p| p.param.val().is_require_grad())
-    }
-
-    /// Number of its values.
-    pub fn parameters(&self) -> usize {
-        self.adapter
-            .params()
-            .iter()
-            .map(|p| p.param.lazy_shape().num_elements())
-            .sum()
-    }
-
-    fn map_params(mut self, f: impl FnMut(Param<Tensor<2>>) -> Param<Tensor<2>>) -> Self {
-        let params = self.adapter.params().into_iter().map(|p| p.param.clone());
-        let params = params.collect::<Vec<_>>().into_iter().map(f).collect();
-        self.adapter.set_params(params);
-        self
-    }
-}
-
-impl Clone for AdapterSlot {
-    fn clone(&self) -> Self {
-        Self {
-            name: self.name.clone(),
-            adapter: self.adapter.boxed_clone(),
-        }
-    }
-}
-
-impl Module for AdapterSlot {
-    fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
-        self.adapter
-            .params()
-            .iter()
-            .fold(devices, |devices, p| p.param.collect_devices(devices))
-    }
-
-    fn fork(self, device: &Device) -> Self {
-        self.map_params(|p| p.fork(device))
-    }
-
-    fn to_device(self, device: &Device) -> Self {
-        self.map_params(|p| p.to_device(device))
-    }
-
-    fn train(self) -> Self {
-        self.map_params(Module::train)
-    }
-
-    fn valid(&self) -> Self {
-        self.clone().map_params(|p| p.valid())
-    }
-
-    fn materialize(self) -> Self {
-        self.map_params(Module::materialize)
-    }
-
-    fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        for NamedParam { name, param } in self.adapter.params() {
-            visitor.enter_module(name, "AdapterSlot");
-            param.visit(visitor);
-            visitor.exit_module(name, "AdapterSlot");
-        }
-    }
-
-    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        let names: Vec<&str> = self.adapter.params().iter().map(|p| p.name).collect();
-        let mut names = names.into_iter();
-        self.map_params(|param| {
-            let name = names.next().unwrap_or_default();
-            mapper.enter_module(name, "AdapterSlot");
-            let param = Module::map(param, mapper);
-            mapper.exit_module(name, "AdapterSlot");
-            param
-        })
-    }
-}
-
-impl ModuleDisplay for AdapterSlot {}
-
-impl ModuleDisplayDefault for AdapterSlot {
-    fn content(&self, content: Content) -> Option<Content> {
-        Some(
-            content
-                .add_formatted(&self.name)
-                .add_debug_attribute("adapter", &self.adapter),
-        )
-    }
+/// A parameter with these values, which trains if `device` is an autodiff device.
+///
+/// # Panics
+/// If the number of values does not fit the shape.
+pub fn parameter(
+    id: ParamId,
+    values: Vec<f32>,
+    shape: [usize; 2],
+    device: &Device,
+) -> Param<Tensor<2>> {
+    let tensor = Tensor::from_data(TensorData::new(values, shape), device);
+    let tensor = if device.is_autodiff() {
+        tensor.require_grad()
+    } else {
+        tensor
+    };
+    Param::initialized(id, tensor)
 }

@@ -8,7 +8,7 @@ use burn::tensor::{Tensor, TensorData};
 use qoft_kernels::Matrix;
 
 use crate::adapter::OftAdapter;
-use crate::adapters::Adapters;
+use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
 use crate::error::Result;
 use crate::layer::{Layer, LayerKind};
 
@@ -37,7 +37,8 @@ impl Default for Conv2dOptions {
 }
 
 /// A convolution with the filters `W_flat · (R₁ · R₂ …)ᵀ`, where a row of `W_flat` is a filter,
-/// `[channels_in / groups · height · width]`. The filters stay frozen, only the rotations train.
+/// `[channels_in / groups · height · width]`. The filters stay frozen, only the rotations train, unless an
+/// adapter has filters or a bias of its own.
 ///
 /// A rotation turns what the filter sees at one place: its rows are patches of the input.
 #[derive(Module, Debug)]
@@ -46,6 +47,9 @@ pub struct Conv2d {
     bias: Option<Tensor<1>>,
     #[module(skip)]
     options: Conv2dOptions,
+    /// The filters as they were, where the inverse rotations would not bring them back.
+    #[module(skip)]
+    kept: Option<Tensor<4>>,
     adapters: Adapters,
 }
 
@@ -57,6 +61,7 @@ impl Conv2d {
             weight: weight.inner(),
             bias: bias.map(Tensor::inner),
             options,
+            kept: None,
             adapters: Adapters::default(),
         }
     }
@@ -64,10 +69,12 @@ impl Conv2d {
     /// The convolution of `x`, `[batch, channels_in, height, width]`.
     pub fn forward(&self, x: Tensor<4>) -> Tensor<4> {
         let filters = self.filters();
-        let autodiff = filters.device().is_autodiff() || x.device().is_autodiff();
+        let bias = self.bias.as_ref().map(|bias| self.adapters.bias(bias));
+        let devices = [filters.device(), x.device()].into_iter();
+        let devices = devices.chain(bias.as_ref().map(Tensor::device));
+        let autodiff = devices.into_iter().any(|device| device.is_autodiff());
         let [.., height, width] = x.dims();
         let options = self.conv_options([height, width]);
-        let bias = self.bias.clone();
         if autodiff {
             let bias = bias.map(Tensor::autodiff);
             conv2d(x.autodiff(), filters.autodiff(), bias, options)
@@ -78,14 +85,14 @@ impl Conv2d {
 
     /// The filters that the input is convolved with: those of the layer after its rotations.
     pub fn filters(&self) -> Tensor<4> {
-        if self.adapters.active().next().is_none() {
-            return self.weight.clone();
-        }
         let shape = self.weight.dims();
-        let rows = self.weight.clone().reshape([shape[0], self.filter_size()]);
+        let rows = match self.adapters.own_weight() {
+            Some(own) => own.value(),
+            None => self.weight.clone().reshape([shape[0], self.filter_size()]),
+        };
         // The last adapter stands next to the weight.
-        let active = self.adapters.active().rev();
-        let rows = active.fold(rows, |rows, slot| slot.adapter().forward_weight(rows));
+        let rotations = self.adapters.rotations().rev();
+        let rows = rotations.fold(rows, |rows, r| r.forward_weight(rows));
         rows.reshape(shape)
     }
 
@@ -181,17 +188,41 @@ impl Layer for Conv2d {
         self.weight.dims().iter().product::<usize>() + bias
     }
 
+    fn tensors(&self) -> Vec<LayerTensor> {
+        let bias = self.bias.as_ref();
+        let bias = bias.map(|bias| LayerTensor::dense(BIAS, bias.dims()));
+        let weight = LayerTensor::dense(WEIGHT, self.weight.dims());
+        [weight].into_iter().chain(bias).collect()
+    }
+
+    fn values(&self, tensor: &str) -> Vec<f32> {
+        match &self.bias {
+            Some(bias) if tensor == BIAS => bias.to_data().iter::<f32>().collect(),
+            _ => self.base_weight().values,
+        }
+    }
+
     fn merge(&mut self) -> Result<()> {
-        if self.adapters.active().next().is_some() {
-            let rows = self.base_weight();
-            let rows = self.adapters.merge_into(LayerKind::Conv2d, rows)?;
+        let replaces = self.adapters.own_weight().is_some();
+        if replaces {
+            // What was merged before belongs to the new weight, too.
+            self.unmerge()?;
+        }
+        let rows = self.base_weight();
+        if let Some(rows) = self.adapters.merge_into(LayerKind::Conv2d, || rows)? {
+            if replaces {
+                self.kept = Some(self.weight.clone());
+            }
             self.set_weight(rows);
         }
         Ok(())
     }
 
     fn unmerge(&mut self) -> Result<()> {
-        if self.adapters.merged().next().is_some() {
+        if let Some(weight) = self.kept.take() {
+            self.weight = weight;
+            self.adapters.forget_merged(LayerKind::Conv2d);
+        } else if self.adapters.merged().next().is_some() {
             let rows = self.base_weight();
             let rows = self.adapters.take_out(LayerKind::Conv2d, rows)?;
             self.set_weight(rows);

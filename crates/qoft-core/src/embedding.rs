@@ -7,17 +7,21 @@ use burn::tensor::{Int, Tensor};
 use qoft_kernels::{Matrix, PackedWeight};
 
 use crate::adapter::OftAdapter;
-use crate::adapters::Adapters;
+use crate::adapters::{Adapters, LayerTensor, WEIGHT};
 use crate::error::Result;
 use crate::frozen::Frozen;
 use crate::layer::{Layer, LayerKind};
 use crate::ops;
 
-/// `y = table[ids] · R₁ · R₂ …`: the table stays frozen, only the rotations train.
+/// `y = table[ids] · R₁ · R₂ …`: the table stays frozen, only the rotations train, unless an
+/// adapter has a table of its own.
 #[derive(Module, Debug)]
 pub struct Embedding {
     #[module(skip)]
     weight: Frozen,
+    /// A row that does not train.
+    #[module(skip)]
+    padding: Option<usize>,
     adapters: Adapters,
 }
 
@@ -26,8 +30,16 @@ impl Embedding {
     pub fn new(weight: Arc<dyn PackedWeight>) -> Self {
         Self {
             weight: Frozen::new(weight),
+            padding: None,
             adapters: Adapters::default(),
         }
+    }
+
+    /// The same with a row that gets no gradient where a whole table trains, as the token of the
+    /// padding in torch and transformers.
+    #[must_use]
+    pub fn with_padding(self, padding: Option<usize>) -> Self {
+        Self { padding, ..self }
     }
 
     /// The rows of `ids`, `[batch, time]`: `[batch, time, width]`.
@@ -35,15 +47,33 @@ impl Embedding {
     /// # Panics
     /// If an id is not a row of the table.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
-        let rows = ops::embed(&**self.weight.get(), ids);
-        let [batch, time, width] = rows.dims();
-        let rows = rows.reshape([batch * time, width]);
-        let active = self.adapters.active();
-        let rows = active.fold(rows, |rows, slot| slot.adapter().forward(rows));
+        let [batch, time] = ids.dims();
+        let rows = match self.adapters.own_weight() {
+            Some(own) => self.trained_rows(own.value(), ids.reshape([batch * time])),
+            None => ops::embed(&**self.weight.get(), ids),
+        };
+        let width = rows.dims()[1];
+        let rows = self
+            .adapters
+            .rotations()
+            .fold(rows, |rows, r| r.forward(rows));
         rows.reshape([batch, time, width])
     }
 
-    /// The table.
+    /// Rows of a table that may train.
+    fn trained_rows(&self, table: Tensor<2>, ids: Tensor<1, Int>) -> Tensor<2> {
+        let rows = table.select(0, ids.clone());
+        match self.padding.filter(|_| rows.is_tracked()) {
+            None => rows,
+            Some(padding) => {
+                let is_padding = ids.equal_elem(padding as i64).unsqueeze_dim::<2>(1);
+                let kept = is_padding.clone().bool_not().float().autodiff();
+                rows.clone() * kept + rows.detach() * is_padding.float().autodiff()
+            }
+        }
+    }
+
+    /// The table, as it is without an adapter that has its own.
     pub fn weight(&self) -> &Arc<dyn PackedWeight> {
         self.weight.get()
     }
@@ -84,6 +114,17 @@ impl Layer for Embedding {
 
     fn base_parameters(&self) -> usize {
         self.weight.get().shape().iter().product()
+    }
+
+    fn tensors(&self) -> Vec<LayerTensor> {
+        vec![LayerTensor {
+            dense: self.weight.is_dense(),
+            ..LayerTensor::dense(WEIGHT, self.weight.get().shape())
+        }]
+    }
+
+    fn values(&self, _tensor: &str) -> Vec<f32> {
+        self.base_weight().values
     }
 
     fn merge(&mut self) -> Result<()> {

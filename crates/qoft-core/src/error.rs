@@ -102,6 +102,9 @@ pub enum Error {
     /// Two backends have the same name.
     #[error("two backends are registered under the name `{0}`")]
     DuplicateBackend(String),
+    /// Two families of adapters have the same name.
+    #[error("two families of adapters are registered under the name `{0}`")]
+    DuplicateFamily(String),
     /// A backend option is unknown or malformed.
     #[error("backend option `{option}`: {reason}")]
     BackendOption {
@@ -123,6 +126,14 @@ pub enum Error {
     NoTarget {
         /// The targets as configured.
         target: String,
+        /// Distinct last components of the model's layer names.
+        known: String,
+    },
+    /// A module that is to be trained whole is not there.
+    #[error("modules_to_save: `{wanted}` is no module of the model; its layers are: {known}")]
+    NoModule {
+        /// The name as configured.
+        wanted: String,
         /// Distinct last components of the model's layer names.
         known: String,
     },

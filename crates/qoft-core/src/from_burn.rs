@@ -9,6 +9,7 @@ use crate::backend::LoadedLinear;
 use crate::conv2d::{Conv2d, Conv2dOptions};
 use crate::embedding::Embedding;
 use crate::linear::Linear;
+use crate::norm::Norm;
 
 impl From<&burn::nn::Linear> for Linear {
     /// The layer with a copy of the weight, on the same device.
@@ -43,6 +44,13 @@ impl From<&burn::nn::Embedding> for Embedding {
     /// The layer with a copy of the table.
     fn from(layer: &burn::nn::Embedding) -> Self {
         Self::new(Arc::new(dense(layer.weight.val())))
+    }
+}
+
+impl From<&burn::nn::RmsNorm> for Norm {
+    /// The norm on the same weight.
+    fn from(layer: &burn::nn::RmsNorm) -> Self {
+        Self::root_mean_square(layer.gamma.val(), layer.epsilon as f32)
     }
 }
 

@@ -28,16 +28,25 @@ impl Frozen {
         &self.current
     }
 
+    /// Whether the weight is stored as plain floats.
+    pub(crate) fn is_dense(&self) -> bool {
+        let info = self.current.info();
+        info.group_size.is_none() && matches!(info.format.as_str(), "f32" | "f16" | "bf16")
+    }
+
     /// Multiplies the active adapters into the weight, which then is dense.
     pub(crate) fn merge(&mut self, kind: LayerKind, adapters: &mut Adapters) -> Result<()> {
-        if adapters.active().next().is_none() {
-            return Ok(());
+        let replaces = adapters.own_weight().is_some();
+        if replaces {
+            // What was merged before belongs to the new weight, too.
+            self.unmerge(kind, adapters)?;
         }
-        let merged = adapters.merge_into(kind, Matrix::decode(&*self.current))?;
-        if !is_f32(&*self.current) {
-            self.kept = Some(self.current.clone());
+        if let Some(merged) = adapters.merge_into(kind, || Matrix::decode(&*self.current))? {
+            if replaces || !is_f32(&*self.current) {
+                self.kept = Some(self.current.clone());
+            }
+            self.set(&merged);
         }
-        self.set(&merged);
         Ok(())
     }
 

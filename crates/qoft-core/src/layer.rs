@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use qoft_kernels::Matrix;
 
-use crate::adapters::Adapters;
+use crate::adapters::{Adapters, LayerTensor};
 use crate::error::Result;
 
 /// A kind of layer.
@@ -19,15 +19,18 @@ pub enum LayerKind {
     Conv2d,
     /// The rows of a table that ids name.
     Embedding,
+    /// A normalization, which no rotation is for.
+    Norm,
 }
 
 impl LayerKind {
-    /// `linear`, `conv2d`, `embedding`.
+    /// `linear`, `conv2d`, `embedding`, `norm`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Linear => "linear",
             Self::Conv2d => "conv2d",
             Self::Embedding => "embedding",
+            Self::Norm => "norm",
         }
     }
 }
@@ -57,6 +60,17 @@ pub trait Layer: Debug + Send + Sync {
 
     /// Parameters of the frozen layer, counted as if it were not packed.
     fn base_parameters(&self) -> usize;
+
+    /// The tensors that adapters may have values of their own for.
+    fn tensors(&self) -> Vec<LayerTensor>;
+
+    /// The values of one of [`Self::tensors`], without adapters that are not merged.
+    fn values(&self, tensor: &str) -> Vec<f32>;
+
+    /// Whether the weight is another layer's.
+    fn is_tied(&self) -> bool {
+        false
+    }
 
     /// Multiplies the active adapters into the weight. Until [`Self::unmerge`] they do not
     /// compute, and can be neither activated nor deleted.

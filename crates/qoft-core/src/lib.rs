@@ -3,7 +3,8 @@
 //! - [`QuantBackend`]: a scheme. It claims layers of a [`Checkpoint`] and loads them as
 //!   [`PackedWeight`]s. Backends enter the [`Registry`] through [`register_backend!`].
 //! - [`OftAdapter`]: a trainable rotation of a layer's input; [`OftRotation`] is PEFT's.
-//! - [`Layer`]: a frozen weight with [`Adapters`]: [`Linear`], [`Conv2d`], [`Embedding`].
+//! - [`peft`]: adapters as PEFT has them. Families of adapters enter through [`register_family!`].
+//! - [`Layer`]: a frozen weight with [`Adapters`]: [`Linear`], [`Conv2d`], [`Embedding`], [`Norm`].
 //!   [`Walk`] finds all of them in a model, and [`adapters`] chooses which of their adapters compute.
 //! - [`ops`]: every operation as part of Burn's autodiff graph.
 //!
@@ -25,6 +26,7 @@ mod hessian;
 mod integer_grid;
 mod layer;
 mod linear;
+mod norm;
 pub mod oft;
 pub mod ops;
 mod output;
@@ -34,8 +36,8 @@ mod requantize;
 mod scratch;
 mod walk;
 
-pub use adapter::{AdapterSlot, NamedParam, OftAdapter, param_id};
-pub use adapters::Adapters;
+pub use adapter::{NamedParam, OftAdapter, param_id, parameter};
+pub use adapters::{AdapterSlot, Adapters};
 pub use backend::{
     BackendOptions, Capabilities, LayerSource, LoadOptions, LoadedLinear, Purpose, QuantBackend,
 };
@@ -49,6 +51,7 @@ pub use hessian::Hessian;
 pub use integer_grid::IntegerGrid;
 pub use layer::{InputObserver, Layer, LayerKind};
 pub use linear::Linear;
+pub use norm::Norm;
 pub use oft::{OftConfig, OftRotation};
 pub use output::{StagedDir, write_file};
 #[doc(hidden)]

@@ -8,7 +8,7 @@ use qoft_kernels::ops::InputQuantizer;
 use qoft_kernels::{Matrix, PackedWeight};
 
 use crate::adapter::OftAdapter;
-use crate::adapters::Adapters;
+use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
 use crate::backend::LoadedLinear;
 use crate::error::Result;
 use crate::frozen::Frozen;
@@ -16,7 +16,8 @@ use crate::layer::{InputObserver, Layer, LayerKind};
 use crate::ops;
 
 /// `y = quantize(x · R₁ · R₂ …) · Wᵀ + bias`: the weight stays packed and frozen, only the
-/// rotations train. Without adapters this is a plain frozen layer.
+/// rotations train, unless an adapter has a weight or bias of its own. Without adapters this is a
+/// plain frozen layer.
 #[derive(Module, Debug)]
 pub struct Linear {
     #[module(skip)]
@@ -28,6 +29,9 @@ pub struct Linear {
     /// Whether the weight is another layer's, which counts it.
     #[module(skip)]
     tied: bool,
+    /// Whether files have a dense weight as `[in_features, out_features]`.
+    #[module(skip)]
+    fan_in_fan_out: bool,
     #[module(skip)]
     observer: Option<Arc<dyn InputObserver>>,
     adapters: Adapters,
@@ -44,6 +48,7 @@ impl Linear {
             bias,
             input_quantizer: loaded.input_quantizer,
             tied: false,
+            fan_in_fan_out: false,
             observer: None,
             adapters: Adapters::default(),
         }
@@ -55,12 +60,29 @@ impl Linear {
         Self { tied: true, ..self }
     }
 
+    /// Says that files have a dense weight as `[in_features, out_features]`, the other way round
+    /// than usual: an adapter's own weight among them.
+    #[must_use]
+    pub fn fan_in_fan_out(self) -> Self {
+        Self {
+            fan_in_fan_out: true,
+            ..self
+        }
+    }
+
     /// The layer on `x` of `[.., in_features]`, of any rank from 1 on.
     pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
         let mut dims = x.dims();
-        let y = ops::packed_matmul(self.matmul_input(x), self.weight.get());
+        let x = self.matmul_input(x);
+        let y = match self.adapters.own_weight() {
+            Some(own) => ops::dense_matmul(x, own.value()),
+            None => ops::packed_matmul(x, self.weight.get()),
+        };
         let y = match &self.bias {
-            Some(bias) => y + bias.clone().unsqueeze(),
+            Some(bias) => {
+                let (y, bias) = ops::lifted(y, self.adapters.bias(bias));
+                y + bias.unsqueeze()
+            }
             None => y,
         };
         dims[D - 1] = self.out_features();
@@ -73,8 +95,7 @@ impl Linear {
         if let Some(observer) = &self.observer {
             observer.observe(&x);
         }
-        let active = self.adapters.active();
-        let x = active.fold(x, |x, slot| slot.adapter().forward(x));
+        let x = self.adapters.rotations().fold(x, |x, r| r.forward(x));
         match &self.input_quantizer {
             Some(quantizer) => ops::straight_through(x, quantizer),
             None => x,
@@ -101,12 +122,12 @@ impl Linear {
         self.weight.get().shape()[0]
     }
 
-    /// The packed weight.
+    /// The packed weight, as it is without an adapter that has its own.
     pub fn weight(&self) -> &Arc<dyn PackedWeight> {
         self.weight.get()
     }
 
-    /// `[out_features]`.
+    /// `[out_features]`, as it is without adapters that have their own.
     pub fn bias(&self) -> Option<&Tensor<1>> {
         self.bias.as_ref()
     }
@@ -149,6 +170,31 @@ impl Layer for Linear {
         let weight = self.in_features() * self.out_features();
         let bias = self.bias.as_ref().map_or(0, |_| self.out_features());
         if self.tied { bias } else { weight + bias }
+    }
+
+    fn tensors(&self) -> Vec<LayerTensor> {
+        let weight = LayerTensor {
+            dense: self.weight.is_dense(),
+            ..LayerTensor::dense(WEIGHT, self.weight.get().shape())
+        };
+        let weight = match self.fan_in_fan_out {
+            true => weight.fan_in_fan_out(),
+            false => weight,
+        };
+        let bias = self.bias.as_ref();
+        let bias = bias.map(|bias| LayerTensor::dense(BIAS, bias.dims()));
+        [weight].into_iter().chain(bias).collect()
+    }
+
+    fn values(&self, tensor: &str) -> Vec<f32> {
+        match &self.bias {
+            Some(bias) if tensor == BIAS => bias.to_data().iter::<f32>().collect(),
+            _ => self.base_weight().values,
+        }
+    }
+
+    fn is_tied(&self) -> bool {
+        self.tied
     }
 
     fn merge(&mut self) -> Result<()> {

@@ -4,6 +4,7 @@ use crate::conv2d::Conv2d;
 use crate::embedding::Embedding;
 use crate::layer::Layer;
 use crate::linear::Linear;
+use crate::norm::Norm;
 
 /// Implements [`Walk`](crate::Walk) for a struct: `walkable!(Block { attention, mlp });` lists
 /// the fields that are, or contain, layers. `walkable!(Mine);` is for a [`Layer`](crate::Layer).
@@ -70,6 +71,7 @@ pub trait Walk {
 walkable!(Linear);
 walkable!(Conv2d);
 walkable!(Embedding);
+walkable!(Norm);
 
 impl<T: Walk> Walk for Option<T> {
     fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
@@ -105,18 +107,24 @@ pub fn join(path: &str, name: &str) -> String {
     }
 }
 
-/// Numbers of (trainable, all) parameters, counted as if nothing were packed.
+/// Numbers of (trainable, all) parameters of the layers, counted as if nothing were packed.
 ///
-/// `other` is the number of parameters outside the layers. Only active adapters that are on an
-/// autodiff device train.
-pub fn trainable_parameters(model: &impl Walk, other: usize) -> (usize, usize) {
-    let (mut trainable, mut all) = (0, other);
+/// Only active adapters that are on an autodiff device train. A trained bias counts once among all,
+/// since it takes the place of the layer's.
+pub fn trainable_parameters(model: &impl Walk) -> (usize, usize) {
+    let (mut trainable, mut all) = (0, 0);
     for (_, layer) in model.layers() {
         let adapters = layer.adapters();
         let training = adapters.active().filter(|slot| slot.trains());
         trainable += training.map(|slot| slot.parameters()).sum::<usize>();
-        let slots = adapters.slots().iter().map(|slot| slot.parameters());
-        all += layer.base_parameters() + slots.sum::<usize>();
+        all += layer.base_parameters();
+        for slot in adapters.slots() {
+            let biases = slot.own().iter().filter(|own| !own.is_whole());
+            let biases: usize = biases
+                .map(|own| own.tensor().shape.iter().product::<usize>())
+                .sum();
+            all += slot.parameters() - biases;
+        }
     }
     (trainable, all)
 }

@@ -123,11 +123,7 @@ fn only_the_rotation_trains() {
         let y = conv.forward(input());
         let c = tensor(y.dims(), 32);
         let gradients = (y * c.clone().autodiff()).sum().backward();
-        let param = |name| {
-            conv.adapters().get(name).unwrap().adapter().params()[0]
-                .param
-                .val()
-        };
+        let param = |name| conv.adapters().get(name).unwrap().params()[0].param.val();
         assert!(!param("b").is_require_grad());
         let gradient = param("a").grad(&gradients).expect("a gradient").into_data();
         let gradient: Vec<f64> = gradient.iter::<f64>().collect();
@@ -139,12 +135,12 @@ fn only_the_rotation_trains() {
         let loss = |sign: f64| {
             let mut moved = conv.clone();
             let slot = moved.adapters_mut().get_mut("a").unwrap();
-            let start = slot.adapter().params()[0].param.val().inner();
+            let start = slot.params()[0].param.val().inner();
             let values: Vec<f32> = gradient.iter().map(|g| (g * step * sign) as f32).collect();
             let data = burn::tensor::TensorData::new(values, start.dims());
             let value = start + Tensor::from_data(data, &Device::flex());
             let param = burn::module::Param::from_tensor(value);
-            slot.adapter_mut().set_params(vec![param]);
+            slot.set_params(vec![param]);
             let y = moved.forward(input()) * c.clone();
             y.into_data().iter::<f64>().sum::<f64>()
         };

@@ -3,7 +3,7 @@
 Each case starts from zero adapter weights on one of the models in data/models and takes the rows
 of rows.jsonl in order, starting again at the end: `batch_size * accumulation` rows per step, each
 batch of `batch_size` rows padded on the right. AdamW (betas 0.9 and 0.999, eps 1e-8, no weight
-decay), linear decay to zero without warm-up (the learning rate of step k, counted from 0, is
+decay unless losses.json has one), linear decay to zero without warm-up (the learning rate of step k, counted from 0, is
 `lr * (1 - k / steps)`), gradients clipped to `max_grad_norm`
 (multiplied by `max_grad_norm / (norm + 1e-6)` where that is below 1).
 
@@ -33,7 +33,9 @@ STEPS = 8
 BATCH = 2
 LENGTHS = [12, 7, 18, 5, 9, 16, 11, 20, 6, 14, 8, 10, 17, 13, 19, 15]
 
-# case: (model, OFTConfig arguments, learning rate, accumulation, largest gradient norm)
+PAIR = ["q_proj", "v_proj"]
+
+# case: (model, OFTConfig arguments, learning rate, accumulation, largest gradient norm[, weight decay])
 CASES = {
     "nf4_all_linear": ("llama_nf4", dict(target_modules="all-linear", oft_block_size=16), 2e-3, 1, 1.0),
     "nf4_cayley": (
@@ -52,6 +54,33 @@ CASES = {
     ),
     "int8_all_linear": ("llama_int8", dict(target_modules="all-linear", oft_block_size=16), 2e-3, 1, 1.0),
     "nf4_accumulate": ("llama_nf4", dict(target_modules="all-linear", oft_block_size=32), 1e-3, 2, 1.0),
+    # Biases and whole modules. In these models the output head is the embedding table.
+    "qwen2_bias_all": ("qwen2", dict(target_modules=PAIR, oft_block_size=8, bias="all"), 4e-3, 1, 1.0),
+    "qwen2_bias_oft_only": ("qwen2", dict(target_modules=PAIR, oft_block_size=8, bias="oft_only"), 4e-3, 1, 5.0),
+    "qwen2_own_decay": (
+        "qwen2",
+        dict(target_modules=PAIR, oft_block_size=8, bias="all", modules_to_save=["embed_tokens", "norm", "mlp"]),
+        2e-3,
+        2,
+        1.0,
+        0.5,
+    ),
+    "nf4_lm_head": ("llama_nf4", dict(target_modules=PAIR, oft_block_size=16, modules_to_save=["lm_head"]), 2e-3, 1, 1.0),
+    "llama_bias_head": (
+        "llama_bias",
+        dict(target_modules="all-linear", oft_block_size=8, bias="all", modules_to_save=["lm_head", "model.norm"]),
+        2e-3,
+        1,
+        1.0,
+    ),
+    # PEFT's OFT takes no Conv1D; whole modules may have some, and their weights are [in, out].
+    "gpt2_own": (
+        "gpt2",
+        dict(target_modules=["wpe"], oft_block_size=8, bias="all", modules_to_save=["c_attn", "c_fc", "ln_f", "wte"]),
+        2e-3,
+        1,
+        1.0,
+    ),
 }
 
 
@@ -84,7 +113,7 @@ def collate(rows):
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def train(model, rows, options, lr, accumulation, clip, folder, path):
+def train(model, rows, options, lr, accumulation, clip, folder, path, decay=0.0):
     """Trains a new adapter on `model`, saves it in `folder` and returns the values of losses.json.
 
     `path` is that of the model's folder, seen from the adapter's.
@@ -103,7 +132,7 @@ def train(model, rows, options, lr, accumulation, clip, folder, path):
                 learning_rate=lr,
                 lr_scheduler_type="linear",
                 warmup_steps=0,
-                weight_decay=0.0,
+                weight_decay=decay,
                 max_grad_norm=clip,
                 optim="adamw_torch",
                 logging_steps=1,
@@ -143,9 +172,15 @@ def train(model, rows, options, lr, accumulation, clip, folder, path):
 
 
 def make_case(case, rows):
-    name, *settings = CASES[case]
+    name, options, lr, accumulation, clip, *decay = CASES[case]
     folder = fresh("train", case)
-    values = train(load(name), rows, *settings, folder, f"../../models/{name}")
+    model = load(name)
+    # The Trainer knows by the name of a class whether its loss shifts the labels. GPT2LMHeadModel does
+    # not end in ForCausalLM, so the Trainer would divide by the number of all labels.
+    model.loss_type = "ForCausalLM"
+    rows = [[token % model.config.vocab_size for token in row] for row in rows]
+    values = train(model, rows, options, lr, accumulation, clip, folder, f"../../models/{name}", *decay)
+    values |= {"weight_decay": decay[0]} if decay else {}
     (folder / "rows.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
     write_json(folder / "losses.json", {"model": name} | values)
     print(f"{case:20} {values['losses'][0]:.5f} -> {values['losses'][-1]:.5f}, all rows {values['final_loss']:.5f}")

@@ -1,8 +1,6 @@
 //! `adapter_config.json` of HRA, with PEFT's keys and defaults.
 
-use std::path::Path;
-
-use qoft_core::oft::{Layers, OneOrMany, TargetRules};
+use qoft_core::peft::{Layers, OneOrMany, check_common};
 use qoft_core::{Error, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -59,48 +57,17 @@ impl Default for HraConfig {
 }
 
 impl HraConfig {
-    /// Reads and validates `adapter_config.json`.
+    /// Reads a configuration; `file` is named in errors.
     ///
     /// # Errors
-    /// If the file is no valid HRA configuration.
-    pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let config: Self = serde_json::from_str(&text)
-            .map_err(|e| Error::file(path, format!("not an HRA configuration: {e}")))?;
-        config.validate(&path.display().to_string())?;
+    /// If it is no valid HRA configuration.
+    pub fn from_json(json: Value, file: &str) -> Result<Self> {
+        let config: Self = serde_json::from_value(json)
+            .map_err(|e| Error::file(file, format!("not an HRA configuration: {e}")))?;
+        check_common(&config, &config.peft_type, file)?;
+        if config.r == 0 {
+            return Err(Error::config(file, "r", "must be at least 1"));
+        }
         Ok(config)
-    }
-
-    /// Checks the values; `file` is named in errors.
-    ///
-    /// # Errors
-    /// If a value is impossible or asks for something that is not implemented.
-    pub fn validate(&self, file: &str) -> Result<()> {
-        let fail = |key: &str, reason: String| Err(Error::config(file, key, reason));
-        if self.peft_type != "HRA" {
-            let reason = format!("expected HRA, found {}", self.peft_type);
-            return fail("peft_type", reason);
-        }
-        if self.r == 0 {
-            return fail("r", "must be at least 1".into());
-        }
-        if self.bias != "none" {
-            let reason = format!("`{}`: training biases is not implemented", self.bias);
-            return fail("bias", reason);
-        }
-        if self.modules_to_save.as_ref().is_some_and(|m| !m.is_empty()) {
-            let reason = "training whole modules is not implemented";
-            return fail("modules_to_save", reason.into());
-        }
-        Ok(())
-    }
-
-    pub(crate) fn rules(&self) -> TargetRules<'_> {
-        TargetRules {
-            target_modules: self.target_modules.as_ref(),
-            exclude_modules: self.exclude_modules.as_ref(),
-            layers_to_transform: self.layers_to_transform.as_ref(),
-            layers_pattern: self.layers_pattern.as_ref(),
-        }
     }
 }

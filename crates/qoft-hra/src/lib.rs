@@ -1,13 +1,13 @@
 //! HRA: adapters that are products of Householder reflections, as in PEFT.
 //!
-//! A second family of rotations beside OFT: [`HraRotation`] implements
-//! [`OftAdapter`](qoft_core::OftAdapter), so layers, training loops, merging and the functions of
-//! [`qoft_core::adapters`] take it as it is. [`attach`], [`load`] and [`save`] are for PEFT's
-//! folders.
+//! A second family of rotations beside OFT, and an example of one from another crate:
+//! [`HraRotation`] is the mathematics, and [`Hra`] tells of it to the functions of
+//! [`qoft_core::peft`] and to every program that links this crate (`use qoft_hra as _;`).
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use qoft_core::{Linear, oft::OneOrMany, walkable};
+//! use qoft_core::peft::{self, OneOrMany};
+//! use qoft_core::{Linear, walkable};
 //! use qoft_hra::HraConfig;
 //!
 //! struct Model {
@@ -25,15 +25,15 @@
 //!     r: 2,
 //!     ..HraConfig::default()
 //! };
-//! assert_eq!(qoft_hra::attach(&mut model, &config, "", "", "default", &device)?, 1);
+//! assert_eq!(peft::attach(&mut model, &config, "", "", "default", &device)?, 1);
 //! # Ok(())
 //! # }
 //! ```
 
 mod config;
-mod folder;
+mod family;
 mod rotation;
 
 pub use config::HraConfig;
-pub use folder::{attach, load, save};
+pub use family::Hra;
 pub use rotation::HraRotation;

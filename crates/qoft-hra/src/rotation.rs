@@ -1,8 +1,8 @@
 //! A product of Householder reflections.
 
-use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::{NamedParam, OftAdapter};
+use burn::module::Param;
+use burn::tensor::Tensor;
+use qoft_core::{NamedParam, OftAdapter, ops};
 
 /// The weight `W` becomes `W · H₁ · H₂ …` with `H = I − 2·u·uᵀ` for each column `u` of `hra_u`,
 /// scaled to length 1. With `apply_gs` the columns are made orthogonal to each other before.
@@ -18,27 +18,9 @@ impl HraRotation {
     /// Name of the parameters below a layer, as PEFT saves them.
     pub const PARAM: &'static str = "hra_u";
 
-    /// Reflections along the columns of `values`, `[features, r]`.
-    ///
-    /// # Panics
-    /// If there are more or fewer values.
-    pub fn new(
-        values: Vec<f32>,
-        shape: [usize; 2],
-        apply_gs: bool,
-        id: ParamId,
-        device: &Device,
-    ) -> Self {
-        let vectors = Tensor::from_data(TensorData::new(values, shape), device);
-        let vectors = if device.is_autodiff() {
-            vectors.require_grad()
-        } else {
-            vectors
-        };
-        Self {
-            vectors: Param::initialized(id, vectors),
-            apply_gs,
-        }
+    /// Reflections along the columns of `vectors`, `[features, r]`.
+    pub fn new(vectors: Param<Tensor<2>>, apply_gs: bool) -> Self {
+        Self { vectors, apply_gs }
     }
 
     /// The unit vectors, each `[features, 1]`.
@@ -62,12 +44,7 @@ impl HraRotation {
 /// `rows` reflected along the units, one after another.
 fn reflect(rows: Tensor<2>, units: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
     units.fold(rows, |rows, unit| {
-        // Burn's own operations want both on an autodiff device, or neither.
-        let (rows, unit) = if rows.device().is_autodiff() || unit.device().is_autodiff() {
-            (rows.autodiff(), unit.autodiff())
-        } else {
-            (rows, unit)
-        };
+        let (rows, unit) = ops::lifted(rows, unit);
         let along = rows.clone().matmul(unit.clone());
         rows - along.matmul(unit.transpose()) * 2.0
     })

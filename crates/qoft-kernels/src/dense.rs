@@ -99,6 +99,61 @@ impl PackedWeight for DenseWeight {
     }
 }
 
+/// A dense matrix that belongs to somebody else: `f32`, row-major.
+#[derive(Debug, Clone, Copy)]
+pub struct DenseView<'a> {
+    values: &'a [f32],
+    shape: [usize; 2],
+}
+
+impl<'a> DenseView<'a> {
+    /// A view of `values`.
+    ///
+    /// # Panics
+    /// If the number of values does not fit the shape.
+    pub fn new(values: &'a [f32], shape: [usize; 2]) -> Self {
+        assert_eq!(values.len(), shape[0] * shape[1], "values of a dense view");
+        Self { values, shape }
+    }
+}
+
+impl PackedWeight for DenseView<'_> {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn decode_tile(&self, rows: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
+        for (row, out) in rows.zip(out.chunks_exact_mut(cols.len())) {
+            out.copy_from_slice(&self.values[row * self.shape[1]..][cols.clone()]);
+        }
+    }
+
+    fn tile<'a>(
+        &'a self,
+        rows: Range<usize>,
+        cols: Range<usize>,
+        _scratch: &'a mut [f32],
+    ) -> Tile<'a> {
+        let row_stride = self.shape[1];
+        Tile {
+            data: &self.values[rows.start * row_stride + cols.start..],
+            row_stride,
+        }
+    }
+
+    fn packed_bytes(&self) -> usize {
+        size_of_val(self.values)
+    }
+
+    fn info(&self) -> WeightInfo {
+        WeightInfo {
+            bits: 32,
+            group_size: None,
+            format: FloatFormat::F32.name().into(),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

@@ -30,7 +30,7 @@ mod weight;
 pub use codebook::{CodebookShape, CodebookWeight};
 pub use codes::{CodeMap, Codes};
 pub use decode::simd_level;
-pub use dense::DenseWeight;
+pub use dense::{DenseView, DenseWeight};
 pub use error::WeightError;
 pub use floats::{FloatFormat, Floats};
 pub use fp8::Fp8Format;

@@ -12,7 +12,7 @@ use crate::vector::dot;
 ///
 /// The one required computation is decoding a tile; matrix products, gradients and threads
 /// are built on it. No method may materialize the whole matrix.
-pub trait PackedWeight: Debug + Send + Sync + 'static {
+pub trait PackedWeight: Debug + Send + Sync {
     /// `[out_features, in_features]`.
     fn shape(&self) -> [usize; 2];
 

@@ -8,6 +8,7 @@ mod cache;
 mod checkpointing;
 mod config;
 mod gpt2;
+mod head;
 mod json;
 mod llama;
 mod loader;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use qoft_core::{
-    Checkpoint, Embedding, LayerSource, Linear, LoadOptions, Registry, Result, dense_weight,
+    Checkpoint, Embedding, LayerSource, Linear, LoadOptions, Norm, Registry, Result, dense_weight,
 };
 
 /// What all parts of a model load from.
@@ -31,11 +31,28 @@ impl Loader<'_> {
         }
         let source = LayerSource::new(self.checkpoint, path).expecting([out, input]);
         let loaded = self.registry.load(&source, self.options)?;
-        Ok(Linear::new(loaded, self.device))
+        let linear = Linear::new(loaded, self.device);
+        Ok(match source.is_fan_in_fan_out() {
+            true => linear.fan_in_fan_out(),
+            false => linear,
+        })
+    }
+
+    /// The norm of the root mean square at a module path.
+    pub fn root_mean_square(&self, path: &str, width: usize, eps: f32) -> Result<Norm> {
+        let weight = self.vector(&format!("{path}.weight"), width)?;
+        Ok(Norm::root_mean_square(weight, eps))
+    }
+
+    /// The layer norm at a module path.
+    pub fn layer_norm(&self, path: &str, width: usize, eps: f32) -> Result<Norm> {
+        let weight = self.vector(&format!("{path}.weight"), width)?;
+        let bias = self.vector(&format!("{path}.bias"), width)?;
+        Ok(Norm::layer(weight, bias, eps))
     }
 
     /// The tensor of this name, `[width]`.
-    pub fn vector(&self, name: &str, width: usize) -> Result<Tensor<1>> {
+    fn vector(&self, name: &str, width: usize) -> Result<Tensor<1>> {
         let tensor = self.checkpoint.tensor(name)?;
         let values = tensor.expect_shape(&[width])?.to_finite_f32()?;
         Ok(Tensor::from_data(values.as_slice(), self.device))

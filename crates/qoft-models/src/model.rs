@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
-use qoft_core::kernels::ops::LinearCrossEntropy;
 use qoft_core::{
-    Checkpoint, Embedding, Layer, Linear, LoadOptions, LoadedLinear, Registry, Result, Walk, ops,
+    Checkpoint, Embedding, Layer, Linear, LoadOptions, LoadedLinear, Registry, Result, Walk,
     walk_join,
 };
 
 use crate::cache::KvCache;
 use crate::config::{Architecture, ModelConfig};
 use crate::gpt2::Transformer;
+use crate::head;
 use crate::llama::Decoder;
 use crate::loader::Loader;
 use crate::stack::Stack;
@@ -61,13 +61,6 @@ impl Body {
         match self {
             Self::Decoder(body) => body.hidden(input_ids, cache),
             Self::Gpt2(body) => body.hidden(input_ids, cache),
-        }
-    }
-
-    fn norm_parameters(&self) -> usize {
-        match self {
-            Self::Decoder(body) => body.norm_parameters(),
-            Self::Gpt2(body) => body.norm_parameters(),
         }
     }
 }
@@ -181,20 +174,8 @@ impl CausalLm {
         targets: Vec<Option<u32>>,
         denominator: f64,
     ) -> Tensor<1> {
-        let bias = self.lm_head.bias().map(|bias| {
-            let values = bias.to_data().iter::<f32>().collect();
-            Arc::new(values)
-        });
-        ops::linear_cross_entropy(
-            self.lm_head.matmul_input(hidden),
-            LinearCrossEntropy {
-                weight: self.lm_head.weight().clone(),
-                bias,
-                scale: self.config.logits_multiplier() as f32,
-                labels: Arc::new(targets),
-                denominator,
-            },
-        )
+        let scale = self.config.logits_multiplier() as f32;
+        head::loss(&self.lm_head, hidden, targets, scale, denominator)
     }
 
     /// Logits `[batch, vocab]` of the token after the last one.
@@ -207,10 +188,5 @@ impl CausalLm {
         let [batch, time, width] = hidden.dims();
         let last = hidden.narrow(1, time - 1, 1).reshape([batch, width]);
         self.lm_head.forward(last) * self.config.logits_multiplier()
-    }
-
-    /// Parameters outside the layers that adapters are for: those of the norms.
-    pub fn other_parameters(&self) -> usize {
-        self.body.norm_parameters()
     }
 }

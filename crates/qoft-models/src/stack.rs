@@ -42,9 +42,6 @@ pub trait Stack {
     /// The table of the tokens.
     fn embedding(&self) -> &Embedding;
 
-    /// Parameters of all norms.
-    fn norm_parameters(&self) -> usize;
-
     /// Hidden states `[batch, time, hidden]` after the last norm.
     fn hidden(&self, input_ids: Tensor<2, Int>, mut cache: Option<&mut KvCache>) -> Tensor<3> {
         let time = input_ids.dims()[1];

@@ -3,11 +3,12 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::oft::{AdapterFolder, Targets};
-use qoft_core::{Checkpoint, Error, LayerKind, Matrix, OftAdapter, OftRotation, Result};
+use qoft_core::peft::{AdapterFolder, Parts};
+use qoft_core::{Checkpoint, Error, LayerKind, LayerSource, Matrix, Result};
 use qoft_models::{CausalLm, ModelConfig};
 
 use crate::layers::Claimed;
+use crate::own;
 
 /// An adapter to merge.
 #[derive(Debug, Clone)]
@@ -30,9 +31,9 @@ impl MergeAdapter {
     }
 }
 
-/// Fails if an adapter does not belong to the checkpoint: if it has a rotation for a layer that is
-/// not there, or lacks one for a layer that it targets. `tables` are the embedding tables that it
-/// may change.
+/// Fails if an adapter does not belong to the checkpoint: if it has values for something that is
+/// not there, or lacks some that it should have; or if two have the same module whole. `tables` are
+/// the embedding tables that it may rotate.
 pub(crate) fn check(
     adapters: &[MergeAdapter],
     checkpoint: &Checkpoint,
@@ -41,13 +42,14 @@ pub(crate) fn check(
 ) -> Result<()> {
     let config = checkpoint.config();
     let model_type = config["model_type"].as_str().unwrap_or_default();
+    let mut weights = BTreeSet::new();
     for adapter in adapters {
-        let targets = Targets::new(adapter.folder.config(), model_type)?;
+        let parts = Parts::new(&**adapter.folder.config(), model_type)?;
         let linear = layers.iter().map(|layer| (layer.path, LayerKind::Linear));
         let tables = tables.iter().map(|&path| (path, LayerKind::Embedding));
         let targeted = linear
             .chain(tables)
-            .filter(|&(path, kind)| targets.matches(path, kind, path == CausalLm::HEAD));
+            .filter(|&(path, kind)| parts.rotates(path, kind, path == CausalLm::HEAD));
         let targeted: BTreeSet<String> = targeted.map(|(path, _)| path.to_owned()).collect();
         if adapter.has(CausalLm::HEAD) && is_tied(checkpoint) {
             let reason = format!(
@@ -58,7 +60,16 @@ pub(crate) fn check(
             let file = checkpoint.dir().join("config.json").display().to_string();
             return Err(Error::config(file, "tie_word_embeddings", reason));
         }
-        adapter.folder.check_unused(&targeted)?;
+        let own = own::expected(&parts, &targeted, checkpoint, layers)?;
+        for (name, shape) in &own {
+            adapter.folder.own_values(name, shape)?;
+            if !name.ends_with(".bias") && !weights.insert(name.clone()) {
+                let reason = format!("another adapter has `{name}` in whole, too");
+                return Err(adapter.folder.error(reason));
+            }
+        }
+        let own = own.into_keys().collect();
+        adapter.folder.check_unused(&targeted, &own)?;
         adapter.folder.check_complete(&targeted)?;
     }
     Ok(())
@@ -71,19 +82,26 @@ pub(crate) fn is_tied(checkpoint: &Checkpoint) -> bool {
     ModelConfig::parse(config).map_or(stated, |config| config.tie_word_embeddings)
 }
 
-/// The weight of the layer at `path` with all adapters in it, and the largest ‖RᵀR − I‖
-/// (Frobenius) of a block of their rotations.
+/// The weight of a layer with all adapters in it, and the largest ‖RᵀR − I‖ (Frobenius) of a block
+/// of their rotations.
 pub(crate) fn rotated(
     mut weight: Matrix,
     adapters: &[MergeAdapter],
-    path: &str,
+    layer: &LayerSource,
 ) -> Result<(Matrix, f64)> {
+    let path = layer.path();
     let mut orthogonality_error = 0.0f64;
     let mut changing: Vec<_> = adapters.iter().enumerate().collect();
     changing.retain(|(_, adapter)| adapter.changes(path));
     let is_table = changing.iter().any(|(_, a)| a.folder.is_embedding(path));
     for (_, adapter) in &changing {
         adapter.folder.check_base_weight(path, &weight)?;
+    }
+    let name = format!("{path}.weight");
+    if own::replaced(adapters, &name) {
+        let mut stored = layer.dense_layout(weight);
+        own::replace(&mut stored.values, adapters, &name);
+        weight = layer.dense_layout(stored);
     }
     // The last adapter stands next to the weight; the rows of a table meet the first one first.
     if !is_table {
@@ -96,7 +114,7 @@ pub(crate) fn rotated(
         let rotation = adapter
             .folder
             .rotation(path, in_features, strength, &name, &device)?;
-        orthogonality_error = orthogonality_error.max(distance_from_orthogonal(&rotation));
+        orthogonality_error = orthogonality_error.max(rotation.orthogonality_error());
         let rows = to_tensor(&weight);
         weight = from_tensor(match is_table {
             true => rotation.forward(rows),
@@ -104,22 +122,6 @@ pub(crate) fn rotated(
         });
     }
     Ok((weight, orthogonality_error))
-}
-
-/// The largest ‖RᵀR − I‖ of a block.
-fn distance_from_orthogonal(rotation: &OftRotation) -> f64 {
-    let blocks = rotation.blocks();
-    let [count, size, _] = blocks.dims();
-    let identity = Tensor::<2>::eye(size, &blocks.device()).unsqueeze::<3>();
-    let off = blocks.clone().swap_dims(1, 2).matmul(blocks) - identity;
-    let squares = off.square().reshape([count, size * size]).sum_dim(1);
-    squares
-        .max()
-        .into_data()
-        .iter::<f64>()
-        .next()
-        .unwrap_or(0.0)
-        .sqrt()
 }
 
 /// ‖found − wanted‖ / ‖wanted‖ (Frobenius), 0 if both are 0.

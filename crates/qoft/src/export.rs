@@ -61,6 +61,7 @@ pub fn export_lora(
     registry.check_options(&options.backend)?;
     let layers = claimed(checkpoint, registry)?;
     refuse_embeddings(adapters)?;
+    refuse_own(adapters)?;
     check(adapters, checkpoint, &layers, &[])?;
     let staged = StagedDir::new(output)?;
     let adapted = |layer: &&Claimed| adapters.iter().any(|adapter| adapter.has(layer.path));
@@ -101,6 +102,21 @@ fn refuse_embeddings(adapters: &[MergeAdapter]) -> Result<()> {
                 "target_modules",
                 reason,
             ))
+        }
+    }
+}
+
+fn refuse_own(adapters: &[MergeAdapter]) -> Result<()> {
+    let mut adapters = adapters.iter();
+    let own = adapters.find_map(|adapter| Some((adapter, adapter.folder.own().keys().next()?)));
+    match own {
+        None => Ok(()),
+        Some((adapter, name)) => {
+            let reason = format!(
+                "it has its own `{name}`: trained biases and whole modules are not written as LoRA; \
+                 merge the adapter instead"
+            );
+            Err(adapter.folder.error(reason))
         }
     }
 }
@@ -175,7 +191,7 @@ fn lora_layer(
 ) -> Result<(LoraLayer, Pair)> {
     let source = LayerSource::new(checkpoint, layer.path);
     let weight = Matrix::decode(&*layer.backend.load(&source, options)?.weight);
-    let (mut delta, _) = rotated(weight.clone(), adapters, layer.path)?;
+    let (mut delta, _) = rotated(weight.clone(), adapters, &source)?;
     let change = relative_error(&delta, &weight);
     for (value, before) in delta.values.iter_mut().zip(&weight.values) {
         *value -= before;
@@ -212,8 +228,11 @@ fn write_tensors(file: &Path, tensors: &[(String, Matrix)]) -> Result<()> {
 
 /// PEFT's configuration; keys that are missing have their defaults there.
 fn config(checkpoint: &Checkpoint, adapters: &[MergeAdapter], names: Vec<&str>, r: usize) -> Value {
-    let mut bases = adapters.iter().map(|adapter| adapter.folder.config());
-    let base = bases.find_map(|config| config.base_model_name_or_path.clone());
+    let mut bases = adapters
+        .iter()
+        .map(|adapter| adapter.folder.config().to_json());
+    let base =
+        bases.find_map(|config| Some(config["base_model_name_or_path"].as_str()?.to_owned()));
     json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",

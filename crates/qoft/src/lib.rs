@@ -27,6 +27,7 @@ mod inspect;
 mod layers;
 mod merge;
 pub mod nn;
+mod own;
 mod schemes;
 mod svd;
 mod write;
@@ -45,7 +46,8 @@ pub use qoft_models as models;
 pub use qoft_train as train;
 pub use schemes::{SCHEMES, Scheme, missing_feature};
 
-// The linker drops crates that nobody names, and their registrations with them.
+// The linker drops crates that nobody names, and their registrations with them. HRA is a family of
+// adapters, the others are schemes.
 #[cfg(feature = "aqlm")]
 use qoft_aqlm as _;
 #[cfg(feature = "awq")]
@@ -58,6 +60,7 @@ use qoft_eetq as _;
 use qoft_gptq as _;
 #[cfg(feature = "hqq")]
 use qoft_hqq as _;
+use qoft_hra as _;
 #[cfg(feature = "inc-fp8")]
 use qoft_inc_fp8 as _;
 

@@ -63,17 +63,19 @@
 //! ```
 
 use std::path::Path;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 
 pub use qoft_core::adapters::{
     activate, active, constrain, delete, disable_all, merge, names, rename, unmerge,
 };
-pub use qoft_core::oft::{Layers, OftConfig, OneOrMany};
+pub use qoft_core::oft::OftConfig;
+pub use qoft_core::peft::{AdapterConfig, Layers, OneOrMany};
 pub use qoft_core::{
-    Adapters, Conv2d, Conv2dOptions, Embedding, Layer, LayerKind, Linear, Walk, walkable,
+    Adapters, Conv2d, Conv2dOptions, Embedding, Layer, LayerKind, Linear, Norm, Walk, walkable,
 };
-use qoft_core::{Error, Result, oft};
+use qoft_core::{Error, Result, peft};
 
 /// The options of new adapters, without `target_modules`.
 pub fn config() -> OftConfig {
@@ -83,13 +85,15 @@ pub fn config() -> OftConfig {
     }
 }
 
-/// Adds an adapter to each layer that `config.target_modules` means; returns to how many.
+/// Adds an adapter to each layer that `config.target_modules` means; returns to how many. `bias` and
+/// `modules_to_save` work as in PEFT, see [`qoft_core::peft`].
 ///
 /// The adapter trains if `device` is an autodiff device. It starts as the identity, or random
 /// with `init_weights: false`.
 ///
 /// # Errors
-/// If no layer is meant, or the model has an adapter of this name.
+/// If no layer is meant, a module that is to be trained whole is absent or quantized, or the model
+/// has an adapter of this name.
 pub fn inject(
     model: &mut impl Walk,
     config: &OftConfig,
@@ -97,19 +101,24 @@ pub fn inject(
     device: &Device,
 ) -> Result<usize> {
     config.validate("adapter configuration")?;
-    oft::attach(model, config, "", "", adapter, device)
+    peft::attach(model, config, "", "", adapter, device)
 }
 
 /// Writes an adapter as PEFT does to `folder`, which is made if absent.
 ///
 /// # Errors
 /// If there is no such adapter, the folder cannot be written, or a value is not finite.
-pub fn save(model: &impl Walk, config: &OftConfig, adapter: &str, folder: &Path) -> Result<()> {
+pub fn save(
+    model: &impl Walk,
+    config: &dyn AdapterConfig,
+    adapter: &str,
+    folder: &Path,
+) -> Result<()> {
     std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-    oft::save(model, config, adapter, folder)
+    peft::save(model, config, adapter, folder)
 }
 
-/// Adds a saved adapter under the name `adapter`; returns its configuration.
+/// Adds a saved adapter of any family under the name `adapter`; returns its configuration.
 ///
 /// # Errors
 /// If the folder is damaged, does not fit the model, or the name is taken.
@@ -118,6 +127,6 @@ pub fn load(
     folder: &Path,
     adapter: &str,
     device: &Device,
-) -> Result<OftConfig> {
-    oft::load(model, folder, "", "", adapter, device)
+) -> Result<Arc<dyn AdapterConfig>> {
+    peft::load(model, folder, "", "", adapter, device)
 }

@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, rows};
 use qoft::core::kernels::Matrix;
-use qoft::core::oft::{self, AdapterFolder};
+use qoft::core::peft::{self, AdapterFolder};
 use qoft::core::{Checkpoint, Error, Hessian, LayerSource, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
 use qoft::train::data::Example;
@@ -45,7 +45,7 @@ fn adapted(model: &Path, adapter: &MergeAdapter) -> CausalLm {
     let (mut model, head) = (load(model, &[]), CausalLm::HEAD);
     let model_type = model.config().model_type.clone();
     let folder = &adapter.folder;
-    oft::attach_folder(
+    peft::attach_folder(
         &mut model,
         folder,
         1.0,

@@ -10,7 +10,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::oft::{self, AdapterFolder};
+use qoft::core::peft::{self, AdapterFolder};
 use qoft::core::{Checkpoint, LoadOptions, Registry};
 use qoft::models::CausalLm;
 use qoft::{LoraReport, MergeAdapter, dequantize, export_lora};
@@ -125,7 +125,7 @@ fn all_of_a_lora_is_the_adapter() {
         let mut adapted = load(&model, &[]);
         for (number, folder) in folders.iter().enumerate() {
             let (name, device) = (number.to_string(), Device::flex());
-            oft::load(
+            peft::load(
                 &mut adapted,
                 folder,
                 "llama",

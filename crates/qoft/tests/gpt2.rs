@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use common::{load, loss, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::oft::{self, AdapterFolder};
+use qoft::core::peft::{self, AdapterFolder};
 use qoft::core::{Checkpoint, LoadOptions, Nearest, OftConfig, Registry, Walk};
 use qoft::models::CausalLm;
 use qoft::train::data::{Dataset, DatasetReport, Example};
@@ -204,7 +204,7 @@ fn the_default_targets_are_those_of_peft_and_fan_in_fan_out_changes_nothing() {
             ..OftConfig::default()
         };
         let (head, device) = (CausalLm::HEAD, Device::flex());
-        oft::attach(&mut model, &config, "gpt2", head, "default", &device).unwrap();
+        peft::attach(&mut model, &config, "gpt2", head, "default", &device).unwrap();
         model
     };
     let model = attached(false);

@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::oft::{self, AdapterFolder};
+use qoft::core::peft::{self, AdapterFolder};
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
 use qoft::{MergeAdapter, MergeReport, MergeTarget, merge};
@@ -121,7 +121,7 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
     let mut model = load(model, &[]);
     for (number, folder) in adapters.iter().enumerate() {
         let (name, device) = (number.to_string(), Device::flex());
-        oft::load(&mut model, folder, "llama", CausalLm::HEAD, &name, &device)
+        peft::load(&mut model, folder, "llama", CausalLm::HEAD, &name, &device)
             .unwrap_or_else(|e| panic!("{e}"));
     }
     loss(&model, rows)

@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::oft::{self, AdapterFolder, OneOrMany};
+use qoft::core::peft::{self, AdapterFolder, OneOrMany};
 use qoft::core::{Checkpoint, Error, LoadOptions, Nearest, OftConfig, Registry, Result};
 use qoft::models::CausalLm;
 use qoft::{MergeAdapter, MergeReport, MergeTarget, dequantize, merge};
@@ -48,7 +48,7 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
     let mut model = load(model, &[]);
     for (number, folder) in adapters.iter().enumerate() {
         let (name, device) = (number.to_string(), Device::flex());
-        oft::load(&mut model, folder, "llama", CausalLm::HEAD, &name, &device)
+        peft::load(&mut model, folder, "llama", CausalLm::HEAD, &name, &device)
             .unwrap_or_else(|e| panic!("{e}"));
     }
     loss(&model, rows)
@@ -237,7 +237,7 @@ fn random_adapter(model: &Path, targets: &[&str], folder: &Path) {
         ..OftConfig::default()
     };
     let (head, device) = (CausalLm::HEAD, Device::flex());
-    oft::attach(&mut model, &config, "llama", head, "default", &device).unwrap();
+    peft::attach(&mut model, &config, "llama", head, "default", &device).unwrap();
     std::fs::create_dir(folder).unwrap();
-    oft::save(&model, &config, "default", folder).unwrap();
+    peft::save(&model, &config, "default", folder).unwrap();
 }

@@ -4,10 +4,12 @@
 mod common;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
 use burn::tensor::Device;
 use common::{load, loss, rows};
-use qoft::core::{Walk, oft};
+use qoft::core::Walk;
+use qoft::core::peft::{self, AdapterConfig};
 use qoft::models::CausalLm;
 use serde_json::Value;
 
@@ -24,8 +26,12 @@ fn adapter(case: &str) -> PathBuf {
     qoft_fixtures::path("adapters").join(case)
 }
 
-fn adapt(model: &mut CausalLm, case: &str, name: &str) -> qoft::core::Result<oft::OftConfig> {
-    oft::load(
+fn adapt(
+    model: &mut CausalLm,
+    case: &str,
+    name: &str,
+) -> qoft::core::Result<Arc<dyn AdapterConfig>> {
+    peft::load(
         model,
         &adapter(case),
         "llama",
@@ -132,11 +138,11 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
         let mut first = model("llama_nf4", &[]);
         let config = adapt(&mut first, case, "default").unwrap();
         let folder = tempfile::tempdir().unwrap();
-        oft::save(&first, &config, "default", folder.path()).unwrap();
+        peft::save(&first, &*config, "default", folder.path()).unwrap();
         let mut second = model("llama_nf4", &[]);
         let device = Device::flex();
         let path = folder.path();
-        oft::load(
+        peft::load(
             &mut second,
             path,
             "llama",
@@ -146,7 +152,7 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
         )
         .unwrap();
         let sorted = |model: &CausalLm| {
-            let mut tensors = oft::trained(model, "default");
+            let mut tensors = peft::trained(model, "default");
             tensors.sort_by(|a, b| a.0.cmp(&b.0));
             tensors
         };
@@ -175,7 +181,7 @@ fn an_adapter_of_the_embedding_leaves_the_tied_head_alone() {
         "model.layers.1.self_attn.q_proj",
     ];
     assert_eq!(adapted, expected);
-    let names = oft::trained(&model, "default").into_iter();
+    let names = peft::trained(&model, "default").into_iter();
     let names: Vec<String> = names.map(|(name, ..)| name).collect();
     assert_eq!(
         names[0],
@@ -197,7 +203,7 @@ fn an_adapter_of_another_embedding_table_is_refused() {
     }
     let mut model = model("llama_nf4", &[]);
     let (head, device) = (CausalLm::HEAD, Device::flex());
-    let error = oft::load(&mut model, folder.path(), "llama", head, "default", &device);
+    let error = peft::load(&mut model, folder.path(), "llama", head, "default", &device);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("embed_tokens.base_layer.weight"), "{error}");
     assert!(

@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use common::{load, loss, rows};
-use qoft::core::{OftConfig, oft};
+use qoft::core::{OftConfig, peft};
 use qoft::models::CausalLm;
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
@@ -75,7 +75,7 @@ impl Case {
     fn adapted(&self, adapter: &str) -> CausalLm {
         let (mut model, device) = (load(&self.folder, &[]), Device::flex());
         let folder = self.folder.join(adapter);
-        oft::load(
+        peft::load(
             &mut model,
             &folder,
             "llama",
@@ -129,7 +129,7 @@ impl Case {
         let path = self.folder.join("trained/adapter_config.json");
         let oft_config = OftConfig::read(&path).unwrap();
         let device = Device::flex().autodiff();
-        oft::attach(
+        peft::attach(
             &mut model,
             &oft_config,
             "llama",
@@ -140,7 +140,8 @@ impl Case {
         .unwrap();
         let trainer = Trainer {
             config: &config,
-            oft_config: &oft_config,
+            adapter_config: &oft_config,
+            frozen: &[],
             dataset: &dataset,
             eval_dataset: None,
             out_dir: &work.path().join("adapter"),

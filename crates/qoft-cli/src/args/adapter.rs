@@ -20,6 +20,14 @@ impl AdapterArg {
         OsStringValueParser::new().try_map(Self::parse)
     }
 
+    /// As [`Self::parser`] does it, for an option of a file.
+    ///
+    /// # Errors
+    /// If there is no such folder and no strength.
+    pub fn from_text(text: &str) -> Result<Self, String> {
+        Self::parse(text.into())
+    }
+
     /// What stands behind the last `=` is the strength, unless all of it names something that
     /// exists.
     fn parse(argument: OsString) -> Result<Self, String> {

@@ -3,6 +3,7 @@
 mod adapter;
 mod merge;
 mod train;
+mod train_adapter;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use qoft::core::OftConfig;
-use qoft::core::oft::OneOrMany;
+use qoft::core::peft::OneOrMany;
 use qoft::train::train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -42,9 +41,19 @@ pub struct TrainArgs {
     #[arg(skip)]
     pub threads: Option<NonZeroUsize>,
 
+    /// An adapter folder that stays as it is below the one that trains, with a strength other than
+    /// 1 if wanted; several are applied one after another.
+    #[arg(long, help_heading = "Adapter", value_name = "PATH[=STRENGTH]")]
+    pub adapter: Option<Vec<String>>,
     /// Take the options of the adapter from PEFT's file; flags win.
     #[arg(long, help_heading = "Adapter")]
     pub adapter_config: Option<PathBuf>,
+    /// Family of the adapter: `oft`, `hra` [default: oft].
+    #[arg(long, help_heading = "Adapter")]
+    pub peft_type: Option<String>,
+    /// An option of the adapter that has none here, under PEFT's name, such as `apply_GS=true`.
+    #[arg(long, help_heading = "Adapter", value_name = "KEY=VALUE")]
+    pub adapter_option: Option<Vec<String>>,
     /// Size of a rotation block [default: 32].
     #[arg(long, help_heading = "Adapter")]
     pub oft_block_size: Option<usize>,
@@ -54,6 +63,13 @@ pub struct TrainArgs {
     /// Names separated by commas, `all-linear`, or a regular expression [default: by model type].
     #[arg(long, help_heading = "Adapter")]
     pub target_modules: Option<String>,
+    /// Biases that train: `none`, `all`, or `oft_only` for those of the targeted layers
+    /// [default: none].
+    #[arg(long, help_heading = "Adapter")]
+    pub bias: Option<String>,
+    /// Modules that train whole, separated by commas, such as `lm_head,embed_tokens`.
+    #[arg(long, help_heading = "Adapter", visible_alias = "additional-target")]
+    pub modules_to_save: Option<String>,
     /// Approximate the Cayley map by its Neumann series [default: true].
     #[arg(long, help_heading = "Adapter", num_args = 0..=1, default_missing_value = "true")]
     pub use_cayley_neumann: Option<bool>,
@@ -157,16 +173,6 @@ const TRAINING: &[&str] = &[
     "save_steps",
 ];
 
-/// The adapter options that have the same name in [`OftConfig`].
-const ADAPTER: &[&str] = &[
-    "use_cayley_neumann",
-    "num_cayley_neumann_terms",
-    "coft",
-    "eps",
-    "block_share",
-    "module_dropout",
-];
-
 impl TrainArgs {
     /// Adds what the file of `--config` says.
     pub fn with_file(self) -> Result<Self> {
@@ -198,40 +204,12 @@ impl TrainArgs {
         Ok(config)
     }
 
-    /// The configuration of the adapter.
-    pub fn oft_config(&self) -> Result<OftConfig> {
-        let base = match &self.adapter_config {
-            Some(path) => OftConfig {
-                inference_mode: false,
-                ..OftConfig::read(path)?
-            },
-            None => OftConfig {
-                peft_version: Some(OftConfig::PEFT_VERSION.into()),
-                ..OftConfig::default()
-            },
-        };
-        let mut config: OftConfig = serde_json::from_value(self.overlay(&base, ADAPTER)?.into())?;
-        match (
-            self.oft_r.filter(|r| *r != 0),
-            self.oft_block_size.filter(|b| *b != 0),
-        ) {
-            (Some(_), Some(_)) => bail!("--oft-r and --oft-block-size exclude each other"),
-            (Some(r), None) => (config.r, config.oft_block_size) = (r, 0),
-            (None, Some(size)) => (config.r, config.oft_block_size) = (0, size),
-            (None, None) => {}
-        }
-        if let Some(targets) = &self.target_modules {
-            config.target_modules = Some(parse_targets(targets));
-        }
-        config.task_type.get_or_insert_with(|| "CAUSAL_LM".into());
-        config.base_model_name_or_path =
-            self.model.as_ref().map(|model| model.display().to_string());
-        config.validate("adapter configuration")?;
-        Ok(config)
-    }
-
     /// `base` as a JSON object, with those of the named options that are given.
-    fn overlay(&self, base: &impl Serialize, names: &[&str]) -> Result<Map<String, Value>> {
+    pub(super) fn overlay(
+        &self,
+        base: &impl Serialize,
+        names: &[&str],
+    ) -> Result<Map<String, Value>> {
         let (base, given) = (serde_json::to_value(base)?, serde_json::to_value(self)?);
         let Value::Object(mut base) = base else {
             bail!("options are an object")
@@ -259,9 +237,10 @@ fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
     let mut normalized = Map::new();
     for (key, value) in options {
         let key = key.replace('-', "_");
-        // A list of target modules may be written as a list.
+        // A list of modules may be written as a list, and one adapter as one.
         let value = match (key.as_str(), value) {
-            ("target_modules", Value::Array(names)) => {
+            ("adapter" | "adapter_option", Value::String(one)) => vec![one].into(),
+            ("target_modules" | "modules_to_save", Value::Array(names)) => {
                 let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
                 names.join(",").into()
             }
@@ -283,13 +262,18 @@ fn finite(text: &str) -> Result<f64, String> {
 }
 
 /// `all-linear`, a list of names, or else a regular expression.
-fn parse_targets(text: &str) -> OneOrMany {
+pub(super) fn parse_targets(text: &str) -> OneOrMany {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ',' | ' ');
     if text == "all-linear" || !text.chars().all(is_name) {
         return OneOrMany::One(text.to_owned());
     }
+    OneOrMany::Many(names(text))
+}
+
+/// Names separated by commas.
+pub(super) fn names(text: &str) -> Vec<String> {
     let names = text.split(',').map(|name| name.trim().to_owned());
-    OneOrMany::Many(names.filter(|name| !name.is_empty()).collect())
+    names.filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]
@@ -314,8 +298,8 @@ mod tests {
         let merged = flags.with_file().unwrap();
         let config = merged.train_config().unwrap();
         assert_eq!((config.learning_rate, config.batch_size), (0.5, 7));
-        let targets = merged.oft_config().unwrap().target_modules;
-        assert_eq!(targets, Some(OneOrMany::Many(vec!["a".into(), "b".into()])));
+        let adapter = merged.adapter_config().unwrap().to_json();
+        assert_eq!(adapter["target_modules"], serde_json::json!(["a", "b"]));
     }
 
     #[test]

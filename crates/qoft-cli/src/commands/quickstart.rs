@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::Device;
-use qoft::core::oft::OneOrMany;
-use qoft::core::{Error, OftConfig, StagedDir, oft, write_file};
+use qoft::core::peft::{self, OneOrMany};
+use qoft::core::{Error, OftConfig, StagedDir, write_file};
 use qoft::models::CausalLm;
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::{ADAPTER, TrainConfig, Trainer};
@@ -70,7 +70,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let (config, oft_config) = (train_config(args.max_steps), oft_config(&model_dir));
     let autodiff = device.clone().autodiff();
-    oft::attach(
+    peft::attach(
         &mut model,
         &oft_config,
         "llama",
@@ -81,7 +81,8 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     eprintln!("{}", trainable_line(&model));
     let trainer = Trainer {
         config: &config,
-        oft_config: &oft_config,
+        adapter_config: &oft_config,
+        frozen: &[],
         dataset: &dataset,
         eval_dataset: Some(&held_out),
         out_dir: &adapter,

@@ -6,14 +6,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use qoft::core::{oft, trainable_parameters};
+use qoft::core::{Error, peft, trainable_parameters};
 use qoft::models::CausalLm;
 use qoft::train::Evaluation;
 use qoft::train::data::Dataset;
 use qoft::train::train::{ADAPTER, Observer, StepReport, Summary, Trainer};
 use serde_json::json;
 
-use crate::args::TrainArgs;
+use crate::args::{AdapterArg, TrainArgs};
 use crate::print::outln;
 use crate::{files, progress};
 
@@ -25,7 +25,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     if args.resume_from.is_none() {
         refuse_occupied(output)?;
     }
-    let (config, oft_config) = (args.train_config()?, args.oft_config()?);
+    let (config, adapter_config) = (args.train_config()?, args.adapter_config()?);
+    let frozen_args = args.frozen()?;
+    let frozen = files::adapters(&frozen_args)?;
+    let frozen_names = frozen_names(&frozen_args)?;
     let device = files::device(args.device.as_deref().unwrap_or("cpu"))?;
     let backend_options = args.backend_option.clone().unwrap_or_default();
 
@@ -39,10 +42,11 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         .transpose()?;
 
     let model_type = model.config().model_type.clone();
+    files::attach(&mut model, &frozen, &device)?;
     let autodiff = device.autodiff();
-    oft::attach(
+    peft::attach(
         &mut model,
-        &oft_config,
+        &*adapter_config,
         &model_type,
         CausalLm::HEAD,
         ADAPTER,
@@ -51,7 +55,8 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     eprintln!("{}", trainable_line(&model));
     let trainer = Trainer {
         config: &config,
-        oft_config: &oft_config,
+        adapter_config: &*adapter_config,
+        frozen: &frozen_names,
         dataset: &dataset,
         eval_dataset: eval_dataset.as_ref(),
         out_dir: output,
@@ -85,6 +90,16 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     Ok(())
 }
 
+/// What a checkpoint of the training says about the adapters below.
+fn frozen_names(adapters: &[AdapterArg]) -> Result<Vec<String>> {
+    let name = |adapter: &AdapterArg| {
+        let folder = &adapter.folder;
+        let folder = folder.canonicalize().map_err(Error::io(folder))?;
+        Ok(format!("{}={}", folder.display(), adapter.strength))
+    };
+    adapters.iter().map(name).collect()
+}
+
 /// Fails if a new run would mix its files with others.
 fn refuse_occupied(output: &Path) -> Result<()> {
     let occupied = std::fs::read_dir(output).is_ok_and(|mut entries| entries.next().is_some());
@@ -116,7 +131,7 @@ pub fn follow(trainer: &Trainer, model: CausalLm) -> Result<(CausalLm, Summary)>
 
 /// The numbers of parameters, as PEFT prints them.
 pub fn trainable_line(model: &CausalLm) -> String {
-    let (trainable, all) = trainable_parameters(model, model.other_parameters());
+    let (trainable, all) = trainable_parameters(model);
     format!(
         "trainable params: {} || all params: {} || trainable%: {:.4}",
         progress::grouped(trainable),

@@ -102,6 +102,17 @@ fn bad_adapters() {
     bad_adapter("LORA", |folder| {
         edit_json(&config(folder), |v| v["peft_type"] = "LORA".into())
     });
+    bad_adapter("registered: HRA, OFT", |folder| {
+        edit_json(&config(folder), |v| v["peft_type"] = "VERA".into())
+    });
+    bad_adapter("oft_only", |folder| {
+        edit_json(&config(folder), |v| v["bias"] = "lora_only".into())
+    });
+    bad_adapter("lm_head.weight` is missing", |folder| {
+        edit_json(&config(folder), |v| {
+            v["modules_to_save"] = vec!["lm_head"].into()
+        })
+    });
     bad_adapter("adapter_config.json", |folder| {
         fs::write(config(folder), "{").expect("a written file");
     });
@@ -157,6 +168,13 @@ fn bad_options() {
         ("--optimizer", "lion", "lion"),
         ("--module-dropout", "2", "module_dropout"),
         ("--lr-scheduler", "steep", "steep"),
+        ("--peft-type", "vera", "registered: HRA, OFT"),
+        ("--bias", "some", "oft_only"),
+        ("--modules-to-save", "score", "score"),
+        ("--modules-to-save", "o_proj", "quantized"),
+        ("--adapter", "/nowhere", "/nowhere"),
+        ("--adapter-option", "apply_GS=true", "apply_GS"),
+        ("--adapter-option", "r", "KEY=VALUE"),
     ] {
         refused(
             &[&train[..], &[arg(&new), option, value]].concat(),

@@ -1,9 +1,13 @@
 //! The adapters of one layer.
 
 use burn::module::Module;
+use burn::tensor::Tensor;
 
-use crate::adapter::{AdapterSlot, OftAdapter};
+use super::own::{BIAS, OwnTensor, WEIGHT};
+use super::slot::AdapterSlot;
+use crate::adapter::OftAdapter;
 use crate::error::{Error, Result};
+use crate::ops::lifted;
 
 /// Named adapters, some of which are active: only those compute.
 #[derive(Module, Debug, Default)]
@@ -29,9 +33,13 @@ impl Adapters {
     /// As [`Self::push`], for an adapter that has its name.
     ///
     /// # Errors
-    /// If the name is taken.
+    /// If the name is taken, or both it and an adapter that computes have a weight instead of the
+    /// layer's.
     pub fn push_slot(&mut self, slot: AdapterSlot) -> Result<()> {
         self.expect_free(slot.name())?;
+        if slot.own_named(WEIGHT).is_some() {
+            self.expect_no_own_weight(slot.name())?;
+        }
         self.active.push(slot.name().to_owned());
         self.slots.push(slot);
         Ok(())
@@ -70,16 +78,41 @@ impl Adapters {
     /// Makes exactly these adapters compute, in this order. Merged ones stay in the weight.
     ///
     /// # Errors
-    /// If a name is unknown, merged or given twice; then nothing changes.
+    /// If a name is unknown, merged or given twice, or several have a weight instead of the
+    /// layer's; then nothing changes.
     pub fn activate(&mut self, names: &[&str]) -> Result<()> {
+        self.check_activate(names)?;
+        self.active = names.iter().map(|&name| name.to_owned()).collect();
+        Ok(())
+    }
+
+    /// Fails where [`Self::activate`] would.
+    pub(super) fn check_activate(&self, names: &[&str]) -> Result<()> {
+        let mut weights = Vec::new();
         for (index, name) in names.iter().enumerate() {
             self.expect_unmerged(name)?;
             if names[..index].contains(name) {
                 return Err(self.duplicate(name));
             }
+            let slot = self.get(name);
+            weights.extend(slot.filter(|slot| slot.own_named(WEIGHT).is_some()));
         }
-        self.active = names.iter().map(|&name| name.to_owned()).collect();
-        Ok(())
+        let merged = self.merged.iter().filter_map(|name| self.get(name));
+        weights.extend(merged.filter(|slot| slot.own_named(WEIGHT).is_some()));
+        match weights[..] {
+            [first, second, ..] => Err(two_weights(second.name(), first.name())),
+            _ => Ok(()),
+        }
+    }
+
+    /// Fails if an active or merged adapter has a weight instead of the layer's.
+    pub(crate) fn expect_no_own_weight(&self, name: &str) -> Result<()> {
+        let computing = self.active.iter().chain(&self.merged);
+        let mut slots = computing.filter_map(|name| self.get(name));
+        match slots.find(|slot| slot.own_named(WEIGHT).is_some()) {
+            None => Ok(()),
+            Some(other) => Err(two_weights(name, other.name())),
+        }
     }
 
     /// Lets none compute but those that are merged.
@@ -115,12 +148,59 @@ impl Adapters {
         Ok(())
     }
 
-    /// Brings the parameters of the active adapters back to where their families allow them;
-    /// called before each training step.
+    /// The rotations of the active adapters, in the order in which they are applied to the input.
+    pub fn rotations(&self) -> impl DoubleEndedIterator<Item = &dyn OftAdapter> {
+        self.active().filter_map(AdapterSlot::rotation)
+    }
+
+    /// The weight that an active adapter has instead of the layer's.
+    pub fn own_weight(&self) -> Option<&OwnTensor> {
+        self.active().rev().find_map(|slot| slot.own_named(WEIGHT))
+    }
+
+    /// As [`Self::own_weight`], of an active or merged adapter: for layers without rotations.
+    pub(crate) fn computing_weight(&self) -> Option<&OwnTensor> {
+        let merged = self.merged.iter().filter_map(|name| self.get(name));
+        let mut computing = self.active().chain(merged);
+        computing.find_map(|slot| slot.own_named(WEIGHT))
+    }
+
+    /// The biases that active and merged adapters have instead of the layer's: a merge is one of
+    /// weights.
+    pub fn own_biases(&self) -> impl Iterator<Item = &OwnTensor> {
+        let merged = self.merged.iter().filter_map(|name| self.get(name));
+        self.active()
+            .chain(merged)
+            .filter_map(|slot| slot.own_named(BIAS))
+    }
+
+    /// The bias that a layer with the bias `base` has. What several adapters add to it is added
+    /// up.
+    pub fn bias(&self, base: &Tensor<1>) -> Tensor<1> {
+        let own: Vec<Tensor<1>> = self
+            .own_biases()
+            .map(|own| own.value().reshape(base.dims()))
+            .collect();
+        if let [own] = own.as_slice() {
+            return own.clone();
+        }
+        own.into_iter().fold(base.clone(), |sum, own| {
+            let (own, before) = lifted(own, base.clone());
+            let (sum, change) = lifted(sum, own - before);
+            sum + change
+        })
+    }
+
+    /// Brings the parameters of the active adapters that train back to where their families allow
+    /// them; called before each training step.
     pub fn constrain(&mut self) {
         for slot in &mut self.slots {
-            if self.active.iter().any(|active| active == slot.name()) {
-                slot.adapter_mut().constrain();
+            let active = self.active.iter().any(|active| active == slot.name());
+            if active
+                && slot.trains()
+                && let Some(rotation) = slot.rotation_mut()
+            {
+                rotation.constrain();
             }
         }
     }
@@ -162,5 +242,15 @@ impl Adapters {
 
     fn known(&self) -> String {
         self.names().collect::<Vec<_>>().join(", ")
+    }
+}
+
+fn two_weights(name: &str, other: &str) -> Error {
+    Error::AdapterState {
+        name: name.to_owned(),
+        reason: format!(
+            "a module that it trains whole is one that adapter `{other}` has in whole, too; only \
+             one of them can be active"
+        ),
     }
 }

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::Matrix;
 
 use super::Adapters;
-use crate::adapter::AdapterSlot;
+use super::slot::AdapterSlot;
 use crate::error::{Error, Result};
 use crate::layer::LayerKind;
 
@@ -16,32 +16,50 @@ impl Adapters {
         self.merged.iter().map(String::as_str)
     }
 
-    /// The rows of the weight, turned by the active adapters, which from now on are merged.
-    pub(crate) fn merge_into(&mut self, kind: LayerKind, rows: Matrix) -> Result<Matrix> {
+    /// The rows of the weight, turned by the active adapters, which from now on are merged; `None`
+    /// if they leave the weight as it is. `base` gives the rows unless an adapter has its own.
+    pub(crate) fn merge_into(
+        &mut self,
+        kind: LayerKind,
+        base: impl FnOnce() -> Matrix,
+    ) -> Result<Option<Matrix>> {
+        let own = self
+            .own_weight()
+            .map(|own| from_tensor(own.value().inner()));
+        if own.is_none() && self.rotations().next().is_none() {
+            self.mark_merged(kind);
+            return Ok(None);
+        }
+        let rows = own.unwrap_or_else(base);
         let turn = |rows: Matrix, slot: &AdapterSlot| {
             // Without autodiff, so without dropout.
             let plain = slot.valid();
+            let Some(rotation) = plain.rotation() else {
+                return Ok(rows);
+            };
             let rows = to_tensor(&rows, &device(slot));
             let rows = match kind {
-                LayerKind::Embedding => plain.adapter().forward(rows),
-                LayerKind::Linear | LayerKind::Conv2d => plain.adapter().rotate_weight(rows),
+                LayerKind::Embedding => rotation.forward(rows),
+                _ => rotation.rotate_weight(rows),
             };
             finite(slot, from_tensor(rows))
         };
-        let (rows, merged) = match kind {
-            LayerKind::Embedding => {
-                let rows = self.active().try_fold(rows, turn)?;
-                (rows, [&self.merged[..], &self.active].concat())
-            }
-            // The last adapter stands next to the weight, before those that are merged already.
-            LayerKind::Linear | LayerKind::Conv2d => {
-                let rows = self.active().rev().try_fold(rows, turn)?;
-                (rows, [&self.active[..], &self.merged].concat())
-            }
+        // The last adapter stands next to the weight, but the rows of a table come out of it.
+        let rows = match kind {
+            LayerKind::Embedding => self.active().try_fold(rows, turn)?,
+            _ => self.active().rev().try_fold(rows, turn)?,
         };
-        self.merged = merged;
+        self.mark_merged(kind);
+        Ok(Some(rows))
+    }
+
+    /// Says of the active adapters that they are merged, beside those that are already.
+    pub(crate) fn mark_merged(&mut self, kind: LayerKind) {
+        self.merged = match kind {
+            LayerKind::Embedding => [&self.merged[..], &self.active].concat(),
+            _ => [&self.active[..], &self.merged].concat(),
+        };
         self.active.clear();
-        Ok(rows)
     }
 
     /// The rows of the weight without the merged adapters, which from now on are active.
@@ -52,9 +70,12 @@ impl Adapters {
         }
         for slot in slots {
             let (plain, turned) = (slot.valid(), to_tensor(&rows, &device(slot)));
+            let Some(rotation) = plain.rotation() else {
+                continue;
+            };
             let back = match kind {
-                LayerKind::Embedding => plain.adapter().unrotate(turned),
-                LayerKind::Linear | LayerKind::Conv2d => plain.adapter().unrotate_weight(turned),
+                LayerKind::Embedding => rotation.unrotate(turned),
+                _ => rotation.unrotate_weight(turned),
             };
             let back = back.ok_or_else(|| state(slot, "its rotation has no inverse"))?;
             rows = finite(slot, from_tensor(back))?;
@@ -68,7 +89,7 @@ impl Adapters {
         let merged = std::mem::take(&mut self.merged);
         self.active = match kind {
             LayerKind::Embedding => [&merged[..], &self.active].concat(),
-            LayerKind::Linear | LayerKind::Conv2d => [&self.active[..], &merged].concat(),
+            _ => [&self.active[..], &merged].concat(),
         };
     }
 }
@@ -92,7 +113,7 @@ fn state(slot: &AdapterSlot, reason: &str) -> Error {
 
 /// Where an adapter computes.
 fn device(slot: &AdapterSlot) -> Device {
-    let params = slot.adapter().params();
+    let params = slot.params();
     let device = params.first().map(|p| p.param.val().device());
     device.unwrap_or_else(Device::flex).without_autodiff()
 }

@@ -5,7 +5,7 @@
 //! ```
 //! use burn::tensor::Device;
 //! use qoft_core::kernels::DenseWeight;
-//! use qoft_core::{Linear, LoadedLinear, OftConfig, adapters, oft, walkable};
+//! use qoft_core::{Linear, LoadedLinear, OftConfig, adapters, peft, walkable};
 //!
 //! struct Model {
 //!     first: Linear,
@@ -22,12 +22,12 @@
 //! };
 //! let mut model = Model { first: linear(), second: linear() };
 //! let config = OftConfig {
-//!     target_modules: Some(oft::OneOrMany::Many(vec!["first".into()])),
+//!     target_modules: Some(peft::OneOrMany::Many(vec!["first".into()])),
 //!     oft_block_size: 4,
 //!     ..OftConfig::default()
 //! };
-//! oft::attach(&mut model, &config, "", "", "a", &device)?;
-//! oft::attach(&mut model, &config, "", "", "b", &device)?;
+//! peft::attach(&mut model, &config, "", "", "a", &device)?;
+//! peft::attach(&mut model, &config, "", "", "b", &device)?;
 //! assert_eq!(adapters::active(&model), ["a", "b"]);
 //! adapters::activate(&mut model, &["b"])?;
 //! assert_eq!(adapters::names(&model), ["a", "b"]);
@@ -39,8 +39,12 @@
 
 mod layer;
 mod merge;
+mod own;
+mod slot;
 
 pub use layer::Adapters;
+pub use own::{BIAS, LayerTensor, OwnTensor, WEIGHT};
+pub use slot::AdapterSlot;
 
 use crate::error::{Error, Result};
 use crate::layer::Layer;
@@ -77,7 +81,8 @@ fn distinct(model: &impl Walk, names: impl Fn(&Adapters) -> Vec<String>) -> Vec<
 /// lack one of them do without it.
 ///
 /// # Errors
-/// If a name is unknown, merged or given twice; then nothing changes.
+/// If a name is unknown, merged or given twice, or several of them train the same module whole; then
+/// nothing changes.
 pub fn activate(model: &mut impl Walk, wanted: &[&str]) -> Result<()> {
     for (index, name) in wanted.iter().enumerate() {
         expect_unmerged(model, name)?;
@@ -88,13 +93,15 @@ pub fn activate(model: &mut impl Walk, wanted: &[&str]) -> Result<()> {
             });
         }
     }
+    let here = |adapters: &Adapters| -> Vec<&str> {
+        let names = wanted.iter().copied();
+        names.filter(|name| adapters.get(name).is_some()).collect()
+    };
+    for (_, layer) in model.layers() {
+        layer.adapters().check_activate(&here(layer.adapters()))?;
+    }
     each(model, |_, adapters| {
-        let here: Vec<&str> = adapters.names().collect();
-        let here: Vec<&str> = wanted
-            .iter()
-            .copied()
-            .filter(|n| here.contains(n))
-            .collect();
+        let here = here(adapters);
         adapters.activate(&here)
     })
 }

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use crate::error::{Error, Result};
+use crate::peft::{Layers, OneOrMany, check_common, read_config};
 
 /// PEFT's `OFTConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -63,36 +64,6 @@ pub struct OftConfig {
     pub other: Map<String, Value>,
 }
 
-/// A string, or a list of strings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrMany {
-    /// A single string.
-    One(String),
-    /// A list.
-    Many(Vec<String>),
-}
-
-/// An index, or a list of indices.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Layers {
-    /// A single index.
-    One(usize),
-    /// A list.
-    Many(Vec<usize>),
-}
-
-impl Layers {
-    /// Whether the index is among them.
-    pub fn contains(&self, index: usize) -> bool {
-        match self {
-            Self::One(one) => *one == index,
-            Self::Many(many) => many.contains(&index),
-        }
-    }
-}
-
 impl Default for OftConfig {
     fn default() -> Self {
         Self {
@@ -132,17 +103,22 @@ impl OftConfig {
     /// # Errors
     /// If the file is no valid OFT configuration, or is from before PEFT 0.14.
     pub fn read(path: &Path) -> Result<Self> {
-        let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-        let raw: Value = serde_json::from_str(&text)
-            .map_err(|e| Error::file(path, format!("not valid JSON: {e}")))?;
-        if raw.get("oft_block_size").is_none() {
-            let reason = "no `oft_block_size`: an adapter from before PEFT 0.14, whose rotations \
-                          were parametrized otherwise and cannot be converted; train it again";
-            return Err(Error::file(path, reason));
+        Self::from_json(read_config(path)?, &path.display().to_string())
+    }
+
+    /// As [`Self::read`], for what was read already; `file` is named in errors.
+    ///
+    /// # Errors
+    /// If it is no valid OFT configuration, or is from before PEFT 0.14.
+    pub fn from_json(json: Value, file: &str) -> Result<Self> {
+        if json.get("oft_block_size").is_none() {
+            let reason = "it is missing: an adapter from before PEFT 0.14, whose rotations were \
+                          parametrized otherwise and cannot be converted; train it again";
+            return Err(Error::config(file, "oft_block_size", reason));
         }
-        let config: Self = serde_json::from_value(raw)
-            .map_err(|e| Error::file(path, format!("not an OFT configuration: {e}")))?;
-        config.validate(&path.display().to_string())?;
+        let config: Self = serde_json::from_value(json)
+            .map_err(|e| Error::file(file, format!("not an OFT configuration: {e}")))?;
+        config.validate(file)?;
         Ok(config)
     }
 
@@ -152,12 +128,7 @@ impl OftConfig {
     /// If a value is impossible or asks for something that is not implemented.
     pub fn validate(&self, file: &str) -> Result<()> {
         let fail = |key: &str, reason: String| Err(Error::config(file, key, reason));
-        if self.peft_type != "OFT" {
-            return fail(
-                "peft_type",
-                format!("expected OFT, found {}", self.peft_type),
-            );
-        }
+        check_common(self, &self.peft_type, file)?;
         if (self.r == 0) == (self.oft_block_size == 0) {
             let reason = format!(
                 "exactly one of r and oft_block_size must be 0, found r = {} and \
@@ -177,18 +148,6 @@ impl OftConfig {
         }
         if self.use_cayley_neumann && self.num_cayley_neumann_terms == 0 {
             return fail("num_cayley_neumann_terms", "must be at least 1".into());
-        }
-        if self.bias != "none" {
-            return fail(
-                "bias",
-                format!("`{}`: training biases is not implemented", self.bias),
-            );
-        }
-        if self.modules_to_save.as_ref().is_some_and(|m| !m.is_empty()) {
-            return fail(
-                "modules_to_save",
-                "training whole modules is not implemented".into(),
-            );
         }
         Ok(())
     }

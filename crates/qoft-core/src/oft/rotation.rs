@@ -11,7 +11,7 @@ use rand::{Rng, SeedableRng};
 
 use super::config::OftConfig;
 use super::inverse::inverse;
-use crate::adapter::{NamedParam, OftAdapter};
+use crate::adapter::{NamedParam, OftAdapter, parameter};
 use crate::layer::LayerKind;
 use crate::ops;
 
@@ -115,19 +115,17 @@ impl OftRotation {
     ///
     /// `id` identifies the parameters to optimizers and their saved states.
     pub fn new(settings: RotationSettings, values: Vec<f32>, id: ParamId, device: &Device) -> Self {
-        let data = TensorData::new(values, settings.shape());
-        let weight = Tensor::from_data(data, device);
-        let weight = if device.is_autodiff() {
-            weight.require_grad()
-        } else {
-            weight
-        };
-        let weight = Param::initialized(id, weight);
+        Self::with_param(settings, parameter(id, values, settings.shape(), device))
+    }
+
+    /// As [`Self::new`], from parameters of the shape `settings.shape()`.
+    pub fn with_param(settings: RotationSettings, weight: Param<Tensor<2>>) -> Self {
+        let draws = AtomicU64::new(weight.id.val());
         Self {
             weight,
             settings,
             kind: LayerKind::Linear,
-            draws: AtomicU64::new(id.val()),
+            draws,
         }
     }
 
@@ -228,6 +226,16 @@ impl OftAdapter for OftRotation {
     fn unrotate_weight(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
         let blocks = self.inverse_blocks()?.swap_dims(1, 2);
         Some(ops::rotate(rows, blocks))
+    }
+
+    fn orthogonality_error(&self) -> f64 {
+        let blocks = self.blocks().inner();
+        let [count, size, _] = blocks.dims();
+        let identity = Tensor::<2>::eye(size, &blocks.device()).unsqueeze::<3>();
+        let off = blocks.clone().swap_dims(1, 2).matmul(blocks) - identity;
+        let squares = off.square().reshape([count, size * size]).sum_dim(1);
+        let worst = squares.max().into_data().iter::<f64>().next();
+        worst.unwrap_or(0.0).sqrt()
     }
 
     fn params(&self) -> Vec<NamedParam<'_>> {

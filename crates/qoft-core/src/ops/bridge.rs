@@ -235,12 +235,12 @@ pub fn binary<const D: usize, const E: usize, const F: usize>(
 }
 
 /// Applies an operation of three tensors.
-pub fn ternary<const D: usize>(
+pub fn ternary<const D: usize, const E: usize>(
     a: Tensor<D>,
     b: Tensor<D>,
     c: Tensor<D>,
     op: impl HostOp,
-) -> Tensor<D> {
+) -> Tensor<E> {
     let (a, b, c) = (a.into_dispatch(), b.into_dispatch(), c.into_dispatch());
     Tensor::from_dispatch(<Dispatch as HostOps>::host_ternary(a, b, c, Arc::new(op)))
 }

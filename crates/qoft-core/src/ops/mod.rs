@@ -10,10 +10,11 @@ mod saved;
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor};
+use burn::tensor::{Int, Tensor, TensorData};
 use qoft_kernels::ops::{
-    Activation, CausalAttention, Cayley, InputQuantizer, LayerNorm, LinearCrossEntropy,
-    PackedMatmul, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu,
+    Activation, CausalAttention, Cayley, DenseMatmul, InputQuantizer, LayerNorm,
+    LinearCrossEntropy, PackedMatmul, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu,
+    TrainedCrossEntropy,
 };
 use qoft_kernels::{HostOp, PackedWeight};
 
@@ -29,6 +30,11 @@ pub fn packed_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<dyn PackedWeight
             weight: weight.clone(),
         },
     )
+}
+
+/// `x · Wᵀ` over the last dimension of `x`, for a weight that may train.
+pub fn dense_matmul(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
+    bridge::binary(x, weight, DenseMatmul)
 }
 
 /// `x · blockdiag(blocks)` for `x` of `[.., r·b]` and blocks of `[r, b, b]` or `[1, b, b]`.
@@ -76,6 +82,20 @@ pub fn linear_cross_entropy(h: Tensor<2>, op: LinearCrossEntropy) -> Tensor<1> {
     bridge::unary(h, op)
 }
 
+/// As [`linear_cross_entropy`], with a weight and a bias of which those are given that `op` has as
+/// inputs.
+pub fn trained_cross_entropy(
+    h: Tensor<2>,
+    operands: [Option<Tensor<2>>; 2],
+    op: TrainedCrossEntropy,
+) -> Tensor<1> {
+    match operands {
+        [None, None] => bridge::unary(h, op),
+        [Some(one), None] | [None, Some(one)] => bridge::binary(h, one, op),
+        [Some(weight), Some(bias)] => bridge::ternary(h, weight, bias, op),
+    }
+}
+
 /// A scheme's quantization of activations; the gradient passes unchanged.
 pub fn straight_through<const D: usize>(
     x: Tensor<D>,
@@ -89,19 +109,32 @@ pub fn straight_through<const D: usize>(
     )
 }
 
-/// The rows of `table` that `ids` of `[batch, time]` name: `[batch, time, width]`.
+/// The rows of `table` that `ids` of `[batch, time]` name: `[batch · time, width]`.
 ///
 /// # Panics
 /// If an id is not a row of the table.
-pub fn embed(table: &dyn PackedWeight, ids: Tensor<2, Int>) -> Tensor<3> {
-    let ([batch, time], device) = (ids.dims(), ids.device());
+pub fn embed(table: &dyn PackedWeight, ids: Tensor<2, Int>) -> Tensor<2> {
+    let device = ids.device();
     let ids: Vec<usize> = ids
         .into_data()
         .iter::<i64>()
         .map(|id| usize::try_from(id).unwrap_or(usize::MAX))
         .collect();
     let values = qoft_kernels::ops::embed(table, &ids);
-    Tensor::<1>::from_data(values.as_slice(), &device).reshape([batch, time, table.shape()[1]])
+    let data = TensorData::new(values, [ids.len(), table.shape()[1]]);
+    Tensor::from_data(data, &device)
+}
+
+/// Both tensors on an autodiff device if one of them is: Burn's own operations want them alike.
+pub fn lifted<const D: usize, const E: usize>(
+    a: Tensor<D>,
+    b: Tensor<E>,
+) -> (Tensor<D>, Tensor<E>) {
+    if a.device().is_autodiff() || b.device().is_autodiff() {
+        (a.autodiff(), b.autodiff())
+    } else {
+        (a, b)
+    }
 }
 
 /// An operation shared between the forward and the backward pass.

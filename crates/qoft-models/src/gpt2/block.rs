@@ -2,12 +2,11 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use qoft_core::{Result, walkable};
+use qoft_core::{Norm, Result, walkable};
 
 use super::attention::Attention;
 use super::config::Gpt2Config;
 use super::mlp::Mlp;
-use super::norm::LayerNorm;
 use crate::cache::LayerCache;
 use crate::loader::Loader;
 
@@ -16,13 +15,16 @@ use crate::loader::Loader;
 pub struct Block {
     attn: Attention,
     mlp: Mlp,
-    #[module(skip)]
-    ln_1: LayerNorm,
-    #[module(skip)]
-    ln_2: LayerNorm,
+    ln_1: Norm,
+    ln_2: Norm,
 }
 
-walkable!(Block { attn, mlp });
+walkable!(Block {
+    ln_1,
+    attn,
+    ln_2,
+    mlp
+});
 
 impl Block {
     /// Loads block `layer` from the module path `path`.
@@ -33,19 +35,13 @@ impl Block {
         path: &str,
         layer: usize,
     ) -> Result<Self> {
-        let norm =
-            |name: &str| LayerNorm::load(loader, &format!("{path}.{name}"), width, config.eps);
+        let norm = |name: &str| loader.layer_norm(&format!("{path}.{name}"), width, config.eps);
         Ok(Self {
             attn: Attention::load(loader, width, config, &format!("{path}.attn"), layer)?,
             mlp: Mlp::load(loader, width, config, &format!("{path}.mlp"))?,
             ln_1: norm("ln_1")?,
             ln_2: norm("ln_2")?,
         })
-    }
-
-    /// Parameters of the norms.
-    pub fn norm_parameters(&self) -> usize {
-        self.ln_1.parameters() + self.ln_2.parameters()
     }
 }
 

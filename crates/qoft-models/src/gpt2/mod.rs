@@ -4,13 +4,12 @@ mod attention;
 mod block;
 mod config;
 mod mlp;
-mod norm;
 
 use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
-use qoft_core::{Embedding, Result, walkable};
+use qoft_core::{Embedding, Norm, Result, walkable};
 
 use crate::config::ModelConfig;
 use crate::loader::Loader;
@@ -18,7 +17,6 @@ use crate::stack::Stack;
 use block::Block;
 pub use config::Gpt2Config;
 pub(crate) use config::MODEL_TYPE;
-use norm::LayerNorm;
 
 /// Everything below the output head.
 #[derive(Module, Debug)]
@@ -26,11 +24,10 @@ pub struct Transformer {
     wte: Embedding,
     wpe: Embedding,
     h: Vec<Block>,
-    #[module(skip)]
-    ln_f: LayerNorm,
+    ln_f: Norm,
 }
 
-walkable!(Transformer { wte, wpe, h });
+walkable!(Transformer { wte, wpe, h, ln_f });
 
 impl Transformer {
     /// Module path in the model.
@@ -56,7 +53,7 @@ impl Transformer {
             loader.checkpoint.release();
             progress(layer + 1, total);
         }
-        let ln_f = LayerNorm::load(loader, &format!("{path}.ln_f"), width, config.eps)?;
+        let ln_f = loader.layer_norm(&format!("{path}.ln_f"), width, config.eps)?;
         Ok(Self { wte, wpe, h, ln_f })
     }
 }
@@ -82,10 +79,5 @@ impl Stack for Transformer {
 
     fn embedding(&self) -> &Embedding {
         &self.wte
-    }
-
-    fn norm_parameters(&self) -> usize {
-        let blocks = self.h.iter().map(Block::norm_parameters);
-        blocks.sum::<usize>() + self.ln_f.parameters()
     }
 }

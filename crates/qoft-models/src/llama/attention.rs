@@ -3,10 +3,9 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::{CausalAttention, Rope};
-use qoft_core::{Linear, Result, ops, walkable};
+use qoft_core::{Linear, Norm, Result, ops, walkable};
 
 use super::config::{DecoderConfig, Family};
-use super::norm::Norm;
 use crate::cache::LayerCache;
 use crate::loader::Loader;
 
@@ -18,9 +17,7 @@ pub struct Attention {
     v_proj: Option<Linear>,
     qkv_proj: Option<Linear>,
     o_proj: Linear,
-    #[module(skip)]
     q_norm: Option<Norm>,
-    #[module(skip)]
     k_norm: Option<Norm>,
     #[module(skip)]
     shape: Shape,
@@ -31,7 +28,9 @@ walkable!(Attention {
     k_proj,
     v_proj,
     qkv_proj,
-    o_proj
+    o_proj,
+    q_norm,
+    k_norm
 });
 
 /// Sizes and options.
@@ -68,14 +67,8 @@ impl Attention {
         let norm = |name: &str, width: usize| -> Result<Option<Norm>> {
             let width = if norm_heads { head_dim } else { width };
             let wanted = norm_heads || config.family == Family::Olmo2;
-            let load = || {
-                Norm::load(
-                    loader,
-                    &format!("{path}.{name}"),
-                    width,
-                    config.rms_norm_eps,
-                )
-            };
+            let path = format!("{path}.{name}");
+            let load = || loader.root_mean_square(&path, width, config.rms_norm_eps);
             wanted.then(load).transpose()
         };
         Ok(Self {
@@ -163,11 +156,5 @@ impl Attention {
         } else {
             x
         }
-    }
-
-    /// Weights of the norms.
-    pub fn norm_parameters(&self) -> usize {
-        let norms = self.q_norm.iter().chain(&self.k_norm);
-        norms.map(Norm::parameters).sum()
     }
 }

@@ -3,12 +3,11 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::Rope;
-use qoft_core::{Result, walkable};
+use qoft_core::{Norm, Result, walkable};
 
 use super::attention::Attention;
 use super::config::{DecoderConfig, Family};
 use super::mlp::Mlp;
-use super::norm::Norm;
 use crate::cache::LayerCache;
 use crate::loader::Loader;
 
@@ -17,52 +16,24 @@ use crate::loader::Loader;
 pub struct Block {
     self_attn: Attention,
     mlp: Mlp,
+    input_layernorm: Option<Norm>,
+    post_attention_layernorm: Norm,
+    post_feedforward_layernorm: Option<Norm>,
+    /// Whether norms come after the sublayers, before the residual is added, as in olmo2.
     #[module(skip)]
-    norms: Norms,
+    norms_after: bool,
     /// Multiplies what is added to the residual stream.
     #[module(skip)]
     residual: f64,
 }
 
-walkable!(Block { self_attn, mlp });
-
-/// Where a block normalizes; a norm after a sublayer comes before the residual is added.
-#[derive(Debug, Clone)]
-struct Norms {
-    before_attention: Option<Norm>,
-    after_attention: Option<Norm>,
-    before_mlp: Option<Norm>,
-    after_mlp: Option<Norm>,
-}
-
-impl Norms {
-    fn load(loader: &Loader, hidden: usize, config: &DecoderConfig, path: &str) -> Result<Self> {
-        let norm = |name: &str| {
-            let path = format!("{path}.{name}");
-            Norm::load(loader, &path, hidden, config.rms_norm_eps).map(Some)
-        };
-        // The same name stands for two places: olmo2's norm really is after the attention.
-        Ok(match config.family {
-            Family::Olmo2 => Self {
-                before_attention: None,
-                after_attention: norm("post_attention_layernorm")?,
-                before_mlp: None,
-                after_mlp: norm("post_feedforward_layernorm")?,
-            },
-            _ => Self {
-                before_attention: norm("input_layernorm")?,
-                after_attention: None,
-                before_mlp: norm("post_attention_layernorm")?,
-                after_mlp: None,
-            },
-        })
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Norm> {
-        let attention = self.before_attention.iter().chain(&self.after_attention);
-        attention.chain(&self.before_mlp).chain(&self.after_mlp)
-    }
-}
+walkable!(Block {
+    self_attn,
+    mlp,
+    input_layernorm,
+    post_attention_layernorm,
+    post_feedforward_layernorm
+});
 
 impl Block {
     /// Loads block `layer` from the module path `path`.
@@ -73,11 +44,19 @@ impl Block {
         path: &str,
         layer: usize,
     ) -> Result<Self> {
+        let norm = |name: &str| {
+            loader.root_mean_square(&format!("{path}.{name}"), hidden, config.rms_norm_eps)
+        };
+        let norms_after = config.family == Family::Olmo2;
+        let optional = |wanted: bool, name: &str| wanted.then(|| norm(name)).transpose();
         let attention = format!("{path}.self_attn");
         Ok(Self {
             self_attn: Attention::load(loader, hidden, config, &attention, layer)?,
             mlp: Mlp::load(loader, hidden, config, &format!("{path}.mlp"))?,
-            norms: Norms::load(loader, hidden, config, path)?,
+            input_layernorm: optional(!norms_after, "input_layernorm")?,
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            post_feedforward_layernorm: optional(norms_after, "post_feedforward_layernorm")?,
+            norms_after,
             residual: config.multipliers.residual,
         })
     }
@@ -89,12 +68,6 @@ impl Block {
             x + y * self.residual
         }
     }
-
-    /// Weights of the norms.
-    pub fn norm_parameters(&self) -> usize {
-        let own: usize = self.norms.all().map(Norm::parameters).sum();
-        own + self.self_attn.norm_parameters()
-    }
 }
 
 impl crate::stack::Block for Block {
@@ -103,13 +76,19 @@ impl crate::stack::Block for Block {
     fn forward(&self, x: Tensor<3>, rope: &Rope, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let [batch, time, hidden] = x.dims();
         let x = x.reshape([batch * time, hidden]);
-        let norms = &self.norms;
-        let y = apply(&norms.before_attention, x.clone());
+        let y = apply(&self.input_layernorm, x.clone());
         let y = self.self_attn.forward(y, [batch, time], rope, cache);
-        let x = self.add(x, apply(&norms.after_attention, y));
-        let y = apply(&norms.before_mlp, x.clone());
+        // The same name stands for two places: olmo2's norm really is after the attention.
+        let norm = &self.post_attention_layernorm;
+        let (x, y) = if self.norms_after {
+            let x = self.add(x, norm.forward(y));
+            (x.clone(), x)
+        } else {
+            let x = self.add(x, y);
+            (x.clone(), norm.forward(x))
+        };
         let y = self.mlp.forward(y);
-        let x = self.add(x, apply(&norms.after_mlp, y));
+        let x = self.add(x, apply(&self.post_feedforward_layernorm, y));
         x.reshape([batch, time, hidden])
     }
 }

@@ -62,6 +62,16 @@ impl Family {
         found.expect("all families have a name").0
     }
 
+    /// The token of the padding where `config.json` does not mention it.
+    fn default_padding(self) -> Option<i64> {
+        match self {
+            Self::Olmo2 => Some(1),
+            Self::Phi3 => Some(32_000),
+            Self::SmolLm3 => Some(128_004),
+            _ => None,
+        }
+    }
+
     fn default_eps(self) -> f64 {
         match self {
             Self::Olmo2 | Self::Phi3 => 1e-5,
@@ -140,6 +150,8 @@ pub struct DecoderConfig {
     pub head_dim: usize,
     /// Added to the mean square in norms.
     pub rms_norm_eps: f32,
+    /// The token of the padding, whose row of the embedding table does not train.
+    pub pad_token_id: Option<usize>,
     /// Rotary positions.
     pub rope: RopeConfig,
     /// Options of each layer.
@@ -167,9 +179,10 @@ impl DecoderConfig {
         let num_hidden_layers = block_count(json, "num_hidden_layers")?;
         let max_position_embeddings = json.require_size("max_position_embeddings")?;
         let eps = json.positive("rms_norm_eps")?;
+        let vocab_size = json.require_size("vocab_size")?;
         Ok(ModelConfig {
             model_type: family.name().to_owned(),
-            vocab_size: json.require_size("vocab_size")?,
+            vocab_size,
             hidden_size,
             num_hidden_layers,
             max_position_embeddings,
@@ -183,6 +196,7 @@ impl DecoderConfig {
                 num_key_value_heads,
                 head_dim,
                 rms_norm_eps: eps.unwrap_or(family.default_eps()) as f32,
+                pad_token_id: pad_token_id(json, family, vocab_size)?,
                 rope: RopeConfig::parse(json, family, head_dim, max_position_embeddings)?,
                 layers: LayerConfig::parse(json, family, num_hidden_layers)?,
                 biases: Biases::parse(json, family)?,
@@ -190,6 +204,24 @@ impl DecoderConfig {
             }),
         })
     }
+}
+
+/// A number below 0 counts from the end of the table, as in torch.
+fn pad_token_id(json: Object, family: Family, vocab_size: usize) -> Result<Option<usize>> {
+    let id = match json.has("pad_token_id") {
+        true => json.get::<i64>("pad_token_id")?,
+        false => family.default_padding(),
+    };
+    let id = id.map(|id| {
+        if id < 0 {
+            id.saturating_add_unsigned(vocab_size as u64)
+        } else {
+            id
+        }
+    });
+    Ok(id
+        .and_then(|id| usize::try_from(id).ok())
+        .filter(|&id| id < vocab_size))
 }
 
 fn head_dim(json: Object, family: Family, hidden: usize, heads: usize) -> Result<usize> {

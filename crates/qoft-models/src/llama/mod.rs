@@ -5,7 +5,6 @@ mod block;
 mod config;
 mod layers;
 mod mlp;
-mod norm;
 mod rope;
 mod rope_config;
 
@@ -14,7 +13,7 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use qoft_core::kernels::ops::Rope;
-use qoft_core::{Embedding, Result, walkable};
+use qoft_core::{Embedding, Norm, Result, walkable};
 
 use crate::config::ModelConfig;
 use crate::loader::Loader;
@@ -22,7 +21,6 @@ use crate::stack::Stack;
 use block::Block;
 pub use config::{DecoderConfig, Family};
 pub use layers::LayerConfig;
-use norm::Norm;
 use rope::RopeTables;
 pub use rope_config::{RopeConfig, RopeScaling};
 
@@ -31,7 +29,6 @@ pub use rope_config::{RopeConfig, RopeScaling};
 pub struct Decoder {
     embed_tokens: Embedding,
     layers: Vec<Block>,
-    #[module(skip)]
     norm: Norm,
     #[module(skip)]
     rope: RopeTables,
@@ -42,7 +39,8 @@ pub struct Decoder {
 
 walkable!(Decoder {
     embed_tokens,
-    layers
+    layers,
+    norm
 });
 
 impl Decoder {
@@ -59,6 +57,7 @@ impl Decoder {
         let (path, width) = (Self::PATH, model.hidden_size);
         let table = [model.vocab_size, width];
         let embed_tokens = loader.embedding(&format!("{path}.embed_tokens"), table)?;
+        let eps = config.rms_norm_eps;
         // The count is the file's word: memory is only taken for layers that are there.
         let (mut layers, total) = (Vec::new(), model.num_hidden_layers);
         for layer in 0..total {
@@ -69,9 +68,9 @@ impl Decoder {
             progress(layer + 1, total);
         }
         Ok(Self {
-            embed_tokens,
+            embed_tokens: embed_tokens.with_padding(config.pad_token_id),
             layers,
-            norm: Norm::load(loader, &format!("{path}.norm"), width, config.rms_norm_eps)?,
+            norm: loader.root_mean_square(&format!("{path}.norm"), width, eps)?,
             rope: RopeTables::new(config.rope.clone()),
             multiplier: config.multipliers.embedding,
         })
@@ -103,10 +102,5 @@ impl Stack for Decoder {
 
     fn embedding(&self) -> &Embedding {
         &self.embed_tokens
-    }
-
-    fn norm_parameters(&self) -> usize {
-        let blocks = self.layers.iter().map(Block::norm_parameters);
-        blocks.sum::<usize>() + self.norm.parameters()
     }
 }

@@ -4,7 +4,7 @@
 use burn::module::ParamId;
 use burn::tensor::{Device, Int, Tensor};
 use qoft_core::oft::{OftConfig, OftRotation, RotationSettings};
-use qoft_core::{Checkpoint, LoadOptions, Registry, Walk};
+use qoft_core::{Checkpoint, LayerKind, LoadOptions, Registry, Walk};
 use qoft_models::CausalLm;
 
 /// Models of all families.
@@ -28,14 +28,14 @@ pub fn load(case: &str) -> CausalLm {
     CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| {}).unwrap()
 }
 
-/// Adds a rotation to each layer whose path `wanted` accepts, all with small parameters that
+/// Adds a rotation to each layer but norms whose path `wanted` accepts, all with small parameters that
 /// differ from each other.
 pub fn rotate(model: &mut CausalLm, dropout: f64, wanted: impl Fn(&str) -> bool) {
     let device = Device::flex().autodiff();
     let mut id = 0;
     model.walk_mut("", &mut |path, layer| {
         id += 1;
-        if !wanted(path) {
+        if layer.kind() == LayerKind::Norm || !wanted(path) {
             return;
         }
         let config = OftConfig {

@@ -18,7 +18,7 @@ impl StepGradients {
         let mut gradients = GradientsParams::from_grads(gradients, model);
         model.walk("", &mut |_, layer| {
             for slot in layer.adapters().slots() {
-                for named in slot.adapter().params() {
+                for named in slot.params() {
                     let id = named.param.id;
                     if let Some(gradient) = gradients.remove::<2>(id) {
                         self.add_one(id, gradient);

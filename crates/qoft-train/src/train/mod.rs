@@ -13,6 +13,7 @@ mod gradients;
 mod inputs;
 mod log;
 mod observer;
+mod optimizer;
 mod plan;
 mod plot;
 mod schedule;

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use burn::module::Param;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
-use qoft_core::{Error, OftConfig, StagedDir, Walk, adapters, oft, write_file};
+use qoft_core::peft::{self, AdapterConfig};
+use qoft_core::{AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
 use qoft_models::CausalLm;
 use serde::{Deserialize, Serialize};
 
@@ -27,6 +28,9 @@ pub(super) struct TrainerState {
     pub(super) epoch: f64,
     /// Rows of the training data.
     pub(super) rows: usize,
+    /// The adapters below the one that trains, in words.
+    #[serde(default)]
+    pub(super) frozen: Vec<String>,
     /// The settings of the run.
     pub(super) config: TrainConfig,
 }
@@ -36,13 +40,13 @@ impl TrainerState {
     pub(super) fn save(
         &self,
         model: &CausalLm,
-        oft_config: &OftConfig,
+        adapter_config: &dyn AdapterConfig,
         optimizer: &ModuleOptimizer,
         folder: &Path,
     ) -> Result<PathBuf, TrainError> {
         let target = folder.join(format!("{PREFIX}{}", self.step));
         let staged = StagedDir::new(&target)?;
-        oft::save(model, oft_config, ADAPTER, staged.path())?;
+        peft::save(model, adapter_config, ADAPTER, staged.path())?;
         let file = staged.path().join(OPTIMIZER);
         let bytes = optimizer.into_bytes().map_err(|e| Error::file(&file, e))?;
         write_file(&file, &bytes)?;
@@ -54,10 +58,11 @@ impl TrainerState {
     }
 
     /// Reads the state in the checkpoint `folder` and checks that a run on `rows` rows with
-    /// `config` goes on with the batches that would have followed.
+    /// `config`, on top of the adapters `frozen`, goes on as that one would have.
     pub(super) fn load(
         folder: &Path,
         rows: usize,
+        frozen: &[String],
         config: &TrainConfig,
     ) -> Result<Self, TrainError> {
         let path = folder.join(STATE);
@@ -66,6 +71,7 @@ impl TrainerState {
         let old = &state.config;
         let same = [
             ("number of training rows", state.rows == rows),
+            ("list of frozen adapters", state.frozen == frozen),
             ("batch_size", old.batch_size == config.batch_size),
             (
                 "gradient_accumulation_steps",
@@ -112,7 +118,7 @@ pub(super) fn restore_adapter(
     let mut copy = model.clone();
     adapters::delete(&mut copy, ADAPTER)?;
     let model_type = copy.config().model_type.clone();
-    oft::load(
+    peft::load(
         &mut copy,
         folder,
         &model_type,
@@ -126,7 +132,7 @@ pub(super) fn restore_adapter(
         if let Some(slot) = layer.adapters_mut().get_mut(ADAPTER) {
             match loaded.remove(path) {
                 Some(params) if shapes(&params) == slot_shapes(slot) => {
-                    slot.adapter_mut().set_params(params);
+                    slot.set_params(params);
                 }
                 _ => mismatch = Some(path.to_owned()),
             }
@@ -146,7 +152,7 @@ fn loaded_params(model: &CausalLm) -> BTreeMap<String, Vec<Param<Tensor<2>>>> {
     let mut loaded = BTreeMap::new();
     for (path, layer) in model.layers() {
         if let Some(slot) = layer.adapters().get(ADAPTER) {
-            let params = slot.adapter().params();
+            let params = slot.params();
             loaded.insert(path, params.iter().map(|p| p.param.clone()).collect());
         }
     }
@@ -157,8 +163,8 @@ fn shapes(params: &[Param<Tensor<2>>]) -> Vec<[usize; 2]> {
     params.iter().map(|p| p.val().dims()).collect()
 }
 
-fn slot_shapes(slot: &qoft_core::AdapterSlot) -> Vec<[usize; 2]> {
-    let params = slot.adapter().params();
+fn slot_shapes(slot: &AdapterSlot) -> Vec<[usize; 2]> {
+    let params = slot.params();
     params.iter().map(|p| p.param.val().dims()).collect()
 }
 
@@ -185,6 +191,7 @@ mod tests {
             step: 4,
             epoch: 0.5,
             rows: 16,
+            frozen: vec!["first".into()],
             config: TrainConfig::default(),
         }
     }
@@ -198,18 +205,21 @@ mod tests {
             num_epochs: 9.0,
             ..TrainConfig::default()
         };
-        assert_eq!(
-            TrainerState::load(dir.path(), 16, &longer).unwrap(),
-            state()
-        );
+        let frozen = state().frozen;
+        let load = |rows: usize, frozen: &[String], config: &TrainConfig| {
+            TrainerState::load(dir.path(), rows, frozen, config)
+        };
+        assert_eq!(load(16, &frozen, &longer).unwrap(), state());
         let other = TrainConfig {
             batch_size: 3,
             ..longer.clone()
         };
-        let error = TrainerState::load(dir.path(), 16, &other).unwrap_err();
+        let error = load(16, &frozen, &other).unwrap_err();
         assert!(error.to_string().contains("another batch_size"), "{error}");
-        let error = TrainerState::load(dir.path(), 17, &longer).unwrap_err();
+        let error = load(17, &frozen, &longer).unwrap_err();
         assert!(error.to_string().contains("number of training rows"));
+        let error = load(16, &[], &longer).unwrap_err();
+        assert!(error.to_string().contains("list of frozen adapters"));
     }
 
     #[test]

@@ -4,20 +4,21 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use burn::optim::{AdamWConfig, ModuleOptimizer};
+use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use qoft_core::ops::with_activations_in;
-use qoft_core::{Error, OftConfig, Walk, adapters, oft};
+use qoft_core::peft::{self, AdapterConfig};
+use qoft_core::{Error, Walk, adapters};
 use qoft_models::CausalLm;
 
-use super::config::{OptimizerKind, TrainConfig};
+use super::config::TrainConfig;
 use super::gradients::StepGradients;
 use super::inputs::{check_lengths, input_ids, targets};
 use super::log::{Log, LogRow};
 use super::observer::{Observer, StepReport};
 use super::plan::{Plan, Steps};
 use super::state::{self, TrainerState};
-use super::{plot, schedule::Schedule};
+use super::{optimizer, plot, schedule::Schedule};
 use crate::data::{Batch, Dataset};
 use crate::error::TrainError;
 use crate::eval::evaluate;
@@ -31,7 +32,10 @@ pub struct Trainer<'a> {
     /// The settings.
     pub config: &'a TrainConfig,
     /// The configuration of the attached adapter, saved with it.
-    pub oft_config: &'a OftConfig,
+    pub adapter_config: &'a dyn AdapterConfig,
+    /// The other adapters of the model, in words: they stay as they are, and a run that goes on
+    /// from a checkpoint must have the same.
+    pub frozen: &'a [String],
     /// The training data.
     pub dataset: &'a Dataset,
     /// The evaluation data.
@@ -87,10 +91,11 @@ impl Trainer<'_> {
             check_lengths(&model, dataset)?;
         }
         std::fs::create_dir_all(self.out_dir).map_err(Error::io(self.out_dir))?;
-        let mut optimizer = optimizer(self.config);
+        let mut optimizer = optimizer::new(self.config, &model);
         let mut step = 0;
         if let Some(folder) = self.resume_from {
-            step = TrainerState::load(folder, self.dataset.examples.len(), self.config)?.step;
+            let rows = self.dataset.examples.len();
+            step = TrainerState::load(folder, rows, self.frozen, self.config)?.step;
             state::restore_adapter(&mut model, folder, &device)?;
             optimizer = state::restore_optimizer(optimizer, folder)?;
         }
@@ -125,22 +130,12 @@ impl Trainer<'_> {
 /// The device of the adapter's parameters.
 fn adapter_device(model: &CausalLm) -> Result<Device, TrainError> {
     let layers = model.layers();
-    let mut slots = layers
+    let slots = layers
         .iter()
         .filter_map(|(_, layer)| layer.adapters().get(ADAPTER));
-    slots
-        .next()
-        .and_then(|slot| Some(slot.adapter().params().first()?.param.val().device()))
-        .ok_or_else(|| TrainError::NoAdapter(ADAPTER.into()))
-}
-
-fn optimizer(config: &TrainConfig) -> ModuleOptimizer {
-    match config.optimizer {
-        OptimizerKind::AdamW => AdamWConfig::new()
-            .with_epsilon(1e-8)
-            .with_weight_decay(config.weight_decay as f32)
-            .init(),
-    }
+    let mut params = slots.flat_map(|slot| slot.params());
+    let first = params.next().map(|named| named.param.val().device());
+    first.ok_or_else(|| TrainError::NoAdapter(ADAPTER.into()))
 }
 
 /// A run under way.
@@ -186,7 +181,7 @@ impl Run<'_> {
                 self.evaluate(&model)?;
             }
             let out_dir = self.trainer.out_dir;
-            oft::save(&model, self.trainer.oft_config, ADAPTER, out_dir)?;
+            peft::save(&model, self.trainer.adapter_config, ADAPTER, out_dir)?;
             self.events.saved(out_dir);
         }
         plot::write(&self.log, self.trainer.out_dir)?;
@@ -278,9 +273,15 @@ impl Run<'_> {
             step,
             epoch: step as f64 / self.plan.steps_per_epoch as f64,
             rows: trainer.dataset.examples.len(),
+            frozen: trainer.frozen.to_vec(),
             config: trainer.config.clone(),
         };
-        let folder = state.save(model, trainer.oft_config, &self.optimizer, trainer.out_dir)?;
+        let folder = state.save(
+            model,
+            trainer.adapter_config,
+            &self.optimizer,
+            trainer.out_dir,
+        )?;
         plot::write(&self.log, trainer.out_dir)?;
         self.events.saved(&folder);
         self.summary.checkpoint = Some(folder);

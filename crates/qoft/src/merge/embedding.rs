@@ -1,34 +1,41 @@
-//! Embedding tables whose adapters are merged, and the output heads that were tied to them.
+//! Embedding tables that adapters rotate, and output heads that are no longer the table.
 
 use qoft_core::{Checkpoint, Dense, LayerSource, LoadOptions, Result};
-use qoft_models::CausalLm;
 use serde_json::Value;
 use tracing::warn;
 
-use super::{MergeTarget, Reports, Work, adapted, kept};
-use crate::adapted::{MergeAdapter, is_tied};
-use crate::layers::embeddings;
+use super::work::{Reports, Work};
+use super::{MergeTarget, adapted};
+use crate::adapted::MergeAdapter;
+use crate::layers::{embeddings, is_under};
+use crate::own;
 use crate::write::Output;
+use qoft_models::CausalLm;
 
-/// The tables of a checkpoint that adapters change.
+/// The tables of a checkpoint that adapters rotate.
 pub(super) struct Tables<'a> {
     checkpoint: &'a Checkpoint,
+    adapters: &'a [MergeAdapter],
     paths: Vec<&'a str>,
-    /// The table that was the output head too. The head keeps the old one, as it does beside an
+    /// The table that was the output head too, of which only one of the two changes, or both in
+    /// different ways. A head that no adapter has keeps the old table, as it does beside an
     /// adapter that is not merged.
-    untied: Option<&'a str>,
+    untied: Option<String>,
 }
 
 impl<'a> Tables<'a> {
-    pub fn new(checkpoint: &'a Checkpoint, adapters: &[MergeAdapter]) -> Self {
+    pub fn new(checkpoint: &'a Checkpoint, adapters: &'a [MergeAdapter]) -> Self {
         let mut paths = embeddings(checkpoint);
         paths.retain(|path| adapted(adapters, path));
-        let mut tables = paths.iter().copied();
-        let of_tokens = tables.find(|path| !path.ends_with("wpe"));
+        let untied = own::tied_table(checkpoint).filter(|table| {
+            let own = [table, &own::head()].map(|name| own::replaced(adapters, name));
+            own.contains(&true) || paths.iter().any(|path| is_under(table, path))
+        });
         Self {
             checkpoint,
-            untied: of_tokens.filter(|_| is_tied(checkpoint)),
+            adapters,
             paths,
+            untied,
         }
     }
 
@@ -44,7 +51,6 @@ impl<'a> Tables<'a> {
         &self,
         first: usize,
         options: &'a LoadOptions,
-        adapters: &'a [MergeAdapter],
         target: MergeTarget,
         reports: &'a Reports,
     ) -> Result<Vec<Output<'a>>> {
@@ -60,20 +66,19 @@ impl<'a> Tables<'a> {
                 source,
                 backend: &Dense,
                 options,
-                adapters,
+                adapters: self.adapters,
             };
             outputs.extend(work.dense(format, reports)?);
         }
-        if let Some(table) = self.untied {
-            let head = format!("{}.weight", CausalLm::HEAD);
+        if let Some(table) = &self.untied {
+            let head = own::head();
             warn!(
-                "`{table}` was the output head too, and its adapter does not change the head: the \
-                 head is written as `{head}`, and config.json says that it is no longer tied"
+                "`{table}` was the output head too, and adapters change only one of them or both \
+                 in different ways: the head is written as `{head}`, and config.json says that it \
+                 is no longer tied"
             );
-            outputs.push(Output {
-                name: head,
-                ..kept(self.checkpoint, &format!("{table}.weight"), target)?
-            });
+            let (checkpoint, adapters) = (self.checkpoint, self.adapters);
+            outputs.push(own::named(checkpoint, adapters, &head, table, target)?);
         }
         Ok(outputs)
     }

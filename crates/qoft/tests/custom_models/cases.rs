@@ -3,28 +3,19 @@
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use qoft::core::Error;
-use qoft::core::oft::AdapterFolder;
 use qoft::nn::{self, Linear, OftConfig};
 
-use crate::fixture::{Tensors, json, near, numbers, off, path};
+use crate::fixture::{Tensors, config, json, near, numbers, off, path};
 use crate::models::{ConvNet, EmbConv1d, Mlp, Net};
 
 const NAME: &str = "default";
 
-/// All cases of a model but the one that trains a whole module as well.
+/// All cases of a model.
 fn cases(model: &str) -> Vec<String> {
     let expected = json("expected.json");
     let cases = expected["cases"].as_object().unwrap().iter();
-    let cases = cases.filter(|(case, value)| value["model"] == model && *case != "mlp_5");
+    let cases = cases.filter(|(_, value)| value["model"] == model);
     cases.map(|(case, _)| case.clone()).collect()
-}
-
-fn config(case: &str) -> OftConfig {
-    let folder = AdapterFolder::open(&path(case)).unwrap();
-    OftConfig {
-        inference_mode: false,
-        ..folder.config().clone()
-    }
 }
 
 /// The model with the adapter of the case.
@@ -97,8 +88,8 @@ fn training<N: Net>(case: &str) {
     let gradients = (y * weights).sum().backward();
     let mut seen = Vec::new();
     for (path, layer) in model.layers() {
-        for slot in layer.adapters().slots() {
-            let found = slot.adapter().params()[0].param.val();
+        for rotation in layer.adapters().rotations() {
+            let found = rotation.params()[0].param.val();
             let found = found.grad(&gradients).expect("a gradient");
             let wanted: Tensor<2> = expected.float(&format!("grad.{path}"));
             let size = wanted.clone().abs().max().into_scalar::<f32>().max(1e-3);
@@ -128,9 +119,8 @@ fn training<N: Net>(case: &str) {
 fn parameters<N: Net>(model: &N) -> Vec<Tensor<2>> {
     let layers = model.layers().into_iter();
     let slots = layers.flat_map(|(_, layer)| layer.adapters().slots());
-    slots
-        .map(|slot| slot.adapter().params()[0].param.val())
-        .collect()
+    let params = slots.flat_map(|slot| slot.params());
+    params.map(|named| named.param.val()).collect()
 }
 
 /// All of the above for each case of a model.
@@ -146,7 +136,7 @@ fn all<N: Net>(model: &str, count: usize) {
 
 #[test]
 fn linear_layers() {
-    all::<Mlp>("mlp", 10);
+    all::<Mlp>("mlp", 11);
 }
 
 #[test]
@@ -161,8 +151,31 @@ fn convolutions() {
 
 #[test]
 fn a_whole_module_beside_the_adapter() {
-    let error = nn::load(&mut Mlp::load(), &path("mlp_5"), NAME, &Device::flex()).unwrap_err();
-    assert!(error.to_string().contains("modules_to_save"), "{error}");
+    let device = Device::flex();
+    let mut model: Mlp = adapted("mlp_5", &device);
+    let theirs = Tensors::open("mlp_5/adapter_model.safetensors");
+    let whole = nn::Layer::adapters(&model.lin1).get(NAME).unwrap();
+    assert!(whole.rotation().is_none());
+    for named in whole.params() {
+        let name = format!("base_model.model.lin1.{}", named.name);
+        let values = named.param.val().into_data();
+        let wanted = match named.name {
+            "bias" => theirs.float::<1>(&name).unsqueeze(),
+            _ => theirs.float::<2>(&name),
+        };
+        assert_eq!(values, wanted.into_data(), "{name}");
+    }
+
+    let folder = tempfile::tempdir().unwrap();
+    nn::save(&model, &config("mlp_5"), NAME, folder.path()).unwrap();
+    let ours = std::fs::read(folder.path().join("adapter_model.safetensors")).unwrap();
+    let ours = safetensors::SafeTensors::deserialize(&ours).unwrap();
+    let mut names = ours.names();
+    names.sort();
+    assert_eq!(names, theirs.names());
+
+    let error = nn::load(&mut model, &path("mlp_5"), "second", &device).unwrap_err();
+    assert!(error.to_string().contains("only one of them"), "{error}");
 }
 
 /// PEFT has no OFT for this kind of layer.
@@ -180,7 +193,7 @@ fn a_weight_that_is_stored_as_in_out_is_turned_like_any_other() {
     nn::inject(&mut model, &config, NAME, &device).unwrap();
     let x = model.emb.forward(ids.clone()).reshape([90, 5]);
     let slot = &nn::Layer::adapters(&model.conv1d).slots()[0];
-    let turned = slot.adapter().forward(x.clone());
+    let turned = slot.rotation().unwrap().forward(x.clone());
     assert!(off(&turned, &x) > 1e-2);
     let plain = |conv1d: &Linear| conv1d.forward(turned.clone());
     let wanted = plain(&EmbConv1d::load().conv1d);

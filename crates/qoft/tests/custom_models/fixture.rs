@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use qoft::nn::OftConfig;
 use safetensors::SafeTensors;
 use serde_json::Value;
 
@@ -15,6 +16,15 @@ pub fn path(name: &str) -> PathBuf {
 /// A JSON file below `data/custom`.
 pub fn json(name: &str) -> Value {
     serde_json::from_slice(&std::fs::read(path(name)).unwrap()).unwrap()
+}
+
+/// The configuration of an adapter below `data/custom`, to train it anew.
+pub fn config(case: &str) -> OftConfig {
+    let read = OftConfig::read(&path(case).join("adapter_config.json"));
+    OftConfig {
+        inference_mode: false,
+        ..read.unwrap()
+    }
 }
 
 /// The tensors of a file below `data/custom`.

@@ -4,11 +4,10 @@ use burn::module::{Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2dConfig;
 use burn::tensor::{Device, Tensor};
-use qoft::core::oft::AdapterFolder;
 use qoft::nn::{self, Conv2d, walkable};
 use serde_json::Value;
 
-use crate::fixture::{Tensors, json, near, numbers, off, path};
+use crate::fixture::{Tensors, config, json, near, numbers, off, path};
 
 /// Every so many values of an output are stored.
 const STEP: usize = 997;
@@ -96,8 +95,8 @@ fn an_identity_changes_no_image() {
     for case in CASES {
         let (mut model, x, dims) = image(case);
         let expected = Tensors::open(&format!("image_{case}/expected.safetensors"));
-        let folder = AdapterFolder::open(&path(&format!("image_{case}"))).unwrap();
-        nn::inject(&mut model, folder.config(), "default", &Device::flex()).unwrap();
+        let config = config(&format!("image_{case}"));
+        nn::inject(&mut model, &config, "default", &Device::flex()).unwrap();
         near(&model.sample(&x, dims), &expected.float("base"), case);
         nn::merge(&mut model).unwrap();
         near(&model.sample(&x, dims), &expected.float("base"), case);

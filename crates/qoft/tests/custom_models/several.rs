@@ -77,7 +77,7 @@ fn trained(model: &Mlp) -> BTreeSet<String> {
     let gradients = y.sum().backward();
     for (path, layer) in model.layers() {
         for slot in layer.adapters().slots() {
-            let param = slot.adapter().params()[0].param.val();
+            let param = slot.params()[0].param.val();
             if param.grad(&gradients).is_some() {
                 found.insert(format!("{path}.oft_R.{}", slot.name()));
             }

@@ -1,13 +1,13 @@
-//! Adapter folders as PEFT lays them out, for any family of rotations: `adapter_config.json`
-//! beside `adapter_model.safetensors`.
+//! The files of an adapter folder.
 
 use std::collections::BTreeMap;
 use std::path::Path;
 
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use serde::Serialize;
 
+use super::family::AdapterConfig;
+use crate::adapter::NamedParam;
 use crate::adapters;
 use crate::checkpoint::float_format;
 use crate::error::{Error, Result};
@@ -62,25 +62,44 @@ pub type Trained = (String, Vec<usize>, Vec<f32>);
 pub fn trained(model: &impl Walk, adapter: &str) -> Vec<Trained> {
     let mut tensors = Vec::new();
     for (path, layer) in model.layers() {
-        let slot = layer.adapters().get(adapter);
-        for named in slot.iter().flat_map(|slot| slot.adapter().params()) {
-            let data = named.param.val().into_data();
-            let shape = data.shape().to_vec();
-            let values = data.try_into_vec::<f32>().expect("parameters are f32");
-            tensors.push((format!("{PREFIX}{path}.{}", named.name), shape, values));
+        let Some(slot) = layer.adapters().get(adapter) else {
+            continue;
+        };
+        let rotation = slot.rotation();
+        for named in rotation.iter().flat_map(|rotation| rotation.params()) {
+            let shape = named.param.val().dims().to_vec();
+            let name = format!("{PREFIX}{path}.{}", named.name);
+            tensors.push((name, shape, values(&named)));
+        }
+        // PEFT keeps the layer below that of a rotation.
+        let base = if rotation.is_some() {
+            "base_layer."
+        } else {
+            ""
+        };
+        for own in slot.own() {
+            let name = format!("{PREFIX}{path}.{base}{}", own.name());
+            let values = own.tensor().written(values(&own.param()));
+            tensors.push((name, own.tensor().shape.clone(), values));
         }
     }
     tensors
 }
 
-/// Writes the configuration and the parameters of one adapter into an existing folder.
+fn values(named: &NamedParam) -> Vec<f32> {
+    let data = named.param.val().into_data();
+    data.try_into_vec::<f32>().expect("parameters are f32")
+}
+
+/// Writes `adapter_config.json` and `adapter_model.safetensors` of one adapter into an existing
+/// folder.
 ///
 /// # Errors
 /// If there is no such adapter, the folder cannot be written, or a value is not finite: then
 /// nothing is written.
 pub fn save(
     model: &impl Walk,
-    config: &impl Serialize,
+    config: &dyn AdapterConfig,
     adapter: &str,
     folder: &Path,
 ) -> Result<()> {
@@ -105,7 +124,9 @@ pub fn save(
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let data = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(&file, e))?;
     let path = folder.join(CONFIG);
-    let mut text = serde_json::to_string_pretty(config).map_err(|e| Error::file(&path, e))?;
+    let mut config = config.to_json();
+    config["inference_mode"] = true.into();
+    let mut text = serde_json::to_string_pretty(&config).map_err(|e| Error::file(&path, e))?;
     text.push('\n');
     write_file(&file, &data)?;
     write_file(&path, text.as_bytes())

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use fancy_regex::Regex;
 
-use super::config::{Layers, OftConfig, OneOrMany};
+use super::family::{Layers, OneOrMany};
 use crate::error::{Error, Result};
 use crate::layer::LayerKind;
 use crate::walk::Walk;
@@ -23,21 +23,11 @@ pub struct TargetRules<'a> {
     pub layers_pattern: Option<&'a OneOrMany>,
 }
 
-impl<'a> From<&'a OftConfig> for TargetRules<'a> {
-    fn from(config: &'a OftConfig) -> Self {
-        Self {
-            target_modules: config.target_modules.as_ref(),
-            exclude_modules: config.exclude_modules.as_ref(),
-            layers_to_transform: config.layers_to_transform.as_ref(),
-            layers_pattern: config.layers_pattern.as_ref(),
-        }
-    }
-}
-
 impl TargetRules<'_> {
     /// The error for a model of which no layer is meant.
     pub fn match_nothing(&self, model: &impl Walk) -> Error {
         let layers = model.layers().into_iter();
+        let layers = layers.filter(|(_, layer)| layer.kind() != LayerKind::Norm);
         let names = layers.map(|(path, _)| path.rsplit('.').next().unwrap_or(&path).to_owned());
         let known: BTreeSet<String> = names.collect();
         let target = match self.target_modules {
@@ -99,24 +89,16 @@ impl Rule {
     }
 }
 
-fn regex(pattern: &str, key: &str) -> Result<Regex> {
+pub(super) fn regex(pattern: &str, key: &str) -> Result<Regex> {
     Regex::new(pattern).map_err(|e| Error::config("adapter configuration", key, e))
 }
 
 impl Targets {
-    /// Compiles the targets of a configuration, with PEFT's default for `model_type`.
+    /// Compiles rules, with PEFT's default for `model_type`.
     ///
     /// # Errors
     /// If an expression is invalid, options contradict each other, or there is no default.
-    pub fn new(config: &OftConfig, model_type: &str) -> Result<Self> {
-        Self::from_rules(&TargetRules::from(config), model_type)
-    }
-
-    /// As [`Self::new`], for the configuration of any family.
-    ///
-    /// # Errors
-    /// If an expression is invalid, options contradict each other, or there is no default.
-    pub fn from_rules(rules: &TargetRules, model_type: &str) -> Result<Self> {
+    pub fn new(rules: &TargetRules, model_type: &str) -> Result<Self> {
         let fail =
             |key: &str, reason: String| Err(Error::config("adapter configuration", key, reason));
         let targets = match rules.target_modules {
@@ -158,8 +140,11 @@ impl Targets {
     }
 
     /// Whether the layer at `path` gets an adapter. `all-linear` means linear layers but the
-    /// output head, which `is_head` tells; names and expressions mean layers of any kind.
+    /// output head, which `is_head` tells; names and expressions mean layers of any kind but norms.
     pub fn matches(&self, path: &str, kind: LayerKind, is_head: bool) -> bool {
+        if kind == LayerKind::Norm {
+            return false;
+        }
         if self.exclude.as_ref().is_some_and(|rule| rule.matches(path)) {
             return false;
         }
@@ -218,6 +203,8 @@ pub fn default_targets(model_type: &str) -> Option<&'static [&'static str]> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::oft::OftConfig;
+    use crate::peft::AdapterConfig;
 
     const LINEAR: LayerKind = LayerKind::Linear;
     const Q0: &str = "model.layers.0.self_attn.q_proj";
@@ -238,9 +225,13 @@ mod tests {
         }
     }
 
+    fn compile(config: &OftConfig) -> Result<Targets> {
+        Targets::new(&config.targets(), "llama")
+    }
+
     #[test]
     fn names_match_whole_components() {
-        let targets = Targets::new(&config(&["proj", "self_attn.q_proj"]), "llama").unwrap();
+        let targets = compile(&config(&["proj", "self_attn.q_proj"])).unwrap();
         assert!(targets.matches(Q0, LINEAR, false));
         assert!(!targets.matches("model.layers.0.self_attn.v_proj", LINEAR, false));
         assert!(targets.matches("features.proj", LayerKind::Embedding, false));
@@ -248,20 +239,20 @@ mod tests {
 
     #[test]
     fn expressions_match_the_whole_path_and_may_look_ahead() {
-        let targets = Targets::new(&pattern(r"^(?!.*layers\.1\d\.).*q_proj"), "llama").unwrap();
+        let targets = compile(&pattern(r"^(?!.*layers\.1\d\.).*q_proj")).unwrap();
         assert!(targets.matches(Q0, LINEAR, false));
         assert!(!targets.matches(Q12, LINEAR, false));
-        let half = Targets::new(&pattern("q_proj"), "llama").unwrap();
+        let half = compile(&pattern("q_proj")).unwrap();
         assert!(!half.matches(Q0, LINEAR, false));
     }
 
     #[test]
     fn all_linear_leaves_the_head_out() {
-        let targets = Targets::new(&pattern("all-linear"), "llama").unwrap();
+        let targets = compile(&pattern("all-linear")).unwrap();
         assert!(targets.matches(Q0, LINEAR, false));
         assert!(!targets.matches("lm_head", LINEAR, true));
         assert!(!targets.matches("embed_tokens", LayerKind::Embedding, false));
-        let named = Targets::new(&config(&["lm_head"]), "llama").unwrap();
+        let named = compile(&config(&["lm_head"])).unwrap();
         assert!(named.matches("lm_head", LINEAR, true));
     }
 
@@ -271,23 +262,19 @@ mod tests {
             layers_to_transform: Some(Layers::Many(vec![0, 3])),
             ..config(&["q_proj"])
         };
-        let targets = Targets::new(&layers, "llama").unwrap();
+        let targets = compile(&layers).unwrap();
         assert!(targets.matches(Q0, LINEAR, false));
         assert!(!targets.matches(Q12, LINEAR, false));
         let other = OftConfig {
             layers_pattern: Some(OneOrMany::One("blocks".into())),
             ..layers
         };
-        assert!(
-            !Targets::new(&other, "llama")
-                .unwrap()
-                .matches(Q0, LINEAR, false)
-        );
+        assert!(!compile(&other).unwrap().matches(Q0, LINEAR, false));
         let contradiction = OftConfig {
             layers_to_transform: Some(Layers::One(1)),
             ..pattern(".*q_proj")
         };
-        assert!(Targets::new(&contradiction, "llama").is_err());
+        assert!(compile(&contradiction).is_err());
     }
 
     #[test]
@@ -296,7 +283,7 @@ mod tests {
             exclude_modules: Some(OneOrMany::Many(vec!["q_proj".into()])),
             ..pattern("all-linear")
         };
-        let targets = Targets::new(&config, "llama").unwrap();
+        let targets = compile(&config).unwrap();
         assert!(!targets.matches(Q0, LINEAR, false));
         assert!(targets.matches("model.layers.0.mlp.up_proj", LINEAR, false));
     }

@@ -1,0 +1,128 @@
+//! Norms: of the root mean square, and of mean and variance.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use qoft_kernels::Matrix;
+
+use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
+use crate::error::Result;
+use crate::layer::{Layer, LayerKind};
+use crate::ops;
+
+/// A norm of the last dimension: `x / √(mean(x²) + eps) · weight`, or with a bias
+/// `(x − mean(x)) / √(variance(x) + eps) · weight + bias`. It stays frozen, unless an adapter has
+/// values of its own; rotations are for other layers.
+#[derive(Module, Debug)]
+pub struct Norm {
+    #[module(skip)]
+    weight: Tensor<1>,
+    #[module(skip)]
+    bias: Option<Tensor<1>>,
+    #[module(skip)]
+    eps: f32,
+    adapters: Adapters,
+}
+
+impl Norm {
+    /// A norm of the root mean square, with a weight of `[width]`; `eps` is added to the mean
+    /// square.
+    pub fn root_mean_square(weight: Tensor<1>, eps: f32) -> Self {
+        Self::new(weight, None, eps)
+    }
+
+    /// torch's `LayerNorm`, with weight and bias of `[width]`; `eps` is added to the variance.
+    pub fn layer(weight: Tensor<1>, bias: Tensor<1>, eps: f32) -> Self {
+        Self::new(weight, Some(bias), eps)
+    }
+
+    fn new(weight: Tensor<1>, bias: Option<Tensor<1>>, eps: f32) -> Self {
+        Self {
+            weight: weight.inner(),
+            bias: bias.map(Tensor::inner),
+            eps,
+            adapters: Adapters::default(),
+        }
+    }
+
+    /// `x` of `[.., width]`, normalized.
+    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        let weight = match self.adapters.computing_weight() {
+            Some(own) => own.value().reshape(self.weight.dims()),
+            None => self.weight.clone(),
+        };
+        match &self.bias {
+            None => ops::rms_norm(x, weight, self.eps),
+            Some(bias) => {
+                let y = ops::layer_norm(x, weight, self.eps);
+                let (y, bias) = ops::lifted(y, self.adapters.bias(bias));
+                y + bias.unsqueeze()
+            }
+        }
+    }
+
+    /// `[width]`, as it is without an adapter that has its own.
+    pub fn weight(&self) -> &Tensor<1> {
+        &self.weight
+    }
+
+    /// `[width]`, as it is without adapters that have their own.
+    pub fn bias(&self) -> Option<&Tensor<1>> {
+        self.bias.as_ref()
+    }
+}
+
+impl Layer for Norm {
+    fn kind(&self) -> LayerKind {
+        LayerKind::Norm
+    }
+
+    fn in_features(&self) -> usize {
+        self.weight.dims()[0]
+    }
+
+    fn adapters(&self) -> &Adapters {
+        &self.adapters
+    }
+
+    fn adapters_mut(&mut self) -> &mut Adapters {
+        &mut self.adapters
+    }
+
+    fn base_weight(&self) -> Matrix {
+        Matrix {
+            shape: [1, self.in_features()],
+            values: self.values(WEIGHT),
+        }
+    }
+
+    fn base_parameters(&self) -> usize {
+        let tensors = 1 + self.bias.iter().count();
+        tensors * self.in_features()
+    }
+
+    fn tensors(&self) -> Vec<LayerTensor> {
+        let bias = self.bias.as_ref();
+        let bias = bias.map(|bias| LayerTensor::dense(BIAS, bias.dims()));
+        let weight = LayerTensor::dense(WEIGHT, self.weight.dims());
+        [weight].into_iter().chain(bias).collect()
+    }
+
+    fn values(&self, tensor: &str) -> Vec<f32> {
+        let tensor = match &self.bias {
+            Some(bias) if tensor == BIAS => bias,
+            _ => &self.weight,
+        };
+        tensor.to_data().iter::<f32>().collect()
+    }
+
+    /// A merged adapter goes on as it did: there is nothing to multiply.
+    fn merge(&mut self) -> Result<()> {
+        self.adapters.mark_merged(LayerKind::Norm);
+        Ok(())
+    }
+
+    fn unmerge(&mut self) -> Result<()> {
+        self.adapters.forget_merged(LayerKind::Norm);
+        Ok(())
+    }
+}

@@ -1,0 +1,250 @@
+//! Output head and cross-entropy in one operation, for a head that trains or is not packed.
+
+use std::sync::Arc;
+
+use rayon::prelude::*;
+
+use super::dense_matmul::add_outer;
+use super::packed_matmul::packed_matmul;
+use crate::dense::DenseView;
+use crate::op::{Forward, HostOp, HostView};
+use crate::simd::arch;
+use crate::vector::{exp_sum, max};
+use crate::weight::PackedWeight;
+
+/// Logits that exist at once, at most: 32 MiB of them.
+const LOGITS: usize = 8 << 20;
+
+/// A part of the head: one that stays as it is, or one that is an input of the operation.
+#[derive(Debug, Clone)]
+pub enum Operand<T> {
+    /// Known to the operation.
+    Fixed(T),
+    /// An input.
+    Input {
+        /// Whether its gradient is computed.
+        trains: bool,
+    },
+}
+
+impl<T> Operand<T> {
+    fn trains(&self) -> bool {
+        matches!(self, Self::Input { trains: true })
+    }
+}
+
+/// As [`LinearCrossEntropy`](super::LinearCrossEntropy), with a weight or a bias that is an input and
+/// may train. Their gradients need the probabilities themselves, so the logits of some rows exist
+/// as a whole.
+///
+/// Inputs: h of `[rows, in_features]`; then the weight of `[vocab, in_features]` and the bias of
+/// `[1, vocab]`, where these are inputs. Output: `[1]`. Rows whose label is `None` do not count.
+/// Gradients are computed along with the loss.
+#[derive(Debug, Clone)]
+pub struct TrainedCrossEntropy {
+    /// The head, `[vocab, in_features]`.
+    pub weight: Operand<Arc<dyn PackedWeight>>,
+    /// Added to the logits, `[vocab]`.
+    pub bias: Option<Operand<Arc<Vec<f32>>>>,
+    /// Multiplies the logits.
+    pub scale: f32,
+    /// The token to predict from each row; less than `vocab`.
+    pub labels: Arc<Vec<Option<u32>>>,
+    /// What the sum is divided by, usually the number of labels.
+    pub denominator: f64,
+}
+
+impl HostOp for TrainedCrossEntropy {
+    fn forward(&self, inputs: &[HostView], keep: bool) -> Forward {
+        let mut others = inputs[1..].iter();
+        let view;
+        let weight: &dyn PackedWeight = match &self.weight {
+            Operand::Fixed(weight) => &**weight,
+            Operand::Input { .. } => {
+                let input = others.next().expect("the weight is an input");
+                view = DenseView::new(input.data, [input.shape[0], input.shape[1]]);
+                &view
+            }
+        };
+        let bias = self.bias.as_ref().map(|bias| match bias {
+            Operand::Fixed(bias) => bias.as_slice(),
+            Operand::Input { .. } => others.next().expect("the bias is an input").data,
+        });
+        let [vocab, width] = weight.shape();
+        let (rows, _) = inputs[0].rows();
+        assert_eq!(rows, self.labels.len(), "one label for each row");
+        // Only rows that predict something are worth their logits.
+        let wanted: Vec<usize> = (0..rows)
+            .filter(|&row| self.labels[row].is_some())
+            .collect();
+        let size = |wanted: bool, size: usize| if keep && wanted { size } else { 0 };
+        let mut grad = vec![0.0; size(true, inputs[0].data.len())];
+        let mut weight_grad = vec![0.0; size(self.weight.trains(), vocab * width)];
+        let trained_bias = self.bias.as_ref().is_some_and(Operand::trains);
+        let mut bias_grad = vec![0.0; size(trained_bias, vocab)];
+        let mut loss = 0.0;
+        for rows in wanted.chunks((LOGITS / vocab).max(1)) {
+            let mut h = Vec::with_capacity(rows.len() * width);
+            for &row in rows {
+                h.extend_from_slice(&inputs[0].data[row * width..][..width]);
+            }
+            let mut logits = packed_matmul(&h, weight, false);
+            let losses: Vec<f64> = logits
+                .par_chunks_exact_mut(vocab)
+                .zip(rows)
+                .map(|(logits, &row)| self.row(logits, bias, self.labels[row].expect("wanted")))
+                .collect();
+            loss += losses.iter().sum::<f64>();
+            if keep {
+                let dh = packed_matmul(&logits, weight, true);
+                for (&row, dh) in rows.iter().zip(dh.chunks_exact(width)) {
+                    grad[row * width..][..width].copy_from_slice(dh);
+                }
+            }
+            if !weight_grad.is_empty() {
+                add_outer(&mut weight_grad, &logits, &h, vocab);
+            }
+            if !bias_grad.is_empty() {
+                for logits in logits.chunks_exact(vocab) {
+                    bias_grad.iter_mut().zip(logits).for_each(|(b, l)| *b += l);
+                }
+            }
+        }
+        grad.append(&mut weight_grad);
+        grad.append(&mut bias_grad);
+        Forward {
+            shape: vec![1],
+            data: vec![(loss / self.denominator) as f32],
+            saved: grad,
+        }
+    }
+
+    fn reads(&self, _index: usize) -> bool {
+        false
+    }
+
+    fn backward(
+        &self,
+        inputs: &[HostView],
+        saved: &[f32],
+        grad: HostView,
+        wants: &[bool],
+    ) -> Vec<Option<Vec<f32>>> {
+        // Saved one after another: h, the weight and the bias, the latter two if they train.
+        let operands = [
+            matches!(self.weight, Operand::Input { .. }).then(|| self.weight.trains()),
+            match &self.bias {
+                Some(bias @ Operand::Input { .. }) => Some(bias.trains()),
+                _ => None,
+            },
+        ];
+        let trains = std::iter::once(true).chain(operands.into_iter().flatten());
+        let mut rest = saved;
+        let parts = inputs.iter().zip(trains).zip(wants);
+        let parts = parts.map(|((input, trains), &wants)| {
+            let size = input.shape.iter().product();
+            let (values, left) = rest.split_at(if trains { size } else { 0 });
+            rest = left;
+            let scaled = || values.iter().map(|v| v * grad.data[0]).collect();
+            (trains && wants).then(scaled)
+        });
+        parts.collect()
+    }
+}
+
+impl TrainedCrossEntropy {
+    /// The loss of one row; turns its logits into their gradient.
+    fn row(&self, logits: &mut [f32], bias: Option<&[f32]>, label: u32) -> f64 {
+        arch().dispatch(|| {
+            if let Some(bias) = bias {
+                logits.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
+            }
+            logits.iter_mut().for_each(|l| *l *= self.scale);
+            let (target, max) = (logits[label as usize], max(logits));
+            // Parts of the sum are few enough terms for f32.
+            let parts = logits.chunks_mut(1024);
+            let sum: f64 = parts.map(|part| f64::from(exp_sum(part, 1.0, max))).sum();
+            let factor = f64::from(self.scale) / self.denominator;
+            let normalize = (factor / sum) as f32;
+            logits.iter_mut().for_each(|l| *l *= normalize);
+            logits[label as usize] -= factor as f32;
+            sum.ln() + f64::from(max) - f64::from(target)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::testing::{check_gradients, random};
+    use super::*;
+    use crate::DenseWeight;
+
+    fn fixed(values: &[f32], shape: [usize; 2]) -> Operand<Arc<dyn PackedWeight>> {
+        Operand::Fixed(Arc::new(DenseWeight::from_f32(values, shape)))
+    }
+
+    fn op(labels: Vec<Option<u32>>) -> TrainedCrossEntropy {
+        TrainedCrossEntropy {
+            weight: fixed(&random(7 * 4, 1), [7, 4]),
+            bias: Some(Operand::Fixed(Arc::new(random(7, 2)))),
+            scale: 1.3,
+            labels: Arc::new(labels),
+            denominator: 2.0,
+        }
+    }
+
+    #[test]
+    fn gradients_equal_finite_differences() {
+        check_gradients(
+            &op(vec![Some(6), None, Some(0)]),
+            &[(vec![3, 4], random(12, 3))],
+        );
+    }
+
+    #[test]
+    fn gradients_of_a_head_that_trains_equal_finite_differences() {
+        let input = || Operand::Input { trains: true };
+        let labels = vec![Some(6), None, Some(0)];
+        let h = (vec![3, 4], random(12, 3));
+        let weight = (vec![7, 4], random(28, 4));
+        let bias = (vec![1, 7], random(7, 5));
+        let fixed = op(labels.clone());
+        let with_weight = TrainedCrossEntropy {
+            weight: Operand::Input { trains: true },
+            ..fixed.clone()
+        };
+        check_gradients(&with_weight, &[h.clone(), weight.clone()]);
+        let with_bias = TrainedCrossEntropy {
+            bias: Some(input()),
+            ..fixed
+        };
+        check_gradients(&with_bias, &[h.clone(), bias.clone()]);
+        let both = TrainedCrossEntropy {
+            bias: Some(input()),
+            ..with_weight
+        };
+        check_gradients(&both, &[h.clone(), weight.clone(), bias.clone()]);
+
+        let frozen = TrainedCrossEntropy {
+            weight: Operand::Input { trains: false },
+            ..both
+        };
+        let views = [&h, &weight, &bias].map(|(s, d)| HostView::new(s, d));
+        let forward = frozen.forward(&views, true);
+        let grad = HostView::new(&[1], &[1.0]);
+        let grads = frozen.backward(&views, &forward.saved, grad, &[true; 3]);
+        assert_eq!(grads[1], None);
+        assert_eq!(grads[2].as_ref().map(Vec::len), Some(7));
+    }
+
+    #[test]
+    fn equal_logits_cost_the_logarithm_of_the_vocabulary() {
+        let op = TrainedCrossEntropy {
+            weight: fixed(&[0.0; 12], [6, 2]),
+            bias: None,
+            ..op(vec![Some(1), Some(5)])
+        };
+        let loss = op.forward(&[HostView::new(&[2, 2], &[1.0; 4])], false).data[0];
+        assert!((loss - 6f32.ln()).abs() < 1e-6);
+    }
+}

@@ -1,0 +1,67 @@
+//! The loss of the output head.
+
+use std::sync::Arc;
+
+use burn::tensor::Tensor;
+use qoft_core::adapters::OwnTensor;
+use qoft_core::kernels::ops::{LinearCrossEntropy, Operand, TrainedCrossEntropy};
+use qoft_core::{Layer as _, Linear, ops};
+
+/// The sum of the cross-entropies of `targets`, divided by `denominator`, for logits that are
+/// multiplied by `scale`.
+pub fn loss(
+    head: &Linear,
+    hidden: Tensor<3>,
+    targets: Vec<Option<u32>>,
+    scale: f32,
+    denominator: f64,
+) -> Tensor<1> {
+    let (h, labels) = (head.matmul_input(hidden), Arc::new(targets));
+    let adapters = head.adapters();
+    let own_weight = adapters.own_weight();
+    if own_weight.is_none() && adapters.own_biases().next().is_none() {
+        let op = LinearCrossEntropy {
+            weight: head.weight().clone(),
+            bias: head.bias().map(values),
+            scale,
+            labels,
+            denominator,
+        };
+        return ops::linear_cross_entropy(h, op);
+    }
+    let weight = own_weight.map_or_else(
+        || Operand::Fixed(head.weight().clone()),
+        |own| Operand::Input {
+            trains: own.trains(),
+        },
+    );
+    let (bias, trained_bias) = bias(head);
+    let op = TrainedCrossEntropy {
+        weight,
+        bias,
+        scale,
+        labels,
+        denominator,
+    };
+    ops::trained_cross_entropy(h, [own_weight.map(OwnTensor::value), trained_bias], op)
+}
+
+fn values(bias: &Tensor<1>) -> Arc<Vec<f32>> {
+    Arc::new(bias.to_data().iter::<f32>().collect())
+}
+
+/// A bias as the loss takes it, and its values if it is an input.
+type HeadBias = (Option<Operand<Arc<Vec<f32>>>>, Option<Tensor<2>>);
+
+/// The bias of the head, and its values if adapters have their own.
+fn bias(head: &Linear) -> HeadBias {
+    let Some(base) = head.bias() else {
+        return (None, None);
+    };
+    if head.adapters().own_biases().next().is_none() {
+        return (Some(Operand::Fixed(values(base))), None);
+    }
+    let trains = head.adapters().own_biases().any(OwnTensor::trains);
+    let bias = head.adapters().bias(base).unsqueeze();
+    (Some(Operand::Input { trains }), Some(bias))
+}

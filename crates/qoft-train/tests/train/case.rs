@@ -1,0 +1,196 @@
+//! Reference runs, and the same runs here.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::Device;
+use qoft_bnb as _;
+use qoft_core::{Checkpoint, LoadOptions, OftConfig, Registry, peft};
+use qoft_models::CausalLm;
+use qoft_train::data::{Dataset, DatasetOptions};
+use qoft_train::tokenizer::Tokenizer;
+use qoft_train::train::{ADAPTER, Observer, StepReport, Summary, TrainConfig, Trainer};
+use qoft_train::{Evaluation, TrainError};
+use serde_json::Value;
+
+/// Tensors of an adapter by name.
+pub type Tensors = BTreeMap<String, Vec<f32>>;
+
+/// Collects the reports of a run and stops it after `stop_at` steps.
+#[derive(Default)]
+pub struct Recorder {
+    pub reports: Vec<StepReport>,
+    pub evaluations: Vec<(usize, Evaluation)>,
+    pub saved: Vec<PathBuf>,
+    pub stop_at: Option<usize>,
+}
+
+impl Recorder {
+    pub fn losses(&self) -> Vec<f64> {
+        self.reports.iter().map(|report| report.loss).collect()
+    }
+}
+
+/// Fills a recorder and raises the flag that stops the run.
+struct Listener<'a>(&'a mut Recorder, &'a AtomicBool);
+
+impl Observer for Listener<'_> {
+    fn step(&mut self, report: &StepReport) {
+        self.0.reports.push(*report);
+        if self.0.stop_at == Some(report.step) {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+
+    fn eval(&mut self, step: usize, evaluation: &Evaluation) {
+        self.0.evaluations.push((step, *evaluation));
+    }
+
+    fn saved(&mut self, folder: &Path) {
+        self.0.saved.push(folder.to_owned());
+    }
+}
+
+/// A reference run.
+pub struct Case {
+    pub folder: PathBuf,
+    pub expected: Value,
+    pub oft_config: OftConfig,
+    pub model_folder: PathBuf,
+    pub dataset: Dataset,
+    pub config: TrainConfig,
+}
+
+impl Case {
+    pub fn new(name: &str) -> Self {
+        let folder = qoft_fixtures::path(&format!("train/{name}"));
+        let text = std::fs::read_to_string(folder.join("losses.json")).unwrap();
+        let expected: Value = serde_json::from_str(&text).unwrap();
+        let count = |key: &str| expected[key].as_u64().unwrap() as usize;
+        let model = expected["model"].as_str().unwrap();
+        let model_folder = qoft_fixtures::path(&format!("models/{model}"));
+        let tokenizer = Tokenizer::from_dir(&model_folder).unwrap();
+        let options = DatasetOptions {
+            vocab_size: load(&model_folder).config().vocab_size,
+            max_length: None,
+        };
+        let rows = folder.join("rows.jsonl");
+        Self {
+            oft_config: OftConfig::read(&folder.join("adapter_config.json")).unwrap(),
+            dataset: Dataset::load(&rows, &tokenizer, &options, None).unwrap(),
+            config: TrainConfig {
+                learning_rate: expected["lr"].as_f64().unwrap(),
+                batch_size: count("batch_size"),
+                gradient_accumulation_steps: count("accumulation"),
+                max_steps: Some(count("steps")),
+                max_grad_norm: expected["max_grad_norm"].as_f64().unwrap(),
+                weight_decay: expected["weight_decay"].as_f64().unwrap_or(0.0),
+                shuffle: false,
+                ..TrainConfig::default()
+            },
+            folder,
+            expected,
+            model_folder,
+        }
+    }
+
+    /// The model with a new adapter.
+    pub fn model(&self) -> CausalLm {
+        let mut model = load(&self.model_folder);
+        let model_type = model.config().model_type.clone();
+        let device = Device::flex().autodiff();
+        peft::attach(
+            &mut model,
+            &self.oft_config,
+            &model_type,
+            CausalLm::HEAD,
+            ADAPTER,
+            &device,
+        )
+        .unwrap();
+        model
+    }
+
+    pub fn run(
+        &self,
+        recorder: &mut Recorder,
+        out_dir: &Path,
+        resume_from: Option<&Path>,
+        eval_dataset: Option<&Dataset>,
+    ) -> Result<(CausalLm, Summary), TrainError> {
+        let trainer = Trainer {
+            config: &self.config,
+            adapter_config: &self.oft_config,
+            frozen: &[],
+            dataset: &self.dataset,
+            eval_dataset,
+            out_dir,
+            resume_from,
+        };
+        let stop = AtomicBool::new(false);
+        trainer.run(self.model(), &mut Listener(recorder, &stop), &stop)
+    }
+
+    pub fn numbers(&self, key: &str) -> Vec<f64> {
+        let values = self.expected[key].as_array().unwrap();
+        values.iter().map(|value| value.as_f64().unwrap()).collect()
+    }
+}
+
+pub fn load(folder: &Path) -> CausalLm {
+    let checkpoint = Checkpoint::open(folder).unwrap();
+    let registry = Registry::linked().unwrap();
+    let options = LoadOptions::default();
+    let device = Device::flex();
+    CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| {}).unwrap()
+}
+
+/// The adapter in `folder` by name, read as the program reads adapters.
+pub fn adapter(case: &Case, folder: &Path) -> Tensors {
+    let mut model = load(&case.model_folder);
+    let model_type = model.config().model_type.clone();
+    let device = Device::flex().autodiff();
+    peft::load(
+        &mut model,
+        folder,
+        &model_type,
+        CausalLm::HEAD,
+        ADAPTER,
+        &device,
+    )
+    .unwrap();
+    tensors(&model)
+}
+
+pub fn tensors(model: &CausalLm) -> Tensors {
+    peft::trained(model, ADAPTER)
+        .into_iter()
+        .map(|(name, _, values)| (name, values))
+        .collect()
+}
+
+/// How far each value is from `start`.
+pub fn changes(mut tensors: Tensors, start: &Tensors) -> Tensors {
+    for (name, values) in &mut tensors {
+        let start = start[name].iter();
+        values
+            .iter_mut()
+            .zip(start)
+            .for_each(|(v, start)| *v -= start);
+    }
+    tensors
+}
+
+pub fn cosine(a: &Tensors, b: &Tensors) -> f64 {
+    let names = |tensors: &Tensors| tensors.keys().cloned().collect::<Vec<_>>();
+    assert_eq!(names(a), names(b));
+    let (mut dot, mut aa, mut bb) = (0.0, 0.0, 0.0);
+    for (a, b) in a.values().flatten().zip(b.values().flatten()) {
+        let (a, b) = (f64::from(*a), f64::from(*b));
+        dot += a * b;
+        aa += a * a;
+        bb += b * b;
+    }
+    dot / (aa * bb).sqrt()
+}

@@ -1,0 +1,71 @@
+//! Losses, gradient norms and weights of whole runs.
+
+use burn::tensor::Device;
+use qoft_train::evaluate;
+use tempfile::TempDir;
+
+use crate::case::{Case, Recorder, adapter, changes, cosine, tensors};
+
+/// Trains, and compares everything that the reference has.
+pub fn check_case(name: &str) {
+    let case = Case::new(name);
+    let out = TempDir::new().unwrap();
+    let mut recorder = Recorder::default();
+    let (model, summary) = case.run(&mut recorder, out.path(), None, None).unwrap();
+    let rates = case.numbers("learning_rates");
+    let norms = case.numbers("grad_norms");
+    let losses = case.numbers("losses");
+    assert_eq!(recorder.reports.len(), losses.len());
+    for (i, report) in recorder.reports.iter().enumerate() {
+        assert!((report.lr - rates[i]).abs() < 1e-12, "{report:?}");
+        let difference = (report.loss - losses[i]).abs();
+        assert!(difference < 2e-4, "{name} {report:?} {}", losses[i]);
+        let difference = (report.grad_norm / norms[i] - 1.0).abs();
+        assert!(difference < 1e-3, "{name} {report:?} {}", norms[i]);
+    }
+    let trained = adapter(&case, out.path());
+    assert_eq!(trained, tensors(&model));
+    let start = tensors(&case.model());
+    let reference = changes(adapter(&case, &case.folder), &start);
+    let similarity = cosine(&changes(trained, &start), &reference);
+    println!("{name}: cosine {similarity}");
+    assert!(similarity >= 0.9999, "{name}: cosine {similarity}");
+
+    let device = Device::flex();
+    let evaluation = evaluate(&model, &case.dataset, 3, &device, &mut |_, _| {}).unwrap();
+    let expected = case.expected["final_loss"].as_f64().unwrap();
+    assert!((evaluation.loss - expected).abs() < 5e-4, "{evaluation:?}");
+    assert_eq!(evaluation.tokens, case.dataset.report.predicted);
+    assert_eq!(evaluation.perplexity, evaluation.loss.exp());
+
+    assert_eq!(summary.steps, losses.len());
+    assert_eq!(summary.first_loss, Some(recorder.losses()[0]));
+    assert_eq!(summary.final_loss, recorder.losses().last().copied());
+    assert!(!summary.interrupted && summary.checkpoint.is_none());
+    assert_eq!(recorder.saved, [out.path()]);
+}
+
+#[test]
+fn nf4_all_linear() {
+    check_case("nf4_all_linear");
+}
+
+#[test]
+fn nf4_cayley() {
+    check_case("nf4_cayley");
+}
+
+#[test]
+fn nf4_coft_share() {
+    check_case("nf4_coft_share");
+}
+
+#[test]
+fn int8_all_linear() {
+    check_case("int8_all_linear");
+}
+
+#[test]
+fn nf4_accumulate() {
+    check_case("nf4_accumulate");
+}

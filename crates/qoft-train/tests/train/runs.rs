@@ -1,0 +1,144 @@
+//! What a run leaves behind: interrupted, resumed, evaluated, diverging.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+
+use qoft_train::TrainError;
+use qoft_train::train::{ActivationDtype, Trainer};
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::case::{Case, Recorder, adapter, cosine, load};
+
+#[test]
+fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
+    let mut case = Case::new("nf4_accumulate");
+    case.config.shuffle = true;
+    let [whole, parts] = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let mut straight = Recorder::default();
+    case.run(&mut straight, whole.path(), None, None).unwrap();
+
+    let mut first = Recorder {
+        stop_at: Some(3),
+        ..Recorder::default()
+    };
+    let (_, summary) = case.run(&mut first, parts.path(), None, None).unwrap();
+    let checkpoint = parts.path().join("checkpoint-3");
+    assert!(summary.interrupted);
+    assert_eq!(summary.checkpoint.as_deref(), Some(checkpoint.as_path()));
+    assert!(!parts.path().join("adapter_model.safetensors").exists());
+
+    let mut second = Recorder::default();
+    let (_, summary) = case
+        .run(&mut second, parts.path(), Some(&checkpoint), None)
+        .unwrap();
+    assert_eq!((summary.steps, summary.interrupted), (8, false));
+    let losses = [first.losses(), second.losses()].concat();
+    assert_eq!(losses, straight.losses());
+    let trained = |folder: &Path| std::fs::read(folder.join("adapter_model.safetensors")).unwrap();
+    assert_eq!(trained(whole.path()), trained(parts.path()));
+
+    let log = std::fs::read_to_string(parts.path().join("log.jsonl")).unwrap();
+    let steps: Vec<u64> = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).unwrap()["step"].as_u64())
+        .map(Option::unwrap)
+        .collect();
+    assert_eq!(steps, (1..=8).collect::<Vec<_>>());
+    assert!(parts.path().join("loss.svg").is_file());
+
+    let again = case.run(&mut Recorder::default(), parts.path(), None, None);
+    assert!(matches!(again, Err(TrainError::LaterCheckpoint { .. })));
+}
+
+#[test]
+fn gradient_checkpointing_changes_no_number() {
+    let mut case = Case::new("nf4_accumulate");
+    let run = |case: &Case| {
+        let (out, mut recorder) = (TempDir::new().unwrap(), Recorder::default());
+        case.run(&mut recorder, out.path(), None, None).unwrap();
+        let norms: Vec<f64> = recorder.reports.iter().map(|r| r.grad_norm).collect();
+        (recorder.losses(), norms, adapter(case, out.path()))
+    };
+    let plain = run(&case);
+    case.config.gradient_checkpointing = true;
+    assert_eq!(run(&case), plain);
+
+    // Rounded activations: nearly the same run, with and without checkpointing.
+    case.config.activation_dtype = ActivationDtype::Bf16;
+    for checkpointing in [false, true] {
+        case.config.gradient_checkpointing = checkpointing;
+        let (losses, _, adapter) = run(&case);
+        assert_eq!(
+            losses[0], plain.0[0],
+            "the first loss is before any gradient"
+        );
+        for (loss, expected) in losses.iter().zip(&plain.0) {
+            assert!((loss - expected).abs() < 2e-3, "{loss} {expected}");
+        }
+        let similarity = cosine(&adapter, &plain.2);
+        println!("checkpointing {checkpointing}: cosine {similarity}");
+        assert!(similarity > 0.999 && adapter != plain.2, "{similarity}");
+    }
+}
+
+#[test]
+fn checkpoints_and_evaluations_come_when_they_are_due() {
+    let mut case = Case::new("nf4_cayley");
+    case.config.save_steps = Some(4);
+    case.config.eval_steps = Some(3);
+    let out = TempDir::new().unwrap();
+    let mut recorder = Recorder::default();
+    let dataset = Some(&case.dataset);
+    let (_, summary) = case.run(&mut recorder, out.path(), None, dataset).unwrap();
+    let steps: Vec<usize> = recorder.evaluations.iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [3, 6, 8]);
+    let last = out.path().join("checkpoint-8");
+    assert_eq!(summary.checkpoint, Some(last.clone()));
+    assert_eq!(
+        recorder.saved,
+        [
+            out.path().join("checkpoint-4"),
+            last,
+            out.path().to_path_buf()
+        ]
+    );
+    let svg = std::fs::read_to_string(out.path().join("loss.svg")).unwrap();
+    assert!(svg.contains("evaluation"));
+    let log = std::fs::read_to_string(out.path().join("log.jsonl")).unwrap();
+    assert_eq!(log.matches("eval_loss").count(), 3);
+}
+
+#[test]
+fn a_diverging_run_stops_and_leaves_the_good_adapter_alone() {
+    let mut case = Case::new("nf4_all_linear");
+    case.config.learning_rate = 1e30;
+    let out = TempDir::new().unwrap();
+    let good = out.path().join("adapter_model.safetensors");
+    std::fs::write(&good, "good").unwrap();
+    let error = case.run(&mut Recorder::default(), out.path(), None, None);
+    let error = error.expect_err("a run with values that overflow");
+    assert!(
+        matches!(error, TrainError::NotFinite { step: 2, .. }),
+        "{error}"
+    );
+    assert_eq!(std::fs::read(&good).unwrap(), b"good");
+}
+
+#[test]
+fn a_model_without_adapter_is_refused() {
+    let case = Case::new("nf4_cayley");
+    let out = TempDir::new().unwrap();
+    let trainer = Trainer {
+        config: &case.config,
+        adapter_config: &case.oft_config,
+        frozen: &[],
+        dataset: &case.dataset,
+        eval_dataset: None,
+        out_dir: out.path(),
+        resume_from: None,
+    };
+    assert_eq!(trainer.total_steps(), 8);
+    let result = trainer.run(load(&case.model_folder), &mut (), &AtomicBool::new(false));
+    assert!(matches!(result, Err(TrainError::NoAdapter(_))));
+}

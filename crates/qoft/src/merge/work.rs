@@ -1,0 +1,191 @@
+//! Weights that a merge changes: as dense ones, or quantized again.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Mutex, PoisonError};
+
+use qoft_core::kernels::FloatFormat;
+use qoft_core::{
+    Checkpoint, Error, LayerSource, LoadOptions, Matrix, NewTensor, Purpose, QuantBackend,
+    RequantizeOptions, Result, float_dtype, write_file,
+};
+use safetensors::tensor::TensorView as View;
+use serde_json::json;
+
+use super::{Change, LayerSearch, MergedLayer, adapted};
+use crate::adapted::{MergeAdapter, relative_error, rotated};
+use crate::write::Output;
+
+/// What is told of the layers that adapters change, by their numbers: dense ones are made only
+/// when they are written, and that in the order of the file.
+#[derive(Default)]
+pub(super) struct Reports(Mutex<BTreeMap<usize, MergedLayer>>);
+
+impl Reports {
+    fn add(&self, index: usize, layer: MergedLayer) {
+        let mut layers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        layers.insert(index, layer);
+    }
+
+    /// The layers in the order of their numbers.
+    pub fn into_layers(self) -> Vec<MergedLayer> {
+        let layers = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        layers.into_values().collect()
+    }
+}
+
+/// A weight before and after the adapters.
+struct Rotated {
+    before: Matrix,
+    weight: Matrix,
+    /// The largest ‖RᵀR − I‖ of a block of the adapters.
+    orthogonality_error: f64,
+}
+
+/// One layer on its way.
+#[derive(Clone, Copy)]
+pub(super) struct Work<'a> {
+    /// Its number among those that change.
+    pub index: usize,
+    pub source: LayerSource<'a>,
+    pub backend: &'static dyn QuantBackend,
+    pub options: &'a LoadOptions,
+    pub adapters: &'a [MergeAdapter],
+}
+
+impl<'a> Work<'a> {
+    /// The values that are written, not those that are computed with.
+    fn load_options(&self) -> LoadOptions {
+        LoadOptions {
+            purpose: Purpose::Dequantize,
+            ..self.options.clone()
+        }
+    }
+
+    /// The weight with the adapters in it.
+    fn rotated(&self) -> Result<Rotated> {
+        let loaded = self.backend.load(&self.source, &self.load_options())?;
+        let before = Matrix::decode(&*loaded.weight);
+        let (weight, orthogonality_error) = rotated(before.clone(), self.adapters, &self.source)?;
+        if weight.values.iter().any(|v| !v.is_finite()) {
+            let reason = "the merged weight has values that are infinite or not a number";
+            return Err(self.source.error(self.backend, reason));
+        }
+        Ok(Rotated {
+            before,
+            weight,
+            orthogonality_error,
+        })
+    }
+
+    /// Tells of the layer, if adapters change it.
+    fn report(&self, reports: &Reports, rotated: &Rotated, written: &Matrix) {
+        if adapted(self.adapters, self.source.path()) {
+            let layer = MergedLayer {
+                name: self.source.path().to_owned(),
+                backend: self.backend.name(),
+                orthogonality_error: rotated.orthogonality_error,
+                relative_error: relative_error(written, &rotated.weight),
+                change: Change::new(&rotated.before, &rotated.weight, written),
+            };
+            reports.add(self.index, layer);
+        }
+    }
+
+    /// The dense weight, made when it is written, and a bias that is spread over several tensors;
+    /// the layer is read once before, to see that it can be.
+    pub fn dense(self, format: FloatFormat, reports: &'a Reports) -> Result<Vec<Output<'a>>> {
+        let loaded = self.backend.load(&self.source, &self.load_options())?;
+        let mut shape = loaded.weight.shape().to_vec();
+        if self.source.is_fan_in_fan_out() {
+            shape.reverse();
+        }
+        // A bias under its plain name is kept as every other tensor is.
+        let bias = loaded.bias.filter(|_| !self.source.has("bias"));
+        let bias = bias.map(|bias| Output {
+            name: format!("{}.bias", self.source.path()),
+            dtype: float_dtype(format),
+            shape: vec![bias.len()],
+            data: Box::new(move || Ok(format.to_bytes(&bias))),
+        });
+        let weight = Output {
+            name: format!("{}.weight", self.source.path()),
+            dtype: float_dtype(format),
+            shape,
+            data: Box::new(move || {
+                let rotated = self.rotated()?;
+                let mut written = rotated.weight.clone();
+                format.round(&mut written.values);
+                self.report(reports, &rotated, &written);
+                Ok(format.to_bytes(&self.source.dense_layout(rotated.weight).values))
+            }),
+        };
+        Ok(bias.into_iter().chain([weight]).collect())
+    }
+
+    /// The tensors of the layer quantized again, which wait in `folder`.
+    pub fn requantized(
+        self,
+        search: &dyn LayerSearch,
+        folder: &Path,
+        reports: &Reports,
+    ) -> Result<Vec<Output<'static>>> {
+        let rotated = self.rotated()?;
+        let search = search.search(self.source.path())?;
+        let options = RequantizeOptions {
+            backend: self.options.backend.clone(),
+            search: &*search,
+        };
+        let tensors = self
+            .backend
+            .requantize(&self.source, &rotated.weight, &options);
+        let waiting = self.store(&tensors.map_err(into_requantize)?, folder)?;
+        // What readers will find in the new tensors.
+        let source = LayerSource::new(&waiting, self.source.path());
+        let read = self.backend.load(&source, &self.load_options())?;
+        self.report(reports, &rotated, &Matrix::decode(&*read.weight));
+        let names = waiting.under(self.source.path());
+        let names = names.filter(|name| !name.ends_with(".bias"));
+        names
+            .map(|name| waiting.tensor(name).map(Output::copy))
+            .collect()
+    }
+
+    /// Writes the layer's tensors to a checkpoint of their own.
+    fn store(&self, tensors: &[NewTensor], folder: &Path) -> Result<Checkpoint> {
+        let path = self.source.path();
+        std::fs::create_dir(folder).map_err(Error::io(folder))?;
+        let file = folder.join("model.safetensors");
+        let mut views = Vec::new();
+        for tensor in tensors {
+            let view = View::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes);
+            let view = view.map_err(|e| Error::file(&file, e))?;
+            views.push((format!("{path}.{}", tensor.suffix), view));
+        }
+        let bytes = safetensors::serialize(views, None).map_err(|e| Error::file(&file, e))?;
+        std::fs::write(&file, bytes).map_err(Error::io(&file))?;
+        let config = json!({
+            "model_type": self.source.config()["model_type"],
+            "quantization_config": self.source.quantization_config(),
+        });
+        let config_file = folder.join("config.json");
+        write_file(&config_file, config.to_string().as_bytes())?;
+        Checkpoint::open(folder)
+    }
+}
+
+/// Says of an error that it came from writing the layer in its scheme.
+fn into_requantize(error: Error) -> Error {
+    match error {
+        Error::Layer {
+            layer,
+            backend,
+            reason,
+        } => Error::Requantize {
+            layer,
+            backend,
+            reason,
+        },
+        other => other,
+    }
+}

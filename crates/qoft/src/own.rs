@@ -1,0 +1,128 @@
+//! Tensors that adapters have instead of a checkpoint's: trained biases and whole modules.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use qoft_core::peft::{Parts, quantized};
+use qoft_core::{Checkpoint, Dense, Error, QuantBackend, Result, float_dtype};
+use qoft_models::CausalLm;
+
+use crate::adapted::{MergeAdapter, is_tied};
+use crate::layers::{Claimed, embeddings, is_under};
+use crate::merge::MergeTarget;
+use crate::write::Output;
+
+/// The tensors that an adapter has values for, by name, with their shapes; `targeted` are the paths
+/// of the layers that it rotates.
+pub(crate) fn expected(
+    parts: &Parts,
+    targeted: &BTreeSet<String>,
+    checkpoint: &Checkpoint,
+    layers: &[Claimed],
+) -> Result<BTreeMap<String, Vec<usize>>> {
+    let mut expected = BTreeMap::new();
+    for name in checkpoint.names() {
+        let owner = layers.iter().find(|layer| is_under(name, layer.path));
+        let path = match owner {
+            Some(layer) => layer.path,
+            None => name.rsplit_once('.').map_or("", |(path, _)| path),
+        };
+        let bias = name.strip_prefix(path) == Some(".bias");
+        let whole = parts.is_whole(path);
+        if whole && !bias && owner.is_some_and(|layer| layer.backend.name() != Dense.name()) {
+            return Err(quantized(name));
+        }
+        if whole || (bias && parts.trains_bias(targeted.contains(path))) {
+            expected.insert(name.to_owned(), checkpoint.tensor(name)?.shape().to_vec());
+        }
+    }
+    if let Some(table) = tied_table(checkpoint).filter(|_| parts.is_whole(CausalLm::HEAD)) {
+        let table = checkpoint.tensor(&table)?;
+        expected.insert(head(), table.shape().to_vec());
+    }
+    Ok(expected)
+}
+
+/// Name of the output head's weight.
+pub(crate) fn head() -> String {
+    format!("{}.weight", CausalLm::HEAD)
+}
+
+/// Name of the embedding table that is the output head, too.
+pub(crate) fn tied_table(checkpoint: &Checkpoint) -> Option<String> {
+    let mut tables = embeddings(checkpoint).into_iter();
+    let of_tokens = tables.find(|path| !path.ends_with("wpe"));
+    let tied = of_tokens.filter(|_| is_tied(checkpoint));
+    tied.map(|path| format!("{path}.weight"))
+}
+
+/// Whether an adapter has values instead of those of a tensor.
+pub(crate) fn replaced(adapters: &[MergeAdapter], name: &str) -> bool {
+    let has = |adapter: &MergeAdapter| adapter.folder.own().contains_key(name);
+    adapters.iter().any(|a| a.strength != 0.0 && has(a))
+}
+
+/// Gives a tensor the values that adapters have instead, each with its strength.
+pub(crate) fn replace(values: &mut [f32], adapters: &[MergeAdapter], name: &str) {
+    let own = adapters.iter().filter(|adapter| adapter.strength != 0.0);
+    let own: Vec<_> = own
+        .filter_map(|adapter| Some((adapter.strength, adapter.folder.own().get(name)?)))
+        .collect();
+    if let [(1.0, own)] = own[..] {
+        values.copy_from_slice(&own.values);
+        return;
+    }
+    let base = values.to_vec();
+    for (strength, own) in own {
+        let changes = own.values.iter().zip(&base).map(|(own, base)| own - base);
+        for (value, change) in values.iter_mut().zip(changes) {
+            *value += strength as f32 * change;
+        }
+    }
+}
+
+/// A tensor that no rotation touches: as it is or as adapters have it, in the format of a dense
+/// checkpoint or in its own.
+pub(crate) fn kept<'a>(
+    checkpoint: &'a Checkpoint,
+    adapters: &'a [MergeAdapter],
+    name: &str,
+    target: MergeTarget,
+) -> Result<Output<'a>> {
+    named(checkpoint, adapters, name, name, target)
+}
+
+/// As [`kept`], for a tensor that starts from another one of the checkpoint.
+pub(crate) fn named<'a>(
+    checkpoint: &'a Checkpoint,
+    adapters: &'a [MergeAdapter],
+    name: &str,
+    from: &str,
+    target: MergeTarget,
+) -> Result<Output<'a>> {
+    let tensor = checkpoint.tensor(from)?;
+    let format = match target {
+        MergeTarget::Dense(format) => {
+            tensor.float_format()?;
+            format
+        }
+        MergeTarget::SameScheme(_) if name == from && !replaced(adapters, name) => {
+            return Ok(Output::copy(tensor));
+        }
+        MergeTarget::SameScheme(_) => tensor.float_format()?,
+    };
+    let name = name.to_owned();
+    Ok(Output {
+        name: name.clone(),
+        dtype: float_dtype(format),
+        shape: tensor.shape().to_vec(),
+        data: Box::new(move || {
+            let mut values = tensor.to_f32()?;
+            replace(&mut values, adapters, &name);
+            if values.iter().any(|v| !v.is_finite()) {
+                let reason = format!("`{name}` gets values that are infinite or not a number");
+                return Err(Error::file(checkpoint.dir(), reason));
+            }
+            Ok(format.to_bytes(&values))
+        }),
+    })
+}

@@ -1,0 +1,211 @@
+//! Merging of adapters with trained biases and whole modules, from PEFT.
+#![cfg(feature = "bnb")]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+
+use burn::tensor::Device;
+use common::{load, loss};
+use qoft::core::kernels::FloatFormat;
+use qoft::core::peft::{self, AdapterFolder};
+use qoft::core::{Checkpoint, LoadOptions, Nearest, OftConfig, Registry};
+use qoft::models::CausalLm;
+use qoft::{MergeAdapter, MergeTarget};
+use serde_json::Value;
+
+const TABLE: &str = "model.embed_tokens.weight";
+
+struct Case {
+    folder: PathBuf,
+    model: PathBuf,
+    rows: Vec<Vec<i32>>,
+    /// With the adapter, by PEFT.
+    loss: f64,
+}
+
+impl Case {
+    fn new(name: &str) -> Self {
+        let folder = qoft_fixtures::path(&format!("train/{name}"));
+        let text = std::fs::read_to_string(folder.join("losses.json")).unwrap();
+        let expected: Value = serde_json::from_str(&text).unwrap();
+        let model = expected["model"].as_str().unwrap();
+        let rows = std::fs::read_to_string(folder.join("rows.jsonl")).unwrap();
+        let row = |line| serde_json::from_str::<Value>(line).unwrap()["input_ids"].take();
+        let ids: Vec<Value> = rows.lines().map(row).collect();
+        Self {
+            model: qoft_fixtures::path(&format!("models/{model}")),
+            rows: common::rows(&ids.into()),
+            loss: expected["final_loss"].as_f64().unwrap(),
+            folder,
+        }
+    }
+
+    fn merge(&self, strength: f64, target: MergeTarget, output: &Path) -> Checkpoint {
+        self.merge_all(&[(&self.folder, strength)], target, output)
+    }
+
+    fn merge_all(
+        &self,
+        adapters: &[(&Path, f64)],
+        target: MergeTarget,
+        output: &Path,
+    ) -> Checkpoint {
+        let adapters = adapters.iter().map(|&(folder, strength)| MergeAdapter {
+            folder: AdapterFolder::open(folder).unwrap(),
+            strength,
+        });
+        let checkpoint = Checkpoint::open(&self.model).unwrap();
+        let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+        qoft::merge(
+            &checkpoint,
+            &registry,
+            &options,
+            &adapters.collect::<Vec<_>>(),
+            target,
+            output,
+            &|_, _| (),
+        )
+        .unwrap();
+        Checkpoint::open(output).unwrap()
+    }
+
+    fn loss(&self, model: &CausalLm) -> f64 {
+        loss(model, &self.rows)
+    }
+}
+
+const CASES: [&str; 6] = [
+    "qwen2_bias_all",
+    "qwen2_bias_oft_only",
+    "qwen2_own_decay",
+    "nf4_lm_head",
+    "llama_bias_head",
+    "gpt2_own",
+];
+
+#[test]
+fn merged_models_have_the_loss_of_the_adapter() {
+    for name in CASES {
+        let case = Case::new(name);
+        let out = tempfile::tempdir().unwrap();
+        let dense = out.path().join("dense");
+        let target = MergeTarget::Dense(FloatFormat::F32);
+        case.merge(1.0, target, &dense);
+        let found = case.loss(&load(&dense, &[]));
+        assert!(
+            (found - case.loss).abs() < 2e-5,
+            "{name}: {found} {}",
+            case.loss
+        );
+
+        // Quantizing the rotated layers again costs something that is no matter here.
+        if !name.starts_with("nf4") {
+            let same = out.path().join("same");
+            case.merge(1.0, MergeTarget::SameScheme(&Nearest), &same);
+            let found = case.loss(&load(&same, &[]));
+            assert!(
+                (found - case.loss).abs() < 2e-5,
+                "{name}: {found} {}",
+                case.loss
+            );
+        }
+    }
+}
+
+#[test]
+fn merged_models_have_the_loss_of_the_adapter_with_its_strength() {
+    for name in CASES {
+        let case = Case::new(name);
+        let mut adapted = load(&case.model, &[]);
+        let model_type = adapted.config().model_type.clone();
+        let folder = AdapterFolder::open(&case.folder).unwrap();
+        let (head, device) = (CausalLm::HEAD, Device::flex());
+        peft::attach_folder(&mut adapted, &folder, 0.4, &model_type, head, "a", &device).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let dense = out.path().join("dense");
+        case.merge(0.4, MergeTarget::Dense(FloatFormat::F32), &dense);
+        let (found, expected) = (case.loss(&load(&dense, &[])), case.loss(&adapted));
+        assert!(
+            (found - expected).abs() < 2e-5,
+            "{name}: {found} {expected}"
+        );
+        assert!((found - case.loss).abs() > 1e-3, "{name}: {found}");
+    }
+}
+
+#[test]
+fn an_output_head_of_its_own_unties_the_merged_model() {
+    let case = Case::new("nf4_lm_head");
+    let out = tempfile::tempdir().unwrap();
+    let merged = case.merge(
+        1.0,
+        MergeTarget::SameScheme(&Nearest),
+        &out.path().join("m"),
+    );
+    assert_eq!(merged.config()["tie_word_embeddings"], false);
+    let adapter = AdapterFolder::open(&case.folder).unwrap();
+    let head = merged.tensor("lm_head.weight").unwrap().to_f32().unwrap();
+    assert_eq!(head, adapter.own()["lm_head.weight"].values);
+    let before = Checkpoint::open(&case.model).unwrap();
+    let bytes = |checkpoint: &Checkpoint| {
+        let table = checkpoint.tensor(TABLE).unwrap();
+        table.bytes().to_vec()
+    };
+    assert_eq!(bytes(&merged), bytes(&before));
+
+    // The head keeps the old table when only the embedding trained.
+    let case = Case::new("qwen2_own_decay");
+    let merged = case.merge(
+        1.0,
+        MergeTarget::SameScheme(&Nearest),
+        &out.path().join("n"),
+    );
+    let before = Checkpoint::open(&case.model).unwrap();
+    let head = merged.tensor("lm_head.weight").unwrap().to_f32().unwrap();
+    assert_eq!(head, before.tensor(TABLE).unwrap().to_f32().unwrap());
+    assert_ne!(bytes(&merged), bytes(&before));
+}
+
+/// A module of one adapter, rotated by another one; GPT-2 stores it as `[in, out]`.
+#[test]
+fn a_whole_module_is_rotated_by_another_adapter() {
+    let case = Case::new("gpt2_own");
+    let out = tempfile::tempdir().unwrap();
+    let rotation = out.path().join("rotation");
+    std::fs::create_dir(&rotation).unwrap();
+    let config = OftConfig {
+        oft_block_size: 8,
+        init_weights: false,
+        ..OftConfig::default()
+    };
+    let (head, device, mut model) = (CausalLm::HEAD, Device::flex(), load(&case.model, &[]));
+    peft::attach(&mut model, &config, "gpt2", head, "a", &device).unwrap();
+    peft::save(&model, &config, "a", &rotation).unwrap();
+    peft::load(&mut model, &case.folder, "gpt2", head, "b", &device).unwrap();
+    let expected = case.loss(&model);
+    for strength in [0.0, 1.0] {
+        let merged = out.path().join(strength.to_string());
+        let adapters = [(&*rotation, strength), (&*case.folder, 1.0)];
+        case.merge_all(&adapters, MergeTarget::SameScheme(&Nearest), &merged);
+        let found = case.loss(&load(&merged, &[]));
+        let same = (found - expected).abs() < 2e-5;
+        assert_eq!(same, strength == 1.0, "{found} {expected}");
+    }
+}
+
+#[test]
+fn a_quantized_module_cannot_be_trained_whole() {
+    let mut model = load(&qoft_fixtures::path("models/llama_nf4"), &[]);
+    let config = OftConfig {
+        modules_to_save: Some(vec!["mlp".into()]),
+        ..OftConfig::default()
+    };
+    let (head, device) = (CausalLm::HEAD, Device::flex());
+    let error = peft::attach(&mut model, &config, "llama", head, "a", &device);
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("mlp.gate_proj.weight` is quantized"),
+        "{error}"
+    );
+}
