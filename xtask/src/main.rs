@@ -1,7 +1,9 @@
 //! Chores of the repository, run as `cargo xtask COMMAND`.
 //!
 //! `test-all` runs every check, one stage after the other, and stops at the first failure. All
-//! stages that compile use the release profile, so that Burn is compiled once.
+//! stages that compile use the release profile, so that Burn is compiled once. `test-gpu` runs the
+//! tests of everything that computes on a GPU, or on Mesa's software Vulkan where there is none; it
+//! has a folder of its own for what is built.
 
 use std::ffi::OsString;
 use std::io::Write;
@@ -17,8 +19,11 @@ Chores of the repository.
 Usage: cargo xtask COMMAND
 
 Commands:
-  test-all  Format, lints, tests of all crates, feature sets and examples, documentation
-  help      This text";
+  test-all             Format, lints, tests of all crates, feature sets and examples, documentation
+  test-gpu             What computes, on the first GPU that wgpu finds
+  bench-gpu [DEVICE]   Times of the packed product on a GPU
+  fuzz [SECONDS]       Damaged files for every scheme
+  help                 This text";
 
 /// A call of cargo that has to succeed.
 struct Stage {
@@ -133,6 +138,76 @@ const STAGES: &[Stage] = &[
     },
 ];
 
+/// Arguments of cargo for the stages of `test-gpu`, after the command.
+macro_rules! gpu {
+    ($command:literal $(, $arg:literal)*) => {
+        &[
+            $command,
+            "--profile",
+            "test-gpu",
+            "--target-dir",
+            "target-gpu",
+            "--workspace",
+            "--features",
+            "qoft-cli/wgpu",
+            $($arg),*
+        ]
+    };
+}
+
+/// The device of the tests, and no time for random damage, which has nothing to do with it.
+const GPU: &[(&str, &str)] = &[("QOFT_DEVICE", "wgpu"), ("FUZZ_SECONDS", "0")];
+
+const GPU_STAGES: &[Stage] = &[
+    Stage {
+        title: "lints",
+        args: gpu!("clippy", "--all-targets", "--", "-D", "warnings"),
+        env: GPU,
+    },
+    Stage {
+        title: "operations",
+        args: gpu!(
+            "test",
+            "--lib",
+            "--test",
+            "packed",
+            "--",
+            "composed",
+            "--test-threads=1"
+        ),
+        env: GPU,
+    },
+    Stage {
+        title: "kernels of every scheme",
+        args: gpu!("test", "--test", "conformance"),
+        env: GPU,
+    },
+    Stage {
+        title: "models and training",
+        args: gpu!(
+            "test",
+            "--test",
+            "reference",
+            "--test",
+            "training",
+            "--test",
+            "train",
+            "--test",
+            "train_generate",
+            "--test",
+            "schemes",
+            "--",
+            "--test-threads=1"
+        ),
+        env: GPU,
+    },
+    Stage {
+        title: "program",
+        args: gpu!("test", "--test", "program", "--", "gpu", "--test-threads=1"),
+        env: &[],
+    },
+];
+
 impl Stage {
     /// The stage as one would type it.
     fn line(&self) -> String {
@@ -161,15 +236,14 @@ impl Stage {
     }
 }
 
-fn test_all() -> Result<()> {
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .context("xtask lies in no workspace")?;
-    let count = STAGES.len();
+/// Runs stages one after the other; `name` is the command that they make up.
+fn run_stages(name: &str, stages: &[Stage]) -> Result<()> {
+    let cargo = cargo();
+    let root = root()?;
+    let count = stages.len();
     let began = Instant::now();
     let mut times: Vec<(&str, Duration)> = Vec::with_capacity(count);
-    for (index, stage) in STAGES.iter().enumerate() {
+    for (index, stage) in stages.iter().enumerate() {
         say(&format!(
             "\n=== {}/{count} {}\n    {}\n",
             index + 1,
@@ -192,21 +266,45 @@ fn test_all() -> Result<()> {
         say(&format!("{:8.1} s  {title}", time.as_secs_f64()))?;
     }
     say(&format!(
-        "test-all: {count} of {count} stages passed in {:.1} s",
+        "{name}: {count} of {count} stages passed in {:.1} s",
         began.elapsed().as_secs_f64()
     ))
+}
+
+fn cargo() -> OsString {
+    std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into())
+}
+
+/// The folder of the workspace.
+fn root() -> Result<&'static Path> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
+    root.context("xtask lies in no workspace")
+}
+
+/// Times of the packed product on a GPU: an example of the facade.
+fn bench_gpu(device: &str) -> Result<()> {
+    let status = Command::new(cargo())
+        .args(["run", "--release", "--target-dir", "target-gpu"])
+        .args(["--package", "qoft", "--features", device])
+        .args(["--example", "bench_packed"])
+        .env("QOFT_DEVICE", device)
+        .current_dir(root()?)
+        .status()
+        .context("cannot run cargo")?;
+    if !status.success() {
+        bail!("the benchmark failed ({status})");
+    }
+    Ok(())
 }
 
 /// The conformance suite of every scheme, with a long random part.
 fn fuzz(seconds: &str) -> Result<()> {
     let number: u64 = seconds.parse().context("SECONDS is no number")?;
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent();
-    let status = Command::new(cargo)
+    let status = Command::new(cargo())
         .args(["test", "--release", "--workspace", "--no-fail-fast"])
         .args(["--test", "conformance", "--", "--nocapture"])
         .env("FUZZ_SECONDS", number.to_string())
-        .current_dir(root.context("xtask lies in no workspace")?)
+        .current_dir(root()?)
         .status()
         .context("cannot run cargo")?;
     if !status.success() {
@@ -237,7 +335,10 @@ fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["help" | "-h" | "--help"] => say(HELP),
-        ["test-all"] => test_all(),
+        ["test-all"] => run_stages("test-all", STAGES),
+        ["test-gpu"] => run_stages("test-gpu", GPU_STAGES),
+        ["bench-gpu"] => bench_gpu("wgpu"),
+        ["bench-gpu", device] => bench_gpu(device),
         ["fuzz"] => fuzz("600"),
         ["fuzz", seconds] => fuzz(seconds),
         _ => bail!("unknown arguments: {}\n\n{HELP}", args.join(" ")),
@@ -252,6 +353,13 @@ mod tests {
     fn stages_share_the_release_profile() {
         for stage in STAGES.iter().filter(|stage| stage.args[0] != "fmt") {
             assert!(stage.args.contains(&"--release"), "{}", stage.line());
+        }
+    }
+
+    #[test]
+    fn stages_for_gpus_have_their_own_folder() {
+        for stage in GPU_STAGES {
+            assert!(stage.args.contains(&"target-gpu"), "{}", stage.line());
         }
     }
 

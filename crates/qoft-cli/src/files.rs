@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use burn::tensor::Device;
 use qoft::MergeAdapter;
 use qoft::core::peft::{self, AdapterFolder};
@@ -15,14 +15,9 @@ use qoft::train::tokenizer::Tokenizer;
 use crate::args::{AdapterArg, ModelArgs};
 use crate::progress;
 
-/// A device by its name.
-pub fn device(name: &str) -> Result<Device> {
-    qoft::device(name).with_context(|| {
-        format!(
-            "unknown device `{name}`; this build has: {}",
-            qoft::DEVICES.join(", ")
-        )
-    })
+/// The device of this name, or the default one.
+pub fn device(name: Option<&str>) -> Result<Device> {
+    Ok(name.map_or_else(qoft::default_device, qoft::device)?)
 }
 
 /// The options that all layers are loaded with.
@@ -65,7 +60,7 @@ pub fn adapters(args: &[AdapterArg]) -> Result<Vec<MergeAdapter>> {
 
 /// Loads a model with its adapters, to compute with and not to train.
 pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
-    let device = device(&args.device)?;
+    let device = device(args.device.as_deref())?;
     let adapters = adapters(&args.adapter)?;
     let mut model = model(&args.model, &args.backend_option, &device)?;
     attach(&mut model, &adapters, &device)?;

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::{Layer as _, Linear, Matrix, OftConfig, Purpose, peft, walkable};
 
-use crate::compute::random;
+use crate::compute::{device, random};
 use crate::subject::Layer;
 
 /// A model of one layer.
@@ -19,7 +19,7 @@ const ADAPTER: &str = "default";
 
 /// The gradient of the rotation equals finite differences, and a saved adapter comes back.
 pub(crate) fn check(layer: &Layer) {
-    let device = Device::flex();
+    let device = device();
     let trained = model(layer, &device.clone().autodiff());
     check_gradient(layer, &trained);
 
@@ -79,7 +79,7 @@ fn values(tensor: Tensor<2>) -> Vec<f32> {
 /// Input quantization is a step function, for which differences mean nothing; its gradient
 /// passes unchanged, so the layer is checked without it.
 fn check_gradient(layer: &Layer, model: &Model) {
-    let device = Device::flex().autodiff();
+    let device = device().autodiff();
     let mut loaded = layer.load(Purpose::Forward);
     loaded.input_quantizer = None;
     let mut proj = Linear::new(loaded, &device);

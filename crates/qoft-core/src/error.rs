@@ -105,6 +105,14 @@ pub enum Error {
     /// Two families of adapters have the same name.
     #[error("two families of adapters are registered under the name `{0}`")]
     DuplicateFamily(String),
+    /// A device is unknown, or the machine has none of its kind.
+    #[error("device `{name}`: {reason}")]
+    Device {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A backend option is unknown or malformed.
     #[error("backend option `{option}`: {reason}")]
     BackendOption {

@@ -18,6 +18,7 @@ mod cholesky;
 mod compensate;
 mod conv2d;
 mod dense;
+mod device;
 mod embedding;
 mod error;
 mod from_burn;
@@ -45,6 +46,7 @@ pub use checkpoint::{Checkpoint, TensorView, dtype_name, float_dtype, float_form
 pub use compensate::{CompensateError, CompensateOptions, Compensated};
 pub use conv2d::{Conv2d, Conv2dOptions};
 pub use dense::{Dense, dense_weight};
+pub use device::{DEVICE_VARIABLE, DEVICES, default_device, device};
 pub use embedding::Embedding;
 pub use error::{Error, Result};
 pub use hessian::Hessian;

@@ -4,9 +4,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use qoft_core::peft::{self, AdapterConfig, OneOrMany};
-use qoft_core::{Checkpoint, Layer, Linear, LoadOptions, Registry, adapters, walkable};
+use qoft_core::{Checkpoint, Layer, Linear, LoadOptions, Registry, adapters, default_device, walkable};
 use qoft_hra::HraConfig;
 use qoft_models::CausalLm;
 use serde_json::Value;
@@ -19,7 +19,7 @@ fn expected() -> Value {
 fn model() -> CausalLm {
     let checkpoint = Checkpoint::open(qoft_fixtures::path("models/llama")).unwrap();
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
-    let device = Device::flex();
+    let device = default_device().unwrap();
     CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| ()).unwrap()
 }
 
@@ -28,7 +28,7 @@ fn folder(case: &str) -> PathBuf {
 }
 
 fn load(model: &mut CausalLm, folder: &Path) -> qoft_core::Result<Arc<dyn AdapterConfig>> {
-    let (head, device) = (CausalLm::HEAD, Device::flex());
+    let (head, device) = (CausalLm::HEAD, default_device().unwrap());
     peft::load(model, folder, "llama", head, "default", &device)
 }
 
@@ -41,7 +41,8 @@ fn loss(model: &CausalLm, expected: &Value) -> f64 {
         targets.push(None);
         count += row.len() - 1;
         let shape = [1, row.len()];
-        let ids = Tensor::<2, Int>::from_data(TensorData::new(row, shape), &Device::flex());
+        let ids =
+            Tensor::<2, Int>::from_data(TensorData::new(row, shape), &default_device().unwrap());
         sum += f64::from(model.loss(ids, targets, 1.0).into_scalar::<f32>());
     }
     sum / count as f64
@@ -99,7 +100,7 @@ walkable!(One { proj });
 
 #[test]
 fn an_even_number_of_new_reflections_cancels_and_trains() {
-    let device = Device::flex();
+    let device = default_device().unwrap();
     device.seed(3);
     let linear = burn::nn::LinearConfig::new(8, 4).init(&device);
     let x = Tensor::<2>::from_data(

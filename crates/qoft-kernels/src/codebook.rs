@@ -1,5 +1,6 @@
 //! Sums of vectors from learned codebooks: additive quantization.
 
+mod device;
 mod row;
 
 use std::ops::Range;
@@ -7,6 +8,7 @@ use std::ops::Range;
 use bytes::Bytes;
 
 use self::row::Row;
+use crate::device::DeviceWeight;
 use crate::error::{WeightError, check_length, elements};
 use crate::floats::{FloatFormat, Floats};
 use crate::weight::{PackedWeight, WeightInfo, check_finite};
@@ -148,6 +150,10 @@ impl PackedWeight for CodebookWeight {
                 Codebooks::Stored(books) => self.stored(books, row, cols.start, out),
             }
         }
+    }
+
+    fn device_weight(&self) -> Option<DeviceWeight> {
+        self.words()
     }
 
     fn packed_bytes(&self) -> usize {

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use bytes::Bytes;
 
+use crate::device::{DeviceWeight, Layout, Words};
 use crate::floats::FloatFormat;
 use crate::weight::{PackedWeight, Tile, WeightInfo};
 
@@ -84,6 +85,11 @@ impl PackedWeight for DenseWeight {
             data: scratch,
             row_stride,
         }
+    }
+
+    fn device_weight(&self) -> Option<DeviceWeight> {
+        let words = Words::new(self.shape, &self.bytes)?;
+        Some(words.finish(Layout::Dense(self.format)))
     }
 
     fn packed_bytes(&self) -> usize {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use half::{bf16, f16};
 
 /// Storage format of a float.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum FloatFormat {
     /// IEEE 754 binary32.

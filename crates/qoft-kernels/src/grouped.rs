@@ -1,9 +1,12 @@
 //! Codes, a map, scales and zero points by group: the representation that most schemes share.
 
+mod device;
+
 use std::ops::Range;
 
 use crate::codes::{CodeMap, Codes};
 use crate::decode::{self, Runs, SmallCodes};
+use crate::device::DeviceWeight;
 use crate::error::{WeightError, check_length, elements};
 use crate::floats::FloatFormat;
 use crate::groups::{Groups, Scales, Zeros};
@@ -301,6 +304,10 @@ impl PackedWeight for GroupedWeight {
             sum += codes.dot(start, runs, &x[start - first..][..length]);
         });
         sum
+    }
+
+    fn device_weight(&self) -> Option<DeviceWeight> {
+        self.words()
     }
 
     fn packed_bytes(&self) -> usize {

@@ -10,8 +10,11 @@
 
 mod codebook;
 mod codes;
+#[cfg(feature = "cubecl")]
+pub mod cube;
 mod decode;
 mod dense;
+mod device;
 mod error;
 mod floats;
 mod fp8;
@@ -31,6 +34,9 @@ pub use codebook::{CodebookShape, CodebookWeight};
 pub use codes::{CodeMap, Codes};
 pub use decode::simd_level;
 pub use dense::{DenseView, DenseWeight};
+pub use device::{
+    CodebookLayout, DeviceWeight, GroupLayout, GroupedLayout, Layout, MapLayout, RUN, ZeroLayout,
+};
 pub use error::WeightError;
 pub use floats::{FloatFormat, Floats};
 pub use fp8::Fp8Format;

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
+use crate::device::DeviceWeight;
 use crate::error::WeightError;
 use crate::scratch::with_scratch;
 use crate::simd::arch;
@@ -43,6 +44,12 @@ pub trait PackedWeight: Debug + Send + Sync {
     /// reading the packed bytes, so a form that need not store decoded values is faster.
     fn dot(&self, row: usize, x: &[f32]) -> f32 {
         dot_decoded(self, row, x)
+    }
+
+    /// The weight as GPUs decode it; `None` where they cannot: tiles of it are then decoded here,
+    /// one after another, each time it is used.
+    fn device_weight(&self) -> Option<DeviceWeight> {
+        None
     }
 
     /// Bytes that this weight holds: codes plus scales, tables and the like.

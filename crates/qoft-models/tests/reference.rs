@@ -3,9 +3,10 @@
 use std::fs;
 use std::path::Path;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
+use burn::tensor::{Int, Tensor, TensorData};
 use qoft_core::{
-    Checkpoint, Error, LayerKind, LoadOptions, Registry, Result, Walk, trainable_parameters,
+    Checkpoint, Error, LayerKind, LoadOptions, Registry, Result, Walk, default_device,
+    trainable_parameters,
 };
 use qoft_models::{CausalLm, KvCache};
 use serde_json::{Value, json};
@@ -44,14 +45,17 @@ fn load(folder: &Path) -> Result<CausalLm> {
         &checkpoint,
         &registry,
         &options,
-        &Device::flex(),
+        &default_device().unwrap(),
         &mut |_, _| {},
     )
 }
 
 fn ids(rows: &[Vec<i64>]) -> Tensor<2, Int> {
     let shape = [rows.len(), rows[0].len()];
-    Tensor::from_data(TensorData::new(rows.concat(), shape), &Device::flex())
+    Tensor::from_data(
+        TensorData::new(rows.concat(), shape),
+        &default_device().unwrap(),
+    )
 }
 
 /// Rows padded on the right, the targets of all positions and how many of them count.
@@ -218,7 +222,7 @@ fn loading_reports_each_layer() {
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let mut seen = Vec::new();
     let mut progress = |done, total| seen.push((done, total));
-    let device = Device::flex();
+    let device = default_device().unwrap();
     CausalLm::load(&checkpoint, &registry, &options, &device, &mut progress).unwrap();
     assert_eq!(seen, [(1, 3), (2, 3), (3, 3)]);
 }

@@ -1,8 +1,8 @@
 //! Generation of text with a loaded model.
 
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::{Tensor, TensorData};
 use qoft_bnb as _;
-use qoft_core::{Checkpoint, LoadOptions, Registry};
+use qoft_core::{Checkpoint, LoadOptions, Registry, default_device};
 use qoft_models::CausalLm;
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::{GenerateOptions, generate};
@@ -13,7 +13,7 @@ fn generation_with_a_cache_follows_the_likeliest_tokens() {
     let checkpoint = Checkpoint::open(&folder).unwrap();
     let registry = Registry::linked().unwrap();
     let load = LoadOptions::default();
-    let device = Device::flex();
+    let device = default_device().unwrap();
     let model = CausalLm::load(&checkpoint, &registry, &load, &device, &mut |_, _| {}).unwrap();
     // The vocabularies differ; ids without a token have no text.
     let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();

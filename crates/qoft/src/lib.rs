@@ -10,7 +10,7 @@
 //!
 //! # fn main() -> qoft::core::Result<()> {
 //! let checkpoint = Checkpoint::open("SmolLM2-135M-nf4")?;
-//! let device = qoft::device("cpu").expect("always there");
+//! let device = qoft::device("cpu")?;
 //! let registry = Registry::linked()?;
 //! let model =
 //!     CausalLm::load(&checkpoint, &registry, &LoadOptions::default(), &device, &mut |_, _| ())?;
@@ -42,6 +42,7 @@ pub use merge::{
     StagedMerge, check_merge, merge, merge_staged,
 };
 pub use qoft_core as core;
+pub use qoft_core::{DEVICE_VARIABLE, DEVICES, default_device, device};
 pub use qoft_models as models;
 pub use qoft_train as train;
 pub use schemes::{SCHEMES, Scheme, missing_feature};
@@ -63,20 +64,3 @@ use qoft_hqq as _;
 use qoft_hra as _;
 #[cfg(feature = "inc-fp8")]
 use qoft_inc_fp8 as _;
-
-/// Names of the devices of this build.
-pub const DEVICES: &[&str] = &[
-    "cpu",
-    #[cfg(feature = "ndarray")]
-    "ndarray",
-];
-
-/// A device by name: `cpu` is Burn's flex backend. `None` for names that are not in [`DEVICES`].
-pub fn device(name: &str) -> Option<burn::tensor::Device> {
-    match name {
-        "cpu" => Some(burn::tensor::Device::flex()),
-        #[cfg(feature = "ndarray")]
-        "ndarray" => Some(burn::tensor::Device::ndarray()),
-        _ => None,
-    }
-}

@@ -6,9 +6,8 @@ mod common;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use burn::tensor::Device;
 use common::{load, loss, rows};
-use qoft::core::Walk;
+use qoft::core::{Walk, default_device};
 use qoft::core::peft::{self, AdapterConfig};
 use qoft::models::CausalLm;
 use serde_json::Value;
@@ -37,7 +36,7 @@ fn adapt(
         "llama",
         CausalLm::HEAD,
         name,
-        &Device::flex(),
+        &default_device().unwrap(),
     )
 }
 
@@ -140,7 +139,7 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
         let folder = tempfile::tempdir().unwrap();
         peft::save(&first, &*config, "default", folder.path()).unwrap();
         let mut second = model("llama_nf4", &[]);
-        let device = Device::flex();
+        let device = default_device().unwrap();
         let path = folder.path();
         peft::load(
             &mut second,
@@ -202,7 +201,7 @@ fn an_adapter_of_another_embedding_table_is_refused() {
         std::fs::write(folder.path().join(file), bytes).unwrap();
     }
     let mut model = model("llama_nf4", &[]);
-    let (head, device) = (CausalLm::HEAD, Device::flex());
+    let (head, device) = (CausalLm::HEAD, default_device().unwrap());
     let error = peft::load(&mut model, folder.path(), "llama", head, "default", &device);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("embed_tokens.base_layer.weight"), "{error}");

@@ -7,9 +7,8 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use burn::tensor::Device;
 use common::{load, loss, rows};
-use qoft::core::{OftConfig, peft};
+use qoft::core::{OftConfig, default_device, peft};
 use qoft::models::CausalLm;
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
@@ -73,7 +72,7 @@ impl Case {
     }
 
     fn adapted(&self, adapter: &str) -> CausalLm {
-        let (mut model, device) = (load(&self.folder, &[]), Device::flex());
+        let (mut model, device) = (load(&self.folder, &[]), default_device().unwrap());
         let folder = self.folder.join(adapter);
         peft::load(
             &mut model,
@@ -128,7 +127,7 @@ impl Case {
         };
         let path = self.folder.join("trained/adapter_config.json");
         let oft_config = OftConfig::read(&path).unwrap();
-        let device = Device::flex().autodiff();
+        let device = default_device().unwrap().autodiff();
         peft::attach(
             &mut model,
             &oft_config,

@@ -127,9 +127,9 @@ pub struct ModelArgs {
     /// another.
     #[arg(long, value_name = "PATH[=STRENGTH]", value_parser = AdapterArg::parser())]
     pub adapter: Vec<AdapterArg>,
-    /// Where to compute.
-    #[arg(long, default_value = "cpu")]
-    pub device: String,
+    /// Where to compute [default: the environment variable QOFT_DEVICE, or cpu]
+    #[arg(long)]
+    pub device: Option<String>,
     /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
     #[arg(long, value_name = "BACKEND.KEY=VALUE")]
     pub backend_option: Vec<String>,

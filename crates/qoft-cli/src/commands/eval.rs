@@ -9,7 +9,7 @@ use crate::print::outln;
 
 /// Measures the loss of a model on a data file.
 pub fn run(args: &EvalArgs) -> Result<()> {
-    let device = files::device(&args.model.device)?;
+    let device = files::device(args.model.device.as_deref())?;
     let model = files::adapted_model(&args.model)?;
     let tokenizer = files::tokenizer(&args.model.model)?;
     let dataset = files::dataset(&args.data, &tokenizer, model.config(), args.max_length)?;

@@ -12,7 +12,7 @@ use crate::files;
 
 /// Continues a prompt; text appears as it is made.
 pub fn run(args: &GenerateArgs) -> Result<()> {
-    let device = files::device(&args.model.device)?;
+    let device = files::device(args.model.device.as_deref())?;
     let tokenizer = files::tokenizer(&args.model.model)?;
     let prompt = prompt(args, &tokenizer)?;
     let model = files::adapted_model(&args.model)?;

@@ -58,7 +58,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     );
     eprintln!();
 
-    let device = files::device("cpu")?;
+    let device = files::device(None)?;
     let tokenizer = files::tokenizer(&model_dir)?;
     let mut model = files::model(&model_dir, &[], &device)?;
     let data = |name| files::dataset(&root.join(name), &tokenizer, model.config(), MAX_LENGTH);

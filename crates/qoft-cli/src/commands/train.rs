@@ -29,7 +29,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let frozen_args = args.frozen()?;
     let frozen = files::adapters(&frozen_args)?;
     let frozen_names = frozen_names(&frozen_args)?;
-    let device = files::device(args.device.as_deref().unwrap_or("cpu"))?;
+    let device = files::device(args.device.as_deref())?;
     let backend_options = args.backend_option.clone().unwrap_or_default();
 
     let mut model = files::model(model_dir, &backend_options, &device)?;

@@ -6,6 +6,8 @@ mod bad_input;
 mod calibration;
 mod cli;
 mod common;
+#[cfg(feature = "wgpu")]
+mod gpu;
 mod merge;
 mod random_damage;
 mod threads;

@@ -16,7 +16,12 @@ use super::SharedOp;
 use super::saved::Recorded;
 
 /// Burn backends that run host operations of one to three tensors.
-#[backend_extension(Flex, NdArray: cfg(feature = "ndarray"), Autodiff)]
+#[backend_extension(
+    Flex,
+    NdArray: cfg(feature = "ndarray"),
+    Cube: cfg(feature = "cubecl"),
+    Autodiff
+)]
 pub trait HostOps: Backend {
     /// An operation of one tensor.
     fn host_unary(a: FloatTensor<Self>, op: SharedOp) -> FloatTensor<Self>;
@@ -61,10 +66,22 @@ impl HostTensors for Flex {
 }
 
 /// A tensor's values, copied out of a backend.
-#[cfg(feature = "ndarray")]
+#[cfg(any(feature = "ndarray", feature = "cubecl"))]
 pub struct Copied(TensorData);
 
-#[cfg(feature = "ndarray")]
+#[cfg(any(feature = "ndarray", feature = "cubecl"))]
+impl Copied {
+    /// Waits for the values.
+    pub(super) fn read<B: Backend>(tensor: FloatTensor<B>) -> Self {
+        let data = burn::tensor::try_read_sync(B::float_into_data(tensor));
+        Self(
+            data.expect("native programs can wait")
+                .expect("readable tensor"),
+        )
+    }
+}
+
+#[cfg(any(feature = "ndarray", feature = "cubecl"))]
 impl AsRef<[f32]> for Copied {
     fn as_ref(&self) -> &[f32] {
         self.0
@@ -78,13 +95,7 @@ impl HostTensors for burn::backend::NdArray {
     type Held = Copied;
 
     fn hold(tensor: FloatTensor<Self>) -> Copied {
-        use burn::backend::ops::FloatTensorOps;
-        let data =
-            burn::tensor::try_read_sync(<Self as FloatTensorOps<Self>>::float_into_data(tensor));
-        Copied(
-            data.expect("a CPU backend answers at once")
-                .expect("readable tensor"),
-        )
+        Copied::read::<Self>(tensor)
     }
 }
 
@@ -138,6 +149,8 @@ macro_rules! run_on {
 run_on!(Flex);
 #[cfg(feature = "ndarray")]
 run_on!(burn::backend::NdArray);
+#[cfg(feature = "cubecl")]
+run_on!(burn::backend::Cube);
 
 impl<B: HostTensors, C: CheckpointStrategy> HostOps for Autodiff<B, C> {
     fn host_unary(a: FloatTensor<Self>, op: SharedOp) -> FloatTensor<Self> {

@@ -1,35 +1,51 @@
 //! Operations of [`qoft_kernels`] as part of Burn's autodiff graph.
 //!
 //! One extension of Burn's backends runs any [`HostOp`]: on CPU backends it borrows the tensors'
-//! memory, and its backward is the operation's own. A device with kernels of its own gets its
-//! implementation of [`HostOps`] here.
+//! memory, and its backward is the operation's own. On GPUs the same operations are composed of
+//! Burn's own, and another extension, [`PackedOps`], multiplies with packed weights; only what
+//! cannot be composed is copied to the host and back.
 
 mod bridge;
+mod composed;
+#[cfg(feature = "cubecl")]
+mod cube;
+mod packed;
 mod rounded;
 mod saved;
 
 use std::sync::Arc;
 
-use burn::tensor::{Int, Tensor, TensorData};
+use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_kernels::ops::{
     Activation, CausalAttention, Cayley, DenseMatmul, InputQuantizer, LayerNorm,
-    LinearCrossEntropy, PackedMatmul, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu,
+    LinearCrossEntropy, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu,
     TrainedCrossEntropy,
 };
 use qoft_kernels::{HostOp, PackedWeight};
 
 pub use bridge::{HostOps, HostTensors};
+pub use packed::{PackedOps, SharedWeight};
 pub use rounded::Kept;
 pub use saved::with_activations_in;
 
+/// Whether the values of tensors are far from the host.
+fn is_far(device: &Device) -> bool {
+    #[cfg(feature = "cubecl")]
+    {
+        use burn::backend::DispatchDevice;
+        let device = device.clone().without_autodiff();
+        matches!(device.as_dispatch(), DispatchDevice::Cube(_))
+    }
+    #[cfg(not(feature = "cubecl"))]
+    {
+        let _ = device;
+        false
+    }
+}
+
 /// `x · Wᵀ` over the last dimension of `x`; `x` is not kept for the backward.
 pub fn packed_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<dyn PackedWeight>) -> Tensor<D> {
-    bridge::unary(
-        x,
-        PackedMatmul {
-            weight: weight.clone(),
-        },
-    )
+    packed::matmul(x, weight, false)
 }
 
 /// `x · Wᵀ` over the last dimension of `x`, for a weight that may train.
@@ -39,46 +55,73 @@ pub fn dense_matmul(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
 
 /// `x · blockdiag(blocks)` for `x` of `[.., r·b]` and blocks of `[r, b, b]` or `[1, b, b]`.
 pub fn rotate<const D: usize>(x: Tensor<D>, blocks: Tensor<3>) -> Tensor<D> {
+    if is_far(&x.device()) {
+        return composed::rotate(x, blocks);
+    }
     bridge::binary(x, blocks, Rotate)
 }
 
 /// Rotations `[r, b, b]` from parameters `[r, b(b−1)/2]`.
 pub fn cayley(params: Tensor<2>, op: Cayley) -> Tensor<3> {
+    if is_far(&params.device()) {
+        return composed::cayley(params, op);
+    }
     bridge::unary(params, op)
 }
 
 /// Root-mean-square normalization of the last dimension.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
+    if is_far(&x.device()) {
+        return composed::rms_norm(x, weight, eps);
+    }
     bridge::binary(x, weight, RmsNorm { eps })
 }
 
 /// Normalization of the last dimension to a mean of 0 and a variance of 1, without a bias.
 pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
+    if is_far(&x.device()) {
+        return composed::layer_norm(x, weight, eps);
+    }
     bridge::binary(x, weight, LayerNorm { eps })
 }
 
 /// An activation, element by element.
 pub fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    if is_far(&x.device()) {
+        return composed::activation(x, activation);
+    }
     bridge::unary(x, activation)
 }
 
 /// `silu(gate) · up`.
 pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    if is_far(&gate.device()) {
+        return composed::swiglu(gate, up);
+    }
     bridge::binary(gate, up, SwiGlu)
 }
 
 /// Rotary position embedding of `[batch, time, heads, head_dim]`.
 pub fn rope(x: Tensor<4>, rope: Rope) -> Tensor<4> {
+    if is_far(&x.device()) {
+        return composed::rope(x, &rope);
+    }
     bridge::unary(x, rope)
 }
 
 /// Causal attention over `[batch, time, heads, head_dim]`, with fewer heads in `k` and `v`.
 pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, op: CausalAttention) -> Tensor<4> {
+    if is_far(&q.device()) {
+        return composed::attention(q, k, v, op);
+    }
     bridge::ternary(q, k, v, op)
 }
 
 /// Output head and cross-entropy in one: a scalar.
 pub fn linear_cross_entropy(h: Tensor<2>, op: LinearCrossEntropy) -> Tensor<1> {
+    if is_far(&h.device()) {
+        return composed::linear_cross_entropy(h, op);
+    }
     bridge::unary(h, op)
 }
 

@@ -23,7 +23,7 @@ pub enum CayleyMap {
 
 impl CayleyMap {
     /// Coefficients of the powers of `Q`, from `Q⁰` on; `None` for the exact map.
-    fn coefficients(self) -> Option<Vec<f32>> {
+    pub fn coefficients(self) -> Option<Vec<f32>> {
         match self {
             Self::Exact => None,
             Self::Neumann(0 | 1) | Self::LegacyNeumann(0 | 1) => Some(vec![1.0]),

@@ -25,7 +25,7 @@ pub use dense_matmul::DenseMatmul;
 pub use embedding::embed;
 pub use layer_norm::LayerNorm;
 pub use norm::RmsNorm;
-pub use packed_matmul::{PackedMatmul, packed_matmul};
+pub use packed_matmul::packed_matmul;
 pub use rope::Rope;
 pub use rotate::{Rotate, rotate};
 pub use straight_through::{InputQuantizer, StraightThrough};

@@ -1,12 +1,10 @@
 //! The product with a packed weight: tiles are decoded into a panel that stays in the cache.
 
 use std::ops::Range;
-use std::sync::Arc;
 
 use rayon::prelude::*;
 
 use crate::gemm::{Mat, MatMut, matmul_into};
-use crate::op::{Forward, HostOp, HostView};
 use crate::scratch::with_scratch;
 use crate::weight::{PackedWeight, Tile};
 
@@ -16,36 +14,6 @@ const PANEL: usize = 96 * 384;
 const FORWARD: [usize; 2] = [96, 384];
 /// As [`FORWARD`], for the gradient, where the rows are the inner dimension.
 const BACKWARD: [usize; 2] = [384, 96];
-/// `y = x · Wᵀ`, and for the gradient `dx = dy · W`. `x` is not kept.
-#[derive(Debug, Clone)]
-pub struct PackedMatmul {
-    /// The weight, `[out_features, in_features]`.
-    pub weight: Arc<dyn PackedWeight>,
-}
-
-impl HostOp for PackedMatmul {
-    fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
-        let [n, _] = self.weight.shape();
-        let mut shape = inputs[0].shape.to_vec();
-        *shape.last_mut().expect("rank 1 or more") = n;
-        Forward::new(&shape, packed_matmul(inputs[0].data, &*self.weight, false))
-    }
-
-    fn reads(&self, _index: usize) -> bool {
-        false
-    }
-
-    fn backward(
-        &self,
-        _inputs: &[HostView],
-        _saved: &[f32],
-        grad: HostView,
-        _wants: &[bool],
-    ) -> Vec<Option<Vec<f32>>> {
-        vec![Some(packed_matmul(grad.data, &*self.weight, true))]
-    }
-}
-
 /// `x · Wᵀ` for `x` of `[rows, in_features]`, or with `transpose` `x · W` for
 /// `[rows, out_features]`.
 ///

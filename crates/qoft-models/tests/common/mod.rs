@@ -2,9 +2,9 @@
 #![allow(dead_code, reason = "each test uses a part of it")]
 
 use burn::module::ParamId;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use qoft_core::oft::{OftConfig, OftRotation, RotationSettings};
-use qoft_core::{Checkpoint, LayerKind, LoadOptions, Registry, Walk};
+use qoft_core::{Checkpoint, LayerKind, LoadOptions, Registry, Walk, default_device};
 use qoft_models::CausalLm;
 
 /// Models of all families.
@@ -24,14 +24,14 @@ pub const CASES: &[&str] = &[
 pub fn load(case: &str) -> CausalLm {
     let checkpoint = Checkpoint::open(qoft_fixtures::path(&format!("models/{case}"))).unwrap();
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
-    let device = Device::flex();
+    let device = default_device().unwrap();
     CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| {}).unwrap()
 }
 
 /// Adds a rotation to each layer but norms whose path `wanted` accepts, all with small parameters that
 /// differ from each other.
 pub fn rotate(model: &mut CausalLm, dropout: f64, wanted: impl Fn(&str) -> bool) {
-    let device = Device::flex().autodiff();
+    let device = default_device().unwrap().autodiff();
     let mut id = 0;
     model.walk_mut("", &mut |path, layer| {
         id += 1;
@@ -64,7 +64,7 @@ pub fn batch() -> (Tensor<2, Int>, Vec<Option<u32>>, f64) {
         next.chain([None])
     });
     let targets = targets.collect();
-    (Tensor::from_data(ids, &Device::flex()), targets, 14.0)
+    (Tensor::from_data(ids, &default_device().unwrap()), targets, 14.0)
 }
 
 pub fn loss(model: &CausalLm) -> Tensor<1> {

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use burn::tensor::Device;
 use qoft_bnb as _;
-use qoft_core::{Checkpoint, LoadOptions, OftConfig, Registry, peft};
+use qoft_core::{Checkpoint, LoadOptions, OftConfig, Registry, default_device, peft};
 use qoft_models::CausalLm;
 use qoft_train::data::{Dataset, DatasetOptions};
 use qoft_train::tokenizer::Tokenizer;
@@ -99,7 +98,7 @@ impl Case {
     pub fn model(&self) -> CausalLm {
         let mut model = load(&self.model_folder);
         let model_type = model.config().model_type.clone();
-        let device = Device::flex().autodiff();
+        let device = default_device().unwrap().autodiff();
         peft::attach(
             &mut model,
             &self.oft_config,
@@ -142,7 +141,7 @@ pub fn load(folder: &Path) -> CausalLm {
     let checkpoint = Checkpoint::open(folder).unwrap();
     let registry = Registry::linked().unwrap();
     let options = LoadOptions::default();
-    let device = Device::flex();
+    let device = default_device().unwrap();
     CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| {}).unwrap()
 }
 
@@ -150,7 +149,7 @@ pub fn load(folder: &Path) -> CausalLm {
 pub fn adapter(case: &Case, folder: &Path) -> Tensors {
     let mut model = load(&case.model_folder);
     let model_type = model.config().model_type.clone();
-    let device = Device::flex().autodiff();
+    let device = default_device().unwrap().autodiff();
     peft::load(
         &mut model,
         folder,

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::tensor::Device;
-use qoft_core::peft;
+use qoft_core::{default_device, peft};
 use qoft_models::CausalLm;
 use qoft_train::evaluate;
 use qoft_train::train::ADAPTER;
@@ -25,7 +24,7 @@ fn check_own(name: &str) {
     assert_eq!(header(out.path()), header(&case.folder), "{name}");
 
     let mut model = load(&case.model_folder);
-    let (model_type, device) = (model.config().model_type.clone(), Device::flex());
+    let (model_type, device) = (model.config().model_type.clone(), default_device().unwrap());
     let base = evaluate(&model, &case.dataset, 16, &device, &mut |_, _| {}).unwrap();
     let folder = &case.folder;
     let head = CausalLm::HEAD;

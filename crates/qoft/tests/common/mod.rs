@@ -2,8 +2,8 @@
 
 use std::path::Path;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry};
+use burn::tensor::{Int, Tensor, TensorData};
+use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry, default_device};
 use qoft::models::CausalLm;
 use serde_json::Value;
 
@@ -19,7 +19,7 @@ pub fn load(folder: &Path, options: &[&str]) -> CausalLm {
         &checkpoint,
         &registry,
         &options,
-        &Device::flex(),
+        &default_device().unwrap(),
         &mut |_, _| (),
     )
     .unwrap_or_else(|e| panic!("{e}"))
@@ -35,7 +35,7 @@ pub fn loss(model: &CausalLm, rows: &[Vec<i32>]) -> f64 {
     let (mut sum, mut count) = (0.0, 0);
     for row in rows {
         let data = TensorData::new(row.clone(), [1, row.len()]);
-        let ids = Tensor::<2, Int>::from_data(data, &Device::flex());
+        let ids = Tensor::<2, Int>::from_data(data, &default_device().unwrap());
         let mut targets: Vec<_> = row[1..].iter().map(|&id| Some(id as u32)).collect();
         targets.push(None);
         sum += f64::from(model.loss(ids, targets, 1.0).into_scalar::<f32>());

@@ -1,0 +1,51 @@
+//! Causal attention with grouped heads.
+
+use burn::tensor::activation::softmax;
+use burn::tensor::{Bool, Tensor};
+use qoft_kernels::ops::CausalAttention;
+
+/// What a query cannot see; its exponential is 0 also after the largest score is subtracted.
+const HIDDEN: f32 = -1e30;
+
+/// Causal attention over `[batch, time, heads, head_dim]`, with fewer heads in `k` and `v`.
+pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, op: CausalAttention) -> Tensor<4> {
+    let ([batch, queries, heads, d], [_, keys, kv_heads, _]) = (q.dims(), k.dims());
+    let hidden = hidden(queries, keys, op.window, &q.device().without_autodiff());
+    // Heads that share keys are rows of one product.
+    let rows = heads / kv_heads * queries;
+    let q = q.swap_dims(1, 2).reshape([batch, kv_heads, rows, d]);
+    let (k, v) = (k.swap_dims(1, 2), v.swap_dims(1, 2));
+    let scores = q.matmul(k.swap_dims(2, 3)) * op.scale;
+    let scores = match hidden {
+        Some(hidden) => {
+            let scores = scores.reshape([batch, heads, queries, keys]);
+            let hidden = hidden
+                .reshape([1, 1, queries, keys])
+                .expand([batch, heads, queries, keys]);
+            let scores = scores.mask_fill(hidden, HIDDEN);
+            scores.reshape([batch, kv_heads, rows, keys])
+        }
+        None => scores,
+    };
+    let out = softmax(scores, 3).matmul(v);
+    out.reshape([batch, heads, queries, d]).swap_dims(1, 2)
+}
+
+/// The keys that each query does not see, if there are any.
+fn hidden(
+    queries: usize,
+    keys: usize,
+    window: Option<usize>,
+    device: &burn::tensor::Device,
+) -> Option<Tensor<2, Bool>> {
+    let (shape, past) = ([queries, keys], (keys - queries) as i64);
+    let future = (queries > 1).then(|| Tensor::<2, Bool>::tril_mask(shape, past, device));
+    let old = window.filter(|window| *window < keys).map(|window| {
+        let offset = past + 1 - window as i64;
+        Tensor::<2, Bool>::triu_mask(shape, offset, device)
+    });
+    match (future, old) {
+        (Some(future), Some(old)) => Some(future.bool_or(old)),
+        (future, old) => future.or(old),
+    }
+}

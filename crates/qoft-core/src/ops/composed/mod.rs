@@ -1,0 +1,106 @@
+//! Operations composed of Burn's own, for devices where host operations would copy their inputs
+//! back and forth. They compute what the host operations of the same names compute.
+
+mod attention;
+mod cayley;
+mod constants;
+mod cross_entropy;
+
+use std::sync::{Arc, Weak};
+
+use burn::tensor::activation::{gelu, relu, sigmoid, silu};
+use burn::tensor::{Tensor, TensorData};
+use qoft_kernels::ops::{Activation, Rope};
+
+use self::constants::Constants;
+pub use attention::attention;
+pub use cayley::cayley;
+pub use cross_entropy::linear_cross_entropy;
+
+/// Root-mean-square normalization of the last dimension.
+pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
+    let square = x.clone().square().mean_dim(D - 1);
+    x * (square + eps).sqrt().recip() * weight.unsqueeze()
+}
+
+/// Normalization of the last dimension to a mean of 0 and a variance of 1, without a bias.
+pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
+    let x = x.clone() - x.mean_dim(D - 1);
+    rms_norm(x, weight, eps)
+}
+
+/// An activation, element by element.
+pub fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+    match activation {
+        Activation::Gelu => gelu(x),
+        // `(1 + tanh(z)) / 2 = sigmoid(2z)` with z = √(2/π) · (x + 0.044715 x³).
+        Activation::GeluTanh => {
+            let inner = (x.clone().square() * 0.044_715 + 1.0) * x.clone();
+            x * sigmoid(inner * (2.0 * (2.0 / std::f64::consts::PI).sqrt()))
+        }
+        Activation::Relu => relu(x),
+        Activation::Silu => silu(x),
+        Activation::Tanh => x.tanh(),
+    }
+}
+
+/// `silu(gate) · up`.
+pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+    silu(gate) * up
+}
+
+/// `x · blockdiag(blocks)` for `x` of `[.., r·b]` and blocks of `[r, b, b]` or `[1, b, b]`.
+pub fn rotate<const D: usize>(x: Tensor<D>, blocks: Tensor<3>) -> Tensor<D> {
+    let (dims, [stored, size, _]) = (x.dims(), blocks.dims());
+    let (width, all) = (dims[D - 1], dims.iter().product::<usize>());
+    if all == 0 {
+        return x;
+    }
+    let rows = all / width;
+    if stored == 1 {
+        let x = x.reshape([1, rows * (width / size), size]);
+        return x.matmul(blocks).reshape(dims);
+    }
+    let x = x.reshape([rows, stored, size]).swap_dims(0, 1);
+    x.matmul(blocks).swap_dims(0, 1).reshape(dims)
+}
+
+/// Rotary position embedding of `[batch, time, heads, head_dim]`.
+pub fn rope(x: Tensor<4>, rope: &Rope) -> Tensor<4> {
+    let [_, time, _, head_dim] = x.dims();
+    let width = rope.width;
+    let device = x.device().without_autodiff();
+    let tables = || {
+        [&rope.cos, &rope.sin].map(|values| {
+            let data = TensorData::new(values.to_vec(), [1, time, 1, width]);
+            Tensor::<4>::from_data(data, &device)
+        })
+    };
+    let key = TableKey(Arc::downgrade(&rope.cos));
+    let [cos, sin] = TABLES.get(key, &device, |key| key.0.strong_count() > 0, tables);
+    let first = x.clone().narrow(3, 0, width);
+    let second = x.clone().narrow(3, width, width);
+    let mut parts = vec![
+        first.clone() * cos.clone() - second.clone() * sin.clone(),
+        second * cos + first * sin,
+    ];
+    if 2 * width < head_dim {
+        parts.push(x.narrow(3, 2 * width, head_dim - 2 * width));
+    }
+    Tensor::cat(parts, 3)
+}
+
+/// Tables that are in use: all layers of a model have the same one.
+static TABLES: Constants<TableKey, [Tensor<4>; 2]> = Constants::new();
+
+/// A table by its place in memory, which is its own for as long as this exists.
+struct TableKey(Weak<Vec<f32>>);
+
+impl PartialEq for TableKey {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+#[cfg(test)]
+mod tests;

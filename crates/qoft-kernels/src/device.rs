@@ -1,0 +1,210 @@
+//! Weights as GPUs read them: one buffer of 32-bit words, and how it is decoded.
+
+use crate::floats::{FloatFormat, Floats};
+
+/// Words before the codes.
+pub(crate) const HEADER: usize = Place::ALL;
+
+/// What the words of the header say: where parts of the weight begin, and numbers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[repr(usize)]
+pub(crate) enum Place {
+    /// Scales, or the codes of nested ones.
+    Scales,
+    /// Values of the nested scales' codes.
+    ScaleTable,
+    /// One number for each block of nested scales.
+    Absmax,
+    /// The bits of what is added to nested scales.
+    Offset,
+    /// Zero points.
+    Zeros,
+    /// The numbers that codes stand for, or the codebooks.
+    Table,
+    /// The group of each input feature.
+    Index,
+    /// Groups: in a row, of blocks or features, or in all.
+    Count,
+    /// The bits of the factor of all weights.
+    Factor,
+}
+
+impl Place {
+    const ALL: usize = Self::Factor as usize + 1;
+}
+
+/// A weight that a GPU decodes: [`Layout`] says how.
+#[derive(Debug, Clone)]
+pub struct DeviceWeight {
+    /// A header, the codes, and all else.
+    pub words: Vec<u32>,
+    /// How the words are read.
+    pub layout: Layout,
+}
+
+/// How words become weights. Kernels are compiled for it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Layout {
+    /// A [`GroupedWeight`](crate::GroupedWeight).
+    Grouped(GroupedLayout),
+    /// A [`CodebookWeight`](crate::CodebookWeight).
+    Codebook(CodebookLayout),
+    /// A [`DenseWeight`](crate::DenseWeight).
+    Dense(FloatFormat),
+}
+
+/// How a [`GroupedWeight`](crate::GroupedWeight) is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct GroupedLayout {
+    /// Bits of a code.
+    pub bits: usize,
+    /// What codes stand for.
+    pub map: MapLayout,
+    /// Who shares a scale.
+    pub groups: GroupLayout,
+    /// Dtype of the scales, or of the blocks' scales if they are nested.
+    pub scales: FloatFormat,
+    /// How many nested scales share a number; `None`: they are not nested.
+    pub nested: Option<usize>,
+    /// How zero points are stored.
+    pub zeros: Option<ZeroLayout>,
+    /// Whether all weights have a factor.
+    pub factor: bool,
+    /// Rounding, after the subtraction and at the end.
+    pub rounding: FloatFormat,
+    /// Rows are whole runs of [`RUN`] weights.
+    pub whole_runs: bool,
+}
+
+/// Weights of a row that are decoded together.
+pub const RUN: usize = 8;
+
+/// What codes stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum MapLayout {
+    /// Unsigned integers.
+    Unsigned,
+    /// Signed 8-bit integers.
+    Int8,
+    /// Entries of a table.
+    Table,
+}
+
+/// Who shares a scale; [`Groups`](crate::Groups) explains the kinds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum GroupLayout {
+    /// Blocks of rows and columns; `None`: all of them.
+    Blocks(Option<usize>, Option<usize>),
+    /// Runs of the flattened matrix.
+    Flat(usize),
+    /// Groups that take turns.
+    Interleaved,
+    /// Any assignment.
+    Indexed,
+}
+
+/// How zero points are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum ZeroLayout {
+    /// As bytes.
+    Bytes,
+    /// As floats.
+    Floats(FloatFormat),
+}
+
+/// How a [`CodebookWeight`](crate::CodebookWeight) is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct CodebookLayout {
+    /// Outputs that a vector covers.
+    pub out_group_size: usize,
+    /// Inputs that a vector covers.
+    pub in_group_size: usize,
+    /// Vectors that are added up.
+    pub num_codebooks: usize,
+    /// Bits of a code that count.
+    pub nbits_per_codebook: usize,
+    /// Bytes that a code is stored in.
+    pub code_bytes: usize,
+    /// Dtype of the codebooks.
+    pub books: FloatFormat,
+    /// Dtype of the scales.
+    pub scales: FloatFormat,
+}
+
+/// Puts the words together.
+pub(crate) struct Words(Vec<u32>);
+
+impl Words {
+    /// An empty header and the codes. `None` if a kernel could not count the weights or their
+    /// bytes in 32 bits.
+    pub fn new(shape: [usize; 2], codes: &[u8]) -> Option<Self> {
+        let weights = shape[0].checked_mul(shape[1])?;
+        u32::try_from(weights.max(codes.len())).ok()?;
+        let mut words = Self(vec![0; HEADER]);
+        words.push(codes);
+        // A code of 3 bits is looked for in two words.
+        words.0.push(0);
+        Some(words)
+    }
+
+    /// Appends bytes and notes where they begin.
+    pub fn part(&mut self, place: Place, bytes: &[u8]) {
+        self.0[place as usize] = self.0.len() as u32;
+        self.push(bytes);
+    }
+
+    /// Appends floats in their own dtype.
+    pub fn floats(&mut self, place: Place, values: &Floats) {
+        self.part(place, values.bytes());
+    }
+
+    /// Appends 32-bit floats.
+    pub fn values(&mut self, place: Place, values: &[f32]) {
+        self.part(place, &FloatFormat::F32.to_bytes(values));
+    }
+
+    /// Notes a number.
+    pub fn number(&mut self, place: Place, value: u32) {
+        self.0[place as usize] = value;
+    }
+
+    /// The weight.
+    pub fn finish(self, layout: Layout) -> DeviceWeight {
+        DeviceWeight {
+            words: self.0,
+            layout,
+        }
+    }
+
+    fn push(&mut self, bytes: &[u8]) {
+        let (whole, rest) = bytes.as_chunks::<4>();
+        self.0.reserve(whole.len() + 2);
+        self.0.extend(whole.iter().map(|b| u32::from_le_bytes(*b)));
+        if !rest.is_empty() {
+            let mut last = [0; 4];
+            last[..rest.len()].copy_from_slice(rest);
+            self.0.push(u32::from_le_bytes(last));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn parts_follow_the_codes_and_begin_at_words() {
+        let mut words = Words::new([1, 5], &[1, 2, 3, 4, 5]).unwrap();
+        words.part(Place::Zeros, &[6]);
+        words.values(Place::Table, &[1.0]);
+        words.number(Place::Count, 7);
+        let words = words.finish(Layout::Dense(FloatFormat::F32)).words;
+        let zeros = HEADER + 3;
+        assert_eq!(words[HEADER..zeros], [0x0403_0201, 5, 0]);
+        assert_eq!(words[Place::Zeros as usize] as usize, zeros);
+        assert_eq!(words[Place::Table as usize] as usize, zeros + 1);
+        assert_eq!(words[zeros..], [6, 1.0f32.to_bits()]);
+        assert_eq!(words[Place::Count as usize], 7);
+        assert!(Words::new([1 << 17, 1 << 16], &[]).is_none());
+    }
+}

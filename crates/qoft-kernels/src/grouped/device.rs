@@ -1,0 +1,84 @@
+//! Grouped weights for GPUs.
+
+use super::GroupedWeight;
+use crate::codes::CodeMap;
+use crate::device::{
+    DeviceWeight, GroupLayout, GroupedLayout, Layout, MapLayout, Place, RUN, Words, ZeroLayout,
+};
+use crate::groups::{Groups, Scales, Zeros};
+
+impl GroupedWeight {
+    /// The parts in words; `None` if there are too many.
+    pub(super) fn words(&self) -> Option<DeviceWeight> {
+        let [n, k] = self.shape;
+        let mut words = Words::new(self.shape, &self.codes.bytes)?;
+        let map = match &self.map {
+            CodeMap::Int8 => MapLayout::Int8,
+            CodeMap::Unsigned => MapLayout::Unsigned,
+            CodeMap::Table16(table) => {
+                words.values(Place::Table, &**table);
+                MapLayout::Table
+            }
+            CodeMap::Table256(table) => {
+                words.values(Place::Table, &**table);
+                MapLayout::Table
+            }
+        };
+        let (scales, nested) = match &self.scales {
+            Scales::Plain(values) => {
+                words.floats(Place::Scales, values);
+                (values.format(), None)
+            }
+            Scales::Nested {
+                codes,
+                table,
+                absmax,
+                block,
+                offset,
+            } => {
+                words.part(Place::Scales, codes);
+                words.values(Place::ScaleTable, &**table);
+                words.floats(Place::Absmax, absmax);
+                words.number(Place::Offset, offset.to_bits());
+                (absmax.format(), Some(*block))
+            }
+        };
+        let zeros = self.zeros.as_ref().map(|zeros| match zeros {
+            Zeros::Integers(values) => {
+                words.part(Place::Zeros, values);
+                ZeroLayout::Bytes
+            }
+            Zeros::Floats(values) => {
+                words.floats(Place::Zeros, values);
+                ZeroLayout::Floats(values.format())
+            }
+        });
+        let (groups, count) = match &self.groups {
+            Groups::Blocks([height, width]) => {
+                let size = |size: usize, all: usize| (size < all).then_some(size);
+                let groups = GroupLayout::Blocks(size(*height, n), size(*width, k));
+                (groups, k.div_ceil(*width))
+            }
+            Groups::Flat(size) => (GroupLayout::Flat(*size), 0),
+            Groups::Interleaved(count) => (GroupLayout::Interleaved, *count),
+            Groups::Indexed { index, count } => {
+                let index: Vec<u8> = index.iter().flat_map(|g| g.to_le_bytes()).collect();
+                words.part(Place::Index, &index);
+                (GroupLayout::Indexed, *count)
+            }
+        };
+        words.number(Place::Count, u32::try_from(count).ok()?);
+        words.number(Place::Factor, self.factor.unwrap_or(1.0).to_bits());
+        Some(words.finish(Layout::Grouped(GroupedLayout {
+            bits: self.codes.bits as usize,
+            map,
+            groups,
+            scales,
+            nested,
+            zeros,
+            factor: self.factor.is_some(),
+            rounding: self.rounding,
+            whole_runs: k.is_multiple_of(RUN),
+        })))
+    }
+}
