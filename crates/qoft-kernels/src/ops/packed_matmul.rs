@@ -14,6 +14,7 @@ const PANEL: usize = 96 * 384;
 const FORWARD: [usize; 2] = [96, 384];
 /// As [`FORWARD`], for the gradient, where the rows are the inner dimension.
 const BACKWARD: [usize; 2] = [384, 96];
+
 /// `x · Wᵀ` for `x` of `[rows, in_features]`, or with `transpose` `x · W` for
 /// `[rows, out_features]`.
 ///
