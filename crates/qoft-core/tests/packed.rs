@@ -34,7 +34,7 @@ fn products(weight: &Arc<dyn PackedWeight>, x: &[f32], dy: &[f32]) -> [Vec<f32>;
 }
 
 /// Rows of the identity pick weights out: they are exact, for many rows and for one.
-fn check(weight: impl PackedWeight) {
+fn check(weight: impl PackedWeight + 'static) {
     let dense = Matrix::decode(&weight);
     let [n, k] = dense.shape;
     let info = weight.info();

@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::{load, loss, rows};
-use qoft::core::{Walk, default_device};
 use qoft::core::peft::{self, AdapterConfig};
+use qoft::core::{Walk, default_device};
 use qoft::models::CausalLm;
 use serde_json::Value;
 

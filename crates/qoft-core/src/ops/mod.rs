@@ -18,8 +18,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_kernels::ops::{
     Activation, CausalAttention, Cayley, DenseMatmul, InputQuantizer, LayerNorm,
-    LinearCrossEntropy, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu,
-    TrainedCrossEntropy,
+    LinearCrossEntropy, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu, TrainedCrossEntropy,
 };
 use qoft_kernels::{HostOp, PackedWeight};
 

@@ -187,7 +187,7 @@ impl private::Product for f32 {
             match () {
                 () if dst.rows == 0 || dst.cols == 0 => {}
                 () if lhs.cols == 0 && !accumulate => dst.fill_zero(),
-                () if near => product_of(dst, lhs, rhs, accumulate),
+                () if near => in_place(dst, lhs, rhs, accumulate),
                 () if rhs.col_stride != 1 && dst.rows <= FEW => {
                     let length = STRIP + dst.cols * WIDTH;
                     with_scratch(length, |scratch| turned(dst, lhs, rhs, accumulate, scratch));
@@ -219,6 +219,20 @@ unsafe fn product_of(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bool) {
     // SAFETY: the bounds of both operands were checked when they were made, and the caller
     // vouches for `dst`.
     unsafe { product.run() }
+}
+
+/// The product in blocks of the inner dimension. All ways have the same blocks: which one is
+/// taken never changes a result.
+///
+/// # Safety
+/// As [`matmul_into`].
+unsafe fn in_place(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bool) {
+    for start in (0..lhs.cols).step_by(DEPTH) {
+        let depth = DEPTH.min(lhs.cols - start);
+        let (lhs, rhs) = (lhs.inner(start, depth), rhs.t().inner(start, depth).t());
+        // SAFETY: the caller vouches for `dst`.
+        unsafe { product_of(dst, lhs, rhs, accumulate || start > 0) }
+    }
 }
 
 /// The product in blocks of the inner dimension and strips of columns that are copied first.

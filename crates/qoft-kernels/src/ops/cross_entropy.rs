@@ -38,34 +38,26 @@ pub struct LinearCrossEntropy {
 
 impl HostOp for LinearCrossEntropy {
     fn forward(&self, inputs: &[HostView], keep: bool) -> Forward {
-        let [vocab, width] = self.weight.shape();
+        let [_, width] = self.weight.shape();
         let (rows, _) = inputs[0].rows();
         assert_eq!(rows, self.labels.len(), "one label for each row");
         // Only rows that predict something are worth their logits.
         let label = |row: usize| self.labels[row].map(|label| (row, label as usize));
         let wanted: Vec<(usize, usize)> = (0..rows).filter_map(label).collect();
+        // Rows have nothing to do with each other, so that threads change no result.
+        let chunk = wanted.len().div_ceil(rayon::current_num_threads());
+        let parts: Vec<Part> = wanted
+            .par_chunks(chunk.clamp(1, ROWS))
+            .map(|rows| self.part(inputs[0].data, rows, keep))
+            .collect();
         let mut grad = vec![0.0; if keep { inputs[0].data.len() } else { 0 }];
-        let mut loss = 0.0;
-        // Each thread has a part of the vocabulary, the same in every run.
-        let part = vocab
-            .div_ceil(rayon::current_num_threads())
-            .next_multiple_of(BAND);
-        for rows in wanted.chunks(ROWS) {
-            let mut h = Vec::with_capacity(rows.len() * width);
-            for &(row, _) in rows {
-                h.extend_from_slice(&inputs[0].data[row * width..][..width]);
+        if keep {
+            let grads = parts.iter().flat_map(|part| part.grad.chunks_exact(width));
+            for (&(row, _), values) in wanted.iter().zip(grads) {
+                grad[row * width..][..width].copy_from_slice(values);
             }
-            let parts = (0..vocab.div_ceil(part)).into_par_iter().map(|i| {
-                let tokens = i * part..((i + 1) * part).min(vocab);
-                self.part(&h, rows, tokens, keep)
-            });
-            let parts: Vec<Part> = parts.collect();
-            let losses = rows.iter().enumerate().map(|(i, &(row, label))| {
-                let grad = keep.then(|| &mut grad[row * width..][..width]);
-                self.row(&parts, i, label, grad)
-            });
-            loss += losses.sum::<f64>();
         }
+        let loss: f64 = parts.iter().flat_map(|part| &part.losses).sum();
         Forward {
             shape: vec![1],
             data: vec![(loss / self.denominator) as f32],
@@ -88,63 +80,95 @@ impl HostOp for LinearCrossEntropy {
     }
 }
 
-/// What some rows have to do with a part of the vocabulary.
+/// Some rows and the part of the vocabulary that was seen.
 struct Part {
     /// The largest logit of each row.
     max: Vec<f32>,
     /// `Σ e^(logit − max)` of each row.
     sum: Vec<f64>,
-    /// The logit of each row's label, if that is in this part.
-    target: Vec<Option<f32>>,
-    /// `Σ e^(logit − max) · w` over the tokens' rows w of the head, `[rows, width]`.
+    /// The logit of each row's label.
+    target: Vec<f32>,
+    /// `Σ e^(logit − max) · w` over the tokens' rows w of the head, `[rows, width]`; in the end
+    /// the gradient.
     grad: Vec<f32>,
+    /// In the end the loss of each row.
+    losses: Vec<f64>,
 }
 
 impl LinearCrossEntropy {
-    /// Goes through a part of the vocabulary. As in attention without a matrix of scores, the
-    /// largest logit is the one so far, and sums are corrected when it grows.
-    fn part(&self, h: &[f32], rows: &[(usize, usize)], tokens: Range<usize>, keep: bool) -> Part {
-        let width = self.weight.shape()[1];
+    /// The losses and gradients of `rows` of `h`, given with their labels. As in attention
+    /// without a matrix of scores, the largest logit is the one so far, and sums are corrected
+    /// when it grows.
+    fn part(&self, h: &[f32], rows: &[(usize, usize)], keep: bool) -> Part {
+        let [vocab, width] = self.weight.shape();
         let count = rows.len();
         let mut part = Part {
             max: vec![f32::NEG_INFINITY; count],
             sum: vec![0.0; count],
-            target: vec![None; count],
+            target: vec![f32::NAN; count],
             grad: vec![0.0; if keep { count * width } else { 0 }],
+            losses: Vec::new(),
         };
+        let mut together = Vec::with_capacity(count * width);
+        for &(row, _) in rows {
+            together.extend_from_slice(&h[row * width..][..width]);
+        }
         with_scratch((count + BAND) * BAND, |scratch| {
             let (panel, logits) = scratch.split_at_mut(BAND * BAND);
-            for start in tokens.clone().step_by(BAND) {
-                let band = start..(start + BAND).min(tokens.end);
-                let logits = &mut logits[..count * band.len()];
-                let mut steps = |at: usize, product: &mut dyn FnMut(Range<usize>, Mat)| {
-                    let cols = at..(at + BAND).min(width);
-                    let Tile { data, row_stride } =
-                        self.weight.tile(band.clone(), cols.clone(), panel);
-                    let panel = Mat::new(data, band.len(), cols.len(), row_stride);
-                    product(cols, panel);
-                };
-                for at in (0..width).step_by(BAND) {
-                    steps(at, &mut |cols, panel| {
-                        let h = Mat::new(&h[at..], count, cols.len(), width);
-                        matmul(logits, band.len(), h, panel.t(), at > 0);
-                    });
-                }
-                for (i, logits) in logits.chunks_exact_mut(band.len()).enumerate() {
-                    self.add_logits(&mut part, i, rows[i].1, band.clone(), logits);
-                }
-                if !keep {
-                    continue;
-                }
-                let powers = Mat::new(logits, count, band.len(), band.len());
-                for at in (0..width).step_by(BAND) {
-                    steps(at, &mut |_, panel| {
-                        matmul(&mut part.grad[at..], width, powers, panel, true);
-                    });
-                }
+            for start in (0..vocab).step_by(BAND) {
+                let band = start..(start + BAND).min(vocab);
+                self.add_band(&mut part, &together, rows, band, panel, logits);
             }
         });
+        for (i, &(_, label)) in rows.iter().enumerate() {
+            let grad = keep.then(|| &mut part.grad[i * width..][..width]);
+            if let Some(grad) = grad {
+                self.finish_gradient(grad, part.sum[i], label);
+            }
+            let loss = part.sum[i].ln() + f64::from(part.max[i]) - f64::from(part.target[i]);
+            part.losses.push(loss);
+        }
         part
+    }
+
+    /// Adds the tokens `band` to what was seen.
+    fn add_band(
+        &self,
+        part: &mut Part,
+        h: &[f32],
+        rows: &[(usize, usize)],
+        band: Range<usize>,
+        panel: &mut [f32],
+        logits: &mut [f32],
+    ) {
+        let (count, width) = (rows.len(), self.weight.shape()[1]);
+        let logits = &mut logits[..count * band.len()];
+        let mut steps = |at: usize, product: &mut dyn FnMut(usize, Mat)| {
+            let cols = at..(at + BAND).min(width);
+            let Tile { data, row_stride } = self.weight.tile(band.clone(), cols.clone(), panel);
+            product(
+                cols.len(),
+                Mat::new(data, band.len(), cols.len(), row_stride),
+            );
+        };
+        for at in (0..width).step_by(BAND) {
+            steps(at, &mut |cols, panel| {
+                let h = Mat::new(&h[at..], count, cols, width);
+                matmul(logits, band.len(), h, panel.t(), at > 0);
+            });
+        }
+        for (i, logits) in logits.chunks_exact_mut(band.len()).enumerate() {
+            self.add_logits(part, i, rows[i].1, band.clone(), logits);
+        }
+        if part.grad.is_empty() {
+            return;
+        }
+        let powers = Mat::new(logits, count, band.len(), band.len());
+        for at in (0..width).step_by(BAND) {
+            steps(at, &mut |_, panel| {
+                matmul(&mut part.grad[at..], width, powers, panel, true);
+            });
+        }
     }
 
     /// Adds the products of row `i` with a band of the head, and turns them into the powers of
@@ -164,7 +188,7 @@ impl LinearCrossEntropy {
             }
             logits.iter_mut().for_each(|l| *l *= self.scale);
             if band.contains(&label) {
-                part.target[i] = Some(logits[label - band.start]);
+                part.target[i] = logits[label - band.start];
             }
             let largest = max(logits);
             if largest > part.max[i] {
@@ -179,29 +203,17 @@ impl LinearCrossEntropy {
         });
     }
 
-    /// The loss of row `i` of `parts`, and its gradient.
-    fn row(&self, parts: &[Part], i: usize, label: usize, grad: Option<&mut [f32]>) -> f64 {
-        let largest = parts
-            .iter()
-            .map(|part| part.max[i])
-            .fold(f32::NEG_INFINITY, f32::max);
-        let power = |part: &Part| f64::from(part.max[i] - largest).exp();
-        let sum: f64 = parts.iter().map(|part| part.sum[i] * power(part)).sum();
-        if let Some(grad) = grad {
-            let factor = f64::from(self.scale) / self.denominator;
-            let width = grad.len();
-            self.weight.decode_tile(label..label + 1, 0..width, grad);
-            grad.iter_mut().for_each(|g| *g *= -factor as f32);
-            for part in parts {
-                let factor = (factor * power(part) / sum) as f32;
-                let part = &part.grad[i * width..][..width];
-                grad.iter_mut()
-                    .zip(part)
-                    .for_each(|(g, p)| *g += factor * p);
+    /// From the weighted sum of the head's rows to the gradient of a row of h.
+    fn finish_gradient(&self, grad: &mut [f32], sum: f64, label: usize) {
+        let factor = f64::from(self.scale) / self.denominator;
+        let normalize = (factor / sum) as f32;
+        with_scratch(grad.len(), |target| {
+            self.weight
+                .decode_tile(label..label + 1, 0..grad.len(), target);
+            for (grad, target) in grad.iter_mut().zip(target.iter()) {
+                *grad = *grad * normalize - factor as f32 * target;
             }
-        }
-        let target = parts.iter().find_map(|part| part.target[i]);
-        sum.ln() + f64::from(largest) - f64::from(target.expect("a label of the vocabulary"))
+        });
     }
 }
 

@@ -64,7 +64,11 @@ pub fn batch() -> (Tensor<2, Int>, Vec<Option<u32>>, f64) {
         next.chain([None])
     });
     let targets = targets.collect();
-    (Tensor::from_data(ids, &default_device().unwrap()), targets, 14.0)
+    (
+        Tensor::from_data(ids, &default_device().unwrap()),
+        targets,
+        14.0,
+    )
 }
 
 pub fn loss(model: &CausalLm) -> Tensor<1> {
