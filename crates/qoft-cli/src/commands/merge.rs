@@ -1,10 +1,11 @@
 //! `qoft merge`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use burn::tensor::Device;
-use qoft::core::{Checkpoint, Error, Nearest, Registry};
+use qoft::core::{Checkpoint, Dense, Error, Nearest, QuantBackend, Registry};
 use qoft::models::ModelConfig;
 use qoft::train::data::Dataset;
 use qoft::{
@@ -180,7 +181,31 @@ fn print(args: &MergeArgs, report: &MergeReport) {
         report.tensors,
         progress::bytes(report.bytes as u64)
     );
+    warn_of_own_codes(args, report);
     warn_of_little(args, report.change_kept());
+}
+
+/// Names the schemes that did not use the calibration data. Dense layers have no codes to choose.
+fn warn_of_own_codes(args: &MergeArgs, report: &MergeReport) {
+    let layers = report.layers.iter();
+    let own = layers.filter(|layer| !layer.searched && layer.backend != Dense.name());
+    let own: Vec<&str> = own.map(|layer| layer.backend).collect();
+    if args.calibration.is_none() || own.is_empty() {
+        return;
+    }
+    let schemes: Vec<&str> = own
+        .iter()
+        .copied()
+        .collect::<BTreeSet<_>>()
+        .into_iter()
+        .collect();
+    eprintln!(
+        "warning: --calibration changes nothing in {} of {} layers ({}), whose scheme chooses \
+         codes in its own way",
+        own.len(),
+        report.layers.len(),
+        schemes.join(", ")
+    );
 }
 
 /// Says what can be done if most of what the adapters change was rounded away.

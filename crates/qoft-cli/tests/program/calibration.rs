@@ -29,6 +29,7 @@ fn calibrated_codes_are_others_and_nothing_else_stays() {
         let run = qoft(&[&args[..], &["--output", arg(&out)], more].concat());
         assert_eq!(run.code, Some(0), "{}", run.stderr);
         let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
+        assert!(!run.stderr.contains("--calibration changes nothing"));
         let layers = report["layers"].as_array().expect("layers").iter();
         let error = |layer: &Value| layer["relative_error"].as_f64().expect("a number");
         layers.map(error).collect()
@@ -41,6 +42,29 @@ fn calibrated_codes_are_others_and_nothing_else_stays() {
         assert!(nearest < all && nearest < few && all != few);
     }
     assert_eq!(names(&work.path().join("new")), ["all", "few", "nearest"]);
+}
+
+#[test]
+fn a_scheme_that_does_not_use_the_data_is_told() {
+    let work = tempdir().expect("a folder");
+    let rows = data(work.path());
+    let model = fixture("schemes/aqlm/2x8_g8");
+    let adapter = format!("{model}/trained");
+    let merged = |name: &str, more: &[&str]| {
+        let out = work.path().join(name);
+        let args = ["merge", "--model", &model, "--adapter", &adapter];
+        let run = qoft(&[&args[..], &["--output", arg(&out), "--json"], more].concat());
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
+        (report["layers"].clone(), run.stderr)
+    };
+    let (nearest, told) = merged("nearest", &[]);
+    assert!(!told.contains("--calibration changes nothing"), "{told}");
+    let (same, told) = merged("same", &["--calibration", arg(&rows)]);
+    assert_eq!(nearest, same);
+    let count = same.as_array().expect("layers").len();
+    let needle = format!("--calibration changes nothing in {count} of {count} layers (aqlm)");
+    assert!(told.contains(&needle), "{told}");
 }
 
 #[test]

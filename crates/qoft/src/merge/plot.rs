@@ -15,6 +15,22 @@ const SIZE: (u32, u32) = (900, 760);
 const UPPER: u32 = 400;
 /// Width of the column with the names of the series.
 const LEGEND: u32 = 170;
+/// Numbers on the vertical axes, at most.
+const TICKS: usize = 12;
+const SHARES: usize = 6;
+/// Colors of the series, one after another: all of them dark enough for small dots on white.
+const COLORS: [RGBColor; 10] = [
+    RGBColor(31, 119, 180),
+    RGBColor(214, 39, 40),
+    RGBColor(44, 160, 44),
+    RGBColor(148, 103, 189),
+    RGBColor(230, 110, 0),
+    RGBColor(0, 150, 170),
+    RGBColor(227, 60, 170),
+    RGBColor(140, 86, 75),
+    RGBColor(110, 110, 110),
+    RGBColor(150, 150, 20),
+];
 
 /// Two charts with the blocks of the model from left to right and one series for each kind of
 /// layer: above the logarithm of the relative error, where errors of 0 lie on the lower edge, and
@@ -60,7 +76,8 @@ fn last(series: &[Series]) -> usize {
 }
 
 /// Round numbers on the axis, the first at or below all errors above 0 and the last at or above:
-/// 1, 2 and 5 times powers of ten, or powers of ten alone where these would be too many.
+/// all multiples of a power of ten if they are near each other, 1, 2 and 5 times powers of ten, or
+/// powers of ten alone where these would be too many.
 fn ticks(series: &[Series]) -> Vec<f64> {
     let errors = || series.iter().flat_map(|(_, points)| points).map(|p| p.1);
     let low = errors().filter(|e| *e > 0.0).fold(f64::INFINITY, f64::min);
@@ -71,7 +88,8 @@ fn ticks(series: &[Series]) -> Vec<f64> {
     };
     let [first, last] = [low, high].map(|error| error.log10().floor() as i32);
     let factors: &[f64] = match last - first {
-        0..=2 => &[1.0, 2.0, 5.0],
+        0 => &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 9.0],
+        1..=2 => &[1.0, 2.0, 5.0],
         _ => &[1.0],
     };
     let powers = (first..=last + 1).map(|exponent| 10f64.powi(exponent));
@@ -100,7 +118,13 @@ where
         (low..high).log_scale().with_key_points(ticks),
     )?;
     let label = |error: &f64| format!("{error:.0e}");
-    mesh(&mut chart, last, "relative error of the weight", &label)?;
+    mesh(
+        &mut chart,
+        last,
+        TICKS,
+        "relative error of the weight",
+        &label,
+    )?;
     points(&mut chart, series, low..high)
 }
 
@@ -118,7 +142,7 @@ where
     let high = shares().fold(1.0, f64::max).min(2.0);
     let mut chart = chart(area).build_cartesian_2d(-0.5..last as f64 + 0.5, low..high)?;
     let label = |share: &f64| format!("{:.0} %", 100.0 * share);
-    mesh(&mut chart, last, "change that was kept", &label)?;
+    mesh(&mut chart, last, SHARES, "change that was kept", &label)?;
     points(&mut chart, series, low..high)
 }
 
@@ -134,6 +158,7 @@ type Chart<'a, B, Y> = ChartContext<'a, B, Cartesian2d<RangedCoordf64, Y>>;
 fn mesh<B: DrawingBackend, Y: Ranged<ValueType = f64> + ValueFormatter<f64>>(
     chart: &mut Chart<'_, B, Y>,
     last: usize,
+    labels: usize,
     name: &str,
     label: &dyn Fn(&f64) -> String,
 ) -> Result<(), Box<dyn Error>>
@@ -144,6 +169,7 @@ where
         .configure_mesh()
         .light_line_style(WHITE)
         .x_labels((last + 1).min(16))
+        .y_labels(labels)
         .x_desc("block")
         .y_desc(name)
         .x_label_formatter(&|block| format!("{block:.0}"))
@@ -163,7 +189,7 @@ where
     B::ErrorType: 'static,
 {
     for (index, (_, points)) in series.iter().enumerate() {
-        let color = Palette99::pick(index);
+        let color = COLORS[index % COLORS.len()];
         let points = points.iter();
         let points = points.map(|&(x, y)| (x as f64, y.clamp(range.start, range.end)));
         let points: Vec<(f64, f64)> = points.collect();
@@ -184,7 +210,7 @@ where
 {
     for (index, (kind, _)) in series.iter().enumerate() {
         let y = 28 + 22 * index as i32;
-        let color = Palette99::pick(index);
+        let color = COLORS[index % COLORS.len()];
         area.draw(&Circle::new((8, y), 4, color.filled()))?;
         let font = ("sans-serif", 14).into_font();
         area.draw(&Text::new((*kind).to_owned(), (20, y - 7), font))?;
@@ -208,6 +234,7 @@ mod tests {
                 relative: 0.1,
                 kept: 1.0 - relative_error,
             },
+            searched: true,
         }
     }
 

@@ -42,6 +42,9 @@ pub struct MergedLayer {
     pub relative_error: f64,
     /// What the adapters change, and how much of that is in the written weight.
     pub change: Change,
+    /// Whether the merge's code search chose its codes. It does not where the layer is written
+    /// dense, nor where a scheme has a search of its own since its codes stand for several weights.
+    pub searched: bool,
 }
 
 impl MergedLayer {
@@ -154,6 +157,7 @@ mod tests {
                 relative: 0.5,
                 kept: 1.0 - relative_error,
             },
+            searched: true,
         };
         let report = MergeReport {
             layers: vec![

@@ -12,6 +12,7 @@ use qoft_core::{
 use safetensors::tensor::TensorView as View;
 use serde_json::json;
 
+use super::search::Asked;
 use super::{Change, LayerSearch, MergedLayer, adapted};
 use crate::adapted::{MergeAdapter, relative_error, rotated};
 use crate::write::Output;
@@ -79,7 +80,7 @@ impl<'a> Work<'a> {
     }
 
     /// Tells of the layer, if adapters change it.
-    fn report(&self, reports: &Reports, rotated: &Rotated, written: &Matrix) {
+    fn report(&self, reports: &Reports, rotated: &Rotated, written: &Matrix, searched: bool) {
         if adapted(self.adapters, self.source.path()) {
             let layer = MergedLayer {
                 name: self.source.path().to_owned(),
@@ -87,6 +88,7 @@ impl<'a> Work<'a> {
                 orthogonality_error: rotated.orthogonality_error,
                 relative_error: relative_error(written, &rotated.weight),
                 change: Change::new(&rotated.before, &rotated.weight, written),
+                searched,
             };
             reports.add(self.index, layer);
         }
@@ -116,7 +118,7 @@ impl<'a> Work<'a> {
                 let rotated = self.rotated()?;
                 let mut written = rotated.weight.clone();
                 format.round(&mut written.values);
-                self.report(reports, &rotated, &written);
+                self.report(reports, &rotated, &written, false);
                 Ok(format.to_bytes(&self.source.dense_layout(rotated.weight).values))
             }),
         };
@@ -131,10 +133,10 @@ impl<'a> Work<'a> {
         reports: &Reports,
     ) -> Result<Vec<Output<'static>>> {
         let rotated = self.rotated()?;
-        let search = search.search(self.source.path())?;
+        let search = Asked::new(search.search(self.source.path())?);
         let options = RequantizeOptions {
             backend: self.options.backend.clone(),
-            search: &*search,
+            search: &search,
         };
         let tensors = self
             .backend
@@ -143,7 +145,8 @@ impl<'a> Work<'a> {
         // What readers will find in the new tensors.
         let source = LayerSource::new(&waiting, self.source.path());
         let read = self.backend.load(&source, &self.load_options())?;
-        self.report(reports, &rotated, &Matrix::decode(&*read.weight));
+        let written = Matrix::decode(&*read.weight);
+        self.report(reports, &rotated, &written, search.was_asked());
         let names = waiting.under(self.source.path());
         let names = names.filter(|name| !name.ends_with(".bias"));
         names
