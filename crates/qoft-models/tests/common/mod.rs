@@ -34,8 +34,11 @@ pub fn rotate(model: &mut CausalLm, dropout: f64, wanted: impl Fn(&str) -> bool)
     let device = default_device().unwrap().autodiff();
     let mut id = 0;
     model.walk_mut("", &mut |path, layer| {
+        if layer.kind() == LayerKind::Norm {
+            return;
+        }
         id += 1;
-        if layer.kind() == LayerKind::Norm || !wanted(path) {
+        if !wanted(path) {
             return;
         }
         let config = OftConfig {
