@@ -5,6 +5,8 @@
 //! tests of everything that computes on a GPU, or on Mesa's software Vulkan where there is none; it
 //! has a folder of its own for what is built.
 
+mod bench;
+
 use std::ffi::OsString;
 use std::io::Write;
 use std::path::Path;
@@ -21,6 +23,7 @@ Usage: cargo xtask COMMAND
 Commands:
   test-all             Format, lints, tests of all crates, feature sets and examples, documentation
   test-gpu             What computes, on the first GPU that wgpu finds
+  bench [OPTIONS]      Times and memory, beside PEFT's if wanted; bench --help lists the options
   bench-gpu [DEVICE]   Times of the packed product on a GPU
   fuzz [SECONDS]       Damaged files for every scheme
   help                 This text";
@@ -337,6 +340,7 @@ fn run() -> Result<()> {
         [] | ["help" | "-h" | "--help"] => say(HELP),
         ["test-all"] => run_stages("test-all", STAGES),
         ["test-gpu"] => run_stages("test-gpu", GPU_STAGES),
+        ["bench", ref options @ ..] => bench::run(options, root()?),
         ["bench-gpu"] => bench_gpu("wgpu"),
         ["bench-gpu", device] => bench_gpu(device),
         ["fuzz"] => fuzz("600"),

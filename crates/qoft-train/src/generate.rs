@@ -1,5 +1,7 @@
 //! Text that a model writes.
 
+use std::time::Instant;
+
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_models::{CausalLm, KvCache};
@@ -57,12 +59,25 @@ impl GenerateOptions {
 }
 
 /// What a model wrote.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Generated {
     /// The token ids behind the prompt; the last one may be one that ends a text.
     pub ids: Vec<u32>,
     /// Their text, without special tokens.
     pub text: String,
+    /// How long the prompt took, up to the first of the ids.
+    pub prompt_seconds: f64,
+    /// How long all ids after the first took.
+    pub seconds: f64,
+}
+
+impl Generated {
+    /// Ids a second once the prompt was read; nothing where there is only one.
+    #[must_use]
+    pub fn tokens_per_second(&self) -> Option<f64> {
+        let later = self.ids.len().checked_sub(1).filter(|count| *count > 0)?;
+        Some(later as f64 / self.seconds.max(1e-9))
+    }
 }
 
 /// Continues `prompt` until a token that ends a text, `max_new_tokens` or the length that the
@@ -92,7 +107,10 @@ pub fn generate(
     let mut generated = Generated {
         ids: Vec::new(),
         text: String::new(),
+        prompt_seconds: 0.0,
+        seconds: 0.0,
     };
+    let mut began = Instant::now();
     let mut next = prompt.to_vec();
     let count = options.max_new_tokens.min(limit - prompt.len());
     while generated.ids.len() < count {
@@ -101,6 +119,12 @@ pub fn generate(
         let position = prompt.len() + generated.ids.len();
         let id = choose(&logits, options, &mut rng).ok_or(GenerateError::NotFinite { position })?;
         generated.ids.push(id);
+        if generated.ids.len() == 1 {
+            generated.prompt_seconds = began.elapsed().as_secs_f64();
+            began = Instant::now();
+        } else {
+            generated.seconds = began.elapsed().as_secs_f64();
+        }
         if stop_ids.contains(&id) {
             break;
         }
@@ -193,6 +217,19 @@ mod tests {
         (0..400)
             .map(|_| choose(&LOGITS, &options, &mut rng).unwrap())
             .collect()
+    }
+
+    #[test]
+    fn the_rate_leaves_the_prompt_out() {
+        let generated = |count| Generated {
+            ids: vec![7; count],
+            text: String::new(),
+            prompt_seconds: 3.0,
+            seconds: 2.0,
+        };
+        assert_eq!(generated(5).tokens_per_second(), Some(2.0));
+        assert_eq!(generated(1).tokens_per_second(), None);
+        assert_eq!(generated(0).tokens_per_second(), None);
     }
 
     #[test]

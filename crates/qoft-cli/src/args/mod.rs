@@ -179,4 +179,7 @@ pub struct GenerateArgs {
     /// Seed of the sampling.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,
+    /// Print one JSON object with the text and the times, once all of it is there.
+    #[arg(long)]
+    pub json: bool,
 }

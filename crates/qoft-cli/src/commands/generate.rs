@@ -5,10 +5,11 @@ use std::io::Write;
 use anyhow::Result;
 use qoft::train::GenerateOptions;
 use qoft::train::tokenizer::Tokenizer;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use crate::args::GenerateArgs;
 use crate::files;
+use crate::print::outln;
 
 /// Continues a prompt; text appears as it is made.
 pub fn run(args: &GenerateArgs) -> Result<()> {
@@ -22,16 +23,32 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         top_p: args.top_p,
         seed: args.seed,
     };
-    let mut out = std::io::stdout().lock();
     let mut print = |text: &str| {
-        // A closed pipe ends the reader's interest, not the program.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        if !args.json {
+            let mut out = std::io::stdout().lock();
+            // A closed pipe ends the reader's interest, not the program.
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+        }
     };
     if !args.chat {
         print(&args.prompt);
     }
-    qoft::train::generate(&model, &tokenizer, &prompt, &options, &device, &mut print)?;
+    let generated =
+        qoft::train::generate(&model, &tokenizer, &prompt, &options, &device, &mut print)?;
     print("\n");
+    if args.json {
+        outln!(
+            "{}",
+            json!({
+                "text": generated.text,
+                "prompt_tokens": prompt.len(),
+                "new_tokens": generated.ids.len(),
+                "prompt_seconds": generated.prompt_seconds,
+                "seconds": generated.seconds,
+                "tokens_per_second": generated.tokens_per_second(),
+            })
+        );
+    }
     Ok(())
 }
 

@@ -3,6 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
 
 use anyhow::Result;
 use indicatif::ProgressBar;
@@ -19,6 +20,7 @@ use crate::{files, progress};
 
 /// Fine-tunes a checkpoint. The options of `--config` are among `args`.
 pub fn run(args: &TrainArgs) -> Result<()> {
+    let started = Instant::now();
     let model_dir = args.required("model", &args.model)?;
     let data = args.required("data", &args.data)?.to_path_buf();
     let output = args.required("output", &args.output)?;
@@ -62,6 +64,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         out_dir: output,
         resume_from: args.resume_from.as_deref(),
     };
+    let loading = started.elapsed().as_secs_f64();
     let (_, summary) = follow(&trainer, model)?;
     report(&summary, &data, &dataset, output);
     if let (Some(path), Some(dataset)) = (eval_data, &eval_dataset) {
@@ -79,6 +82,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
                 "steps": summary.steps,
                 "first_loss": summary.first_loss,
                 "final_loss": summary.final_loss,
+                "loading_seconds": loading,
                 "seconds": summary.seconds,
                 "tokens": summary.tokens,
                 "interrupted": summary.interrupted,

@@ -178,7 +178,13 @@ fn train_writes_an_adapter() {
     assert_eq!(log.len(), 3);
     for (index, row) in log.iter().enumerate() {
         assert_eq!(row["step"], index + 1);
-        for key in ["loss", "learning_rate", "grad_norm", "tokens_per_second"] {
+        for key in [
+            "loss",
+            "learning_rate",
+            "grad_norm",
+            "seconds",
+            "tokens_per_second",
+        ] {
             assert!(row[key].is_number(), "{key}: {row}");
         }
     }

@@ -21,6 +21,7 @@ pub(super) enum LogRow {
         loss: f64,
         learning_rate: f64,
         grad_norm: f64,
+        seconds: f64,
         tokens_per_second: f64,
     },
     Eval {
@@ -36,6 +37,7 @@ impl LogRow {
             loss: report.loss,
             learning_rate: report.lr,
             grad_norm: report.grad_norm,
+            seconds: report.seconds,
             tokens_per_second: report.tokens_per_second,
         }
     }
@@ -129,6 +131,7 @@ mod tests {
             loss: 2.5,
             learning_rate: 1e-4,
             grad_norm: 0.5,
+            seconds: 0.5,
             tokens_per_second: 100.0,
         }
     }

@@ -18,6 +18,8 @@ pub struct StepReport {
     pub lr: f64,
     /// Norm of all gradients, before clipping.
     pub grad_norm: f64,
+    /// How long the step took, its batches and the update among it.
+    pub seconds: f64,
     /// Tokens without padding a second.
     pub tokens_per_second: f64,
     /// Time that the steps left will take.

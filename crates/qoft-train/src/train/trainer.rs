@@ -207,13 +207,15 @@ impl Run<'_> {
         let tokens: usize = batches.iter().map(|batch| batch.tokens).sum();
         let done = (number - self.start) as u32;
         let left = (self.plan.total - number) as u32;
+        let seconds = began.elapsed().as_secs_f64();
         let report = StepReport {
             step: number,
             total: self.plan.total,
             loss,
             lr,
             grad_norm,
-            tokens_per_second: tokens as f64 / began.elapsed().as_secs_f64().max(1e-9),
+            seconds,
+            tokens_per_second: tokens as f64 / seconds.max(1e-9),
             eta: self.started.elapsed() / done * left,
             log: number.is_multiple_of(config.logging_steps) || done == 1 || left == 0,
         };

@@ -1,0 +1,148 @@
+//! `cargo xtask bench`: qoft measured, beside PEFT, in one run.
+
+mod generation;
+mod layer;
+mod machine;
+mod merging;
+mod model;
+mod options;
+mod outcome;
+mod peft;
+mod plot;
+mod process;
+mod qoft;
+mod rates;
+mod report;
+mod rows;
+mod step;
+mod table;
+mod training;
+mod trend;
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use tempfile::TempDir;
+
+use machine::Machine;
+use model::Model;
+use options::{Options, Section, Sizes};
+use outcome::Failures;
+use peft::Peft;
+use qoft::Qoft;
+use rates::Rates;
+use report::Report;
+
+/// Everything that a part of the benchmark needs.
+#[derive(Debug)]
+struct Bench<'a> {
+    sizes: Sizes,
+    machine: Machine,
+    rates: Rates,
+    qoft: Qoft,
+    peft: Peft<'a>,
+    models: Vec<Model>,
+    failures: Failures,
+    /// Where temporary files go: on the disk, since a model may be larger than `/tmp`.
+    work: PathBuf,
+}
+
+impl Bench<'_> {
+    /// A folder that goes away with the value.
+    fn folder(&self) -> Result<TempDir> {
+        let folder = tempfile::Builder::new()
+            .prefix("bench-")
+            .tempdir_in(&self.work);
+        folder.with_context(|| self.work.display().to_string())
+    }
+}
+
+/// Measures what the arguments ask for.
+pub fn run(args: &[&str], root: &Path) -> Result<()> {
+    let parsed = Options::try_parse_from(std::iter::once(&"bench").chain(args));
+    let options = parsed.unwrap_or_else(|error| error.exit());
+    let machine = Machine::here();
+    let threads = options.threads.map_or(machine.threads, Into::into);
+    let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+    pool.build_global()?;
+    let mut failures = Failures::default();
+    let qoft = Qoft::new(options.qoft.clone(), root, threads)?;
+    let models = models(&options, &qoft, &mut failures)?;
+    let sizes = options.sizes();
+    eprintln!("measuring the machine");
+    let rates = Rates::measure(sizes.stream_bytes, Rates::rounds(options.quick));
+    let work = root.join("target");
+    let mut bench = Bench {
+        sizes,
+        machine,
+        rates,
+        qoft,
+        peft: Peft::new(&options, root, threads),
+        models,
+        failures,
+        work,
+    };
+    let report = measure(&mut bench, &options, threads)?;
+    crate::say(&report.markdown())?;
+    if options.write {
+        report.write(root)?;
+    }
+    match report.failures.len() {
+        0 => Ok(()),
+        count => bail!("{count} runs failed; the report names them"),
+    }
+}
+
+fn measure(bench: &mut Bench, options: &Options, threads: usize) -> Result<Report> {
+    let mut report = Report::new(bench, options, threads);
+    if options.wants(Section::Step) {
+        report.steps = step::measure(bench)?;
+    }
+    if options.wants(Section::Generate) {
+        report.generation = generation::measure(bench);
+    }
+    if options.wants(Section::Merge) {
+        report.merges = merging::measure(bench)?;
+    }
+    if options.wants(Section::Layer) {
+        report.layers = layer::measure(bench)?;
+    }
+    if options.wants(Section::Trend) {
+        report.trend = Some(trend::measure(bench)?);
+    }
+    report.failures = bench.failures.lines().to_vec();
+    Ok(report)
+}
+
+/// The models that are given, or else those that are found, by name.
+fn models(options: &Options, qoft: &Qoft, failures: &mut Failures) -> Result<Vec<Model>> {
+    let only_layers = options.only.iter().all(|only| *only == Section::Layer);
+    if only_layers && !options.only.is_empty() {
+        return Ok(Vec::new());
+    }
+    let mut folders = options.model.clone();
+    if folders.is_empty() {
+        let parent = &options.models;
+        let entries = std::fs::read_dir(parent).with_context(|| {
+            let parent = parent.display();
+            format!("{parent}: no folder of models; docs/smollm2.md says how to make one")
+        })?;
+        for entry in entries {
+            let folder = entry?.path();
+            if folder.join("config.json").is_file() {
+                folders.push(folder);
+            }
+        }
+        folders.sort();
+    }
+    let mut models = Vec::new();
+    for folder in &folders {
+        let model = failures.check(&folder.display().to_string(), qoft.model(folder));
+        models.extend(model.measured().cloned());
+    }
+    if models.is_empty() {
+        bail!("no models to measure");
+    }
+    Ok(models)
+}
