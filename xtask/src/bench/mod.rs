@@ -66,9 +66,8 @@ pub fn run(args: &[&str], root: &Path) -> Result<()> {
     let threads = options.threads.map_or(machine.threads, Into::into);
     let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
     pool.build_global()?;
-    let mut failures = Failures::default();
     let qoft = Qoft::new(options.qoft.clone(), root, threads)?;
-    let models = models(&options, &qoft, &mut failures)?;
+    let models = models(&options, &qoft)?;
     let sizes = options.sizes();
     eprintln!("measuring the machine");
     let rates = Rates::measure(sizes.stream_bytes, Rates::rounds(options.quick));
@@ -80,7 +79,7 @@ pub fn run(args: &[&str], root: &Path) -> Result<()> {
         qoft,
         peft: Peft::new(&options, root, threads),
         models,
-        failures,
+        failures: Failures::default(),
         work,
     };
     let report = measure(&mut bench, &options, threads)?;
@@ -115,14 +114,16 @@ fn measure(bench: &mut Bench, options: &Options, threads: usize) -> Result<Repor
     Ok(report)
 }
 
-/// The models that are given, or else those that are found, by name.
-fn models(options: &Options, qoft: &Qoft, failures: &mut Failures) -> Result<Vec<Model>> {
+/// The models that are given, or else those of the folder of models that qoft can read, by name.
+fn models(options: &Options, qoft: &Qoft) -> Result<Vec<Model>> {
     let only_layers = options.only.iter().all(|only| *only == Section::Layer);
     if only_layers && !options.only.is_empty() {
         return Ok(Vec::new());
     }
-    let mut folders = options.model.clone();
-    if folders.is_empty() {
+    let given = options.model.iter().map(|folder| qoft.model(folder));
+    let mut models = given.collect::<Result<Vec<_>>>()?;
+    if models.is_empty() {
+        let mut folders = Vec::new();
         let parent = &options.models;
         let entries = std::fs::read_dir(parent).with_context(|| {
             let parent = parent.display();
@@ -135,11 +136,12 @@ fn models(options: &Options, qoft: &Qoft, failures: &mut Failures) -> Result<Vec
             }
         }
         folders.sort();
-    }
-    let mut models = Vec::new();
-    for folder in &folders {
-        let model = failures.check(&folder.display().to_string(), qoft.model(folder));
-        models.extend(model.measured().cloned());
+        for folder in &folders {
+            match qoft.model(folder) {
+                Ok(model) => models.push(model),
+                Err(error) => eprintln!("left out: {}: {error:#}", folder.display()),
+            }
+        }
     }
     if models.is_empty() {
         bail!("no models to measure");

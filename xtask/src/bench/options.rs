@@ -9,7 +9,7 @@ use clap::{Parser, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 pub struct Options {
-    /// A folder of model folders; all of them are measured.
+    /// A folder of model folders; those that qoft can read are measured.
     #[arg(long, default_value = "models")]
     pub models: PathBuf,
     /// A model folder, instead of those of --models; several times for several.

@@ -7,6 +7,7 @@ use anyhow::{Context, Result};
 use serde::Deserialize;
 use serde_json::Value;
 
+use super::machine::Machine;
 use super::model::Model;
 use super::options::Options;
 use super::process;
@@ -48,6 +49,18 @@ impl<'a> Peft<'a> {
             None => Some(NOTHING),
             Some(_) if !ON_A_CPU.contains(&model.backend()) => Some("not on a CPU"),
             Some(_) => None,
+        }
+    }
+
+    /// As [`Self::refusal`], for a run in bf16.
+    pub fn bf16_refusal(&self, model: &Model, machine: &Machine) -> Option<&'static str> {
+        let refusal = self.refusal(model);
+        match model.backend() {
+            _ if refusal.is_some() => refusal,
+            _ if !machine.bf16 => Some(NOTHING),
+            // Its statistics stay f32, and its products do not mix the two.
+            "hqq" => Some("f32 only"),
+            _ => None,
         }
     }
 

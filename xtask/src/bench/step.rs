@@ -7,7 +7,7 @@ use super::Bench;
 use super::model::Model;
 use super::outcome::Outcome;
 use super::rows;
-use super::table::{NOTHING, Table, maybe, mebibytes, number, ratio};
+use super::table::{Table, maybe, mebibytes, number, ratio};
 use super::training::{Run, Task, Training};
 
 /// A model at one shape.
@@ -69,12 +69,11 @@ pub fn measure(bench: &mut Bench) -> Result<Vec<StepRow>> {
 
 fn measure_shape(bench: &mut Bench, shape: [usize; 2]) -> Result<Vec<StepRow>> {
     let models = bench.models.clone();
-    let bf16 = (!bench.machine.bf16).then_some(NOTHING);
     let mut columns: Vec<[Column; 3]> = models
         .iter()
         .map(|model| {
             let peft = bench.peft.refusal(model);
-            [None, peft, peft.or(bf16)].map(Column::new)
+            [None, peft, bench.peft.bf16_refusal(model, &bench.machine)].map(Column::new)
         })
         .collect();
     for round in 1..=bench.sizes.rounds {
