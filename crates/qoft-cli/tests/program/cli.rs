@@ -272,12 +272,11 @@ fn generate_repeats_itself() {
     }
     let prompt = ["--prompt", "Hello there", "--max-new-tokens=12", "--json"];
     let args = [&["generate", "--model", arg(&model)][..], &prompt].concat();
-    let printed = good(&args).stdout;
-    let report: Value = serde_json::from_str(&printed).expect("one JSON object");
+    let report = json_of(&args);
     let count = report["new_tokens"].as_u64().expect("a number");
-    assert!((1..=12).contains(&count), "{printed}");
-    assert!(report["prompt_seconds"].as_f64() > Some(0.0), "{printed}");
-    assert_eq!(report["tokens_per_second"].is_f64(), count > 1, "{printed}");
+    assert!((1..=12).contains(&count), "{report}");
+    assert!(report["prompt_seconds"].as_f64() > Some(0.0), "{report}");
+    assert_eq!(report["tokens_per_second"].is_f64(), count > 1, "{report}");
 }
 
 #[test]
