@@ -217,9 +217,9 @@ mod tests {
     #[test]
     fn packed_weights_are_as_small_as_their_codes() {
         let weights = weights([256, 128]).unwrap();
-        let bytes = weights.map(|(_, weight)| weight.info().packed_bytes);
+        let bytes = weights.map(|(_, weight)| weight.packed_bytes());
         assert_eq!(bytes[0], 256 * 128 * 4);
-        assert_eq!(bytes[1], 256 * 128 / 2 + 512 * 4);
+        assert_eq!(bytes[1], 256 * 128 / 2 + (512 + 16) * 4);
         assert_eq!(bytes[2], 256 * 128 + 256 * 4);
         assert_eq!(bytes[3], 256 * 128 / 2 + 256 * 3);
     }
