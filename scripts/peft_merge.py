@@ -32,7 +32,8 @@ def adapted(args):
 def saved(args):
     """Writes the merged model."""
     began = time.perf_counter()
-    adapted(args).merge_and_unload().save_pretrained(args.save)
+    # transformers 5 cannot turn bitsandbytes' tensors back into the names of the original file.
+    adapted(args).merge_and_unload().save_pretrained(args.save, save_original_format=False)
     return {"model": args.model, "merge_s": time.perf_counter() - began}
 
 

@@ -60,7 +60,7 @@ pub fn measure(bench: &mut Bench) -> Result<Vec<MergeRow>> {
             row.qoft_dense = timed("dense", dense);
             let same = merge(false, "same").map(|finished| finished.seconds);
             row.qoft_same = timed("same scheme", same);
-            row.peft = match bench.peft.refusal(model) {
+            row.peft = match bench.peft.merge_refusal(model) {
                 Some(reason) => Outcome::Not(reason.into()),
                 None => {
                     let merged = bench.peft.merge(model, &adapter, &at("peft"));

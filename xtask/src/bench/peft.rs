@@ -64,6 +64,13 @@ impl<'a> Peft<'a> {
         }
     }
 
+    /// As [`Self::refusal`], for a merge.
+    pub fn merge_refusal(&self, model: &Model) -> Option<&'static str> {
+        let refusal = self.refusal(model);
+        // `merge_and_unload` fails on HQQ's layers.
+        refusal.or((model.backend() == "hqq").then_some("fails"))
+    }
+
     /// The versions of the libraries in the interpreters.
     pub fn versions(&self) -> Vec<String> {
         let methods = [None, Some("bitsandbytes"), Some("hqq")];

@@ -180,10 +180,11 @@ fn write(folder: &Path, name: &str, text: &str) -> Result<()> {
     use std::io::Write;
     let path = folder.join(name);
     let write = || -> Result<()> {
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let part = folder.join(format!(".{name}.part"));
+        let mut file = std::fs::File::create(&part)?;
         file.write_all(text.as_bytes())?;
-        file.as_file().sync_all()?;
-        file.persist(&path)?;
+        file.sync_all()?;
+        std::fs::rename(&part, &path)?;
         Ok(())
     };
     write().with_context(|| path.display().to_string())
