@@ -21,6 +21,7 @@ pub(super) enum LogRow {
         loss: f64,
         learning_rate: f64,
         grad_norm: f64,
+        #[serde(default)] // Logs from before it was written are read too.
         seconds: f64,
         tokens_per_second: f64,
     },
@@ -151,7 +152,7 @@ mod tests {
         log.add(eval).unwrap();
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(
-            r#"{"step":1,"loss":2.5,"learning_rate":0.0001,"grad_norm":0.5,"tokens_per_second":100.0}"#
+            r#"{"step":1,"loss":2.5,"learning_rate":0.0001,"grad_norm":0.5,"seconds":0.5,"tokens_per_second":100.0}"#
         ));
         assert!(text.ends_with("{\"step\":3,\"eval_loss\":2.0}\n"));
         std::fs::write(&path, text + "{\"step\":4,\"lo").unwrap();
