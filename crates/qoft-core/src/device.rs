@@ -1,4 +1,6 @@
 //! Devices by their names.
+// Burn's ndarray backend is on its way out, but people may still select it.
+#![cfg_attr(feature = "ndarray", allow(deprecated))]
 
 use burn::tensor::Device;
 
