@@ -8,9 +8,10 @@ mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use crate::scratch::with_scratch;
 use pack::{DEPTH, STRIP, WIDTH, pack};
 use tile::Product;
+
+use crate::scratch::with_scratch;
 
 /// The numbers of a product: `f32` and `f64`.
 pub trait Real: private::Product + Copy + Send + Sync + 'static {}
@@ -96,8 +97,8 @@ pub struct MatMut<T = f32> {
     row_stride: usize,
 }
 
-// SAFETY: a `MatMut` is only made by its two constructors; the unsafe one hands the promise of
-// disjointness to its caller, the safe one borrows exclusively.
+// SAFETY: it is a pointer whose elements only the unsafe `matmul_into` touches; that nobody else
+// does so meanwhile is promised there.
 unsafe impl<T: Send> Send for MatMut<T> {}
 // SAFETY: as above.
 unsafe impl<T: Send> Sync for MatMut<T> {}
@@ -124,14 +125,6 @@ impl<T> MatMut<T> {
             cols,
             row_stride: cols,
         }
-    }
-
-    /// Rows `start..start + rows` of this matrix.
-    pub fn rows(self, start: usize, rows: usize) -> Self {
-        assert!(start + rows <= self.rows);
-        // Without columns there may be no such address.
-        let ptr = self.ptr.wrapping_add(start * self.row_stride);
-        Self { ptr, rows, ..self }
     }
 
     /// Fills the matrix with zeros.
@@ -272,17 +265,14 @@ unsafe fn turned(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bool, scratch: &mu
             unsafe { product_of(result, panel, strip, start > 0) }
         }
         for r in 0..rows {
-            // SAFETY: the row is inside `dst`, which the caller vouches for.
-            let line = unsafe {
-                let at = dst.ptr.add((row + r) * dst.row_stride);
-                std::slice::from_raw_parts_mut(at, dst.cols)
-            };
-            for (value, result) in line.iter_mut().zip(result.chunks_exact(WIDTH)) {
-                *value = if accumulate {
-                    *value + result[r]
-                } else {
-                    result[r]
-                };
+            for (col, result) in result.chunks_exact(WIDTH).take(dst.cols).enumerate() {
+                // SAFETY: the element is inside `dst`, which the caller vouches for; it is only
+                // read where it has a value.
+                unsafe {
+                    let to = dst.ptr.add((row + r) * dst.row_stride + col);
+                    let before = if accumulate { Some(to.read()) } else { None };
+                    to.write(before.map_or(result[r], |before| before + result[r]));
+                }
             }
         }
     }

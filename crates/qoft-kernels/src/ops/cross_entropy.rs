@@ -80,6 +80,15 @@ impl HostOp for LinearCrossEntropy {
     }
 }
 
+/// Some rows of `h`, one after another.
+pub(super) fn gather(h: &[f32], width: usize, rows: impl Iterator<Item = usize>) -> Vec<f32> {
+    let mut together = Vec::with_capacity(rows.size_hint().0 * width);
+    for row in rows {
+        together.extend_from_slice(&h[row * width..][..width]);
+    }
+    together
+}
+
 /// Some rows and the part of the vocabulary that was seen.
 struct Part {
     /// The largest logit of each row.
@@ -109,10 +118,7 @@ impl LinearCrossEntropy {
             grad: vec![0.0; if keep { count * width } else { 0 }],
             losses: Vec::new(),
         };
-        let mut together = Vec::with_capacity(count * width);
-        for &(row, _) in rows {
-            together.extend_from_slice(&h[row * width..][..width]);
-        }
+        let together = gather(h, width, rows.iter().map(|&(row, _)| row));
         with_scratch((count + BAND) * BAND, |scratch| {
             let (panel, logits) = scratch.split_at_mut(BAND * BAND);
             for start in (0..vocab).step_by(BAND) {
@@ -121,8 +127,8 @@ impl LinearCrossEntropy {
             }
         });
         for (i, &(_, label)) in rows.iter().enumerate() {
-            let grad = keep.then(|| &mut part.grad[i * width..][..width]);
-            if let Some(grad) = grad {
+            if keep {
+                let grad = &mut part.grad[i * width..][..width];
                 self.finish_gradient(grad, part.sum[i], label);
             }
             let loss = part.sum[i].ln() + f64::from(part.max[i]) - f64::from(part.target[i]);

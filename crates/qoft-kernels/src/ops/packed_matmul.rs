@@ -8,12 +8,11 @@ use crate::gemm::{Mat, MatMut, matmul_into};
 use crate::scratch::with_scratch;
 use crate::weight::{PackedWeight, Tile};
 
-/// Elements of a panel: its 144 KiB fit a level-2 cache beside the rows that it meets.
-const PANEL: usize = 96 * 384;
-/// Rows and columns of a panel at most. Decoding likes long rows.
-const FORWARD: [usize; 2] = [96, 384];
-/// As [`FORWARD`], for the gradient, where the rows are the inner dimension.
-const BACKWARD: [usize; 2] = [384, 96];
+/// Columns of the output that a panel is for, at most.
+const BAND: usize = 96;
+/// The inner dimension of a panel at most: with [`BAND`] columns its 144 KiB fit a level-2 cache
+/// beside the rows that it meets.
+const STEP: usize = 384;
 
 /// `x · Wᵀ` for `x` of `[rows, in_features]`, or with `transpose` `x · W` for
 /// `[rows, out_features]`.
@@ -40,24 +39,20 @@ pub fn packed_matmul(x: &[f32], weight: &dyn PackedWeight, transpose: bool) -> V
 /// Each thread owns a band of the output's columns and walks the other dimension in panels.
 fn panels(x: &[f32], weight: &dyn PackedWeight, transpose: bool, rows: usize) -> Vec<f32> {
     let [n, k] = weight.shape();
-    let (from, to, [band, step]) = if transpose {
-        (n, k, [BACKWARD[1], BACKWARD[0]])
-    } else {
-        (k, n, FORWARD)
-    };
+    let (from, to) = if transpose { (n, k) } else { (k, n) };
     if from == 0 {
         return vec![0.0; rows * to];
     }
-    let bands = even_ranges(to, band);
+    let bands = even_ranges(to, BAND);
     let steps: Vec<Range<usize>> = (0..from)
-        .step_by(step)
-        .map(|start| start..(start + step).min(from))
+        .step_by(STEP)
+        .map(|start| start..(start + STEP).min(from))
         .collect();
     let mut out = Vec::with_capacity(rows * to);
     let dst = MatMut::spare(&mut out, rows, to);
     bands.into_par_iter().for_each(|band| {
         let dst = dst.columns(band.start, band.len());
-        with_scratch(PANEL, |scratch| {
+        with_scratch(BAND * STEP, |scratch| {
             for step in &steps {
                 let (w_rows, w_cols) = if transpose {
                     (step.clone(), band.clone())

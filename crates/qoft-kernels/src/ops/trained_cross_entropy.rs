@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::cross_entropy::gather;
 use super::dense_matmul::add_outer;
 use super::packed_matmul::packed_matmul;
 use crate::dense::DenseView;
@@ -84,10 +85,7 @@ impl HostOp for TrainedCrossEntropy {
         let mut bias_grad = vec![0.0; size(trained_bias, vocab)];
         let mut loss = 0.0;
         for rows in wanted.chunks((LOGITS / vocab).max(1)) {
-            let mut h = Vec::with_capacity(rows.len() * width);
-            for &row in rows {
-                h.extend_from_slice(&inputs[0].data[row * width..][..width]);
-            }
+            let h = gather(inputs[0].data, width, rows.iter().copied());
             let mut logits = packed_matmul(&h, weight, false);
             let losses: Vec<f64> = logits
                 .par_chunks_exact_mut(vocab)
