@@ -84,10 +84,12 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
 }
 
 /// Sets the number of threads of all computing, Burn's among it; what rayon chooses if `None`.
+///
+/// This thread is one of them: handing each operation to others and sleeping until they are done
+/// costs two switches of threads.
 fn use_threads(threads: Option<NonZeroUsize>) -> anyhow::Result<()> {
-    if let Some(threads) = threads {
-        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads.get());
-        pool.build_global().context("--threads")?;
-    }
-    Ok(())
+    let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
+    // 0 leaves the choice to rayon.
+    let pool = pool.num_threads(threads.map_or(0, NonZeroUsize::get));
+    pool.build_global().context("--threads")
 }
