@@ -24,6 +24,7 @@ mod groups;
 mod matrix;
 mod op;
 pub mod ops;
+mod pieces;
 mod scratch;
 mod simd;
 mod transpose;

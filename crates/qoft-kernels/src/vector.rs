@@ -65,14 +65,20 @@ pub(crate) fn max(values: &[f32]) -> f32 {
 /// `Σ a·b`.
 #[inline(always)]
 pub(crate) fn dot(a: &[f32], b: &[f32]) -> f32 {
+    sum(a, b, |a, b| a * b)
+}
+
+/// The sum of the terms that pairs of numbers give.
+#[inline(always)]
+pub(crate) fn sum(a: &[f32], b: &[f32], term: impl Fn(f32, f32) -> f32) -> f32 {
     let ((a, a_tail), (b, b_tail)) = (a.as_chunks::<LANES>(), b.as_chunks::<LANES>());
     let mut lanes = [0.0f32; LANES];
     for (a, b) in a.iter().zip(b) {
         for i in 0..LANES {
-            lanes[i] += a[i] * b[i];
+            lanes[i] += term(a[i], b[i]);
         }
     }
-    let tail: f32 = a_tail.iter().zip(b_tail).map(|(a, b)| a * b).sum();
+    let tail: f32 = a_tail.iter().zip(b_tail).map(|(&a, &b)| term(a, b)).sum();
     lanes.iter().sum::<f32>() + tail
 }
 

@@ -2,9 +2,8 @@
 
 use std::f32::consts::{FRAC_1_SQRT_2, PI};
 
-use rayon::prelude::*;
-
 use crate::op::{Forward, HostOp, HostView};
+use crate::pieces::in_pieces;
 use crate::simd::arch;
 use crate::vector::sigmoid;
 
@@ -22,9 +21,6 @@ pub enum Activation {
     /// The hyperbolic tangent.
     Tanh,
 }
-
-/// Elements that one task handles.
-const CHUNK: usize = 1 << 14;
 
 impl Activation {
     #[inline(always)]
@@ -75,16 +71,13 @@ fn normal(x: f32) -> f32 {
 impl HostOp for Activation {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let x = inputs[0].data;
-        let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(CHUNK)
-            .zip(x.par_chunks(CHUNK))
-            .for_each(|(out, x)| {
-                arch().dispatch(|| {
-                    for (out, &x) in out.iter_mut().zip(x) {
-                        *out = self.value(x);
-                    }
-                });
+        let [out] = in_pieces([x.len(), 1], |first, [out]| {
+            arch().dispatch(|| {
+                for (out, &x) in out.iter_mut().zip(&x[first..]) {
+                    *out = self.value(x);
+                }
             });
+        });
         Forward::new(inputs[0].shape, out)
     }
 
@@ -103,17 +96,15 @@ impl HostOp for Activation {
         grad: HostView,
         _wants: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
-        let mut out = vec![0.0; grad.data.len()];
-        out.par_chunks_mut(CHUNK)
-            .zip(inputs[0].data.par_chunks(CHUNK))
-            .zip(grad.data.par_chunks(CHUNK))
-            .for_each(|((out, x), grad)| {
-                arch().dispatch(|| {
-                    for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
-                        *out = grad * self.slope(x);
-                    }
-                });
+        let (x, grad) = (inputs[0].data, grad.data);
+        let [out] = in_pieces([x.len(), 1], |first, [out]| {
+            arch().dispatch(|| {
+                let inputs = x[first..].iter().zip(&grad[first..]);
+                for (out, (&x, grad)) in out.iter_mut().zip(inputs) {
+                    *out = grad * self.slope(x);
+                }
             });
+        });
         vec![Some(out)]
     }
 }

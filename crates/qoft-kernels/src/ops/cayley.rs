@@ -163,9 +163,10 @@ fn product(lhs: &[f32], lhs_t: bool, rhs: &[f32], rhs_t: bool, b: usize) -> Vec<
 fn series(q: &[f32], c: &[f32], b: usize) -> Vec<Vec<f32>> {
     let mut steps: Vec<Vec<f32>> = Vec::with_capacity(c.len());
     for &coefficient in c.iter().rev() {
-        let mut p = match steps.last() {
-            Some(next) => product(q, false, next, false, b),
-            None => vec![0.0; b * b],
+        let mut p = match steps.as_slice() {
+            [] => vec![0.0; b * b],
+            [_] => q.iter().map(|v| v * c[c.len() - 1]).collect(),
+            [.., next] => product(q, false, next, false, b),
         };
         (0..b).for_each(|i| p[i * b + i] += coefficient);
         steps.push(p);
@@ -179,10 +180,18 @@ fn series_gradient(q: &[f32], c: &[f32], grad: &[f32], b: usize) -> Vec<f32> {
     let steps = series(q, c, b);
     let mut dq = vec![0.0; b * b];
     let mut g = grad.to_vec();
-    for next in &steps[1..] {
+    let mut steps = steps[1..].iter();
+    let last = steps.next_back();
+    for next in steps {
         let term = product(&g, false, next, true, b);
         dq.iter_mut().zip(term).for_each(|(d, t)| *d += t);
         g = product(q, true, &g, false, b);
+    }
+    if last.is_some() {
+        // It is a multiple of I.
+        dq.iter_mut()
+            .zip(g)
+            .for_each(|(d, g)| *d += c[c.len() - 1] * g);
     }
     dq
 }

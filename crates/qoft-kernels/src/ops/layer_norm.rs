@@ -1,8 +1,9 @@
 //! Normalization of the last dimension to a mean of 0 and a variance of 1.
 
-use rayon::prelude::*;
-
 use crate::op::{Forward, HostOp, HostView};
+use crate::pieces::in_pieces;
+use crate::simd::arch;
+use crate::vector::sum;
 
 /// `y = (x − mean(x)) / √(var(x) + eps) · weight`. Inputs: `x` of `[.., d]` and the weight of `[d]`.
 #[derive(Debug, Clone, Copy)]
@@ -13,27 +14,30 @@ pub struct LayerNorm {
 
 impl LayerNorm {
     /// Mean of a row, and what its distances from it are multiplied by.
+    #[inline(always)]
     fn mean_and_scale(&self, x: &[f32]) -> (f32, f32) {
         let width = x.len() as f32;
-        let mean = x.iter().sum::<f32>() / width;
-        let variance = x.iter().map(|v| (v - mean).powi(2)).sum::<f32>() / width;
+        let mean = sum(x, x, |v, _| v) / width;
+        let variance = sum(x, x, |v, _| (v - mean) * (v - mean)) / width;
         (mean, 1.0 / (variance + self.eps).sqrt())
     }
 }
 
 impl HostOp for LayerNorm {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
-        let (_, width) = inputs[0].rows();
+        let (rows, width) = inputs[0].rows();
         let (x, weight) = (inputs[0].data, inputs[1].data);
-        let mut out = vec![0.0; x.len()];
-        out.par_chunks_mut(width)
-            .zip(x.par_chunks(width))
-            .for_each(|(out, x)| {
-                let (mean, scale) = self.mean_and_scale(x);
-                for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
-                    *out = (x - mean) * scale * w;
+        let [out] = in_pieces([rows, width], |first, [out]| {
+            let x = x[first * width..].chunks_exact(width);
+            arch().dispatch(|| {
+                for (out, x) in out.chunks_exact_mut(width).zip(x) {
+                    let (mean, scale) = self.mean_and_scale(x);
+                    for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+                        *out = (x - mean) * scale * w;
+                    }
                 }
             });
+        });
         Forward::new(inputs[0].shape, out)
     }
 
@@ -53,20 +57,25 @@ impl HostOp for LayerNorm {
         grad: HostView,
         wants: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
-        let (_, width) = inputs[0].rows();
+        let (rows, width) = inputs[0].rows();
         let (x, weight) = (inputs[0].data, inputs[1].data);
         vec![
             wants[0].then(|| {
-                let mut out = vec![0.0; x.len()];
-                out.par_chunks_mut(width)
-                    .zip(x.par_chunks(width).zip(grad.data.par_chunks(width)))
-                    .for_each(|(out, (x, grad))| self.row_gradient(out, x, grad, weight));
+                let [out] = in_pieces([rows, width], |first, [out]| {
+                    let x = x[first * width..].chunks_exact(width);
+                    let rows = x.zip(grad.data[first * width..].chunks_exact(width));
+                    arch().dispatch(|| {
+                        for (out, (x, grad)) in out.chunks_exact_mut(width).zip(rows) {
+                            self.row_gradient(out, x, grad, weight);
+                        }
+                    });
+                });
                 out
             }),
             wants[1].then(|| {
                 let mut out = vec![0.0; width];
                 for (x, grad) in x.chunks_exact(width).zip(grad.data.chunks_exact(width)) {
-                    let (mean, scale) = self.mean_and_scale(x);
+                    let (mean, scale) = arch().dispatch(|| self.mean_and_scale(x));
                     for ((out, x), grad) in out.iter_mut().zip(x).zip(grad) {
                         *out += grad * (x - mean) * scale;
                     }
@@ -78,17 +87,17 @@ impl HostOp for LayerNorm {
 }
 
 impl LayerNorm {
+    #[inline(always)]
     fn row_gradient(&self, out: &mut [f32], x: &[f32], grad: &[f32], weight: &[f32]) {
         let (mean, scale) = self.mean_and_scale(x);
-        let (mut sum, mut dot) = (0.0, 0.0);
-        for ((x, grad), w) in x.iter().zip(grad).zip(weight) {
-            sum += grad * w;
-            dot += grad * w * (x - mean) * scale;
+        for ((out, grad), w) in out.iter_mut().zip(grad).zip(weight) {
+            *out = grad * w;
         }
         let width = x.len() as f32;
-        let (sum, dot) = (sum / width, dot / width);
-        for (((out, x), grad), w) in out.iter_mut().zip(x).zip(grad).zip(weight) {
-            *out = scale * (grad * w - sum - (x - mean) * scale * dot);
+        let along = sum(out, x, |g, _| g) / width;
+        let pull = sum(out, x, |g, x| g * (x - mean) * scale) / width;
+        for (out, x) in out.iter_mut().zip(x) {
+            *out = scale * (*out - along - (x - mean) * scale * pull);
         }
     }
 }

@@ -1,8 +1,7 @@
 //! Root-mean-square normalization of the last dimension.
 
-use rayon::prelude::*;
-
 use crate::op::{Forward, HostOp, HostView};
+use crate::pieces::in_pieces;
 use crate::simd::arch;
 use crate::vector::dot;
 
@@ -13,28 +12,30 @@ pub struct RmsNorm {
     pub eps: f32,
 }
 
+impl RmsNorm {
+    /// What a row is multiplied by.
+    #[inline(always)]
+    fn scale(&self, x: &[f32]) -> f32 {
+        1.0 / (dot(x, x) / x.len() as f32 + self.eps).sqrt()
+    }
+}
+
 impl HostOp for RmsNorm {
-    fn forward(&self, inputs: &[HostView], keep: bool) -> Forward {
+    fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let (rows, width) = inputs[0].rows();
-        let weight = inputs[1].data;
-        let mut out = vec![0.0; inputs[0].data.len()];
-        let mut scales = vec![0.0; rows];
-        out.par_chunks_mut(width)
-            .zip(inputs[0].data.par_chunks(width))
-            .zip(&mut scales)
-            .for_each(|((out, x), scale)| {
-                let square = arch().dispatch(|| dot(x, x)) / width as f32;
-                *scale = 1.0 / (square + self.eps).sqrt();
-                for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
-                    *out = x * *scale * w;
+        let (x, weight) = (inputs[0].data, inputs[1].data);
+        let [out] = in_pieces([rows, width], |first, [out]| {
+            let x = x[first * width..].chunks_exact(width);
+            arch().dispatch(|| {
+                for (out, x) in out.chunks_exact_mut(width).zip(x) {
+                    let scale = self.scale(x);
+                    for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
+                        *out = x * scale * w;
+                    }
                 }
             });
-        let saved = if keep { scales } else { Vec::new() };
-        Forward {
-            shape: inputs[0].shape.to_vec(),
-            data: out,
-            saved,
-        }
+        });
+        Forward::new(inputs[0].shape, out)
     }
 
     fn reads(&self, _index: usize) -> bool {
@@ -52,27 +53,29 @@ impl HostOp for RmsNorm {
     fn backward(
         &self,
         inputs: &[HostView],
-        saved: &[f32],
+        _saved: &[f32],
         grad: HostView,
         wants: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
-        let (_, width) = inputs[0].rows();
+        let (rows, width) = inputs[0].rows();
         let (x, weight) = (inputs[0].data, inputs[1].data);
         vec![
             wants[0].then(|| {
-                let mut out = vec![0.0; x.len()];
-                out.par_chunks_mut(width)
-                    .zip(x.par_chunks(width).zip(grad.data.par_chunks(width)))
-                    .zip(saved)
-                    .for_each(|((out, (x, grad)), &scale)| {
-                        row_gradient(out, x, grad, weight, scale);
+                let [out] = in_pieces([rows, width], |first, [out]| {
+                    let x = x[first * width..].chunks_exact(width);
+                    let rows = x.zip(grad.data[first * width..].chunks_exact(width));
+                    arch().dispatch(|| {
+                        for (out, (x, grad)) in out.chunks_exact_mut(width).zip(rows) {
+                            row_gradient(out, x, grad, weight, self.scale(x));
+                        }
                     });
+                });
                 out
             }),
             wants[1].then(|| {
                 let mut out = vec![0.0; width];
-                let rows = x.chunks_exact(width).zip(grad.data.chunks_exact(width));
-                for ((x, grad), scale) in rows.zip(saved) {
+                for (x, grad) in x.chunks_exact(width).zip(grad.data.chunks_exact(width)) {
+                    let scale = arch().dispatch(|| self.scale(x));
                     for ((out, x), grad) in out.iter_mut().zip(x).zip(grad) {
                         *out += grad * x * scale;
                     }
@@ -84,16 +87,15 @@ impl HostOp for RmsNorm {
 }
 
 /// `dx = s·(g − x·s²·mean(g·x))` with `g = grad·weight` and `s` the row's scale.
+#[inline(always)]
 fn row_gradient(out: &mut [f32], x: &[f32], grad: &[f32], weight: &[f32], scale: f32) {
     for ((out, grad), w) in out.iter_mut().zip(grad).zip(weight) {
         *out = grad * w;
     }
-    arch().dispatch(|| {
-        let pull = dot(x, out) / x.len() as f32 * scale * scale;
-        for (out, x) in out.iter_mut().zip(x) {
-            *out = scale * (*out - x * pull);
-        }
-    });
+    let pull = dot(x, out) / x.len() as f32 * scale * scale;
+    for (out, x) in out.iter_mut().zip(x) {
+        *out = scale * (*out - x * pull);
+    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
 use crate::op::{Forward, HostOp, HostView};
+use crate::pieces::in_pieces;
 
 /// Turns the first features of each head by an angle that grows with the position.
 ///
@@ -28,12 +27,11 @@ impl Rope {
                 x.shape
             );
         };
-        let mut out = x.data.to_vec();
-        let width = self.width;
-        out.par_chunks_mut((heads * head_dim).max(1))
-            .enumerate()
-            .for_each(|(row, out)| {
-                let at = (row % time) * width;
+        let (width, row) = (self.width, heads * head_dim);
+        let [out] = in_pieces([x.data.len() / row.max(1), row], |first, [out]| {
+            out.copy_from_slice(&x.data[first * row..][..out.len()]);
+            for (index, out) in out.chunks_exact_mut(row.max(1)).enumerate() {
+                let at = ((first + index) % time) * width;
                 let (cos, sin) = (&self.cos[at..at + width], &self.sin[at..at + width]);
                 for head in out.chunks_exact_mut(head_dim) {
                     let (first, second) = head[..2 * width].split_at_mut(width);
@@ -43,7 +41,8 @@ impl Rope {
                         second[i] = b * cos[i] + a * sin;
                     }
                 }
-            });
+            }
+        });
         out
     }
 }

@@ -4,6 +4,7 @@ use rayon::prelude::*;
 
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
+use crate::pieces::in_pieces_of;
 
 /// Inputs: `x` of `[.., r·b]` and the blocks of `[r, b, b]`, or `[1, b, b]` for a shared block.
 #[derive(Debug, Clone, Copy)]
@@ -43,10 +44,10 @@ impl HostOp for Rotate {
 pub fn rotate(x: HostView, blocks: HostView, transpose: bool) -> Vec<f32> {
     let (rows, width) = x.rows();
     let [stored, size, _] = block_shape(blocks, width);
-    let mut out = vec![0.0; x.data.len()];
-    let chunk = rows.div_ceil(rayon::current_num_threads()).clamp(1, 256);
-    let step = |out: &mut [f32], x: &[f32]| {
-        let rows = x.len() / width;
+    let most = rows.div_ceil(rayon::current_num_threads()).clamp(1, 256);
+    let [out] = in_pieces_of(most, [rows, width], |first, [out]| {
+        let x = &x.data[first * width..][..out.len()];
+        let rows = x.len() / width.max(1);
         for block in 0..width / size {
             let at = block * size;
             let r = &blocks.data[(block % stored) * size * size..][..size * size];
@@ -60,12 +61,7 @@ pub fn rotate(x: HostView, blocks: HostView, transpose: bool) -> Vec<f32> {
                 false,
             );
         }
-    };
-    if width > 0 {
-        out.par_chunks_mut(chunk * width)
-            .zip(x.data.par_chunks(chunk * width))
-            .for_each(|(out, x)| step(out, x));
-    }
+    });
     out
 }
 

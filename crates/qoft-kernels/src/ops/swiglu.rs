@@ -1,8 +1,7 @@
 //! The gated activation of the feed-forward block.
 
-use rayon::prelude::*;
-
 use crate::op::{Forward, HostOp, HostView};
+use crate::pieces::in_pieces;
 use crate::simd::arch;
 use crate::vector::sigmoid;
 
@@ -10,22 +9,16 @@ use crate::vector::sigmoid;
 #[derive(Debug, Clone, Copy)]
 pub struct SwiGlu;
 
-/// Elements that one task handles.
-const CHUNK: usize = 1 << 14;
-
 impl HostOp for SwiGlu {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let (gate, up) = (inputs[0].data, inputs[1].data);
-        let mut out = vec![0.0; gate.len()];
-        out.par_chunks_mut(CHUNK)
-            .zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)))
-            .for_each(|(out, (gate, up))| {
-                arch().dispatch(|| {
-                    for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                        *out = gate * sigmoid(gate) * up;
-                    }
-                });
+        let [out] = in_pieces([gate.len(), 1], |first, [out]| {
+            arch().dispatch(|| {
+                for ((out, &gate), up) in out.iter_mut().zip(&gate[first..]).zip(&up[first..]) {
+                    *out = gate * sigmoid(gate) * up;
+                }
             });
+        });
         Forward::new(inputs[0].shape, out)
     }
 
@@ -49,23 +42,18 @@ impl HostOp for SwiGlu {
         _wants: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
         let (gate, up) = (inputs[0].data, inputs[1].data);
-        let (mut d_gate, mut d_up) = (vec![0.0; gate.len()], vec![0.0; gate.len()]);
-        d_gate
-            .par_chunks_mut(CHUNK)
-            .zip(d_up.par_chunks_mut(CHUNK))
-            .zip(gate.par_chunks(CHUNK).zip(up.par_chunks(CHUNK)))
-            .zip(grad.data.par_chunks(CHUNK))
-            .for_each(|(((d_gate, d_up), (gate, up)), grad)| {
-                arch().dispatch(|| {
-                    let out = d_gate.iter_mut().zip(d_up.iter_mut());
-                    let inputs = gate.iter().zip(up).zip(grad);
-                    for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {
-                        let s = sigmoid(gate);
-                        *d_gate = grad * up * s * (1.0 + gate * (1.0 - s));
-                        *d_up = grad * gate * s;
-                    }
-                });
+        let [d_gate, d_up] = in_pieces([gate.len(), 1], |first, [d_gate, d_up]| {
+            arch().dispatch(|| {
+                let out = d_gate.iter_mut().zip(d_up);
+                let inputs = gate[first..].iter().zip(&up[first..]);
+                let inputs = inputs.zip(&grad.data[first..]);
+                for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {
+                    let s = sigmoid(gate);
+                    *d_gate = grad * up * s * (1.0 + gate * (1.0 - s));
+                    *d_up = grad * gate * s;
+                }
             });
+        });
         vec![Some(d_gate), Some(d_up)]
     }
 }
