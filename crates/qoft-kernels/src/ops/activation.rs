@@ -72,8 +72,9 @@ impl HostOp for Activation {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let x = inputs[0].data;
         let [out] = in_pieces([x.len(), 1], |first, [out]| {
+            let x = &x[first..first + out.len()];
             arch().dispatch(|| {
-                for (out, &x) in out.iter_mut().zip(&x[first..]) {
+                for (out, &x) in out.iter_mut().zip(x) {
                     *out = self.value(x);
                 }
             });
@@ -98,9 +99,10 @@ impl HostOp for Activation {
     ) -> Vec<Option<Vec<f32>>> {
         let (x, grad) = (inputs[0].data, grad.data);
         let [out] = in_pieces([x.len(), 1], |first, [out]| {
+            let piece = first..first + out.len();
+            let (x, grad) = (&x[piece.clone()], &grad[piece]);
             arch().dispatch(|| {
-                let inputs = x[first..].iter().zip(&grad[first..]);
-                for (out, (&x, grad)) in out.iter_mut().zip(inputs) {
+                for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
                     *out = grad * self.slope(x);
                 }
             });

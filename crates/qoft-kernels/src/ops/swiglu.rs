@@ -13,8 +13,10 @@ impl HostOp for SwiGlu {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let (gate, up) = (inputs[0].data, inputs[1].data);
         let [out] = in_pieces([gate.len(), 1], |first, [out]| {
+            let piece = first..first + out.len();
+            let (gate, up) = (&gate[piece.clone()], &up[piece]);
             arch().dispatch(|| {
-                for ((out, &gate), up) in out.iter_mut().zip(&gate[first..]).zip(&up[first..]) {
+                for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
                     *out = gate * sigmoid(gate) * up;
                 }
             });
@@ -43,10 +45,12 @@ impl HostOp for SwiGlu {
     ) -> Vec<Option<Vec<f32>>> {
         let (gate, up) = (inputs[0].data, inputs[1].data);
         let [d_gate, d_up] = in_pieces([gate.len(), 1], |first, [d_gate, d_up]| {
+            let piece = first..first + d_gate.len();
+            let (gate, up) = (&gate[piece.clone()], &up[piece.clone()]);
+            let grad = &grad.data[piece];
             arch().dispatch(|| {
-                let out = d_gate.iter_mut().zip(d_up);
-                let inputs = gate[first..].iter().zip(&up[first..]);
-                let inputs = inputs.zip(&grad.data[first..]);
+                let out = d_gate.iter_mut().zip(d_up.iter_mut());
+                let inputs = gate.iter().zip(up).zip(grad);
                 for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {
                     let s = sigmoid(gate);
                     *d_gate = grad * up * s * (1.0 + gate * (1.0 - s));
