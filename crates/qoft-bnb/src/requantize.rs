@@ -25,7 +25,10 @@ pub fn requantize_4bit(
     state.dtype.format().round(&mut weight.values);
     let absmax: Vec<f32> = weight.values.chunks(state.blocksize).map(largest).collect();
     let (scales, statistics) = match layer.get("weight.nested_absmax") {
-        None => (absmax.clone(), vec![floats("weight.absmax", &absmax)]),
+        None => (
+            absmax.clone(),
+            vec![floats(layer, "weight.absmax", &absmax)],
+        ),
         Some(_) => nested(backend, layer, &state, &absmax)?,
     };
     let table: [f32; 16] = fixed(&layer.tensor("weight.quant_map")?)?;
@@ -66,13 +69,9 @@ fn largest(values: &[f32]) -> f32 {
     values.iter().fold(0.0, |max, v| max.max(v.abs()))
 }
 
-fn floats(suffix: &str, values: &[f32]) -> NewTensor {
-    NewTensor {
-        suffix: suffix.into(),
-        dtype: Dtype::F32,
-        shape: vec![values.len()],
-        bytes: FloatFormat::F32.to_bytes(values),
-    }
+fn floats(layer: &LayerSource, suffix: &str, values: &[f32]) -> NewTensor {
+    let bytes = FloatFormat::F32.to_bytes(values);
+    layer.new_tensor(suffix, Dtype::F32, &[values.len()], bytes)
 }
 
 /// Double quantization: the absmax values as they come back, and their tensors.
@@ -110,20 +109,10 @@ fn nested(
     }
     let (suffix, text) = with_offset(backend, layer, offset)?;
     let tensors = vec![
-        NewTensor {
-            suffix: "weight.absmax".into(),
-            dtype: Dtype::U8,
-            shape: vec![codes.len()],
-            bytes: codes,
-        },
-        floats("weight.nested_absmax", &outer),
+        layer.new_tensor("weight.absmax", Dtype::U8, &[codes.len()], codes),
+        floats(layer, "weight.nested_absmax", &outer),
         layer.copy("weight.nested_quant_map")?,
-        NewTensor {
-            suffix,
-            dtype: Dtype::U8,
-            shape: vec![text.len()],
-            bytes: text.into_bytes(),
-        },
+        layer.new_tensor(suffix, Dtype::U8, &[text.len()], text.into_bytes()),
     ];
     Ok((scales, tensors))
 }
@@ -242,7 +231,7 @@ pub fn requantize_8bit(
     let grid = Rows(weight.rows().map(largest).collect());
     let mut tensors = vec![
         layer.rewritten("weight", search.codes(&weight, &grid))?,
-        floats("SCB", &grid.0),
+        floats(layer, "SCB", &grid.0),
     ];
     if layer.has("weight_format") {
         tensors.push(layer.copy("weight_format")?);

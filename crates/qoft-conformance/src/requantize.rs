@@ -1,13 +1,13 @@
 //! Writing changed weights in a scheme again.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use qoft_core::{
-    Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, NewTensor, Purpose, Registration,
-    RequantizeOptions, Result,
+    Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, NewTensor, PackedWeight, Purpose,
+    Registration, RequantizeOptions,
 };
 
-use crate::layer_file::{FileTensor, LayerFile};
 use crate::reference::expected_weights;
 
 /// A layer that was written again.
@@ -20,17 +20,22 @@ pub struct Requantized {
     /// The number format, as `qoft inspect` prints it.
     pub format: String,
     /// How far the layer's own weight is from what is read back; or why it cannot be written.
-    pub own: std::result::Result<f64, String>,
+    pub own: Result<f64, String>,
     /// The same for a weight whose inputs were rotated.
-    pub rotated: std::result::Result<f64, String>,
+    pub rotated: Result<f64, String>,
 }
 
 /// Writes each layer of checkpoints with its own weight and with a rotated one, with the nearest
-/// codes, and reads it back from a file with nothing else in it. Errors are relative: norms of
-/// the difference by norms of the weight.
+/// codes, and reads it back from the checkpoint that has its new tensors. Errors are relative:
+/// norms of the difference by norms of the weight.
+///
+/// The other layers of a checkpoint must read as before, bit by bit, also where they share tensors
+/// with the one that is written. Then all layers are rotated one after another in the same
+/// checkpoint, and each must read as if it had been the only one.
 ///
 /// # Panics
-/// If the tensors' names, dtypes or shapes are not those of the layer, or cannot be read.
+/// If that is not so, or if the tensors' names, dtypes or shapes are not those of the layers, or
+/// cannot be read.
 pub fn requantize<P: AsRef<Path>>(
     registration: &'static Registration,
     folders: impl IntoIterator<Item = P>,
@@ -38,75 +43,118 @@ pub fn requantize<P: AsRef<Path>>(
     let mut all = Vec::new();
     for folder in folders {
         let folder = folder.as_ref();
-        let checkpoint = Checkpoint::open(folder).unwrap_or_else(|e| panic!("{e}"));
-        for path in expected_weights(folder).into_keys() {
-            let weight = load(registration, &LayerSource::new(&checkpoint, &path));
-            let weight = weight.unwrap_or_else(|e| panic!("{e}"));
-            let decoded = Matrix::decode(&*weight);
-            let write = |weight| written(registration, &checkpoint, &path, weight);
+        let original = Written::open(registration, folder);
+        let mut together = original.clone();
+        let paths: Vec<String> = expected_weights(folder).into_keys().collect();
+        let before: Vec<Matrix> = paths.iter().map(|path| original.weight(path)).collect();
+        let mut after = Vec::new();
+        for (at, path) in paths.iter().enumerate() {
+            let write = |weight: &Matrix| {
+                let mut written = original.clone();
+                written.write(path, weight)?;
+                for (other, before) in paths.iter().zip(&before).filter(|(p, _)| *p != path) {
+                    let same = written.weight(other) == *before;
+                    assert!(same, "{path} was written, and {other} changed");
+                }
+                Ok(written.weight(path))
+            };
+            let rotated = rotated(before[at].clone());
+            let own = write(&before[at]).map(|read| distance(&read, &before[at]));
+            let read = write(&rotated);
+            if read.is_ok() {
+                let written = together.write(path, &rotated);
+                written.unwrap_or_else(|e| panic!("{path}, after others: {e}"));
+            }
             all.push(Requantized {
                 folder: folder.to_owned(),
-                format: weight.info().format,
-                own: write(&decoded),
-                rotated: write(&rotated(decoded.clone())),
-                path,
+                format: original.load(path).info().format,
+                own,
+                rotated: read
+                    .as_ref()
+                    .map_err(String::clone)
+                    .map(|read| distance(read, &rotated)),
+                path: path.clone(),
             });
+            after.push(read);
+        }
+        for (path, read) in paths.iter().zip(&after) {
+            if let Ok(read) = read {
+                let same = together.weight(path) == *read;
+                assert!(
+                    same,
+                    "{path} reads otherwise if other layers are written, too"
+                );
+            }
         }
     }
     all
 }
 
-type Loaded = std::sync::Arc<dyn qoft_core::PackedWeight>;
-
-fn load(registration: &Registration, layer: &LayerSource) -> Result<Loaded> {
-    let options = LoadOptions {
-        purpose: Purpose::Dequantize,
-        ..LoadOptions::default()
-    };
-    Ok(registration.backend.load(layer, &options)?.weight)
-}
-
-fn written(
+/// A checkpoint some of whose layers were written again.
+#[derive(Clone)]
+struct Written {
     registration: &'static Registration,
-    checkpoint: &Checkpoint,
-    path: &str,
-    weight: &Matrix,
-) -> std::result::Result<f64, String> {
-    let options = RequantizeOptions {
-        backend: LoadOptions::default().backend,
-        search: &Nearest,
-    };
-    let source = LayerSource::new(checkpoint, path);
-    let tensors = registration.backend.requantize(&source, weight, &options);
-    let tensors = tensors.map_err(|e| e.to_string())?;
-    let mut file = LayerFile::new(checkpoint, path);
-    let own = file.own();
-    let mut before: Vec<FileTensor> = own.iter().map(|&at| file.tensors[at].clone()).collect();
-    let bias = before.iter().position(|t| t.name == format!("{path}.bias"));
-    let bias = bias.map(|at| before.remove(at));
-    let mut after: Vec<FileTensor> = tensors.into_iter().map(|t| named(path, t)).collect();
-    for tensors in [&mut before, &mut after] {
-        tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    }
-    let kinds = |tensors: &[FileTensor]| -> Vec<_> {
-        let kind = |t: &FileTensor| (t.name.clone(), t.dtype, t.shape.clone());
-        tensors.iter().map(kind).collect()
-    };
-    assert_eq!(kinds(&before), kinds(&after), "{path}");
-    file.tensors = after;
-    file.tensors.extend(bias);
-    let read = file.with(|layer| load(registration, layer));
-    let read = read.unwrap_or_else(|| panic!("{path}: tensors that no file can hold"));
-    let read = read.unwrap_or_else(|e| panic!("{path}: {e}"));
-    Ok(distance(&Matrix::decode(&*read), weight))
+    checkpoint: Checkpoint,
 }
 
-fn named(path: &str, tensor: NewTensor) -> FileTensor {
-    FileTensor {
-        name: format!("{path}.{}", tensor.suffix),
-        dtype: tensor.dtype,
-        shape: tensor.shape,
-        bytes: tensor.bytes,
+impl Written {
+    fn open(registration: &'static Registration, folder: &Path) -> Self {
+        let checkpoint = Checkpoint::open(folder).unwrap_or_else(|e| panic!("{e}"));
+        Self {
+            registration,
+            checkpoint,
+        }
+    }
+
+    fn load(&self, path: &str) -> Arc<dyn PackedWeight> {
+        let options = LoadOptions {
+            purpose: Purpose::Dequantize,
+            ..LoadOptions::default()
+        };
+        let layer = LayerSource::new(&self.checkpoint, path);
+        let loaded = self.registration.backend.load(&layer, &options);
+        loaded.unwrap_or_else(|e| panic!("{e}")).weight
+    }
+
+    fn weight(&self, path: &str) -> Matrix {
+        Matrix::decode(&*self.load(path))
+    }
+
+    /// Writes a layer with a weight; the error says why the backend does not.
+    fn write(&mut self, path: &str, weight: &Matrix) -> Result<(), String> {
+        let options = RequantizeOptions {
+            backend: LoadOptions::default().backend,
+            search: &Nearest,
+        };
+        let layer = LayerSource::new(&self.checkpoint, path);
+        let tensors = self
+            .registration
+            .backend
+            .requantize(&layer, weight, &options);
+        let tensors = tensors.map_err(|e| e.to_string())?;
+        self.check(path, &tensors);
+        let replaced = self
+            .checkpoint
+            .replace(path, &tensors, &std::env::temp_dir());
+        replaced.unwrap_or_else(|e| panic!("{path}: {e}"));
+        Ok(())
+    }
+
+    /// All tensors of the layer but its bias are there, and all are such as they were.
+    fn check(&self, path: &str, tensors: &[NewTensor]) {
+        let bias = format!("{path}.bias");
+        let wanted = self.checkpoint.under(path).filter(|name| *name != bias);
+        let own = tensors.iter().filter(|t| t.layer == path);
+        let mut own: Vec<String> = own.map(NewTensor::name).collect();
+        own.sort();
+        assert_eq!(wanted.collect::<Vec<_>>(), own, "{path}");
+        for tensor in tensors {
+            let name = tensor.name();
+            let before = self.checkpoint.tensor(&name);
+            let before = before.unwrap_or_else(|e| panic!("{path}: {e}"));
+            assert_eq!(before.dtype(), tensor.dtype, "{name}");
+            assert_eq!(before.shape(), tensor.shape, "{name}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use qoft_kernels::ops::InputQuantizer;
 use qoft_kernels::{FloatFormat, Matrix, PackedWeight, WeightError};
+use safetensors::Dtype;
 use serde_json::Value;
 
 use crate::checkpoint::{Checkpoint, TensorView};
@@ -41,6 +42,11 @@ pub trait QuantBackend: Send + Sync + 'static {
     /// settings (bits, group size, dtypes …), for backends whose capabilities say so.
     ///
     /// Returns all tensors of the layer but its bias; they take the place of those that it has.
+    ///
+    /// Where a scheme spreads one matrix over several layers (see [`LayerSource::sibling`]), those
+    /// tensors of the others that change along are returned as well. The weights of these layers
+    /// stay as they are, bit by bit. If they change too, each is written in its turn, and finds
+    /// the tensors that were written before it.
     ///
     /// # Errors
     /// If the scheme, or this layer's variant of it, cannot be written.
@@ -136,7 +142,7 @@ impl<'a> LayerSource<'a> {
         }
     }
 
-    /// Another layer of the same checkpoint, for schemes that spread one matrix over layers.
+    /// Another layer of the same checkpoint, for schemes whose layers depend on each other.
     pub fn sibling<'b>(&self, path: &'b str) -> LayerSource<'b>
     where
         'a: 'b,
@@ -172,18 +178,30 @@ impl<'a> LayerSource<'a> {
         self.checkpoint.tensor(&format!("{}.{suffix}", self.path))
     }
 
+    /// A tensor `path.suffix` to be written.
+    pub fn new_tensor(
+        &self,
+        suffix: impl Into<String>,
+        dtype: Dtype,
+        shape: &[usize],
+        bytes: Vec<u8>,
+    ) -> NewTensor {
+        NewTensor {
+            layer: self.path.to_owned(),
+            suffix: suffix.into(),
+            dtype,
+            shape: shape.to_vec(),
+            bytes,
+        }
+    }
+
     /// The tensor `path.suffix` with other bytes, to be written; dtype and shape stay.
     ///
     /// # Errors
     /// If it is missing.
     pub fn rewritten(&self, suffix: &str, bytes: Vec<u8>) -> Result<NewTensor> {
         let tensor = self.tensor(suffix)?;
-        Ok(NewTensor {
-            suffix: suffix.to_owned(),
-            dtype: tensor.dtype(),
-            shape: tensor.shape().to_vec(),
-            bytes,
-        })
+        Ok(self.new_tensor(suffix, tensor.dtype(), tensor.shape(), bytes))
     }
 
     /// The tensor `path.suffix` as it is, to be written.

@@ -18,6 +18,8 @@ pub struct RequantizeOptions<'a> {
 /// A tensor of a layer that is to be written.
 #[derive(Debug, Clone, PartialEq)]
 pub struct NewTensor {
+    /// Module path of the layer.
+    pub layer: String,
     /// Name below the layer's path, such as `weight.absmax`.
     pub suffix: String,
     /// Dtype in the file.
@@ -26,6 +28,13 @@ pub struct NewTensor {
     pub shape: Vec<usize>,
     /// Little-endian values.
     pub bytes: Vec<u8>,
+}
+
+impl NewTensor {
+    /// The name in the file.
+    pub fn name(&self) -> String {
+        format!("{}.{}", self.layer, self.suffix)
+    }
 }
 
 /// The numbers that a scheme can store, with its scales fixed.

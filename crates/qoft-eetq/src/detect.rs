@@ -1,8 +1,7 @@
 //! Telling the layouts apart by the codes.
 
-use std::ops::Range;
-
-use crate::stored::{Layout, Stored, TILE};
+use crate::place::Place;
+use crate::stored::{Layout, TILE};
 
 /// Blocks of 64 channels that are looked at.
 const SAMPLES: usize = 4;
@@ -11,9 +10,7 @@ const SAMPLES: usize = 4;
 #[derive(Debug, Clone)]
 pub struct Reading<'a> {
     /// The matrix: the layer's own tensor, or one with the parts of its siblings.
-    pub stored: &'a Stored,
-    /// The layer's channels in it.
-    pub channels: Range<usize>,
+    pub place: &'a Place,
     /// The order of its bytes.
     pub layout: Layout,
 }
@@ -31,14 +28,13 @@ struct Evidence {
 
 impl Reading<'_> {
     fn evidence(&self) -> Evidence {
-        let (rows, blocks) = (self.stored.rows(), self.stored.columns() / TILE);
+        let stored = &self.place.stored;
+        let (rows, blocks) = (stored.rows(), stored.columns() / TILE);
         let count = blocks.min(SAMPLES);
-        let mut codes = vec![0; rows * TILE];
         let (mut with_largest, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for sample in 0..count {
             let first = sample * blocks / count * TILE;
-            let channels = first..first + TILE;
-            self.stored.decode(self.layout, channels, &mut codes);
+            let codes = stored.codes(self.layout, first..first + TILE);
             for channel in codes.chunks_exact(rows) {
                 let sizes = channel.iter().map(|&code| (code as i8).unsigned_abs());
                 if sizes.clone().any(|size| size >= 127) {
@@ -88,6 +84,7 @@ pub fn has_no_bias(bytes: &[u8]) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::stored::Stored;
 
     /// Codes of the quantizer's kind, most of them small.
     fn codes(rows: usize, columns: usize) -> Vec<Vec<i8>> {
@@ -128,12 +125,12 @@ mod tests {
             .0
             .iter_mut()
             .for_each(|b| b.swap(1, 2));
-        let stored = Stored::new(rows, vec![(bytes.into(), columns)]).unwrap();
-        let readings = [Layout::Sm80, Layout::Sm70].map(|layout| Reading {
-            stored: &stored,
+        let place = &Place {
+            stored: Stored::new(rows, vec![(bytes.into(), columns)]).unwrap(),
             channels: 0..columns,
-            layout,
-        });
+            layers: vec!["wide".into()],
+        };
+        let readings = [Layout::Sm80, Layout::Sm70].map(|layout| Reading { place, layout });
         assert_eq!(choose(&readings).unwrap().layout, Layout::Sm70);
         assert!(choose(&readings[..1]).is_none());
     }

@@ -7,6 +7,7 @@
 mod config;
 mod detect;
 mod layout;
+mod place;
 mod requantize;
 mod stored;
 

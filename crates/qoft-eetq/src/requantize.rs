@@ -3,10 +3,11 @@
 use qoft_core::kernels::{Floats, Matrix};
 use qoft_core::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
 
-use crate::layout::{Found, SCALES, fused_names};
-use crate::stored::{Layout, encode};
+use crate::layout::{Found, SCALES};
+use crate::stored::Layout;
 
-/// The layer again, in the layout and scale dtype that it has.
+/// The layer again, in the layout and scale dtype that it has. The bytes of layers that were cut
+/// from the same matrix change with its codes; their codes and scales stay.
 pub fn requantize(
     backend: &dyn QuantBackend,
     layer: &LayerSource,
@@ -14,27 +15,23 @@ pub fn requantize(
     options: &RequantizeOptions,
     layout: Option<Layout>,
 ) -> Result<Vec<NewTensor>> {
-    let found = Found::read(backend, layer, layout)?;
-    if found.is_cut {
-        let names = fused_names(layer).map_or(String::new(), |(_, names)| names.join(", "));
-        let reason = format!(
-            "EETQ quantized {names} as one matrix and then cut its bytes: each of these layers \
-             holds bytes of the others, so one of them cannot be written alone. Merge into dense \
-             weights instead"
-        );
-        return Err(layer.error(backend, reason));
-    }
-    layer.check_weight(backend, weight, found.shape)?;
+    let Found {
+        name,
+        place,
+        layout,
+        ..
+    } = Found::read(backend, layer, layout)?;
+    layer.check_weight(backend, weight, place.shape())?;
     let format = layer.tensor(SCALES)?.float_format()?;
     let largest = |row: &[f32]| row.iter().fold(0.0f32, |max, v| max.max(v.abs()));
     let exact: Vec<f32> = weight.rows().map(|row| largest(row) / 128.0).collect();
     let stored = Floats::from_f32(&exact, format).map_err(layer.weight_error(backend))?;
     let grid = Rows { exact, stored };
     let codes = options.search.codes(weight, &grid);
-    Ok(vec![
-        layer.rewritten(found.name, encode(found.layout, &codes, found.shape))?,
-        layer.rewritten(SCALES, format.to_bytes(&grid.exact))?,
-    ])
+    let parts = place.layers.iter().zip(place.with_codes(layout, &codes));
+    let tensors = parts.map(|(path, bytes)| layer.sibling(path).rewritten(name, bytes));
+    let scales = layer.rewritten(SCALES, format.to_bytes(&grid.exact));
+    tensors.chain([scales]).collect()
 }
 
 /// A scale for each row. The library chooses codes with those that are not rounded yet.

@@ -29,31 +29,31 @@ impl Layout {
         ("sm70", Self::Sm70),
         ("plain", Self::Plain),
     ];
-}
 
-/// Signed codes `[N, K]` in the order of a layout; sizes are multiples of [`TILE`].
-pub fn encode(layout: Layout, codes: &[u8], [n, k]: [usize; 2]) -> Vec<u8> {
-    match layout {
-        Layout::Plain => transpose(codes, 1, [n, k]),
-        Layout::Sm70 => {
-            let mut bytes = transpose(codes, 1, [n, k]);
-            for word in bytes.as_chunks_mut::<4>().0 {
-                let [a, b, c, d] = *word;
-                *word = [a, c, b, d].map(|byte| byte ^ 0x80);
-            }
-            bytes
-        }
-        Layout::Sm80 => {
-            let mut bytes = Vec::with_capacity(codes.len());
-            for pair in codes.chunks_exact(2 * k) {
-                let (even, odd) = pair.split_at(k);
-                let tiles = even.as_chunks::<TILE>().0.iter();
-                for (even, odd) in tiles.zip(odd.as_chunks::<TILE>().0) {
-                    bytes.extend(even.as_chunks::<16>().0.iter().flat_map(alternating));
-                    bytes.extend(odd.as_chunks::<16>().0.iter().flat_map(alternating));
+    /// Signed codes `[N, K]` in this order; sizes are multiples of [`TILE`].
+    pub fn encode(self, codes: &[u8], [n, k]: [usize; 2]) -> Vec<u8> {
+        match self {
+            Self::Plain => transpose(codes, 1, [n, k]),
+            Self::Sm70 => {
+                let mut bytes = transpose(codes, 1, [n, k]);
+                for word in bytes.as_chunks_mut::<4>().0 {
+                    let [a, b, c, d] = *word;
+                    *word = [a, c, b, d].map(|byte| byte ^ 0x80);
                 }
+                bytes
             }
-            bytes
+            Self::Sm80 => {
+                let mut bytes = Vec::with_capacity(codes.len());
+                for pair in codes.chunks_exact(2 * k) {
+                    let (even, odd) = pair.split_at(k);
+                    let tiles = even.as_chunks::<TILE>().0.iter();
+                    for (even, odd) in tiles.zip(odd.as_chunks::<TILE>().0) {
+                        bytes.extend(even.as_chunks::<16>().0.iter().flat_map(alternating));
+                        bytes.extend(odd.as_chunks::<16>().0.iter().flat_map(alternating));
+                    }
+                }
+                bytes
+            }
         }
     }
 }
@@ -123,18 +123,34 @@ impl Stored {
         }
     }
 
-    /// Writes the signed codes of some output channels to `out`, one channel after another.
+    /// Cuts the bytes of such a matrix into the parts of this one.
+    pub fn cut(&self, bytes: &[u8]) -> Vec<Vec<u8>> {
+        let mut first = 0;
+        let part = |(_, width): &(Bytes, usize)| {
+            let columns = first..first + width;
+            first = columns.end;
+            let rows = bytes.chunks_exact(self.columns);
+            rows.flat_map(|row| &row[columns.clone()])
+                .copied()
+                .collect()
+        };
+        self.parts.iter().map(part).collect()
+    }
+
+    /// The signed codes of some output channels, one channel after another.
     ///
-    /// The range starts and ends with a pair; `out` has [`Self::rows`] bytes for each channel.
-    pub fn decode(&self, layout: Layout, channels: Range<usize>, out: &mut [u8]) {
+    /// The range starts and ends with a pair.
+    pub fn codes(&self, layout: Layout, channels: Range<usize>) -> Vec<u8> {
+        let mut codes = vec![0; channels.len() * self.rows];
         match layout {
-            Layout::Sm80 => self.decode_pairs(channels, out),
-            Layout::Sm70 => self.decode_columns(channels, out, |word| {
+            Layout::Sm80 => self.decode_pairs(channels, &mut codes),
+            Layout::Sm70 => self.decode_columns(channels, &mut codes, |word| {
                 let [a, b, c, d] = *word;
                 *word = [a, c, b, d].map(|byte| byte ^ 0x80);
             }),
-            Layout::Plain => self.decode_columns(channels, out, |_| {}),
+            Layout::Plain => self.decode_columns(channels, &mut codes, |_| {}),
         }
+        codes
     }
 
     fn decode_pairs(&self, channels: Range<usize>, out: &mut [u8]) {
@@ -237,8 +253,7 @@ mod tests {
             ] {
                 let stored = stored(layout, rows, widths);
                 for channels in [0..stored.columns(), 2..40, 34..36, 60..64] {
-                    let mut out = vec![0; channels.len() * rows];
-                    stored.decode(layout, channels.clone(), &mut out);
+                    let out = stored.codes(layout, channels.clone());
                     let expected: Vec<u8> = channels
                         .flat_map(|n| (0..rows).map(move |k| code(k, n)))
                         .collect();
@@ -251,12 +266,13 @@ mod tests {
     #[test]
     fn encoding_undoes_decoding() {
         for (_, layout) in Layout::NAMES {
-            for [n, k] in [[64, 128], [192, 64]] {
-                let stored = stored(layout, k, &[n]);
-                let mut codes = vec![0; n * k];
-                stored.decode(layout, 0..n, &mut codes);
-                let bytes = encode(layout, &codes, [n, k]);
-                assert!(bytes == stored.parts[0].0, "{layout:?}");
+            for (k, widths) in [(128, &[64][..]), (64, &[192]), (192, &[64, 34, 30])] {
+                let stored = stored(layout, k, widths);
+                let n = stored.columns();
+                let bytes = layout.encode(&stored.codes(layout, 0..n), [n, k]);
+                for (part, (expected, _)) in stored.cut(&bytes).into_iter().zip(&stored.parts) {
+                    assert!(part == *expected, "{layout:?} {widths:?}");
+                }
             }
         }
     }

@@ -7,7 +7,8 @@ sm80_layers, sm70_layers  single layers by the same code: in and out sizes that 
                         is subnormal, 4 so small that it is 0, 5 with one large value)
 fused_sm80, fused_sm70  whole models by EETQ's own saver (tensor names `qweight`): it fuses q, k, v and
                         gate, up, quantizes the fused matrix and slices the finished bytes by columns.
-                        Its fused layers get a bias of zeros.
+                        Its fused layers get a bias of zeros. source.safetensors: the f16 weights that
+                        it quantized.
 
 expected.safetensors: the product of code and stored f16 scale in f32. EETQ's kernels round it to f16.
 """
@@ -157,6 +158,7 @@ def make_fused(case, name, seed):
     layer = "model.layers.0."
     attention = [f"{layer}self_attn.{part}_proj" for part in "qkv"]
     mlp = [f"{layer}mlp.{part}_proj" for part in ("gate", "up")]
+    save_file({f"{path}.weight": weight for path, weight in sources.items()}, folder / "source.safetensors")
     finish(folder, name, sources, fused=[attention, mlp])
 
 

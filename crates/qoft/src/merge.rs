@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::adapted::{MergeAdapter, check};
 use crate::layers::{Claimed, claimed, embeddings, is_under};
 use crate::own;
-use crate::write::fill;
+use crate::write::{Output, fill};
 
 use embedding::Tables;
 use work::{Reports, Work};
@@ -107,9 +107,9 @@ pub fn merge_staged(
 ) -> Result<StagedMerge> {
     let layers = checked(checkpoint, registry, options, adapters, target)?;
     let staged = StagedDir::new(output)?;
-    // Layers that were quantized again wait here, each in files of its own, so that memory holds
-    // one at a time.
-    let waiting = tempfile::tempdir_in(staged.path()).map_err(Error::io(staged.path()))?;
+    // With the layers that were quantized again, which wait in files, so that memory holds one at
+    // a time.
+    let mut current = checkpoint.clone();
     let changes = |layer: &&Claimed| match target {
         MergeTarget::Dense(_) => is_quantized(layer) || adapted(adapters, layer.path),
         MergeTarget::SameScheme(_) => adapted(adapters, layer.path),
@@ -132,8 +132,7 @@ pub fn merge_staged(
         match target {
             MergeTarget::Dense(format) => outputs.extend(work.dense(format, &reports)?),
             MergeTarget::SameScheme(search) => {
-                let folder = waiting.path().join(index.to_string());
-                outputs.extend(work.requantized(search, &folder, &reports)?);
+                work.requantize(search, &mut current, staged.path(), &reports)?;
                 requantized += 1;
                 progress(requantized, changing.len() + checkpoint.names().count());
             }
@@ -141,13 +140,15 @@ pub fn merge_staged(
     }
     let tables = Tables::new(checkpoint, adapters);
     outputs.extend(tables.outputs(changing.len(), options, target, &reports)?);
-    for name in checkpoint.names() {
+    for name in current.names() {
         if tables.replace(name) {
             continue;
         }
         let owner = changing.iter().find(|layer| is_under(name, layer.path));
         if owner.is_none_or(|layer| name.strip_prefix(layer.path) == Some(".bias")) {
-            outputs.push(own::kept(checkpoint, adapters, name, target)?);
+            outputs.push(own::kept(&current, adapters, name, target)?);
+        } else if let MergeTarget::SameScheme(_) = target {
+            outputs.push(Output::copy(current.tensor(name)?));
         }
     }
     let mut config = match target {
@@ -163,7 +164,6 @@ pub fn merge_staged(
     let written = fill(&staged, outputs, &config, from, skip, &|at, total| {
         progress(requantized + at, requantized + total);
     })?;
-    waiting.close().map_err(Error::io(staged.path()))?;
     let report = MergeReport {
         layers: reports.into_layers(),
         dequantized,

@@ -1,11 +1,13 @@
 //! A Hugging Face checkpoint folder: `config.json` and memory-mapped safetensors.
 
 mod names;
+mod replace;
 mod shard;
 mod tensor;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
 
 use serde_json::Value;
 
@@ -17,15 +19,16 @@ pub use tensor::{TensorView, dtype_name, float_dtype, float_format};
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
 
-/// An opened checkpoint. Tensors stay on the memory map until somebody reads them.
-#[derive(Debug)]
+/// An opened checkpoint. Tensors stay on the memory map until somebody reads them; a clone shares
+/// the map.
+#[derive(Debug, Clone)]
 pub struct Checkpoint {
     dir: PathBuf,
     config: Value,
     quantization: Option<Value>,
-    shards: Vec<Shard>,
-    /// Tensor name → index of its shard.
-    tensors: BTreeMap<String, usize>,
+    shards: Vec<Arc<Shard>>,
+    /// Tensor name → its shard.
+    tensors: BTreeMap<String, Arc<Shard>>,
 }
 
 impl Checkpoint {
@@ -73,12 +76,14 @@ impl Checkpoint {
                 }
             }
         }
+        let shards: Vec<Arc<Shard>> = shards.into_iter().map(Arc::new).collect();
+        let tensors = tensors.into_iter();
         Ok(Self {
             dir: dir.to_path_buf(),
             quantization: quantization(dir, &config)?,
             config,
+            tensors: tensors.map(|(n, s)| (n, shards[s].clone())).collect(),
             shards,
-            tensors,
         })
     }
 
@@ -109,23 +114,21 @@ impl Checkpoint {
         self.tensors.keys().map(String::as_str)
     }
 
-    /// The files that hold the tensors.
+    /// The files of the folder that hold the tensors.
     pub fn files(&self) -> impl Iterator<Item = &Path> {
-        self.shards.iter().map(Shard::path)
+        self.shards.iter().map(|shard| shard.path())
     }
 
     /// Takes the files' pages out of this process's memory. Those that are still used come back,
     /// from the system's cache of files, when somebody reads them; so a model that was loaded into
     /// memory of its own does not count twice.
     pub fn release(&self) {
-        self.shards.iter().for_each(Shard::release);
+        self.shards.iter().for_each(|shard| shard.release());
     }
 
     /// A tensor, if it is there.
     pub fn get(&self, name: &str) -> Option<TensorView> {
-        self.tensors
-            .get(name)
-            .and_then(|&shard| self.shards[shard].tensor(name))
+        self.tensors.get(name)?.tensor(name)
     }
 
     /// A tensor that must be there.

@@ -38,9 +38,14 @@ impl Shard {
     /// Maps and validates a file.
     pub fn open(path: PathBuf) -> Result<Self> {
         let file = File::open(&path).map_err(Error::io(&path))?;
+        Self::map(&file, path)
+    }
+
+    /// Maps and validates an open file; `path` is how messages name it.
+    pub fn map(file: &File, path: PathBuf) -> Result<Self> {
         // SAFETY: the map is read only. Another process that truncates the file while we run
         // can end us with a signal, as it can every program that maps its input.
-        let map = unsafe { Mmap::map(&file) }.map_err(Error::io(&path))?;
+        let map = unsafe { Mmap::map(file) }.map_err(Error::io(&path))?;
         let invalid = |e| Error::file(&path, format!("not a valid safetensors file: {e}"));
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(invalid)?;
         let tensors = metadata

@@ -6,11 +6,9 @@ use std::sync::{Mutex, PoisonError};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, Error, LayerSource, LoadOptions, Matrix, NewTensor, Purpose, QuantBackend,
-    RequantizeOptions, Result, float_dtype, write_file,
+    Checkpoint, Error, LayerSource, LoadOptions, Matrix, Purpose, QuantBackend, RequantizeOptions,
+    Result, float_dtype,
 };
-use safetensors::tensor::TensorView as View;
-use serde_json::json;
 
 use super::search::Asked;
 use super::{Change, LayerSearch, MergedLayer, adapted};
@@ -125,55 +123,31 @@ impl<'a> Work<'a> {
         Ok(bias.into_iter().chain([weight]).collect())
     }
 
-    /// The tensors of the layer quantized again, which wait in `folder`.
-    pub fn requantized(
+    /// Quantizes the layer again, and lets `checkpoint` have what comes out, which waits in
+    /// `folder`. Layers that share a matrix with it may have been written there before.
+    pub fn requantize(
         self,
         search: &dyn LayerSearch,
+        checkpoint: &mut Checkpoint,
         folder: &Path,
         reports: &Reports,
-    ) -> Result<Vec<Output<'static>>> {
+    ) -> Result<()> {
+        let path = self.source.path();
         let rotated = self.rotated()?;
-        let search = Asked::new(search.search(self.source.path())?);
+        let search = Asked::new(search.search(path)?);
         let options = RequantizeOptions {
             backend: self.options.backend.clone(),
             search: &search,
         };
-        let tensors = self
-            .backend
-            .requantize(&self.source, &rotated.weight, &options);
-        let waiting = self.store(&tensors.map_err(into_requantize)?, folder)?;
+        let source = LayerSource::new(checkpoint, path);
+        let tensors = self.backend.requantize(&source, &rotated.weight, &options);
+        checkpoint.replace(path, &tensors.map_err(into_requantize)?, folder)?;
         // What readers will find in the new tensors.
-        let source = LayerSource::new(&waiting, self.source.path());
+        let source = LayerSource::new(checkpoint, path);
         let read = self.backend.load(&source, &self.load_options())?;
         let written = Matrix::decode(&*read.weight);
         self.report(reports, &rotated, &written, search.was_asked());
-        let names = waiting.under(self.source.path());
-        let names = names.filter(|name| !name.ends_with(".bias"));
-        names
-            .map(|name| waiting.tensor(name).map(Output::copy))
-            .collect()
-    }
-
-    /// Writes the layer's tensors to a checkpoint of their own.
-    fn store(&self, tensors: &[NewTensor], folder: &Path) -> Result<Checkpoint> {
-        let path = self.source.path();
-        std::fs::create_dir(folder).map_err(Error::io(folder))?;
-        let file = folder.join("model.safetensors");
-        let mut views = Vec::new();
-        for tensor in tensors {
-            let view = View::new(tensor.dtype, tensor.shape.clone(), &tensor.bytes);
-            let view = view.map_err(|e| Error::file(&file, e))?;
-            views.push((format!("{path}.{}", tensor.suffix), view));
-        }
-        let bytes = safetensors::serialize(views, None).map_err(|e| Error::file(&file, e))?;
-        std::fs::write(&file, bytes).map_err(Error::io(&file))?;
-        let config = json!({
-            "model_type": self.source.config()["model_type"],
-            "quantization_config": self.source.quantization_config(),
-        });
-        let config_file = folder.join("config.json");
-        write_file(&config_file, config.to_string().as_bytes())?;
-        Checkpoint::open(folder)
+        Ok(())
     }
 }
 
