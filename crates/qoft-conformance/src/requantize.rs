@@ -30,8 +30,8 @@ pub struct Requantized {
 /// norms of the difference by norms of the weight.
 ///
 /// The other layers of a checkpoint must read as before, bit by bit, also where they share tensors
-/// with the one that is written. Then all layers are rotated one after another in the same
-/// checkpoint, and each must read as if it had been the only one.
+/// with the one that is written. Rotated ones are written one after another in the same
+/// checkpoint, and each must still read the same at the end.
 ///
 /// # Panics
 /// If that is not so, or if the tensors' names, dtypes or shapes are not those of the layers, or
@@ -44,47 +44,34 @@ pub fn requantize<P: AsRef<Path>>(
     for folder in folders {
         let folder = folder.as_ref();
         let original = Written::open(registration, folder);
-        let mut together = original.clone();
         let paths: Vec<String> = expected_weights(folder).into_keys().collect();
         let before: Vec<Matrix> = paths.iter().map(|path| original.weight(path)).collect();
-        let mut after = Vec::new();
+        let (mut together, mut after) = (original.clone(), before.clone());
         for (at, path) in paths.iter().enumerate() {
-            let write = |weight: &Matrix| {
-                let mut written = original.clone();
-                written.write(path, weight)?;
+            let mut alone = original.clone();
+            let own = alone.write(path, &before[at]).map(|()| {
                 for (other, before) in paths.iter().zip(&before).filter(|(p, _)| *p != path) {
-                    let same = written.weight(other) == *before;
+                    let same = alone.weight(other) == *before;
                     assert!(same, "{path} was written, and {other} changed");
                 }
-                Ok(written.weight(path))
-            };
+                distance(&alone.weight(path), &before[at])
+            });
             let rotated = rotated(before[at].clone());
-            let own = write(&before[at]).map(|read| distance(&read, &before[at]));
-            let read = write(&rotated);
-            if read.is_ok() {
-                let written = together.write(path, &rotated);
-                written.unwrap_or_else(|e| panic!("{path}, after others: {e}"));
-            }
+            let written = together.write(path, &rotated).map(|()| {
+                after[at] = together.weight(path);
+                distance(&after[at], &rotated)
+            });
             all.push(Requantized {
                 folder: folder.to_owned(),
+                path: path.clone(),
                 format: original.load(path).info().format,
                 own,
-                rotated: read
-                    .as_ref()
-                    .map_err(String::clone)
-                    .map(|read| distance(read, &rotated)),
-                path: path.clone(),
+                rotated: written,
             });
-            after.push(read);
         }
-        for (path, read) in paths.iter().zip(&after) {
-            if let Ok(read) = read {
-                let same = together.weight(path) == *read;
-                assert!(
-                    same,
-                    "{path} reads otherwise if other layers are written, too"
-                );
-            }
+        for (path, after) in paths.iter().zip(&after) {
+            let same = together.weight(path) == *after;
+            assert!(same, "{path} changed when other layers were written");
         }
     }
     all
