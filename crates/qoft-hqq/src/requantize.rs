@@ -1,11 +1,14 @@
 //! Quantizing as the library does on a CPU, in `f32`.
 //!
-//! A group keeps the scale and the zero point that it has where the library's would be much worse:
-//! with few codes they can be, and they are for weights that have not changed. They are not kept
-//! wherever they are better at all, because small changes would be rounded away with them.
+//! A group gets the scale and the zero point that the library finds for it, however little it has
+//! changed: with the old ones a small change is rounded away. There are two exceptions. A group that
+//! has not changed at all keeps its own. So does one that the library would destroy, which it does
+//! with few codes and weights of two sizes, if its own are better.
 
 use qoft_core::kernels::{FloatFormat, Floats, Matrix};
-use qoft_core::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+use qoft_core::{
+    Grid, LayerSource, LoadOptions, NewTensor, QuantBackend, RequantizeOptions, Result,
+};
 use rayon::prelude::*;
 
 use crate::config::{Axis, LayerConfig, Quantizer};
@@ -25,8 +28,8 @@ const STEP: f32 = 0.1;
 /// Errors up to here are reduced to 0: they are smaller than `STEP` times their own power.
 const NOTHING_LEFT: f32 = 0.17;
 
-/// The library's scale and zero point may have so many times the squared error of those before.
-const WORSE: f64 = 2.0;
+/// Errors of more than this share of the squares of a group's weights destroy it.
+const DESTROYED: f64 = 0.25;
 
 /// The layer again, with its settings, groups and dtypes.
 pub fn requantize(
@@ -43,10 +46,7 @@ pub fn requantize(
         sizes,
         metadata,
     } = Reshaped::of(backend, layer, &config)?;
-    let grouped = match config.axis {
-        Axis::Rows => weight.values.clone(),
-        Axis::Columns => columns(&weight.values, groups),
-    };
+    let grouped = by_groups(weight.values.clone(), config.axis, groups);
     let (mut scales, mut zeros) = quantizer.solve(&grouped, config.group_size);
 
     let scale = layer.tensor("scale")?;
@@ -65,17 +65,20 @@ pub fn requantize(
         .expect_shape(&metadata)?
         .to_finite_f32()?;
     let size = config.group_size;
-    let kept = grouped
+    let before = by_groups(decoded(backend, layer)?, config.axis, groups);
+    let pairs = grouped
         .par_chunks_exact(size)
-        .enumerate()
-        .map(|(group, weights)| {
-            let new = (stored_scales[group], stored_zeros[group]);
-            let old = (old_scales[group], old_zeros[group]);
-            let error = quantizer.error(weights, (scales[group], zeros[group]), new);
-            old != new && WORSE * quantizer.error(weights, (1.0 / old.0, old.1), old) < error
-        });
+        .zip(before.par_chunks_exact(size));
+    let kept = pairs.enumerate().map(|(group, (weights, before))| {
+        let new = (stored_scales[group], stored_zeros[group]);
+        let old = (old_scales[group], old_zeros[group]);
+        let error = quantizer.error(weights, (scales[group], zeros[group]), new);
+        let destroyed = error > DESTROYED * squares(weights.iter().copied())
+            && error > quantizer.error(weights, (1.0 / old.0, old.1), old);
+        destroyed || weights == before
+    });
     let kept: Vec<bool> = kept.collect();
-    drop(grouped);
+    drop((grouped, before));
     for group in (0..groups).filter(|&group| kept[group]) {
         let (scale, zero) = (old_scales[group], old_zeros[group]);
         (scales[group], zeros[group]) = (1.0 / scale, zero);
@@ -107,6 +110,20 @@ pub fn requantize(
     };
     let names = layer.suffixes().filter(|name| *name != "bias");
     names.map(tensor).collect()
+}
+
+/// The weights that the layer stands for.
+fn decoded(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Vec<f32>> {
+    let loaded = backend.load(layer, &LoadOptions::default())?;
+    Ok(Matrix::decode(&*loaded.weight).values)
+}
+
+/// Weights group by group.
+fn by_groups(values: Vec<f32>, axis: Axis, groups: usize) -> Vec<f32> {
+    match axis {
+        Axis::Rows => values,
+        Axis::Columns => columns(&values, groups),
+    }
 }
 
 /// Weights of groups that take turns, group by group.
@@ -172,9 +189,9 @@ impl Quantizer {
     fn error(&self, group: &[f32], code: (f32, f32), stored: (f32, f32)) -> f64 {
         let errors = group.iter().map(|&weight| {
             let code = self.code(weight, code.0, code.1);
-            f64::from(weight - (code - stored.1) * stored.0)
+            weight - (code - stored.1) * stored.0
         });
-        errors.map(|error| error * error).sum()
+        squares(errors)
     }
 
     /// A better zero point, and the sum of the errors before.
@@ -188,6 +205,10 @@ impl Quantizer {
         }
         ((sum / group.len() as f64) as f32, errors)
     }
+}
+
+fn squares(values: impl Iterator<Item = f32>) -> f64 {
+    values.map(|value| f64::from(value).powi(2)).sum()
 }
 
 /// What of an error is left to outliers.

@@ -2,7 +2,8 @@
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    BackendOptions, Checkpoint, LayerSource, Matrix, Nearest, NewTensor, RequantizeOptions,
+    BackendOptions, Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, NewTensor,
+    RequantizeOptions,
 };
 use qoft_hqq::REGISTRATION;
 use safetensors::SafeTensors;
@@ -83,4 +84,38 @@ fn the_librarys_tensors_come_out_of_the_weights_that_it_had() {
         }
     }
     assert!(layers >= 12, "only {layers} layers");
+}
+
+/// The library's scales and zero points for weights on a grid of few codes can be much worse.
+#[test]
+fn groups_that_have_not_changed_stay() {
+    let mut layers = 0;
+    for folder in qoft_fixtures::folders("schemes/hqq") {
+        if folder.ends_with("qmodel_pt") {
+            continue;
+        }
+        let checkpoint = Checkpoint::open(&folder).unwrap();
+        let codes = checkpoint.names().filter_map(|n| n.strip_suffix(".W_q"));
+        for path in codes {
+            let (backend, layer) = (REGISTRATION.backend, LayerSource::new(&checkpoint, path));
+            let loaded = backend.load(&layer, &LoadOptions::default()).unwrap();
+            let mut weight = Matrix::decode(&*loaded.weight);
+            weight.values[0] += 0.5;
+            let options = RequantizeOptions {
+                backend: BackendOptions::default(),
+                search: &Nearest,
+            };
+            let written = backend.requantize(&layer, &weight, &options).unwrap();
+            let changed = |tensor: &NewTensor| {
+                let before = layer.tensor(&tensor.suffix).unwrap().to_f32().unwrap();
+                let after = floats(tensor);
+                before.iter().zip(&after).filter(|(a, b)| a != b).count()
+            };
+            let of = |name| written.iter().find(|tensor| tensor.suffix == name).unwrap();
+            assert!(changed(of("scale")) <= 1, "{}: {path}", folder.display());
+            assert!(changed(of("zero")) <= 1, "{}: {path}", folder.display());
+            layers += 1;
+        }
+    }
+    assert!(layers >= 100, "only {layers} layers");
 }
