@@ -88,8 +88,11 @@ impl AdapterConfig for HraConfig {
     fn rotation(&self, site: Site, params: Vec<Param<Tensor<2>>>) -> Result<Box<dyn OftAdapter>> {
         if site.strength != 1.0 {
             let strength = site.strength;
-            let reason = format!("reflections cannot have a strength of {strength}, only 1");
-            return Err(Error::config("adapter HRA", "strength", reason));
+            let reason = format!(
+                "expected 1, found {strength}: reflections are all or nothing, and PEFT has no \
+                 scale for HRA either"
+            );
+            return Err(Error::config("adapter of HRA", "strength", reason));
         }
         let [param] = params.try_into().expect("one parameter, as told");
         Ok(Box::new(HraRotation::new(param, self.apply_gs)))

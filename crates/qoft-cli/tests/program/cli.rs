@@ -280,6 +280,38 @@ fn generate_repeats_itself() {
 }
 
 #[test]
+fn generate_applies_reflections() {
+    let work = tempdir().expect("a folder");
+    let quantized = model_with_tokenizer(MODEL, work.path());
+    let model = work.path().join("dense");
+    good(&["dequantize", arg(&quantized), "--output", arg(&model)]);
+    let (out, merged) = (work.path().join("hra"), work.path().join("merged"));
+    let train = [
+        "train",
+        "--model",
+        arg(&model),
+        "--output",
+        arg(&out),
+        "--data",
+        &fixture(ROWS),
+        "--peft-type=hra",
+        "--target-modules=all-linear",
+        "--learning-rate=0.05",
+        "--max-steps=5",
+    ];
+    good(&train);
+    let adapter = ["--model", arg(&model), "--adapter", arg(&out)];
+    good(&[&["merge"], &adapter[..], &["--output", arg(&merged)]].concat());
+    let text = |model: &[&str]| {
+        let prompt = ["--prompt", "Hello there", "--max-new-tokens=12"];
+        good(&[&["generate"], model, &prompt].concat()).stdout
+    };
+    let adapted = text(&adapter);
+    assert_eq!(adapted, text(&["--model", arg(&merged)]));
+    assert_ne!(adapted, text(&["--model", arg(&model)]));
+}
+
+#[test]
 fn quickstart_runs() {
     let work = tempdir().expect("a folder");
     let out = work.path().join("start");

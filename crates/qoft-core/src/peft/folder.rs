@@ -168,7 +168,12 @@ impl AdapterFolder {
             Ok(parameter(id, values.clone(), expected, device))
         });
         let params = params.collect::<Result<_>>()?;
-        self.config.rotation(site, params)
+        let rotation = self.config.rotation(site, params);
+        // A family does not know of the folder, of which there may be several.
+        rotation.map_err(|error| match error {
+            Error::Config { key, reason, .. } => self.error(format!("`{key}`: {reason}")),
+            other => other,
+        })
     }
 
     /// The values that it has instead of those of the tensor `name`, which has this shape. A bias
