@@ -1,9 +1,12 @@
 //! Adapters in the form of other methods.
 
+mod own_tensors;
+
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
+use qoft_core::peft::PREFIX;
 use qoft_core::{
     Checkpoint, Dtype, Error, LayerSource, LoadOptions, Matrix, OftConfig, Registry, Result,
     StagedDir, write_file,
@@ -16,6 +19,11 @@ use crate::layers::{Claimed, claimed};
 use crate::svd::{Svd, truncated};
 use crate::write::write_json;
 
+use own_tensors::Own;
+
+/// A tensor of `f32` in the output: its name, its shape and its bytes.
+type Named = (String, Vec<usize>, Vec<u8>);
+
 /// A LoRA that was written.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 pub struct LoraReport {
@@ -23,6 +31,8 @@ pub struct LoraReport {
     pub rank: usize,
     /// The layers that it adapts.
     pub layers: Vec<LoraLayer>,
+    /// Trained biases and tensors of whole modules that it has beside them.
+    pub own: usize,
     /// Bytes of all tensors.
     pub bytes: usize,
 }
@@ -61,11 +71,12 @@ pub fn export_lora(
     registry.check_options(&options.backend)?;
     let layers = claimed(checkpoint, registry)?;
     refuse_embeddings(adapters)?;
-    refuse_own(adapters)?;
     check(adapters, checkpoint, &layers, &[])?;
-    let staged = StagedDir::new(output)?;
     let adapted = |layer: &&Claimed| adapters.iter().any(|adapter| adapter.has(layer.path));
-    let layers: Vec<&Claimed> = layers.iter().filter(adapted).collect();
+    let rotated: Vec<&Claimed> = layers.iter().filter(adapted).collect();
+    let own = Own::new(checkpoint, &layers, &rotated, adapters)?;
+    let staged = StagedDir::new(output)?;
+    let layers = rotated;
     let (mut reports, mut pairs) = (Vec::new(), Vec::new());
     for (index, layer) in layers.iter().enumerate() {
         let (report, pair) = lora_layer(checkpoint, layer, options, adapters, rank)?;
@@ -77,16 +88,18 @@ pub fn export_lora(
     let r = r.unwrap_or(rank.get());
     let tensors = pairs.into_iter().zip(&reports);
     let tensors = tensors.flat_map(|(pair, report)| pair.padded(r).into_tensors(&report.name));
-    let tensors: Vec<(String, Matrix)> = tensors.collect();
+    let mut tensors: Vec<Named> = tensors.collect();
+    tensors.extend(own.tensors()?);
     write_tensors(&staged.path().join("adapter_model.safetensors"), &tensors)?;
     let names = reports.iter().map(|layer| layer.name.as_str()).collect();
-    let config = config(checkpoint, adapters, names, r);
+    let config = config(checkpoint, adapters, names, r, &own);
     write_json(&staged.path().join("adapter_config.json"), &config)?;
     staged.commit()?;
     Ok(LoraReport {
         rank: r,
         layers: reports,
-        bytes: tensors.iter().map(|(_, m)| m.values.len() * 4).sum(),
+        own: own.len(),
+        bytes: tensors.iter().map(|(.., bytes)| bytes.len()).sum(),
     })
 }
 
@@ -102,21 +115,6 @@ fn refuse_embeddings(adapters: &[MergeAdapter]) -> Result<()> {
                 "target_modules",
                 reason,
             ))
-        }
-    }
-}
-
-fn refuse_own(adapters: &[MergeAdapter]) -> Result<()> {
-    let mut adapters = adapters.iter();
-    let own = adapters.find_map(|adapter| Some((adapter, adapter.folder.own().keys().next()?)));
-    match own {
-        None => Ok(()),
-        Some((adapter, name)) => {
-            let reason = format!(
-                "it has its own `{name}`: trained biases and whole modules are not written as LoRA; \
-                 merge the adapter instead"
-            );
-            Err(adapter.folder.error(reason))
         }
     }
 }
@@ -176,9 +174,15 @@ impl Pair {
         self
     }
 
-    fn into_tensors(self, path: &str) -> [(String, Matrix); 2] {
-        let name = |part: &str| format!("base_model.model.{path}.{part}.weight");
-        [(name("lora_A"), self.a), (name("lora_B"), self.b)]
+    fn into_tensors(self, path: &str) -> [Named; 2] {
+        [("lora_A", self.a), ("lora_B", self.b)].map(|(part, matrix)| {
+            let bytes = FloatFormat::F32.to_bytes(&matrix.values);
+            (
+                format!("{PREFIX}{path}.{part}.weight"),
+                matrix.shape.to_vec(),
+                bytes,
+            )
+        })
     }
 }
 
@@ -210,16 +214,11 @@ fn lora_layer(
     Ok((report, pair))
 }
 
-fn write_tensors(file: &Path, tensors: &[(String, Matrix)]) -> Result<()> {
-    let mut encoded = Vec::with_capacity(tensors.len());
-    for (name, matrix) in tensors {
-        let bytes = FloatFormat::F32.to_bytes(&matrix.values);
-        encoded.push((name, matrix.shape.to_vec(), bytes));
-    }
-    let mut views = Vec::with_capacity(encoded.len());
-    for (name, shape, bytes) in &encoded {
+fn write_tensors(file: &Path, tensors: &[Named]) -> Result<()> {
+    let mut views = Vec::with_capacity(tensors.len());
+    for (name, shape, bytes) in tensors {
         let view = TensorView::new(Dtype::F32, shape.clone(), bytes);
-        views.push((*name, view.map_err(|e| Error::file(file, e))?));
+        views.push((name, view.map_err(|e| Error::file(file, e))?));
     }
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(file, e))?;
@@ -227,7 +226,13 @@ fn write_tensors(file: &Path, tensors: &[(String, Matrix)]) -> Result<()> {
 }
 
 /// PEFT's configuration; keys that are missing have their defaults there.
-fn config(checkpoint: &Checkpoint, adapters: &[MergeAdapter], names: Vec<&str>, r: usize) -> Value {
+fn config(
+    checkpoint: &Checkpoint,
+    adapters: &[MergeAdapter],
+    names: Vec<&str>,
+    r: usize,
+    own: &Own,
+) -> Value {
     let mut bases = adapters
         .iter()
         .map(|adapter| adapter.folder.config().to_json());
@@ -244,10 +249,10 @@ fn config(checkpoint: &Checkpoint, adapters: &[MergeAdapter], names: Vec<&str>, 
         "lora_alpha": r,
         "lora_dropout": 0.0,
         "use_rslora": false,
-        "bias": "none",
+        "bias": own.bias(),
         "fan_in_fan_out": names.iter().any(|path| checkpoint.is_fan_in_fan_out(path)),
         "init_lora_weights": true,
-        "modules_to_save": null,
+        "modules_to_save": own.modules_to_save(),
         "target_modules": names,
     })
 }

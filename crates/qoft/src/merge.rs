@@ -206,6 +206,7 @@ fn checked<'a>(
     check(adapters, checkpoint, &layers, &embeddings(checkpoint))?;
     if let MergeTarget::SameScheme(_) = target {
         check_requantizable(adapters, &layers)?;
+        own::refuse_spread(checkpoint, &layers, adapters)?;
     }
     Ok(layers)
 }

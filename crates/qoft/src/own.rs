@@ -2,8 +2,11 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use qoft_core::kernels::FloatFormat;
 use qoft_core::peft::{Parts, quantized};
-use qoft_core::{Checkpoint, Dense, Error, QuantBackend, Result, float_dtype};
+use qoft_core::{
+    Checkpoint, Dense, Error, LayerSource, LoadOptions, QuantBackend, Result, float_dtype,
+};
 use qoft_models::CausalLm;
 
 use crate::adapted::{MergeAdapter, is_tied};
@@ -35,11 +38,53 @@ pub(crate) fn expected(
             expected.insert(name.to_owned(), checkpoint.tensor(name)?.shape().to_vec());
         }
     }
+    for layer in layers {
+        if parts.trains_bias(targeted.contains(layer.path)) {
+            let bias = spread_bias(checkpoint, layer)?;
+            let bias = bias.map(|bias| (bias_name(layer.path), vec![bias.len()]));
+            expected.extend(bias);
+        }
+    }
     if let Some(table) = tied_table(checkpoint).filter(|_| parts.is_whole(CausalLm::HEAD)) {
         let table = checkpoint.tensor(&table)?;
         expected.insert(head(), table.shape().to_vec());
     }
     Ok(expected)
+}
+
+/// The bias of a layer that has it in several tensors, under other names than its plain one.
+pub(crate) fn spread_bias(checkpoint: &Checkpoint, layer: &Claimed) -> Result<Option<Vec<f32>>> {
+    let source = LayerSource::new(checkpoint, layer.path);
+    let spread = |name: &str| name != "bias" && name.starts_with("bias");
+    if source.has("bias") || !source.suffixes().any(spread) {
+        return Ok(None);
+    }
+    Ok(layer.backend.load(&source, &LoadOptions::default())?.bias)
+}
+
+/// Fails if adapters change a bias that several tensors hold.
+pub(crate) fn refuse_spread(
+    checkpoint: &Checkpoint,
+    layers: &[Claimed],
+    adapters: &[MergeAdapter],
+) -> Result<()> {
+    for layer in layers {
+        if replaced(adapters, &bias_name(layer.path)) && spread_bias(checkpoint, layer)?.is_some() {
+            return Err(Error::Requantize {
+                layer: layer.path.to_owned(),
+                backend: layer.backend.name().to_owned(),
+                reason: "its bias is spread over several tensors, which a trained bias is not \
+                         written to; merge into dense weights (`--dequantize`)"
+                    .to_owned(),
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Name of a layer's bias.
+pub(crate) fn bias_name(path: &str) -> String {
+    format!("{path}.bias")
 }
 
 /// Name of the output head's weight.
@@ -124,5 +169,27 @@ pub(crate) fn named<'a>(
             }
             Ok(format.to_bytes(&values))
         }),
+    })
+}
+
+/// The bias of a layer that has it in several tensors, as one: as it is or as adapters have it.
+pub(crate) fn gathered(
+    source: &LayerSource,
+    backend: &dyn QuantBackend,
+    adapters: &[MergeAdapter],
+    mut bias: Vec<f32>,
+    format: FloatFormat,
+) -> Result<Output<'static>> {
+    let name = bias_name(source.path());
+    replace(&mut bias, adapters, &name);
+    if bias.iter().any(|v| !v.is_finite()) {
+        let reason = "its bias gets values that are infinite or not a number";
+        return Err(source.error(backend, reason));
+    }
+    Ok(Output {
+        name,
+        dtype: float_dtype(format),
+        shape: vec![bias.len()],
+        data: Box::new(move || Ok(format.to_bytes(&bias))),
     })
 }

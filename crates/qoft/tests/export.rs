@@ -10,13 +10,13 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::peft::{self, AdapterFolder};
-use qoft::core::{Checkpoint, LoadOptions, Registry};
+use qoft::core::peft::{self, AdapterFolder, OneOrMany};
+use qoft::core::{Checkpoint, LoadOptions, OftConfig, Registry};
 use qoft::models::CausalLm;
 use qoft::{LoraReport, MergeAdapter, dequantize, export_lora};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn export(model: &Path, adapters: &[&Path], rank: usize, output: &Path) -> LoraReport {
     let adapter = |folder: &&Path| MergeAdapter {
@@ -54,7 +54,7 @@ fn read(file: &Path) -> Tensors {
     tensors.collect()
 }
 
-/// Adds `B · A` to the weights of a dense checkpoint.
+/// Adds `B · A` to the weights of a dense checkpoint, and puts in the biases and whole modules.
 fn apply(lora: &Path, folder: &Path) {
     let lora = read(&lora.join("adapter_model.safetensors"));
     let file = folder.join("model.safetensors");
@@ -77,7 +77,19 @@ fn apply(lora: &Path, folder: &Path) {
         }
         applied += 1;
     }
-    assert_eq!(applied * 2, lora.len());
+    // A head that was the table keeps the old one, as in PEFT.
+    if let Some(table) = tensors.get("model.embed_tokens.weight").cloned() {
+        tensors.entry("lm_head.weight".to_owned()).or_insert(table);
+    }
+    let own = lora.iter().filter(|(name, _)| !name.contains(".lora_"));
+    for (name, (shape, values)) in own.clone() {
+        let name = name.strip_prefix("base_model.model.").unwrap();
+        let name = name.replace(".base_layer", "");
+        let tensor = tensors.get_mut(&name).expect(&name);
+        assert_eq!(tensor.0, *shape, "{name}");
+        tensor.1.clone_from(values);
+    }
+    assert_eq!(applied * 2 + own.count(), lora.len());
     let bytes: Vec<(&String, &Vec<usize>, Vec<u8>)> = tensors
         .iter()
         .map(|(name, (shape, values))| {
@@ -90,6 +102,15 @@ fn apply(lora: &Path, folder: &Path) {
         (name.as_str(), view.unwrap())
     });
     std::fs::write(&file, safetensors::serialize(views, None).unwrap()).unwrap();
+    untie(folder);
+}
+
+/// Says that the output head is not the embedding table.
+fn untie(folder: &Path) {
+    let file = folder.join("config.json");
+    let mut config: Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    config["tie_word_embeddings"] = false.into();
+    std::fs::write(&file, config.to_string()).unwrap();
 }
 
 #[test]
@@ -141,6 +162,101 @@ fn all_of_a_lora_is_the_adapter() {
             "{names:?}: {found} {expected}"
         );
     }
+}
+
+/// Adapters of PEFT with trained biases and whole modules, and the losses that it had with them.
+#[test]
+fn biases_and_whole_modules_go_along() {
+    for (name, bias, modules) in [
+        ("qwen2_bias_all", "all", json!(null)),
+        ("qwen2_bias_oft_only", "lora_only", json!(null)),
+        (
+            "qwen2_own_decay",
+            "all",
+            json!(["embed_tokens", "mlp", "norm"]),
+        ),
+        ("nf4_lm_head", "none", json!(["lm_head"])),
+        ("llama_bias_head", "all", json!(["lm_head", "model.norm"])),
+    ] {
+        let adapter = qoft_fixtures::path(&format!("train/{name}"));
+        let text = |file| std::fs::read_to_string(adapter.join(file)).unwrap();
+        let expected: Value = serde_json::from_str(&text("losses.json")).unwrap();
+        let model = expected["model"].as_str().unwrap();
+        let model = qoft_fixtures::path(&format!("models/{model}"));
+        let work = tempfile::tempdir().unwrap();
+        let (lora, dense) = (work.path().join("lora"), work.path().join("dense"));
+        let report = export(&model, &[&adapter], 100_000, &lora);
+        assert!(report.own > 0, "{name}");
+        let config = std::fs::read_to_string(lora.join("adapter_config.json")).unwrap();
+        let config: Value = serde_json::from_str(&config).unwrap();
+        assert_eq!(config["bias"], bias, "{name}");
+        assert_eq!(config["modules_to_save"], modules, "{name}");
+
+        // The names are PEFT's, which has the same for OFT.
+        let is_own = |name: &&String| !name.contains(".lora_") && !name.contains(".oft_R");
+        let names = |folder: &Path| -> Vec<String> {
+            let tensors = read(&folder.join("adapter_model.safetensors"));
+            tensors.keys().filter(is_own).cloned().collect()
+        };
+        let mut before = names(&adapter);
+        // With `bias: all` PEFT repeats the biases of whole modules.
+        before.retain(|n| !n.contains("original_module") && !n.contains("modules_to_save"));
+        assert_eq!(names(&lora), before, "{name}");
+
+        let checkpoint = Checkpoint::open(&model).unwrap();
+        let registry = Registry::linked().unwrap();
+        dequantize(&checkpoint, &registry, &dense, FloatFormat::F32, &|_, _| ()).unwrap();
+        apply(&lora, &dense);
+        let row = |line| serde_json::from_str::<Value>(line).unwrap()["input_ids"].take();
+        let ids: Vec<Value> = text("rows.jsonl").lines().map(row).collect();
+        let found = loss(&load(&dense, &[]), &rows(&ids.into()));
+        let expected = expected["final_loss"].as_f64().unwrap();
+        assert!(
+            (found - expected).abs() < 2e-4,
+            "{name}: {found} {expected}"
+        );
+    }
+}
+
+#[test]
+fn a_layer_cannot_be_whole_and_rotated() {
+    let model = qoft_fixtures::path("models/qwen2");
+    let checkpoint = Checkpoint::open(&model).unwrap();
+    let adapter = |folder: &Path| MergeAdapter {
+        folder: AdapterFolder::open(folder).unwrap(),
+        strength: 1.0,
+    };
+    let whole = qoft_fixtures::path("train/qwen2_own_decay");
+    let work = tempfile::tempdir().unwrap();
+    let rotating = work.path().join("rotating");
+    let mut model = load(&model, &[]);
+    let config = OftConfig {
+        oft_block_size: 8,
+        target_modules: Some(OneOrMany::Many(vec!["up_proj".into()])),
+        ..OftConfig::default()
+    };
+    let device = Device::flex();
+    peft::attach(&mut model, &config, "qwen2", CausalLm::HEAD, "new", &device).unwrap();
+    std::fs::create_dir(&rotating).unwrap();
+    peft::save(&model, &config, "new", &rotating).unwrap();
+    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let rank = NonZeroUsize::new(4).unwrap();
+    let output = work.path().join("lora");
+    let error = export_lora(
+        &checkpoint,
+        &registry,
+        &options,
+        &[adapter(&rotating), adapter(&whole)],
+        rank,
+        &output,
+        &|_, _| (),
+    );
+    let error = error.unwrap_err().to_string();
+    assert!(
+        error.contains("up_proj` in whole, for which another adapter has a rotation"),
+        "{error}"
+    );
+    assert!(!output.exists());
 }
 
 #[test]

@@ -38,8 +38,12 @@ fn lora(args: &ExportArgs) -> Result<()> {
     } else {
         print(&report);
     }
+    let own = match report.own {
+        0 => String::new(),
+        own => format!(" and {own} tensors of biases and whole modules"),
+    };
     eprintln!(
-        "{}: a LoRA of rank {} for {} layers, {}",
+        "{}: a LoRA of rank {} for {} layers{own}, {}",
         args.output.display(),
         report.rank,
         report.layers.len(),

@@ -13,6 +13,7 @@ use qoft_core::{
 use super::search::Asked;
 use super::{Change, LayerSearch, MergedLayer, adapted};
 use crate::adapted::{MergeAdapter, relative_error, rotated};
+use crate::own;
 use crate::write::Output;
 
 /// What is told of the layers that adapters change, by their numbers: dense ones are made only
@@ -102,12 +103,9 @@ impl<'a> Work<'a> {
         }
         // A bias under its plain name is kept as every other tensor is.
         let bias = loaded.bias.filter(|_| !self.source.has("bias"));
-        let bias = bias.map(|bias| Output {
-            name: format!("{}.bias", self.source.path()),
-            dtype: float_dtype(format),
-            shape: vec![bias.len()],
-            data: Box::new(move || Ok(format.to_bytes(&bias))),
-        });
+        let gathered =
+            |bias| own::gathered(&self.source, self.backend, self.adapters, bias, format);
+        let bias = bias.map(gathered).transpose()?;
         let weight = Output {
             name: format!("{}.weight", self.source.path()),
             dtype: float_dtype(format),
