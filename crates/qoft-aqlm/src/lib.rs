@@ -2,10 +2,17 @@
 //!
 //! A layer is recognized by its tensors. Codebooks and scales of any float dtype are computed with
 //! in `f32`, as the library does when it loads a checkpoint in that dtype.
+//!
+//! A changed weight is written with codebooks that are fitted to it, or with those that the layer
+//! had: the option `aqlm.codebooks=refit` or `keep`, see [`Codebooks`].
 
+mod books;
 mod config;
 mod layout;
+mod refit;
 mod requantize;
+mod search;
+mod sums;
 
 use qoft_core::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
@@ -13,6 +20,10 @@ use qoft_core::{
 };
 
 pub use config::AqlmConfig;
+pub use requantize::Codebooks;
+
+/// What becomes of the codebooks of a changed layer.
+const CODEBOOKS: &str = "codebooks";
 
 /// Layers with `codes`, `codebooks` and `scales`.
 #[derive(Debug, Clone, Copy)]
@@ -38,6 +49,10 @@ impl QuantBackend for Aqlm {
         }
     }
 
+    fn options(&self) -> &'static [&'static str] {
+        &[CODEBOOKS]
+    }
+
     fn claim(&self, layer: &LayerSource) -> bool {
         layer.has("codes") || layer.has("codebooks")
     }
@@ -50,8 +65,11 @@ impl QuantBackend for Aqlm {
         &self,
         layer: &LayerSource,
         weight: &Matrix,
-        _options: &RequantizeOptions,
+        options: &RequantizeOptions,
     ) -> Result<Vec<NewTensor>> {
-        requantize::requantize(self, layer, weight)
+        let choice = options
+            .backend
+            .choice(self.name(), CODEBOOKS, &Codebooks::NAMES)?;
+        requantize::requantize(self, layer, weight, choice.unwrap_or_default())
     }
 }
