@@ -13,6 +13,8 @@ mod refit;
 mod requantize;
 mod search;
 mod sums;
+#[cfg(test)]
+mod testing;
 
 use qoft_core::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,

@@ -72,7 +72,7 @@ fn fitted(mut best: Sums, weight: &Matrix, codebooks: Codebooks) -> Sums {
         let mut next = best.clone();
         next.refit(weight);
         let after = next.search(weight);
-        if !(after < error) {
+        if after >= error || after.is_nan() {
             break;
         }
         let enough = error - after < GAIN * error;

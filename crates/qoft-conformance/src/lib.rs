@@ -49,6 +49,6 @@ mod test_layer;
 
 pub use peak_alloc::PeakAlloc;
 pub use reference::expected_weights;
-pub use requantize::{Requantized, requantize};
+pub use requantize::{Requantized, requantize, requantize_with};
 pub use subject::Subject;
 pub use test_layer::{TestLayer, TestTensor};

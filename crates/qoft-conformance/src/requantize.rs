@@ -4,8 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use qoft_core::{
-    Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, NewTensor, PackedWeight, Purpose,
-    Registration, RequantizeOptions,
+    BackendOptions, Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, NewTensor, PackedWeight,
+    Purpose, Registration, RequantizeOptions,
 };
 
 use crate::reference::expected_weights;
@@ -40,10 +40,22 @@ pub fn requantize<P: AsRef<Path>>(
     registration: &'static Registration,
     folders: impl IntoIterator<Item = P>,
 ) -> Vec<Requantized> {
+    requantize_with(registration, &BackendOptions::default(), folders)
+}
+
+/// As [`requantize`], with options of backends.
+///
+/// # Panics
+/// As there.
+pub fn requantize_with<P: AsRef<Path>>(
+    registration: &'static Registration,
+    options: &BackendOptions,
+    folders: impl IntoIterator<Item = P>,
+) -> Vec<Requantized> {
     let mut all = Vec::new();
     for folder in folders {
         let folder = folder.as_ref();
-        let original = Written::open(registration, folder);
+        let original = Written::open(registration, options, folder);
         let paths: Vec<String> = expected_weights(folder).into_keys().collect();
         let before: Vec<Matrix> = paths.iter().map(|path| original.weight(path)).collect();
         let (mut together, mut after) = (original.clone(), before.clone());
@@ -81,14 +93,16 @@ pub fn requantize<P: AsRef<Path>>(
 #[derive(Clone)]
 struct Written {
     registration: &'static Registration,
+    options: BackendOptions,
     checkpoint: Checkpoint,
 }
 
 impl Written {
-    fn open(registration: &'static Registration, folder: &Path) -> Self {
+    fn open(registration: &'static Registration, options: &BackendOptions, folder: &Path) -> Self {
         let checkpoint = Checkpoint::open(folder).unwrap_or_else(|e| panic!("{e}"));
         Self {
             registration,
+            options: options.clone(),
             checkpoint,
         }
     }
@@ -110,7 +124,7 @@ impl Written {
     /// Writes a layer with a weight; the error says why the backend does not.
     fn write(&mut self, path: &str, weight: &Matrix) -> Result<(), String> {
         let options = RequantizeOptions {
-            backend: LoadOptions::default().backend,
+            backend: self.options.clone(),
             search: &Nearest,
         };
         let layer = LayerSource::new(&self.checkpoint, path);

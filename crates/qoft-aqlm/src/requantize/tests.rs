@@ -3,7 +3,7 @@
 use qoft_core::kernels::{CodebookWeight, FloatFormat, Floats};
 
 use super::*;
-use crate::refit::tests::{sums, weight};
+use crate::testing::{sums, weight};
 
 const FORMATS: [FloatFormat; 3] = [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16];
 
