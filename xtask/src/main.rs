@@ -55,6 +55,34 @@ const STAGES: &[Stage] = &[
         ],
         env: &[],
     },
+    // Criterion's benchmarks are no member of the workspace, and no other stage compiles them.
+    Stage {
+        title: "kernel benchmarks: format",
+        args: &[
+            "fmt",
+            "--manifest-path",
+            "crates/qoft-kernels/criterion/Cargo.toml",
+            "--check",
+        ],
+        env: &[],
+    },
+    Stage {
+        title: "kernel benchmarks: lints",
+        args: &[
+            "clippy",
+            "--release",
+            "--locked",
+            "--manifest-path",
+            "crates/qoft-kernels/criterion/Cargo.toml",
+            "--target-dir",
+            "target",
+            "--all-targets",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        env: &[],
+    },
     // In these stages all crates are selected, so that Burn's shared parts keep their features and
     // are not built once more. The tests come after them and leave the whole program behind.
     Stage {
