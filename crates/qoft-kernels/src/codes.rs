@@ -86,11 +86,18 @@ impl CodeMap {
         }
     }
 
-    /// The numbers of all codes of at most 4 bits.
+    /// Whether codes stand for integers.
+    pub(crate) fn is_integer(&self) -> bool {
+        matches!(self, Self::Int8 | Self::Unsigned)
+    }
+
+    /// The numbers of all codes of at most 4 bits, again and again for fewer bits.
     pub(crate) fn small(&self, bits: u32) -> Option<[f32; 16]> {
         match self {
             Self::Table16(table) => Some(**table),
-            Self::Unsigned if bits <= 4 => Some(std::array::from_fn(|code| code as f32)),
+            Self::Unsigned if bits <= 4 => {
+                Some(std::array::from_fn(|code| (code % (1 << bits)) as f32))
+            }
             _ => None,
         }
     }

@@ -1,7 +1,7 @@
 //! Floating-point numbers in the dtype of their file, and rounding to such a dtype.
 
 use crate::error::WeightError;
-use crate::simd::arch;
+use crate::simd::wide;
 use crate::transpose::transpose;
 use bytes::Bytes;
 use half::{bf16, f16};
@@ -46,7 +46,7 @@ impl FloatFormat {
             }
             Self::F16 => {
                 let bytes = bytes.as_chunks::<2>().0;
-                arch().dispatch(|| {
+                wide!({
                     for (out, &value) in out.iter_mut().zip(bytes) {
                         *out = f16_to_f32(u16::from_le_bytes(value));
                     }
@@ -91,7 +91,7 @@ impl FloatFormat {
         match self {
             Self::F32 => {}
             Self::F16 => {
-                arch().dispatch(|| values.iter_mut().for_each(|v| *v = round_to_f16(*v)));
+                wide!(values.iter_mut().for_each(|v| *v = round_to_f16(*v)));
             }
             Self::Bf16 => {
                 for v in values {

@@ -6,7 +6,7 @@ use std::ops::Range;
 use crate::device::DeviceWeight;
 use crate::error::WeightError;
 use crate::scratch::with_scratch;
-use crate::simd::arch;
+use crate::simd::wide;
 use crate::vector::dot;
 
 /// A weight matrix `W` of shape `[out_features, in_features]` in a packed form.
@@ -68,7 +68,7 @@ pub(crate) fn dot_decoded(weight: &(impl PackedWeight + ?Sized), row: usize, x: 
         for (i, x) in x.chunks(COLS).enumerate() {
             let cols = i * COLS..i * COLS + x.len();
             let tile = weight.tile(row..row + 1, cols, scratch);
-            sum += arch().dispatch(|| dot(x, &tile.data[..x.len()]));
+            sum += wide!(dot(x, &tile.data[..x.len()]));
         }
     });
     sum

@@ -3,7 +3,7 @@
 use super::{CodebookShape, CodebookWeight};
 use crate::decode;
 use crate::floats::Floats;
-use crate::simd::arch;
+use crate::simd::wide;
 
 /// Weights of larger codebooks that are converted at once.
 const CHUNK: usize = 512;
@@ -168,7 +168,7 @@ fn head(start: usize, vector: usize, length: usize) -> usize {
 
 /// `out[i] += values[i]`.
 fn add(out: &mut [f32], values: &[f32]) {
-    arch().dispatch(|| {
+    wide!({
         for (out, value) in out.iter_mut().zip(values) {
             *out += value;
         }

@@ -1,29 +1,34 @@
 //! Inner loops of decoding, with the widest instructions that the machine has.
 
-use crate::simd::arch;
+mod bytes;
+mod look_up;
 mod small;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use pulp::Arch;
+
+use crate::floats::FloatFormat;
+use crate::simd::{arch, wide};
+pub(crate) use bytes::dot_bytes;
 pub(crate) use small::{Runs, SmallCodes};
 
-/// The instruction set that decoding uses on this machine: `avx512`, `avx2` or `portable`.
+/// The instruction set that decoding uses on this machine: `avx512`, `avx2`, `neon` or `portable`.
 pub fn simd_level() -> &'static str {
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            return "avx512";
-        }
-        if std::arch::is_x86_feature_detected!("avx2") {
-            return "avx2";
-        }
+    match arch() {
+        #[cfg(target_arch = "x86_64")]
+        Arch::V4(_) => "avx512",
+        #[cfg(target_arch = "x86_64")]
+        Arch::V3(_) => "avx2",
+        #[cfg(target_arch = "aarch64")]
+        Arch::Neon(_) => "neon",
+        _ => "portable",
     }
-    "portable"
 }
 
 /// `out[i] = codes[i]` as a signed integer.
 pub(crate) fn int8(codes: &[u8], out: &mut [f32]) {
-    arch().dispatch(|| {
+    wide!({
         for (out, &code) in out.iter_mut().zip(codes) {
             *out = f32::from(code as i8);
         }
@@ -32,7 +37,7 @@ pub(crate) fn int8(codes: &[u8], out: &mut [f32]) {
 
 /// `out[i] = codes[i]`.
 pub(crate) fn uint8(codes: &[u8], out: &mut [f32]) {
-    arch().dispatch(|| {
+    wide!({
         for (out, &code) in out.iter_mut().zip(codes) {
             *out = f32::from(code);
         }
@@ -67,7 +72,7 @@ fn each_byte(codes: &[u8], table: &[f32; 256], out: &mut [f32]) {
 
 /// `out[i] *= scale`.
 pub(crate) fn scale(out: &mut [f32], scale: f32) {
-    arch().dispatch(|| {
+    wide!({
         for out in out {
             *out *= scale;
         }
@@ -76,7 +81,7 @@ pub(crate) fn scale(out: &mut [f32], scale: f32) {
 
 /// `out[i] -= zero`.
 pub(crate) fn subtract(out: &mut [f32], zero: f32) {
-    arch().dispatch(|| {
+    wide!({
         for out in out {
             *out -= zero;
         }
@@ -85,7 +90,7 @@ pub(crate) fn subtract(out: &mut [f32], zero: f32) {
 
 /// `out[i] *= scales[i]`.
 pub(crate) fn scale_each(out: &mut [f32], scales: &[f32]) {
-    arch().dispatch(|| {
+    wide!({
         for (out, scale) in out.iter_mut().zip(scales) {
             *out *= scale;
         }
@@ -94,7 +99,7 @@ pub(crate) fn scale_each(out: &mut [f32], scales: &[f32]) {
 
 /// `out[i] -= zeros[i]`.
 pub(crate) fn subtract_each(out: &mut [f32], zeros: &[f32]) {
-    arch().dispatch(|| {
+    wide!({
         for (out, zero) in out.iter_mut().zip(zeros) {
             *out -= zero;
         }
@@ -111,104 +116,29 @@ pub(crate) fn code(codes: &[u8], bits: u32, index: usize) -> u8 {
     (word & ((1 << bits) - 1)) as u8
 }
 
-/// `out[i] = table[code(start + i)]` for codes of 1 to 4 bits.
+/// `out[i] = table[code(start + i)]` for codes of 1 to 4 bits; the table is repeated where they have
+/// fewer than four.
 pub(crate) fn table16(codes: &[u8], bits: u32, start: usize, table: &[f32; 16], out: &mut [f32]) {
-    let (codes, out) = aligned(codes, bits, start, out, |code, _| table[code]);
-    #[cfg(target_arch = "x86_64")]
-    {
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the feature was just detected.
-            return unsafe { x86::table16_avx512(codes, bits, table, out) };
-        }
-        if bits == 4 && std::arch::is_x86_feature_detected!("avx2") {
-            // SAFETY: the feature was just detected.
-            return unsafe { x86::table16_avx2(codes, table, out) };
-        }
-    }
-    each_code(codes, bits, out, |code, _| table[code]);
-}
-
-/// Decodes single codes up to one that starts a group of eight, which starts a byte too, and
-/// returns what is left.
-fn aligned<'a, 'b>(
-    codes: &'a [u8],
-    bits: u32,
-    start: usize,
-    out: &'b mut [f32],
-    look_up: impl Fn(usize, usize) -> f32,
-) -> (&'a [u8], &'b mut [f32]) {
-    let head = (start.next_multiple_of(8) - start).min(out.len());
-    let (first, rest) = out.split_at_mut(head);
-    for (i, out) in first.iter_mut().enumerate() {
-        *out = look_up(usize::from(code(codes, bits, start + i)), i);
-    }
-    let skip = (start + head) * bits as usize / 8;
-    (codes.get(skip..).unwrap_or_default(), rest)
-}
-
-/// Eight codes at a time: they fill `bits` whole bytes.
-#[inline(always)]
-fn each_code(codes: &[u8], bits: u32, out: &mut [f32], look_up: impl Fn(usize, usize) -> f32) {
-    let mask = (1u64 << bits) - 1;
-    for (chunk, (out, codes)) in out
-        .chunks_mut(8)
-        .zip(codes.chunks(bits as usize))
-        .enumerate()
-    {
-        let mut word = [0; 8];
-        word[..codes.len()].copy_from_slice(codes);
-        let word = u64::from_le_bytes(word);
-        for (i, out) in out.iter_mut().enumerate() {
-            let code = (word >> (bits as usize * i)) & mask;
-            *out = look_up(code as usize & 15, chunk * 8 + i);
-        }
-    }
+    let codes = SmallCodes {
+        bytes: codes,
+        bits,
+        numbers: table,
+        round_zero: false,
+        factor: 1.0,
+        rounding: FloatFormat::F32,
+    };
+    let runs = Runs {
+        first: out.len(),
+        size: 1,
+        scales: &[1.0],
+        zeros: &[0.0],
+    };
+    codes.decode(start, runs, out);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn codes() -> Vec<u8> {
-        (0..64u32).map(|i| (i * 151 + 7) as u8).collect()
-    }
-
-    fn table() -> [f32; 16] {
-        std::array::from_fn(|i| (i as f32 - 5.0) * 0.3)
-    }
-
-    #[test]
-    fn tables_decode_every_code_from_any_start() {
-        let (codes, table) = (codes(), table());
-        for bits in 1..=4 {
-            for start in [0, 1, 3, 8, 13] {
-                for length in [0, 1, 7, 8, 15, 16, 33, 100] {
-                    let mut out = vec![f32::NAN; length];
-                    table16(&codes, bits, start, &table, &mut out);
-                    let expected: Vec<f32> = (start..start + length)
-                        .map(|i| table[usize::from(code(&codes, bits, i))])
-                        .collect();
-                    assert_eq!(out, expected, "{bits} bits, {length} from {start}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn every_instruction_set_decodes_alike() {
-        let (codes, table) = (codes(), table());
-        for length in [0, 1, 7, 8, 15, 16, 31, 33, 100, 127] {
-            let mut expected = vec![0.0; length];
-            each_code(&codes, 4, &mut expected, |code, _| table[code]);
-            #[cfg(target_arch = "x86_64")]
-            if std::arch::is_x86_feature_detected!("avx2") {
-                let mut out = vec![f32::NAN; length];
-                // SAFETY: the feature was just detected.
-                unsafe { x86::table16_avx2(&codes, &table, &mut out) };
-                assert_eq!(out, expected);
-            }
-        }
-    }
 
     #[test]
     fn tables_of_256_decode_every_code() {

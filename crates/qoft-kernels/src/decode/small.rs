@@ -1,10 +1,15 @@
 //! Codes of 1 to 4 bits, whose at most 16 weights in a group fit one table.
 
-use super::{aligned, each_code};
+use std::ops::Range;
+
+use pulp::Simd;
+use pulp::bytemuck::cast_slice;
+
+use super::look_up::{LookUp, STEP, TableOp, dispatch, round};
 use crate::floats::FloatFormat;
-use crate::scratch::with_scratch;
-use crate::simd::arch;
-use crate::vector::dot;
+
+/// Sums that run beside each other, and steps that are taken together.
+const SLOTS: usize = 4;
 
 /// Codes of at most 4 bits and how they become weights:
 /// `round(round(number − zero) · scale · factor)`.
@@ -14,9 +19,9 @@ pub(crate) struct SmallCodes<'a> {
     pub bytes: &'a [u8],
     /// Bits of a code.
     pub bits: u32,
-    /// The number of each code.
+    /// The number of each code; again and again where codes have fewer than four bits.
     pub numbers: &'a [f32; 16],
-    /// Whether there are zero points, after whose subtraction is rounded.
+    /// Whether rounding after the subtraction of a zero point can change anything.
     pub round_zero: bool,
     /// Multiplies all weights.
     pub factor: f32,
@@ -38,165 +43,315 @@ pub(crate) struct Runs<'a> {
 }
 
 impl<'a> Runs<'a> {
-    /// The parts of a piece with their scales and zero points.
-    pub fn of_mut<'b>(
-        self,
-        mut piece: &'b mut [f32],
-    ) -> impl Iterator<Item = (&'b mut [f32], f32, f32)> + use<'a, 'b> {
-        let mut length = self.first;
-        self.scales
-            .iter()
-            .zip(self.zeros)
-            .map(move |(&scale, &zero)| {
-                let here = length.min(piece.len());
-                let (run, rest) = std::mem::take(&mut piece).split_at_mut(here);
-                (length, piece) = (self.size, rest);
-                (run, scale, zero)
-            })
+    /// The parts of a piece of `length` weights with their scales and zero points.
+    #[inline(always)]
+    pub fn of(self, length: usize) -> impl Iterator<Item = (Range<usize>, f32, f32)> + use<'a> {
+        let parts = self.scales.iter().zip(self.zeros);
+        let (mut start, mut end) = (0, self.first);
+        parts.map(move |(&scale, &zero)| {
+            let here = start..end.min(length);
+            start = here.end;
+            end = start.saturating_add(self.size);
+            (here, scale, zero)
+        })
     }
 }
 
 impl SmallCodes<'_> {
-    /// The weights of all codes in one group.
-    pub fn table(&self, scale: f32, zero: f32) -> [f32; 16] {
-        let mut table = self.numbers.map(|number| number - zero);
-        if self.round_zero {
-            self.rounding.round(&mut table);
-        }
-        table.iter_mut().for_each(|w| *w = *w * scale * self.factor);
-        self.rounding.round(&mut table);
-        table
-    }
-
     /// Decodes a piece from code `start` on.
-    pub fn decode(&self, mut start: usize, runs: Runs, out: &mut [f32]) {
-        #[cfg(target_arch = "x86_64")]
-        if std::arch::is_x86_feature_detected!("avx512f") {
-            // SAFETY: the feature was just detected.
-            return unsafe { super::x86::runs_avx512(self, start, runs, out) };
-        }
-        for (run, scale, zero) in runs.of_mut(out) {
-            let table = self.table(scale, zero);
-            super::table16(self.bytes, self.bits, start, &table, run);
-            start += run.len();
-        }
+    pub fn decode(&self, start: usize, runs: Runs, out: &mut [f32]) {
+        let codes = self;
+        dispatch(Decode(Piece { codes, start, runs }, out));
     }
 
     /// The product of a piece from code `start` on with `x`.
     pub fn dot(&self, start: usize, runs: Runs, x: &[f32]) -> f32 {
-        #[cfg(target_arch = "x86_64")]
-        if self.bits == 4
-            && start.is_multiple_of(8)
-            && runs.first.is_multiple_of(8)
-            && runs.size.is_multiple_of(8)
-            && std::arch::is_x86_feature_detected!("avx512f")
-        {
-            // SAFETY: the feature was just detected.
-            return unsafe { super::x86::dot_avx512(self, start, runs, x) };
-        }
-        with_scratch(x.len(), |values| {
-            self.decode(start, runs, values);
-            arch().dispatch(|| dot(x, values))
-        })
+        let codes = self;
+        dispatch(Dot(Piece { codes, start, runs }, x))
     }
 
-    /// `out[i] = tables[index[i]][code(start + i)]`.
-    ///
-    /// # Panics
-    /// If an index is no table.
-    pub fn decode_indexed(
-        &self,
-        start: usize,
-        index: &[u32],
-        tables: &[[f32; 16]],
-        out: &mut [f32],
+    /// The weights of all codes in a group.
+    #[inline(always)]
+    fn table<S: LookUp<V>, const V: usize>(&self, simd: S, scale: f32, zero: f32) -> [S::f32s; V] {
+        let (numbers, _) = S::as_simd_f32s(self.numbers);
+        let (zero, scale) = (simd.splat_f32s(zero), simd.splat_f32s(scale));
+        let factor = simd.splat_f32s(self.factor);
+        let mut table = [zero; V];
+        for (weight, &number) in table.iter_mut().zip(numbers) {
+            let mut number = simd.sub_f32s(number, zero);
+            if self.round_zero {
+                number = round(simd, self.rounding, number);
+            }
+            let scaled = simd.mul_f32s(simd.mul_f32s(number, scale), factor);
+            *weight = round(simd, self.rounding, scaled);
+        }
+        table
+    }
+
+    /// The 16 codes from `index` on as the two words of a step; zeros beyond the end.
+    fn words(&self, index: usize) -> u64 {
+        let bits = self.bits as usize;
+        let (byte, shift) = (index * bits / 8, index * bits % 8);
+        let [low, high] = [byte, byte + bits].map(|start| {
+            let bytes = self.bytes.get(start..).unwrap_or_default();
+            let mut word = [0; 8];
+            match bytes.first_chunk() {
+                Some(bytes) => word = *bytes,
+                None => word[..bytes.len()].copy_from_slice(bytes),
+            }
+            u64::from(((u64::from_le_bytes(word)) >> shift) as u32)
+        });
+        high << 32 | low
+    }
+}
+
+/// The two words of a step that begins with a byte.
+#[inline(always)]
+fn words<const BITS: usize>(codes: &[[u8; BITS]; 2]) -> u64 {
+    let mut word = 0;
+    for (i, byte) in codes.as_flattened().iter().enumerate() {
+        // The second eight codes begin with the upper half.
+        let at = if i < BITS { i } else { i - BITS + 4 };
+        word |= u64::from(*byte) << (8 * at);
+    }
+    word
+}
+
+/// A table in registers, for codes of `BITS` bits.
+#[derive(Clone, Copy)]
+struct Table<S: LookUp<V>, const V: usize, const BITS: usize> {
+    simd: S,
+    weights: [S::f32s; V],
+}
+
+impl<S: LookUp<V>, const V: usize, const BITS: usize> Table<S, V, BITS> {
+    /// Where the codes of a step begin in their words.
+    const SHIFTS: [u32; STEP] = {
+        let (mut shifts, mut i) = ([0; STEP], 0);
+        while i < STEP {
+            shifts[i] = (i % 8 * BITS) as u32;
+            i += 1;
+        }
+        shifts
+    };
+
+    /// The weights of a step.
+    #[inline(always)]
+    fn step(self, words: u64) -> [S::f32s; V] {
+        let (shifts, _) = S::as_simd_u32s(&Self::SHIFTS);
+        let mut weights = self.weights;
+        for (v, weight) in weights.iter_mut().enumerate() {
+            let words = self.simd.words(words, v);
+            let codes = self.simd.wrapping_dyn_shr_u32s(words, shifts[v]);
+            *weight = self.simd.look_up(self.weights, codes);
+        }
+        weights
+    }
+
+    /// Stores the weights of a run.
+    #[inline(always)]
+    fn store(self, codes: Steps<BITS>, out: &mut [[f32; STEP]]) {
+        for (out, codes) in out.iter_mut().zip(codes) {
+            let (out, _) = S::as_mut_simd_f32s(out);
+            out.copy_from_slice(&self.step(words(codes)));
+        }
+    }
+
+    /// Adds the products of a run with `x` to sums that run beside each other.
+    #[inline(always)]
+    fn add(self, codes: Steps<BITS>, x: &[[f32; STEP]], sums: &mut [S::f32s; SLOTS]) {
+        let ((x, x_rest), (codes, rest)) = (x.as_chunks::<4>(), codes.as_chunks::<4>());
+        for (x, codes) in x.iter().zip(codes) {
+            add(self.simd, sums, self.steps(codes), x);
+        }
+        let ((x, x_rest), (codes, rest)) = (x_rest.as_chunks::<2>(), rest.as_chunks::<2>());
+        for (x, codes) in x.iter().zip(codes) {
+            add(self.simd, sums, self.steps(codes), x);
+        }
+        for (x, codes) in x_rest.iter().zip(rest) {
+            add(self.simd, sums, self.steps(&[*codes]), &[*x]);
+        }
+    }
+
+    /// The weights of some steps.
+    #[inline(always)]
+    fn steps<const STEPS: usize>(self, codes: &[[[u8; BITS]; 2]; STEPS]) -> [[S::f32s; V]; STEPS] {
+        let mut weights = [self.weights; STEPS];
+        for (weights, codes) in weights.iter_mut().zip(codes) {
+            *weights = self.step(words(codes));
+        }
+        weights
+    }
+}
+
+/// A piece of the stream, from code `start` on.
+#[derive(Clone, Copy)]
+struct Piece<'a> {
+    codes: &'a SmallCodes<'a>,
+    start: usize,
+    runs: Runs<'a>,
+}
+
+/// Steps that begin with a byte: the codes of each, eight and eight.
+type Steps<'a, const BITS: usize> = &'a [[[u8; BITS]; 2]];
+
+impl<'a> Piece<'a> {
+    /// The codes of the first `length` weights, if all runs consist of whole steps that begin with
+    /// a byte; what is left of the last step is not among them.
+    #[inline(always)]
+    fn steps<const BITS: usize>(self, length: usize) -> Option<Steps<'a, BITS>> {
+        let Runs { first, size, .. } = self.runs;
+        let odd = first < length && !(first.is_multiple_of(STEP) && size.is_multiple_of(STEP));
+        if odd || !self.start.is_multiple_of(8) {
+            return None;
+        }
+        let (eights, _) = self.codes.bytes.as_chunks::<BITS>();
+        let start = self.start / 8;
+        let eights = eights.get(start..start + length / STEP * 2)?;
+        Some(eights.as_chunks().0)
+    }
+
+    /// The table of a run.
+    #[inline(always)]
+    fn table<S: LookUp<V>, const V: usize, const BITS: usize>(
+        self,
+        simd: S,
+        run: usize,
+    ) -> Table<S, V, BITS> {
+        let (scale, zero) = (self.runs.scales[run], self.runs.zeros[run]);
+        let weights = self.codes.table(simd, scale, zero);
+        Table { simd, weights }
+    }
+
+    /// Calls `f` with the weights from the `from`-th one on, and where they belong.
+    #[inline(always)]
+    fn rest<S: LookUp<V>, const V: usize, const BITS: usize>(
+        self,
+        simd: S,
+        from: usize,
+        length: usize,
+        mut f: impl FnMut(usize, &[f32]),
     ) {
-        let look_up = |code, i: usize| tables[index[i] as usize][code];
-        let skipped = out.len();
-        let (codes, out) = aligned(self.bytes, self.bits, start, out, look_up);
-        let skipped = skipped - out.len();
-        each_code(codes, self.bits, out, |code, i| look_up(code, skipped + i));
+        if from == length {
+            return;
+        }
+        for (i, (run, ..)) in self.runs.of(length).enumerate() {
+            let run = run.start.max(from)..run.end;
+            if run.is_empty() {
+                continue;
+            }
+            let table = self.table::<S, V, BITS>(simd, i);
+            for at in run.clone().step_by(STEP) {
+                let weights = table.step(self.codes.words(self.start + at));
+                let weights: &[f32] = cast_slice(&weights);
+                f(at, &weights[..STEP.min(run.end - at)]);
+            }
+        }
+    }
+}
+
+struct Decode<'a>(Piece<'a>, &'a mut [f32]);
+
+impl Decode<'_> {
+    #[inline(always)]
+    fn bits<S: LookUp<V>, const V: usize, const BITS: usize>(self, simd: S) {
+        let Self(piece, out) = self;
+        let mut done = 0;
+        if let Some(codes) = piece.steps::<BITS>(out.len()) {
+            let (out, _) = out.as_chunks_mut::<STEP>();
+            done = out.len() * STEP;
+            let first = (piece.runs.first / STEP).min(out.len());
+            let ((head, out), (head_codes, codes)) =
+                (out.split_at_mut(first), codes.split_at(first));
+            piece.table::<S, V, BITS>(simd, 0).store(head_codes, head);
+            let size = (piece.runs.size / STEP).max(1);
+            for (i, (out, codes)) in out.chunks_mut(size).zip(codes.chunks(size)).enumerate() {
+                piece.table::<S, V, BITS>(simd, i + 1).store(codes, out);
+            }
+        }
+        piece.rest::<S, V, BITS>(simd, done, out.len(), |at, weights| {
+            out[at..at + weights.len()].copy_from_slice(weights);
+        });
+    }
+}
+
+impl TableOp for Decode<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<S: LookUp<V>, const V: usize>(self, simd: S) {
+        match self.0.codes.bits {
+            1 => self.bits::<S, V, 1>(simd),
+            2 => self.bits::<S, V, 2>(simd),
+            3 => self.bits::<S, V, 3>(simd),
+            _ => self.bits::<S, V, 4>(simd),
+        }
+    }
+}
+
+struct Dot<'a>(Piece<'a>, &'a [f32]);
+
+impl Dot<'_> {
+    #[inline(always)]
+    fn bits<S: LookUp<V>, const V: usize, const BITS: usize>(self, simd: S) -> f32 {
+        let Self(piece, x) = self;
+        let (mut sum, mut done) = (0.0, 0);
+        if let Some(codes) = piece.steps::<BITS>(x.len()) {
+            let (x, _) = x.as_chunks::<STEP>();
+            done = x.len() * STEP;
+            let first = (piece.runs.first / STEP).min(x.len());
+            let ((head, x), (head_codes, codes)) = (x.split_at(first), codes.split_at(first));
+            let mut sums = [simd.splat_f32s(0.0); SLOTS];
+            piece
+                .table::<S, V, BITS>(simd, 0)
+                .add(head_codes, head, &mut sums);
+            let size = (piece.runs.size / STEP).max(1);
+            let parts = piece.runs.scales.iter().zip(piece.runs.zeros).skip(1);
+            let steps = x.chunks(size).zip(codes.chunks(size));
+            for ((x, codes), (&scale, &zero)) in steps.zip(parts) {
+                let weights = piece.codes.table(simd, scale, zero);
+                Table::<S, V, BITS> { simd, weights }.add(codes, x, &mut sums);
+            }
+            let [a, b, c, d] = sums;
+            sum = simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)));
+        }
+        piece.rest::<S, V, BITS>(simd, done, x.len(), |at, weights| {
+            for (weight, x) in weights.iter().zip(&x[at..]) {
+                sum += weight * x;
+            }
+        });
+        sum
+    }
+}
+
+/// Adds the products of some steps to sums that run beside each other.
+#[inline(always)]
+fn add<S: Simd, const V: usize, const STEPS: usize>(
+    simd: S,
+    sums: &mut [S::f32s; SLOTS],
+    weights: [[S::f32s; V]; STEPS],
+    x: &[[f32; STEP]; STEPS],
+) {
+    let (x, _) = S::as_simd_f32s(x.as_flattened());
+    for (i, (&weights, &x)) in weights.as_flattened().iter().zip(x).enumerate() {
+        let sum = &mut sums[i % SLOTS];
+        *sum = simd.mul_add_f32s(weights, x, *sum);
+    }
+}
+
+impl TableOp for Dot<'_> {
+    type Output = f32;
+
+    #[inline(always)]
+    fn run<S: LookUp<V>, const V: usize>(self, simd: S) -> f32 {
+        match self.0.codes.bits {
+            1 => self.bits::<S, V, 1>(simd),
+            2 => self.bits::<S, V, 2>(simd),
+            3 => self.bits::<S, V, 3>(simd),
+            _ => self.bits::<S, V, 4>(simd),
+        }
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::code;
-    use super::*;
-
-    fn bytes() -> Vec<u8> {
-        (0..64u32).map(|i| (i * 151 + 7) as u8).collect()
-    }
-
-    #[test]
-    fn runs_decode_every_code_with_its_table() {
-        let (bytes, numbers) = (bytes(), std::array::from_fn(|i| i as f32 * 0.37 - 2.0));
-        let scales = [0.5, -1.3, 2.0, 1e-7, 0.1];
-        let x: [f32; 114] = std::array::from_fn(|i| (i * 29 % 31) as f32 / 15.0 - 1.0);
-        for rounding in [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16] {
-            for bits in 1..=4 {
-                for (start, first, size) in [(0, 3, 30), (8, 8, 32), (5, 16, 27), (13, 24, 24)] {
-                    let zeros = if start == 8 {
-                        [0.0; 5]
-                    } else {
-                        [0.0, 1.5, -0.3, 2.0, 7.0]
-                    };
-                    let codes = SmallCodes {
-                        bytes: &bytes,
-                        bits,
-                        numbers: &numbers,
-                        round_zero: start != 8,
-                        factor: 0.7,
-                        rounding,
-                    };
-                    let (scales, zeros) = (&scales, &zeros);
-                    let runs = Runs {
-                        first,
-                        size,
-                        scales,
-                        zeros,
-                    };
-                    let mut out = [f32::NAN; 114];
-                    codes.decode(start, runs, &mut out);
-                    let mut product = 0.0;
-                    for (i, (&found, x)) in out.iter().zip(x).enumerate() {
-                        let group = (i + size - first) / size;
-                        let table = codes.table(scales[group], zeros[group]);
-                        let code = usize::from(code(&bytes, bits, start + i));
-                        assert_eq!(found, table[code], "{bits} bits, {rounding:?}, weight {i}");
-                        product += f64::from(found) * f64::from(x);
-                    }
-                    let found = f64::from(codes.dot(start, runs, &x));
-                    assert!((found - product).abs() < 1e-4, "{found} {product}");
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn indexed_tables_decode_every_code() {
-        let bytes = bytes();
-        let tables: Vec<[f32; 16]> = (0..3)
-            .map(|t| std::array::from_fn(|i| (i + 100 * t) as f32))
-            .collect();
-        let index: Vec<u32> = (0..50).map(|i| i * 7 % 3).collect();
-        for bits in 1..=4 {
-            let codes = SmallCodes {
-                bytes: &bytes,
-                bits,
-                numbers: &[0.0; 16],
-                round_zero: false,
-                factor: 1.0,
-                rounding: FloatFormat::F32,
-            };
-            for start in [0, 5, 8] {
-                let mut out = vec![0.0; index.len()];
-                codes.decode_indexed(start, &index, &tables, &mut out);
-                for (i, &value) in out.iter().enumerate() {
-                    let code = usize::from(code(&bytes, bits, start + i));
-                    assert_eq!(value, tables[index[i] as usize][code]);
-                }
-            }
-        }
-    }
-}
+mod tests;

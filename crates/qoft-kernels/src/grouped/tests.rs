@@ -1,0 +1,127 @@
+//! Tiles of every kind of group against the definition.
+
+use std::sync::Arc;
+
+use super::*;
+use crate::floats::Floats;
+
+fn floats(values: impl IntoIterator<Item = f32>, format: FloatFormat) -> Floats {
+    Floats::from_f32(&values.into_iter().collect::<Vec<_>>(), format).unwrap()
+}
+
+const SHAPE: [usize; 2] = [6, 11];
+
+/// The group of weight `(n, k)`.
+type GroupOf = fn(usize, usize) -> usize;
+
+/// Every kind of group on a matrix of 6 × 11, with the group of each weight.
+fn all_groups() -> Vec<(Groups, GroupOf)> {
+    let index: Arc<[u32]> = [2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 2].into();
+    vec![
+        (Groups::ROW, |n, _| n),
+        (Groups::TENSOR, |_, _| 0),
+        (Groups::Blocks([1, 4]), |n, k| n * 3 + k / 4),
+        (Groups::Blocks([4, 3]), |n, k| n / 4 * 4 + k / 3),
+        (Groups::Flat(7), |n, k| (n * 11 + k) / 7),
+        (Groups::Interleaved(22), |n, k| (n * 11 + k) % 22),
+        (Groups::Interleaved(3), |n, k| (n * 11 + k) % 3),
+        (Groups::Indexed { index, count: 3 }, |n, k| {
+            n * 3 + [2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 2][k]
+        }),
+    ]
+}
+
+/// The definition, for unsigned codes with zero points, all of them rounded to `format`.
+fn check(bits: u32, zeros: bool, factor: Option<f32>, format: FloatFormat) {
+    let codes = Codes::pack(bits, (0..66u32).map(|i| (i * 37 + 11) as u8));
+    for (groups, group) in all_groups() {
+        let count = groups.count(SHAPE);
+        let scale: Vec<f32> = (0..count).map(|g| (g as f32 + 1.0) * 0.37 - 2.0).collect();
+        let zero: Vec<f32> = (0..count).map(|g| (g * 5 % 7) as f32 * 0.9).collect();
+        let scales = Scales::Plain(floats(scale.clone(), FloatFormat::F32));
+        let mut weight = GroupedWeight::new(
+            SHAPE,
+            codes.clone(),
+            CodeMap::Unsigned,
+            groups.clone(),
+            scales,
+            "test",
+        )
+        .unwrap()
+        .with_rounding(format);
+        if zeros {
+            let zeros = Zeros::Floats(floats(zero.clone(), FloatFormat::F32));
+            weight = weight.with_zeros(zeros).unwrap();
+        }
+        if let Some(factor) = factor {
+            weight = weight.with_factor(factor);
+        }
+        let round = |v: f32| {
+            let mut v = [v];
+            format.round(&mut v);
+            v[0]
+        };
+        let value = |n: usize, k: usize| {
+            let g = group(n, k);
+            let number = f32::from(codes.get(n * SHAPE[1] + k));
+            let number = if zeros {
+                round(number - zero[g])
+            } else {
+                number
+            };
+            round(number * scale[g] * factor.unwrap_or(1.0))
+        };
+        for r0 in 0..SHAPE[0] {
+            for c0 in 0..SHAPE[1] {
+                let mut out = vec![f32::NAN; (SHAPE[0] - r0) * (SHAPE[1] - c0)];
+                weight.decode_tile(r0..SHAPE[0], c0..SHAPE[1], &mut out);
+                let expected: Vec<f32> = (r0..SHAPE[0])
+                    .flat_map(|r| (c0..SHAPE[1]).map(move |c| value(r, c)))
+                    .collect();
+                assert_eq!(out, expected, "{groups:?}, tile from ({r0}, {c0})");
+            }
+        }
+    }
+}
+
+#[test]
+fn every_tile_equals_the_definition() {
+    for bits in [1, 2, 3, 4, 8] {
+        for format in [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16] {
+            check(bits, true, None, format);
+        }
+        check(bits, false, Some(0.3), FloatFormat::F16);
+    }
+}
+
+#[test]
+fn wrong_parts_are_refused() {
+    let make = |codes: usize, scales: usize, groups| {
+        let codes = Codes::pack(4, vec![0; 2 * codes]);
+        let scales = Scales::Plain(floats(vec![1.0; scales], FloatFormat::F16));
+        GroupedWeight::new([4, 4], codes, CodeMap::Unsigned, groups, scales, "test")
+    };
+    assert!(make(8, 4, Groups::Flat(4)).is_ok());
+    let error = make(7, 4, Groups::Flat(4)).unwrap_err();
+    let expected = WeightError::Length {
+        part: "codes",
+        expected: 8,
+        found: 7,
+    };
+    assert_eq!(error, expected);
+    assert!(make(8, 3, Groups::Flat(4)).is_err());
+    assert!(make(8, 4, Groups::Flat(0)).is_err());
+    assert!(make(8, 3, Groups::Interleaved(3)).is_err());
+    let index = |last: u32| Groups::Indexed {
+        index: [0, 1, 1, last].into(),
+        count: 2,
+    };
+    assert!(make(8, 8, index(0)).is_ok());
+    let error = make(8, 8, index(2)).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "input feature 3 is in group 2, there are only 2"
+    );
+    let zeros = Zeros::Integers(vec![0; 3].into());
+    assert!(make(8, 4, Groups::ROW).unwrap().with_zeros(zeros).is_err());
+}
