@@ -175,7 +175,7 @@ pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLin
         check_finite(&weight).map_err(layer.weight_error(backend))?;
     }
     Ok(LoadedLinear {
-        weight: Arc::new(weight),
+        weight: weight.sorted(),
         bias: layer.bias(n)?,
         input_quantizer: None,
     })

@@ -1,6 +1,7 @@
 //! Integer codes in a bit stream, and what they stand for.
 
 use bytes::Bytes;
+use rayon::prelude::*;
 
 use crate::decode;
 use crate::error::WeightError;
@@ -41,6 +42,37 @@ impl Codes {
     /// The code at `index`.
     pub fn get(&self, index: usize) -> u8 {
         decode::code(&self.bytes, self.bits, index)
+    }
+
+    /// Codes of a matrix whose column `i` becomes column `to[i]`.
+    pub(crate) fn with_columns(&self, [n, k]: [usize; 2], to: &[usize]) -> Self {
+        let width = self.bits as usize;
+        let mask = ((1u16 << width) - 1) as u8;
+        let mut bytes = vec![0; Self::byte_len(self.bits, n * k)];
+        // Eight rows are whole bytes.
+        let rows = self.bytes.par_chunks(k * width);
+        let threads = bytes.par_chunks_mut(k * width).zip(rows);
+        threads.for_each(|(out, bytes)| {
+            let mut codes = vec![0; 8 * k];
+            let count = bytes.len() * 8 / width;
+            for (row, codes) in codes.chunks_exact_mut(k).enumerate() {
+                let row = row * k..((row + 1) * k).min(count);
+                for (index, &to) in row.zip(to) {
+                    codes[to] = decode::code(bytes, self.bits, index);
+                }
+            }
+            for (out, codes) in out.chunks_mut(width).zip(codes.as_chunks::<8>().0) {
+                let word = codes
+                    .iter()
+                    .rev()
+                    .fold(0u64, |word, &code| word << width | u64::from(code & mask));
+                out.copy_from_slice(&word.to_le_bytes()[..out.len()]);
+            }
+        });
+        Self {
+            bytes: bytes.into(),
+            bits: self.bits,
+        }
     }
 
     /// Bytes that `count` codes take.
@@ -143,6 +175,21 @@ mod tests {
             for (i, &code) in codes.iter().enumerate() {
                 let mask = ((1u32 << bits) - 1) as u8;
                 assert_eq!(packed.get(i), code & mask, "{bits} bits, code {i}");
+            }
+        }
+    }
+
+    #[test]
+    fn columns_change_places() {
+        let [n, k] = [11, 13];
+        let codes: Vec<u8> = (0..n * k).map(|i| (i * 89 + 3) as u8).collect();
+        let to: Vec<usize> = (0..k).map(|i| i * 5 % k).collect();
+        for bits in [1, 2, 3, 4, 8] {
+            let packed = Codes::pack(bits, codes.iter().copied());
+            let moved = packed.with_columns([n, k], &to);
+            assert_eq!(moved.bytes.len(), packed.bytes.len());
+            for (i, &to) in (0..n * k).zip(to.iter().cycle()) {
+                assert_eq!(moved.get(i / k * k + to), packed.get(i), "{bits} bits, {i}");
             }
         }
     }

@@ -1,6 +1,7 @@
 //! Codes, a map, scales and zero points by group: the representation that most schemes share.
 
 mod device;
+mod sorted;
 mod span;
 
 use std::ops::Range;

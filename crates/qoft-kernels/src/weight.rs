@@ -46,6 +46,13 @@ pub trait PackedWeight: Debug + Send + Sync {
         dot_decoded(self, row, x)
     }
 
+    /// The same weight with its input features in another order, and where each of them is there;
+    /// `None` if there is no order in which it decodes faster. Products put their activations in
+    /// that order.
+    fn reordered(&self) -> Option<(&dyn PackedWeight, &[u32])> {
+        None
+    }
+
     /// The weight as GPUs decode it; `None` where they cannot: tiles of it are then decoded here,
     /// one after another, each time it is used.
     fn device_weight(&self) -> Option<DeviceWeight> {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::*;
 use crate::floats::Floats;
+use crate::ops::packed_matmul;
 
 fn floats(values: impl IntoIterator<Item = f32>, format: FloatFormat) -> Floats {
     Floats::from_f32(&values.into_iter().collect::<Vec<_>>(), format).unwrap()
@@ -124,4 +125,47 @@ fn wrong_parts_are_refused() {
     );
     let zeros = Zeros::Integers(vec![0; 3].into());
     assert!(make(8, 4, Groups::ROW).unwrap().with_zeros(zeros).is_err());
+}
+
+#[test]
+fn sorted_weights_are_the_same() {
+    let [n, k] = SHAPE;
+    let x: Vec<f32> = (0..3 * n.max(k)).map(|i| (i % 7) as f32 - 3.0).collect();
+    // Groups of 4, 4 and 3 features; those of different sizes stay as they are.
+    for (index, can) in [
+        ([2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 1], true),
+        ([2, 0, 1, 1, 2, 0, 0, 0, 2, 2, 2], false),
+    ] {
+        for bits in [1, 2, 3, 4, 8] {
+            let index = index.into();
+            let groups = Groups::Indexed { index, count: 3 };
+            let scale = (0..3 * n).map(|g| (g as f32 + 1.0) * 0.37 - 2.0);
+            let scales = Scales::Plain(floats(scale, FloatFormat::F32));
+            let codes = Codes::pack(bits, (0..66u32).map(|i| (i * 37 + 11) as u8));
+            let weight =
+                GroupedWeight::new(SHAPE, codes, CodeMap::Unsigned, groups, scales, "test");
+            let zeros = Zeros::Integers((0..3 * n).map(|g| (g * 5 % 7) as u8).collect());
+            let weight = weight.unwrap().with_zeros(zeros).unwrap();
+            let weight = weight.with_rounding(FloatFormat::F16);
+            let sorted = weight.clone().sorted();
+            assert_eq!(sorted.reordered().is_some(), can);
+            for (rows, cols) in [(0..n, 0..k), (1..3, 2..9), (4..5, 10..11)] {
+                let mut tiles = [(); 2].map(|()| vec![f32::NAN; rows.len() * cols.len()]);
+                let [expected, found] = &mut tiles;
+                weight.decode_tile(rows.clone(), cols.clone(), expected);
+                sorted.decode_tile(rows.clone(), cols.clone(), found);
+                assert_eq!(found, expected, "{bits} bits");
+            }
+            for (rows, transpose) in [(1, false), (3, false), (1, true), (3, true)] {
+                let x = &x[..rows * if transpose { n } else { k }];
+                let expected = packed_matmul(x, &weight, transpose);
+                let found = packed_matmul(x, &*sorted, transpose);
+                for (found, expected) in found.iter().zip(expected) {
+                    assert!((found - expected).abs() < 1e-3, "{found} {expected}");
+                }
+            }
+            let [words, expected] = [sorted.device_weight(), weight.device_weight()];
+            assert_eq!(words.unwrap().words, expected.unwrap().words);
+        }
+    }
 }

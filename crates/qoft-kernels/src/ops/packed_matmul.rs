@@ -29,6 +29,37 @@ pub fn packed_matmul(x: &[f32], weight: &dyn PackedWeight, transpose: bool) -> V
         x.len()
     );
     let rows = x.len() / from;
+    match weight.reordered() {
+        None => product(x, weight, transpose, rows),
+        Some((sorted, places)) if transpose => {
+            let y = product(x, sorted, true, rows);
+            each_row(&y, k, |row, out| {
+                for (out, &place) in out.iter_mut().zip(places) {
+                    *out = row[place as usize];
+                }
+            })
+        }
+        Some((sorted, places)) => {
+            let x = each_row(x, k, |row, out| {
+                for (&value, &place) in row.iter().zip(places) {
+                    out[place as usize] = value;
+                }
+            });
+            product(&x, sorted, false, rows)
+        }
+    }
+}
+
+/// Makes new rows from rows of `k` values.
+fn each_row(x: &[f32], k: usize, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Vec<f32> {
+    let mut out = vec![0.0; x.len()];
+    let rows = out.par_chunks_exact_mut(k).zip(x.par_chunks_exact(k));
+    rows.for_each(|(out, row)| f(row, out));
+    out
+}
+
+/// The product with a weight whose input features are in order.
+fn product(x: &[f32], weight: &dyn PackedWeight, transpose: bool, rows: usize) -> Vec<f32> {
     if rows == 1 && !transpose {
         one_row(x, weight)
     } else {
