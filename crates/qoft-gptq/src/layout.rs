@@ -10,8 +10,6 @@
 //! The words of a column of `qweight`, one after another, are a stream of codes that starts with
 //! the least significant bits. So the transposed matrix of words is our stream of rows.
 
-use std::sync::Arc;
-
 use qoft_core::kernels::{
     CodeMap, Codes, GroupedWeight, Groups, Scales, Zeros, check_finite, transpose,
 };
