@@ -82,35 +82,37 @@ pub fn run(args: &[&str], root: &Path) -> Result<()> {
         failures: Failures::default(),
         work,
     };
-    let report = measure(&mut bench, &options, threads)?;
+    let report = measure(&mut bench, &options, threads, root)?;
     crate::say(&report.markdown())?;
-    if options.write {
-        report.write(root)?;
-    }
     match report.failures.len() {
         0 => Ok(()),
         count => bail!("{count} runs failed; the report names them"),
     }
 }
 
-fn measure(bench: &mut Bench, options: &Options, threads: usize) -> Result<Report> {
+/// Measures part by part. The files are written after each: it takes long, and may be stopped.
+fn measure(bench: &mut Bench, options: &Options, threads: usize, root: &Path) -> Result<Report> {
+    const PARTS: [Section; 5] = [
+        Section::Step,
+        Section::Generate,
+        Section::Merge,
+        Section::Layer,
+        Section::Trend,
+    ];
     let mut report = Report::new(bench, options, threads);
-    if options.wants(Section::Step) {
-        report.steps = step::measure(bench)?;
+    for part in PARTS.into_iter().filter(|part| options.wants(*part)) {
+        match part {
+            Section::Step => report.steps = step::measure(bench)?,
+            Section::Generate => report.generation = generation::measure(bench),
+            Section::Merge => report.merges = merging::measure(bench)?,
+            Section::Layer => report.layers = layer::measure(bench)?,
+            Section::Trend => report.trend = Some(trend::measure(bench)?),
+        }
+        report.failures = bench.failures.lines().to_vec();
+        if options.write {
+            report.write(root)?;
+        }
     }
-    if options.wants(Section::Generate) {
-        report.generation = generation::measure(bench);
-    }
-    if options.wants(Section::Merge) {
-        report.merges = merging::measure(bench)?;
-    }
-    if options.wants(Section::Layer) {
-        report.layers = layer::measure(bench)?;
-    }
-    if options.wants(Section::Trend) {
-        report.trend = Some(trend::measure(bench)?);
-    }
-    report.failures = bench.failures.lines().to_vec();
     Ok(report)
 }
 

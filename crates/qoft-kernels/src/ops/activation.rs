@@ -4,7 +4,7 @@ use std::f32::consts::{FRAC_1_SQRT_2, PI};
 
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
-use crate::simd::arch;
+use crate::simd::wide;
 use crate::vector::sigmoid;
 
 /// `y = f(x)`, element by element. Input: `x` of any shape.
@@ -73,7 +73,7 @@ impl HostOp for Activation {
         let x = inputs[0].data;
         let [out] = in_pieces([x.len(), 1], |first, [out]| {
             let x = &x[first..first + out.len()];
-            arch().dispatch(|| {
+            wide!({
                 for (out, &x) in out.iter_mut().zip(x) {
                     *out = self.value(x);
                 }
@@ -101,7 +101,7 @@ impl HostOp for Activation {
         let [out] = in_pieces([x.len(), 1], |first, [out]| {
             let piece = first..first + out.len();
             let (x, grad) = (&x[piece.clone()], &grad[piece]);
-            arch().dispatch(|| {
+            wide!({
                 for ((out, &x), grad) in out.iter_mut().zip(x).zip(grad) {
                     *out = grad * self.slope(x);
                 }

@@ -6,7 +6,7 @@ use rayon::prelude::*;
 
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
-use crate::simd::arch;
+use crate::simd::wide;
 use crate::vector::{dot, exp_sum, max};
 
 /// Scores that a thread has at once, roughly: 1 MiB of them, in the backward twice.
@@ -135,7 +135,7 @@ impl CausalAttention {
             row[..from].fill(0.0);
             row[to..].fill(0.0);
             let row = &mut row[from..to];
-            arch().dispatch(|| {
+            wide!({
                 let shift = max(row) * self.scale;
                 let factor = 1.0 / exp_sum(row, self.scale, shift);
                 row.iter_mut().for_each(|v| *v *= factor);
@@ -307,7 +307,7 @@ impl CausalAttention {
 
     /// Turns the gradients of the probabilities `p` into those of the scores before scaling.
     fn softmax_gradient(&self, p: &[f32], ds: &mut [f32], keys: usize) {
-        arch().dispatch(|| {
+        wide!({
             for (ds, p) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
                 let sum = dot(ds, p);
                 for (ds, p) in ds.iter_mut().zip(p) {

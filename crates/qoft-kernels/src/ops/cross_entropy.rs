@@ -8,7 +8,7 @@ use rayon::prelude::*;
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
 use crate::scratch::with_scratch;
-use crate::simd::arch;
+use crate::simd::wide;
 use crate::vector::{exp, exp_sum, max};
 use crate::weight::{PackedWeight, Tile};
 
@@ -187,7 +187,7 @@ impl LinearCrossEntropy {
         band: Range<usize>,
         logits: &mut [f32],
     ) {
-        arch().dispatch(|| {
+        wide!({
             if let Some(bias) = &self.bias {
                 let bias = &bias[band.clone()];
                 logits.iter_mut().zip(bias).for_each(|(l, b)| *l += b);

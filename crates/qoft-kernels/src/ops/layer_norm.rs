@@ -2,7 +2,7 @@
 
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
-use crate::simd::arch;
+use crate::simd::wide;
 use crate::vector::sum;
 
 /// `y = (x − mean(x)) / √(var(x) + eps) · weight`. Inputs: `x` of `[.., d]` and the weight of `[d]`.
@@ -29,7 +29,7 @@ impl HostOp for LayerNorm {
         let (x, weight) = (inputs[0].data, inputs[1].data);
         let [out] = in_pieces([rows, width], |first, [out]| {
             let x = x[first * width..].chunks_exact(width);
-            arch().dispatch(|| {
+            wide!({
                 for (out, x) in out.chunks_exact_mut(width).zip(x) {
                     let (mean, scale) = self.mean_and_scale(x);
                     for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
@@ -64,7 +64,7 @@ impl HostOp for LayerNorm {
                 let [out] = in_pieces([rows, width], |first, [out]| {
                     let x = x[first * width..].chunks_exact(width);
                     let rows = x.zip(grad.data[first * width..].chunks_exact(width));
-                    arch().dispatch(|| {
+                    wide!({
                         for (out, (x, grad)) in out.chunks_exact_mut(width).zip(rows) {
                             self.row_gradient(out, x, grad, weight);
                         }
@@ -75,7 +75,7 @@ impl HostOp for LayerNorm {
             wants[1].then(|| {
                 let mut out = vec![0.0; width];
                 for (x, grad) in x.chunks_exact(width).zip(grad.data.chunks_exact(width)) {
-                    let (mean, scale) = arch().dispatch(|| self.mean_and_scale(x));
+                    let (mean, scale) = wide!(self.mean_and_scale(x));
                     for ((out, x), grad) in out.iter_mut().zip(x).zip(grad) {
                         *out += grad * (x - mean) * scale;
                     }

@@ -2,7 +2,7 @@
 
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
-use crate::simd::arch;
+use crate::simd::wide;
 use crate::vector::dot;
 
 /// `y = x / √(mean(x²) + eps) · weight`. Inputs: `x` of `[.., d]` and the weight of `[d]`.
@@ -26,7 +26,7 @@ impl HostOp for RmsNorm {
         let (x, weight) = (inputs[0].data, inputs[1].data);
         let [out] = in_pieces([rows, width], |first, [out]| {
             let x = x[first * width..].chunks_exact(width);
-            arch().dispatch(|| {
+            wide!({
                 for (out, x) in out.chunks_exact_mut(width).zip(x) {
                     let scale = self.scale(x);
                     for ((out, x), w) in out.iter_mut().zip(x).zip(weight) {
@@ -64,7 +64,7 @@ impl HostOp for RmsNorm {
                 let [out] = in_pieces([rows, width], |first, [out]| {
                     let x = x[first * width..].chunks_exact(width);
                     let rows = x.zip(grad.data[first * width..].chunks_exact(width));
-                    arch().dispatch(|| {
+                    wide!({
                         for (out, (x, grad)) in out.chunks_exact_mut(width).zip(rows) {
                             row_gradient(out, x, grad, weight, self.scale(x));
                         }
@@ -75,7 +75,7 @@ impl HostOp for RmsNorm {
             wants[1].then(|| {
                 let mut out = vec![0.0; width];
                 for (x, grad) in x.chunks_exact(width).zip(grad.data.chunks_exact(width)) {
-                    let scale = arch().dispatch(|| self.scale(x));
+                    let scale = wide!(self.scale(x));
                     for ((out, x), grad) in out.iter_mut().zip(x).zip(grad) {
                         *out += grad * x * scale;
                     }

@@ -2,7 +2,7 @@
 
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
-use crate::simd::arch;
+use crate::simd::wide;
 use crate::vector::sigmoid;
 
 /// `y = silu(gate) · up`. Inputs: gate and up, of the same shape.
@@ -15,7 +15,7 @@ impl HostOp for SwiGlu {
         let [out] = in_pieces([gate.len(), 1], |first, [out]| {
             let piece = first..first + out.len();
             let (gate, up) = (&gate[piece.clone()], &up[piece]);
-            arch().dispatch(|| {
+            wide!({
                 for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
                     *out = gate * sigmoid(gate) * up;
                 }
@@ -48,7 +48,7 @@ impl HostOp for SwiGlu {
             let piece = first..first + d_gate.len();
             let (gate, up) = (&gate[piece.clone()], &up[piece.clone()]);
             let grad = &grad.data[piece];
-            arch().dispatch(|| {
+            wide!({
                 let out = d_gate.iter_mut().zip(d_up.iter_mut());
                 let inputs = gate.iter().zip(up).zip(grad);
                 for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {

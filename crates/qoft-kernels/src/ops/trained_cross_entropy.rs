@@ -9,7 +9,7 @@ use super::dense_matmul::add_outer;
 use super::packed_matmul::packed_matmul;
 use crate::dense::DenseView;
 use crate::op::{Forward, HostOp, HostView};
-use crate::simd::arch;
+use crate::simd::wide;
 use crate::vector::{exp_sum, max};
 use crate::weight::PackedWeight;
 
@@ -153,7 +153,7 @@ impl HostOp for TrainedCrossEntropy {
 impl TrainedCrossEntropy {
     /// The loss of one row; turns its logits into their gradient.
     fn row(&self, logits: &mut [f32], bias: Option<&[f32]>, label: u32) -> f64 {
-        arch().dispatch(|| {
+        wide!({
             if let Some(bias) = bias {
                 logits.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
             }
