@@ -19,7 +19,8 @@ pub struct Reading<'a> {
 struct Evidence {
     /// The share of channels with a code of 127 or more in magnitude.
     ///
-    /// EETQ's quantizer scales each channel so that its largest weight gets such a code. A wrong
+    /// EETQ's quantizer scales each channel so that its largest weight gets such a code; where
+    /// codes were chosen with calibration data, one in a hundred channels may miss it. A wrong
     /// layout mixes the channels up, and only 60 to 90 % of them have one.
     share: f64,
     /// The variance of the channels' sizes. It is smaller where they are mixed up.
@@ -54,17 +55,20 @@ impl Reading<'_> {
     }
 }
 
+/// The share of channels that say nothing, at most.
+const FEW: f64 = 1.0 / 16.0;
+
 /// The reading that EETQ's quantizer could have written. In doubt it is the first one of a layout.
 pub fn choose<'a, 'b>(readings: &'b [Reading<'a>]) -> Option<&'b Reading<'a>> {
     let mut best: Option<(&Reading, Evidence)> = None;
     for reading in readings {
         let found = reading.evidence();
         let better = match &best {
-            // A few channels may be damaged.
-            None => found.share >= 15.0 / 16.0,
-            Some((chosen, known)) if found.share == known.share => {
-                chosen.layout != reading.layout && found.variance > known.variance
+            None => found.share >= 1.0 - FEW,
+            Some((chosen, known)) if chosen.layout == reading.layout => {
+                found.share > known.share + FEW
             }
+            Some((_, known)) if found.share == known.share => found.variance > known.variance,
             Some((_, known)) => found.share > known.share,
         };
         if better {

@@ -9,7 +9,7 @@ use crate::common::file::refused;
 use crate::common::{arg, fixture, names, qoft};
 
 /// A data file of token ids.
-fn data(folder: &std::path::Path) -> std::path::PathBuf {
+pub fn data(folder: &std::path::Path) -> std::path::PathBuf {
     let row = |row: usize| -> Vec<usize> { (0..24).map(|i| 3 + (row * 7 + i * i) % 50).collect() };
     let rows = (0..6).map(|index| json!({ "input_ids": row(index) }).to_string());
     let path = folder.join("rows.jsonl");

@@ -1,4 +1,7 @@
-//! Merging adapters and writing them as LoRA.
+//! Merging adapters, and in modules below writing them as LoRA.
+
+mod cut;
+mod export;
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -136,40 +139,6 @@ fn merging_keeps_the_scheme() {
         let svg = fs::read_to_string(out.join("merge_report.svg")).expect("a chart");
         assert!(svg.starts_with("<svg") && svg.contains("down_proj"));
         assert_eq!(names(work.path()), ["merged", "rows.jsonl"]);
-    }
-}
-
-/// EETQ quantized q, k and v as one matrix, gate and up as another one, and cut the bytes.
-#[test]
-fn layers_that_share_their_bytes_are_merged() {
-    for (case, calibrated) in [
-        ("fused_sm80", false),
-        ("fused_sm80", true),
-        ("fused_sm70", true),
-    ] {
-        let work = tempdir().expect("a folder");
-        let model = fixture(&format!("schemes/eetq/{case}"));
-        let adapter = format!("{model}/trained");
-        let rows = data(work.path(), "rows");
-        let mut more = vec!["--data", arg(&rows)];
-        if calibrated {
-            more.extend(["--calibration", arg(&rows)]);
-        }
-        let (out, report) = merge(&model, &[&adapter], work.path(), &more);
-        let [before, after] = [&model, arg(&out)].map(|folder| json_of(&["inspect", folder]));
-        assert_eq!(before["layers"], after["layers"]);
-        let layers = report["layers"].as_array().expect("layers");
-        assert_eq!(layers.len(), 7);
-        for layer in layers {
-            let error = layer["relative_error"].as_f64().expect("a number");
-            assert!(error < 0.02, "{case}: {layer}");
-            assert_eq!(layer["searched"], true);
-        }
-        let losses = &report["losses"];
-        let [adapted, merged] = ["adapted", "merged"].map(|key| losses[key].as_f64().unwrap());
-        near(adapted, merged, 0.02);
-        near(merged, loss(arg(&out), &rows, &[]), 1e-6);
-        assert!((adapted - loss(&model, &rows, &[])).abs() > 0.05);
     }
 }
 
@@ -379,67 +348,4 @@ fn a_killed_merge_leaves_all_or_nothing() {
         }
     }
     assert!(interrupted > 0, "no merge was killed midway");
-}
-
-#[test]
-fn export_writes_a_lora() {
-    let work = tempdir().expect("a folder");
-    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
-    let mut last = f64::INFINITY;
-    for rank in [4, 16, 64] {
-        let out = work.path().join(format!("lora{rank}"));
-        let rank = rank.to_string();
-        let report = json_of(&[
-            "export",
-            "--to",
-            "lora",
-            "--rank",
-            &rank,
-            "--model",
-            &model,
-            "--adapter",
-            &adapter,
-            "--output",
-            arg(&out),
-        ]);
-        let layers = report["layers"].as_array().expect("layers");
-        assert_eq!(layers.len(), 14);
-        let residual = |layer: &Value| layer["residual"].as_f64().expect("a residual");
-        let worst = layers.iter().map(residual).fold(0.0, f64::max);
-        assert!(worst < last, "{worst}");
-        last = worst;
-        let config = fs::read(out.join("adapter_config.json")).expect("a config");
-        let config: Value = serde_json::from_slice(&config).expect("JSON");
-        assert_eq!(config["peft_type"], "LORA");
-        assert_eq!(config["r"].to_string(), rank);
-        assert_eq!(config["lora_alpha"].to_string(), rank);
-        let targets = config["target_modules"].as_array().expect("targets");
-        assert_eq!(targets[0], layers[0]["name"]);
-        assert_eq!(targets.len(), 14);
-    }
-    assert!(last < 1e-5, "{last}");
-}
-
-#[test]
-fn bad_exports() {
-    let work = tempdir().expect("a folder");
-    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
-    let out = work.path().join("out");
-    let bad = |more: &[&str], needle: &str| {
-        let args = ["export", "--model", &model, "--output", arg(&out)];
-        refused(&[&args[..], more].concat(), work.path(), needle);
-    };
-    let adapter = ["--adapter", &adapter];
-    bad(
-        &[&adapter[..], &["--to=lora", "--rank=0"]].concat(),
-        "--rank",
-    );
-    bad(&[&adapter[..], &["--to=lora"]].concat(), "--rank");
-    bad(&[&adapter[..], &["--to=ia3", "--rank=4"]].concat(), "ia3");
-    bad(&["--to=lora", "--rank=4"], "--adapter");
-    let other = fixture("adapters/embedding");
-    bad(
-        &["--to=lora", "--rank=4", "--adapter", &other],
-        "embed_tokens",
-    );
 }

@@ -1,0 +1,66 @@
+//! Writing adapters as LoRA.
+
+use super::*;
+
+#[test]
+fn export_writes_a_lora() {
+    let work = tempdir().expect("a folder");
+    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
+    let mut last = f64::INFINITY;
+    for rank in [4, 16, 64] {
+        let out = work.path().join(format!("lora{rank}"));
+        let rank = rank.to_string();
+        let report = json_of(&[
+            "export",
+            "--to",
+            "lora",
+            "--rank",
+            &rank,
+            "--model",
+            &model,
+            "--adapter",
+            &adapter,
+            "--output",
+            arg(&out),
+        ]);
+        let layers = report["layers"].as_array().expect("layers");
+        assert_eq!(layers.len(), 14);
+        let residual = |layer: &Value| layer["residual"].as_f64().expect("a residual");
+        let worst = layers.iter().map(residual).fold(0.0, f64::max);
+        assert!(worst < last, "{worst}");
+        last = worst;
+        let config = fs::read(out.join("adapter_config.json")).expect("a config");
+        let config: Value = serde_json::from_slice(&config).expect("JSON");
+        assert_eq!(config["peft_type"], "LORA");
+        assert_eq!(config["r"].to_string(), rank);
+        assert_eq!(config["lora_alpha"].to_string(), rank);
+        let targets = config["target_modules"].as_array().expect("targets");
+        assert_eq!(targets[0], layers[0]["name"]);
+        assert_eq!(targets.len(), 14);
+    }
+    assert!(last < 1e-5, "{last}");
+}
+
+#[test]
+fn bad_exports() {
+    let work = tempdir().expect("a folder");
+    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
+    let out = work.path().join("out");
+    let bad = |more: &[&str], needle: &str| {
+        let args = ["export", "--model", &model, "--output", arg(&out)];
+        refused(&[&args[..], more].concat(), work.path(), needle);
+    };
+    let adapter = ["--adapter", &adapter];
+    bad(
+        &[&adapter[..], &["--to=lora", "--rank=0"]].concat(),
+        "--rank",
+    );
+    bad(&[&adapter[..], &["--to=lora"]].concat(), "--rank");
+    bad(&[&adapter[..], &["--to=ia3", "--rank=4"]].concat(), "ia3");
+    bad(&["--to=lora", "--rank=4"], "--adapter");
+    let other = fixture("adapters/embedding");
+    bad(
+        &["--to=lora", "--rank=4", "--adapter", &other],
+        "embed_tokens",
+    );
+}
