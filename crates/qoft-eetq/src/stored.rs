@@ -30,7 +30,7 @@ impl Layout {
         ("plain", Self::Plain),
     ];
 
-    /// Signed codes `[N, K]` in this order; sizes are multiples of [`TILE`].
+    /// Signed codes `[N, K]` in this order; sizes are multiples of 64.
     pub fn encode(self, codes: &[u8], [n, k]: [usize; 2]) -> Vec<u8> {
         match self {
             Self::Plain => transpose(codes, 1, [n, k]),

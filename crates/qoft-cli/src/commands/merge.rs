@@ -182,7 +182,7 @@ fn print(args: &MergeArgs, report: &MergeReport) {
         progress::bytes(report.bytes as u64)
     );
     warn_of_own_codes(args, report);
-    warn_of_little(args, report.change_kept());
+    warn_of_little(args, report);
 }
 
 /// Names the schemes that did not use the calibration data. Dense layers have no codes to choose.
@@ -209,13 +209,16 @@ fn warn_of_own_codes(args: &MergeArgs, report: &MergeReport) {
 }
 
 /// Says what can be done if most of what the adapters change was rounded away.
-fn warn_of_little(args: &MergeArgs, kept: f64) {
+fn warn_of_little(args: &MergeArgs, report: &MergeReport) {
+    let kept = report.change_kept();
     if kept >= LITTLE_KEPT {
         return;
     }
-    let calibration = match args.calibration {
-        None => "--calibration FILE keeps more of it, ",
-        Some(_) => "",
+    let helps = args.calibration.is_none() && report.layers.iter().any(|layer| layer.searched);
+    let calibration = if helps {
+        "--calibration FILE keeps more of it, "
+    } else {
+        ""
     };
     eprintln!(
         "warning: {:.0} % of what the adapters change is in the merged weights: the rest is too \
