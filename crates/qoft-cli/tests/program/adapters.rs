@@ -31,11 +31,17 @@ fn close(a: f64, b: f64) {
     assert!((a - b).abs() <= 2e-5, "{a} is not {b}");
 }
 
+/// Arguments that every training has.
+fn train_args<'a>(model: &'a str, data: &'a str, out: &'a Path) -> [&'a str; 7] {
+    let out = arg(out);
+    ["train", "--model", model, "--data", data, "--output", out]
+}
+
 /// Trains for some steps, and gives the loss on the training data after it.
 #[track_caller]
 fn train(model: &str, data: &str, out: &Path, more: &[&str]) -> f64 {
-    let train = ["train", "--json", "--model", model, "--data", data];
     let end = [
+        "--json",
         "--eval-data",
         data,
         "--max-steps",
@@ -43,7 +49,7 @@ fn train(model: &str, data: &str, out: &Path, more: &[&str]) -> f64 {
         "--learning-rate",
         "1e-2",
     ];
-    json_of(&[&train[..], &["--output", arg(out)], &end, more].concat());
+    json_of(&[&train_args(model, data, out)[..], &end, more].concat());
     let log = fs::read_to_string(out.join("log.jsonl")).expect("a log");
     let last = log.lines().last().expect("a row");
     let last: Value = serde_json::from_str(last).expect("JSON");
@@ -134,15 +140,7 @@ fn another_family_trains() {
     close(loss(&model, &data, &[arg(&out)]), after);
     // An option of OFT is none of HRA.
     let other = work.path().join("other");
-    let args = [
-        "train",
-        "--model",
-        &model,
-        "--data",
-        &data,
-        "--output",
-        arg(&other),
-    ];
+    let args = train_args(&model, &data, &other);
     let run = qoft(&[&args[..], &["--peft-type", "hra", "--coft"]].concat());
     assert_ne!(run.code, Some(0));
     assert!(
@@ -195,15 +193,7 @@ fn an_adapter_trains_on_top_of_frozen_ones() {
         "--target-modules",
         "all-linear",
     ];
-    let args = [
-        "train",
-        "--model",
-        &model,
-        "--data",
-        &data,
-        "--output",
-        arg(&second),
-    ];
+    let args = train_args(&model, &data, &second);
     let run = qoft(&[&args[..], &["--max-steps", "3"], &resume].concat());
     assert!(
         run.stderr.contains("list of frozen adapters"),

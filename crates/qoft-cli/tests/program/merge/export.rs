@@ -1,6 +1,13 @@
 //! Writing adapters as LoRA.
 
-use super::*;
+use std::fs;
+
+use serde_json::Value;
+use tempfile::tempdir;
+
+use super::{ADAPTER, NF4, json_of};
+use crate::common::file::refused;
+use crate::common::{arg, fixture};
 
 #[test]
 fn export_writes_a_lora() {
