@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use qoft_core::{
     BackendOptions, Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, NewTensor, PackedWeight,
-    Purpose, Registration, RequantizeOptions,
+    Purpose, Registration, RequantizeOptions, WaitingFile,
 };
 
 use crate::reference::expected_weights;
@@ -134,9 +134,8 @@ impl Written {
             .requantize(&layer, weight, &options);
         let tensors = tensors.map_err(|e| e.to_string())?;
         self.check(path, &tensors);
-        let replaced = self
-            .checkpoint
-            .replace(path, &tensors, &std::env::temp_dir());
+        let file = WaitingFile::new(&std::env::temp_dir());
+        let replaced = file.and_then(|mut file| self.checkpoint.replace(path, &tensors, &mut file));
         replaced.unwrap_or_else(|e| panic!("{path}: {e}"));
         Ok(())
     }

@@ -42,7 +42,7 @@ pub use adapters::{AdapterSlot, Adapters};
 pub use backend::{
     BackendOptions, Capabilities, LayerSource, LoadOptions, LoadedLinear, Purpose, QuantBackend,
 };
-pub use checkpoint::{Checkpoint, TensorView, dtype_name, float_dtype, float_format};
+pub use checkpoint::{Checkpoint, TensorView, WaitingFile, dtype_name, float_dtype, float_format};
 pub use compensate::{CompensateError, CompensateOptions, Compensated};
 pub use conv2d::{Conv2d, Conv2dOptions};
 pub use dense::{Dense, dense_weight};

@@ -42,6 +42,14 @@ pub trait Grid: Sync {
     /// The code that the scheme gives `value` as weight `(n, k)`, and the number that the code
     /// stands for.
     fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32);
+
+    /// The codes that [`Self::nearest`] gives the weights of row `n`, for grids that find those of
+    /// a whole row faster.
+    fn nearest_in_row(&self, n: usize, values: &[f32], codes: &mut [u8]) {
+        for (k, (code, &value)) in codes.iter_mut().zip(values).enumerate() {
+            *code = self.nearest(n, k, value).0;
+        }
+    }
 }
 
 /// A way to choose codes on a grid.
@@ -69,11 +77,7 @@ impl CodeSearch for Nearest {
             .par_chunks_exact_mut(cols)
             .zip(weight.values.par_chunks_exact(cols))
             .enumerate()
-            .for_each(|(n, (codes, values))| {
-                for (k, (code, &value)) in codes.iter_mut().zip(values).enumerate() {
-                    *code = grid.nearest(n, k, value).0;
-                }
-            });
+            .for_each(|(n, (codes, values))| grid.nearest_in_row(n, values, codes));
         codes
     }
 }

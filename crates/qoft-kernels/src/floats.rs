@@ -1,10 +1,15 @@
 //! Floating-point numbers in the dtype of their file, and rounding to such a dtype.
 
+use bytes::Bytes;
+use half::{bf16, f16};
+use rayon::prelude::*;
+
 use crate::error::WeightError;
 use crate::simd::wide;
 use crate::transpose::transpose;
-use bytes::Bytes;
-use half::{bf16, f16};
+
+/// Values that one task turns into bytes.
+const PIECE: usize = 1 << 15;
 
 /// Storage format of a float.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
@@ -60,20 +65,22 @@ impl FloatFormat {
         }
     }
 
-    /// Appends `values` to `bytes` in this format, rounding to nearest even.
-    pub fn encode(self, values: &[f32], bytes: &mut Vec<u8>) {
+    /// Writes `values` as little-endian bytes, [`Self::size`] for each, rounding to nearest even.
+    pub fn encode(self, values: &[f32], bytes: &mut [u8]) {
         match self {
-            Self::F32 => bytes.extend(values.iter().flat_map(|v| v.to_le_bytes())),
+            Self::F32 => {
+                for (bytes, v) in bytes.as_chunks_mut::<4>().0.iter_mut().zip(values) {
+                    *bytes = v.to_le_bytes();
+                }
+            }
             Self::F16 => {
-                let halves = values.iter().map(|&v| f16::from_f32(v));
-                bytes.extend(halves.flat_map(f16::to_le_bytes));
+                for (bytes, &v) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+                    *bytes = f16::from_f32(v).to_le_bytes();
+                }
             }
             Self::Bf16 => {
-                let start = bytes.len();
-                bytes.resize(start + 2 * values.len(), 0);
-                let halves = bytes[start..].as_chunks_mut::<2>().0;
-                for (half, &v) in halves.iter_mut().zip(values) {
-                    *half = bf16::from_f32(v).to_le_bytes();
+                for (bytes, &v) in bytes.as_chunks_mut::<2>().0.iter_mut().zip(values) {
+                    *bytes = bf16::from_f32(v).to_le_bytes();
                 }
             }
         }
@@ -81,8 +88,11 @@ impl FloatFormat {
 
     /// `values` in this format, rounded to nearest even.
     pub fn to_bytes(self, values: &[f32]) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(values.len() * self.size());
-        self.encode(values, &mut bytes);
+        let mut bytes = vec![0; values.len() * self.size()];
+        bytes
+            .par_chunks_mut(PIECE * self.size())
+            .zip(values.par_chunks(PIECE))
+            .for_each(|(bytes, values)| self.encode(values, bytes));
         bytes
     }
 

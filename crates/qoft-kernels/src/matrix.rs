@@ -1,6 +1,13 @@
 //! A dense matrix, for the places where one layer at a time is decoded.
 
+use rayon::prelude::*;
+
+use crate::floats::FloatFormat;
+use crate::pieces::in_pieces;
 use crate::weight::PackedWeight;
+
+/// Values that one task handles.
+const PIECE: usize = 1 << 14;
 
 /// A dense `f32` matrix, row-major.
 #[derive(Debug, Clone, PartialEq)]
@@ -15,9 +22,24 @@ impl Matrix {
     /// A whole weight, decoded.
     pub fn decode(weight: &dyn PackedWeight) -> Self {
         let shape = weight.shape();
-        let mut values = vec![0.0; shape[0] * shape[1]];
-        weight.decode_tile(0..shape[0], 0..shape[1], &mut values);
+        let [values] = in_pieces(shape, |first, [piece]| {
+            let rows = first..first + piece.len() / shape[1].max(1);
+            weight.decode_tile(rows, 0..shape[1], piece);
+        });
         Self { shape, values }
+    }
+
+    /// Rounds all values to those of a format.
+    pub fn round(&mut self, format: FloatFormat) {
+        let pieces = self.values.par_chunks_mut(PIECE);
+        pieces.for_each(|values| format.round(values));
+    }
+
+    /// Whether no value is infinite or not a number.
+    pub fn is_finite(&self) -> bool {
+        // Without leaving early within a piece, which would cost more than it saves.
+        let finite = |values: &[f32]| values.iter().fold(true, |all, v| all & v.is_finite());
+        self.values.par_chunks(PIECE).all(finite)
     }
 
     /// The matrix with rows and columns exchanged.

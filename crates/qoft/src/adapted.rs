@@ -6,6 +6,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::peft::{AdapterFolder, Parts};
 use qoft_core::{Checkpoint, Error, LayerKind, LayerSource, Matrix, Result};
 use qoft_models::{CausalLm, ModelConfig};
+use rayon::prelude::*;
 
 use crate::layers::Claimed;
 use crate::own;
@@ -115,7 +116,7 @@ pub(crate) fn rotated(
             .folder
             .rotation(path, in_features, strength, &name, &device)?;
         orthogonality_error = orthogonality_error.max(rotation.orthogonality_error());
-        let rows = to_tensor(&weight);
+        let rows = to_tensor(weight);
         weight = from_tensor(match is_table {
             true => rotation.forward(rows),
             false => rotation.rotate_weight(rows),
@@ -126,17 +127,55 @@ pub(crate) fn rotated(
 
 /// ‖found − wanted‖ / ‖wanted‖ (Frobenius), 0 if both are 0.
 pub(crate) fn relative_error(found: &Matrix, wanted: &Matrix) -> f64 {
-    let (mut off, mut size) = (0.0, 0.0);
-    for (&found, &wanted) in found.values.iter().zip(&wanted.values) {
-        off += f64::from(found - wanted).powi(2);
-        size += f64::from(wanted).powi(2);
-    }
+    let [off, size] = sums([found, wanted], |[found, wanted]| {
+        [f64::from(found - wanted).powi(2), f64::from(wanted).powi(2)]
+    });
     if off == 0.0 { 0.0 } else { (off / size).sqrt() }
 }
 
+/// The sums of what `terms` makes of the values at each place of matrices of one shape. They do
+/// not depend on the number of threads.
+pub(crate) fn sums<const N: usize, const M: usize>(
+    matrices: [&Matrix; N],
+    terms: impl Fn([f32; N]) -> [f64; M] + Sync,
+) -> [f64; M] {
+    /// Values that one task adds.
+    const PIECE: usize = 1 << 14;
+    /// Sums that are kept beside each other, so that an addition need not wait for the last one.
+    const LANES: usize = 8;
+    let length = matrices[0].values.len();
+    let piece = |start: usize| {
+        let end = length.min(start + PIECE);
+        let pieces = matrices.map(|matrix| &matrix.values[start..end]);
+        let mut lanes = [[0.0; M]; LANES];
+        let chunks = pieces.map(|piece| piece.as_chunks::<LANES>());
+        let mut add = |lane: usize, values: [f32; N]| {
+            for (sum, term) in lanes[lane].iter_mut().zip(terms(values)) {
+                *sum += term;
+            }
+        };
+        for chunk in 0..chunks[0].0.len() {
+            for lane in 0..LANES {
+                add(lane, chunks.map(|(chunks, _)| chunks[chunk][lane]));
+            }
+        }
+        for rest in 0..chunks[0].1.len() {
+            add(0, chunks.map(|(_, values)| values[rest]));
+        }
+        total(&lanes)
+    };
+    let starts = (0..length.div_ceil(PIECE)).into_par_iter();
+    let pieces: Vec<[f64; M]> = starts.map(|i| piece(i * PIECE)).collect();
+    total(&pieces)
+}
+
+fn total<const M: usize>(parts: &[[f64; M]]) -> [f64; M] {
+    std::array::from_fn(|i| parts.iter().map(|part| part[i]).sum())
+}
+
 /// A matrix on Burn's CPU device.
-pub(crate) fn to_tensor(matrix: &Matrix) -> Tensor<2> {
-    let data = TensorData::new(matrix.values.clone(), matrix.shape);
+pub(crate) fn to_tensor(matrix: Matrix) -> Tensor<2> {
+    let data = TensorData::new(matrix.values, matrix.shape);
     Tensor::from_data(data, &Device::flex())
 }
 

@@ -230,11 +230,8 @@ fn groups(layers: Vec<(String, usize)>, memory: usize) -> Vec<Vec<(String, usize
 
 fn write(hessian: &Hessian, path: &Path) -> std::io::Result<()> {
     let mut file = BufWriter::new(File::create(path)?);
-    let mut bytes = Vec::new();
     for row in hessian.lower() {
-        bytes.clear();
-        FloatFormat::F32.encode(row, &mut bytes);
-        file.write_all(&bytes)?;
+        file.write_all(&FloatFormat::F32.to_bytes(row))?;
     }
     file.flush()
 }

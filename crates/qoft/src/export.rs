@@ -154,7 +154,7 @@ impl Pair {
 
     /// `B · A`.
     fn product(&self) -> Matrix {
-        from_tensor(to_tensor(&self.b).matmul(to_tensor(&self.a)))
+        from_tensor(to_tensor(self.b.clone()).matmul(to_tensor(self.a.clone())))
     }
 
     /// With zeros where a layer has less than rank `r`: PEFT has one rank for all.

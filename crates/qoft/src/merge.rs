@@ -12,6 +12,7 @@ use std::path::Path;
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
     Checkpoint, Dense, Error, LayerSource, LoadOptions, QuantBackend, Registry, Result, StagedDir,
+    WaitingFile,
 };
 use serde_json::Value;
 
@@ -107,9 +108,10 @@ pub fn merge_staged(
 ) -> Result<StagedMerge> {
     let layers = checked(checkpoint, registry, options, adapters, target)?;
     let staged = StagedDir::new(output)?;
-    // With the layers that were quantized again, which wait in files, so that memory holds one at
+    // With the layers that were quantized again, which wait in a file, so that memory holds one at
     // a time.
     let mut current = checkpoint.clone();
+    let mut waiting = WaitingFile::new(staged.path())?;
     let changes = |layer: &&Claimed| match target {
         MergeTarget::Dense(_) => is_quantized(layer) || adapted(adapters, layer.path),
         MergeTarget::SameScheme(_) => adapted(adapters, layer.path),
@@ -131,13 +133,18 @@ pub fn merge_staged(
         };
         match target {
             MergeTarget::Dense(format) => outputs.extend(work.dense(format, &reports)?),
+            MergeTarget::SameScheme(_) if !is_quantized(layer) => {
+                let format = work.source.tensor("weight")?.float_format()?;
+                outputs.extend(work.dense(format, &reports)?);
+            }
             MergeTarget::SameScheme(search) => {
-                work.requantize(search, &mut current, staged.path(), &reports)?;
+                work.requantize(search, &mut current, &mut waiting, &reports)?;
                 requantized += 1;
                 progress(requantized, changing.len() + checkpoint.names().count());
             }
         }
     }
+    drop(waiting);
     let tables = Tables::new(checkpoint, adapters);
     outputs.extend(tables.outputs(changing.len(), options, target, &reports)?);
     for name in current.names() {
@@ -147,7 +154,9 @@ pub fn merge_staged(
         let owner = changing.iter().find(|layer| is_under(name, layer.path));
         if owner.is_none_or(|layer| name.strip_prefix(layer.path) == Some(".bias")) {
             outputs.push(own::kept(&current, adapters, name, target)?);
-        } else if let MergeTarget::SameScheme(_) = target {
+        } else if let MergeTarget::SameScheme(_) = target
+            && owner.is_some_and(|layer| is_quantized(layer))
+        {
             outputs.push(Output::copy(current.tensor(name)?));
         }
     }

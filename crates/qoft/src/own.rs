@@ -12,7 +12,7 @@ use qoft_models::CausalLm;
 use crate::adapted::{MergeAdapter, is_tied};
 use crate::layers::{Claimed, embeddings, is_under};
 use crate::merge::MergeTarget;
-use crate::write::Output;
+use crate::write::{Data, Output};
 
 /// The tensors that an adapter has values for, by name, with their shapes; `targeted` are the paths
 /// of the layers that it rotates.
@@ -145,22 +145,21 @@ pub(crate) fn named<'a>(
     target: MergeTarget,
 ) -> Result<Output<'a>> {
     let tensor = checkpoint.tensor(from)?;
+    let as_it_is = name == from && !replaced(adapters, name);
     let format = match target {
-        MergeTarget::Dense(format) => {
-            tensor.float_format()?;
-            format
-        }
-        MergeTarget::SameScheme(_) if name == from && !replaced(adapters, name) => {
+        MergeTarget::SameScheme(_) if as_it_is => return Ok(Output::copy(tensor)),
+        MergeTarget::SameScheme(_) => tensor.float_format()?,
+        MergeTarget::Dense(format) if as_it_is && tensor.float_format()? == format => {
             return Ok(Output::copy(tensor));
         }
-        MergeTarget::SameScheme(_) => tensor.float_format()?,
+        MergeTarget::Dense(format) => format,
     };
     let name = name.to_owned();
     Ok(Output {
         name: name.clone(),
         dtype: float_dtype(format),
         shape: tensor.shape().to_vec(),
-        data: Box::new(move || {
+        data: Data::Made(Box::new(move || {
             let mut values = tensor.to_f32()?;
             replace(&mut values, adapters, &name);
             if values.iter().any(|v| !v.is_finite()) {
@@ -168,7 +167,7 @@ pub(crate) fn named<'a>(
                 return Err(Error::file(checkpoint.dir(), reason));
             }
             Ok(format.to_bytes(&values))
-        }),
+        })),
     })
 }
 
@@ -190,6 +189,6 @@ pub(crate) fn gathered(
         name,
         dtype: float_dtype(format),
         shape: vec![bias.len()],
-        data: Box::new(move || Ok(format.to_bytes(&bias))),
+        data: Data::Made(Box::new(move || Ok(format.to_bytes(&bias)))),
     })
 }

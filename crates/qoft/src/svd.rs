@@ -29,7 +29,7 @@ pub struct Columns(pub Vec<Vec<f64>>);
 
 /// The `rank` largest singular values of a matrix, or as many as it has.
 pub fn truncated(matrix: &Matrix, rank: usize) -> Svd {
-    let rows = to_tensor(matrix);
+    let rows = to_tensor(matrix.clone());
     let [height, width] = matrix.shape;
     if height > width {
         let Svd {
@@ -113,7 +113,7 @@ impl Columns {
         let values = self.0.iter().flatten().map(|&v| v as f32).collect();
         let shape = [self.0.len(), matrix.dims()[0]];
         // Columns are the rows of the transpose.
-        let product = from_tensor(to_tensor(&Matrix { shape, values }).matmul(matrix.clone()));
+        let product = from_tensor(to_tensor(Matrix { shape, values }).matmul(matrix.clone()));
         let wide = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect();
         Self(product.rows().map(wide).collect())
     }

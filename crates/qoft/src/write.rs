@@ -19,17 +19,34 @@ pub(crate) struct Output<'a> {
     pub name: String,
     pub dtype: Dtype,
     pub shape: Vec<usize>,
-    pub data: Box<dyn Fn() -> Result<Vec<u8>> + Sync + 'a>,
+    pub data: Data<'a>,
 }
 
-impl<'a> Output<'a> {
+/// Bytes that are there, or are made when they are written.
+pub(crate) enum Data<'a> {
+    Stored(TensorView),
+    Made(Box<dyn Fn() -> Result<Vec<u8>> + Sync + 'a>),
+}
+
+impl Output<'_> {
     /// A tensor as it is.
     pub fn copy(tensor: TensorView) -> Self {
         Self {
             name: tensor.name().to_owned(),
             dtype: tensor.dtype(),
             shape: tensor.shape().to_vec(),
-            data: Box::new(move || Ok(tensor.bytes().to_vec())),
+            data: Data::Stored(tensor),
+        }
+    }
+
+    /// Its bytes.
+    ///
+    /// # Errors
+    /// If they cannot be made.
+    pub fn content(&self) -> Result<Cow<'_, [u8]>> {
+        match &self.data {
+            Data::Stored(tensor) => Ok(Cow::Borrowed(tensor.bytes())),
+            Data::Made(make) => make().map(Cow::Owned),
         }
     }
 
@@ -152,15 +169,14 @@ impl<P: Fn(usize)> View for Lazy<'_, '_, P> {
     }
 
     fn data(&self) -> Cow<'_, [u8]> {
-        let data = (self.output.data)();
+        let content = self.output.content();
         let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
-        let data = data.unwrap_or_else(|error| {
-            state.error.get_or_insert(error);
-            vec![0; self.data_len()]
-        });
         state.written += 1;
         (self.progress)(state.written);
-        Cow::Owned(data)
+        content.unwrap_or_else(|error| {
+            state.error.get_or_insert(error);
+            Cow::Owned(vec![0; self.data_len()])
+        })
     }
 
     fn data_len(&self) -> usize {

@@ -13,6 +13,7 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use names::Layout;
+pub use replace::WaitingFile;
 use shard::Shard;
 pub use tensor::{TensorView, dtype_name, float_dtype, float_format};
 

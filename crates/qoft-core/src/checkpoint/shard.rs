@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
-use memmap2::Mmap;
 #[cfg(unix)]
 use memmap2::UncheckedAdvice;
+use memmap2::{Mmap, MmapOptions};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorInfo;
 
@@ -38,14 +38,18 @@ impl Shard {
     /// Maps and validates a file.
     pub fn open(path: PathBuf) -> Result<Self> {
         let file = File::open(&path).map_err(Error::io(&path))?;
-        Self::map(&file, path)
+        Self::map(&MmapOptions::new(), &file, path)
     }
 
-    /// Maps and validates an open file; `path` is how messages name it.
-    pub fn map(file: &File, path: PathBuf) -> Result<Self> {
+    /// Maps and validates `length` bytes of an open file; `path` is how messages name it.
+    pub fn map_part(file: &File, start: u64, length: usize, path: PathBuf) -> Result<Self> {
+        Self::map(MmapOptions::new().offset(start).len(length), file, path)
+    }
+
+    fn map(part: &MmapOptions, file: &File, path: PathBuf) -> Result<Self> {
         // SAFETY: the map is read only. Another process that truncates the file while we run
         // can end us with a signal, as it can every program that maps its input.
-        let map = unsafe { Mmap::map(file) }.map_err(Error::io(&path))?;
+        let map = unsafe { part.map(file) }.map_err(Error::io(&path))?;
         let invalid = |e| Error::file(&path, format!("not a valid safetensors file: {e}"));
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(invalid)?;
         let tensors = metadata

@@ -90,7 +90,7 @@ impl<'a> Own<'a> {
                 false => "",
             };
             let name = format!("{PREFIX}{path}.{base}{tensor}");
-            Ok((name, output.shape.clone(), (output.data)()?))
+            Ok((name, output.shape.clone(), output.content()?.into_owned()))
         });
         tensors.collect()
     }

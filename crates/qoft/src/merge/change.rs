@@ -2,6 +2,8 @@
 
 use qoft_core::Matrix;
 
+use crate::adapted::sums;
+
 /// What adapters change of a weight, and what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct Change {
@@ -18,17 +20,15 @@ pub struct Change {
 impl Change {
     /// Compares three weights of one shape.
     pub(super) fn new(before: &Matrix, rotated: &Matrix, written: &Matrix) -> Self {
-        let (mut size, mut squares, mut product) = (0.0, 0.0, 0.0);
-        let written = written.values.iter();
-        for ((&before, &rotated), &written) in
-            before.values.iter().zip(&rotated.values).zip(written)
-        {
-            let before = f64::from(before);
-            let change = f64::from(rotated) - before;
-            size += before * before;
-            squares += change * change;
-            product += (f64::from(written) - before) * change;
-        }
+        let [size, squares, product] = sums([before, rotated, written], |values| {
+            let [before, rotated, written] = values.map(f64::from);
+            let change = rotated - before;
+            [
+                before * before,
+                change * change,
+                (written - before) * change,
+            ]
+        });
         if squares == 0.0 {
             return Self {
                 norm: 0.0,

@@ -1,20 +1,19 @@
 //! Weights that a merge changes: as dense ones, or quantized again.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 use std::sync::{Mutex, PoisonError};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
     Checkpoint, Error, LayerSource, LoadOptions, Matrix, Purpose, QuantBackend, RequantizeOptions,
-    Result, float_dtype,
+    Result, WaitingFile, float_dtype,
 };
 
 use super::search::Asked;
 use super::{Change, LayerSearch, MergedLayer, adapted};
 use crate::adapted::{MergeAdapter, relative_error, rotated};
 use crate::own;
-use crate::write::Output;
+use crate::write::{Data, Output};
 
 /// What is told of the layers that adapters change, by their numbers: dense ones are made only
 /// when they are written, and that in the order of the file.
@@ -67,7 +66,7 @@ impl<'a> Work<'a> {
         let loaded = self.backend.load(&self.source, &self.load_options())?;
         let before = Matrix::decode(&*loaded.weight);
         let (weight, orthogonality_error) = rotated(before.clone(), self.adapters, &self.source)?;
-        if weight.values.iter().any(|v| !v.is_finite()) {
+        if !weight.is_finite() {
             let reason = "the merged weight has values that are infinite or not a number";
             return Err(self.source.error(self.backend, reason));
         }
@@ -110,24 +109,24 @@ impl<'a> Work<'a> {
             name: format!("{}.weight", self.source.path()),
             dtype: float_dtype(format),
             shape,
-            data: Box::new(move || {
+            data: Data::Made(Box::new(move || {
                 let rotated = self.rotated()?;
                 let mut written = rotated.weight.clone();
-                format.round(&mut written.values);
+                written.round(format);
                 self.report(reports, &rotated, &written, false);
-                Ok(format.to_bytes(&self.source.dense_layout(rotated.weight).values))
-            }),
+                Ok(format.to_bytes(&self.source.dense_layout(written).values))
+            })),
         };
         Ok(bias.into_iter().chain([weight]).collect())
     }
 
     /// Quantizes the layer again, and lets `checkpoint` have what comes out, which waits in
-    /// `folder`. Layers that share a matrix with it may have been written there before.
+    /// `file`. Layers that share a matrix with it may have been written there before.
     pub fn requantize(
         self,
         search: &dyn LayerSearch,
         checkpoint: &mut Checkpoint,
-        folder: &Path,
+        file: &mut WaitingFile,
         reports: &Reports,
     ) -> Result<()> {
         let path = self.source.path();
@@ -139,7 +138,7 @@ impl<'a> Work<'a> {
         };
         let source = LayerSource::new(checkpoint, path);
         let tensors = self.backend.requantize(&source, &rotated.weight, &options);
-        checkpoint.replace(path, &tensors.map_err(into_requantize)?, folder)?;
+        checkpoint.replace(path, &tensors.map_err(into_requantize)?, file)?;
         // What readers will find in the new tensors.
         let source = LayerSource::new(checkpoint, path);
         let read = self.backend.load(&source, &self.load_options())?;
