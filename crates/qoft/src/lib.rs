@@ -20,6 +20,7 @@
 //! ```
 
 mod adapted;
+mod ahead;
 mod calibrate;
 mod dequantize;
 mod export;

@@ -17,6 +17,7 @@ use qoft_core::{
 use serde_json::Value;
 
 use crate::adapted::{MergeAdapter, check};
+use crate::ahead::one_ahead;
 use crate::layers::{Claimed, claimed, embeddings, is_under};
 use crate::own;
 use crate::write::{Output, fill};
@@ -122,26 +123,33 @@ pub fn merge_staged(
         MergeTarget::SameScheme(_) => 0,
     };
     let reports = Reports::default();
+    let works = changing.iter().enumerate().map(|(index, layer)| Work {
+        index,
+        source: LayerSource::new(checkpoint, layer.path),
+        backend: layer.backend,
+        options,
+        adapters,
+    });
     let (mut outputs, mut requantized) = (Vec::new(), 0);
-    for (index, layer) in changing.iter().enumerate() {
-        let work = Work {
-            index,
-            source: LayerSource::new(checkpoint, layer.path),
-            backend: layer.backend,
-            options,
-            adapters,
-        };
-        match target {
-            MergeTarget::Dense(format) => outputs.extend(work.dense(format, &reports)?),
-            MergeTarget::SameScheme(_) if !is_quantized(layer) => {
+    match target {
+        MergeTarget::Dense(format) => {
+            for work in works {
+                outputs.extend(work.dense(format, &reports)?);
+            }
+        }
+        MergeTarget::SameScheme(search) => {
+            let (dense, quantized): (Vec<Work>, Vec<Work>) = works.partition(Work::is_dense);
+            for work in dense {
                 let format = work.source.tensor("weight")?.float_format()?;
                 outputs.extend(work.dense(format, &reports)?);
             }
-            MergeTarget::SameScheme(search) => {
-                work.requantize(search, &mut current, &mut waiting, &reports)?;
+            let total = quantized.len() + checkpoint.names().count();
+            one_ahead(&quantized, Work::rotated, |work, rotated| {
+                work.requantize(rotated, search, &mut current, &mut waiting, &reports)?;
                 requantized += 1;
-                progress(requantized, changing.len() + checkpoint.names().count());
-            }
+                progress(requantized, total);
+                Ok(())
+            })?;
         }
     }
     drop(waiting);

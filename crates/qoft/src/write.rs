@@ -1,11 +1,11 @@
 //! Writing a checkpoint folder, tensor by tensor.
 
+mod shard;
+
 use std::borrow::Cow;
 use std::path::Path;
-use std::sync::Mutex;
 
 use qoft_core::{Dtype, Error, Result, StagedDir, TensorView, write_file};
-use safetensors::View;
 use serde_json::{Map, Value, json};
 
 /// Shards are at most this large, as transformers writes them.
@@ -79,33 +79,16 @@ pub(crate) fn fill(
     outputs.sort_by(|a, b| a.name.cmp(&b.name));
     let shards = into_shards(&outputs);
     let (count, total) = (shards.len(), outputs.len());
-    let state = Mutex::new(State::default());
-    let mut weight_map = Map::new();
-    for (index, shard) in shards.iter().enumerate() {
+    let (mut weight_map, mut written) = (Map::new(), 0);
+    for (index, shard) in shards.into_iter().enumerate() {
         let name = shard_name(index, count);
-        let views: Vec<_> = shard
-            .iter()
-            .map(|&output| {
-                weight_map.insert(output.name.clone(), Value::from(name.clone()));
-                let state = &state;
-                let progress = move |done| progress(done, total);
-                (
-                    output.name.as_str(),
-                    Lazy {
-                        output,
-                        state,
-                        progress,
-                    },
-                )
-            })
-            .collect();
-        let path = staged.path().join(&name);
-        let metadata = Some([("format".to_owned(), "pt".to_owned())].into());
-        safetensors::serialize_to_file(views, metadata, &path)
-            .map_err(|e| Error::file(&path, e))?;
-        if let Some(error) = state.lock().unwrap_or_else(|e| e.into_inner()).error.take() {
-            return Err(error);
+        for output in &shard {
+            weight_map.insert(output.name.clone(), Value::from(name.clone()));
         }
+        shard::write(&staged.path().join(&name), shard, &mut || {
+            written += 1;
+            progress(written, total);
+        })?;
     }
     let bytes = outputs.iter().map(Output::bytes).sum();
     if count > 1 {
@@ -142,45 +125,6 @@ fn shard_name(index: usize, count: usize) -> String {
     match count {
         1 => "model.safetensors".into(),
         _ => format!("model-{:05}-of-{count:05}.safetensors", index + 1),
-    }
-}
-
-/// How far the writing is, and the first error: a view cannot fail.
-#[derive(Default)]
-struct State {
-    written: usize,
-    error: Option<Error>,
-}
-
-/// A tensor whose bytes are made when the file is written.
-struct Lazy<'a, 'b, P> {
-    output: &'a Output<'b>,
-    state: &'a Mutex<State>,
-    progress: P,
-}
-
-impl<P: Fn(usize)> View for Lazy<'_, '_, P> {
-    fn dtype(&self) -> Dtype {
-        self.output.dtype
-    }
-
-    fn shape(&self) -> &[usize] {
-        &self.output.shape
-    }
-
-    fn data(&self) -> Cow<'_, [u8]> {
-        let content = self.output.content();
-        let mut state = self.state.lock().unwrap_or_else(|e| e.into_inner());
-        state.written += 1;
-        (self.progress)(state.written);
-        content.unwrap_or_else(|error| {
-            state.error.get_or_insert(error);
-            Cow::Owned(vec![0; self.data_len()])
-        })
-    }
-
-    fn data_len(&self) -> usize {
-        self.output.bytes()
     }
 }
 

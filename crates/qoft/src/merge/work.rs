@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, Error, LayerSource, LoadOptions, Matrix, Purpose, QuantBackend, RequantizeOptions,
-    Result, WaitingFile, float_dtype,
+    Checkpoint, Dense, Error, LayerSource, LoadOptions, Matrix, Purpose, QuantBackend,
+    RequantizeOptions, Result, WaitingFile, float_dtype,
 };
 
 use super::search::Asked;
@@ -34,7 +34,7 @@ impl Reports {
 }
 
 /// A weight before and after the adapters.
-struct Rotated {
+pub(super) struct Rotated {
     before: Matrix,
     weight: Matrix,
     /// The largest ‖RᵀR − I‖ of a block of the adapters.
@@ -61,8 +61,13 @@ impl<'a> Work<'a> {
         }
     }
 
+    /// Whether the layer is not quantized.
+    pub fn is_dense(&self) -> bool {
+        self.backend.name() == Dense.name()
+    }
+
     /// The weight with the adapters in it.
-    fn rotated(&self) -> Result<Rotated> {
+    pub fn rotated(&self) -> Result<Rotated> {
         let loaded = self.backend.load(&self.source, &self.load_options())?;
         let before = Matrix::decode(&*loaded.weight);
         let (weight, orthogonality_error) = rotated(before.clone(), self.adapters, &self.source)?;
@@ -120,17 +125,17 @@ impl<'a> Work<'a> {
         Ok(bias.into_iter().chain([weight]).collect())
     }
 
-    /// Quantizes the layer again, and lets `checkpoint` have what comes out, which waits in
+    /// Quantizes the rotated layer again, and lets `checkpoint` have what comes out, which waits in
     /// `file`. Layers that share a matrix with it may have been written there before.
     pub fn requantize(
         self,
+        rotated: Rotated,
         search: &dyn LayerSearch,
         checkpoint: &mut Checkpoint,
         file: &mut WaitingFile,
         reports: &Reports,
     ) -> Result<()> {
         let path = self.source.path();
-        let rotated = self.rotated()?;
         let search = Asked::new(search.search(path)?);
         let options = RequantizeOptions {
             backend: self.options.backend.clone(),
