@@ -1,6 +1,6 @@
 //! Quantizing as bitsandbytes' CPU code does.
 
-use qoft_core::kernels::{FloatFormat, Matrix};
+use qoft_core::kernels::{FloatFormat, Matrix, count_less};
 use qoft_core::{
     CodeSearch, Dtype, Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result,
 };
@@ -58,11 +58,21 @@ pub fn requantize_4bit(
 
 /// Two codes a byte. Storage dtypes of more than a byte leave a few bytes at the end.
 fn packed(codes: &[u8], length: usize) -> Vec<u8> {
-    // The first of two codes is in the high half.
-    let (pairs, last) = codes.as_chunks::<2>();
-    let mut bytes: Vec<u8> = pairs.iter().map(|[a, b]| a << 4 | b).collect();
-    bytes.extend(last.iter().map(|code| code << 4));
-    bytes.resize(length, 0);
+    /// Bytes that one task makes.
+    const PIECE: usize = 1 << 14;
+    let mut bytes = vec![0; length];
+    let pieces = bytes.par_chunks_mut(PIECE);
+    let pieces = pieces.zip(codes.par_chunks(2 * PIECE));
+    pieces.for_each(|(bytes, codes)| {
+        // The first of two codes is in the high half.
+        let (pairs, last) = codes.as_chunks::<2>();
+        for (byte, [a, b]) in bytes.iter_mut().zip(pairs) {
+            *byte = a << 4 | b;
+        }
+        if let ([code], Some(byte)) = (last, bytes.get_mut(pairs.len())) {
+            *byte = code << 4;
+        }
+    });
     bytes
 }
 
@@ -194,14 +204,9 @@ impl<const N: usize> Levels<N> {
         self.codes[self.middles.partition_point(|&middle| middle < t)]
     }
 
-    /// The codes of the entries that are nearest to `scale` times each value. In short tables
-    /// counting is faster than searching, since it has no branches.
+    /// The codes of the entries that are nearest to `scale` times each value.
     fn nearest_to_all(&self, values: &[f32], scale: f32, codes: &mut [u8]) {
-        for (code, value) in codes.iter_mut().zip(values) {
-            let t = value * scale;
-            let below = self.middles.iter().map(|&middle| u8::from(middle < t));
-            *code = below.fold(0, u8::wrapping_add);
-        }
+        count_less(&self.middles, values, scale, codes);
         for code in codes {
             *code = self.codes[usize::from(*code) % N];
         }
@@ -311,6 +316,36 @@ mod tests {
         assert_eq!(python_float(-3e20), "-3e+20");
         assert_eq!(python_float(4.0), "4.0");
         assert_eq!(python_float(0.0), "0.0");
+    }
+
+    #[test]
+    fn two_codes_are_a_byte_and_an_odd_one_is_in_the_high_half() {
+        assert_eq!(packed(&[1, 2, 3, 15, 4], 3), [0x12, 0x3f, 0x40]);
+        assert_eq!(packed(&[1, 2], 4), [0x12, 0, 0, 0]);
+    }
+
+    #[test]
+    fn a_row_gets_the_codes_of_its_weights() {
+        let table = std::array::from_fn(|i| ((i * 7 % 16) as f32 - 7.0) / 8.0);
+        let shape = [3, 41];
+        let absmax: Vec<f32> = (0..8).map(|i| 1.0 + i as f32 / 3.0).collect();
+        let grid = Blocks {
+            levels: Levels::new(&table),
+            table,
+            inverse: absmax.iter().map(|a| 1.0 / a).collect(),
+            scales: absmax.clone(),
+            absmax,
+            blocksize: 16,
+            shape,
+        };
+        for n in 0..shape[0] {
+            let values: Vec<f32> = (0..41).map(|k| ((n * 41 + k) as f32).sin() * 2.0).collect();
+            let mut codes = vec![0; values.len()];
+            grid.nearest_in_row(n, &values, &mut codes);
+            let each = values.iter().enumerate();
+            let each: Vec<u8> = each.map(|(k, &v)| grid.nearest(n, k, v).0).collect();
+            assert_eq!(codes, each);
+        }
     }
 
     #[test]
