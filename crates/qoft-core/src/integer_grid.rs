@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use qoft_kernels::{FloatFormat, Matrix};
+use qoft_kernels::{FloatFormat, Matrix, wide};
 use rayon::prelude::*;
 
 use crate::requantize::Grid;
@@ -66,27 +66,51 @@ impl IntegerGrid {
                     values.clear();
                     values.extend(features.iter().map(|&feature| row[feature]));
                     let group = index[features[0]] as usize;
-                    let found = fit.group(values, scales[group], zeros[group]);
+                    let found = wide!(fit.group(values, scales[group], zeros[group]));
                     (scales[group], zeros[group]) = (found.scale, found.zero as u8);
                 }
             });
     }
 }
 
+impl IntegerGrid {
+    /// The nearest code for weight `(n, k)`.
+    #[inline(always)]
+    fn code(&self, n: usize, k: usize, value: f32) -> u8 {
+        let group = n * self.count + self.index[k] as usize;
+        let (scale, zero) = (self.scales[group], self.zeros[group]);
+        // Weights that are smaller than all scales of the format.
+        if scale == 0.0 {
+            return zero;
+        }
+        let zero = f32::from(zero);
+        let steps = (value / scale).clamp(-zero, f32::from(self.largest) - zero);
+        (whole(steps) + zero) as u8
+    }
+}
+
 impl Grid for IntegerGrid {
     fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
         let group = n * self.count + self.index[k] as usize;
-        let (scale, zero) = (self.scales[group], f32::from(self.zeros[group]));
-        // Weights that are smaller than all scales of the format.
-        if scale == 0.0 {
-            return (self.zeros[group], 0.0);
-        }
-        let code = (value / scale).round_ties_even() + zero;
-        let code = code.clamp(0.0, f32::from(self.largest));
-        let mut number = [(code - zero) * scale];
+        let code = self.code(n, k, value);
+        let mut number = [(f32::from(code) - f32::from(self.zeros[group])) * self.scales[group]];
         self.format.round(&mut number);
-        (code as u8, number[0])
+        (code, number[0])
     }
+
+    fn nearest_in_row(&self, n: usize, values: &[f32], codes: &mut [u8]) {
+        for (k, (code, &value)) in codes.iter_mut().zip(values).enumerate() {
+            *code = self.code(n, k, value);
+        }
+    }
+}
+
+/// The nearest whole number, ties to even, of one that is smaller than 2²². Adding and subtracting
+/// a large number rounds; unlike a call of `round` that can be done for several values at once.
+#[inline(always)]
+fn whole(value: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    (value + ROUND) - ROUND
 }
 
 /// What the groups of a grid have in common.
@@ -106,6 +130,7 @@ struct Found {
 
 impl Fit {
     /// The best scale and zero point for a group that has others now.
+    #[inline(always)]
     fn group(&self, values: &[f32], scale: f32, zero: u8) -> Found {
         let middle = (self.largest + 1.0) / 2.0;
         let zero = if self.symmetric {
@@ -153,6 +178,7 @@ impl Fit {
     }
 
     /// Takes another scale and zero point if they are better.
+    #[inline(always)]
     fn challenge(&self, best: &mut Found, values: &[f32], scale: f32, zero: f32) {
         let mut scale = [scale];
         self.format.round(&mut scale);
@@ -163,6 +189,7 @@ impl Fit {
         }
     }
 
+    #[inline(always)]
     fn measured(&self, values: &[f32], scale: f32, zero: f32) -> Found {
         let mut sums = [0.0; LANES];
         let steps = Steps::new(self.largest, scale, zero);
@@ -186,6 +213,7 @@ impl Fit {
     }
 
     /// The scale that fits best to the codes that another one leads to.
+    #[inline(always)]
     fn least_squares(&self, values: &[f32], found: Found) -> f32 {
         let steps = Steps::new(self.largest, found.scale, found.zero);
         let (mut product, mut square) = (0.0f32, 0.0f32);
@@ -216,11 +244,7 @@ impl Steps {
 
     #[inline(always)]
     fn of(&self, value: f32) -> f32 {
-        // Adding and subtracting this number rounds to whole numbers; unlike a call of `round`
-        // that can be done for several values at once.
-        const ROUND: f32 = 12_582_912.0;
-        let steps = (value * self.inverse).max(self.low).min(self.high);
-        (steps + ROUND) - ROUND
+        whole((value * self.inverse).max(self.low).min(self.high))
     }
 }
 

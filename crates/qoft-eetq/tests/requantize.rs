@@ -3,6 +3,7 @@
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
     BackendOptions, Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, RequantizeOptions,
+    WaitingFile,
 };
 use qoft_eetq::REGISTRATION;
 use safetensors::SafeTensors;
@@ -34,9 +35,9 @@ fn write(checkpoint: &mut Checkpoint, path: &str, weight: &Matrix) {
     };
     let layer = LayerSource::new(checkpoint, path);
     let tensors = REGISTRATION.backend.requantize(&layer, weight, &options);
-    let folder = std::env::temp_dir();
+    let mut file = WaitingFile::new(&std::env::temp_dir()).unwrap();
     checkpoint
-        .replace(path, &tensors.unwrap(), &folder)
+        .replace(path, &tensors.unwrap(), &mut file)
         .unwrap();
 }
 

@@ -5,8 +5,8 @@ use half::{bf16, f16};
 use rayon::prelude::*;
 
 use crate::error::WeightError;
-use crate::simd::wide;
 use crate::transpose::transpose;
+use crate::wide;
 
 /// Values that one task turns into bytes.
 const PIECE: usize = 1 << 15;

@@ -27,7 +27,7 @@ pub mod ops;
 mod pieces;
 mod ranks;
 mod scratch;
-mod simd;
+pub mod simd;
 mod transpose;
 mod vector;
 mod weight;

@@ -1,6 +1,6 @@
 //! Where numbers stand among others.
 
-use crate::simd::wide;
+use crate::wide;
 
 /// How many of `others` are less than `scale` times each value; at most 255 are. In short lists
 /// counting is faster than searching, since it has no branches.

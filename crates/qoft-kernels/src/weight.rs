@@ -6,8 +6,8 @@ use std::ops::Range;
 use crate::device::DeviceWeight;
 use crate::error::WeightError;
 use crate::scratch::with_scratch;
-use crate::simd::wide;
 use crate::vector::dot;
+use crate::wide;
 
 /// A weight matrix `W` of shape `[out_features, in_features]` in a packed form.
 ///

@@ -19,6 +19,8 @@ pub struct Model {
     pub vocab_size: usize,
     /// Decoder layers that are used.
     pub depth: usize,
+    /// Numbers in a query, of all heads together.
+    query_width: usize,
     layers: Vec<Layer>,
     head: Head,
 }
@@ -63,6 +65,12 @@ impl Model {
             let value = config[key].as_u64().map(|value| value as usize);
             value.with_context(|| format!("{}: `{key}` is no number", path.display()))
         };
+        let either = |key: &str, old: &str| size(key).or_else(|_| size(old));
+        let heads = either("num_attention_heads", "n_head")?;
+        let query_width = match size("head_dim") {
+            Ok(width) => heads * width,
+            Err(_) => either("hidden_size", "n_embd")?,
+        };
         let tied = !inspection.layers.iter().any(Layer::is_head);
         let head = if tied { table(folder)? } else { Head::NONE };
         Ok(Self {
@@ -72,7 +80,8 @@ impl Model {
             folder: folder.into(),
             method: inspection.quant_method,
             vocab_size: size("vocab_size")?,
-            depth: size("num_hidden_layers").or_else(|_| size("n_layer"))?,
+            depth: either("num_hidden_layers", "n_layer")?,
+            query_width,
             layers: inspection.layers,
             head,
         })
@@ -90,12 +99,18 @@ impl Model {
         layers.all(|layer| layer.backend == "dense" && layer.format == "f32")
     }
 
-    /// Floating-point operations of the matrix products with weights in a training step: the
-    /// forward and the gradient of each layer's input, the head among them. The first layers' are
-    /// too, since the gradients of their rotations need them.
-    pub fn step_flops(&self, tokens: usize) -> f64 {
-        let layers: usize = self.used().map(Layer::weights).sum();
-        4.0 * tokens as f64 * (layers + self.head.weights) as f64
+    /// Floating-point operations of the matrix products in a training step of `rows` × `length`
+    /// tokens.
+    ///
+    /// With weights these are the forward and the gradient of each layer's input, the head among
+    /// them. The first layers' are too, since the gradients of their rotations need them. With
+    /// attention, where a query meets the keys up to its own: scores and their products with
+    /// values, and the gradients of both factors of each. Nothing that is computed twice counts.
+    pub fn step_flops(&self, [rows, length]: [usize; 2]) -> f64 {
+        let weights = self.used().map(Layer::weights).sum::<usize>() + self.head.weights;
+        let pairs = length * (length + 1) / 2;
+        let attention = 12 * pairs * self.query_width * self.depth;
+        (4 * rows * length * weights + rows * attention) as f64
     }
 
     /// Bytes of weights that the computation of one token reads.
@@ -249,6 +264,7 @@ mod tests {
             method: Some("bitsandbytes".into()),
             vocab_size: 49152,
             depth: 30,
+            query_width: 576,
             layers: layers.collect(),
             head: Head {
                 weights: 49152 * 576,
@@ -260,12 +276,17 @@ mod tests {
     #[test]
     fn work_of_a_step() {
         let model = smollm2();
-        // 106,168,320 weights in layers and 28,311,552 in the head, 512 tokens.
-        assert_eq!(model.step_flops(512), 275_414_777_856.0);
+        // 106,168,320 weights in layers and 28,311,552 in the head, 512 tokens, 8256 pairs a row.
+        let [weights, pairs] = [275_414_777_856.0, 4.0 * 8256.0];
+        let attention = 30.0 * 576.0 * 12.0 * pairs;
+        assert_eq!(model.step_flops([4, 128]), weights + attention);
         assert_eq!(model.token_bytes(), 53_084_160.0 + 113_246_208.0);
         let one = Model { depth: 1, ..model };
         let weights = 3_538_944.0 + 28_311_552.0;
-        assert_eq!(one.step_flops(10), 40.0 * weights);
+        assert_eq!(
+            one.step_flops([10, 1]),
+            40.0 * weights + 10.0 * 576.0 * 12.0
+        );
     }
 
     #[test]

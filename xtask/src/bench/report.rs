@@ -169,9 +169,10 @@ impl Report {
 const STEP_NOTE: &str = "\
 OFT blocks of 32 on all linear layers, AdamW, rows of exactly so many random tokens, all programs on
 the same rows. The programs take turns; times and memory are medians over the runs, of the steps
-after the first two of each. *Floor* is the least time for the products with weights, forward and
-gradient of the input with the head, at the machine's rate of multiplications. Rotations, attention
-and all else come on top of it. The *start* is that of the program.
+after the first two of each. *Floor* is the least time, at the machine's rate of multiplications, for
+the products with weights (forward and gradient of the input, the head among them) and those of
+attention (of each token with those up to it, forward and gradients). Rotations and all else come on
+top of it. The *start* is that of the program.
 
 ";
 

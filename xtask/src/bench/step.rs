@@ -97,7 +97,7 @@ fn measure_shape(bench: &mut Bench, shape: [usize; 2]) -> Result<Vec<StepRow>> {
     let tokens = shape[0] * shape[1];
     let rows = models.iter().zip(columns).map(|(model, columns)| {
         let [qoft, peft_f32, peft_bf16] = columns.map(|column| column.outcome(tokens));
-        let flops = model.step_flops(tokens);
+        let flops = model.step_flops(shape);
         StepRow {
             model: model.name.clone(),
             shape,
@@ -160,7 +160,7 @@ pub fn tables(found: &[StepRow]) -> Vec<Table> {
 fn times([rows, length]: [usize; 2], found: &[&StepRow]) -> Table {
     let work = found.first().map_or(0.0, |row| row.flops / 1e9);
     let title = format!(
-        "Time of a step of {rows} × {length} tokens ({} GFLOP of products with weights).",
+        "Time of a step of {rows} × {length} tokens ({} GFLOP of products with weights and of attention).",
         number(work)
     );
     let mut table = Table::new(

@@ -100,7 +100,7 @@ fn point(
     };
     Ok(Point {
         at,
-        flops: model.step_flops(tokens),
+        flops: model.step_flops(shape),
         plain: step(false)?,
         checkpointing: step(true)?,
     })

@@ -3,7 +3,7 @@
 use super::{CodebookShape, CodebookWeight};
 use crate::decode;
 use crate::floats::Floats;
-use crate::simd::wide;
+use crate::wide;
 
 /// Weights of larger codebooks that are converted at once.
 const CHUNK: usize = 512;

@@ -9,7 +9,8 @@ mod x86;
 use pulp::Arch;
 
 use crate::floats::FloatFormat;
-use crate::simd::{arch, wide};
+use crate::simd::arch;
+use crate::wide;
 pub(crate) use bytes::dot_bytes;
 pub(crate) use small::{Runs, SmallCodes};
 

@@ -4,8 +4,8 @@ use std::f32::consts::{FRAC_1_SQRT_2, PI};
 
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
-use crate::simd::wide;
 use crate::vector::sigmoid;
+use crate::wide;
 
 /// `y = f(x)`, element by element. Input: `x` of any shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

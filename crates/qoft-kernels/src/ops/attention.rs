@@ -6,8 +6,8 @@ use rayon::prelude::*;
 
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
-use crate::simd::wide;
 use crate::vector::{dot, exp_sum, max};
+use crate::wide;
 
 /// Scores that a thread has at once, roughly: 1 MiB of them, in the backward twice.
 const SCORES: usize = 1 << 18;

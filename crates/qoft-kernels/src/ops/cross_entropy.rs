@@ -8,9 +8,9 @@ use rayon::prelude::*;
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
 use crate::scratch::with_scratch;
-use crate::simd::wide;
 use crate::vector::{exp, exp_sum, max};
 use crate::weight::{PackedWeight, Tile};
+use crate::wide;
 
 /// Rows that are compared with the vocabulary at once.
 const ROWS: usize = 256;

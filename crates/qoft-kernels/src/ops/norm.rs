@@ -2,8 +2,8 @@
 
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
-use crate::simd::wide;
 use crate::vector::dot;
+use crate::wide;
 
 /// `y = x / √(mean(x²) + eps) · weight`. Inputs: `x` of `[.., d]` and the weight of `[d]`.
 #[derive(Debug, Clone, Copy)]

@@ -2,8 +2,8 @@
 
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
-use crate::simd::wide;
 use crate::vector::sigmoid;
+use crate::wide;
 
 /// `y = silu(gate) · up`. Inputs: gate and up, of the same shape.
 #[derive(Debug, Clone, Copy)]

@@ -9,9 +9,9 @@ use super::dense_matmul::add_outer;
 use super::packed_matmul::packed_matmul;
 use crate::dense::DenseView;
 use crate::op::{Forward, HostOp, HostView};
-use crate::simd::wide;
 use crate::vector::{exp_sum, max};
 use crate::weight::PackedWeight;
+use crate::wide;
 
 /// Logits that exist at once, at most: 32 MiB of them.
 const LOGITS: usize = 8 << 20;
