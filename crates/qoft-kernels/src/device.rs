@@ -27,10 +27,12 @@ pub(crate) enum Place {
     Count,
     /// The bits of the factor of all weights.
     Factor,
+    /// Always 0, which compilers of kernels do not know.
+    Nothing,
 }
 
 impl Place {
-    const ALL: usize = Self::Factor as usize + 1;
+    const ALL: usize = Self::Nothing as usize + 1;
 }
 
 /// A weight that a GPU decodes: [`Layout`] says how.

@@ -48,12 +48,16 @@ fn product(x: CubeTensor, weight: &Resident, shape: [usize; 2], transpose: bool)
     CubeTensor::new_contiguous(client, device, y.into(), out, DType::F32)
 }
 
-/// The product with a weight that only the host decodes: tile by tile, each time.
+/// The product with a weight that only the host decodes, or that is too large for a buffer: tile by
+/// tile, each time.
 fn by_tiles(x: CubeTensor, weight: &dyn PackedWeight, transpose: bool) -> CubeTensor {
     static WARNED: Once = Once::new();
     WARNED.call_once(|| {
         let format = weight.info().format;
-        tracing::warn!("weights of format {format} have no GPU kernel: the CPU decodes them");
+        tracing::warn!(
+            "weights of format {format} have no GPU kernel, or are larger than a buffer of the GPU: \
+             the CPU decodes them, which is slow"
+        );
     });
     let [n, k] = weight.shape();
     let height = (TILE / size_of::<f32>() / k.max(1)).max(1);

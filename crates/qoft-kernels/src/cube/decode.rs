@@ -190,7 +190,11 @@ fn scale(words: &[u32], group: usize, #[comptime] layout: GroupedLayout) -> f32 
                 group / block,
                 layout.scales,
             );
-            value * absmax + f32::reinterpret(words[comptime!(Place::Offset as usize)])
+            // The CPU rounds the product. A GPU would not where it multiplies and adds at once, so
+            // its bits pass through an operation on integers.
+            let product =
+                u32::reinterpret(value * absmax) ^ words[comptime!(Place::Nothing as usize)];
+            f32::reinterpret(product) + f32::reinterpret(words[comptime!(Place::Offset as usize)])
         }
     }
 }
