@@ -227,6 +227,8 @@ const GPU_STAGES: &[Stage] = &[
             "train_generate",
             "--test",
             "schemes",
+            "--test",
+            "peft",
             "--",
             "--test-threads=1"
         ),
