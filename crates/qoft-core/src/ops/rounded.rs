@@ -61,6 +61,10 @@ pub(super) fn shared(values: &[f32], format: FloatFormat) -> Arc<Rounded> {
 pub struct Kept<const D: usize>(Form<D>);
 
 #[derive(Debug)]
+#[allow(
+    clippy::large_enum_variant,
+    reason = "with GPUs a tensor is large itself, and there is one of these for each operation"
+)]
 enum Form<const D: usize> {
     Exact(Tensor<D>),
     Rounded {
