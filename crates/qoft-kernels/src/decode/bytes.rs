@@ -66,8 +66,8 @@ mod tests {
             let signed = pairs().map(|(&code, x)| (f32::from(code as i8) - 3.0) * x);
             // All sums are integers below 2²⁴.
             let dot = |signed| dot_bytes(&codes[..length], signed, 3.0, &x[..length]);
-            assert_eq!(dot(false), unsigned.sum());
-            assert_eq!(dot(true), signed.sum());
+            assert_eq!(dot(false), unsigned.sum::<f32>());
+            assert_eq!(dot(true), signed.sum::<f32>());
         }
     }
 }
