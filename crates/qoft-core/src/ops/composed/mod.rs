@@ -8,7 +8,7 @@ mod cross_entropy;
 
 use std::sync::{Arc, Weak};
 
-use burn::tensor::activation::{gelu, relu, sigmoid, silu};
+use burn::tensor::activation::{relu, sigmoid, silu};
 use burn::tensor::{Tensor, TensorData};
 use qoft_kernels::ops::{Activation, Rope};
 
@@ -32,7 +32,11 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> 
 /// An activation, element by element.
 pub fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
     match activation {
-        Activation::Gelu => gelu(x),
+        // Not Burn's own, whose gradient is that of the approximation with tanh.
+        Activation::Gelu => {
+            let phi = ((x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
+            x * phi
+        }
         // `(1 + tanh(z)) / 2 = sigmoid(2z)` with z = √(2/π) · (x + 0.044715 x³).
         Activation::GeluTanh => {
             let inner = (x.clone().square() * 0.044_715 + 1.0) * x.clone();
