@@ -101,6 +101,7 @@ fn adapters_apply_in_order() {
 fn int8_activations_have_the_reference_loss() {
     let expected = expected();
     let rows = rows(&expected["rows"]);
+    let on_gpu = std::env::var_os("QOFT_DEVICE").is_some();
     for case in ["int8_cayley", "int8_all_linear"] {
         let mut model = model("llama_int8", &["bnb-8bit.int8_activations=true"]);
         adapt(&mut model, case, "default").unwrap();
@@ -110,9 +111,10 @@ fn int8_activations_have_the_reference_loss() {
         for (index, (row, reference)) in rows.iter().zip(reference).enumerate() {
             let found = loss(&model, std::slice::from_ref(row));
             let reference = reference.as_f64().unwrap();
-            // The last row meets no rounding boundary. In the others an activation that lies on
-            // one, to the last bit of f32, rounds to the other side.
-            let tolerance = if index == rows.len() - 1 {
+            // The last row meets no rounding boundary on a CPU. In the others an activation that
+            // lies on one, to the last bit of f32, rounds to the other side; GPUs add in another
+            // order and may meet one anywhere.
+            let tolerance = if index == rows.len() - 1 && !on_gpu {
                 1e-5
             } else {
                 1.2e-2
