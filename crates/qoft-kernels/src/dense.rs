@@ -3,9 +3,14 @@
 use std::ops::Range;
 
 use bytes::Bytes;
+use pulp::{Simd, WithSimd};
 
 use crate::device::{DeviceWeight, Layout, Words};
 use crate::floats::FloatFormat;
+use crate::row::InputRow;
+use crate::scratch::with_scratch;
+use crate::simd::arch;
+use crate::vector::dot;
 use crate::weight::{PackedWeight, Tile, WeightInfo};
 
 /// A dense matrix, row-major, little-endian.
@@ -87,6 +92,25 @@ impl PackedWeight for DenseWeight {
         }
     }
 
+    fn dot(&self, rows: Range<usize>, x: &InputRow, out: &mut [f32]) {
+        let (x, k) = (x.values(), self.shape[1]);
+        if k == 0 {
+            return out.fill(0.0);
+        }
+        if let Some(values) = self.as_f32() {
+            let rows = &values[rows.start * k..];
+            return arch().dispatch(Dot { rows, x, out });
+        }
+        let size = k * self.format.size();
+        let rows = self.bytes[rows.start * size..].chunks_exact(size);
+        with_scratch(k, |row| {
+            for (out, bytes) in out.chunks_mut(1).zip(rows) {
+                self.format.decode(bytes, row);
+                arch().dispatch(Dot { rows: row, x, out });
+            }
+        });
+    }
+
     fn device_weight(&self) -> Option<DeviceWeight> {
         let words = Words::new(self.shape, &self.bytes)?;
         Some(words.finish(Layout::Dense(self.format)))
@@ -101,6 +125,45 @@ impl PackedWeight for DenseWeight {
             bits: self.format.size() as u32 * 8,
             group_size: None,
             format: self.format.name().into(),
+        }
+    }
+}
+
+/// The products of rows that lie one after another with `x`.
+struct Dot<'a> {
+    rows: &'a [f32],
+    x: &'a [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Dot<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        /// Sums that run beside each other.
+        const SUMS: usize = 4;
+        let (x, x_tail) = S::as_simd_f32s(self.x);
+        let (x_wide, x) = x.as_chunks::<SUMS>();
+        for (out, row) in self
+            .out
+            .iter_mut()
+            .zip(self.rows.chunks_exact(self.x.len()))
+        {
+            let (row, tail) = S::as_simd_f32s(row);
+            let (wide, row) = row.as_chunks::<SUMS>();
+            let mut sums = [simd.splat_f32s(0.0); SUMS];
+            for (row, x) in wide.iter().zip(x_wide) {
+                for (sum, (&row, &x)) in sums.iter_mut().zip(row.iter().zip(x)) {
+                    *sum = simd.mul_add_f32s(row, x, *sum);
+                }
+            }
+            for (sum, (&row, &x)) in sums.iter_mut().zip(row.iter().zip(x)) {
+                *sum = simd.mul_add_f32s(row, x, *sum);
+            }
+            let [a, b, c, d] = sums;
+            let sum = simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d));
+            *out = simd.reduce_sum_f32s(sum) + dot(tail, x_tail);
         }
     }
 }

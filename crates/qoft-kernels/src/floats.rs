@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use half::{bf16, f16};
+use pulp::Arch;
 use rayon::prelude::*;
 
 use crate::error::WeightError;
+use crate::simd::arch;
 use crate::transpose::transpose;
 use crate::wide;
 
@@ -51,6 +53,10 @@ impl FloatFormat {
             }
             Self::F16 => {
                 let bytes = bytes.as_chunks::<2>().0;
+                #[cfg(target_arch = "x86_64")]
+                if let Arch::V4(simd) = arch() {
+                    return simd.vectorize(|| halves(simd, bytes, out));
+                }
                 wide!({
                     for (out, &value) in out.iter_mut().zip(bytes) {
                         *out = f16_to_f32(u16::from_le_bytes(value));
@@ -137,6 +143,21 @@ fn round_to_f16(v: f32) -> f32 {
         rounded
     };
     f32::from_bits(rounded.to_bits() | sign)
+}
+
+/// Binary16 values, 16 at a time.
+#[cfg(target_arch = "x86_64")]
+#[inline(always)]
+fn halves(simd: pulp::x86::V4, bytes: &[[u8; 2]], out: &mut [f32]) {
+    let (wide, tail) = out.as_chunks_mut::<16>();
+    let (halves, _) = bytes.as_chunks::<16>();
+    let rest = bytes.get(16 * wide.len()..).unwrap_or_default();
+    for (out, halves) in wide.iter_mut().zip(halves) {
+        *out = pulp::cast(simd.avx512f._mm512_cvtph_ps(pulp::cast(*halves)));
+    }
+    for (out, &half) in tail.iter_mut().zip(rest) {
+        *out = f16_to_f32(u16::from_le_bytes(half));
+    }
 }
 
 /// The value of a binary16, without branches and calls, so that loops over it become vectors.

@@ -1,6 +1,7 @@
 //! Codes, a map, scales and zero points by group: the representation that most schemes share.
 
 mod device;
+mod rows;
 mod sorted;
 mod span;
 
@@ -13,6 +14,7 @@ use crate::device::DeviceWeight;
 use crate::error::{WeightError, check_length, elements};
 use crate::floats::FloatFormat;
 use crate::groups::{Groups, Scales, Zeros};
+use crate::row::InputRow;
 use crate::weight::{PackedWeight, WeightInfo, dot_decoded};
 
 /// Weights that are decoded at once where each has a group of its own.
@@ -195,34 +197,9 @@ impl GroupedWeight {
             out = rest;
         });
     }
-}
 
-impl PackedWeight for GroupedWeight {
-    fn shape(&self) -> [usize; 2] {
-        self.shape
-    }
-
-    fn decode_tile(&self, rows: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
-        let k = self.shape[1];
-        for (row, out) in rows.zip(out.chunks_exact_mut(cols.len())) {
-            let first = row * k;
-            let flat = (first + cols.start, first + cols.end);
-            match &self.groups {
-                Groups::Blocks(_) | Groups::Flat(_) => {
-                    if let Some(span) = self.span(row, &cols) {
-                        self.decode_span(span, out);
-                    }
-                }
-                Groups::Interleaved(count) => self.decode_varying(flat.0, |at| at % count, out),
-                Groups::Indexed { index, count } => {
-                    let group = |at: usize| row * count + index[at - first] as usize;
-                    self.decode_varying(flat.0, group, out);
-                }
-            }
-        }
-    }
-
-    fn dot(&self, row: usize, x: &[f32]) -> f32 {
+    /// The product of a row with `x`.
+    fn dot_row(&self, row: usize, x: &[f32]) -> f32 {
         let Some(span) = self.span(row, &(0..x.len())) else {
             return dot_decoded(self, row, x);
         };
@@ -250,6 +227,41 @@ impl PackedWeight for GroupedWeight {
             None => sum = dot_decoded(self, row, x),
         }
         sum
+    }
+}
+
+impl PackedWeight for GroupedWeight {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn decode_tile(&self, rows: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
+        let k = self.shape[1];
+        for (row, out) in rows.zip(out.chunks_exact_mut(cols.len())) {
+            let first = row * k;
+            let flat = (first + cols.start, first + cols.end);
+            match &self.groups {
+                Groups::Blocks(_) | Groups::Flat(_) => {
+                    if let Some(span) = self.span(row, &cols) {
+                        self.decode_span(span, out);
+                    }
+                }
+                Groups::Interleaved(count) => self.decode_varying(flat.0, |at| at % count, out),
+                Groups::Indexed { index, count } => {
+                    let group = |at: usize| row * count + index[at - first] as usize;
+                    self.decode_varying(flat.0, group, out);
+                }
+            }
+        }
+    }
+
+    fn dot(&self, rows: Range<usize>, x: &InputRow, out: &mut [f32]) {
+        if let Some(whole) = self.whole_rows() {
+            return self.dot_whole(&whole, rows, x.spread(), out);
+        }
+        for (row, out) in rows.zip(out) {
+            *out = self.dot_row(row, x.values());
+        }
     }
 
     fn device_weight(&self) -> Option<DeviceWeight> {

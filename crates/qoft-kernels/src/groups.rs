@@ -112,9 +112,24 @@ impl Scales {
     pub(crate) fn read(&self, start: usize, out: &mut [f32]) {
         match self {
             Self::Plain(values) => values.read(start, out),
-            Self::Nested { .. } => {
-                for (i, out) in out.iter_mut().enumerate() {
-                    *out = self.get(start + i);
+            Self::Nested {
+                codes,
+                table,
+                absmax,
+                block,
+                offset,
+            } => {
+                let codes = &codes[start..start + out.len()];
+                let mut done = 0;
+                while done < out.len() {
+                    let group = start + done;
+                    let count = (block - group % block).min(out.len() - done);
+                    let absmax = absmax.get(group / block);
+                    let codes = &codes[done..done + count];
+                    for (out, &code) in out[done..done + count].iter_mut().zip(codes) {
+                        *out = table[usize::from(code)] * absmax + offset;
+                    }
+                    done += count;
                 }
             }
         }

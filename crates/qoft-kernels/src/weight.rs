@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::device::DeviceWeight;
 use crate::error::WeightError;
+use crate::row::InputRow;
 use crate::scratch::with_scratch;
 use crate::vector::dot;
 use crate::wide;
@@ -40,10 +41,13 @@ pub trait PackedWeight: Debug + Send + Sync {
         }
     }
 
-    /// `Σ w[row, k] · x[k]`, for products with a single row of activations: those are bound by
-    /// reading the packed bytes, so a form that need not store decoded values is faster.
-    fn dot(&self, row: usize, x: &[f32]) -> f32 {
-        dot_decoded(self, row, x)
+    /// `out[i] = Σ w[rows.start + i, k] · x[k]`, for products with a single row of activations:
+    /// those are bound by reading the packed bytes, so a form that need not store decoded values
+    /// is faster. There is one output for each of `rows`.
+    fn dot(&self, rows: Range<usize>, x: &InputRow, out: &mut [f32]) {
+        for (row, out) in rows.zip(out) {
+            *out = dot_decoded(self, row, x.values());
+        }
     }
 
     /// The same weight with its input features in another order, and where each of them is there;
@@ -66,7 +70,7 @@ pub trait PackedWeight: Debug + Send + Sync {
     fn info(&self) -> WeightInfo;
 }
 
-/// [`PackedWeight::dot`] by way of decoded pieces.
+/// A row of [`PackedWeight::dot`] by way of decoded pieces.
 pub(crate) fn dot_decoded(weight: &(impl PackedWeight + ?Sized), row: usize, x: &[f32]) -> f32 {
     /// Columns that are decoded at once.
     const COLS: usize = 1024;

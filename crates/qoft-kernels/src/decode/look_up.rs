@@ -19,6 +19,13 @@ pub(super) trait LookUp<const V: usize>: Simd {
         self.splat_u32s((words >> (v * Self::F32_LANES / 8 * 32)) as u32)
     }
 
+    /// Vector `v` of a step, of which each word is in two lanes, eight apart.
+    #[inline(always)]
+    fn eight(self, words: &[u32; 8], v: usize) -> Self::u32s {
+        let (words, _) = Self::as_simd_u32s(words);
+        words[v % words.len()]
+    }
+
     /// The nearest numbers of binary16, ties to even; as [`FloatFormat::round`].
     #[inline(always)]
     fn round_to_f16(self, values: Self::f32s) -> Self::f32s {
@@ -99,6 +106,11 @@ impl LookUp<1> for pulp::x86::V4 {
             .avx512f
             ._mm512_castsi128_si512(cast(pulp::u64x2(words, 0)));
         cast(self.avx512f._mm512_permutexvar_epi32(cast(LANES), both))
+    }
+
+    #[inline(always)]
+    fn eight(self, words: &[u32; 8], _: usize) -> pulp::u32x16 {
+        cast(self.avx512f._mm512_broadcast_i64x4(cast(*words)))
     }
 
     #[inline(always)]

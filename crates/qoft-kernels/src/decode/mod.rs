@@ -2,6 +2,7 @@
 
 mod bytes;
 mod look_up;
+mod nibbles;
 mod small;
 #[cfg(target_arch = "x86_64")]
 mod x86;
@@ -12,6 +13,7 @@ use crate::floats::FloatFormat;
 use crate::simd::arch;
 use crate::wide;
 pub(crate) use bytes::dot_bytes;
+pub(crate) use nibbles::{BLOCK, NibbleRows, Spread, spread};
 pub(crate) use small::{Runs, SmallCodes};
 
 /// The instruction set that decoding uses on this machine: `avx512`, `avx2`, `neon` or `portable`.

@@ -72,7 +72,12 @@ impl SmallCodes<'_> {
 
     /// The weights of all codes in a group.
     #[inline(always)]
-    fn table<S: LookUp<V>, const V: usize>(&self, simd: S, scale: f32, zero: f32) -> [S::f32s; V] {
+    pub(super) fn table<S: LookUp<V>, const V: usize>(
+        &self,
+        simd: S,
+        scale: f32,
+        zero: f32,
+    ) -> [S::f32s; V] {
         let (numbers, _) = S::as_simd_f32s(self.numbers);
         let (zero, scale) = (simd.splat_f32s(zero), simd.splat_f32s(scale));
         let factor = simd.splat_f32s(self.factor);

@@ -5,6 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::gemm::{Mat, MatMut, matmul_into};
+use crate::row::InputRow;
 use crate::scratch::with_scratch;
 use crate::weight::{PackedWeight, Tile};
 
@@ -122,12 +123,12 @@ fn even_ranges(length: usize, most: usize) -> Vec<Range<usize>> {
 fn one_row(x: &[f32], weight: &dyn PackedWeight) -> Vec<f32> {
     let n = weight.shape()[0];
     let mut out = vec![0.0; n];
+    let x = InputRow::new(x);
     let band = n.div_ceil(4 * rayon::current_num_threads()).max(1);
     let bands = out.par_chunks_mut(band).enumerate();
     bands.for_each(|(index, out)| {
-        for (i, out) in out.iter_mut().enumerate() {
-            *out = weight.dot(index * band + i, x);
-        }
+        let start = index * band;
+        weight.dot(start..start + out.len(), &x, out);
     });
     out
 }
