@@ -78,15 +78,41 @@ impl Linear {
             Some(own) => ops::dense_matmul(x, own.value()),
             None => ops::packed_matmul(x, self.weight.get()),
         };
-        let y = match &self.bias {
+        let y = self.with_bias(y);
+        dims[D - 1] = self.out_features();
+        y.reshape(dims)
+    }
+
+    /// Several layers on the same `x` of `[rows, in_features]`; a single row passes all of them at
+    /// once, where nothing but their weights is to be multiplied.
+    pub fn forward_each<const N: usize>(layers: [&Self; N], x: Tensor<2>) -> [Tensor<2>; N] {
+        if x.dims()[0] != 1 || !layers.iter().all(|layer| layer.only_multiplies()) {
+            return layers.map(|layer| layer.forward(x.clone()));
+        }
+        let products = ops::packed_matmul_each(x, layers.map(Self::weight));
+        let mut layers = layers.into_iter();
+        products.map(|y| match layers.next() {
+            Some(layer) => layer.with_bias(y),
+            None => y,
+        })
+    }
+
+    /// Whether the input meets the packed weight as it is.
+    fn only_multiplies(&self) -> bool {
+        self.observer.is_none()
+            && self.input_quantizer.is_none()
+            && self.adapters.rotations().next().is_none()
+            && self.adapters.own_weight().is_none()
+    }
+
+    fn with_bias(&self, y: Tensor<2>) -> Tensor<2> {
+        match &self.bias {
             Some(bias) => {
                 let (y, bias) = ops::lifted(y, self.adapters.bias(bias));
                 y + bias.unsqueeze()
             }
             None => y,
-        };
-        dims[D - 1] = self.out_features();
-        y.reshape(dims)
+        }
     }
 
     /// What the weight is multiplied with: `x` after rotations and input quantization, as rows.

@@ -187,6 +187,10 @@ impl CausalLm {
         let hidden = self.hidden(input_ids, cache);
         let [batch, time, width] = hidden.dims();
         let last = hidden.narrow(1, time - 1, 1).reshape([batch, width]);
-        self.lm_head.forward(last) * self.config.logits_multiplier()
+        let logits = self.lm_head.forward(last);
+        match self.config.logits_multiplier() {
+            1.0 => logits,
+            multiplier => logits * multiplier,
+        }
     }
 }

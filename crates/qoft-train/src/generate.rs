@@ -171,17 +171,13 @@ fn choose(logits: &[f32], options: &GenerateOptions, rng: &mut StdRng) -> Option
         return None;
     }
     // Of equal logits the first one comes first.
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    let &best = order.iter().reduce(|best, id| {
-        if logits[*id] > logits[*best] {
-            id
-        } else {
-            best
-        }
-    })?;
+    let larger = |best, value: &f32| if *value > best { *value } else { best };
+    let largest = logits.iter().fold(f32::NEG_INFINITY, larger);
+    let best = logits.iter().position(|logit| *logit == largest)?;
     if options.temperature == 0.0 {
         return u32::try_from(best).ok();
     }
+    let mut order: Vec<usize> = (0..logits.len()).collect();
     order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
     let top = f64::from(logits[best]);
     let weight = |id: &usize| ((f64::from(logits[*id]) - top) / options.temperature).exp();

@@ -61,7 +61,13 @@ impl HostTensors for Flex {
 
     fn hold(tensor: FloatTensor<Self>) -> FlexHeld {
         assert_eq!(tensor.dtype(), DType::F32, "host operations compute in f32");
-        FlexHeld(tensor.to_contiguous())
+        // Not by `to_contiguous`: that copies a part of a larger tensor even if it has no gaps.
+        let contiguous = tensor.is_contiguous();
+        FlexHeld(if contiguous {
+            tensor
+        } else {
+            tensor.to_contiguous()
+        })
     }
 }
 

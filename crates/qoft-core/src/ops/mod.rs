@@ -20,7 +20,7 @@ use qoft_kernels::ops::{
     Activation, CausalAttention, Cayley, DenseMatmul, InputQuantizer, LayerNorm,
     LinearCrossEntropy, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu, TrainedCrossEntropy,
 };
-use qoft_kernels::{HostOp, PackedWeight};
+use qoft_kernels::{HostOp, PackedWeight, StackedWeight};
 
 pub use bridge::{HostOps, HostTensors};
 pub use packed::{PackedOps, SharedWeight};
@@ -45,6 +45,30 @@ fn is_far(device: &Device) -> bool {
 /// `x · Wᵀ` over the last dimension of `x`; `x` is not kept for the backward.
 pub fn packed_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<dyn PackedWeight>) -> Tensor<D> {
     packed::matmul(x, weight, false)
+}
+
+/// The products of `x` of `[rows, in_features]` with several weights, as [`packed_matmul`].
+///
+/// One row without a graph is multiplied with all of them at once: such a product takes so little
+/// time that threads should meet once for all, not once for each.
+pub fn packed_matmul_each<const N: usize>(
+    x: Tensor<2>,
+    weights: [&Arc<dyn PackedWeight>; N],
+) -> [Tensor<2>; N] {
+    let device = x.device();
+    let at_once = x.dims()[0] == 1 && !device.is_autodiff() && !is_far(&device);
+    let stacked = at_once.then(|| StackedWeight::new(weights.map(Arc::clone).into()));
+    let Some(stacked) = stacked.flatten() else {
+        return weights.map(|weight| packed_matmul(x.clone(), weight));
+    };
+    let stacked: Arc<dyn PackedWeight> = Arc::new(stacked);
+    let y = packed_matmul(x, &stacked);
+    let mut end = 0;
+    weights.map(|weight| {
+        let start = end;
+        end += weight.shape()[0];
+        y.clone().slice([0..1, start..end])
+    })
 }
 
 /// `x · Wᵀ` over the last dimension of `x`, for a weight that may train.

@@ -1,5 +1,7 @@
 //! Causal attention with grouped heads: the scores of all queries never exist together.
 
+mod one_query;
+
 use std::sync::Mutex;
 
 use rayon::prelude::*;
@@ -8,9 +10,13 @@ use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
 use crate::vector::{dot, exp_sum, max};
 use crate::wide;
+use one_query::{Seen, attend};
 
 /// Scores that a thread has at once, roughly: 1 MiB of them, in the backward twice.
 const SCORES: usize = 1 << 18;
+
+/// Products that are worth another thread.
+const WORTH: usize = 1 << 15;
 
 /// Inputs: q `[batch, queries, heads, d]`, k and v `[batch, keys, kv_heads, d]`. Output like q.
 ///
@@ -186,11 +192,14 @@ impl HostOp for CausalAttention {
         let mut out = vec![0.0; q.len()];
         if s.queries == 1 {
             // One token after another: its heads are all that threads can share.
-            out.par_chunks_mut(s.d)
-                .enumerate()
-                .for_each_init(Vec::new, |p, (i, out)| {
-                    one_head(p, i / s.heads, &self.block(s, 0), i % s.heads, out);
-                });
+            let first = self.first_key(s.keys - 1);
+            let heads = out.par_chunks_mut(s.d).zip(q.par_chunks(s.d)).enumerate();
+            let heads = heads.with_min_len((WORTH / (s.keys * s.d).max(1)).max(1));
+            heads.for_each(|(i, (out, q))| {
+                let at = s.key(i / s.heads, i % s.heads / s.group());
+                let seen = |data| Seen::new(data, at, first..s.keys);
+                attend(q, seen(k), seen(v), self.scale, out);
+            });
         } else {
             // The outputs of a block of queries lie together.
             let (sequence, block) = (s.queries * width, s.block_rows() * width);

@@ -123,7 +123,7 @@ impl Attention {
     /// Queries, keys and values, `[batch · time, heads · head_dim]`.
     fn project(&self, x: Tensor<2>) -> [Tensor<2>; 3] {
         if let (Some(q), Some(k), Some(v)) = (&self.q_proj, &self.k_proj, &self.v_proj) {
-            return [q.forward(x.clone()), k.forward(x.clone()), v.forward(x)];
+            return Linear::forward_each([q, k, v], x);
         }
         let fused = self.qkv_proj.as_ref().expect("single or fused projections");
         let qkv = fused.forward(x);

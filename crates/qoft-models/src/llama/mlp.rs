@@ -52,14 +52,14 @@ impl Mlp {
 
     /// The layers on the rows of `x`, `[rows, hidden]`.
     pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        let (gate, up) = match (&self.gate_proj, &self.up_proj) {
-            (Some(gate), Some(up)) => (gate.forward(x.clone()), up.forward(x)),
+        let [gate, up] = match (&self.gate_proj, &self.up_proj) {
+            (Some(gate), Some(up)) => Linear::forward_each([gate, up], x),
             _ => {
                 let fused = self.gate_up_proj.as_ref();
                 let both = fused.expect("single or fused projections").forward(x);
                 let inner = self.down_proj.in_features();
                 let half = |start| both.clone().narrow(1, start, inner);
-                (half(0), half(inner))
+                [half(0), half(inner)]
             }
         };
         self.down_proj.forward(ops::swiglu(gate, up))
