@@ -79,6 +79,9 @@ impl Linear {
             None => ops::packed_matmul(x, self.weight.get()),
         };
         let y = self.with_bias(y);
+        if D == 2 {
+            return Tensor::from_dispatch(y.into_dispatch());
+        }
         dims[D - 1] = self.out_features();
         y.reshape(dims)
     }

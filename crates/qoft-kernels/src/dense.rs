@@ -9,9 +9,12 @@ use crate::device::{DeviceWeight, Layout, Words};
 use crate::floats::FloatFormat;
 use crate::row::InputRow;
 use crate::scratch::with_scratch;
-use crate::simd::arch;
+use crate::simd::{arch, prefetch};
 use crate::vector::dot;
 use crate::weight::{PackedWeight, Tile, WeightInfo};
+
+/// Bytes that are asked for ahead of those that a product with one row reads.
+const AHEAD: usize = 2048;
 
 /// A dense matrix, row-major, little-endian.
 #[derive(Debug, Clone)]
@@ -105,6 +108,7 @@ impl PackedWeight for DenseWeight {
         let rows = self.bytes[rows.start * size..].chunks_exact(size);
         with_scratch(k, |row| {
             for (out, bytes) in out.chunks_mut(1).zip(rows) {
+                bytes.chunks(64).for_each(|line| prefetch(&line[0], AHEAD));
                 self.format.decode(bytes, row);
                 arch().dispatch(Dot { rows: row, x, out });
             }
@@ -154,8 +158,9 @@ impl WithSimd for Dot<'_> {
             let (wide, row) = row.as_chunks::<SUMS>();
             let mut sums = [simd.splat_f32s(0.0); SUMS];
             for (row, x) in wide.iter().zip(x_wide) {
-                for (sum, (&row, &x)) in sums.iter_mut().zip(row.iter().zip(x)) {
-                    *sum = simd.mul_add_f32s(row, x, *sum);
+                for (sum, (row, &x)) in sums.iter_mut().zip(row.iter().zip(x)) {
+                    prefetch(row, AHEAD);
+                    *sum = simd.mul_add_f32s(*row, x, *sum);
                 }
             }
             for (sum, (&row, &x)) in sums.iter_mut().zip(row.iter().zip(x)) {

@@ -12,6 +12,21 @@ pub fn arch() -> Arch {
     *ARCH
 }
 
+/// Asks for the memory some bytes behind `at`, which will be read soon: the machine looks ahead by
+/// itself, but not across the end of a page.
+#[inline(always)]
+pub(crate) fn prefetch<T>(at: &T, bytes: usize) {
+    #[cfg(target_arch = "x86_64")]
+    {
+        use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+        let at = std::ptr::from_ref(at).cast::<i8>().wrapping_add(bytes);
+        // SAFETY: a hint: nothing happens where there is no memory.
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = (at, bytes);
+}
+
 /// Computes an expression with the widest vectors that there are.
 ///
 /// It is repeated for each instruction set: a single closure, called in several places, would be

@@ -2,10 +2,13 @@
 
 use pulp::{Simd, WithSimd};
 
-use crate::simd::arch;
+use crate::simd::{arch, prefetch};
 
 /// Sums that run beside each other.
 const LANES: usize = 32;
+
+/// Bytes that are asked for ahead of those that are read.
+const AHEAD: usize = 1024;
 
 /// `Σ (codes[i] − zero) · x[i]`, with codes taken as signed or unsigned integers.
 pub(crate) fn dot_bytes(codes: &[u8], signed: bool, zero: f32, x: &[f32]) -> f32 {
@@ -40,6 +43,7 @@ impl WithSimd for Dot<'_> {
         let (x, x_rest) = self.x.as_chunks::<LANES>();
         let mut sums = [0.0; LANES];
         for (codes, x) in codes.iter().zip(x) {
+            prefetch(codes, AHEAD);
             for i in 0..LANES {
                 sums[i] += (f32::from(codes[i] ^ self.flip) - self.zero) * x[i];
             }

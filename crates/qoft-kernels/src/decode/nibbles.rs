@@ -2,11 +2,15 @@
 
 use super::look_up::{LookUp, STEP, TableOp, dispatch};
 use super::small::SmallCodes;
+use crate::simd::prefetch;
 
 /// Weights of a block: their codes are eight words.
 pub(crate) const BLOCK: usize = 64;
 /// Vectors of a table's length in a block.
 const STEPS: usize = BLOCK / STEP;
+
+/// Bytes that are asked for ahead of those that are read.
+const AHEAD: usize = 1024;
 
 /// Activations of a block, in the order in which [`NibbleRows`] comes to its weights.
 pub(crate) type Spread = [[f32; STEP]; STEPS];
@@ -107,6 +111,7 @@ fn add<S: LookUp<V>, const V: usize>(
     block: &[u8; BLOCK / 2],
     x: &Spread,
 ) {
+    prefetch(block, AHEAD);
     let mut words = [0; 8];
     for (word, bytes) in words.iter_mut().zip(block.as_chunks().0) {
         *word = u32::from_le_bytes(*bytes);

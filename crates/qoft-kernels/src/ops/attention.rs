@@ -193,13 +193,22 @@ impl HostOp for CausalAttention {
         if s.queries == 1 {
             // One token after another: its heads are all that threads can share.
             let first = self.first_key(s.keys - 1);
-            let heads = out.par_chunks_mut(s.d).zip(q.par_chunks(s.d)).enumerate();
-            let heads = heads.with_min_len((WORTH / (s.keys * s.d).max(1)).max(1));
-            heads.for_each(|(i, (out, q))| {
-                let at = s.key(i / s.heads, i % s.heads / s.group());
-                let seen = |data| Seen::new(data, at, first..s.keys);
-                attend(q, seen(k), seen(v), self.scale, out);
-            });
+            let work = s.batch * (s.keys - first) * width;
+            let tasks = (work / WORTH).clamp(1, rayon::current_num_threads());
+            let kv_heads = s.kv_heads.div_ceil(tasks.div_ceil(s.batch.max(1)));
+            let task = kv_heads * s.group() * s.d;
+            out.par_chunks_mut(width)
+                .zip(q.par_chunks(width))
+                .enumerate()
+                .flat_map(|(batch, (out, q))| {
+                    let parts = out.par_chunks_mut(task).zip(q.par_chunks(task));
+                    let parts = parts.enumerate();
+                    parts.map(move |(i, part)| (s.key(batch, i * kv_heads), part))
+                })
+                .for_each(|(at, (out, q))| {
+                    let seen = Seen::new(k, v, at, first..s.keys);
+                    attend(q, seen, [s.group(), s.d], self.scale, out);
+                });
         } else {
             // The outputs of a block of queries lie together.
             let (sequence, block) = (s.queries * width, s.block_rows() * width);

@@ -2,52 +2,125 @@
 
 use std::ops::Range;
 
+use pulp::{Simd, WithSimd};
+
 use crate::scratch::with_scratch;
-use crate::simd::wide;
+use crate::simd::arch;
 use crate::vector::{dot, exp_sum, max};
 
-/// Keys or values of a head that the query sees: `d` numbers at the start of each `stride`.
+/// Keys and values of some neighbouring heads, `stride` numbers from one token to the next.
+///
+/// They come from memory, so they are read as they lie there: one token with all its heads after
+/// another.
 #[derive(Clone, Copy)]
 pub(super) struct Seen<'a> {
-    data: &'a [f32],
+    k: &'a [f32],
+    v: &'a [f32],
     stride: usize,
     count: usize,
 }
 
 impl<'a> Seen<'a> {
-    /// Of a head whose first key or value lies at `at`.
-    pub fn new(data: &'a [f32], (at, stride): (usize, usize), keys: Range<usize>) -> Self {
+    /// Those of tokens `keys`; the first head of token 0 lies at `at`.
+    pub fn new(
+        k: &'a [f32],
+        v: &'a [f32],
+        (at, stride): (usize, usize),
+        keys: Range<usize>,
+    ) -> Self {
+        let start = at + keys.start * stride;
         Self {
-            data: &data[at + keys.start * stride..],
+            k: &k[start..],
+            v: &v[start..],
             stride,
             count: keys.len(),
         }
     }
+}
+
+/// The outputs of heads with `d` numbers, of which `group` each share a kv head:
+/// `softmax(q · kᵀ · scale) · v`.
+pub(super) fn attend(q: &[f32], seen: Seen, [group, d]: [usize; 2], scale: f32, out: &mut [f32]) {
+    with_scratch(q.len() / d * seen.count, |p| {
+        arch().dispatch(Heads {
+            q,
+            seen,
+            group,
+            d,
+            scale,
+            p,
+            out,
+        });
+    });
+}
+
+struct Heads<'a> {
+    q: &'a [f32],
+    seen: Seen<'a>,
+    group: usize,
+    d: usize,
+    scale: f32,
+    p: &'a mut [f32],
+    out: &'a mut [f32],
+}
+
+impl WithSimd for Heads<'_> {
+    type Output = ();
 
     #[inline(always)]
-    fn rows(self, d: usize) -> impl Iterator<Item = &'a [f32]> {
-        let rows = self.data.chunks(self.stride.max(1)).take(self.count);
-        rows.map(move |row| &row[..d])
+    fn with_simd<S: Simd>(self, simd: S) {
+        let Self {
+            q, seen, p, out, d, ..
+        } = self;
+        let (count, shared) = (seen.count, self.group * d);
+        let width = q.len() / self.group;
+        let rows = |data| <[f32]>::chunks(data, seen.stride).take(count);
+        for (t, row) in rows(seen.k).enumerate() {
+            let heads = row[..width].chunks_exact(d).zip(q.chunks_exact(shared));
+            let heads = heads.flat_map(|(k, q)| q.chunks_exact(d).map(move |q| (q, k)));
+            for (p, (q, k)) in p.chunks_exact_mut(count).zip(heads) {
+                p[t] = product(simd, q, k);
+            }
+        }
+        for p in p.chunks_exact_mut(count) {
+            let shift = max(p) * self.scale;
+            let factor = 1.0 / exp_sum(p, self.scale, shift);
+            p.iter_mut().for_each(|p| *p *= factor);
+        }
+        out.fill(0.0);
+        for (t, row) in rows(seen.v).enumerate() {
+            let mut p = p.chunks_exact(count);
+            let heads = row[..width].chunks_exact(d);
+            for (v, out) in heads.zip(out.chunks_exact_mut(shared)) {
+                for (out, p) in out.chunks_exact_mut(d).zip(p.by_ref()) {
+                    add(simd, out, p[t], v);
+                }
+            }
+        }
     }
 }
 
-/// The output of one head: `softmax(q · kᵀ · scale) · v`.
-pub(super) fn attend(q: &[f32], k: Seen, v: Seen, scale: f32, out: &mut [f32]) {
-    let d = out.len();
-    with_scratch(k.count, |p| {
-        wide!({
-            for (score, key) in p.iter_mut().zip(k.rows(d)) {
-                *score = dot(q, key);
-            }
-            let shift = max(p) * scale;
-            let factor = 1.0 / exp_sum(p, scale, shift);
-            out.fill(0.0);
-            for (p, value) in p.iter().zip(v.rows(d)) {
-                let p = p * factor;
-                for (out, value) in out.iter_mut().zip(value) {
-                    *out += p * value;
-                }
-            }
-        });
-    });
+/// `Σ a·b`.
+#[inline(always)]
+fn product<S: Simd>(simd: S, a: &[f32], b: &[f32]) -> f32 {
+    let ((a, a_tail), (b, b_tail)) = (S::as_simd_f32s(a), S::as_simd_f32s(b));
+    let mut sum = simd.splat_f32s(0.0);
+    for (&a, &b) in a.iter().zip(b) {
+        sum = simd.mul_add_f32s(a, b, sum);
+    }
+    simd.reduce_sum_f32s(sum) + dot(a_tail, b_tail)
+}
+
+/// `out += factor · values`.
+#[inline(always)]
+fn add<S: Simd>(simd: S, out: &mut [f32], factor: f32, values: &[f32]) {
+    let (out, out_tail) = S::as_mut_simd_f32s(out);
+    let (values, tail) = S::as_simd_f32s(values);
+    let all = simd.splat_f32s(factor);
+    for (out, &value) in out.iter_mut().zip(values) {
+        *out = simd.mul_add_f32s(all, value, *out);
+    }
+    for (out, value) in out_tail.iter_mut().zip(tail) {
+        *out += factor * value;
+    }
 }
