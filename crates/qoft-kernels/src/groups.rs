@@ -6,6 +6,7 @@ use bytes::Bytes;
 
 use crate::error::{WeightError, check_length};
 use crate::floats::Floats;
+use crate::wide;
 
 /// Which group weight `(n, k)` of an `[out_features, in_features]` matrix belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -126,9 +127,11 @@ impl Scales {
                     let count = (block - group % block).min(out.len() - done);
                     let absmax = absmax.get(group / block);
                     let codes = &codes[done..done + count];
-                    for (out, &code) in out[done..done + count].iter_mut().zip(codes) {
-                        *out = table[usize::from(code)] * absmax + offset;
+                    let out = &mut out[done..done + count];
+                    for (out, &code) in out.iter_mut().zip(codes) {
+                        *out = table[usize::from(code)];
                     }
+                    wide!(out.iter_mut().for_each(|v| *v = *v * absmax + offset));
                     done += count;
                 }
             }

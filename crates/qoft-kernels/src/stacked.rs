@@ -9,65 +9,118 @@ use crate::weight::{PackedWeight, WeightInfo};
 /// Weights with the same input features, one below the other.
 #[derive(Debug)]
 pub struct StackedWeight {
-    parts: Vec<Arc<dyn PackedWeight>>,
-    shape: [usize; 2],
+    parts: Parts,
+    /// The same, where all parts want their input features in the same other order.
+    sorted: Option<Parts>,
 }
 
 impl StackedWeight {
-    /// `None` if there is no weight, their numbers of input features differ, or one of them wants
-    /// these in an order of its own ([`PackedWeight::reordered`]).
-    pub fn new(parts: Vec<Arc<dyn PackedWeight>>) -> Option<Self> {
-        let k = parts.first()?.shape()[1];
+    /// `None` if there is no weight, their numbers of input features differ, or they want these in
+    /// different orders ([`PackedWeight::reordered`]).
+    pub fn new(weights: Vec<Arc<dyn PackedWeight>>) -> Option<Self> {
+        let first = weights.first()?;
+        let (k, places) = (first.shape()[1], places(first));
         let fits =
-            |part: &Arc<dyn PackedWeight>| part.shape()[1] == k && part.reordered().is_none();
-        parts.iter().all(fits).then(|| {
-            let n = parts.iter().map(|part| part.shape()[0]).sum();
-            let shape = [n, k];
-            Self { parts, shape }
-        })
+            |part: &Arc<dyn PackedWeight>| part.shape()[1] == k && self::places(part) == places;
+        if !weights.iter().all(fits) {
+            return None;
+        }
+        let sorted = places.map(|_| Parts {
+            weights: weights.clone(),
+            sorted: true,
+        });
+        let parts = Parts {
+            weights,
+            sorted: false,
+        };
+        Some(Self { parts, sorted })
+    }
+}
+
+fn places(weight: &Arc<dyn PackedWeight>) -> Option<&[u32]> {
+    weight.reordered().map(|(_, places)| places)
+}
+
+impl PackedWeight for StackedWeight {
+    fn shape(&self) -> [usize; 2] {
+        self.parts.shape()
     }
 
-    /// Calls `f` with the parts that have some of `rows`, and how many of these each has.
+    fn decode_tile(&self, rows: Range<usize>, cols: Range<usize>, out: &mut [f32]) {
+        self.parts.decode_tile(rows, cols, out);
+    }
+
+    fn dot(&self, rows: Range<usize>, x: &InputRow, out: &mut [f32]) {
+        self.parts.dot(rows, x, out);
+    }
+
+    fn reordered(&self) -> Option<(&dyn PackedWeight, &[u32])> {
+        let sorted = self.sorted.as_ref()?;
+        Some((sorted, places(&sorted.weights[0])?))
+    }
+
+    fn packed_bytes(&self) -> usize {
+        self.parts.packed_bytes()
+    }
+
+    fn info(&self) -> WeightInfo {
+        self.parts.info()
+    }
+}
+
+/// The weights with their input features as they are, or in the other order.
+#[derive(Debug)]
+struct Parts {
+    weights: Vec<Arc<dyn PackedWeight>>,
+    sorted: bool,
+}
+
+impl Parts {
+    /// Calls `f` with the parts that have some of `rows`, and which of theirs these are.
     fn each(&self, rows: Range<usize>, mut f: impl FnMut(&dyn PackedWeight, Range<usize>)) {
         let mut first = 0;
-        for part in &self.parts {
-            let end = first + part.shape()[0];
+        for weight in &self.weights {
+            let end = first + weight.shape()[0];
             let (from, to) = (rows.start.max(first), rows.end.min(end));
             if from < to {
-                f(&**part, from - first..to - first);
+                let sorted = weight.reordered().filter(|_| self.sorted);
+                let weight = sorted.map_or(&**weight, |(sorted, _)| sorted);
+                f(weight, from - first..to - first);
             }
             first = end;
         }
     }
 }
 
-impl PackedWeight for StackedWeight {
+impl PackedWeight for Parts {
     fn shape(&self) -> [usize; 2] {
-        self.shape
+        let rows = self.weights.iter().map(|weight| weight.shape()[0]).sum();
+        [rows, self.weights[0].shape()[1]]
     }
 
     fn decode_tile(&self, rows: Range<usize>, cols: Range<usize>, mut out: &mut [f32]) {
-        self.each(rows, |part, rows| {
+        self.each(rows, |weight, rows| {
             let (here, rest) = std::mem::take(&mut out).split_at_mut(rows.len() * cols.len());
-            part.decode_tile(rows, cols.clone(), here);
+            weight.decode_tile(rows, cols.clone(), here);
             out = rest;
         });
     }
 
     fn dot(&self, rows: Range<usize>, x: &InputRow, mut out: &mut [f32]) {
-        self.each(rows, |part, rows| {
+        self.each(rows, |weight, rows| {
             let (here, rest) = std::mem::take(&mut out).split_at_mut(rows.len());
-            part.dot(rows, x, here);
+            weight.dot(rows, x, here);
             out = rest;
         });
     }
 
     fn packed_bytes(&self) -> usize {
-        self.parts.iter().map(|part| part.packed_bytes()).sum()
+        let bytes = self.weights.iter().map(|weight| weight.packed_bytes());
+        bytes.sum()
     }
 
     fn info(&self) -> WeightInfo {
-        self.parts[0].info()
+        self.weights[0].info()
     }
 }
 
@@ -75,7 +128,9 @@ impl PackedWeight for StackedWeight {
 mod tests {
     use super::*;
     use crate::ops::packed_matmul;
-    use crate::{CodeMap, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, Scales};
+    use crate::{
+        CodeMap, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, Matrix, Scales,
+    };
 
     #[test]
     fn a_product_is_those_of_the_parts() {
@@ -98,10 +153,39 @@ mod tests {
         let mut tile = vec![0.0; 2 * 3];
         stacked.decode_tile(19..21, 4..7, &mut tile);
         let mut part = vec![0.0; 3];
-        stacked.parts[1].decode_tile(0..1, 4..7, &mut part);
+        stacked.parts.weights[1].decode_tile(0..1, 4..7, &mut part);
         assert_eq!(tile[3..], part);
         assert!(StackedWeight::new(Vec::new()).is_none());
+        assert!(stacked.reordered().is_none());
         let narrow = DenseWeight::from_f32(&[1.0], [1, 1]);
         assert!(StackedWeight::new(vec![dense(1), Arc::new(narrow)]).is_none());
+    }
+
+    #[test]
+    fn parts_in_the_same_other_order_are_sorted_together() {
+        let k = 128;
+        let sorted = |n: usize, turn: usize| -> Arc<dyn PackedWeight> {
+            let codes = Codes::pack(4, (0..(n * k) as u32).map(|i| (i * 37 + 11) as u8));
+            let scales: Vec<f32> = (0..2 * n).map(|g| g as f32 - 3.0).collect();
+            let scales = Floats::from_f32(&scales, FloatFormat::F32).unwrap();
+            let index = (0..k).map(|i| ((i + turn) % 2) as u32).collect();
+            let groups = Groups::Indexed { index, count: 2 };
+            let scales = Scales::Plain(scales);
+            let weight =
+                GroupedWeight::new([n, k], codes, CodeMap::Unsigned, groups, scales, "test");
+            weight.unwrap().sorted()
+        };
+        let parts = vec![sorted(5, 0), sorted(20, 0)];
+        let x: Vec<f32> = (0..k).map(|i| (i * 29 % 31) as f32 - 15.0).collect();
+        let each = parts.iter().map(|part| packed_matmul(&x, &**part, false));
+        let expected: Vec<f32> = each.flatten().collect();
+        let plain = Matrix::decode(&*parts[1]);
+        let stacked = StackedWeight::new(parts).unwrap();
+        assert!(stacked.reordered().is_some());
+        assert_eq!(packed_matmul(&x, &stacked, false), expected);
+        let mut tile = vec![0.0; k];
+        stacked.decode_tile(8..9, 0..k, &mut tile);
+        assert_eq!(tile, plain.row(3));
+        assert!(StackedWeight::new(vec![sorted(5, 0), sorted(5, 1)]).is_none());
     }
 }
