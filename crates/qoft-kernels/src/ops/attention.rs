@@ -1,6 +1,7 @@
 //! Causal attention with grouped heads: the scores of all queries never exist together.
 
 mod one_query;
+mod sizes;
 
 use std::sync::Mutex;
 
@@ -11,9 +12,7 @@ use crate::op::{Forward, HostOp, HostView};
 use crate::vector::{dot, exp_sum, max};
 use crate::wide;
 use one_query::{Seen, attend};
-
-/// Scores that a thread has at once, roughly: 1 MiB of them, in the backward twice.
-const SCORES: usize = 1 << 18;
+use sizes::Sizes;
 
 /// Products that are worth another thread.
 const WORTH: usize = 1 << 15;
@@ -32,67 +31,6 @@ pub struct CausalAttention {
     pub scale: f32,
     /// How many keys a query sees at most, itself included; `None`: all before it.
     pub window: Option<usize>,
-}
-
-/// Sizes of one call.
-#[derive(Clone, Copy)]
-struct Sizes {
-    batch: usize,
-    queries: usize,
-    keys: usize,
-    heads: usize,
-    kv_heads: usize,
-    d: usize,
-}
-
-impl Sizes {
-    fn of(inputs: &[HostView]) -> Self {
-        let (&[batch, queries, heads, d], &[_, keys, kv_heads, _]) =
-            (inputs[0].shape, inputs[1].shape)
-        else {
-            panic!("attention needs [batch, time, heads, head_dim]");
-        };
-        assert!(
-            heads % kv_heads == 0 && keys >= queries,
-            "attention: heads or lengths"
-        );
-        Self {
-            batch,
-            queries,
-            keys,
-            heads,
-            kv_heads,
-            d,
-        }
-    }
-
-    /// Where a head's first query lies, and the distance between two of its queries.
-    fn query(&self, batch: usize, head: usize) -> (usize, usize) {
-        (
-            (batch * self.queries * self.heads + head) * self.d,
-            self.heads * self.d,
-        )
-    }
-
-    /// As [`Self::query`], for keys and values.
-    fn key(&self, batch: usize, kv_head: usize) -> (usize, usize) {
-        (
-            (batch * self.keys * self.kv_heads + kv_head) * self.d,
-            self.kv_heads * self.d,
-        )
-    }
-
-    /// Query heads that share a kv head.
-    fn group(&self) -> usize {
-        self.heads / self.kv_heads
-    }
-
-    /// Queries of a block: as many as [`SCORES`] allows, but fewer where threads would have
-    /// nothing to share.
-    fn block_rows(&self) -> usize {
-        let shared = (self.batch * self.queries).div_ceil(16);
-        (SCORES / self.keys.max(1)).min(shared).clamp(16, 128)
-    }
 }
 
 /// A block of queries and the keys that they can see.
