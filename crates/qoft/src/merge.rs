@@ -109,8 +109,8 @@ pub fn merge_staged(
 ) -> Result<StagedMerge> {
     let layers = checked(checkpoint, registry, options, adapters, target)?;
     let staged = StagedDir::new(output)?;
-    // With the layers that were quantized again, which wait in a file, so that memory holds one at
-    // a time.
+    // With the layers that were quantized again, which wait in a file, so that memory only holds
+    // those in work.
     let mut current = checkpoint.clone();
     let mut waiting = WaitingFile::new(staged.path())?;
     let changes = |layer: &&Claimed| match target {
