@@ -117,3 +117,75 @@ impl Disk {
         self.thread.join().unwrap_or_else(panicked)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use qoft_core::Dtype;
+    use safetensors::SafeTensors;
+
+    use super::super::Data;
+    use super::*;
+
+    fn output(
+        name: &str,
+        dtype: Dtype,
+        shape: &[usize],
+        made: Result<Vec<u8>, ()>,
+    ) -> Output<'static> {
+        let make = move || {
+            let failed = |()| Error::file("weights", "damaged");
+            made.clone().map_err(failed)
+        };
+        Output {
+            name: name.into(),
+            dtype,
+            shape: shape.into(),
+            data: Data::Made(Box::new(make)),
+        }
+    }
+
+    #[test]
+    fn the_library_reads_what_is_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let large: Vec<u8> = (0..Disk::PIECE + 12).map(|i| i as u8).collect();
+        let outputs = [
+            output("a", Dtype::U8, &[3], Ok(vec![1, 2, 3])),
+            output("b", Dtype::F32, &[2, 1], Ok((0..8).collect())),
+            output("c", Dtype::F32, &[large.len() / 4], Ok(large)),
+            output("d", Dtype::F16, &[0], Ok(Vec::new())),
+        ];
+        let mut count = 0;
+        write(&path, outputs.iter().collect(), &mut || count += 1).unwrap();
+        assert_eq!(count, outputs.len());
+        let file = std::fs::read(&path).unwrap();
+        let tensors = SafeTensors::deserialize(&file).unwrap();
+        for output in &outputs {
+            let found = tensors.tensor(&output.name).unwrap();
+            assert_eq!(
+                (found.dtype(), found.shape()),
+                (output.dtype, &output.shape[..])
+            );
+            assert_eq!(found.data(), &output.content().unwrap()[..]);
+        }
+        let (_, metadata) = SafeTensors::read_metadata(&file).unwrap();
+        let start = |name| metadata.info(name).unwrap().data_offsets.0;
+        assert_eq!(start("b") % 4 + start("c") % 4 + start("d") % 2, 0);
+        assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");
+    }
+
+    #[test]
+    fn errors_name_the_tensor_or_are_passed_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("model.safetensors");
+        let error = |second| {
+            let outputs = [output("a", Dtype::U8, &[1], Ok(vec![1])), second];
+            let result = write(&path, outputs.iter().collect(), &mut || ());
+            result.unwrap_err().to_string()
+        };
+        let short = error(output("b", Dtype::F32, &[2], Ok(vec![0; 7])));
+        assert!(short.contains("`b` has 7 bytes, expected 8"), "{short}");
+        let failed = error(output("b", Dtype::F32, &[2], Err(())));
+        assert!(failed.contains("damaged"), "{failed}");
+    }
+}
