@@ -27,8 +27,9 @@ pub use packed::{PackedOps, SharedWeight};
 pub use rounded::Kept;
 pub use saved::with_activations_in;
 
-/// Whether the values of tensors are far from the host.
-fn is_far(device: &Device) -> bool {
+/// Whether the values of tensors are far from the host, on a GPU. There operations are composed of
+/// Burn's, and [`with_activations_in`] has no effect on what those keep.
+pub fn is_far(device: &Device) -> bool {
     #[cfg(feature = "cubecl")]
     {
         use burn::backend::DispatchDevice;

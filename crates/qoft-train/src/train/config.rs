@@ -1,8 +1,9 @@
 //! The settings of a training run.
 
-use serde::{Deserialize, Serialize};
-
+use burn::tensor::Device;
 use qoft_core::kernels::FloatFormat;
+use qoft_core::ops::is_far;
+use serde::{Deserialize, Serialize};
 
 use super::schedule::{Schedule, SchedulerKind};
 use crate::error::TrainError;
@@ -137,6 +138,21 @@ impl TrainConfig {
         }
         if self.max_steps.is_none() && self.num_epochs == 0.0 {
             return Err(invalid("num_epochs", "must be above 0"));
+        }
+        Ok(())
+    }
+
+    /// Checks what depends on the device.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Config`] for a value that would have no effect there.
+    pub(super) fn validate_on(&self, device: &Device) -> Result<(), TrainError> {
+        let rounded = self.activation_dtype != ActivationDtype::F32;
+        if rounded && !self.gradient_checkpointing && is_far(device) {
+            let reason = "GPUs round only the inputs of blocks that gradient_checkpointing keeps; \
+                          use both, or f32";
+            return Err(invalid("activation_dtype", reason));
         }
         Ok(())
     }

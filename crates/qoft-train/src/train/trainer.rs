@@ -87,6 +87,7 @@ impl Trainer<'_> {
     ) -> Result<(CausalLm, Summary), TrainError> {
         self.config.validate()?;
         let device = adapter_device(&model)?;
+        self.config.validate_on(&device)?;
         for dataset in std::iter::once(self.dataset).chain(self.eval_dataset) {
             check_lengths(&model, dataset)?;
         }
