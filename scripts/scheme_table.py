@@ -94,7 +94,11 @@ def main():
     for name in names:
         print(name, file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
-            results.append(measure(args, args.models / name, pathlib.Path(folder) / "adapter"))
+            try:
+                results.append(measure(args, args.models / name, pathlib.Path(folder) / "adapter"))
+            except RuntimeError as error:
+                # Of a scheme that the program does not have, for example.
+                print(f"{name} is left out: {error}", file=sys.stderr)
         if args.json:
             args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
     print("|", " | ".join(title for title, _, _ in COLUMNS), "|")
