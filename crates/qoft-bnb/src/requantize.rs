@@ -1,6 +1,6 @@
 //! Quantizing as bitsandbytes' CPU code does.
 
-use qoft_core::kernels::{FloatFormat, Matrix, count_less};
+use qoft_core::kernels::{FloatFormat, Matrix, count_less, whole};
 use qoft_core::{
     CodeSearch, Dtype, Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result,
 };
@@ -295,11 +295,7 @@ impl Grid for Rows {
         if largest == 0.0 {
             return (0, 0.0);
         }
-        // Adding and subtracting this number rounds to whole numbers, ties to even; unlike a call of
-        // `round_ties_even` that is done for several values at once.
-        const ROUND: f32 = 12_582_912.0;
-        let code = (value * (127.0 / largest)).clamp(-127.0, 127.0);
-        let code = (code + ROUND) - ROUND;
+        let code = whole((value * (127.0 / largest)).clamp(-127.0, 127.0));
         (code as i8 as u8, code * largest * ONE_127TH)
     }
 }

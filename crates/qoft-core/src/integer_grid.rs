@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use qoft_kernels::{FloatFormat, Matrix, wide};
+use qoft_kernels::{FloatFormat, Matrix, whole, wide};
 use rayon::prelude::*;
 
 use crate::requantize::Grid;
@@ -103,14 +103,6 @@ impl Grid for IntegerGrid {
             *code = self.code(n, k, value);
         }
     }
-}
-
-/// The nearest whole number, ties to even, of one that is smaller than 2²². Adding and subtracting
-/// a large number rounds; unlike a call of `round` that can be done for several values at once.
-#[inline(always)]
-fn whole(value: f32) -> f32 {
-    const ROUND: f32 = 12_582_912.0;
-    (value + ROUND) - ROUND
 }
 
 /// What the groups of a grid have in common.

@@ -145,6 +145,14 @@ fn round_to_f16(v: f32) -> f32 {
     f32::from_bits(rounded.to_bits() | sign)
 }
 
+/// The nearest whole number, ties to even, of one that is smaller than 2²². Adding and subtracting
+/// a large number rounds; unlike a call of `round` that can be done for several values at once.
+#[inline(always)]
+pub fn whole(value: f32) -> f32 {
+    const ROUND: f32 = 12_582_912.0;
+    (value + ROUND) - ROUND
+}
+
 /// Binary16 values, 16 at a time.
 #[cfg(target_arch = "x86_64")]
 #[inline(always)]

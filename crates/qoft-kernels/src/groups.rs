@@ -139,16 +139,9 @@ impl Scales {
     }
 
     pub(crate) fn get(&self, group: usize) -> f32 {
-        match self {
-            Self::Plain(values) => values.get(group),
-            Self::Nested {
-                codes,
-                table,
-                absmax,
-                block,
-                offset,
-            } => table[usize::from(codes[group])] * absmax.get(group / block) + offset,
-        }
+        let mut scale = [0.0];
+        self.read(group, &mut scale);
+        scale[0]
     }
 
     pub(crate) fn check(&self, groups: usize) -> Result<(), WeightError> {

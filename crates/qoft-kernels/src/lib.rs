@@ -42,7 +42,7 @@ pub use device::{
     CodebookLayout, DeviceWeight, GroupLayout, GroupedLayout, Layout, MapLayout, RUN, ZeroLayout,
 };
 pub use error::WeightError;
-pub use floats::{FloatFormat, Floats};
+pub use floats::{FloatFormat, Floats, whole};
 pub use fp8::Fp8Format;
 pub use grouped::GroupedWeight;
 pub use groups::{Groups, Scales, Zeros};

@@ -10,6 +10,13 @@ pub struct Claimed<'a> {
     pub backend: &'static dyn QuantBackend,
 }
 
+impl Claimed<'_> {
+    /// Whether it is not dense.
+    pub fn is_quantized(&self) -> bool {
+        self.backend.name() != Dense.name()
+    }
+}
+
 /// All linear layers, in the order of their paths with numbers compared as numbers.
 ///
 /// Embedding tables are no layers: they are matrices, but nothing is multiplied with them.

@@ -11,8 +11,7 @@ use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, Dense, Error, LayerSource, LoadOptions, QuantBackend, Registry, Result, StagedDir,
-    WaitingFile,
+    Checkpoint, Error, LayerSource, LoadOptions, Registry, Result, StagedDir, WaitingFile,
 };
 use serde_json::Value;
 
@@ -114,32 +113,38 @@ pub fn merge_staged(
     let mut current = checkpoint.clone();
     let mut waiting = WaitingFile::new(staged.path())?;
     let changes = |layer: &&Claimed| match target {
-        MergeTarget::Dense(_) => is_quantized(layer) || adapted(adapters, layer.path),
+        MergeTarget::Dense(_) => layer.is_quantized() || adapted(adapters, layer.path),
         MergeTarget::SameScheme(_) => adapted(adapters, layer.path),
     };
     let changing: Vec<_> = layers.iter().filter(changes).collect();
     let dequantized = match target {
-        MergeTarget::Dense(_) => changing.iter().filter(|layer| is_quantized(layer)).count(),
+        MergeTarget::Dense(_) => changing.iter().filter(|layer| layer.is_quantized()).count(),
         MergeTarget::SameScheme(_) => 0,
     };
     let reports = Reports::default();
-    let works = changing.iter().enumerate().map(|(index, layer)| Work {
+    let work = |index, path, backend| Work {
         index,
-        source: LayerSource::new(checkpoint, layer.path),
-        backend: layer.backend,
+        source: LayerSource::new(checkpoint, path),
+        backend,
         options,
         adapters,
-    });
+    };
     let (mut outputs, mut requantized) = (Vec::new(), 0);
     match target {
         MergeTarget::Dense(format) => {
-            for work in works {
+            for (index, layer) in changing.iter().enumerate() {
+                let work = work(index, layer.path, layer.backend);
                 outputs.extend(work.dense(format, &reports)?);
             }
         }
         MergeTarget::SameScheme(search) => {
-            let (dense, quantized): (Vec<Work>, Vec<Work>) = works.partition(Work::is_dense);
-            for work in dense {
+            let mut quantized = Vec::new();
+            for (index, layer) in changing.iter().enumerate() {
+                let work = work(index, layer.path, layer.backend);
+                if layer.is_quantized() {
+                    quantized.push(work);
+                    continue;
+                }
                 let format = work.source.tensor("weight")?.float_format()?;
                 outputs.extend(work.dense(format, &reports)?);
             }
@@ -163,7 +168,7 @@ pub fn merge_staged(
         if owner.is_none_or(|layer| name.strip_prefix(layer.path) == Some(".bias")) {
             outputs.push(own::kept(&current, adapters, name, target)?);
         } else if let MergeTarget::SameScheme(_) = target
-            && owner.is_some_and(|layer| is_quantized(layer))
+            && owner.is_some_and(|layer| layer.is_quantized())
         {
             outputs.push(Output::copy(current.tensor(name)?));
         }
@@ -226,10 +231,6 @@ fn checked<'a>(
         own::refuse_spread(checkpoint, &layers, adapters)?;
     }
     Ok(layers)
-}
-
-fn is_quantized(layer: &Claimed) -> bool {
-    layer.backend.name() != Dense.name()
 }
 
 fn adapted(adapters: &[MergeAdapter], path: &str) -> bool {

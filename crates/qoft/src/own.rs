@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::peft::{Parts, quantized};
-use qoft_core::{
-    Checkpoint, Dense, Error, LayerSource, LoadOptions, QuantBackend, Result, float_dtype,
-};
+use qoft_core::{Checkpoint, Error, LayerSource, LoadOptions, QuantBackend, Result, float_dtype};
 use qoft_models::CausalLm;
 
 use crate::adapted::{MergeAdapter, is_tied};
@@ -31,7 +29,7 @@ pub(crate) fn expected(
         };
         let bias = name.strip_prefix(path) == Some(".bias");
         let whole = parts.is_whole(path);
-        if whole && !bias && owner.is_some_and(|layer| layer.backend.name() != Dense.name()) {
+        if whole && !bias && owner.is_some_and(Claimed::is_quantized) {
             return Err(quantized(name));
         }
         if whole || (bias && parts.trains_bias(targeted.contains(path))) {
@@ -146,14 +144,19 @@ pub(crate) fn named<'a>(
 ) -> Result<Output<'a>> {
     let tensor = checkpoint.tensor(from)?;
     let as_it_is = name == from && !replaced(adapters, name);
+    if let (MergeTarget::SameScheme(_), true) = (target, as_it_is) {
+        return Ok(Output::copy(tensor));
+    }
+    let stored = tensor.float_format()?;
     let format = match target {
-        MergeTarget::SameScheme(_) if as_it_is => return Ok(Output::copy(tensor)),
-        MergeTarget::SameScheme(_) => tensor.float_format()?,
-        MergeTarget::Dense(format) if as_it_is && tensor.float_format()? == format => {
-            return Ok(Output::copy(tensor));
-        }
+        MergeTarget::SameScheme(_) => stored,
         MergeTarget::Dense(format) => format,
     };
+    if as_it_is && format == stored {
+        // Fails for values that are not finite.
+        tensor.floats()?;
+        return Ok(Output::copy(tensor));
+    }
     let name = name.to_owned();
     Ok(Output {
         name: name.clone(),

@@ -5,8 +5,8 @@ use std::sync::{Mutex, PoisonError};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, Dense, Error, LayerSource, LoadOptions, Matrix, Purpose, QuantBackend,
-    RequantizeOptions, Result, WaitingFile, float_dtype,
+    Checkpoint, Error, LayerSource, LoadOptions, Matrix, Purpose, QuantBackend, RequantizeOptions,
+    Result, WaitingFile, float_dtype,
 };
 
 use super::search::Asked;
@@ -59,11 +59,6 @@ impl<'a> Work<'a> {
             purpose: Purpose::Dequantize,
             ..self.options.clone()
         }
-    }
-
-    /// Whether the layer is not quantized.
-    pub fn is_dense(&self) -> bool {
-        self.backend.name() == Dense.name()
     }
 
     /// The weight with the adapters in it.
