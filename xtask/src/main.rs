@@ -116,7 +116,7 @@ const STAGES: &[Stage] = &[
             "--release",
             "--workspace",
             "--features",
-            "qoft-core/ndarray",
+            "qoft-oft/ndarray",
             "--test",
             "ndarray",
         ],

@@ -1,6 +1,6 @@
 //! The codebooks of a layer, arranged for comparing vectors with all of theirs.
 
-use qoft_core::kernels::{CodebookShape, FloatFormat};
+use qoft_scheme::kernels::{CodebookShape, FloatFormat};
 
 use crate::layout::Parts;
 

@@ -1,6 +1,6 @@
 //! What a checkpoint says of its quantization.
 
-use qoft_core::{Error, LayerSource, Result};
+use qoft_scheme::{Error, LayerSource, Result};
 
 /// How messages name the configuration: it is part of `config.json`.
 const NAME: &str = "quantization_config";

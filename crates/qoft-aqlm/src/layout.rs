@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use qoft_core::kernels::{CodebookShape, CodebookWeight, Floats, transpose};
-use qoft_core::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView, dtype_name};
+use qoft_scheme::kernels::{CodebookShape, CodebookWeight, Floats, transpose};
+use qoft_scheme::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView, dtype_name};
 
 use crate::config::AqlmConfig;
 

@@ -16,7 +16,7 @@ mod sums;
 #[cfg(test)]
 mod testing;
 
-use qoft_core::{
+use qoft_scheme::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
     Registration, RequantizeOptions, Result, register_backend,
 };

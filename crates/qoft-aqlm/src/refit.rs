@@ -5,7 +5,7 @@
 //! groups that use it, which count by the squares of their scales. One codebook is solved by that;
 //! several take turns.
 
-use qoft_core::kernels::Matrix;
+use qoft_scheme::kernels::Matrix;
 use rayon::prelude::*;
 
 use crate::search::gather;

@@ -1,7 +1,7 @@
 //! Changed weights as sums of vectors again.
 
-use qoft_core::kernels::{Matrix, transpose};
-use qoft_core::{LayerSource, NewTensor, QuantBackend, Result};
+use qoft_scheme::kernels::{Matrix, transpose};
+use qoft_scheme::{LayerSource, NewTensor, QuantBackend, Result};
 
 use crate::layout::{Order, Parts};
 use crate::sums::Sums;

@@ -1,7 +1,7 @@
 //! The search for codes: one codebook after another, many groups of weights at once.
 
-use qoft_core::kernels::FloatFormat;
-use qoft_core::kernels::gemm::{Mat, matmul};
+use qoft_scheme::kernels::FloatFormat;
+use qoft_scheme::kernels::gemm::{Mat, matmul};
 
 use crate::books::Books;
 

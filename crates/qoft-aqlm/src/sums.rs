@@ -1,6 +1,6 @@
 //! A layer as sums of vectors: codebooks, codes and scales that are being chosen.
 
-use qoft_core::kernels::{FloatFormat, Matrix};
+use qoft_scheme::kernels::{FloatFormat, Matrix};
 use rayon::prelude::*;
 
 use crate::books::Books;

@@ -1,6 +1,6 @@
 //! Made-up layers for tests.
 
-use qoft_core::kernels::{CodebookShape, FloatFormat, Matrix};
+use qoft_scheme::kernels::{CodebookShape, FloatFormat, Matrix};
 
 use crate::books::Books;
 use crate::sums::Sums;

@@ -2,7 +2,7 @@
 
 use qoft_aqlm::Aqlm;
 use qoft_conformance::{TestLayer, TestTensor};
-use qoft_core::Dtype;
+use qoft_scheme::Dtype;
 use serde_json::{Value, json};
 
 fn floats(shape: &[usize], values: impl Fn(usize) -> f32) -> TestTensor {

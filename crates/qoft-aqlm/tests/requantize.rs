@@ -1,7 +1,7 @@
 //! Changed weights in the layers of the fixtures.
 
 use qoft_conformance::Requantized;
-use qoft_core::BackendOptions;
+use qoft_scheme::BackendOptions;
 
 /// A weight has its codes already; a scale may change in its last bit.
 const OWN: f64 = 1e-6;

@@ -12,11 +12,11 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use qoft_core::kernels::{
+use qoft_scheme::kernels::{
     CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, check_finite,
     transpose,
 };
-use qoft_core::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
 
 use crate::config::{self, AwqConfig, Layout};
 

@@ -7,7 +7,7 @@ mod config;
 mod layout;
 mod requantize;
 
-use qoft_core::{
+use qoft_scheme::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
     Registration, RequantizeOptions, Result, register_backend,
 };
@@ -16,7 +16,7 @@ pub use config::{AwqConfig, Layout};
 
 /// 4-bit integers with a scale and a zero point for each group of input channels.
 ///
-/// The library computes with the weights that it dequantizes, so [`qoft_core::Purpose`] changes
+/// The library computes with the weights that it dequantizes, so [`qoft_scheme::Purpose`] changes
 /// nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Awq;

@@ -4,8 +4,8 @@
 //! them. Unlike the library's, its ranges include 0: a zero point is no code otherwise, and weights
 //! that all have one sign could not be reached.
 
-use qoft_core::kernels::{Codes, Matrix, transpose};
-use qoft_core::{IntegerGrid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+use qoft_scheme::kernels::{Codes, Matrix, transpose};
+use qoft_scheme::{IntegerGrid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
 
 use crate::config::Layout;
 use crate::layout::{self, gemm_words};

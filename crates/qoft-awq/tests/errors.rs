@@ -2,7 +2,7 @@
 
 use qoft_awq::Awq;
 use qoft_conformance::{TestLayer, TestTensor};
-use qoft_core::Dtype;
+use qoft_scheme::Dtype;
 use serde_json::{Value, json};
 
 fn ints(shape: &[usize], word: u32) -> TestTensor {

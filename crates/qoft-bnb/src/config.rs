@@ -1,7 +1,7 @@
 //! The `quant_state` of a 4-bit layer: JSON text, stored as a tensor of bytes.
 
-use qoft_core::kernels::FloatFormat;
-use qoft_core::{Dtype, LayerSource, QuantBackend, Result};
+use qoft_scheme::kernels::FloatFormat;
+use qoft_scheme::{Dtype, LayerSource, QuantBackend, Result};
 use serde::Deserialize;
 
 /// Start of the name of the tensor that holds the state; `nf4` or `fp4` follows.

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use half::f16;
-use qoft_core::kernels::ops::InputQuantizer;
-use qoft_core::{LayerSource, QuantBackend, Result};
+use qoft_scheme::kernels::ops::InputQuantizer;
+use qoft_scheme::{LayerSource, QuantBackend, Result};
 
 use crate::layout::ONE_127TH;
 

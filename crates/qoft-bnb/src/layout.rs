@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use qoft_core::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales};
-use qoft_core::{Dtype, LayerSource, LoadedLinear, Purpose, QuantBackend, Result, TensorView};
+use qoft_scheme::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales};
+use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Purpose, QuantBackend, Result, TensorView};
 
 use crate::config::QuantState;
 

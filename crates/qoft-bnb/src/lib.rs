@@ -8,7 +8,7 @@ mod input;
 mod layout;
 mod requantize;
 
-use qoft_core::{
+use qoft_scheme::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
     Registration, RequantizeOptions, Result, register_backend,
 };

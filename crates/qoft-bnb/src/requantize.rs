@@ -1,7 +1,7 @@
 //! Quantizing as bitsandbytes' CPU code does.
 
-use qoft_core::kernels::{FloatFormat, Matrix, count_less, whole};
-use qoft_core::{
+use qoft_scheme::kernels::{FloatFormat, Matrix, count_less, whole};
+use qoft_scheme::{
     CodeSearch, Dtype, Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result,
 };
 use rayon::prelude::*;

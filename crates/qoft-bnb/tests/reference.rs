@@ -1,7 +1,7 @@
 //! The forward of int8 layers, against bitsandbytes' own.
 
 use qoft_bnb::{REGISTRATION_4BIT, REGISTRATION_8BIT};
-use qoft_core::{BackendOptions, Checkpoint, LayerSource, LoadOptions, Registry};
+use qoft_scheme::{BackendOptions, Checkpoint, LayerSource, LoadOptions, Registry};
 use safetensors::SafeTensors;
 
 fn registry() -> Registry {
@@ -42,7 +42,7 @@ fn int8_forwards_equal_the_reference() {
                 if let Some(quantizer) = &loaded.input_quantizer {
                     quantizer.quantize(&mut x, k);
                 }
-                let mut y = qoft_core::kernels::ops::packed_matmul(&x, &*loaded.weight, false);
+                let mut y = qoft_scheme::kernels::ops::packed_matmul(&x, &*loaded.weight, false);
                 if let Some(bias) = &loaded.bias {
                     y.iter_mut()
                         .enumerate()

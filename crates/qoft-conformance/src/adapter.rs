@@ -2,7 +2,9 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::{Layer as _, Linear, Matrix, OftConfig, Purpose, peft, walkable};
+use qoft_core::{Layer as _, Linear, Matrix, Purpose, walkable};
+use qoft_oft::OftConfig;
+use qoft_peft as peft;
 
 use crate::compute::{device, random};
 use crate::subject::Layer;

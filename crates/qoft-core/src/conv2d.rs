@@ -9,8 +9,8 @@ use qoft_kernels::Matrix;
 
 use crate::adapter::OftAdapter;
 use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
-use crate::error::Result;
-use crate::layer::{Layer, LayerKind};
+use crate::layer::Layer;
+use qoft_scheme::{LayerKind, Result};
 
 /// How a convolution moves over its input.
 #[derive(Debug, Clone)]

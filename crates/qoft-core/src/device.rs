@@ -4,7 +4,7 @@
 
 use burn::tensor::Device;
 
-use crate::error::{Error, Result};
+use qoft_scheme::{Error, Result};
 
 /// Names of the devices of this build.
 pub const DEVICES: &[&str] = &[

@@ -8,10 +8,10 @@ use qoft_kernels::{Matrix, PackedWeight};
 
 use crate::adapter::OftAdapter;
 use crate::adapters::{Adapters, LayerTensor, WEIGHT};
-use crate::error::Result;
 use crate::frozen::Frozen;
-use crate::layer::{Layer, LayerKind};
+use crate::layer::Layer;
 use crate::ops;
+use qoft_scheme::{LayerKind, Result};
 
 /// `y = table[ids] · R₁ · R₂ …`: the table stays frozen, only the rotations train, unless an
 /// adapter has a table of its own.

@@ -5,11 +5,11 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use qoft_kernels::DenseWeight;
 
-use crate::backend::LoadedLinear;
 use crate::conv2d::{Conv2d, Conv2dOptions};
 use crate::embedding::Embedding;
 use crate::linear::Linear;
 use crate::norm::Norm;
+use qoft_scheme::LoadedLinear;
 
 impl From<&burn::nn::Linear> for Linear {
     /// The layer with a copy of the weight, on the same device.

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use qoft_kernels::{DenseWeight, Matrix, PackedWeight};
 
 use crate::adapters::Adapters;
-use crate::error::Result;
-use crate::layer::LayerKind;
+use qoft_scheme::LayerKind;
+use qoft_scheme::Result;
 
 /// The weight of a layer, as it is or with merged adapters.
 #[derive(Debug, Clone)]

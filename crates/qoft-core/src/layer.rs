@@ -7,33 +7,7 @@ use burn::tensor::Tensor;
 use qoft_kernels::Matrix;
 
 use crate::adapters::{Adapters, LayerTensor};
-use crate::error::Result;
-
-/// A kind of layer.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum LayerKind {
-    /// `y = x · Wᵀ + b`.
-    Linear,
-    /// A two-dimensional convolution.
-    Conv2d,
-    /// The rows of a table that ids name.
-    Embedding,
-    /// A normalization, which no rotation is for.
-    Norm,
-}
-
-impl LayerKind {
-    /// `linear`, `conv2d`, `embedding`, `norm`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Linear => "linear",
-            Self::Conv2d => "conv2d",
-            Self::Embedding => "embedding",
-            Self::Norm => "norm",
-        }
-    }
-}
+use qoft_scheme::{LayerKind, Result};
 
 /// Sees what a layer is applied to.
 pub trait InputObserver: Debug + Send + Sync {

@@ -9,11 +9,10 @@ use qoft_kernels::{Matrix, PackedWeight};
 
 use crate::adapter::OftAdapter;
 use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
-use crate::backend::LoadedLinear;
-use crate::error::Result;
 use crate::frozen::Frozen;
-use crate::layer::{InputObserver, Layer, LayerKind};
+use crate::layer::{InputObserver, Layer};
 use crate::ops;
+use qoft_scheme::{LayerKind, LoadedLinear, Result};
 
 /// `y = quantize(x · R₁ · R₂ …) · Wᵀ + bias`: the weight stays packed and frozen, only the
 /// rotations train, unless an adapter has a weight or bias of its own. Without adapters this is a

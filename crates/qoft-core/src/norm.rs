@@ -5,9 +5,9 @@ use burn::tensor::Tensor;
 use qoft_kernels::Matrix;
 
 use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
-use crate::error::Result;
-use crate::layer::{Layer, LayerKind};
+use crate::layer::Layer;
 use crate::ops;
+use qoft_scheme::{LayerKind, Result};
 
 /// A norm of the last dimension: `x / √(mean(x²) + eps) · weight`, or with a bias
 /// `(x − mean(x)) / √(variance(x) + eps) · weight + bias`. It stays frozen, unless an adapter has

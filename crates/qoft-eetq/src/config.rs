@@ -1,6 +1,6 @@
 //! What `quantization_config` says of an EETQ checkpoint: next to nothing.
 
-use qoft_core::{Error, LayerSource, Result};
+use qoft_scheme::{Error, LayerSource, Result};
 use serde::Deserialize;
 use serde_json::Value;
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use qoft_core::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales, check_finite};
-use qoft_core::{Dtype, Error, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
+use qoft_scheme::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales, check_finite};
+use qoft_scheme::{Dtype, Error, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
 
 use crate::detect::{Reading, choose, has_no_bias};
 use crate::place::{Place, sizes};

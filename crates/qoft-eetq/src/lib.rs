@@ -11,8 +11,8 @@ mod place;
 mod requantize;
 mod stored;
 
-use qoft_core::kernels::FloatFormat;
-use qoft_core::{
+use qoft_scheme::kernels::FloatFormat;
+use qoft_scheme::{
     Capabilities, Dtype, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
     Registration, RequantizeOptions, Result, register_backend,
 };

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use qoft_core::{Dtype, LayerSource, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
 use crate::layout::CODES;
 use crate::stored::{Layout, Stored};

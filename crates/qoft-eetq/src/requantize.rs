@@ -1,7 +1,7 @@
 //! Quantizing as EETQ does.
 
-use qoft_core::kernels::{Floats, Matrix};
-use qoft_core::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+use qoft_scheme::kernels::{Floats, Matrix};
+use qoft_scheme::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
 
 use crate::layout::{Found, SCALES};
 use crate::stored::Layout;

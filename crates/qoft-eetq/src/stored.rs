@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use qoft_core::kernels::transpose;
+use qoft_scheme::kernels::transpose;
 
 /// Input features in a tile, and the number that sizes must be multiples of.
 pub const TILE: usize = 64;

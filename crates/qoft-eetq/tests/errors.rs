@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use qoft_conformance::expected_weights;
-use qoft_core::{
+use qoft_eetq::Eetq;
+use qoft_scheme::{
     BackendOptions, Checkpoint, Dtype, LayerSource, LoadOptions, Matrix, QuantBackend, Result,
 };
-use qoft_eetq::Eetq;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};

@@ -1,11 +1,11 @@
 //! Changed weights in the layers of the fixtures.
 
-use qoft_core::kernels::FloatFormat;
-use qoft_core::{
+use qoft_eetq::REGISTRATION;
+use qoft_scheme::kernels::FloatFormat;
+use qoft_scheme::{
     BackendOptions, Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, RequantizeOptions,
     WaitingFile,
 };
-use qoft_eetq::REGISTRATION;
 use safetensors::SafeTensors;
 
 /// The library scales a row so that its largest weight would get code 128, but there is none above

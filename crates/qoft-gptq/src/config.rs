@@ -1,6 +1,6 @@
 //! What a checkpoint says of its quantization.
 
-use qoft_core::{Error, LayerSource, Result};
+use qoft_scheme::{Error, LayerSource, Result};
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 

@@ -10,10 +10,10 @@
 //! The words of a column of `qweight`, one after another, are a stream of codes that starts with
 //! the least significant bits. So the transposed matrix of words is our stream of rows.
 
-use qoft_core::kernels::{
+use qoft_scheme::kernels::{
     CodeMap, Codes, GroupedWeight, Groups, Scales, Zeros, check_finite, transpose,
 };
-use qoft_core::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
 
 use crate::config::{self, GptqConfig};
 use crate::zeros;

@@ -9,7 +9,7 @@ mod layout;
 mod requantize;
 mod zeros;
 
-use qoft_core::{
+use qoft_scheme::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
     Registration, RequantizeOptions, Result, register_backend,
 };
@@ -18,7 +18,7 @@ pub use config::{GptqConfig, ZeroPoints};
 
 /// Integers with a scale and a zero point for each group of input channels.
 ///
-/// The library computes with the weights that it dequantizes, so [`qoft_core::Purpose`] changes
+/// The library computes with the weights that it dequantizes, so [`qoft_scheme::Purpose`] changes
 /// nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Gptq;

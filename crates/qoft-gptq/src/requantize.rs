@@ -3,8 +3,8 @@
 //! The library's own algorithm needs calibration data. Without it, [`IntegerGrid::fit`] chooses the
 //! scales; its plain range, as in the library's quantizer, is one of those tried.
 
-use qoft_core::kernels::{Matrix, transpose};
-use qoft_core::{IntegerGrid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+use qoft_scheme::kernels::{Matrix, transpose};
+use qoft_scheme::{IntegerGrid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
 
 use crate::layout::{Parts, pack};
 use crate::zeros;

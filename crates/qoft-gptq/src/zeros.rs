@@ -3,8 +3,8 @@
 use std::sync::Once;
 
 use bytes::Bytes;
-use qoft_core::kernels::{Codes, transpose};
-use qoft_core::{LayerSource, TensorView};
+use qoft_scheme::kernels::{Codes, transpose};
+use qoft_scheme::{LayerSource, TensorView};
 
 use crate::config::{GptqConfig, ZeroPoints};
 use crate::layout::pack_row;

@@ -1,8 +1,8 @@
 //! Files that are damaged or of an unsupported kind, and unusual ones that are neither.
 
 use qoft_conformance::{TestLayer, TestTensor};
-use qoft_core::Dtype;
 use qoft_gptq::Gptq;
+use qoft_scheme::Dtype;
 use serde_json::{Value, json};
 
 fn ints(shape: &[usize], values: impl IntoIterator<Item = u32>) -> TestTensor {

@@ -1,6 +1,6 @@
 //! The settings of a layer: numbers and strings, stored as tensors.
 
-use qoft_core::{Dtype, LayerSource, QuantBackend, Result, TensorView, dtype_name};
+use qoft_scheme::{Dtype, LayerSource, QuantBackend, Result, TensorView, dtype_name};
 
 /// What a layer says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

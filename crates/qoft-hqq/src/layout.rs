@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use qoft_core::kernels::{
+use qoft_scheme::kernels::{
     CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, check_finite,
 };
-use qoft_core::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView, dtype_name};
+use qoft_scheme::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView, dtype_name};
 
 use crate::config::{Axis, LayerConfig, Packing};
 use crate::repack::repack;

@@ -8,7 +8,7 @@ mod layout;
 mod repack;
 mod requantize;
 
-use qoft_core::{
+use qoft_scheme::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
     Registration, RequantizeOptions, Result, register_backend,
 };
@@ -17,7 +17,7 @@ pub use config::{Axis, LayerConfig, Packing};
 
 /// Layers with `W_q`, written by hqq itself or by transformers.
 ///
-/// The library computes with the weights that it dequantizes, so [`qoft_core::Purpose`] changes
+/// The library computes with the weights that it dequantizes, so [`qoft_scheme::Purpose`] changes
 /// nothing.
 #[derive(Debug, Clone, Copy)]
 pub struct Hqq;

@@ -137,7 +137,7 @@ fn together<const BITS: usize>(codes: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use qoft_core::kernels::Codes;
+    use qoft_scheme::kernels::Codes;
 
     use super::*;
 

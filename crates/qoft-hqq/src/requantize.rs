@@ -5,8 +5,8 @@
 //! has not changed at all keeps its own. So does one that the library would destroy, which it does
 //! with few codes and weights of two sizes, if its own are better.
 
-use qoft_core::kernels::{FloatFormat, Floats, Matrix};
-use qoft_core::{
+use qoft_scheme::kernels::{FloatFormat, Floats, Matrix};
+use qoft_scheme::{
     Grid, LayerSource, LoadOptions, NewTensor, QuantBackend, RequantizeOptions, Result,
 };
 use rayon::prelude::*;

@@ -1,8 +1,8 @@
 //! Files that are damaged or of an unsupported kind, and unusual ones that are neither.
 
 use qoft_conformance::{TestLayer, TestTensor};
-use qoft_core::{Checkpoint, Dtype};
 use qoft_hqq::Hqq;
+use qoft_scheme::{Checkpoint, Dtype};
 use serde_json::Value;
 
 fn floats(shape: &[usize], value: f32) -> TestTensor {

@@ -1,11 +1,11 @@
 //! Changed weights in the layers of the fixtures.
 
-use qoft_core::kernels::FloatFormat;
-use qoft_core::{
+use qoft_hqq::REGISTRATION;
+use qoft_scheme::kernels::FloatFormat;
+use qoft_scheme::{
     BackendOptions, Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, NewTensor,
     RequantizeOptions,
 };
-use qoft_hqq::REGISTRATION;
 use safetensors::SafeTensors;
 
 /// A weight is on its layer's grid already; rounding of products makes a difference, in bf16 most.
@@ -39,7 +39,7 @@ fn layers_can_be_written_again() {
 }
 
 fn floats(tensor: &NewTensor) -> Vec<f32> {
-    let format = qoft_core::float_format(tensor.dtype).unwrap();
+    let format = qoft_scheme::float_format(tensor.dtype).unwrap();
     let mut values = vec![0.0; tensor.bytes.len() / format.size()];
     format.decode(&tensor.bytes, &mut values);
     values
@@ -71,7 +71,7 @@ fn the_librarys_tensors_come_out_of_the_weights_that_it_had() {
             for found in backend.requantize(&layer, &weight, &options).unwrap() {
                 let expected = layer.copy(&found.suffix).unwrap();
                 let case = format!("{}: {path}.{}", folder.display(), found.suffix);
-                if found.dtype != qoft_core::Dtype::F32 {
+                if found.dtype != qoft_scheme::Dtype::F32 {
                     assert!(found == expected, "{case}");
                     continue;
                 }

@@ -1,7 +1,7 @@
 //! `adapter_config.json` of HRA, with PEFT's keys and defaults.
 
-use qoft_core::peft::{Layers, OneOrMany, check_common};
 use qoft_core::{Error, Result};
+use qoft_peft::{Layers, OneOrMany, check_common};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use burn::module::Param;
 use burn::tensor::Tensor;
-use qoft_core::peft::{AdapterConfig, AdapterFamily, Site, TargetRules};
 use qoft_core::{Error, LayerKind, OftAdapter, Result};
+use qoft_peft::{AdapterConfig, AdapterFamily, Site, TargetRules};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 use serde_json::Value;
@@ -16,7 +16,7 @@ use crate::rotation::HraRotation;
 /// PEFT's `HRA`.
 pub struct Hra;
 
-qoft_core::register_family!(Hra);
+qoft_peft::register_family!(Hra);
 
 impl AdapterFamily for Hra {
     fn peft_type(&self) -> &'static str {

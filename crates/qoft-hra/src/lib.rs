@@ -2,11 +2,11 @@
 //!
 //! A second family of rotations beside OFT, and an example of one from another crate:
 //! [`HraRotation`] is the mathematics, and [`Hra`] tells of it to the functions of
-//! [`qoft_core::peft`] and to every program that links this crate (`use qoft_hra as _;`).
+//! [`qoft_peft`] and to every program that links this crate (`use qoft_hra as _;`).
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use qoft_core::peft::{self, OneOrMany};
+//! use qoft_peft::{self as peft, OneOrMany};
 //! use qoft_core::{Linear, walkable};
 //! use qoft_hra::HraConfig;
 //!

@@ -5,12 +5,12 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use qoft_core::peft::{self, AdapterConfig, OneOrMany};
 use qoft_core::{
     Checkpoint, Layer, Linear, LoadOptions, Registry, adapters, default_device, walkable,
 };
 use qoft_hra::HraConfig;
 use qoft_models::CausalLm;
+use qoft_peft::{self as peft, AdapterConfig, OneOrMany};
 use serde_json::Value;
 
 fn expected() -> Value {

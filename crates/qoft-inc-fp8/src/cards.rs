@@ -1,6 +1,6 @@
 //! A layer's tensors, which may be spread over the accelerators that a model was saved from.
 
-use qoft_core::{Dtype, LayerSource, QuantBackend, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, QuantBackend, Result, TensorView};
 
 /// The tensors of a layer, under their plain names or as `<name>_<rank>_<count>` for each card.
 #[derive(Debug, Clone, Copy)]

@@ -1,7 +1,7 @@
 //! What `quantization_config` says of a checkpoint of Intel Neural Compressor.
 
-use qoft_core::kernels::FloatFormat;
-use qoft_core::{Error, LayerSource, Result};
+use qoft_scheme::kernels::FloatFormat;
+use qoft_scheme::{Error, LayerSource, Result};
 use serde_json::Value;
 
 /// How messages name the configuration: it is part of `config.json` or a file of its own.

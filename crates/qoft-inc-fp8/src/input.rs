@@ -2,9 +2,9 @@
 
 use std::sync::Arc;
 
-use qoft_core::kernels::ops::InputQuantizer;
-use qoft_core::kernels::{FloatFormat, Fp8Format};
-use qoft_core::{Result, TensorView};
+use qoft_scheme::kernels::ops::InputQuantizer;
+use qoft_scheme::kernels::{FloatFormat, Fp8Format};
+use qoft_scheme::{Result, TensorView};
 
 use crate::cards::Cards;
 use crate::config::{self, DynamicMethod};

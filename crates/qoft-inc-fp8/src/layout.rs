@@ -2,10 +2,10 @@
 
 use std::sync::Arc;
 
-use qoft_core::kernels::{
+use qoft_scheme::kernels::{
     CodeMap, Codes, Fp8Format, GroupedWeight, Groups, Scales, check_finite, transpose,
 };
-use qoft_core::{Dtype, PackedWeight, QuantBackend, Result, TensorView};
+use qoft_scheme::{Dtype, PackedWeight, QuantBackend, Result, TensorView};
 
 use crate::cards::Cards;
 use crate::config;

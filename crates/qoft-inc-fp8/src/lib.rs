@@ -13,7 +13,7 @@ mod merge;
 mod requantize;
 mod split;
 
-use qoft_core::{
+use qoft_scheme::{
     Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
     Registration, RequantizeOptions, Result, register_backend,
 };

@@ -1,7 +1,7 @@
 //! One weight from those of several cards.
 
-use qoft_core::kernels::{FloatFormat, Floats, Fp8Format, transpose};
-use qoft_core::{QuantBackend, Result, TensorView};
+use qoft_scheme::kernels::{FloatFormat, Floats, Fp8Format, transpose};
+use qoft_scheme::{QuantBackend, Result, TensorView};
 
 use crate::cards::{Axis, Cards};
 use crate::split::Split;

@@ -2,8 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use qoft_core::kernels::{FloatFormat, Floats, Fp8Format, Matrix, transpose};
-use qoft_core::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+use qoft_scheme::kernels::{FloatFormat, Floats, Fp8Format, Matrix, transpose};
+use qoft_scheme::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
 use rayon::prelude::*;
 
 use crate::cards::Cards;

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use qoft_core::kernels::Matrix;
+use qoft_scheme::kernels::Matrix;
 
 use crate::cards::Axis;
 

@@ -1,9 +1,9 @@
 //! Files that are damaged or of an unsupported kind, and the rounding of inputs.
 
 use qoft_conformance::{TestLayer, TestTensor};
-use qoft_core::Dtype;
-use qoft_core::kernels::{FloatFormat, Fp8Format};
 use qoft_inc_fp8::IncFp8;
+use qoft_scheme::Dtype;
+use qoft_scheme::kernels::{FloatFormat, Fp8Format};
 use serde_json::{Value, json};
 
 fn bf16(shape: &[usize], values: &[f32]) -> TestTensor {

@@ -3,9 +3,9 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::peft::{AdapterFolder, Parts};
 use qoft_core::{Checkpoint, Error, LayerKind, LayerSource, Matrix, Result};
 use qoft_models::{CausalLm, ModelConfig};
+use qoft_peft::{AdapterFolder, Parts};
 use rayon::prelude::*;
 
 use crate::layers::Claimed;

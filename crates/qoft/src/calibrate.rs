@@ -8,11 +8,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
+use qoft_calibrate::{CompensateOptions, Compensated, Hessian};
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{
-    CodeSearch, CompensateOptions, Compensated, Error, Hessian, InputObserver, LayerKind, Result,
-    ScratchDir, Walk,
-};
+use qoft_core::{CodeSearch, Error, InputObserver, LayerKind, Result, ScratchDir, Walk};
 use qoft_models::CausalLm;
 use qoft_train::data::{Batch, Example};
 use qoft_train::train::{input_ids, targets};

@@ -6,11 +6,12 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::peft::PREFIX;
 use qoft_core::{
-    Checkpoint, Dtype, Error, LayerSource, LoadOptions, Matrix, OftConfig, Registry, Result,
-    StagedDir, write_file,
+    Checkpoint, Dtype, Error, LayerSource, LoadOptions, Matrix, Registry, Result, StagedDir,
+    write_file,
 };
+use qoft_oft::OftConfig;
+use qoft_peft::PREFIX;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 

@@ -45,6 +45,8 @@ pub use merge::{
 pub use qoft_core as core;
 pub use qoft_core::{DEVICE_VARIABLE, DEVICES, default_device, device};
 pub use qoft_models as models;
+pub use qoft_oft as oft;
+pub use qoft_peft as peft;
 pub use qoft_train as train;
 pub use schemes::{SCHEMES, Scheme, missing_feature};
 

@@ -70,12 +70,13 @@ use burn::tensor::Device;
 pub use qoft_core::adapters::{
     activate, active, constrain, delete, disable_all, merge, names, rename, unmerge,
 };
-pub use qoft_core::oft::OftConfig;
-pub use qoft_core::peft::{AdapterConfig, Layers, OneOrMany};
 pub use qoft_core::{
     Adapters, Conv2d, Conv2dOptions, Embedding, Layer, LayerKind, Linear, Norm, Walk, walkable,
 };
-use qoft_core::{Error, Result, peft};
+use qoft_core::{Error, Result};
+pub use qoft_oft::OftConfig;
+use qoft_peft as peft;
+pub use qoft_peft::{AdapterConfig, Layers, OneOrMany};
 
 /// The options of new adapters, without `target_modules`.
 pub fn config() -> OftConfig {
@@ -86,7 +87,7 @@ pub fn config() -> OftConfig {
 }
 
 /// Adds an adapter to each layer that `config.target_modules` means; returns to how many. `bias` and
-/// `modules_to_save` work as in PEFT, see [`qoft_core::peft`].
+/// `modules_to_save` work as in PEFT, see [`qoft_peft`].
 ///
 /// The adapter trains if `device` is an autodiff device. It starts as the identity, or random
 /// with `init_weights: false`.

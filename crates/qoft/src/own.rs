@@ -3,9 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::peft::{Parts, quantized};
 use qoft_core::{Checkpoint, Error, LayerSource, LoadOptions, QuantBackend, Result, float_dtype};
 use qoft_models::CausalLm;
+use qoft_peft::{Parts, quantized};
 
 use crate::adapted::{MergeAdapter, is_tied};
 use crate::layers::{Claimed, embeddings, is_under};

@@ -8,11 +8,12 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, rows};
 use qoft::core::kernels::Matrix;
-use qoft::core::peft::{self, AdapterFolder};
-use qoft::core::{Checkpoint, Error, Hessian, LayerSource, LoadOptions, Nearest, Registry};
+use qoft::core::{Checkpoint, Error, LayerSource, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
+use qoft::peft::{self, AdapterFolder};
 use qoft::train::data::Example;
 use qoft::{Calibration, CalibrationOptions, LayerSearch, MergeAdapter, MergeTarget, merge};
+use qoft_calibrate::Hessian;
 use serde_json::Value;
 
 const LAYER: &str = "model.layers.1.mlp.down_proj";

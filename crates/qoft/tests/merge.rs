@@ -8,9 +8,9 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::peft::{self, AdapterFolder};
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
+use qoft::peft::{self, AdapterFolder};
 use qoft::{MergeAdapter, MergeReport, MergeTarget, merge};
 use serde_json::Value;
 

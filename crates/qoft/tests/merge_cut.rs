@@ -5,10 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use qoft::core::kernels::FloatFormat;
-use qoft::core::peft::AdapterFolder;
 use qoft::core::{
     Checkpoint, CodeSearch, LayerSource, LoadOptions, Matrix, Nearest, Registry, Result,
 };
+use qoft::peft::AdapterFolder;
 use qoft::{LayerSearch, MergeAdapter, MergeReport, MergeTarget, merge};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;

@@ -8,9 +8,10 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use common::{load, loss};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::peft::{self, AdapterFolder};
-use qoft::core::{Checkpoint, LoadOptions, Nearest, OftConfig, Registry};
+use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
+use qoft::oft::OftConfig;
+use qoft::peft::{self, AdapterFolder};
 use qoft::{MergeAdapter, MergeTarget};
 use serde_json::Value;
 

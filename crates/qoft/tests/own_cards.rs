@@ -5,8 +5,8 @@ use std::path::Path;
 use std::slice;
 
 use qoft::core::kernels::FloatFormat;
-use qoft::core::peft::AdapterFolder;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry, Result};
+use qoft::peft::AdapterFolder;
 use qoft::{MergeAdapter, MergeReport, MergeTarget, merge};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;

@@ -7,9 +7,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::{load, loss, rows};
-use qoft::core::peft::{self, AdapterConfig};
 use qoft::core::{Walk, default_device};
 use qoft::models::CausalLm;
+use qoft::peft::{self, AdapterConfig};
 use serde_json::Value;
 
 fn expected() -> Value {

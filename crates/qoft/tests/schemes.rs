@@ -8,8 +8,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use common::{load, loss, rows};
-use qoft::core::{OftConfig, default_device, peft};
+use qoft::core::default_device;
 use qoft::models::CausalLm;
+use qoft::oft::OftConfig;
+use qoft::peft;
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::{ADAPTER, Observer, StepReport, TrainConfig, Trainer};

@@ -1,6 +1,6 @@
 //! Against means and normal equations that are computed here.
 
-use qoft_core::kernels::{CodebookShape, FloatFormat};
+use qoft_scheme::kernels::{CodebookShape, FloatFormat};
 
 use super::*;
 use crate::books::Books;

@@ -1,6 +1,6 @@
 //! What is chosen, against all choices and what readers find.
 
-use qoft_core::kernels::{CodebookWeight, FloatFormat, Floats};
+use qoft_scheme::kernels::{CodebookWeight, FloatFormat, Floats};
 
 use super::*;
 use crate::testing::{sums, weight};

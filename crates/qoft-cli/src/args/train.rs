@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use qoft::core::peft::OneOrMany;
+use qoft::peft::OneOrMany;
 use qoft::train::train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};

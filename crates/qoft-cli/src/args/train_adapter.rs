@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qoft::core::OftConfig;
-use qoft::core::peft::{AdapterConfig, Families, read_config};
+use qoft::oft::OftConfig;
+use qoft::peft::{AdapterConfig, Families, read_config};
 use serde_json::{Map, Value};
 
 use super::train::{names, parse_targets};

@@ -4,9 +4,10 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::Device;
-use qoft::core::peft::{self, OneOrMany};
-use qoft::core::{Error, OftConfig, StagedDir, write_file};
+use qoft::core::{Error, StagedDir, write_file};
 use qoft::models::CausalLm;
+use qoft::oft::OftConfig;
+use qoft::peft::{self, OneOrMany};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::{ADAPTER, TrainConfig, Trainer};
 use qoft::train::{Evaluation, GenerateOptions};

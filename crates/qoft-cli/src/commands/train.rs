@@ -7,8 +7,9 @@ use std::time::Instant;
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use qoft::core::{Error, peft, trainable_parameters};
+use qoft::core::{Error, trainable_parameters};
 use qoft::models::CausalLm;
+use qoft::peft;
 use qoft::train::Evaluation;
 use qoft::train::data::Dataset;
 use qoft::train::train::{ADAPTER, Observer, StepReport, Summary, Trainer};

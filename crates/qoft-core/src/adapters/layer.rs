@@ -6,8 +6,8 @@ use burn::tensor::Tensor;
 use super::own::{BIAS, OwnTensor, WEIGHT};
 use super::slot::AdapterSlot;
 use crate::adapter::OftAdapter;
-use crate::error::{Error, Result};
 use crate::ops::lifted;
+use qoft_scheme::{Error, Result};
 
 /// Named adapters, some of which are active: only those compute.
 #[derive(Module, Debug, Default)]
@@ -105,8 +105,12 @@ impl Adapters {
         }
     }
 
-    /// Fails if an active or merged adapter has a weight instead of the layer's.
-    pub(crate) fn expect_no_own_weight(&self, name: &str) -> Result<()> {
+    /// Fails if an active or merged adapter has a weight instead of the layer's; `name` is the
+    /// adapter that cannot have one then.
+    ///
+    /// # Errors
+    /// Names both adapters.
+    pub fn expect_no_own_weight(&self, name: &str) -> Result<()> {
         let computing = self.active.iter().chain(&self.merged);
         let mut slots = computing.filter_map(|name| self.get(name));
         match slots.find(|slot| slot.own_named(WEIGHT).is_some()) {

@@ -6,8 +6,8 @@ use qoft_kernels::Matrix;
 
 use super::Adapters;
 use super::slot::AdapterSlot;
-use crate::error::{Error, Result};
-use crate::layer::LayerKind;
+use qoft_scheme::LayerKind;
+use qoft_scheme::{Error, Result};
 
 impl Adapters {
     /// The names of the adapters that are multiplied into the weight, in the order in which they

@@ -1,41 +1,6 @@
 //! Several adapters in one model: which there are, and which of them compute.
 //!
 //! Each layer has its own [`Adapters`]. The functions here are for whole models.
-//!
-//! ```
-//! use burn::tensor::Device;
-//! use qoft_core::kernels::DenseWeight;
-//! use qoft_core::{Linear, LoadedLinear, OftConfig, adapters, peft, walkable};
-//!
-//! struct Model {
-//!     first: Linear,
-//!     second: Linear,
-//! }
-//!
-//! walkable!(Model { first, second });
-//!
-//! # fn main() -> qoft_core::Result<()> {
-//! let device = Device::flex();
-//! let linear = || {
-//!     let weight = std::sync::Arc::new(DenseWeight::from_f32(&[0.5; 32], [4, 8]));
-//!     Linear::new(LoadedLinear { weight, bias: None, input_quantizer: None }, &device)
-//! };
-//! let mut model = Model { first: linear(), second: linear() };
-//! let config = OftConfig {
-//!     target_modules: Some(peft::OneOrMany::Many(vec!["first".into()])),
-//!     oft_block_size: 4,
-//!     ..OftConfig::default()
-//! };
-//! peft::attach(&mut model, &config, "", "", "a", &device)?;
-//! peft::attach(&mut model, &config, "", "", "b", &device)?;
-//! assert_eq!(adapters::active(&model), ["a", "b"]);
-//! adapters::activate(&mut model, &["b"])?;
-//! assert_eq!(adapters::names(&model), ["a", "b"]);
-//! assert_eq!(adapters::active(&model), ["b"]);
-//! assert!(adapters::activate(&mut model, &["c"]).is_err());
-//! # Ok(())
-//! # }
-//! ```
 
 mod layer;
 mod merge;
@@ -46,9 +11,9 @@ pub use layer::Adapters;
 pub use own::{BIAS, LayerTensor, OwnTensor, WEIGHT};
 pub use slot::AdapterSlot;
 
-use crate::error::{Error, Result};
 use crate::layer::Layer;
 use crate::walk::Walk;
+use qoft_scheme::{Error, Result};
 
 /// The names of all adapters of a model, in the order in which its layers have them.
 pub fn names(model: &impl Walk) -> Vec<String> {
@@ -167,7 +132,10 @@ pub fn rename(model: &mut impl Walk, from: &str, to: &str) -> Result<()> {
 }
 
 /// Fails unless the model has an adapter of this name.
-pub(crate) fn expect(model: &impl Walk, name: &str) -> Result<()> {
+///
+/// # Errors
+/// The error lists the adapters that there are.
+pub fn expect(model: &impl Walk, name: &str) -> Result<()> {
     let names = names(model);
     if names.iter().any(|known| known == name) {
         return Ok(());

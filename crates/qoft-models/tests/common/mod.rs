@@ -3,9 +3,9 @@
 
 use burn::module::ParamId;
 use burn::tensor::{Int, Tensor};
-use qoft_core::oft::{OftConfig, OftRotation, RotationSettings};
 use qoft_core::{Checkpoint, LayerKind, LoadOptions, Registry, Walk, default_device};
 use qoft_models::CausalLm;
+use qoft_oft::{OftConfig, OftRotation, RotationSettings};
 
 /// Models of all families.
 pub const CASES: &[&str] = &[

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use burn::module::Param;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
-use qoft_core::peft::{self, AdapterConfig};
 use qoft_core::{AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
 use qoft_models::CausalLm;
+use qoft_peft::{self as peft, AdapterConfig};
 use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;

@@ -7,9 +7,9 @@ use std::time::Instant;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use qoft_core::ops::with_activations_in;
-use qoft_core::peft::{self, AdapterConfig};
 use qoft_core::{Error, Walk, adapters};
 use qoft_models::CausalLm;
+use qoft_peft::{self as peft, AdapterConfig};
 
 use super::config::TrainConfig;
 use super::gradients::StepGradients;

@@ -5,8 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qoft_bnb as _;
-use qoft_core::{Checkpoint, LoadOptions, OftConfig, Registry, default_device, peft};
+use qoft_core::{Checkpoint, LoadOptions, Registry, default_device};
 use qoft_models::CausalLm;
+use qoft_oft::OftConfig;
+use qoft_peft as peft;
 use qoft_train::data::{Dataset, DatasetOptions};
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::train::{ADAPTER, Observer, StepReport, Summary, TrainConfig, Trainer};

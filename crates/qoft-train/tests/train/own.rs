@@ -3,8 +3,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qoft_core::{default_device, peft};
+use qoft_core::default_device;
 use qoft_models::CausalLm;
+use qoft_peft as peft;
 use qoft_train::evaluate;
 use qoft_train::train::ADAPTER;
 use serde_json::Value;

@@ -3,8 +3,8 @@
 use std::collections::BTreeSet;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::peft::PREFIX;
 use qoft_core::{Checkpoint, LayerSource, Result};
+use qoft_peft::PREFIX;
 
 use super::Named;
 use crate::adapted::MergeAdapter;

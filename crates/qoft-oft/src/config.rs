@@ -1,0 +1,222 @@
+//! `adapter_config.json`, with PEFT's keys and defaults.
+
+use std::path::Path;
+
+use qoft_core::kernels::ops::CayleyMap;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use qoft_core::{Error, Result};
+use qoft_peft::{Layers, OneOrMany, check_common, read_config};
+
+/// PEFT's `OFTConfig`. Keys that are not known here survive reading and writing.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct OftConfig {
+    /// Always `OFT`.
+    pub peft_type: String,
+    /// `CAUSAL_LM` for our models.
+    pub task_type: Option<String>,
+    /// Where the base model came from.
+    pub base_model_name_or_path: Option<String>,
+    /// Revision of the base model.
+    pub revision: Option<String>,
+    /// The version of PEFT whose files these are.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub peft_version: Option<String>,
+    /// True in saved adapters.
+    pub inference_mode: bool,
+    /// Number of blocks of a layer; 0: given by `oft_block_size`.
+    pub r: usize,
+    /// Size of a block; 0: given by `r`.
+    pub oft_block_size: usize,
+    /// Share of blocks that a training step replaces by the identity.
+    pub module_dropout: f64,
+    /// Layers to adapt: names, a regular expression, or `all-linear`.
+    pub target_modules: Option<OneOrMany>,
+    /// Layers to leave alone: names, or a regular expression.
+    pub exclude_modules: Option<OneOrMany>,
+    /// True for weights stored as `[in, out]`. The model knows itself how it stores them, and goes
+    /// before this.
+    pub fan_in_fan_out: bool,
+    /// Which biases train: `none`, `all` or `oft_only`.
+    pub bias: String,
+    /// True: start from the identity. False: from random rotations.
+    pub init_weights: bool,
+    /// Indices of the blocks to adapt; all if absent.
+    pub layers_to_transform: Option<Layers>,
+    /// Names under which blocks are numbered.
+    pub layers_pattern: Option<OneOrMany>,
+    /// Modules that train whole.
+    pub modules_to_save: Option<Vec<String>>,
+    /// Constrained OFT.
+    pub coft: bool,
+    /// Radius of constrained OFT.
+    pub eps: f64,
+    /// One block for all positions of a layer.
+    pub block_share: bool,
+    /// Approximate the Cayley map by its Neumann series.
+    pub use_cayley_neumann: bool,
+    /// Terms of the series.
+    pub num_cayley_neumann_terms: usize,
+    /// Everything else.
+    #[serde(flatten)]
+    pub other: Map<String, Value>,
+}
+
+impl Default for OftConfig {
+    fn default() -> Self {
+        Self {
+            peft_type: "OFT".into(),
+            task_type: None,
+            base_model_name_or_path: None,
+            revision: None,
+            peft_version: None,
+            inference_mode: false,
+            r: 0,
+            oft_block_size: 32,
+            module_dropout: 0.0,
+            target_modules: None,
+            exclude_modules: None,
+            fan_in_fan_out: false,
+            bias: "none".into(),
+            init_weights: true,
+            layers_to_transform: None,
+            layers_pattern: None,
+            modules_to_save: None,
+            coft: false,
+            eps: 6e-5,
+            block_share: false,
+            use_cayley_neumann: true,
+            num_cayley_neumann_terms: 5,
+            other: Map::new(),
+        }
+    }
+}
+
+impl OftConfig {
+    /// The PEFT version whose formulas and files new adapters follow.
+    pub const PEFT_VERSION: &'static str = "0.21.2";
+
+    /// Reads and validates `adapter_config.json`.
+    ///
+    /// # Errors
+    /// If the file is no valid OFT configuration, or is from before PEFT 0.14.
+    pub fn read(path: &Path) -> Result<Self> {
+        Self::from_json(read_config(path)?, &path.display().to_string())
+    }
+
+    /// As [`Self::read`], for what was read already; `file` is named in errors.
+    ///
+    /// # Errors
+    /// If it is no valid OFT configuration, or is from before PEFT 0.14.
+    pub fn from_json(json: Value, file: &str) -> Result<Self> {
+        if json.get("oft_block_size").is_none() {
+            let reason = "it is missing: an adapter from before PEFT 0.14, whose rotations were \
+                          parametrized otherwise and cannot be converted; train it again";
+            return Err(Error::config(file, "oft_block_size", reason));
+        }
+        let config: Self = serde_json::from_value(json)
+            .map_err(|e| Error::file(file, format!("not an OFT configuration: {e}")))?;
+        config.validate(file)?;
+        Ok(config)
+    }
+
+    /// Checks the values; `file` is named in errors.
+    ///
+    /// # Errors
+    /// If a value is impossible or asks for something that is not implemented.
+    pub fn validate(&self, file: &str) -> Result<()> {
+        let fail = |key: &str, reason: String| Err(Error::config(file, key, reason));
+        check_common(self, &self.peft_type, file)?;
+        if (self.r == 0) == (self.oft_block_size == 0) {
+            let reason = format!(
+                "exactly one of r and oft_block_size must be 0, found r = {} and \
+                 oft_block_size = {}",
+                self.r, self.oft_block_size
+            );
+            return fail("oft_block_size", reason);
+        }
+        if !(0.0..=1.0).contains(&self.module_dropout) {
+            return fail(
+                "module_dropout",
+                format!("{} is not in 0..=1", self.module_dropout),
+            );
+        }
+        if self.coft && !(self.eps > 0.0 && self.eps.is_finite()) {
+            return fail("eps", format!("{} is not positive", self.eps));
+        }
+        if self.use_cayley_neumann && self.num_cayley_neumann_terms == 0 {
+            return fail("num_cayley_neumann_terms", "must be at least 1".into());
+        }
+        Ok(())
+    }
+
+    /// The map from parameters to rotations.
+    pub fn cayley_map(&self) -> CayleyMap {
+        match (self.use_cayley_neumann, self.before_0_18()) {
+            (false, _) => CayleyMap::Exact,
+            (true, false) => CayleyMap::Neumann(self.num_cayley_neumann_terms),
+            (true, true) => CayleyMap::LegacyNeumann(self.num_cayley_neumann_terms),
+        }
+    }
+
+    /// PEFT 0.18 changed the last term of the series; files without a version are older.
+    fn before_0_18(&self) -> bool {
+        let version = self.peft_version.as_deref().unwrap_or("0");
+        let mut parts = version.split('.').map(|part| {
+            let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u32>().unwrap_or(0)
+        });
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < (0, 18)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn unknown_keys_survive_a_rewrite() {
+        let text = r#"{"peft_type":"OFT","oft_block_size":8,"future_key":{"a":[1]}}"#;
+        let config: OftConfig = serde_json::from_str(text).unwrap();
+        let written = serde_json::to_value(&config).unwrap();
+        assert_eq!(written["future_key"], serde_json::json!({"a": [1]}));
+        assert_eq!(written["oft_block_size"], 8);
+    }
+
+    #[test]
+    fn the_series_depends_on_the_version_that_wrote_it() {
+        let map = |version: Option<&str>| {
+            let peft_version = version.map(str::to_owned);
+            OftConfig {
+                peft_version,
+                ..OftConfig::default()
+            }
+            .cayley_map()
+        };
+        assert_eq!(map(Some("0.21.2")), CayleyMap::Neumann(5));
+        assert_eq!(map(Some("0.18.0.dev0")), CayleyMap::Neumann(5));
+        assert_eq!(map(Some("0.17.1")), CayleyMap::LegacyNeumann(5));
+        assert_eq!(map(None), CayleyMap::LegacyNeumann(5));
+    }
+
+    #[test]
+    fn contradictions_are_refused() {
+        let both = OftConfig {
+            r: 4,
+            ..OftConfig::default()
+        };
+        assert!(
+            both.validate("x")
+                .unwrap_err()
+                .to_string()
+                .contains("oft_block_size")
+        );
+        let dropout = OftConfig {
+            module_dropout: 1.5,
+            ..OftConfig::default()
+        };
+        assert!(dropout.validate("x").is_err());
+    }
+}

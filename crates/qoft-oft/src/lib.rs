@@ -1,0 +1,47 @@
+//! Orthogonal Fine-Tuning as PEFT has it: configuration and rotation.
+//!
+//! ```
+//! use burn::tensor::Device;
+//! use qoft_core::kernels::DenseWeight;
+//! use qoft_core::{Linear, LoadedLinear, adapters, walkable};
+//! use qoft_oft::OftConfig;
+//! use qoft_peft as peft;
+//!
+//! struct Model {
+//!     first: Linear,
+//!     second: Linear,
+//! }
+//!
+//! walkable!(Model { first, second });
+//!
+//! # fn main() -> qoft_core::Result<()> {
+//! let device = Device::flex();
+//! let linear = || {
+//!     let weight = std::sync::Arc::new(DenseWeight::from_f32(&[0.5; 32], [4, 8]));
+//!     Linear::new(LoadedLinear { weight, bias: None, input_quantizer: None }, &device)
+//! };
+//! let mut model = Model { first: linear(), second: linear() };
+//! let config = OftConfig {
+//!     target_modules: Some(peft::OneOrMany::Many(vec!["first".into()])),
+//!     oft_block_size: 4,
+//!     ..OftConfig::default()
+//! };
+//! peft::attach(&mut model, &config, "", "", "a", &device)?;
+//! peft::attach(&mut model, &config, "", "", "b", &device)?;
+//! assert_eq!(adapters::active(&model), ["a", "b"]);
+//! adapters::activate(&mut model, &["b"])?;
+//! assert_eq!(adapters::names(&model), ["a", "b"]);
+//! assert_eq!(adapters::active(&model), ["b"]);
+//! assert!(adapters::activate(&mut model, &["c"]).is_err());
+//! # Ok(())
+//! # }
+//! ```
+
+mod config;
+mod family;
+mod inverse;
+mod rotation;
+
+pub use config::OftConfig;
+pub use family::Oft;
+pub use rotation::{OftRotation, RotationSettings, nearest_divisor};

@@ -1,0 +1,335 @@
+//! The block-diagonal rotation of OFT.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use burn::module::{Param, ParamId};
+use burn::tensor::{Device, Tensor, TensorData};
+use qoft_core::kernels::ops::{Cayley, CayleyMap, coft_project, pairs};
+use rand::rngs::StdRng;
+use rand::seq::SliceRandom;
+use rand::{Rng, SeedableRng};
+
+use super::config::OftConfig;
+use super::inverse::inverse;
+use qoft_core::LayerKind;
+use qoft_core::ops;
+use qoft_core::{NamedParam, OftAdapter, parameter};
+
+/// Sizes and options of one layer's rotation.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct RotationSettings {
+    /// Number of blocks that are stored: all, or 1 when they share one.
+    pub stored: usize,
+    /// Size of a block.
+    pub size: usize,
+    /// Map from parameters to rotations.
+    pub map: CayleyMap,
+    /// `eps` of constrained OFT.
+    pub coft_eps: Option<f64>,
+    /// Share of blocks that a training step replaces by the identity.
+    pub dropout: f64,
+    /// The rotation is that of so many times the parameters.
+    pub strength: f64,
+}
+
+impl RotationSettings {
+    /// The settings for a layer with so many input features.
+    pub fn new(config: &OftConfig, in_features: usize) -> Self {
+        let (blocks, size) = if config.r == 0 {
+            let size = nearest_divisor(in_features, config.oft_block_size);
+            (in_features / size, size)
+        } else {
+            let blocks = nearest_divisor(in_features, config.r);
+            (blocks, in_features / blocks)
+        };
+        Self {
+            stored: if config.block_share { 1 } else { blocks },
+            size,
+            map: config.cayley_map(),
+            coft_eps: config.coft.then_some(config.eps),
+            dropout: config.module_dropout,
+            strength: 1.0,
+        }
+    }
+
+    /// Shape of the stored parameters.
+    pub fn shape(&self) -> [usize; 2] {
+        [self.stored, pairs(self.size)]
+    }
+
+    fn cayley(&self) -> Cayley {
+        Cayley {
+            map: self.map,
+            size: self.size,
+            // The projection commutes with the strength when its ball grows alike.
+            coft_eps: self.coft_eps.map(|eps| eps * self.strength.abs()),
+        }
+    }
+}
+
+/// The divisor of `n` next to `wanted`; of two equally near ones the smaller, and `n` itself for
+/// anything larger.
+pub fn nearest_divisor(n: usize, wanted: usize) -> usize {
+    if wanted >= n {
+        return n;
+    }
+    let wanted = wanted.max(1);
+    let up = (wanted..=n).find(|d| n.is_multiple_of(*d)).unwrap_or(n);
+    let down = (1..=wanted)
+        .rev()
+        .find(|d| n.is_multiple_of(*d))
+        .unwrap_or(1);
+    if wanted - down <= up - wanted {
+        down
+    } else {
+        up
+    }
+}
+
+/// `x · blockdiag(R₁, …, R_r)`, each R made from the strict upper triangle of a skew-symmetric
+/// matrix.
+#[derive(Debug)]
+pub struct OftRotation {
+    weight: Param<Tensor<2>>,
+    settings: RotationSettings,
+    kind: LayerKind,
+    /// Drives the dropout.
+    draws: AtomicU64,
+}
+
+impl OftRotation {
+    /// Name of the parameters below a layer, as PEFT saves them.
+    pub const PARAM: &'static str = "oft_R.weight";
+    /// As [`Self::PARAM`], below an embedding.
+    pub const EMBEDDING_PARAM: &'static str = "oft_embedding_R.weight";
+
+    /// Name of the parameters below a layer of this kind.
+    pub fn param_name(kind: LayerKind) -> &'static str {
+        match kind {
+            LayerKind::Embedding => Self::EMBEDDING_PARAM,
+            _ => Self::PARAM,
+        }
+    }
+
+    /// A rotation with the given parameters, `settings.shape()` of them.
+    ///
+    /// `id` identifies the parameters to optimizers and their saved states.
+    pub fn new(settings: RotationSettings, values: Vec<f32>, id: ParamId, device: &Device) -> Self {
+        Self::with_param(settings, parameter(id, values, settings.shape(), device))
+    }
+
+    /// As [`Self::new`], from parameters of the shape `settings.shape()`.
+    pub fn with_param(settings: RotationSettings, weight: Param<Tensor<2>>) -> Self {
+        let draws = AtomicU64::new(weight.id.val());
+        Self {
+            weight,
+            settings,
+            kind: LayerKind::Linear,
+            draws,
+        }
+    }
+
+    /// The same for a layer of another kind than linear, under whose name it is saved.
+    #[must_use]
+    pub fn for_kind(self, kind: LayerKind) -> Self {
+        Self { kind, ..self }
+    }
+
+    /// Sizes and options.
+    pub fn settings(&self) -> &RotationSettings {
+        &self.settings
+    }
+
+    /// The rotations, `[stored, size, size]`, without dropout.
+    pub fn blocks(&self) -> Tensor<3> {
+        let weight = self.weight.val();
+        let weight = match self.settings.strength {
+            1.0 => weight,
+            strength => weight * strength,
+        };
+        ops::cayley(weight, self.settings.cayley())
+    }
+
+    /// As [`Self::blocks`], with dropout in training.
+    fn forward_blocks(&self) -> Tensor<3> {
+        let blocks = self.blocks();
+        if self.settings.dropout > 0.0 && blocks.device().is_autodiff() {
+            self.drop_blocks(blocks)
+        } else {
+            blocks
+        }
+    }
+
+    /// The inverses of [`Self::blocks`], which the series of the Cayley map makes only nearly
+    /// orthogonal.
+    fn inverse_blocks(&self) -> Option<Tensor<3>> {
+        let blocks = self.blocks().inner();
+        let ([stored, size, _], device) = (blocks.dims(), blocks.device());
+        let values = blocks.into_data().try_into_vec::<f32>().ok()?;
+        let inverses = values.chunks_exact(size * size);
+        let inverses: Option<Vec<Vec<f32>>> = inverses.map(|block| inverse(block, size)).collect();
+        let data = TensorData::new(inverses?.concat(), [stored, size, size]);
+        Some(Tensor::from_data(data, &device))
+    }
+
+    /// Replaces exactly ⌊p·r⌋ blocks by the identity, chosen anew each time.
+    fn drop_blocks(&self, blocks: Tensor<3>) -> Tensor<3> {
+        let RotationSettings {
+            stored,
+            size,
+            dropout,
+            ..
+        } = self.settings;
+        let dropped = (dropout * stored as f64).floor() as usize;
+        if dropped == 0 || stored == 1 {
+            return blocks;
+        }
+        let mut mask = vec![1.0f32; stored];
+        mask[..dropped].fill(0.0);
+        let draw = self.draws.fetch_add(1, Ordering::Relaxed);
+        mask.shuffle(&mut StdRng::seed_from_u64(draw));
+        let device = blocks.device().without_autodiff();
+        let mask = Tensor::<3>::from_data(TensorData::new(mask, [stored, 1, 1]), &device);
+        let identity = Tensor::<2>::eye(size, &device).unsqueeze::<3>();
+        (blocks - identity.clone()) * mask + identity
+    }
+}
+
+/// Random parameters for `init_weights: false`: normal, with standard deviation 0.1.
+pub(super) fn random_values(count: usize, seed: u64) -> Vec<f32> {
+    let mut rng = StdRng::seed_from_u64(seed);
+    let mut uniform = || 1.0 - rng.random::<f64>();
+    // Box–Muller.
+    let normal = |u: f64, v: f64| (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
+    (0..count)
+        .map(|_| (0.1 * normal(uniform(), uniform())) as f32)
+        .collect()
+}
+
+impl OftAdapter for OftRotation {
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        ops::rotate(x, self.forward_blocks())
+    }
+
+    fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2> {
+        ops::rotate(rows, self.blocks().swap_dims(1, 2))
+    }
+
+    fn forward_weight(&self, rows: Tensor<2>) -> Tensor<2> {
+        ops::rotate(rows, self.forward_blocks().swap_dims(1, 2))
+    }
+
+    fn unrotate(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
+        Some(ops::rotate(rows, self.inverse_blocks()?))
+    }
+
+    fn unrotate_weight(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
+        let blocks = self.inverse_blocks()?.swap_dims(1, 2);
+        Some(ops::rotate(rows, blocks))
+    }
+
+    fn orthogonality_error(&self) -> f64 {
+        let blocks = self.blocks().inner();
+        let [count, size, _] = blocks.dims();
+        let identity = Tensor::<2>::eye(size, &blocks.device()).unsqueeze::<3>();
+        let off = blocks.clone().swap_dims(1, 2).matmul(blocks) - identity;
+        let squares = off.square().reshape([count, size * size]).sum_dim(1);
+        let worst = squares.max().into_data().iter::<f64>().next();
+        worst.unwrap_or(0.0).sqrt()
+    }
+
+    fn params(&self) -> Vec<NamedParam<'_>> {
+        vec![NamedParam {
+            name: Self::param_name(self.kind),
+            param: &self.weight,
+        }]
+    }
+
+    fn set_params(&mut self, mut params: Vec<Param<Tensor<2>>>) {
+        if let Some(weight) = params.pop() {
+            self.weight = weight;
+        }
+    }
+
+    fn constrain(&mut self) {
+        let Some(eps) = self.settings.coft_eps else {
+            return;
+        };
+        let blocks = self.settings.stored;
+        self.weight = self.weight.clone().map(|weight| {
+            let (device, grad) = (weight.device(), weight.is_require_grad());
+            let data = weight.into_data();
+            let shape = data.shape().clone();
+            let mut values = data.try_into_vec::<f32>().expect("parameters are f32");
+            coft_project(&mut values, blocks, eps);
+            let projected = Tensor::from_data(TensorData::new(values, shape), &device);
+            if grad {
+                projected.require_grad()
+            } else {
+                projected
+            }
+        });
+    }
+
+    fn boxed_clone(&self) -> Box<dyn OftAdapter> {
+        Box::new(Self {
+            weight: self.weight.clone(),
+            settings: self.settings,
+            kind: self.kind,
+            draws: AtomicU64::new(self.draws.load(Ordering::Relaxed)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rotation(dropout: f64, device: &Device) -> OftRotation {
+        let config = OftConfig {
+            oft_block_size: 4,
+            module_dropout: dropout,
+            ..OftConfig::default()
+        };
+        let settings = RotationSettings::new(&config, 32);
+        let values = random_values(8 * pairs(4), 1);
+        OftRotation::new(settings, values, ParamId::from(7), device)
+    }
+
+    #[test]
+    fn sizes_are_adjusted_to_the_nearest_divisor() {
+        assert_eq!(nearest_divisor(576, 32), 32);
+        assert_eq!(nearest_divisor(100, 32), 25);
+        assert_eq!(nearest_divisor(12, 5), 4);
+        assert_eq!(nearest_divisor(7, 4), 1);
+        assert_eq!(nearest_divisor(7, 5), 7);
+        assert_eq!(nearest_divisor(10, 64), 10);
+    }
+
+    #[test]
+    fn dropout_drops_exactly_its_share_in_training_and_nothing_in_evaluation() {
+        let x = Tensor::<2>::ones([1, 32], &Device::flex());
+        let kept = |device: &Device| {
+            let y = rotation(0.5, device).forward(x.clone()).into_data();
+            let y = y.try_into_vec::<f32>().unwrap();
+            y.chunks(4)
+                .filter(|block| block.iter().all(|v| *v == 1.0))
+                .count()
+        };
+        assert_eq!(kept(&Device::flex().autodiff()), 4);
+        assert_eq!(kept(&Device::flex()), 0);
+    }
+
+    #[test]
+    fn gradients_reach_the_parameters() {
+        let rotation = rotation(0.0, &Device::flex().autodiff());
+        let x = Tensor::<2>::ones([3, 32], &Device::flex());
+        let grads = rotation
+            .forward(x.clone())
+            .mul(x.cumsum(1))
+            .sum()
+            .backward();
+        let grad = rotation.weight.val().grad(&grads).expect("a gradient");
+        assert!(grad.abs().sum().into_scalar::<f32>() > 0.1);
+    }
+}

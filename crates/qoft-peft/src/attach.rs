@@ -1,0 +1,297 @@
+//! Attaching adapters to a model: new ones, and those of a folder.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use tracing::warn;
+
+use crate::family::{AdapterConfig, Site};
+use crate::folder::AdapterFolder;
+use crate::parts::{Parts, is_part_of};
+use qoft_core::Walk;
+use qoft_core::adapters::{self, AdapterSlot, LayerTensor, OwnTensor, WEIGHT};
+use qoft_core::{Error, Result};
+use qoft_core::{Layer, LayerKind};
+use qoft_core::{OftAdapter, param_id, parameter};
+
+/// Adds a new adapter to each layer that the configuration means; returns how many layers got a
+/// rotation.
+///
+/// Rotations start as their family has it, biases and whole modules from the model's. All of them
+/// train if `device` is an autodiff device. `head` is the path of the output head.
+///
+/// # Errors
+/// If no layer is targeted, a module that is to be trained whole is quantized or absent, or the
+/// model has an adapter of this name. Then the model stays as it is.
+pub fn attach(
+    model: &mut impl Walk,
+    config: &dyn AdapterConfig,
+    model_type: &str,
+    head: &str,
+    adapter: &str,
+    device: &Device,
+) -> Result<usize> {
+    if config.to_json()["fan_in_fan_out"] == true {
+        warn!("fan_in_fan_out is not needed: the model says which weights are [in, out]");
+    }
+    let new = Attachment {
+        config,
+        folder: None,
+        strength: 1.0,
+        adapter,
+        device,
+    };
+    let count = new.attach(model, model_type, head)?;
+    let mut adjusted = BTreeMap::new();
+    for (_, layer) in model.layers() {
+        let slot = layer.adapters().get(adapter);
+        if slot.is_some_and(|slot| slot.rotation().is_some()) {
+            let in_features = layer.in_features();
+            let note = config.adjustment(in_features);
+            adjusted.extend(note.map(|note| (in_features, note)));
+        }
+    }
+    for (in_features, message) in adjusted {
+        warn!("in_features {in_features}: {message}");
+    }
+    warn_of_ties(model, adapter);
+    Ok(count)
+}
+
+/// Attaches a saved adapter; returns its configuration.
+///
+/// # Errors
+/// If the folder is damaged, of no family that is linked in, or does not fit the model. Then the
+/// model stays as it is.
+pub fn load(
+    model: &mut impl Walk,
+    folder: &Path,
+    model_type: &str,
+    head: &str,
+    adapter: &str,
+    device: &Device,
+) -> Result<Arc<dyn AdapterConfig>> {
+    let folder = AdapterFolder::open(folder)?;
+    attach_folder(model, &folder, 1.0, model_type, head, adapter, device)?;
+    Ok(folder.config().clone())
+}
+
+/// As [`load`], for a folder that was read before, and with a strength: 0 is none of the adapter
+/// and 1 all of it.
+///
+/// # Errors
+/// If the adapter does not fit the model, or its family has no such strength.
+pub fn attach_folder(
+    model: &mut impl Walk,
+    folder: &AdapterFolder,
+    strength: f64,
+    model_type: &str,
+    head: &str,
+    adapter: &str,
+    device: &Device,
+) -> Result<()> {
+    let saved = Attachment {
+        config: &**folder.config(),
+        folder: Some(folder),
+        strength,
+        adapter,
+        device,
+    };
+    saved.attach(model, model_type, head).map(drop)
+}
+
+/// An adapter on its way to a model.
+struct Attachment<'a> {
+    config: &'a dyn AdapterConfig,
+    /// Where its values are; without it, it is new.
+    folder: Option<&'a AdapterFolder>,
+    strength: f64,
+    adapter: &'a str,
+    device: &'a Device,
+}
+
+impl Attachment<'_> {
+    /// What does not fit is noticed before anything is attached.
+    fn attach(&self, model: &mut impl Walk, model_type: &str, head: &str) -> Result<usize> {
+        adapters::expect_free(model, self.adapter)?;
+        let parts = Parts::new(self.config, model_type)?;
+        let (mut slots, mut rotated, mut own_names) = Default::default();
+        self.collect(
+            model,
+            &parts,
+            head,
+            &mut slots,
+            &mut rotated,
+            &mut own_names,
+        )?;
+        if rotated.is_empty() {
+            return Err(self.config.targets().match_nothing(model));
+        }
+        match self.folder {
+            Some(folder) => folder.check_unused(&rotated, &own_names)?,
+            None => self.check_modules(model)?,
+        }
+        let mut result = Ok(());
+        model.walk_mut("", &mut |path, layer| {
+            if let Some(slot) = slots.remove(path)
+                && let Err(error) = layer.adapters_mut().push_slot(slot)
+            {
+                result = Err(error);
+            }
+        });
+        result.map(|()| rotated.len())
+    }
+
+    /// Makes what each layer gets.
+    fn collect(
+        &self,
+        model: &impl Walk,
+        parts: &Parts,
+        head: &str,
+        slots: &mut BTreeMap<String, AdapterSlot>,
+        rotated: &mut BTreeSet<String>,
+        own_names: &mut BTreeSet<String>,
+    ) -> Result<()> {
+        let mut no_biases = false;
+        for (path, layer) in model.layers() {
+            let rotates = parts.rotates(&path, layer.kind(), path == head);
+            let mut own = Vec::new();
+            let whole = parts.is_whole(&path);
+            for tensor in parts.own(&path, layer, rotates)? {
+                own_names.insert(format!("{path}.{}", tensor.name));
+                match self.own(&path, layer, tensor, whole)? {
+                    Some(tensor) => own.push(tensor),
+                    None => no_biases = true,
+                }
+            }
+            if own.iter().any(|own| own.name() == WEIGHT) {
+                layer.adapters().expect_no_own_weight(self.adapter)?;
+            }
+            let rotation = match rotates {
+                true => Some(self.rotation(&path, layer)?),
+                false => None,
+            };
+            if rotates {
+                rotated.insert(path.clone());
+            }
+            if rotates || !own.is_empty() {
+                let slot = AdapterSlot::from_parts(self.adapter, rotation, own);
+                slots.insert(path, slot);
+            }
+        }
+        if no_biases {
+            warn!(
+                "adapter `{}`: `bias` is `{}`, but its file has no biases; those of the model count",
+                self.adapter,
+                self.config.bias()
+            );
+        }
+        Ok(())
+    }
+
+    fn rotation(&self, path: &str, layer: &dyn Layer) -> Result<Box<dyn OftAdapter>> {
+        let (kind, in_features) = (layer.kind(), layer.in_features());
+        let names = self.config.param_names(kind);
+        if names.is_empty() {
+            let family = self.config.peft_type();
+            let reason = format!(
+                "`{path}` is an {} layer, which {family} does not know",
+                kind.name()
+            );
+            let file = "adapter configuration";
+            return Err(Error::config(file, "target_modules", reason));
+        }
+        if let Some(folder) = self.folder {
+            folder.check_layer(path, layer)?;
+            return folder.rotation(path, in_features, self.strength, self.adapter, self.device);
+        }
+        let ids = names.iter().map(|name| param_id(self.adapter, path, name));
+        let seed = param_id(self.adapter, path, names[0]).val();
+        let values = self.config.initial_values(in_features, seed);
+        let params = ids.zip(values).zip(self.config.param_shapes(in_features));
+        let params = params.map(|((id, values), shape)| parameter(id, values, shape, self.device));
+        let site = Site {
+            kind,
+            in_features,
+            strength: self.strength,
+        };
+        self.config.rotation(site, params.collect())
+    }
+
+    fn own(
+        &self,
+        path: &str,
+        layer: &dyn Layer,
+        tensor: LayerTensor,
+        whole: bool,
+    ) -> Result<Option<OwnTensor>> {
+        let name = tensor.name;
+        let values = match self.folder {
+            None => layer.values(name),
+            Some(folder) => match folder.own_values(&format!("{path}.{name}"), &tensor.shape)? {
+                Some(own) => tensor.read(own.values.clone()),
+                None => return Ok(None),
+            },
+        };
+        let own = OwnTensor::new(tensor, values, whole, [self.adapter, path], self.device);
+        Ok(Some(match self.strength {
+            1.0 => own,
+            strength => own.with_strength(strength, layer.values(name)),
+        }))
+    }
+
+    /// Fails if a new adapter is to train a module whole that the model does not have.
+    fn check_modules(&self, model: &impl Walk) -> Result<()> {
+        let layers = model.layers();
+        for wanted in self.config.modules_to_save() {
+            if !layers.iter().any(|(path, _)| is_part_of(path, wanted)) {
+                let names = layers
+                    .iter()
+                    .map(|(path, _)| path.rsplit('.').next().unwrap_or(path));
+                let known: BTreeSet<&str> = names.collect();
+                return Err(Error::NoModule {
+                    wanted: wanted.clone(),
+                    known: known.into_iter().collect::<Vec<_>>().join(", "),
+                });
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Says that tied weights do not stay so when one of them trains by itself.
+fn warn_of_ties(model: &impl Walk, adapter: &str) {
+    let layers = model.layers();
+    let Some((_, tied)) = layers.iter().find(|(_, layer)| layer.is_tied()) else {
+        return;
+    };
+    // Other tables, such as those of positions, have other shapes.
+    let table = tied.tensors().swap_remove(0);
+    let shared = layers.iter().filter(|(_, layer)| {
+        let is_table = layer.kind() == LayerKind::Embedding && layer.tensors()[0] == table;
+        layer.is_tied() || is_table
+    });
+    let (trained, kept): (Vec<_>, Vec<_>) = shared.partition(|(_, layer)| {
+        let slot = layer.adapters().get(adapter);
+        slot.is_some_and(|slot| slot.own_named(WEIGHT).is_some())
+    });
+    let names = |layers: Vec<&(String, &dyn Layer)>| {
+        let names: Vec<&str> = layers.iter().map(|(path, _)| path.as_str()).collect();
+        names.join(", ")
+    };
+    match (trained.is_empty(), kept.is_empty()) {
+        (true, _) => (),
+        (false, true) => warn!(
+            "{} share one weight in this model; the adapter trains a copy for each",
+            names(trained)
+        ),
+        (false, false) => warn!(
+            "{} and {} share one weight in this model; the adapter trains a copy for the former, and \
+             the latter keeps what it has",
+            names(trained),
+            names(kept)
+        ),
+    }
+}

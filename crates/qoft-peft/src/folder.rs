@@ -1,0 +1,300 @@
+//! Saved adapters as PEFT writes them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use burn::tensor::Device;
+use qoft_core::Matrix;
+use serde_json::Value;
+
+use crate::family::{AdapterConfig, Site};
+use crate::registry::Families;
+use crate::tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
+use qoft_core::adapters::BIAS;
+use qoft_core::{Error, Result};
+use qoft_core::{Layer, LayerKind};
+use qoft_core::{OftAdapter, param_id, parameter};
+
+/// What PEFT puts between a layer that has a rotation and the layer's own tensors.
+const BASE: &str = "base_layer";
+
+/// A saved adapter, read but not attached.
+#[derive(Debug, Clone)]
+pub struct AdapterFolder {
+    config: Arc<dyn AdapterConfig>,
+    file: PathBuf,
+    /// Parameters of rotations.
+    rotations: Tensors,
+    /// Tensors instead of the model's, by the names that these have.
+    own: BTreeMap<String, OwnValues>,
+    /// The tables that PEFT saves with the rotation of an embedding, by the path of the layer.
+    tables: Tensors,
+}
+
+/// A tensor that an adapter has instead of the model's.
+#[derive(Debug, Clone, PartialEq)]
+pub struct OwnValues {
+    /// Its shape.
+    pub shape: Vec<usize>,
+    /// Its values, row-major.
+    pub values: Vec<f32>,
+}
+
+/// Reads `adapter_config.json`, of any family.
+///
+/// # Errors
+/// If the file is no JSON.
+pub fn read_config(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not valid JSON: {e}")))
+}
+
+impl AdapterFolder {
+    /// Reads `adapter_config.json` and `adapter_model.safetensors`.
+    ///
+    /// # Errors
+    /// If the folder is damaged, or of no family that is linked in.
+    pub fn open(folder: &Path) -> Result<Self> {
+        if !folder.is_dir() {
+            return Err(Error::file(folder, "no such adapter folder"));
+        }
+        let path = folder.join(CONFIG);
+        let (json, name) = (read_config(&path)?, path.display().to_string());
+        let Some(family) = json["peft_type"].as_str() else {
+            return Err(Error::config(name, "peft_type", "it is missing"));
+        };
+        let config = Families::linked()?.find(family, &name)?.read(json, &name)?;
+        let file = folder.join(WEIGHTS);
+        let mut folder = Self {
+            config,
+            rotations: Tensors::new(),
+            own: BTreeMap::new(),
+            tables: Tensors::new(),
+            file: file.clone(),
+        };
+        for (key, tensor) in read_tensors(&file)? {
+            folder.sort_in(key, tensor);
+        }
+        Ok(folder)
+    }
+
+    fn sort_in(&mut self, key: String, (shape, values): (Vec<usize>, Vec<f32>)) {
+        let parts: Vec<&str> = key.split('.').collect();
+        if self.layer_of(&key).is_some() {
+            self.rotations.insert(key, (shape, values));
+        } else if let Some(path) = key.strip_suffix(".base_layer.weight") {
+            self.tables.insert(path.to_owned(), (shape, values));
+        } else if parts
+            .iter()
+            .any(|&p| p == "original_module" || p == "modules_to_save")
+        {
+            // With `bias: all` PEFT repeats the biases of modules that it saves whole.
+        } else {
+            let parts: Vec<&str> = parts.into_iter().filter(|&part| part != BASE).collect();
+            self.own
+                .insert(parts.join("."), OwnValues { shape, values });
+        }
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Arc<dyn AdapterConfig> {
+        &self.config
+    }
+
+    /// Paths of the layers that it has a rotation for, sorted.
+    pub fn paths(&self) -> impl Iterator<Item = &str> {
+        let paths: BTreeSet<&str> = self
+            .rotations
+            .keys()
+            .filter_map(|k| self.layer_of(k))
+            .collect();
+        paths.into_iter()
+    }
+
+    /// The tensors that it has instead of the model's, by the names that these have in the model's
+    /// checkpoint.
+    pub fn own(&self) -> &BTreeMap<String, OwnValues> {
+        &self.own
+    }
+
+    /// Whether its rotation at `path` is one for an embedding table.
+    pub fn is_embedding(&self, path: &str) -> bool {
+        self.has(path, LayerKind::Embedding) && !self.has(path, LayerKind::Linear)
+    }
+
+    /// The table of the embedding at `path`, `[entries, width]`, which PEFT saves with an adapter
+    /// of it.
+    pub fn base_weight(&self, path: &str) -> Option<Matrix> {
+        let (shape, values) = self.tables.get(path)?;
+        Some(Matrix {
+            shape: shape.as_slice().try_into().ok()?,
+            values: values.clone(),
+        })
+    }
+
+    /// The rotation of the layer at `path`, with `strength` times its parameters.
+    ///
+    /// # Errors
+    /// If there is none, or it is not made for so many input features.
+    pub fn rotation(
+        &self,
+        path: &str,
+        in_features: usize,
+        strength: f64,
+        adapter: &str,
+        device: &Device,
+    ) -> Result<Box<dyn OftAdapter>> {
+        let kind = if self.is_embedding(path) {
+            LayerKind::Embedding
+        } else {
+            LayerKind::Linear
+        };
+        let site = Site {
+            kind,
+            in_features,
+            strength,
+        };
+        let names = self.config.param_names(kind).iter();
+        let params = names.zip(self.config.param_shapes(in_features));
+        let params = params.map(|(name, expected)| {
+            let key = format!("{path}.{name}");
+            let tensor = self.rotations.get(&key);
+            let (shape, values) = tensor.ok_or_else(|| self.missing(&key))?;
+            if shape[..] != expected {
+                return Err(self.wrong_shape(&key, &expected, shape));
+            }
+            let id = param_id(adapter, path, name);
+            Ok(parameter(id, values.clone(), expected, device))
+        });
+        let params = params.collect::<Result<_>>()?;
+        let rotation = self.config.rotation(site, params);
+        // A family does not know of the folder, of which there may be several.
+        rotation.map_err(|error| match error {
+            Error::Config { key, reason, .. } => self.error(format!("`{key}`: {reason}")),
+            other => other,
+        })
+    }
+
+    /// The values that it has instead of those of the tensor `name`, which has this shape. A bias
+    /// may be missing, if all are: PEFT takes such a file, too.
+    ///
+    /// # Errors
+    /// If it has another shape, or is missing.
+    pub fn own_values(&self, name: &str, shape: &[usize]) -> Result<Option<&OwnValues>> {
+        match self.own.get(name) {
+            Some(own) if own.shape != shape => Err(self.wrong_shape(name, shape, &own.shape)),
+            Some(own) => Ok(Some(own)),
+            None if is_bias(name) && !self.own.keys().any(|name| is_bias(name)) => Ok(None),
+            None => Err(self.missing(name)),
+        }
+    }
+
+    /// Fails unless its rotation of the layer at `path` is for layers of this kind, with the
+    /// weight that this one has.
+    pub(super) fn check_layer(&self, path: &str, layer: &dyn Layer) -> Result<()> {
+        if !self.has(path, layer.kind()) {
+            let names = self.config.param_names(layer.kind());
+            let name = names.first().copied().unwrap_or_default();
+            return Err(self.missing(&format!("{path}.{name}")));
+        }
+        match self.base_weight(path) {
+            Some(_) => self.check_base_weight(path, &layer.base_weight()),
+            None => Ok(()),
+        }
+    }
+
+    /// Fails if the adapter was saved with the weight of the layer at `path`, and `weight` is
+    /// another one.
+    ///
+    /// # Errors
+    /// The error names the saved weight.
+    pub fn check_base_weight(&self, path: &str, weight: &Matrix) -> Result<()> {
+        match self.base_weight(path) {
+            Some(saved) if !same_weight(&saved, weight) => {
+                let reason = "the adapter was trained on another weight than the model's";
+                Err(self.error(format!("`{PREFIX}{path}.{BASE}.weight`: {reason}")))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn has(&self, path: &str, kind: LayerKind) -> bool {
+        let names = self.config.param_names(kind);
+        let has = |name: &&str| self.rotations.contains_key(&format!("{path}.{name}"));
+        names.iter().any(has)
+    }
+
+    /// Fails if it has a value for a layer that is not among `layers`, or instead of a tensor that
+    /// is not among `own`.
+    ///
+    /// # Errors
+    /// The error names the first such value.
+    pub fn check_unused(&self, layers: &BTreeSet<String>, own: &BTreeSet<String>) -> Result<()> {
+        let unused = |path: Option<&str>| path.is_none_or(|path| !layers.contains(path));
+        let mut rotations = self.rotations.keys();
+        let mut tables = self.tables.keys();
+        let key = rotations
+            .find(|key| unused(self.layer_of(key)))
+            .cloned()
+            .or_else(|| self.own.keys().find(|name| !own.contains(*name)).cloned());
+        let table = tables.find(|path| unused(Some(path)));
+        match key.or_else(|| table.map(|path| format!("{path}.{BASE}.weight"))) {
+            None => Ok(()),
+            Some(key) => {
+                let reason = format!("`{PREFIX}{key}` belongs to no targeted layer of the model");
+                Err(self.error(reason))
+            }
+        }
+    }
+
+    /// Fails if it has no rotation for one of `layers`.
+    ///
+    /// # Errors
+    /// The error names the first such layer's value.
+    pub fn check_complete(&self, layers: &BTreeSet<String>) -> Result<()> {
+        let adapted: BTreeSet<&str> = self.paths().collect();
+        match layers.iter().find(|path| !adapted.contains(path.as_str())) {
+            None => Ok(()),
+            Some(path) => {
+                let names = self.config.param_names(LayerKind::Linear);
+                let name = names.first().copied().unwrap_or_default();
+                Err(self.missing(&format!("{path}.{name}")))
+            }
+        }
+    }
+
+    /// The layer whose rotation has this parameter.
+    fn layer_of<'a>(&self, key: &'a str) -> Option<&'a str> {
+        let kinds = [LayerKind::Linear, LayerKind::Embedding, LayerKind::Conv2d];
+        let mut names = kinds.iter().flat_map(|&kind| self.config.param_names(kind));
+        names.find_map(|name| key.strip_suffix(name)?.strip_suffix('.'))
+    }
+
+    fn missing(&self, key: &str) -> Error {
+        self.error(format!("`{PREFIX}{key}` is missing"))
+    }
+
+    fn wrong_shape(&self, key: &str, expected: &[usize], found: &[usize]) -> Error {
+        let reason = format!("`{PREFIX}{key}`: expected shape {expected:?}, found {found:?}");
+        self.error(reason)
+    }
+
+    /// An error about the file of the values.
+    pub fn error(&self, reason: String) -> Error {
+        Error::Adapter {
+            path: self.file.clone(),
+            reason,
+        }
+    }
+}
+
+fn is_bias(name: &str) -> bool {
+    name.rsplit('.').next() == Some(BIAS)
+}
+
+/// Whether two weights are the same but for the rounding of their dtypes.
+fn same_weight(a: &Matrix, b: &Matrix) -> bool {
+    let close = |(a, b): (&f32, &f32)| (a - b).abs() <= a.abs() / 256.0 + 1e-6;
+    a.shape == b.shape && a.values.iter().zip(&b.values).all(close)
+}

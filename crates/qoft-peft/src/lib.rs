@@ -1,0 +1,34 @@
+//! Adapters and their folders as PEFT has them: `adapter_config.json` beside
+//! `adapter_model.safetensors`.
+//!
+//! What differs between PEFT's methods is an [`AdapterFamily`], found by its `peft_type` in the
+//! [`Families`] that are linked in: one is OFT, and other crates register
+//! theirs with [`register_family!`]. Everything else is the same for all of them:
+//!
+//! - [`attach`] puts a new adapter on a model, [`load`] a saved one, [`save`] writes it;
+//! - [`Targets`] chooses layers by PEFT's rules;
+//! - `bias` and `modules_to_save` give an adapter tensors of its own beside its rotations. A file
+//!   has them with all of their values, as PEFT's does. Here they belong to their adapter and count
+//!   only while it is active or merged, with its strength `t`: a bias is `b₀ + Σ t·(b − b₀)` over
+//!   the adapters that have one, where `b₀` is the model's, and a module is `w₀ + t·(w − w₀)`; of two
+//!   adapters that have the same module only one can be active.
+
+mod attach;
+mod family;
+mod folder;
+mod parts;
+mod registry;
+mod targets;
+mod tensors;
+
+pub use attach::{attach, attach_folder, load};
+pub use family::{AdapterConfig, AdapterFamily, Layers, OneOrMany, Site, check_common};
+pub use folder::{AdapterFolder, OwnValues, read_config};
+pub use parts::{Parts, quantized};
+pub use registry::Families;
+#[doc(hidden)]
+pub use registry::{FamilyEntry, family_entry};
+pub use targets::{TargetRules, Targets, default_targets};
+pub use tensors::{CONFIG, PREFIX, Tensors, Trained, WEIGHTS, read_tensors, save, trained};
+
+pub use inventory;

@@ -1,0 +1,133 @@
+//! The files of an adapter folder.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use safetensors::tensor::TensorView;
+use safetensors::{Dtype, SafeTensors};
+
+use crate::family::AdapterConfig;
+use qoft_core::NamedParam;
+use qoft_core::Walk;
+use qoft_core::adapters;
+use qoft_core::float_format;
+use qoft_core::write_file;
+use qoft_core::{Error, Result};
+
+/// The file of the configuration.
+pub const CONFIG: &str = "adapter_config.json";
+/// The file of the parameters.
+pub const WEIGHTS: &str = "adapter_model.safetensors";
+/// What stands before a module path in the name of a parameter.
+pub const PREFIX: &str = "base_model.model.";
+
+/// Shapes and values by name, without [`PREFIX`].
+pub type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
+
+/// Reads the tensors of an adapter file.
+///
+/// # Errors
+/// If the file is damaged, or holds something else than finite floats of a model's modules.
+pub fn read_tensors(path: &Path) -> Result<Tensors> {
+    let fail = |reason: String| Error::Adapter {
+        path: path.to_path_buf(),
+        reason,
+    };
+    let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    let file = SafeTensors::deserialize(&bytes)
+        .map_err(|e| fail(format!("not a valid safetensors file: {e}")))?;
+    let mut tensors = Tensors::new();
+    for (name, tensor) in file.iter() {
+        let key = name
+            .strip_prefix(PREFIX)
+            .ok_or_else(|| fail(format!("`{name}` does not start with `{PREFIX}`")))?;
+        let data = to_f32(&tensor)
+            .ok_or_else(|| fail(format!("`{name}`: expected finite F32, F16 or BF16 values")))?;
+        tensors.insert(key.to_owned(), (tensor.shape().to_vec(), data));
+    }
+    Ok(tensors)
+}
+
+fn to_f32(tensor: &TensorView) -> Option<Vec<f32>> {
+    let format = float_format(tensor.dtype())?;
+    let mut out = vec![0.0; tensor.shape().iter().product()];
+    format.decode(tensor.data(), &mut out);
+    out.iter().all(|v| v.is_finite()).then_some(out)
+}
+
+/// A trained tensor: its name in the file, its shape and its values.
+pub type Trained = (String, Vec<usize>, Vec<f32>);
+
+/// The parameters of one adapter as they are saved: name, shape, values.
+pub fn trained(model: &impl Walk, adapter: &str) -> Vec<Trained> {
+    let mut tensors = Vec::new();
+    for (path, layer) in model.layers() {
+        let Some(slot) = layer.adapters().get(adapter) else {
+            continue;
+        };
+        let rotation = slot.rotation();
+        for named in rotation.iter().flat_map(|rotation| rotation.params()) {
+            let shape = named.param.val().dims().to_vec();
+            let name = format!("{PREFIX}{path}.{}", named.name);
+            tensors.push((name, shape, values(&named)));
+        }
+        // PEFT keeps the layer below that of a rotation.
+        let base = if rotation.is_some() {
+            "base_layer."
+        } else {
+            ""
+        };
+        for own in slot.own() {
+            let name = format!("{PREFIX}{path}.{base}{}", own.name());
+            let values = own.tensor().written(values(&own.param()));
+            tensors.push((name, own.tensor().shape.clone(), values));
+        }
+    }
+    tensors
+}
+
+fn values(named: &NamedParam) -> Vec<f32> {
+    let data = named.param.val().into_data();
+    data.try_into_vec::<f32>().expect("parameters are f32")
+}
+
+/// Writes `adapter_config.json` and `adapter_model.safetensors` of one adapter into an existing
+/// folder.
+///
+/// # Errors
+/// If there is no such adapter, the folder cannot be written, or a value is not finite: then
+/// nothing is written.
+pub fn save(
+    model: &impl Walk,
+    config: &dyn AdapterConfig,
+    adapter: &str,
+    folder: &Path,
+) -> Result<()> {
+    adapters::expect(model, adapter)?;
+    let tensors = trained(model, adapter);
+    let file = folder.join(WEIGHTS);
+    if let Some((name, ..)) = tensors
+        .iter()
+        .find(|(.., v)| v.iter().any(|v| !v.is_finite()))
+    {
+        let reason = format!("`{name}` has values that are infinite or not a number");
+        return Err(Error::Adapter { path: file, reason });
+    }
+    let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
+        .into_iter()
+        .map(|(n, s, v)| (n, s, v.iter().flat_map(|v| v.to_le_bytes()).collect()))
+        .collect();
+    let views = bytes.iter().map(|(name, shape, bytes)| {
+        let view = TensorView::new(Dtype::F32, shape.clone(), bytes).expect("bytes fit the shape");
+        (name.as_str(), view)
+    });
+    let metadata = [("format".to_owned(), "pt".to_owned())].into();
+    let data = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(&file, e))?;
+    let path = folder.join(CONFIG);
+    let mut config = config.to_json();
+    config["inference_mode"] = true.into();
+    let mut text = serde_json::to_string_pretty(&config).map_err(|e| Error::file(&path, e))?;
+    text.push('\n');
+    write_file(&file, &data)?;
+    write_file(&path, text.as_bytes())
+}

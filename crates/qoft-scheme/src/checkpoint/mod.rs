@@ -1,0 +1,255 @@
+//! A Hugging Face checkpoint folder: `config.json` and memory-mapped safetensors.
+
+mod names;
+mod new_tensor;
+mod replace;
+mod shard;
+mod tensor;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path, PathBuf};
+use std::sync::Arc;
+
+use serde_json::Value;
+
+use crate::error::{Error, Result};
+use names::Layout;
+pub use new_tensor::NewTensor;
+pub use replace::WaitingFile;
+use shard::Shard;
+pub use tensor::{TensorView, dtype_name, float_dtype, float_format};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+
+/// An opened checkpoint. Tensors stay on the memory map until somebody reads them; a clone shares
+/// the map.
+#[derive(Debug, Clone)]
+pub struct Checkpoint {
+    dir: PathBuf,
+    config: Value,
+    quantization: Option<Value>,
+    shards: Vec<Arc<Shard>>,
+    /// Tensor name → its shard.
+    tensors: BTreeMap<String, Arc<Shard>>,
+}
+
+impl Checkpoint {
+    /// Where tools write the quantization's configuration, beside or instead of `config.json`.
+    pub const QUANTIZATION_FILES: [&'static str; 3] = [
+        "quantize_config.json",
+        "quant_config.json",
+        "quantization_config.json",
+    ];
+
+    /// Opens a folder with `config.json` and `model.safetensors` or a sharded index.
+    ///
+    /// Tensors have the names that they have in the whole model, also where the file was written
+    /// without the model's head and lacks their first component. Buffers that nothing reads are
+    /// left out.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged, or names files outside the folder.
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
+        if !dir.is_dir() {
+            return Err(Error::file(dir, "no such model folder"));
+        }
+        let config = read_json(&dir.join("config.json"))?;
+        if !config.is_object() {
+            return Err(Error::file(
+                dir.join("config.json"),
+                "expected a JSON object",
+            ));
+        }
+        let (mut shards, mut tensors) = if dir.join(INDEX).is_file() {
+            open_sharded(dir)?
+        } else if dir.join(SINGLE).is_file() {
+            open_single(dir)?
+        } else {
+            return Err(Error::file(dir, no_safetensors(dir)));
+        };
+        if let Some(layout) = Layout::of(&config) {
+            tensors.retain(|name, _| !layout.is_leftover(name));
+            if layout.is_bare(tensors.keys().map(String::as_str)) {
+                let renamed = tensors.into_iter();
+                tensors = renamed.map(|(n, s)| (layout.with_base(&n), s)).collect();
+                for shard in &mut shards {
+                    shard.rename(|name| layout.with_base(name));
+                }
+            }
+        }
+        let shards: Vec<Arc<Shard>> = shards.into_iter().map(Arc::new).collect();
+        let tensors = tensors.into_iter();
+        Ok(Self {
+            dir: dir.to_path_buf(),
+            quantization: quantization(dir, &config)?,
+            config,
+            tensors: tensors.map(|(n, s)| (n, shards[s].clone())).collect(),
+            shards,
+        })
+    }
+
+    /// The folder.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// The content of `config.json`, an object.
+    pub fn config(&self) -> &Value {
+        &self.config
+    }
+
+    /// The `quantization_config` of `config.json`, or what a file of its own, such as
+    /// `quantize_config.json`, holds.
+    pub fn quantization_config(&self) -> Option<&Value> {
+        self.quantization.as_ref()
+    }
+
+    /// Whether the model has a dense weight at the module path `path` as
+    /// `[in_features, out_features]`, the other way round than usual: transformers' `Conv1D`.
+    pub fn is_fan_in_fan_out(&self, path: &str) -> bool {
+        Layout::of(&self.config).is_some_and(|layout| layout.is_fan_in_fan_out(path))
+    }
+
+    /// All tensor names, sorted.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        self.tensors.keys().map(String::as_str)
+    }
+
+    /// The files of the folder that hold the tensors.
+    pub fn files(&self) -> impl Iterator<Item = &Path> {
+        self.shards.iter().map(|shard| shard.path())
+    }
+
+    /// Takes the files' pages out of this process's memory. Those that are still used come back,
+    /// from the system's cache of files, when somebody reads them; so a model that was loaded into
+    /// memory of its own does not count twice.
+    pub fn release(&self) {
+        self.shards.iter().for_each(|shard| shard.release());
+    }
+
+    /// A tensor, if it is there.
+    pub fn get(&self, name: &str) -> Option<TensorView> {
+        self.tensors.get(name)?.tensor(name)
+    }
+
+    /// A tensor that must be there.
+    ///
+    /// # Errors
+    /// If it is missing.
+    pub fn tensor(&self, name: &str) -> Result<TensorView> {
+        self.get(name).ok_or_else(|| Error::MissingTensor {
+            folder: self.dir.clone(),
+            tensor: name.to_owned(),
+        })
+    }
+
+    /// Names of the tensors of one module: those that start with `path` and a dot.
+    pub fn under<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let prefix = format!("{path}.");
+        let start = prefix.clone();
+        self.tensors
+            .range(start..)
+            .map(|(name, _)| name.as_str())
+            .take_while(move |name| name.starts_with(&prefix))
+    }
+
+    /// Paths of all modules that own tensors, directly or below them, sorted.
+    pub fn modules(&self) -> BTreeSet<&str> {
+        let parents = |name| std::iter::successors(parent(name), |path| parent(path));
+        self.names().flat_map(parents).collect()
+    }
+}
+
+/// What stands before the last dot.
+fn parent(name: &str) -> Option<&str> {
+    name.rsplit_once('.').map(|(parent, _)| parent)
+}
+
+fn quantization(dir: &Path, config: &Value) -> Result<Option<Value>> {
+    if let Some(inside) = config.get("quantization_config").filter(|v| !v.is_null()) {
+        return Ok(Some(inside.clone()));
+    }
+    let mut paths = Checkpoint::QUANTIZATION_FILES
+        .iter()
+        .map(|name| dir.join(name));
+    let path = paths.find(|path| path.is_file());
+    path.map(|path| read_json(&path)).transpose()
+}
+
+/// Why a folder without safetensors cannot be opened: often it holds pickles.
+fn no_safetensors(dir: &Path) -> String {
+    let missing = format!("found neither {SINGLE} nor {INDEX}");
+    let pickles = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let pickle = pickles.map(|entry| entry.file_name()).find(|name| {
+        let extension = Path::new(name).extension().unwrap_or_default();
+        ["pt", "pth", "bin"].iter().any(|e| extension == *e)
+    });
+    match pickle {
+        None => missing,
+        Some(name) => format!(
+            "{missing}, but `{}`: such a file is a Python pickle, which can run code, and is not \
+             read. Save the model as safetensors with the library that wrote it (transformers: \
+             `model.save_pretrained(folder)`; hqq: `AutoHQQHFModel.save_to_safetensors(model, \
+             folder)`)",
+            name.display()
+        ),
+    }
+}
+
+type Opened = (Vec<Shard>, BTreeMap<String, usize>);
+
+fn open_single(dir: &Path) -> Result<Opened> {
+    let shard = Shard::open(dir.join(SINGLE))?;
+    let tensors = shard.names().map(|name| (name.to_owned(), 0)).collect();
+    Ok((vec![shard], tensors))
+}
+
+fn open_sharded(dir: &Path) -> Result<Opened> {
+    let index_path = dir.join(INDEX);
+    let index = read_json(&index_path)?;
+    let map = index
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| Error::file(&index_path, "`weight_map` is missing or no object"))?;
+    let mut shards: Vec<Shard> = Vec::new();
+    let mut opened: BTreeMap<&str, usize> = BTreeMap::new();
+    let mut tensors = BTreeMap::new();
+    for (name, file) in map {
+        let file = file.as_str().ok_or_else(|| {
+            Error::file(&index_path, format!("`weight_map`: `{name}` names no file"))
+        })?;
+        let shard = match opened.get(file) {
+            Some(&shard) => shard,
+            None => {
+                shards.push(Shard::open(dir.join(inside(&index_path, file)?))?);
+                opened.insert(file, shards.len() - 1);
+                shards.len() - 1
+            }
+        };
+        if shards[shard].tensor(name).is_none() {
+            let reason = format!("tensor `{name}` is missing, {INDEX} places it here");
+            return Err(Error::file(shards[shard].path(), reason));
+        }
+        tensors.insert(name.clone(), shard);
+    }
+    Ok((shards, tensors))
+}
+
+/// Refuses file names that lead out of the checkpoint folder.
+fn inside<'a>(index: &Path, file: &'a str) -> Result<&'a str> {
+    let mut parts = Path::new(file).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(_)), None) => Ok(file),
+        _ => Err(Error::file(
+            index,
+            format!("`weight_map` names `{file}`, no file of this folder"),
+        )),
+    }
+}
+
+fn read_json(path: &Path) -> Result<Value> {
+    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
+    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not valid JSON: {e}")))
+}

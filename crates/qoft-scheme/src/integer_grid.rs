@@ -1,0 +1,337 @@
+//! Unsigned integers with a scale and a zero point for each group of a row, and finding both
+//! without calibration data.
+
+use std::sync::Arc;
+
+use qoft_kernels::{FloatFormat, Matrix, whole, wide};
+use rayon::prelude::*;
+
+use crate::grid::Grid;
+
+/// How many ranges are tried for a group.
+const RANGES: usize = 24;
+/// The smallest range, as a share of the one that holds all weights.
+const NARROWEST: f32 = 0.4;
+/// Rounds of adjusting a scale and a zero point to the codes that they lead to.
+const ADJUSTMENTS: usize = 3;
+/// Sums are kept in so many parts, so that loops become vector instructions.
+const LANES: usize = 8;
+
+/// The numbers `(code − zero point) · scale`, with a scale and a zero point for each group of
+/// input features within a row.
+#[derive(Debug, Clone)]
+pub struct IntegerGrid {
+    /// The group of each input feature.
+    pub index: Arc<[u32]>,
+    /// Groups in a row.
+    pub count: usize,
+    /// The largest code; the smallest is 0.
+    pub largest: u8,
+    /// The format of the scales. Products are rounded to it too.
+    pub format: FloatFormat,
+    /// `[rows, count]`
+    pub scales: Vec<f32>,
+    /// `[rows, count]`
+    pub zeros: Vec<u8>,
+}
+
+impl IntegerGrid {
+    /// Replaces scales and zero points by others wherever these bring a group of `weight` closer
+    /// to its numbers, by the sum of the squared differences. With `symmetric` all zero points
+    /// become the middle of the codes.
+    ///
+    /// Libraries take the range from a group's smallest to its largest weight. Here this is one of
+    /// several ranges, since it often pays to cut a few large weights off. Another one is what the
+    /// grid has before: a weight that is on the grid already stays as it is.
+    pub fn fit(&mut self, weight: &Matrix, symmetric: bool) {
+        let fit = Fit {
+            largest: f32::from(self.largest),
+            symmetric,
+            format: self.format,
+        };
+        // Features sorted by their groups; the sort is stable.
+        let mut order: Vec<usize> = (0..self.index.len()).collect();
+        order.sort_by_key(|&feature| self.index[feature]);
+        let groups: Vec<&[usize]> = order
+            .chunk_by(|&a, &b| self.index[a] == self.index[b])
+            .collect();
+        let (index, count) = (&self.index, self.count);
+        weight
+            .values
+            .par_chunks_exact(weight.shape[1])
+            .zip(self.scales.par_chunks_exact_mut(count))
+            .zip(self.zeros.par_chunks_exact_mut(count))
+            .for_each_init(Vec::new, |values, ((row, scales), zeros)| {
+                for features in &groups {
+                    values.clear();
+                    values.extend(features.iter().map(|&feature| row[feature]));
+                    let group = index[features[0]] as usize;
+                    let found = wide!(fit.group(values, scales[group], zeros[group]));
+                    (scales[group], zeros[group]) = (found.scale, found.zero as u8);
+                }
+            });
+    }
+}
+
+impl IntegerGrid {
+    /// The nearest code for weight `(n, k)`.
+    #[inline(always)]
+    fn code(&self, n: usize, k: usize, value: f32) -> u8 {
+        let group = n * self.count + self.index[k] as usize;
+        let (scale, zero) = (self.scales[group], self.zeros[group]);
+        // Weights that are smaller than all scales of the format.
+        if scale == 0.0 {
+            return zero;
+        }
+        let zero = f32::from(zero);
+        let steps = (value / scale).clamp(-zero, f32::from(self.largest) - zero);
+        (whole(steps) + zero) as u8
+    }
+}
+
+impl Grid for IntegerGrid {
+    fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
+        let group = n * self.count + self.index[k] as usize;
+        let code = self.code(n, k, value);
+        let mut number = [(f32::from(code) - f32::from(self.zeros[group])) * self.scales[group]];
+        self.format.round(&mut number);
+        (code, number[0])
+    }
+
+    fn nearest_in_row(&self, n: usize, values: &[f32], codes: &mut [u8]) {
+        for (k, (code, &value)) in codes.iter_mut().zip(values).enumerate() {
+            *code = self.code(n, k, value);
+        }
+    }
+}
+
+/// What the groups of a grid have in common.
+struct Fit {
+    largest: f32,
+    symmetric: bool,
+    format: FloatFormat,
+}
+
+/// A scale and a zero point, with the sum of the squared errors.
+#[derive(Clone, Copy)]
+struct Found {
+    scale: f32,
+    zero: f32,
+    error: f32,
+}
+
+impl Fit {
+    /// The best scale and zero point for a group that has others now.
+    #[inline(always)]
+    fn group(&self, values: &[f32], scale: f32, zero: u8) -> Found {
+        let middle = (self.largest + 1.0) / 2.0;
+        let zero = if self.symmetric {
+            middle
+        } else {
+            f32::from(zero)
+        };
+        let mut best = self.measured(values, scale, zero);
+        let low = values.iter().fold(0.0f32, |low, v| low.min(*v));
+        let high = values.iter().fold(0.0f32, |high, v| high.max(*v));
+        let (range, zero, widest) = if self.symmetric {
+            // There is one code less above the middle than below. The widest range cuts nothing
+            // off on either side.
+            let widest = self.largest / (self.largest - 1.0);
+            (2.0 * high.max(-low), middle, widest)
+        } else {
+            let zero = -low / (high - low) * self.largest;
+            (high - low, zero.round_ties_even(), 1.0)
+        };
+        if best.error == 0.0 || range == 0.0 {
+            return best;
+        }
+        let step = (widest - NARROWEST) / (RANGES - 1) as f32;
+        let shares = (0..RANGES).map(|i| widest - step * i as f32);
+        for share in std::iter::once(1.0).chain(shares) {
+            self.challenge(&mut best, values, range * share / self.largest, zero);
+        }
+        for _ in 0..ADJUSTMENTS {
+            let before = best;
+            let scale = self.least_squares(values, before);
+            self.challenge(&mut best, values, scale, before.zero);
+            if !self.symmetric {
+                let Found { scale, zero, .. } = best;
+                for zero in [zero - 1.0, zero + 1.0] {
+                    if (0.0..=self.largest).contains(&zero) {
+                        self.challenge(&mut best, values, scale, zero);
+                    }
+                }
+            }
+            if best.error == before.error {
+                break;
+            }
+        }
+        best
+    }
+
+    /// Takes another scale and zero point if they are better.
+    #[inline(always)]
+    fn challenge(&self, best: &mut Found, values: &[f32], scale: f32, zero: f32) {
+        let mut scale = [scale];
+        self.format.round(&mut scale);
+        let found = self.measured(values, scale[0], zero);
+        // False for scales that are 0 or infinite after rounding.
+        if found.error < best.error {
+            *best = found;
+        }
+    }
+
+    #[inline(always)]
+    fn measured(&self, values: &[f32], scale: f32, zero: f32) -> Found {
+        let mut sums = [0.0; LANES];
+        let steps = Steps::new(self.largest, scale, zero);
+        let error = |value| {
+            let error: f32 = value - steps.of(value) * scale;
+            error * error
+        };
+        let (chunks, rest) = values.as_chunks::<LANES>();
+        for chunk in chunks {
+            for (sum, &value) in sums.iter_mut().zip(chunk) {
+                *sum += error(value);
+            }
+        }
+        let error = sums.iter().sum::<f32>() + rest.iter().copied().map(error).sum::<f32>();
+        let usable = scale != 0.0 && scale.is_finite();
+        Found {
+            scale,
+            zero,
+            error: if usable { error } else { f32::INFINITY },
+        }
+    }
+
+    /// The scale that fits best to the codes that another one leads to.
+    #[inline(always)]
+    fn least_squares(&self, values: &[f32], found: Found) -> f32 {
+        let steps = Steps::new(self.largest, found.scale, found.zero);
+        let (mut product, mut square) = (0.0f32, 0.0f32);
+        for &value in values {
+            let steps = steps.of(value);
+            product += value * steps;
+            square += steps * steps;
+        }
+        product / square
+    }
+}
+
+/// Rounds values to whole steps from the zero point, as far as there are codes.
+struct Steps {
+    inverse: f32,
+    low: f32,
+    high: f32,
+}
+
+impl Steps {
+    fn new(largest: f32, scale: f32, zero: f32) -> Self {
+        Self {
+            inverse: scale.recip(),
+            low: -zero,
+            high: largest - zero,
+        }
+    }
+
+    #[inline(always)]
+    fn of(&self, value: f32) -> f32 {
+        whole((value * self.inverse).max(self.low).min(self.high))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn values(count: usize) -> Vec<f32> {
+        (0..count)
+            .map(|i| ((i * 7919 % 1013) as f32 / 506.0 - 1.0).powi(3) * 0.2)
+            .collect()
+    }
+
+    fn grid(rows: usize, index: Vec<u32>, count: usize, largest: u8) -> IntegerGrid {
+        IntegerGrid {
+            index: index.into(),
+            count,
+            largest,
+            format: FloatFormat::F16,
+            scales: vec![0.0; rows * count],
+            zeros: vec![0; rows * count],
+        }
+    }
+
+    fn error(grid: &IntegerGrid, weight: &Matrix) -> f32 {
+        let cols = weight.shape[1];
+        let values = weight.values.iter().enumerate();
+        let errors = values.map(|(i, &v)| v - grid.nearest(i / cols, i % cols, v).1);
+        errors.map(|e| e * e).sum()
+    }
+
+    #[test]
+    fn a_fitted_grid_is_better_than_the_plain_range() {
+        let weight = Matrix {
+            shape: [4, 64],
+            values: values(256),
+        };
+        for largest in [3, 7, 15, 255] {
+            for symmetric in [false, true] {
+                let index = (0..64).map(|k| k % 2).collect();
+                let mut fitted = grid(4, index, 2, largest);
+                let mut plain = fitted.clone();
+                fitted.fit(&weight, symmetric);
+                for row in 0..4 {
+                    for group in 0..2 {
+                        let members = weight.row(row).iter().skip(group).step_by(2);
+                        let low = members.clone().fold(0.0f32, |a, b| a.min(*b));
+                        let high = members.fold(0.0f32, |a, b| a.max(*b));
+                        let range = if symmetric {
+                            2.0 * high.max(-low)
+                        } else {
+                            high - low
+                        };
+                        let mut scale = [range / f32::from(largest)];
+                        FloatFormat::F16.round(&mut scale);
+                        let zero = if symmetric {
+                            (f32::from(largest) + 1.0) / 2.0
+                        } else {
+                            (-low / scale[0]).round()
+                        };
+                        plain.scales[row * 2 + group] = scale[0];
+                        plain.zeros[row * 2 + group] = zero as u8;
+                    }
+                }
+                let (fitted, plain) = (error(&fitted, &weight), error(&plain, &weight));
+                assert!(fitted < plain, "{largest} {symmetric}: {fitted} {plain}");
+            }
+        }
+    }
+
+    #[test]
+    fn weights_on_the_grid_stay_there() {
+        let mut before = grid(1, vec![0; 16], 1, 15);
+        (before.scales[0], before.zeros[0]) = (0.125, 3);
+        let weight = Matrix {
+            shape: [1, 16],
+            values: (0..16).map(|code| (code % 7) as f32 * 0.125).collect(),
+        };
+        let mut after = before.clone();
+        after.fit(&weight, false);
+        assert_eq!((after.scales[0], after.zeros[0]), (0.125, 3));
+        assert_eq!(error(&after, &weight), 0.0);
+    }
+
+    #[test]
+    fn weights_below_all_scales_become_zero() {
+        let weight = Matrix {
+            shape: [1, 4],
+            values: vec![1e-12, -1e-12, 0.0, 0.0],
+        };
+        for symmetric in [false, true] {
+            let mut tiny = grid(1, vec![0; 4], 1, 15);
+            tiny.fit(&weight, symmetric);
+            assert_eq!(tiny.nearest(0, 0, 1e-12).1, 0.0);
+            assert_eq!(tiny.zeros[0], if symmetric { 8 } else { 0 });
+        }
+    }
+}

@@ -1,0 +1,27 @@
+//! Kinds of layers.
+
+/// A kind of layer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum LayerKind {
+    /// `y = x · Wᵀ + b`.
+    Linear,
+    /// A two-dimensional convolution.
+    Conv2d,
+    /// The rows of a table that ids name.
+    Embedding,
+    /// A normalization, which no rotation is for.
+    Norm,
+}
+
+impl LayerKind {
+    /// `linear`, `conv2d`, `embedding`, `norm`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Linear => "linear",
+            Self::Conv2d => "conv2d",
+            Self::Embedding => "embedding",
+            Self::Norm => "norm",
+        }
+    }
+}
