@@ -162,6 +162,21 @@ const STAGES: &[Stage] = &[
         ],
         env: &[],
     },
+    // What would be published: manifests, versions and files. The sources were compiled above.
+    Stage {
+        title: "packages",
+        args: &[
+            "package",
+            "--workspace",
+            "--no-verify",
+            "--allow-dirty",
+            "--exclude",
+            "qoft-fixtures",
+            "--exclude",
+            "xtask",
+        ],
+        env: &[],
+    },
     Stage {
         title: "documentation",
         args: &["doc", "--release", "--workspace", "--no-deps"],
@@ -385,7 +400,8 @@ mod tests {
 
     #[test]
     fn stages_share_the_release_profile() {
-        for stage in STAGES.iter().filter(|stage| stage.args[0] != "fmt") {
+        let compiles = |stage: &&Stage| !["fmt", "package"].contains(&stage.args[0]);
+        for stage in STAGES.iter().filter(compiles) {
             assert!(stage.args.contains(&"--release"), "{}", stage.line());
         }
     }

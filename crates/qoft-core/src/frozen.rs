@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use qoft_kernels::{DenseWeight, Matrix, PackedWeight};
+use qoft_kernels::{DenseWeight, FloatFormat, Matrix, PackedWeight};
 
 use crate::adapters::Adapters;
 use qoft_scheme::LayerKind;
@@ -30,8 +30,7 @@ impl Frozen {
 
     /// Whether the weight is stored as plain floats.
     pub(crate) fn is_dense(&self) -> bool {
-        let info = self.current.info();
-        info.group_size.is_none() && matches!(info.format.as_str(), "f32" | "f16" | "bf16")
+        self.current.info().dense.is_some()
     }
 
     /// Multiplies the active adapters into the weight, which then is dense.
@@ -73,6 +72,5 @@ impl Frozen {
 
 /// Whether the weight is dense and holds what its merged form does: `f32`.
 fn is_f32(weight: &dyn PackedWeight) -> bool {
-    let info = weight.info();
-    info.bits == 32 && info.format == "f32"
+    weight.info().dense == Some(FloatFormat::F32)
 }

@@ -204,11 +204,7 @@ impl PackedWeight for Foreign {
     }
 
     fn info(&self) -> WeightInfo {
-        WeightInfo {
-            bits: 1,
-            group_size: None,
-            format: "foreign".into(),
-        }
+        WeightInfo::quantized(1, None, "foreign")
     }
 }
 

@@ -168,11 +168,8 @@ impl PackedWeight for CodebookWeight {
         let sizes = &self.sizes;
         let weights = sizes.out_group_size * sizes.in_group_size;
         let bits = sizes.num_codebooks * sizes.nbits_per_codebook as usize;
-        WeightInfo {
-            bits: bits.div_ceil(weights) as u32,
-            group_size: Some(weights),
-            format: format!("{}x{}", sizes.num_codebooks, sizes.nbits_per_codebook),
-        }
+        let format = format!("{}x{}", sizes.num_codebooks, sizes.nbits_per_codebook);
+        WeightInfo::quantized(bits.div_ceil(weights) as u32, Some(weights), format)
     }
 }
 

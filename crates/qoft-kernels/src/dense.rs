@@ -125,11 +125,7 @@ impl PackedWeight for DenseWeight {
     }
 
     fn info(&self) -> WeightInfo {
-        WeightInfo {
-            bits: self.format.size() as u32 * 8,
-            group_size: None,
-            format: self.format.name().into(),
-        }
+        WeightInfo::dense(self.format)
     }
 }
 
@@ -220,11 +216,7 @@ impl PackedWeight for DenseView<'_> {
     }
 
     fn info(&self) -> WeightInfo {
-        WeightInfo {
-            bits: 32,
-            group_size: None,
-            format: FloatFormat::F32.name().into(),
-        }
+        WeightInfo::dense(FloatFormat::F32)
     }
 }
 

@@ -278,11 +278,7 @@ impl PackedWeight for GroupedWeight {
     }
 
     fn info(&self) -> WeightInfo {
-        WeightInfo {
-            bits: self.codes.bits,
-            group_size: self.groups.size(self.shape),
-            format: self.format.into(),
-        }
+        WeightInfo::quantized(self.codes.bits, self.groups.size(self.shape), self.format)
     }
 }
 

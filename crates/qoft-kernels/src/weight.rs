@@ -5,6 +5,7 @@ use std::ops::Range;
 
 use crate::device::DeviceWeight;
 use crate::error::WeightError;
+use crate::floats::FloatFormat;
 use crate::row::InputRow;
 use crate::scratch::with_scratch;
 use crate::vector::dot;
@@ -96,6 +97,7 @@ pub struct Tile<'a> {
 
 /// A weight's quantization in the field's terms.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct WeightInfo {
     /// Bits of one code, or of one value of a dense weight.
     pub bits: u32,
@@ -103,6 +105,30 @@ pub struct WeightInfo {
     pub group_size: Option<usize>,
     /// Name of the number format: `nf4`, `int8`, `bf16` …
     pub format: String,
+    /// The format of the values where they are stored as plain floats, not quantized.
+    pub dense: Option<FloatFormat>,
+}
+
+impl WeightInfo {
+    /// Of plain floats.
+    pub fn dense(format: FloatFormat) -> Self {
+        Self {
+            bits: format.size() as u32 * 8,
+            group_size: None,
+            format: format.name().into(),
+            dense: Some(format),
+        }
+    }
+
+    /// Of codes of `bits` bits with scales.
+    pub fn quantized(bits: u32, group_size: Option<usize>, format: impl Into<String>) -> Self {
+        Self {
+            bits,
+            group_size,
+            format: format.into(),
+            dense: None,
+        }
+    }
 }
 
 /// Fails if a value is infinite or not a number, as the product of a large scale may be.
