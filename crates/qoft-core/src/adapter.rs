@@ -6,6 +6,8 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
+use crate::ops::Traced;
+
 /// A family of trainable rotations of a layer's input.
 ///
 /// Whatever its mathematics, an adapter owns a list of matrices; that is how optimizers, files
@@ -15,7 +17,7 @@ pub trait OftAdapter: Debug + Send + Sync + 'static {
     ///
     /// Whether this is training is seen by the parameters being on an autodiff device, as
     /// Burn's own dropout does it.
-    fn forward(&self, x: Tensor<2>) -> Tensor<2>;
+    fn forward(&self, x: Traced<2>) -> Tensor<2>;
 
     /// Turns rows of a weight instead, `[rows, in_features]`: the product with the inverse of a
     /// rotation that is orthogonal, its transpose. A layer with weight `W · Rᵀ` and no adapter
@@ -36,7 +38,7 @@ pub trait OftAdapter: Debug + Send + Sync + 'static {
 
     /// As [`Self::unrotate`], from [`Self::rotate_weight`].
     fn unrotate_weight(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
-        Some(self.forward(rows))
+        Some(self.forward(rows.into()))
     }
 
     /// The largest `‖RᵀR − I‖` (Frobenius) of a block: how far the rotation is from an orthogonal

@@ -56,7 +56,7 @@ impl Embedding {
         let rows = self
             .adapters
             .rotations()
-            .fold(rows, |rows, r| r.forward(rows));
+            .fold(rows, |rows, r| r.forward(rows.into()));
         rows.reshape([batch, time, width])
     }
 

@@ -11,7 +11,7 @@ use crate::adapter::OftAdapter;
 use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
 use crate::frozen::Frozen;
 use crate::layer::{InputObserver, Layer};
-use crate::ops;
+use crate::ops::{self, Traced};
 use qoft_scheme::{LayerKind, LoadedLinear, Result};
 
 /// `y = quantize(x · R₁ · R₂ …) · Wᵀ + bias`: the weight stays packed and frozen, only the
@@ -70,12 +70,13 @@ impl Linear {
     }
 
     /// The layer on `x` of `[.., in_features]`, of any rank from 1 on.
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    pub fn forward<const D: usize>(&self, x: impl Into<Traced<D>>) -> Tensor<D> {
+        let x = x.into();
         let mut dims = x.dims();
         let x = self.matmul_input(x);
         let y = match self.adapters.own_weight() {
             Some(own) => ops::dense_matmul(x, own.value()),
-            None => ops::packed_matmul(x, self.weight.get()),
+            None => ops::packed_matmul(x.into_tensor(), self.weight.get()),
         };
         let y = self.with_bias(y);
         if D == 2 {
@@ -87,11 +88,15 @@ impl Linear {
 
     /// Several layers on the same `x` of `[rows, in_features]`; a single row passes all of them at
     /// once, where nothing but their weights is to be multiplied.
-    pub fn forward_each<const N: usize>(layers: [&Self; N], x: Tensor<2>) -> [Tensor<2>; N] {
+    pub fn forward_each<const N: usize>(
+        layers: [&Self; N],
+        x: impl Into<Traced<2>>,
+    ) -> [Tensor<2>; N] {
+        let x = x.into();
         if x.dims()[0] != 1 || !layers.iter().all(|layer| layer.only_multiplies()) {
             return layers.map(|layer| layer.forward(x.clone()));
         }
-        let products = ops::packed_matmul_each(x, layers.map(Self::weight));
+        let products = ops::packed_matmul_each(x.into_tensor(), layers.map(Self::weight));
         let mut layers = layers.into_iter();
         products.map(|y| match layers.next() {
             Some(layer) => layer.with_bias(y),
@@ -118,26 +123,19 @@ impl Linear {
     }
 
     /// What the weight is multiplied with: `x` after rotations and input quantization, as rows.
-    pub fn matmul_input<const D: usize>(&self, x: Tensor<D>) -> Tensor<2> {
-        let x = self.rows(x);
+    pub fn matmul_input<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<2> {
+        let x = x.into();
+        let rows = x.dims().iter().product::<usize>() / self.in_features();
+        let x = x.reshape([rows, self.in_features()]);
         if let Some(observer) = &self.observer {
             observer.observe(&x);
         }
-        let x = self.adapters.rotations().fold(x, |x, r| r.forward(x));
+        let rotations = self.adapters.rotations();
+        let x = rotations.fold(x, |x, r| r.forward(x).into());
         match &self.input_quantizer {
-            Some(quantizer) => ops::straight_through(x, quantizer),
+            Some(quantizer) => ops::straight_through(x.into_tensor(), quantizer).into(),
             None => x,
         }
-    }
-
-    /// `x` as rows. What has rows already stays the same node of its graph, so that operations
-    /// see where it comes from.
-    fn rows<const D: usize>(&self, x: Tensor<D>) -> Tensor<2> {
-        if D == 2 {
-            return Tensor::from_dispatch(x.into_dispatch());
-        }
-        let rows = x.dims().iter().product::<usize>() / self.in_features();
-        x.reshape([rows, self.in_features()])
     }
 
     /// Features of the input.

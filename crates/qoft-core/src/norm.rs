@@ -6,7 +6,7 @@ use qoft_kernels::Matrix;
 
 use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
 use crate::layer::Layer;
-use crate::ops;
+use crate::ops::{self, Traced};
 use qoft_scheme::{LayerKind, Result};
 
 /// A norm of the last dimension: `x / √(mean(x²) + eps) · weight`, or with a bias
@@ -45,7 +45,7 @@ impl Norm {
     }
 
     /// `x` of `[.., width]`, normalized.
-    pub fn forward<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+    pub fn forward<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<D> {
         let weight = match self.adapters.computing_weight() {
             Some(own) => own.value().reshape(self.weight.dims()),
             None => self.weight.clone(),
@@ -55,7 +55,7 @@ impl Norm {
             Some(bias) => {
                 let y = ops::layer_norm(x, weight, self.eps);
                 let (y, bias) = ops::lifted(y, self.adapters.bias(bias));
-                y + bias.unsqueeze()
+                (y + bias.unsqueeze()).into()
             }
         }
     }

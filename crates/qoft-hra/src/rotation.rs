@@ -2,7 +2,8 @@
 
 use burn::module::Param;
 use burn::tensor::Tensor;
-use qoft_core::{NamedParam, OftAdapter, ops};
+use qoft_core::ops::{self, Traced};
+use qoft_core::{NamedParam, OftAdapter};
 
 /// The weight `W` becomes `W · H₁ · H₂ …` with `H = I − 2·u·uᵀ` for each column `u` of `hra_u`,
 /// scaled to length 1. With `apply_gs` the columns are made orthogonal to each other before.
@@ -51,8 +52,8 @@ fn reflect(rows: Tensor<2>, units: impl Iterator<Item = Tensor<2>>) -> Tensor<2>
 }
 
 impl OftAdapter for HraRotation {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
-        reflect(x, self.units().into_iter().rev())
+    fn forward(&self, x: Traced<2>) -> Tensor<2> {
+        reflect(x.into_tensor(), self.units().into_iter().rev())
     }
 
     fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2> {

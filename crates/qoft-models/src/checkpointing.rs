@@ -3,7 +3,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Gradients, Int, Tensor};
-use qoft_core::ops::Kept;
+use qoft_core::ops::StoredActivation;
 
 use crate::model::{Body, CausalLm};
 use crate::stack::{Block, Stack};
@@ -11,7 +11,7 @@ use crate::stack::{Block, Stack};
 /// A block with what it was given.
 struct Step<'a, B> {
     block: &'a B,
-    input: Kept<3>,
+    input: StoredActivation<3>,
     /// Whether anything below the block trains, so that the gradient has to go on.
     wants_gradient: bool,
 }
@@ -56,7 +56,7 @@ impl CausalLm {
             if tracked || trains(block) {
                 steps.push(Step {
                     block,
-                    input: Kept::new(&x),
+                    input: StoredActivation::new(&x),
                     wants_gradient: tracked,
                 });
                 tracked = true;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use qoft_core::adapters::OwnTensor;
 use qoft_core::kernels::ops::{LinearCrossEntropy, Operand, TrainedCrossEntropy};
-use qoft_core::{Layer as _, Linear, ops};
+use qoft_core::ops::{self, Traced};
+use qoft_core::{Layer as _, Linear};
 
 /// The sum of the cross-entropies of `targets`, divided by `denominator`, for logits that are
 /// multiplied by `scale`.
 pub fn loss(
     head: &Linear,
-    hidden: Tensor<3>,
+    hidden: Traced<3>,
     targets: Vec<Option<u32>>,
     scale: f32,
     denominator: f64,

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
+use qoft_core::ops::Traced;
 use qoft_core::{
     Checkpoint, Embedding, Layer, Linear, LoadOptions, LoadedLinear, Registry, Result, Walk,
     walk_join,
@@ -57,7 +58,7 @@ impl Body {
         }
     }
 
-    fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut KvCache>) -> Tensor<3> {
+    fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut KvCache>) -> Traced<3> {
         match self {
             Self::Decoder(body) => body.hidden(input_ids, cache),
             Self::Gpt2(body) => body.hidden(input_ids, cache),
@@ -141,7 +142,7 @@ impl CausalLm {
     /// # Panics
     /// If an id is not in the vocabulary, or the sequence is longer than
     /// [`ModelConfig::longest_sequence`].
-    pub fn hidden(&self, input_ids: Tensor<2, Int>, mut cache: Option<&mut KvCache>) -> Tensor<3> {
+    pub fn hidden(&self, input_ids: Tensor<2, Int>, mut cache: Option<&mut KvCache>) -> Traced<3> {
         let time = input_ids.dims()[1];
         let hidden = self.body.hidden(input_ids, cache.as_deref_mut());
         if let Some(cache) = cache {
@@ -170,7 +171,7 @@ impl CausalLm {
     /// The loss from hidden states after the last norm.
     pub(crate) fn head_loss(
         &self,
-        hidden: Tensor<3>,
+        hidden: Traced<3>,
         targets: Vec<Option<u32>>,
         denominator: f64,
     ) -> Tensor<1> {
@@ -186,7 +187,10 @@ impl CausalLm {
     pub fn last_logits(&self, input_ids: Tensor<2, Int>, cache: Option<&mut KvCache>) -> Tensor<2> {
         let hidden = self.hidden(input_ids, cache);
         let [batch, time, width] = hidden.dims();
-        let last = hidden.narrow(1, time - 1, 1).reshape([batch, width]);
+        let last = hidden
+            .into_tensor()
+            .narrow(1, time - 1, 1)
+            .reshape([batch, width]);
         let logits = self.lm_head.forward(last);
         match self.config.logits_multiplier() {
             1.0 => logits,

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
+use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Walk};
 
 use crate::cache::{KvCache, LayerCache};
@@ -37,13 +38,13 @@ pub trait Stack {
     fn embed(&self, input_ids: Tensor<2, Int>, start: usize) -> Tensor<3>;
 
     /// The norm after the last block.
-    fn norm(&self, x: Tensor<3>) -> Tensor<3>;
+    fn norm(&self, x: Tensor<3>) -> Traced<3>;
 
     /// The table of the tokens.
     fn embedding(&self) -> &Embedding;
 
     /// Hidden states `[batch, time, hidden]` after the last norm.
-    fn hidden(&self, input_ids: Tensor<2, Int>, mut cache: Option<&mut KvCache>) -> Tensor<3> {
+    fn hidden(&self, input_ids: Tensor<2, Int>, mut cache: Option<&mut KvCache>) -> Traced<3> {
         let time = input_ids.dims()[1];
         let start = cache.as_ref().map_or(0, |cache| cache.len());
         let shared = self.shared(start..start + time);

@@ -11,9 +11,8 @@ use rand::{Rng, SeedableRng};
 
 use super::config::OftConfig;
 use super::inverse::inverse;
-use qoft_core::LayerKind;
-use qoft_core::ops;
-use qoft_core::{NamedParam, OftAdapter, parameter};
+use qoft_core::ops::{self, Traced};
+use qoft_core::{LayerKind, NamedParam, OftAdapter, parameter};
 
 /// Sizes and options of one layer's rotation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -207,7 +206,7 @@ pub(super) fn random_values(count: usize, seed: u64) -> Vec<f32> {
 }
 
 impl OftAdapter for OftRotation {
-    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    fn forward(&self, x: Traced<2>) -> Tensor<2> {
         ops::rotate(x, self.forward_blocks())
     }
 
@@ -310,7 +309,7 @@ mod tests {
     fn dropout_drops_exactly_its_share_in_training_and_nothing_in_evaluation() {
         let x = Tensor::<2>::ones([1, 32], &Device::flex());
         let kept = |device: &Device| {
-            let y = rotation(0.5, device).forward(x.clone()).into_data();
+            let y = rotation(0.5, device).forward(x.clone().into()).into_data();
             let y = y.try_into_vec::<f32>().unwrap();
             y.chunks(4)
                 .filter(|block| block.iter().all(|v| *v == 1.0))
@@ -325,7 +324,7 @@ mod tests {
         let rotation = rotation(0.0, &Device::flex().autodiff());
         let x = Tensor::<2>::ones([3, 32], &Device::flex());
         let grads = rotation
-            .forward(x.clone())
+            .forward(x.clone().into())
             .mul(x.cumsum(1))
             .sum()
             .backward();

@@ -52,13 +52,13 @@ fn only_active_adapters_compute_in_the_order_given() {
         let slots = names
             .iter()
             .filter_map(|name| model.first.adapters().get(name));
-        let x = slots.fold(x.clone(), |x, slot| slot.rotation().unwrap().forward(x));
+        let x = slots.fold(x.clone(), |x, slot| slot.rotation().unwrap().forward(x.into()));
         let hidden = linear([6, 8], 1).forward(x).tanh();
         let slot = model.second.adapters().get("a");
         let slot = slot.filter(|_| names.contains(&"a"));
         let hidden = slot
             .iter()
-            .fold(hidden, |x, slot| slot.rotation().unwrap().forward(x));
+            .fold(hidden, |x, slot| slot.rotation().unwrap().forward(x.into()));
         linear([3, 6], 3).forward(hidden)
     };
     let orders: [&[&str]; 5] = [&["a", "b"], &["b", "a"], &["a"], &["b"], &[]];

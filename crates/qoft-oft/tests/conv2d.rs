@@ -104,7 +104,7 @@ fn a_rotation_turns_the_patches_that_a_filter_sees() {
     let mut conv = conv([3, 3], &options);
     let rotation = rotation(&conv, 6, 21, &Device::flex());
     let x = tensor([1, CHANNELS[0], 3, 3], 22);
-    let patch = rotation.forward(x.clone().reshape([1, 36]));
+    let patch = rotation.forward(x.clone().reshape([1, 36]).into());
     let rows = conv.weight().clone().reshape([6, 36]);
     let expected = patch.matmul(rows.transpose()) + conv.bias().unwrap().clone().unsqueeze();
     conv.push_adapter("default", rotation).unwrap();

@@ -118,7 +118,7 @@ pub(crate) fn rotated(
         orthogonality_error = orthogonality_error.max(rotation.orthogonality_error());
         let rows = to_tensor(weight);
         weight = from_tensor(match is_table {
-            true => rotation.forward(rows),
+            true => rotation.forward(rows.into()),
             false => rotation.rotate_weight(rows),
         });
     }

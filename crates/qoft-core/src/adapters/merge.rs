@@ -39,7 +39,7 @@ impl Adapters {
             };
             let rows = to_tensor(&rows, &device(slot));
             let rows = match kind {
-                LayerKind::Embedding => rotation.forward(rows),
+                LayerKind::Embedding => rotation.forward(rows.into()),
                 _ => rotation.rotate_weight(rows),
             };
             finite(slot, from_tensor(rows))

@@ -14,7 +14,7 @@ use burn_cubecl::tensor::CubeTensor;
 use qoft_kernels::cube::Resident;
 use qoft_kernels::{DenseWeight, PackedWeight};
 
-use super::bridge::{Copied, HostTensors};
+use super::host::{Copied, HostTensors};
 use super::packed::{PackedOps, SharedWeight, product_shape};
 
 /// Bytes of a tile of a weight that no kernel decodes.

@@ -9,9 +9,11 @@ mod bridge;
 mod composed;
 #[cfg(feature = "cubecl")]
 mod cube;
+mod host;
 mod packed;
 mod rounded;
 mod saved;
+mod traced;
 
 use std::sync::Arc;
 
@@ -20,12 +22,14 @@ use qoft_kernels::ops::{
     Activation, CausalAttention, Cayley, DenseMatmul, InputQuantizer, LayerNorm,
     LinearCrossEntropy, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu, TrainedCrossEntropy,
 };
-use qoft_kernels::{HostOp, PackedWeight, StackedWeight};
+use qoft_kernels::{PackedWeight, StackedWeight};
 
-pub use bridge::{HostOps, HostTensors};
+pub use bridge::{HostCall, HostOps};
+pub use host::HostTensors;
 pub use packed::{PackedOps, SharedWeight};
-pub use rounded::Kept;
-pub use saved::with_activations_in;
+pub use rounded::{StoredActivation, with_activations_in};
+pub use saved::SharedOp;
+pub use traced::{Trace, Traced};
 
 /// Whether the values of tensors are far from the host, on a GPU. There operations are composed of
 /// Burn's, and [`with_activations_in`] has no effect on what those keep.
@@ -73,16 +77,17 @@ pub fn packed_matmul_each<const N: usize>(
 }
 
 /// `x · Wᵀ` over the last dimension of `x`, for a weight that may train.
-pub fn dense_matmul(x: Tensor<2>, weight: Tensor<2>) -> Tensor<2> {
-    bridge::binary(x, weight, DenseMatmul)
+pub fn dense_matmul(x: impl Into<Traced<2>>, weight: Tensor<2>) -> Tensor<2> {
+    bridge::binary(x, weight, DenseMatmul).into_tensor()
 }
 
 /// `x · blockdiag(blocks)` for `x` of `[.., r·b]` and blocks of `[r, b, b]` or `[1, b, b]`.
-pub fn rotate<const D: usize>(x: Tensor<D>, blocks: Tensor<3>) -> Tensor<D> {
+pub fn rotate<const D: usize>(x: impl Into<Traced<D>>, blocks: Tensor<3>) -> Tensor<D> {
+    let x = x.into();
     if is_far(&x.device()) {
-        return composed::rotate(x, blocks);
+        return composed::rotate(x.into_tensor(), blocks);
     }
-    bridge::binary(x, blocks, Rotate)
+    bridge::binary(x, blocks, Rotate).into_tensor()
 }
 
 /// Rotations `[r, b, b]` from parameters `[r, b(b−1)/2]`.
@@ -90,37 +95,45 @@ pub fn cayley(params: Tensor<2>, op: Cayley) -> Tensor<3> {
     if is_far(&params.device()) {
         return composed::cayley(params, op);
     }
-    bridge::unary(params, op)
+    bridge::unary(params, op).into_tensor()
 }
 
 /// Root-mean-square normalization of the last dimension.
-pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
+pub fn rms_norm<const D: usize>(x: impl Into<Traced<D>>, weight: Tensor<1>, eps: f32) -> Traced<D> {
+    let x = x.into();
     if is_far(&x.device()) {
-        return composed::rms_norm(x, weight, eps);
+        return composed::rms_norm(x.into_tensor(), weight, eps).into();
     }
     bridge::binary(x, weight, RmsNorm { eps })
 }
 
 /// Normalization of the last dimension to a mean of 0 and a variance of 1, without a bias.
-pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
+pub fn layer_norm<const D: usize>(
+    x: impl Into<Traced<D>>,
+    weight: Tensor<1>,
+    eps: f32,
+) -> Tensor<D> {
+    let x = x.into();
     if is_far(&x.device()) {
-        return composed::layer_norm(x, weight, eps);
+        return composed::layer_norm(x.into_tensor(), weight, eps);
     }
-    bridge::binary(x, weight, LayerNorm { eps })
+    bridge::binary(x, weight, LayerNorm { eps }).into_tensor()
 }
 
 /// An activation, element by element.
-pub fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
+pub fn activation<const D: usize>(x: impl Into<Traced<D>>, activation: Activation) -> Tensor<D> {
+    let x = x.into();
     if is_far(&x.device()) {
-        return composed::activation(x, activation);
+        return composed::activation(x.into_tensor(), activation);
     }
-    bridge::unary(x, activation)
+    bridge::unary(x, activation).into_tensor()
 }
 
 /// `silu(gate) · up`.
-pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
+pub fn swiglu<const D: usize>(gate: impl Into<Traced<D>>, up: impl Into<Traced<D>>) -> Traced<D> {
+    let (gate, up) = (gate.into(), up.into());
     if is_far(&gate.device()) {
-        return composed::swiglu(gate, up);
+        return composed::swiglu(gate.into_tensor(), up.into_tensor()).into();
     }
     bridge::binary(gate, up, SwiGlu)
 }
@@ -130,7 +143,7 @@ pub fn rope(x: Tensor<4>, rope: Rope) -> Tensor<4> {
     if is_far(&x.device()) {
         return composed::rope(x, &rope);
     }
-    bridge::unary(x, rope)
+    bridge::unary(x, rope).into_tensor()
 }
 
 /// Causal attention over `[batch, time, heads, head_dim]`, with fewer heads in `k` and `v`.
@@ -138,29 +151,31 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, op: CausalAttention) 
     if is_far(&q.device()) {
         return composed::attention(q, k, v, op);
     }
-    bridge::ternary(q, k, v, op)
+    bridge::ternary(q, k, v, op).into_tensor()
 }
 
 /// Output head and cross-entropy in one: a scalar.
-pub fn linear_cross_entropy(h: Tensor<2>, op: LinearCrossEntropy) -> Tensor<1> {
+pub fn linear_cross_entropy(h: impl Into<Traced<2>>, op: LinearCrossEntropy) -> Tensor<1> {
+    let h = h.into();
     if is_far(&h.device()) {
-        return composed::linear_cross_entropy(h, op);
+        return composed::linear_cross_entropy(h.into_tensor(), op);
     }
-    bridge::unary(h, op)
+    bridge::unary(h, op).into_tensor()
 }
 
 /// As [`linear_cross_entropy`], with a weight and a bias of which those are given that `op` has as
 /// inputs.
 pub fn trained_cross_entropy(
-    h: Tensor<2>,
+    h: impl Into<Traced<2>>,
     operands: [Option<Tensor<2>>; 2],
     op: TrainedCrossEntropy,
 ) -> Tensor<1> {
-    match operands {
+    let loss = match operands {
         [None, None] => bridge::unary(h, op),
         [Some(one), None] | [None, Some(one)] => bridge::binary(h, one, op),
         [Some(weight), Some(bias)] => bridge::ternary(h, weight, bias, op),
-    }
+    };
+    loss.into_tensor()
 }
 
 /// A scheme's quantization of activations; the gradient passes unchanged.
@@ -168,12 +183,8 @@ pub fn straight_through<const D: usize>(
     x: Tensor<D>,
     quantizer: &Arc<dyn InputQuantizer>,
 ) -> Tensor<D> {
-    bridge::unary(
-        x,
-        StraightThrough {
-            quantizer: quantizer.clone(),
-        },
-    )
+    let quantizer = quantizer.clone();
+    bridge::unary(x, StraightThrough { quantizer }).into_tensor()
 }
 
 /// The rows of `table` that `ids` of `[batch, time]` name: `[batch · time, width]`.
@@ -203,6 +214,3 @@ pub fn lifted<const D: usize, const E: usize>(
         (a, b)
     }
 }
-
-/// An operation shared between the forward and the backward pass.
-pub type SharedOp = Arc<dyn HostOp>;

@@ -14,7 +14,7 @@ use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_e
 use burn::tensor::{Tensor, TensorData};
 use qoft_kernels::PackedWeight;
 
-use super::bridge::HostTensors;
+use super::host::HostTensors;
 
 /// A weight shared between the forward and the backward pass.
 pub type SharedWeight = Arc<dyn PackedWeight>;

@@ -1,17 +1,34 @@
 //! Activations with fewer bits.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::cell::Cell;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::FloatFormat;
 
-use super::saved::{MANY, activation_format};
-
 thread_local! {
-    /// Rounded tensors by where the original lies.
-    static KNOWN: RefCell<HashMap<usize, Weak<Rounded>>> = RefCell::default();
+    static FORMAT: Cell<FloatFormat> = const { Cell::new(FloatFormat::F32) };
+}
+
+/// Lets the operations that `record` runs keep activations in `format` for their backward, which
+/// widens them again. What they compute forward stays as it is; the gradients are those of the
+/// rounded activations. Parameters and rotations are never rounded.
+///
+/// It holds for the operations of this module and for [`StoredActivation`], on the calling
+/// thread. Operations that read the same [`Traced`](super::Traced) tensor share its rounded copy.
+pub fn with_activations_in<R>(format: FloatFormat, record: impl FnOnce() -> R) -> R {
+    struct Restore(FloatFormat);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            FORMAT.set(self.0);
+        }
+    }
+    let _restore = Restore(FORMAT.replace(format));
+    record()
+}
+
+/// The format in which activations are kept now.
+pub(super) fn activation_format() -> FloatFormat {
+    FORMAT.get()
 }
 
 /// Values in a format of fewer bits.
@@ -22,11 +39,15 @@ pub(super) struct Rounded {
 }
 
 impl Rounded {
-    fn new(values: &[f32], format: FloatFormat) -> Self {
+    pub(super) fn new(values: &[f32], format: FloatFormat) -> Self {
         Self {
             format,
             bytes: format.to_bytes(values),
         }
+    }
+
+    pub(super) fn format(&self) -> FloatFormat {
+        self.format
     }
 
     pub(super) fn widened(&self) -> Vec<f32> {
@@ -36,29 +57,9 @@ impl Rounded {
     }
 }
 
-/// The rounded values. Operations that read the same tensor share them.
-pub(super) fn shared(values: &[f32], format: FloatFormat) -> Arc<Rounded> {
-    let new = Rounded::new(values, format);
-    KNOWN.with_borrow_mut(|known| {
-        let place = values.as_ptr() as usize;
-        // Another tensor may have taken the place, so the values decide.
-        let old = known.get(&place).and_then(Weak::upgrade);
-        if let Some(old) = old.filter(|old| old.format == format && old.bytes == new.bytes) {
-            return old;
-        }
-        if known.len() >= MANY {
-            known.retain(|_, rounded| rounded.strong_count() > 0);
-        }
-        let new = Arc::new(new);
-        known.insert(place, Arc::downgrade(&new));
-        new
-    })
-}
-
-/// A tensor outside of any graph, kept as [`with_activations_in`](super::with_activations_in)
-/// says.
+/// A tensor outside of any graph, kept as [`with_activations_in`] says.
 #[derive(Debug)]
-pub struct Kept<const D: usize>(Form<D>);
+pub struct StoredActivation<const D: usize>(Form<D>);
 
 #[derive(Debug)]
 #[allow(
@@ -74,7 +75,7 @@ enum Form<const D: usize> {
     },
 }
 
-impl<const D: usize> Kept<D> {
+impl<const D: usize> StoredActivation<D> {
     /// Keeps the values of `x`.
     pub fn new(x: &Tensor<D>) -> Self {
         let x = x.clone().inner();
@@ -109,27 +110,13 @@ impl<const D: usize> Kept<D> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::with_activations_in;
     use super::*;
-
-    #[test]
-    fn readers_of_a_tensor_share_its_rounded_copy() {
-        let mut values: Vec<f32> = (0..50).map(|i| (i as f32).sin()).collect();
-        let a = shared(&values, FloatFormat::Bf16);
-        assert!(Arc::ptr_eq(&a, &shared(&values, FloatFormat::Bf16)));
-        // Another tensor at the same place.
-        values[7] = 3.0;
-        let b = shared(&values, FloatFormat::Bf16);
-        assert!(!Arc::ptr_eq(&a, &b));
-        assert_eq!((a.bytes.len(), b.widened()[7]), (100, 3.0));
-        assert!((a.widened()[20] - values[20]).abs() < 0.004);
-    }
 
     #[test]
     fn the_format_holds_for_the_call_only() {
         let x = Tensor::<2>::from_data([[1.0, 1.0 + 1.0 / 512.0]], &Device::flex());
         let back = || {
-            let data = Kept::new(&x).into_tensor().into_data();
+            let data = StoredActivation::new(&x).into_tensor().into_data();
             data.try_into_vec::<f32>().unwrap()
         };
         let exact = back();

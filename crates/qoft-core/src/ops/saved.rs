@@ -1,49 +1,17 @@
 //! What a graph keeps for the backward.
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
-use std::sync::{Arc, Weak};
+use std::sync::Arc;
 
 use burn::backend::TensorMetadata;
-use burn::backend::autodiff::NodeId;
 use burn::backend::tensor::FloatTensor;
-use qoft_kernels::{FloatFormat, HostView};
+use qoft_kernels::{FloatFormat, HostOp, HostView};
 
-use super::SharedOp;
-use super::bridge::HostTensors;
-use super::rounded::{Rounded, shared};
+use super::host::HostTensors;
+use super::rounded::Rounded;
+use super::traced::Trace;
 
-thread_local! {
-    static FORMAT: Cell<FloatFormat> = const { Cell::new(FloatFormat::F32) };
-    /// Operations by the node of their output, where that is not worth its memory.
-    static CHEAP: RefCell<HashMap<u64, Weak<dyn Any + Send + Sync>>> = RefCell::default();
-}
-
-/// Entries of a table at which those that are out of use are removed.
-pub(super) const MANY: usize = 256;
-
-/// Lets the operations that `record` runs keep activations in `format` for their backward, which
-/// widens them again. What they compute forward stays as it is; the gradients are those of the
-/// rounded activations. Parameters and rotations are never rounded.
-///
-/// It holds for the operations of this module and for [`Kept`](super::Kept), on the calling
-/// thread.
-pub fn with_activations_in<R>(format: FloatFormat, record: impl FnOnce() -> R) -> R {
-    struct Restore(FloatFormat);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            FORMAT.set(self.0);
-        }
-    }
-    let _restore = Restore(FORMAT.replace(format));
-    record()
-}
-
-/// The format in which activations are kept now.
-pub(super) fn activation_format() -> FloatFormat {
-    FORMAT.get()
-}
+/// An operation shared between the forward and the backward pass.
+pub type SharedOp = Arc<dyn HostOp>;
 
 /// An operation of the graph with the inputs that its backward reads.
 #[derive(Debug)]
@@ -70,34 +38,28 @@ enum Saved<B: HostTensors> {
 }
 
 impl<B: HostTensors> Recorded<B> {
-    /// Keeps what the backward of `op` reads of its inputs, which are the outputs of `nodes`.
-    pub(super) fn new(op: SharedOp, inputs: &[FloatTensor<B>], nodes: &[NodeId]) -> Arc<Self> {
-        let inputs = inputs.iter().zip(nodes).enumerate();
-        let inputs = inputs.map(|(index, (tensor, node))| Input {
-            shape: tensor.shape().to_vec(),
-            values: op
-                .reads(index)
-                .then(|| Saved::new(tensor, *node, op.activation(index))),
+    /// Keeps what the backward of `op` reads of its inputs, activations in `format`.
+    pub(super) fn new(
+        op: SharedOp,
+        format: FloatFormat,
+        inputs: &[FloatTensor<B>],
+        traces: &[Trace],
+    ) -> Arc<Self> {
+        let inputs = inputs.iter().zip(traces).enumerate();
+        let inputs = inputs.map(|(index, (tensor, trace))| {
+            let format = match op.activation(index) {
+                true => format,
+                false => FloatFormat::F32,
+            };
+            Input {
+                shape: tensor.shape().to_vec(),
+                values: op.reads(index).then(|| Saved::new(tensor, trace, format)),
+            }
         });
         Arc::new(Self {
             inputs: inputs.collect(),
             op,
         })
-    }
-
-    /// Says that this operation made the output of `node`. Where it is cheap, later operations
-    /// compute that output again instead of keeping it.
-    pub(super) fn made(self: &Arc<Self>, node: NodeId) {
-        if !self.op.cheap() {
-            return;
-        }
-        let this: Arc<dyn Any + Send + Sync> = self.clone();
-        CHEAP.with_borrow_mut(|known| {
-            if known.len() >= MANY {
-                known.retain(|_, recorded| recorded.strong_count() > 0);
-            }
-            known.insert(node.value, Arc::downgrade(&this));
-        });
     }
 
     /// Calls `f` with the inputs; those that the backward does not read are empty.
@@ -112,22 +74,16 @@ impl<B: HostTensors> Recorded<B> {
     }
 }
 
-/// The cheap operation that made the output of `node`.
-fn maker<B: HostTensors>(node: NodeId) -> Option<Arc<Recorded<B>>> {
-    let found = CHEAP.with_borrow(|known| known.get(&node.value).and_then(Weak::upgrade));
-    found.and_then(|recorded| recorded.downcast().ok())
-}
-
 impl<B: HostTensors> Saved<B> {
-    /// Keeps a tensor; `activation` says whether it may be rounded.
-    fn new(tensor: &FloatTensor<B>, node: NodeId, activation: bool) -> Self {
-        if let Some(recorded) = maker(node) {
+    fn new(tensor: &FloatTensor<B>, trace: &Trace, format: FloatFormat) -> Self {
+        if let Some(recorded) = trace.maker() {
             return Self::Again(recorded);
         }
-        match activation_format() {
+        match format {
             FloatFormat::F32 => Self::Exact(tensor.clone()),
-            _ if !activation => Self::Exact(tensor.clone()),
-            format => Self::Rounded(shared(B::hold(tensor.clone()).as_ref(), format)),
+            format => Self::Rounded(trace.rounded(format, || {
+                Rounded::new(B::hold(tensor.clone()).as_ref(), format)
+            })),
         }
     }
 

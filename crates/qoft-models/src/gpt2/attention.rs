@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::CausalAttention;
-use qoft_core::{Linear, Result, ops, walkable};
+use qoft_core::ops::{self, Traced};
+use qoft_core::{Linear, Result, walkable};
 
 use super::config::Gpt2Config;
 use crate::cache::LayerCache;
@@ -44,7 +45,7 @@ impl Attention {
     }
 
     /// Attention over `x` of `[batch, time, hidden]` and what the cache holds.
-    pub fn forward(&self, x: Tensor<3>, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    pub fn forward(&self, x: Traced<3>, cache: Option<&mut LayerCache>) -> Tensor<3> {
         let [batch, time, width] = x.dims();
         let qkv = self.c_attn.forward(x);
         let heads = [batch, time, self.heads, width / self.heads];

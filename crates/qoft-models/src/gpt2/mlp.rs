@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::Activation;
-use qoft_core::{Linear, Result, ops, walkable};
+use qoft_core::ops::{self, Traced};
+use qoft_core::{Linear, Result, walkable};
 
 use super::config::Gpt2Config;
 use crate::loader::Loader;
@@ -31,7 +32,7 @@ impl Mlp {
     }
 
     /// The layers on `x` of `[batch, time, hidden]`.
-    pub fn forward(&self, x: Tensor<3>) -> Tensor<3> {
+    pub fn forward(&self, x: Traced<3>) -> Tensor<3> {
         let inner = ops::activation(self.c_fc.forward(x), self.activation);
         self.c_proj.forward(inner)
     }

@@ -9,6 +9,7 @@ use std::ops::Range;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
+use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Norm, Result, walkable};
 
 use crate::config::ModelConfig;
@@ -73,7 +74,7 @@ impl Stack for Transformer {
         self.wte.forward(input_ids) + self.wpe.forward(positions.unsqueeze())
     }
 
-    fn norm(&self, x: Tensor<3>) -> Tensor<3> {
+    fn norm(&self, x: Tensor<3>) -> Traced<3> {
         self.ln_f.forward(x)
     }
 

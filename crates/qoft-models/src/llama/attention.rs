@@ -3,7 +3,8 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::{CausalAttention, Rope};
-use qoft_core::{Linear, Norm, Result, ops, walkable};
+use qoft_core::ops::{self, Traced};
+use qoft_core::{Linear, Norm, Result, walkable};
 
 use super::config::{DecoderConfig, Family};
 use crate::cache::LayerCache;
@@ -100,7 +101,7 @@ impl Attention {
     /// Attention over `x` of `[batch · time, hidden]` and what the cache holds.
     pub fn forward(
         &self,
-        x: Tensor<2>,
+        x: Traced<2>,
         [batch, time]: [usize; 2],
         rope: &Rope,
         cache: Option<&mut LayerCache>,
@@ -121,7 +122,7 @@ impl Attention {
     }
 
     /// Queries, keys and values, `[batch · time, heads · head_dim]`.
-    fn project(&self, x: Tensor<2>) -> [Tensor<2>; 3] {
+    fn project(&self, x: Traced<2>) -> [Tensor<2>; 3] {
         if let (Some(q), Some(k), Some(v)) = (&self.q_proj, &self.k_proj, &self.v_proj) {
             return Linear::forward_each([q, k, v], x);
         }
@@ -148,8 +149,8 @@ impl Attention {
     ) -> Tensor<4> {
         let x = match norm {
             None => x.reshape(shape),
-            Some(norm) if self.shape.norm_heads => norm.forward(x.reshape(shape)),
-            Some(norm) => norm.forward(x).reshape(shape),
+            Some(norm) if self.shape.norm_heads => norm.forward(x.reshape(shape)).into_tensor(),
+            Some(norm) => norm.forward(x).into_tensor().reshape(shape),
         };
         if self.shape.rope {
             ops::rope(x, rope.clone())

@@ -3,6 +3,7 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::Rope;
+use qoft_core::ops::Traced;
 use qoft_core::{Norm, Result, walkable};
 
 use super::attention::Attention;
@@ -81,21 +82,22 @@ impl crate::stack::Block for Block {
         // The same name stands for two places: olmo2's norm really is after the attention.
         let norm = &self.post_attention_layernorm;
         let (x, y) = if self.norms_after {
-            let x = self.add(x, norm.forward(y));
-            (x.clone(), x)
+            let x = self.add(x, norm.forward(y).into_tensor());
+            (x.clone(), x.into())
         } else {
             let x = self.add(x, y);
             (x.clone(), norm.forward(x))
         };
         let y = self.mlp.forward(y);
-        let x = self.add(x, apply(&self.post_feedforward_layernorm, y));
+        let y = apply(&self.post_feedforward_layernorm, y);
+        let x = self.add(x, y.into_tensor());
         x.reshape([batch, time, hidden])
     }
 }
 
-fn apply(norm: &Option<Norm>, x: Tensor<2>) -> Tensor<2> {
+fn apply(norm: &Option<Norm>, x: Tensor<2>) -> Traced<2> {
     match norm {
         Some(norm) => norm.forward(x),
-        None => x,
+        None => x.into(),
     }
 }

@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use qoft_core::ops::Traced;
 use qoft_core::{Linear, Result, ops, walkable};
 
 use super::config::{DecoderConfig, Family};
@@ -51,7 +52,7 @@ impl Mlp {
     }
 
     /// The layers on the rows of `x`, `[rows, hidden]`.
-    pub fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+    pub fn forward(&self, x: Traced<2>) -> Tensor<2> {
         let [gate, up] = match (&self.gate_proj, &self.up_proj) {
             (Some(gate), Some(up)) => Linear::forward_each([gate, up], x),
             _ => {

@@ -13,6 +13,7 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use qoft_core::kernels::ops::Rope;
+use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Norm, Result, walkable};
 
 use crate::config::ModelConfig;
@@ -96,7 +97,7 @@ impl Stack for Decoder {
         }
     }
 
-    fn norm(&self, x: Tensor<3>) -> Tensor<3> {
+    fn norm(&self, x: Tensor<3>) -> Traced<3> {
         self.norm.forward(x)
     }
 

@@ -196,7 +196,7 @@ fn a_weight_that_is_stored_as_in_out_is_turned_like_any_other() {
     nn::inject(&mut model, &config, NAME, &device).unwrap();
     let x = model.emb.forward(ids.clone()).reshape([90, 5]);
     let slot = &nn::Layer::adapters(&model.conv1d).slots()[0];
-    let turned = slot.rotation().unwrap().forward(x.clone());
+    let turned = slot.rotation().unwrap().forward(x.clone().into());
     assert!(off(&turned, &x) > 1e-2);
     let plain = |conv1d: &Linear| conv1d.forward(turned.clone());
     let wanted = plain(&EmbConv1d::load().conv1d);

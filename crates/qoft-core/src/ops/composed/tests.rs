@@ -13,7 +13,7 @@ use qoft_kernels::ops::{
 
 use super::*;
 use crate::device::default_device;
-use crate::ops::bridge;
+use crate::ops::{Traced, bridge};
 
 /// Numbers between −1 and 1, the same for the same seed.
 fn numbers(count: usize, seed: u64) -> Vec<f32> {
@@ -41,7 +41,7 @@ fn input<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
 /// Compares the outputs of two operations of a tensor, and the gradients of a sum of squares.
 fn check<const D: usize, const E: usize>(
     shape: [usize; D],
-    host: impl Fn(Tensor<D>) -> Tensor<E>,
+    host: impl Fn(Tensor<D>) -> Traced<E>,
     composed: impl Fn(Tensor<D>) -> Tensor<E>,
 ) {
     let run = |op: &dyn Fn(Tensor<D>) -> Tensor<E>, device: Device| {
@@ -55,7 +55,7 @@ fn check<const D: usize, const E: usize>(
         let grad = x.grad(&grads).expect("a gradient");
         [y.inner().into_data(), grad.into_data()].map(|d| d.try_into_vec::<f32>().unwrap())
     };
-    let host = run(&host, Device::flex());
+    let host = run(&|x| host(x).into_tensor(), Device::flex());
     let composed = run(&composed, default_device().unwrap());
     for (a, b) in host.iter().zip(&composed) {
         assert_eq!(a.len(), b.len());
