@@ -52,7 +52,9 @@ fn only_active_adapters_compute_in_the_order_given() {
         let slots = names
             .iter()
             .filter_map(|name| model.first.adapters().get(name));
-        let x = slots.fold(x.clone(), |x, slot| slot.rotation().unwrap().forward(x.into()));
+        let x = slots.fold(x.clone(), |x, slot| {
+            slot.rotation().unwrap().forward(x.into())
+        });
         let hidden = linear([6, 8], 1).forward(x).tanh();
         let slot = model.second.adapters().get("a");
         let slot = slot.filter(|_| names.contains(&"a"));

@@ -28,10 +28,24 @@ pub fn load(case: &str) -> CausalLm {
     CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| {}).unwrap()
 }
 
+/// A rotation of `in_features`, with small parameters that are those of `id`.
+pub fn rotation(id: usize, in_features: usize, dropout: f64) -> OftRotation {
+    let config = OftConfig {
+        oft_block_size: 4,
+        module_dropout: dropout,
+        ..OftConfig::default()
+    };
+    let settings = RotationSettings::new(&config, in_features);
+    let [rows, cols] = settings.shape();
+    let value = |i: usize| 0.05 * ((i * 7 + id * 3) as f32).sin();
+    let values = (0..rows * cols).map(value).collect();
+    let device = default_device().unwrap().autodiff();
+    OftRotation::new(settings, values, ParamId::from(id as u64), &device)
+}
+
 /// Adds a rotation to each layer but norms whose path `wanted` accepts, all with small parameters that
 /// differ from each other.
 pub fn rotate(model: &mut CausalLm, dropout: f64, wanted: impl Fn(&str) -> bool) {
-    let device = default_device().unwrap().autodiff();
     let mut id = 0;
     model.walk_mut("", &mut |path, layer| {
         if layer.kind() == LayerKind::Norm {
@@ -41,17 +55,7 @@ pub fn rotate(model: &mut CausalLm, dropout: f64, wanted: impl Fn(&str) -> bool)
         if !wanted(path) {
             return;
         }
-        let config = OftConfig {
-            oft_block_size: 4,
-            module_dropout: dropout,
-            ..OftConfig::default()
-        };
-        let settings = RotationSettings::new(&config, layer.in_features());
-        let [rows, cols] = settings.shape();
-        let value = |i: usize| 0.05 * ((i * 7 + id * 3) as f32).sin();
-        let values = (0..rows * cols).map(value).collect();
-        let id = ParamId::from(id as u64);
-        let rotation = OftRotation::new(settings, values, id, &device);
+        let rotation = rotation(id, layer.in_features(), dropout);
         layer.adapters_mut().push("default", rotation).unwrap();
     });
 }
