@@ -1,5 +1,7 @@
 //! A Hugging Face checkpoint folder: `config.json` and memory-mapped safetensors.
 
+mod files;
+mod json;
 mod names;
 mod new_tensor;
 mod replace;
@@ -7,20 +9,18 @@ mod shard;
 mod tensor;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Component, Path, PathBuf};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::Value;
 
 use crate::error::{Error, Result};
+use json::read_json;
 use names::Layout;
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
 use shard::Shard;
 pub use tensor::{TensorView, dtype_name, float_dtype, float_format};
-
-const SINGLE: &str = "model.safetensors";
-const INDEX: &str = "model.safetensors.index.json";
 
 /// An opened checkpoint. Tensors stay on the memory map until somebody reads them; a clone shares
 /// the map.
@@ -62,13 +62,7 @@ impl Checkpoint {
                 "expected a JSON object",
             ));
         }
-        let (mut shards, mut tensors) = if dir.join(INDEX).is_file() {
-            open_sharded(dir)?
-        } else if dir.join(SINGLE).is_file() {
-            open_single(dir)?
-        } else {
-            return Err(Error::file(dir, no_safetensors(dir)));
-        };
+        let (mut shards, mut tensors) = files::open(dir, &config)?;
         if let Some(layout) = Layout::of(&config) {
             tensors.retain(|name, _| !layout.is_leftover(name));
             if layout.is_bare(tensors.keys().map(String::as_str)) {
@@ -176,80 +170,4 @@ fn quantization(dir: &Path, config: &Value) -> Result<Option<Value>> {
         .map(|name| dir.join(name));
     let path = paths.find(|path| path.is_file());
     path.map(|path| read_json(&path)).transpose()
-}
-
-/// Why a folder without safetensors cannot be opened: often it holds pickles.
-fn no_safetensors(dir: &Path) -> String {
-    let missing = format!("found neither {SINGLE} nor {INDEX}");
-    let pickles = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    let pickle = pickles.map(|entry| entry.file_name()).find(|name| {
-        let extension = Path::new(name).extension().unwrap_or_default();
-        ["pt", "pth", "bin"].iter().any(|e| extension == *e)
-    });
-    match pickle {
-        None => missing,
-        Some(name) => format!(
-            "{missing}, but `{}`: such a file is a Python pickle, which can run code, and is not \
-             read. Save the model as safetensors with the library that wrote it (transformers: \
-             `model.save_pretrained(folder)`; hqq: `AutoHQQHFModel.save_to_safetensors(model, \
-             folder)`)",
-            name.display()
-        ),
-    }
-}
-
-type Opened = (Vec<Shard>, BTreeMap<String, usize>);
-
-fn open_single(dir: &Path) -> Result<Opened> {
-    let shard = Shard::open(dir.join(SINGLE))?;
-    let tensors = shard.names().map(|name| (name.to_owned(), 0)).collect();
-    Ok((vec![shard], tensors))
-}
-
-fn open_sharded(dir: &Path) -> Result<Opened> {
-    let index_path = dir.join(INDEX);
-    let index = read_json(&index_path)?;
-    let map = index
-        .get("weight_map")
-        .and_then(Value::as_object)
-        .ok_or_else(|| Error::file(&index_path, "`weight_map` is missing or no object"))?;
-    let mut shards: Vec<Shard> = Vec::new();
-    let mut opened: BTreeMap<&str, usize> = BTreeMap::new();
-    let mut tensors = BTreeMap::new();
-    for (name, file) in map {
-        let file = file.as_str().ok_or_else(|| {
-            Error::file(&index_path, format!("`weight_map`: `{name}` names no file"))
-        })?;
-        let shard = match opened.get(file) {
-            Some(&shard) => shard,
-            None => {
-                shards.push(Shard::open(dir.join(inside(&index_path, file)?))?);
-                opened.insert(file, shards.len() - 1);
-                shards.len() - 1
-            }
-        };
-        if shards[shard].tensor(name).is_none() {
-            let reason = format!("tensor `{name}` is missing, {INDEX} places it here");
-            return Err(Error::file(shards[shard].path(), reason));
-        }
-        tensors.insert(name.clone(), shard);
-    }
-    Ok((shards, tensors))
-}
-
-/// Refuses file names that lead out of the checkpoint folder.
-fn inside<'a>(index: &Path, file: &'a str) -> Result<&'a str> {
-    let mut parts = Path::new(file).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(_)), None) => Ok(file),
-        _ => Err(Error::file(
-            index,
-            format!("`weight_map` names `{file}`, no file of this folder"),
-        )),
-    }
-}
-
-fn read_json(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not valid JSON: {e}")))
 }

@@ -12,6 +12,7 @@ use memmap2::{Mmap, MmapOptions};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorInfo;
 
+use super::json::stands_for_another;
 use super::tensor::TensorView;
 use crate::error::{Error, Result};
 
@@ -50,6 +51,9 @@ impl Shard {
         // SAFETY: the map is read only. Another process that truncates the file while we run
         // can end us with a signal, as it can every program that maps its input.
         let map = unsafe { part.map(file) }.map_err(Error::io(&path))?;
+        if let Some(reason) = stands_for_another(&map) {
+            return Err(Error::file(&path, reason));
+        }
         let invalid = |e| Error::file(&path, format!("not a valid safetensors file: {e}"));
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(invalid)?;
         let tensors = metadata
@@ -86,6 +90,24 @@ impl Shard {
     /// Names of all tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
+    }
+
+    /// Whether the file has a tensor of this name.
+    pub fn has(&self, name: &str) -> bool {
+        self.tensors.contains_key(name)
+    }
+
+    /// Whether both files have the tensor, with the same dtype, shape and bytes.
+    pub fn has_same(&self, name: &str, other: &Self) -> bool {
+        let (Some(own), Some(others)) = (self.tensors.get(name), other.tensors.get(name)) else {
+            return false;
+        };
+        let bytes = |shard: &Self, info: &TensorInfo| {
+            shard.data.slice(info.data_offsets.0..info.data_offsets.1)
+        };
+        own.dtype == others.dtype
+            && own.shape == others.shape
+            && bytes(self, own) == bytes(other, others)
     }
 
     /// Gives all tensors other names.

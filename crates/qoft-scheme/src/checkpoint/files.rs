@@ -1,0 +1,165 @@
+//! Which files of a folder hold the tensors: in the order in which transformers looks for them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Component, Path};
+
+use serde_json::Value;
+
+use super::json::read_json;
+use super::shard::Shard;
+use crate::error::{Error, Result};
+
+const SINGLE: &str = "model.safetensors";
+const INDEX: &str = "model.safetensors.index.json";
+/// Files of weights that are no model's.
+const NO_MODEL: [&str; 2] = ["adapter_model.safetensors", "consolidated.safetensors"];
+
+/// Opened files, and for each tensor the number of its file.
+pub type Opened = (Vec<Shard>, BTreeMap<String, usize>);
+
+/// Opens what `config.json` names, or `model.safetensors`, or what an index lists, or the only
+/// file of weights that there is, as AutoGPTQ wrote it.
+///
+/// # Errors
+/// If there is none, one is damaged or lies outside of the folder, or they contradict each other.
+pub fn open(dir: &Path, config: &Value) -> Result<Opened> {
+    if let Some(name) = config.get("transformers_weights").and_then(Value::as_str) {
+        let path = dir.join(inside(
+            &dir.join("config.json"),
+            "transformers_weights",
+            name,
+        )?);
+        return match name.ends_with(".json") {
+            true => open_sharded(dir, &path),
+            false => open_single(&path),
+        };
+    }
+    let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
+    if single.is_file() {
+        if index.is_file() {
+            tracing::warn!(
+                "{}: `{SINGLE}` is read and `{INDEX}` is not, as transformers does",
+                dir.display()
+            );
+        }
+        return open_single(&single);
+    }
+    if index.is_file() {
+        return open_sharded(dir, &index);
+    }
+    match &other_weights(dir)[..] {
+        [only] => open_single(&dir.join(only)),
+        [] => Err(Error::file(dir, no_safetensors(dir))),
+        several => {
+            let reason = format!(
+                "found neither {SINGLE} nor {INDEX}, but {}; name the one to read {SINGLE}",
+                several.join(", ")
+            );
+            Err(Error::file(dir, reason))
+        }
+    }
+}
+
+/// Files of weights under other names, sorted.
+fn other_weights(dir: &Path) -> Vec<String> {
+    let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut found: Vec<String> = names
+        .filter(|name| name.ends_with(".safetensors") && !NO_MODEL.contains(&name.as_str()))
+        .collect();
+    found.sort();
+    found
+}
+
+/// Why a folder without safetensors cannot be opened: often it holds pickles.
+fn no_safetensors(dir: &Path) -> String {
+    let missing = format!("found neither {SINGLE} nor {INDEX}");
+    let pickles = std::fs::read_dir(dir).into_iter().flatten().flatten();
+    let pickle = pickles.map(|entry| entry.file_name()).find(|name| {
+        let extension = Path::new(name).extension().unwrap_or_default();
+        ["pt", "pth", "bin"].iter().any(|e| extension == *e)
+    });
+    match pickle {
+        None => missing,
+        Some(name) => format!(
+            "{missing}, but `{}`: such a file is a Python pickle, which can run code, and is not \
+             read. Save the model as safetensors with the library that wrote it (transformers: \
+             `model.save_pretrained(folder)`; hqq: `AutoHQQHFModel.save_to_safetensors(model, \
+             folder)`)",
+            name.display()
+        ),
+    }
+}
+
+fn open_single(path: &Path) -> Result<Opened> {
+    let shard = Shard::open(path.to_owned())?;
+    let tensors = shard.names().map(|name| (name.to_owned(), 0)).collect();
+    Ok((vec![shard], tensors))
+}
+
+/// All tensors of the files that an index names, also those that it forgets.
+fn open_sharded(dir: &Path, index_path: &Path) -> Result<Opened> {
+    let index = read_json(index_path)?;
+    let map = index
+        .get("weight_map")
+        .and_then(Value::as_object)
+        .ok_or_else(|| Error::file(index_path, "`weight_map` is missing or no object"))?;
+    let mut placed: BTreeMap<&str, &str> = BTreeMap::new();
+    for (name, file) in map {
+        let file = file.as_str().ok_or_else(|| {
+            Error::file(index_path, format!("`weight_map`: `{name}` names no file"))
+        })?;
+        placed.insert(name, inside(index_path, "weight_map", file)?);
+    }
+    let files: BTreeSet<&str> = placed.values().copied().collect();
+    let shards = files.iter().map(|file| Shard::open(dir.join(file)));
+    let shards: Vec<Shard> = shards.collect::<Result<_>>()?;
+    let numbers: BTreeMap<&str, usize> = files.into_iter().zip(0..).collect();
+
+    let mut tensors: BTreeMap<String, usize> = BTreeMap::new();
+    let mut forgotten = 0;
+    for (number, shard) in shards.iter().enumerate() {
+        for name in shard.names() {
+            forgotten += usize::from(!placed.contains_key(name));
+            let Some(&other) = tensors.get(name) else {
+                tensors.insert(name.to_owned(), number);
+                continue;
+            };
+            if !shard.has_same(name, &shards[other]) {
+                let reason = format!(
+                    "tensor `{name}` has other values in {}; remove one of the two",
+                    shards[other].path().display()
+                );
+                return Err(Error::file(shard.path(), reason));
+            }
+        }
+    }
+    if forgotten > 0 {
+        tracing::warn!(
+            "{}: {forgotten} tensors of its files are not listed; they are read all the same, as \
+             transformers does",
+            index_path.display()
+        );
+    }
+    for (name, file) in placed {
+        let shard = &shards[numbers[file]];
+        if !shard.has(name) {
+            let index = index_path.file_name().unwrap_or_default().display();
+            let reason = format!("tensor `{name}` is missing, {index} places it here");
+            return Err(Error::file(shard.path(), reason));
+        }
+    }
+    Ok((shards, tensors))
+}
+
+/// Refuses file names that lead out of the checkpoint folder.
+fn inside<'a>(names: &Path, key: &str, file: &'a str) -> Result<&'a str> {
+    let mut parts = Path::new(file).components();
+    match (parts.next(), parts.next()) {
+        (Some(Component::Normal(_)), None) => Ok(file),
+        _ => Err(Error::file(
+            names,
+            format!("`{key}` names `{file}`, no file of this folder"),
+        )),
+    }
+}
