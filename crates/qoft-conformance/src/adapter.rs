@@ -7,7 +7,7 @@ use qoft_oft::OftConfig;
 use qoft_peft as peft;
 
 use crate::compute::{device, random};
-use crate::subject::Layer;
+use crate::layer::Layer;
 
 /// A model of one layer.
 #[derive(Module, Debug)]

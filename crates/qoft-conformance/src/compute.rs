@@ -7,7 +7,7 @@ use qoft_core::{Matrix, PackedWeight, Purpose, default_device, ops};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
-use crate::subject::Layer;
+use crate::layer::Layer;
 
 /// The device under test.
 pub(crate) fn device() -> Device {

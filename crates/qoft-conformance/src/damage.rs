@@ -7,8 +7,8 @@ use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
 
+use crate::layer::Layer;
 use crate::layer_file::{FileTensor, LayerFile};
-use crate::subject::Layer;
 
 /// Damage that a reader has to notice, unless the tensor says nothing about the weight.
 fn visible(tensor: &FileTensor) -> Vec<(&'static str, FileTensor)> {

@@ -40,6 +40,7 @@ mod adapter;
 mod compute;
 mod damage;
 mod foreign;
+mod layer;
 mod layer_file;
 mod memory;
 mod reference;

@@ -3,7 +3,7 @@
 use peak_alloc::PeakAlloc;
 use qoft_core::{LayerSource, Purpose};
 
-use crate::subject::Layer;
+use crate::layer::Layer;
 
 /// Bytes for names, reference counts and the like.
 const SLACK: usize = 4096;

@@ -3,12 +3,11 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qoft_core::{
-    Checkpoint, LayerSource, LoadOptions, LoadedLinear, Matrix, Purpose, Registration,
-};
+use qoft_core::{Checkpoint, LayerSource, Matrix, Purpose, Registration};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
+use crate::layer::Layer;
 use crate::reference::expected_weights;
 use crate::{adapter, compute, damage, foreign, memory};
 
@@ -16,35 +15,6 @@ use crate::{adapter, compute, damage, foreign, memory};
 pub struct Subject {
     registration: &'static Registration,
     folders: Vec<PathBuf>,
-}
-
-/// A layer of a checkpoint that the backend under test claims.
-pub(crate) struct Layer<'a> {
-    pub registration: &'static Registration,
-    pub checkpoint: &'a Checkpoint,
-    pub path: &'a str,
-}
-
-impl Layer<'_> {
-    /// Loads the layer.
-    ///
-    /// # Panics
-    /// If that fails.
-    pub fn load(&self, purpose: Purpose) -> LoadedLinear {
-        let options = LoadOptions {
-            purpose,
-            ..LoadOptions::default()
-        };
-        let source = LayerSource::new(self.checkpoint, self.path);
-        let loaded = self.registration.backend.load(&source, &options);
-        loaded.unwrap_or_else(|e| panic!("{self}: {e}"))
-    }
-}
-
-impl std::fmt::Display for Layer<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}: {}", self.checkpoint.dir().display(), self.path)
-    }
 }
 
 impl Subject {

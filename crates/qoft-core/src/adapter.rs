@@ -1,4 +1,9 @@
-//! What a trainable rotation is.
+//! Adapters: what a trainable rotation is, and what one layer has of them.
+
+mod layer;
+mod merge;
+mod own;
+mod slot;
 
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -7,6 +12,9 @@ use burn::module::{Param, ParamId};
 use burn::tensor::{Device, Tensor, TensorData};
 
 use crate::ops::Traced;
+pub use layer::Adapters;
+pub use own::{BIAS, LayerTensor, OwnTensor, WEIGHT};
+pub use slot::AdapterSlot;
 
 /// A family of trainable rotations of a layer's input.
 ///

@@ -7,8 +7,7 @@ use burn::tensor::ops::ConvOptions;
 use burn::tensor::{Tensor, TensorData};
 use qoft_kernels::Matrix;
 
-use crate::adapter::OftAdapter;
-use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
+use crate::adapter::{Adapters, BIAS, LayerTensor, OftAdapter, WEIGHT};
 use crate::layer::Layer;
 use qoft_scheme::{LayerKind, Result};
 

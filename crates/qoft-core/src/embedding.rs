@@ -6,8 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use qoft_kernels::{Matrix, PackedWeight};
 
-use crate::adapter::OftAdapter;
-use crate::adapters::{Adapters, LayerTensor, WEIGHT};
+use crate::adapter::{Adapters, LayerTensor, OftAdapter, WEIGHT};
 use crate::frozen::Frozen;
 use crate::layer::Layer;
 use crate::ops;

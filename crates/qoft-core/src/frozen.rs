@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use qoft_kernels::{DenseWeight, FloatFormat, Matrix, PackedWeight};
 
-use crate::adapters::Adapters;
+use crate::adapter::Adapters;
 use qoft_scheme::LayerKind;
 use qoft_scheme::Result;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::tensor::Tensor;
 use qoft_kernels::Matrix;
 
-use crate::adapters::{Adapters, LayerTensor};
+use crate::adapter::{Adapters, LayerTensor};
 use qoft_scheme::{LayerKind, Result};
 
 /// Sees what a layer is applied to.

@@ -22,8 +22,10 @@ mod norm;
 pub mod ops;
 mod walk;
 
-pub use adapter::{NamedParam, OftAdapter, param_id, parameter};
-pub use adapters::{AdapterSlot, Adapters};
+pub use adapter::{
+    AdapterSlot, Adapters, BIAS, LayerTensor, NamedParam, OftAdapter, OwnTensor, WEIGHT, param_id,
+    parameter,
+};
 pub use conv2d::{Conv2d, Conv2dOptions};
 pub use device::{DEVICE_VARIABLE, DEVICES, default_device, device};
 pub use embedding::Embedding;

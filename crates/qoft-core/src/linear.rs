@@ -7,8 +7,7 @@ use burn::tensor::{Device, Tensor};
 use qoft_kernels::ops::InputQuantizer;
 use qoft_kernels::{Matrix, PackedWeight};
 
-use crate::adapter::OftAdapter;
-use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
+use crate::adapter::{Adapters, BIAS, LayerTensor, OftAdapter, WEIGHT};
 use crate::frozen::Frozen;
 use crate::layer::{InputObserver, Layer};
 use crate::ops::{self, Traced};

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_kernels::Matrix;
 
-use crate::adapters::{Adapters, BIAS, LayerTensor, WEIGHT};
+use crate::adapter::{Adapters, BIAS, LayerTensor, WEIGHT};
 use crate::layer::Layer;
 use crate::ops::{self, Traced};
 use qoft_scheme::{LayerKind, Result};

@@ -3,10 +3,9 @@
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use qoft_core::adapters::OwnTensor;
 use qoft_core::kernels::ops::{LinearCrossEntropy, Operand, TrainedCrossEntropy};
 use qoft_core::ops::{self, Traced};
-use qoft_core::{Layer as _, Linear};
+use qoft_core::{Layer as _, Linear, OwnTensor};
 
 /// The sum of the cross-entropies of `targets`, divided by `denominator`, for logits that are
 /// multiplied by `scale`.

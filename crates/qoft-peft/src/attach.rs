@@ -10,11 +10,10 @@ use tracing::warn;
 use crate::family::{AdapterConfig, Site};
 use crate::folder::AdapterFolder;
 use crate::parts::{Parts, is_part_of};
-use qoft_core::Walk;
-use qoft_core::adapters::{self, AdapterSlot, LayerTensor, OwnTensor, WEIGHT};
-use qoft_core::{Error, Result};
-use qoft_core::{Layer, LayerKind};
-use qoft_core::{OftAdapter, param_id, parameter};
+use qoft_core::{
+    AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor, Result, WEIGHT, Walk,
+    adapters, param_id, parameter,
+};
 
 /// Adds a new adapter to each layer that the configuration means; returns how many layers got a
 /// rotation.

@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::family::{AdapterConfig, Site};
 use crate::registry::Families;
 use crate::tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
-use qoft_core::adapters::BIAS;
+use qoft_core::BIAS;
 use qoft_core::{Error, Result};
 use qoft_core::{Layer, LayerKind};
 use qoft_core::{OftAdapter, param_id, parameter};

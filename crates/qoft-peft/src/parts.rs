@@ -4,7 +4,7 @@ use fancy_regex::Regex;
 
 use crate::family::AdapterConfig;
 use crate::targets::{Targets, regex};
-use qoft_core::adapters::{BIAS, LayerTensor};
+use qoft_core::{BIAS, LayerTensor};
 use qoft_core::{Error, Result};
 use qoft_core::{Layer, LayerKind};
 

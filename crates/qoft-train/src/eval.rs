@@ -8,7 +8,7 @@ use qoft_models::CausalLm;
 
 use crate::data::{Dataset, Order};
 use crate::error::TrainError;
-use crate::train::{check_lengths, input_ids, targets};
+use crate::inputs::{check_lengths, input_ids, targets};
 
 /// How well a model predicts data.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]

@@ -6,9 +6,11 @@ pub mod data;
 mod error;
 mod eval;
 mod generate;
+mod inputs;
 pub mod tokenizer;
 pub mod train;
 
 pub use error::{GenerateError, TrainError};
 pub use eval::{Evaluation, evaluate};
 pub use generate::{GenerateOptions, Generated, generate};
+pub use inputs::{check_lengths, input_ids, targets};

@@ -4,33 +4,13 @@ use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::{Checkpoint, Error, LayerKind, LayerSource, Matrix, Result};
-use qoft_models::{CausalLm, ModelConfig};
-use qoft_peft::{AdapterFolder, Parts};
+use qoft_models::CausalLm;
+use qoft_peft::Parts;
 use rayon::prelude::*;
 
-use crate::layers::Claimed;
+use crate::adapter::MergeAdapter;
+use crate::layers::{Claimed, is_tied};
 use crate::own;
-
-/// An adapter to merge.
-#[derive(Debug, Clone)]
-pub struct MergeAdapter {
-    /// The adapter.
-    pub folder: AdapterFolder,
-    /// 1 for all of it; the rotation is that of so many times the parameters.
-    pub strength: f64,
-}
-
-impl MergeAdapter {
-    /// Whether it has a rotation for the layer.
-    pub(crate) fn has(&self, path: &str) -> bool {
-        self.folder.paths().any(|adapted| adapted == path)
-    }
-
-    /// Whether it changes the layer.
-    pub(crate) fn changes(&self, path: &str) -> bool {
-        self.strength != 0.0 && self.has(path)
-    }
-}
 
 /// Fails if an adapter does not belong to the checkpoint: if it has values for something that is
 /// not there, or lacks some that it should have; or if two have the same module whole. `tables` are
@@ -74,13 +54,6 @@ pub(crate) fn check(
         adapter.folder.check_complete(&targeted)?;
     }
     Ok(())
-}
-
-/// Whether the output head is the embedding table.
-pub(crate) fn is_tied(checkpoint: &Checkpoint) -> bool {
-    let config = checkpoint.config();
-    let stated = config["tie_word_embeddings"].as_bool().unwrap_or(false);
-    ModelConfig::parse(config).map_or(stated, |config| config.tie_word_embeddings)
 }
 
 /// The weight of a layer with all adapters in it, and the largest ‖RᵀR − I‖ (Frobenius) of a block

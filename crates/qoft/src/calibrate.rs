@@ -13,9 +13,9 @@ use qoft_core::kernels::FloatFormat;
 use qoft_core::{CodeSearch, Error, InputObserver, LayerKind, Result, ScratchDir, Walk};
 use qoft_models::CausalLm;
 use qoft_train::data::{Batch, Example};
-use qoft_train::train::{input_ids, targets};
+use qoft_train::{input_ids, targets};
 
-use crate::adapted::MergeAdapter;
+use crate::adapter::MergeAdapter;
 use crate::merge::LayerSearch;
 
 /// Name of the temporary folders.

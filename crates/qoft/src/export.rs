@@ -15,7 +15,8 @@ use qoft_peft::PREFIX;
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-use crate::adapted::{MergeAdapter, check, from_tensor, relative_error, rotated, to_tensor};
+use crate::adapted::{check, from_tensor, relative_error, rotated, to_tensor};
+use crate::adapter::MergeAdapter;
 use crate::layers::{Claimed, claimed};
 use crate::svd::{Svd, truncated};
 use crate::write::write_json;

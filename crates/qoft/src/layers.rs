@@ -1,6 +1,7 @@
 //! Which modules of a checkpoint are linear layers, and whose.
 
 use qoft_core::{Checkpoint, Dense, LayerSource, QuantBackend, Registry, Result};
+use qoft_models::ModelConfig;
 
 /// A linear layer and the backend that claims it.
 pub struct Claimed<'a> {
@@ -48,6 +49,13 @@ pub fn embeddings(checkpoint: &Checkpoint) -> Vec<&str> {
     let mut paths: Vec<&str> = checkpoint.modules().into_iter().collect();
     paths.retain(|path| is_embedding(path) && Dense.claim(&LayerSource::new(checkpoint, path)));
     paths
+}
+
+/// Whether the output head is the embedding table.
+pub fn is_tied(checkpoint: &Checkpoint) -> bool {
+    let config = checkpoint.config();
+    let stated = config["tie_word_embeddings"].as_bool().unwrap_or(false);
+    ModelConfig::parse(config).map_or(stated, |config| config.tie_word_embeddings)
 }
 
 /// Whether a tensor belongs to the module at `path`.

@@ -20,6 +20,7 @@
 //! ```
 
 mod adapted;
+mod adapter;
 mod ahead;
 mod calibrate;
 mod dequantize;
@@ -33,7 +34,7 @@ mod schemes;
 mod svd;
 mod write;
 
-pub use adapted::MergeAdapter;
+pub use adapter::MergeAdapter;
 pub use calibrate::{Calibration, CalibrationOptions};
 pub use dequantize::{DequantizeReport, dequantize};
 pub use export::{LoraLayer, LoraReport, export_lora};

@@ -15,7 +15,8 @@ use qoft_core::{
 };
 use serde_json::Value;
 
-use crate::adapted::{MergeAdapter, check};
+use crate::adapted::check;
+use crate::adapter::MergeAdapter;
 use crate::ahead::one_ahead;
 use crate::layers::{Claimed, claimed, embeddings, is_under};
 use crate::own;
@@ -37,6 +38,16 @@ pub enum MergeTarget<'a> {
     SameScheme(&'a dyn LayerSearch),
 }
 
+impl MergeTarget<'_> {
+    /// The format of a dense checkpoint.
+    fn dense_format(self) -> Option<FloatFormat> {
+        match self {
+            Self::Dense(format) => Some(format),
+            Self::SameScheme(_) => None,
+        }
+    }
+}
+
 /// A merged checkpoint that is complete, but not yet at its place: dropping it leaves nothing.
 #[derive(Debug)]
 pub struct StagedMerge {
@@ -56,7 +67,8 @@ impl StagedMerge {
     /// # Errors
     /// If the folder cannot be written.
     pub fn write_report(&self) -> Result<()> {
-        self.report.write(self.path())
+        self.report.write(self.path())?;
+        plot::write(&self.report.layers, self.path())
     }
 
     /// Moves the folder to its place in one step.
@@ -87,15 +99,13 @@ pub fn merge(
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<MergeReport> {
-    check_merge(checkpoint, registry, options, adapters, target)?;
-    let staged = StagedDir::new(output)?;
     merge_staged(
-        checkpoint, registry, options, adapters, target, staged, progress,
+        checkpoint, registry, options, adapters, target, output, progress,
     )?
     .commit()
 }
 
-/// As [`merge`] into a folder that was begun, and stays hidden until [`StagedMerge::commit`].
+/// As [`merge`], but the folder stays hidden until [`StagedMerge::commit`].
 ///
 /// # Errors
 /// Those of [`merge`].
@@ -105,10 +115,11 @@ pub fn merge_staged(
     options: &LoadOptions,
     adapters: &[MergeAdapter],
     target: MergeTarget,
-    staged: StagedDir,
+    output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedMerge> {
     let layers = checked(checkpoint, registry, options, adapters, target)?;
+    let staged = StagedDir::new(output)?;
     // With the layers that were quantized again, which wait in a file, so that memory only holds
     // those in work.
     let mut current = checkpoint.clone();
@@ -167,7 +178,7 @@ pub fn merge_staged(
         }
         let owner = changing.iter().find(|layer| is_under(name, layer.path));
         if owner.is_none_or(|layer| name.strip_prefix(layer.path) == Some(".bias")) {
-            outputs.push(own::kept(&current, adapters, name, target)?);
+            outputs.push(own::kept(&current, adapters, name, target.dense_format())?);
         } else if let MergeTarget::SameScheme(_) = target
             && owner.is_some_and(|layer| layer.is_quantized())
         {
@@ -199,18 +210,21 @@ pub fn merge_staged(
 }
 
 /// Fails early where [`merge`] would: before calibration data is read, for example. It reads no
-/// weight.
+/// weight, and leaves nothing.
 ///
 /// # Errors
-/// If a layer is of no known scheme, or of one that cannot be written, or an adapter does not fit.
+/// If a layer is of no known scheme, or of one that cannot be written, an adapter does not fit, or
+/// the output folder has something in it.
 pub fn check_merge(
     checkpoint: &Checkpoint,
     registry: &Registry,
     options: &LoadOptions,
     adapters: &[MergeAdapter],
     target: MergeTarget,
+    output: &Path,
 ) -> Result<()> {
-    checked(checkpoint, registry, options, adapters, target).map(drop)
+    checked(checkpoint, registry, options, adapters, target)?;
+    StagedDir::new(output).map(drop)
 }
 
 /// The layers of a checkpoint that can be merged.

@@ -7,9 +7,8 @@ use qoft_core::{Checkpoint, Error, LayerSource, LoadOptions, QuantBackend, Resul
 use qoft_models::CausalLm;
 use qoft_peft::{Parts, quantized};
 
-use crate::adapted::{MergeAdapter, is_tied};
-use crate::layers::{Claimed, embeddings, is_under};
-use crate::merge::MergeTarget;
+use crate::adapter::MergeAdapter;
+use crate::layers::{Claimed, embeddings, is_tied, is_under};
 use crate::write::{Data, Output};
 
 /// The tensors that an adapter has values for, by name, with their shapes; `targeted` are the paths
@@ -123,15 +122,15 @@ pub(crate) fn replace(values: &mut [f32], adapters: &[MergeAdapter], name: &str)
     }
 }
 
-/// A tensor that no rotation touches: as it is or as adapters have it, in the format of a dense
-/// checkpoint or in its own.
+/// A tensor that no rotation touches: as it is or as adapters have it, in the format `dense` or in
+/// its own.
 pub(crate) fn kept<'a>(
     checkpoint: &'a Checkpoint,
     adapters: &'a [MergeAdapter],
     name: &str,
-    target: MergeTarget,
+    dense: Option<FloatFormat>,
 ) -> Result<Output<'a>> {
-    named(checkpoint, adapters, name, name, target)
+    named(checkpoint, adapters, name, name, dense)
 }
 
 /// As [`kept`], for a tensor that starts from another one of the checkpoint.
@@ -140,18 +139,15 @@ pub(crate) fn named<'a>(
     adapters: &'a [MergeAdapter],
     name: &str,
     from: &str,
-    target: MergeTarget,
+    dense: Option<FloatFormat>,
 ) -> Result<Output<'a>> {
     let tensor = checkpoint.tensor(from)?;
     let as_it_is = name == from && !replaced(adapters, name);
-    if let (MergeTarget::SameScheme(_), true) = (target, as_it_is) {
+    if dense.is_none() && as_it_is {
         return Ok(Output::copy(tensor));
     }
     let stored = tensor.float_format()?;
-    let format = match target {
-        MergeTarget::SameScheme(_) => stored,
-        MergeTarget::Dense(format) => format,
-    };
+    let format = dense.unwrap_or(stored);
     if as_it_is && format == stored {
         // Fails for values that are not finite.
         tensor.floats()?;

@@ -1,5 +1,7 @@
 //! `qoft generate`.
 
+use std::io::Write;
+
 use anyhow::Result;
 use qoft::train::GenerateOptions;
 use qoft::train::tokenizer::Tokenizer;
@@ -7,7 +9,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::GenerateArgs;
 use crate::files;
-use crate::print::{self, outln};
+use crate::print::outln;
 
 /// Continues a prompt; text appears as it is made.
 pub fn run(args: &GenerateArgs) -> Result<()> {
@@ -21,17 +23,19 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         top_p: args.top_p,
         seed: args.seed,
     };
-    let mut show = |text: &str| {
+    let mut print = |text: &str| {
         if !args.json {
-            print::text(text);
+            let mut out = std::io::stdout().lock();
+            // A closed pipe ends the reader's interest, not the program.
+            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
         }
     };
     if !args.chat {
-        show(&args.prompt);
+        print(&args.prompt);
     }
     let generated =
-        qoft::train::generate(&model, &tokenizer, &prompt, &options, &device, &mut show)?;
-    show("\n");
+        qoft::train::generate(&model, &tokenizer, &prompt, &options, &device, &mut print)?;
+    print("\n");
     if args.json {
         outln!(
             "{}",

@@ -1,6 +1,8 @@
 //! `qoft train`.
 
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -14,8 +16,7 @@ use qoft::train::train::{ADAPTER, Observer, StepReport, Summary, Trainer};
 use serde_json::json;
 
 use crate::args::{AdapterArg, TrainArgs};
-use crate::print::{errln, outln};
-use crate::stop::{self, Graceful, Stopped};
+use crate::print::outln;
 use crate::{files, progress};
 
 /// Fine-tunes a checkpoint. The options of `--config` are among `args`.
@@ -54,7 +55,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         ADAPTER,
         &autodiff,
     )?;
-    errln!("{}", trainable_line(&model));
+    eprintln!("{}", trainable_line(&model));
     let trainer = Trainer {
         config: &config,
         adapter_config: &*adapter_config,
@@ -91,9 +92,6 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             })
         );
     }
-    if summary.interrupted {
-        return Err(Stopped.into());
-    }
     Ok(())
 }
 
@@ -120,10 +118,18 @@ fn refuse_occupied(output: &Path) -> Result<()> {
 
 /// Runs a trainer with a progress bar; Ctrl-C stops it after the step it is in.
 pub fn follow(trainer: &Trainer, model: CausalLm) -> Result<(CausalLm, Summary)> {
-    let _ends_by_itself = Graceful::begin();
+    let stop = Arc::new(AtomicBool::new(false));
+    let handler = stop.clone();
+    // A second handler in one process is refused; the first one then keeps working.
+    let _ = ctrlc::set_handler(move || {
+        if handler.swap(true, Ordering::SeqCst) {
+            std::process::exit(130);
+        }
+        eprintln!("\nstopping after this step; press Ctrl-C again to quit at once");
+    });
     let bar = progress::bar("training", trainer.total_steps());
     let mut events = Console { bar: bar.clone() };
-    let result = trainer.run(model, &mut events, stop::requested());
+    let result = trainer.run(model, &mut events, &stop);
     bar.finish_and_clear();
     Ok(result?)
 }
@@ -142,7 +148,7 @@ pub fn trainable_line(model: &CausalLm) -> String {
 fn report(summary: &Summary, data: &Path, dataset: &Dataset, output: &Path) {
     files::report_losses(data, dataset);
     if let (Some(first), Some(last)) = (summary.first_loss, summary.final_loss) {
-        errln!(
+        eprintln!(
             "{} steps, {} tokens in {:.1} s; loss {first:.4} at the first step, {last:.4} at the last",
             summary.steps,
             progress::grouped(summary.tokens),
@@ -150,12 +156,12 @@ fn report(summary: &Summary, data: &Path, dataset: &Dataset, output: &Path) {
         );
     }
     match (&summary.checkpoint, summary.interrupted) {
-        (Some(checkpoint), true) => errln!(
+        (Some(checkpoint), true) => eprintln!(
             "stopped after step {}; go on with the same command and --resume-from {}",
             summary.steps,
             checkpoint.display()
         ),
-        _ => errln!(
+        _ => eprintln!(
             "adapter, log.jsonl and loss.svg are in {}",
             output.display()
         ),
@@ -206,6 +212,6 @@ impl Observer for Console {
 impl Console {
     /// A line above the bar, also where stderr is a file.
     fn line(&self, text: &str) {
-        self.bar.suspend(|| errln!("{text}"));
+        self.bar.suspend(|| eprintln!("{text}"));
     }
 }

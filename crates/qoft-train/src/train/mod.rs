@@ -10,7 +10,6 @@
 
 mod config;
 mod gradients;
-mod inputs;
 mod log;
 mod observer;
 mod optimizer;
@@ -21,7 +20,9 @@ mod state;
 mod trainer;
 
 pub use config::{ActivationDtype, OptimizerKind, TrainConfig};
-pub use inputs::{check_lengths, input_ids, targets};
 pub use observer::{Observer, StepReport};
 pub use schedule::{Schedule, SchedulerKind};
-pub use trainer::{ADAPTER, Summary, Trainer};
+pub use trainer::{Summary, Trainer};
+
+/// The name of the adapter that is trained and saved.
+pub const ADAPTER: &str = "default";

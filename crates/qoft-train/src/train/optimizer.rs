@@ -2,7 +2,7 @@
 
 use burn::module::{ParamGroup, ParamId};
 use burn::optim::{AdamWConfig, ModuleOptimizer};
-use qoft_core::adapters::BIAS;
+use qoft_core::BIAS;
 use qoft_core::{LayerKind, Walk};
 use qoft_models::CausalLm;
 

@@ -11,8 +11,8 @@ use qoft_models::CausalLm;
 use qoft_peft::{self as peft, AdapterConfig};
 use serde::{Deserialize, Serialize};
 
+use super::ADAPTER;
 use super::config::TrainConfig;
-use super::trainer::ADAPTER;
 use crate::error::TrainError;
 
 const OPTIMIZER: &str = "optimizer.bin";

@@ -13,18 +13,15 @@ use qoft_peft::{self as peft, AdapterConfig};
 
 use super::config::TrainConfig;
 use super::gradients::StepGradients;
-use super::inputs::{check_lengths, input_ids, targets};
 use super::log::{Log, LogRow};
 use super::observer::{Observer, StepReport};
 use super::plan::{Plan, Steps};
 use super::state::{self, TrainerState};
-use super::{optimizer, plot, schedule::Schedule};
+use super::{ADAPTER, optimizer, plot, schedule::Schedule};
 use crate::data::{Batch, Dataset};
 use crate::error::TrainError;
 use crate::eval::evaluate;
-
-/// The name of the adapter that is trained and saved.
-pub const ADAPTER: &str = "default";
+use crate::inputs::{check_lengths, input_ids, targets};
 
 /// A training run.
 #[derive(Debug, Clone, Copy)]

@@ -7,9 +7,8 @@ use qoft_core::{Checkpoint, LayerSource, Result};
 use qoft_peft::PREFIX;
 
 use super::Named;
-use crate::adapted::MergeAdapter;
+use crate::adapter::MergeAdapter;
 use crate::layers::Claimed;
-use crate::merge::MergeTarget;
 use crate::own::{self, bias_name};
 use crate::write::Output;
 
@@ -61,7 +60,7 @@ impl<'a> Own<'a> {
                 _ => {
                     let tied = own::tied_table(checkpoint).filter(|_| *name == own::head());
                     let from = tied.as_deref().unwrap_or(name);
-                    own::named(checkpoint, adapters, name, from, MergeTarget::Dense(format))?
+                    own::named(checkpoint, adapters, name, from, Some(format))?
                 }
             });
         }

@@ -6,7 +6,7 @@ use tracing::warn;
 
 use super::work::{Reports, Work};
 use super::{MergeTarget, adapted};
-use crate::adapted::MergeAdapter;
+use crate::adapter::MergeAdapter;
 use crate::layers::{embeddings, is_under};
 use crate::own;
 use crate::write::Output;
@@ -78,7 +78,13 @@ impl<'a> Tables<'a> {
                  is no longer tied"
             );
             let (checkpoint, adapters) = (self.checkpoint, self.adapters);
-            outputs.push(own::named(checkpoint, adapters, &head, table, target)?);
+            outputs.push(own::named(
+                checkpoint,
+                adapters,
+                &head,
+                table,
+                target.dense_format(),
+            )?);
         }
         Ok(outputs)
     }

@@ -2,14 +2,17 @@
 
 use std::error::Error;
 use std::ops::Range;
+use std::path::Path;
 
 use plotters::coord::Shift;
 use plotters::coord::ranged1d::{Ranged, ValueFormatter};
 use plotters::coord::types::RangedCoordf64;
 use plotters::prelude::*;
+use qoft_core::{Result, write_file};
 
 use super::report::MergedLayer;
 
+const PLOT: &str = "merge_report.svg";
 const SIZE: (u32, u32) = (900, 760);
 /// Height of the upper chart.
 const UPPER: u32 = 400;
@@ -32,10 +35,17 @@ const COLORS: [RGBColor; 10] = [
     RGBColor(150, 150, 20),
 ];
 
+/// Writes the charts of [`draw`] as `merge_report.svg` into a folder.
+pub fn write(layers: &[MergedLayer], folder: &Path) -> Result<()> {
+    let path = folder.join(PLOT);
+    let svg = draw(layers).map_err(|e| qoft_core::Error::file(&path, e))?;
+    write_file(&path, svg.as_bytes())
+}
+
 /// Two charts with the blocks of the model from left to right and one series for each kind of
 /// layer: above the logarithm of the relative error, where errors of 0 lie on the lower edge, and
 /// below the share of the change that was kept.
-pub fn draw(layers: &[MergedLayer]) -> Result<String, Box<dyn Error>> {
+fn draw(layers: &[MergedLayer]) -> Result<String, Box<dyn Error>> {
     let mut svg = String::new();
     let area = SVGBackend::with_string(&mut svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;

@@ -3,14 +3,11 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qoft_core::{Result, write_file};
+use qoft_core::Result;
 use serde_json::{Value, json};
 
 use super::change::Change;
-use super::plot;
 use crate::write::{REPORT, write_json};
-
-const PLOT: &str = "merge_report.svg";
 
 /// What was merged and written.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
@@ -132,12 +129,9 @@ impl MergeReport {
         })
     }
 
-    /// Writes `merge_report.json` and `merge_report.svg` into a folder.
+    /// Writes `merge_report.json` into a folder.
     pub(super) fn write(&self, folder: &Path) -> Result<()> {
-        write_json(&folder.join(REPORT), &self.to_json())?;
-        let path = folder.join(PLOT);
-        let svg = plot::draw(&self.layers).map_err(|e| qoft_core::Error::file(&path, e))?;
-        write_file(&path, svg.as_bytes())
+        write_json(&folder.join(REPORT), &self.to_json())
     }
 }
 

@@ -11,7 +11,8 @@ use qoft_core::{
 
 use super::search::Asked;
 use super::{Change, LayerSearch, MergedLayer, adapted};
-use crate::adapted::{MergeAdapter, relative_error, rotated};
+use crate::adapted::{relative_error, rotated};
+use crate::adapter::MergeAdapter;
 use crate::own;
 use crate::write::{Data, Output};
 

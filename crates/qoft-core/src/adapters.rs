@@ -2,15 +2,7 @@
 //!
 //! Each layer has its own [`Adapters`]. The functions here are for whole models.
 
-mod layer;
-mod merge;
-mod own;
-mod slot;
-
-pub use layer::Adapters;
-pub use own::{BIAS, LayerTensor, OwnTensor, WEIGHT};
-pub use slot::AdapterSlot;
-
+use crate::adapter::Adapters;
 use crate::layer::Layer;
 use crate::walk::Walk;
 use qoft_scheme::{Error, Result};

@@ -6,7 +6,7 @@ use burn::module::{
 use burn::tensor::{Device, Tensor};
 
 use super::own::OwnTensor;
-use crate::adapter::{NamedParam, OftAdapter, param_id};
+use super::{NamedParam, OftAdapter, param_id};
 
 /// A named adapter of a layer: a rotation, tensors that stand in for the layer's own, or both.
 #[derive(Debug)]

@@ -3,9 +3,9 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
+use super::OftAdapter;
 use super::own::{BIAS, OwnTensor, WEIGHT};
 use super::slot::AdapterSlot;
-use crate::adapter::OftAdapter;
 use crate::ops::lifted;
 use qoft_scheme::{Error, Result};
 
@@ -87,7 +87,7 @@ impl Adapters {
     }
 
     /// Fails where [`Self::activate`] would.
-    pub(super) fn check_activate(&self, names: &[&str]) -> Result<()> {
+    pub(crate) fn check_activate(&self, names: &[&str]) -> Result<()> {
         let mut weights = Vec::new();
         for (index, name) in names.iter().enumerate() {
             self.expect_unmerged(name)?;
@@ -219,7 +219,7 @@ impl Adapters {
         }
     }
 
-    pub(super) fn expect_unmerged(&self, name: &str) -> Result<()> {
+    pub(crate) fn expect_unmerged(&self, name: &str) -> Result<()> {
         self.expect(name)?;
         if self.merged.iter().any(|merged| merged == name) {
             return Err(Error::AdapterState {

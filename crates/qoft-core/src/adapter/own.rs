@@ -5,7 +5,7 @@ use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::Matrix;
 
-use crate::adapter::{NamedParam, param_id, parameter};
+use super::{NamedParam, param_id, parameter};
 
 /// Name of a layer's weight, or of what corresponds to it.
 pub const WEIGHT: &str = "weight";

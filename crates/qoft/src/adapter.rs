@@ -1,0 +1,24 @@
+//! An adapter with its strength.
+
+use qoft_peft::AdapterFolder;
+
+/// An adapter to merge.
+#[derive(Debug, Clone)]
+pub struct MergeAdapter {
+    /// The adapter.
+    pub folder: AdapterFolder,
+    /// 1 for all of it; the rotation is that of so many times the parameters.
+    pub strength: f64,
+}
+
+impl MergeAdapter {
+    /// Whether it has a rotation for the layer.
+    pub(crate) fn has(&self, path: &str) -> bool {
+        self.folder.paths().any(|adapted| adapted == path)
+    }
+
+    /// Whether it changes the layer.
+    pub(crate) fn changes(&self, path: &str) -> bool {
+        self.strength != 0.0 && self.has(path)
+    }
+}
