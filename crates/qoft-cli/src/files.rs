@@ -13,6 +13,7 @@ use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
 
 use crate::args::{AdapterArg, ModelArgs};
+use crate::print::errln;
 use crate::progress;
 
 /// The device of this name, or the default one.
@@ -102,7 +103,7 @@ pub fn dataset(
     model: &ModelConfig,
     max_length: Option<usize>,
 ) -> Result<Dataset> {
-    let bar = indicatif::ProgressBar::new_spinner();
+    let bar = progress::spinner();
     let options = DatasetOptions {
         vocab_size: model.vocab_size,
         max_length: max_length.into_iter().chain(model.longest_sequence()).min(),
@@ -120,7 +121,7 @@ pub fn dataset(
 pub fn report_losses(path: &Path, dataset: &Dataset) {
     let report = &dataset.report;
     if report.cut_rows > 0 {
-        eprintln!(
+        errln!(
             "{}: {} of {} rows were longer than {} tokens and lost {} tokens",
             path.display(),
             report.cut_rows,
@@ -130,7 +131,7 @@ pub fn report_losses(path: &Path, dataset: &Dataset) {
         );
     }
     if report.unpredictable_rows > 0 {
-        eprintln!(
+        errln!(
             "{}: {} of {} rows have nothing to predict",
             path.display(),
             report.unpredictable_rows,

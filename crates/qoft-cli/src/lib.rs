@@ -13,45 +13,50 @@
 mod args;
 mod commands;
 mod files;
+mod messages;
 mod print;
 mod progress;
+mod stop;
 
-use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
-use anyhow::Context;
-use clap::Parser;
-use tracing_subscriber::EnvFilter;
+use anyhow::{Context, ensure};
 
 use args::{Cli, Command};
+use print::Kind;
+
+/// More threads than any machine has; each takes memory for its stack.
+const MOST_THREADS: usize = 1024;
 
 /// Runs the command that the arguments of the process name, with all backends that are linked
 /// into the program, and prints an error if it fails.
 ///
 /// `--help`, `--version` and wrong arguments end the process. Messages are logged to stderr as
-/// the environment variable `QOFT_LOG` says, unless the program has a `tracing` subscriber.
+/// the environment variable `QOFT_LOG` says, unless the program has a `tracing` subscriber. Signals
+/// that ask the program to stop end it without leaving anything half done. Call this from the main
+/// thread, before there are others.
 pub fn run() -> ExitCode {
-    let cli = Cli::parse();
-    let filter = EnvFilter::try_from_env("QOFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
-    // An error says that there is a subscriber already.
-    let _ = tracing_subscriber::fmt()
-        .with_env_filter(filter)
-        .with_writer(std::io::stderr)
-        .without_time()
-        .with_target(false)
-        .with_ansi(std::io::stderr().is_terminal())
-        .try_init();
+    stop::watch();
+    let cli = Cli::from_arguments();
+    messages::show();
     match execute(cli) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) if error.is::<stop::Stopped>() => ExitCode::from(stop::Stopped::code()),
         Err(error) => {
-            eprintln!("error: {error:#}");
+            print::message(
+                Kind::Error,
+                format_args!("{}", messages::with_causes(&error)),
+            );
             let mut causes = error.chain();
             let cause = causes.find_map(|cause| cause.downcast_ref::<qoft::core::Error>());
             if let Some(feature) = cause.and_then(qoft::missing_feature) {
-                eprintln!(
-                    "help: this build of qoft lacks the scheme `{feature}`; \
-                     build it with the Cargo feature `{feature}` or `all-schemes`"
+                print::message(
+                    Kind::Other("help"),
+                    format_args!(
+                        "this build of qoft lacks the scheme `{feature}`; \
+                         build it with the Cargo feature `{feature}` or `all-schemes`"
+                    ),
                 );
             }
             ExitCode::FAILURE
@@ -90,6 +95,13 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
 fn use_threads(threads: Option<NonZeroUsize>) -> anyhow::Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
     // 0 leaves the choice to rayon.
-    let pool = pool.num_threads(threads.map_or(0, NonZeroUsize::get));
-    pool.build_global().context("--threads")
+    let threads = threads.map_or(0, NonZeroUsize::get);
+    ensure!(
+        threads <= MOST_THREADS,
+        "--threads {threads}: at most {MOST_THREADS}; this machine has {}",
+        std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
+    );
+    pool.num_threads(threads)
+        .build_global()
+        .context("--threads")
 }

@@ -2,15 +2,29 @@
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
+use crate::print::moves;
+
 /// A bar of `total` steps with a label; silent where stderr is no terminal.
 pub fn bar(label: &str, total: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total as u64), ProgressDrawTarget::stderr());
+    let bar = ProgressBar::with_draw_target(Some(total as u64), target());
     let template = "{prefix} [{bar:30}] {pos}/{len} {msg}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
     }
     bar.set_prefix(label.to_owned());
     bar
+}
+
+/// Something that turns while its end is not known.
+pub fn spinner() -> ProgressBar {
+    ProgressBar::with_draw_target(None, target())
+}
+
+fn target() -> ProgressDrawTarget {
+    match moves() {
+        true => ProgressDrawTarget::stderr(),
+        false => ProgressDrawTarget::hidden(),
+    }
 }
 
 /// A number with commas between groups of three digits.

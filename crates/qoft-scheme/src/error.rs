@@ -18,6 +18,17 @@ pub enum Error {
         /// What the system said.
         source: std::io::Error,
     },
+    /// Another process is writing into the same output folder.
+    #[error(
+        "{}: another run ({holder}) is writing into this folder; wait for it, or choose another one",
+        path.display()
+    )]
+    Busy {
+        /// The folder.
+        path: PathBuf,
+        /// What the other process says of itself.
+        holder: String,
+    },
     /// A file's content is not what its kind demands.
     #[error("{}: {reason}", path.display())]
     File {

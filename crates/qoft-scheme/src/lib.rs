@@ -17,7 +17,6 @@ mod layer_source;
 mod options;
 mod output;
 mod registry;
-mod scratch;
 
 pub use backend::{Capabilities, LoadedLinear, QuantBackend};
 pub use checkpoint::{
@@ -30,11 +29,12 @@ pub use integer_grid::IntegerGrid;
 pub use layer_kind::LayerKind;
 pub use layer_source::LayerSource;
 pub use options::{BackendOptions, LoadOptions, Purpose, RequantizeOptions};
-pub use output::{StagedDir, write_file};
+pub use output::{
+    OutputLock, ScratchDir, StagedDir, discard_unfinished, remove_temporary_files, write_file,
+};
 #[doc(hidden)]
 pub use registry::registry_entry;
 pub use registry::{Registration, Registry};
-pub use scratch::ScratchDir;
 
 pub use inventory;
 pub use qoft_kernels as kernels;

@@ -99,13 +99,15 @@ pub fn merge(
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<MergeReport> {
+    check_merge(checkpoint, registry, options, adapters, target)?;
+    let staged = StagedDir::new(output)?;
     merge_staged(
-        checkpoint, registry, options, adapters, target, output, progress,
+        checkpoint, registry, options, adapters, target, staged, progress,
     )?
     .commit()
 }
 
-/// As [`merge`], but the folder stays hidden until [`StagedMerge::commit`].
+/// As [`merge`] into a folder that was begun, and stays hidden until [`StagedMerge::commit`].
 ///
 /// # Errors
 /// Those of [`merge`].
@@ -115,11 +117,10 @@ pub fn merge_staged(
     options: &LoadOptions,
     adapters: &[MergeAdapter],
     target: MergeTarget,
-    output: &Path,
+    staged: StagedDir,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedMerge> {
     let layers = checked(checkpoint, registry, options, adapters, target)?;
-    let staged = StagedDir::new(output)?;
     // With the layers that were quantized again, which wait in a file, so that memory only holds
     // those in work.
     let mut current = checkpoint.clone();
@@ -210,21 +211,18 @@ pub fn merge_staged(
 }
 
 /// Fails early where [`merge`] would: before calibration data is read, for example. It reads no
-/// weight, and leaves nothing.
+/// weight.
 ///
 /// # Errors
-/// If a layer is of no known scheme, or of one that cannot be written, an adapter does not fit, or
-/// the output folder has something in it.
+/// If a layer is of no known scheme, or of one that cannot be written, or an adapter does not fit.
 pub fn check_merge(
     checkpoint: &Checkpoint,
     registry: &Registry,
     options: &LoadOptions,
     adapters: &[MergeAdapter],
     target: MergeTarget,
-    output: &Path,
 ) -> Result<()> {
-    checked(checkpoint, registry, options, adapters, target)?;
-    StagedDir::new(output).map(drop)
+    checked(checkpoint, registry, options, adapters, target).map(drop)
 }
 
 /// The layers of a checkpoint that can be merged.

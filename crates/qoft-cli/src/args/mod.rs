@@ -4,6 +4,7 @@ mod adapter;
 mod merge;
 mod train;
 mod train_adapter;
+mod unknown;
 
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -17,7 +18,7 @@ pub use train::TrainArgs;
 
 /// Fine-tune quantized language models with Orthogonal Fine-Tuning (OFT).
 #[derive(Debug, Parser)]
-#[command(version, propagate_version = true)]
+#[command(name = "qoft", version, propagate_version = true)]
 pub struct Cli {
     /// What to do.
     #[command(subcommand)]
@@ -25,6 +26,13 @@ pub struct Cli {
     /// Threads that compute [default: as many as the machine has].
     #[arg(long, global = true, value_name = "N")]
     pub threads: Option<NonZeroUsize>,
+}
+
+impl Cli {
+    /// The arguments of the process; it ends if they are wrong, or ask for help or the version.
+    pub fn from_arguments() -> Self {
+        Self::try_parse().unwrap_or_else(|error| unknown::with_suggestion(error).exit())
+    }
 }
 
 /// The commands.

@@ -4,7 +4,7 @@ use anyhow::Result;
 use qoft::core::{Checkpoint, Registry};
 
 use crate::args::DequantizeArgs;
-use crate::print::outln;
+use crate::print::{errln, outln};
 use crate::progress;
 
 /// Writes a dense checkpoint.
@@ -23,7 +23,7 @@ pub fn run(args: &DequantizeArgs) -> Result<()> {
     );
     bar.finish_and_clear();
     let report = report?;
-    eprintln!(
+    errln!(
         "{}: {} quantized layers written dense, {} tensors, {}",
         args.output.display(),
         report.layers,

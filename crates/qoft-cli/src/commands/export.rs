@@ -5,7 +5,7 @@ use qoft::LoraReport;
 use qoft::core::{Checkpoint, Registry};
 
 use crate::args::{ExportArgs, ExportForm};
-use crate::print::outln;
+use crate::print::{errln, outln};
 use crate::{files, progress};
 
 /// Writes adapters in the form of another method.
@@ -42,7 +42,7 @@ fn lora(args: &ExportArgs) -> Result<()> {
         0 => String::new(),
         own => format!(" and {own} tensors of biases and whole modules"),
     };
-    eprintln!(
+    errln!(
         "{}: a LoRA of rank {} for {} layers{own}, {}",
         args.output.display(),
         report.rank,

@@ -1,7 +1,5 @@
 //! `qoft generate`.
 
-use std::io::Write;
-
 use anyhow::Result;
 use qoft::train::GenerateOptions;
 use qoft::train::tokenizer::Tokenizer;
@@ -9,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::args::GenerateArgs;
 use crate::files;
-use crate::print::outln;
+use crate::print::{self, outln};
 
 /// Continues a prompt; text appears as it is made.
 pub fn run(args: &GenerateArgs) -> Result<()> {
@@ -23,19 +21,17 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
         top_p: args.top_p,
         seed: args.seed,
     };
-    let mut print = |text: &str| {
+    let mut show = |text: &str| {
         if !args.json {
-            let mut out = std::io::stdout().lock();
-            // A closed pipe ends the reader's interest, not the program.
-            let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
+            print::text(text);
         }
     };
     if !args.chat {
-        print(&args.prompt);
+        show(&args.prompt);
     }
     let generated =
-        qoft::train::generate(&model, &tokenizer, &prompt, &options, &device, &mut print)?;
-    print("\n");
+        qoft::train::generate(&model, &tokenizer, &prompt, &options, &device, &mut show)?;
+    show("\n");
     if args.json {
         outln!(
             "{}",

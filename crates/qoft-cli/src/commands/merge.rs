@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use burn::tensor::Device;
-use qoft::core::{Checkpoint, Dense, Error, Nearest, QuantBackend, Registry};
+use qoft::core::{Checkpoint, Dense, Error, Nearest, QuantBackend, Registry, StagedDir};
 use qoft::models::ModelConfig;
 use qoft::train::data::Dataset;
 use qoft::{
@@ -14,7 +14,7 @@ use qoft::{
 };
 
 use crate::args::{DtypeArg, MergeArgs};
-use crate::print::outln;
+use crate::print::{errln, outln, warnln};
 use crate::{files, progress};
 
 /// Rows at once where a loss is measured.
@@ -30,19 +30,21 @@ const LITTLE_KEPT: f64 = 0.5;
 pub fn run(args: &MergeArgs) -> Result<()> {
     let checkpoint = Checkpoint::open(&args.model)?;
     let adapters = files::adapters(&args.adapter)?;
+    check(args, &checkpoint, &adapters)?;
+    let folder = StagedDir::new(&args.output)?;
     let data = match &args.data {
         None => None,
         Some(path) => Some((path, dataset(args, &checkpoint, path)?)),
     };
     let calibration = match &args.calibration {
         None => None,
-        Some(path) => Some(calibration(args, &checkpoint, &adapters, path)?),
+        Some(path) => Some(calibration(args, &checkpoint, &adapters, path, &folder)?),
     };
     let search: &dyn LayerSearch = match &calibration {
         None => &Nearest,
         Some(calibration) => calibration,
     };
-    let mut staged = staged(args, &checkpoint, &adapters, search)?;
+    let mut staged = staged(args, &checkpoint, &adapters, search, folder)?;
     drop(calibration);
     if let Some((path, dataset)) = &data {
         files::report_losses(path, dataset);
@@ -59,24 +61,36 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     Ok(())
 }
 
+/// Fails where the merge would fail, before anything takes time.
+fn check(args: &MergeArgs, checkpoint: &Checkpoint, adapters: &[MergeAdapter]) -> Result<()> {
+    let registry = Registry::linked()?;
+    let options = files::load_options(&args.backend_option)?;
+    let target = target(args, &Nearest);
+    qoft::check_merge(checkpoint, &registry, &options, adapters, target).map_err(into_dense)
+}
+
+fn target<'a>(args: &MergeArgs, search: &'a dyn LayerSearch) -> MergeTarget<'a> {
+    match args.dequantize {
+        true => MergeTarget::Dense(args.dtype.unwrap_or(DtypeArg::F32).into()),
+        false => MergeTarget::SameScheme(search),
+    }
+}
+
 fn staged(
     args: &MergeArgs,
     checkpoint: &Checkpoint,
     adapters: &[MergeAdapter],
     search: &dyn LayerSearch,
+    folder: StagedDir,
 ) -> Result<StagedMerge> {
-    let target = match args.dequantize {
-        true => MergeTarget::Dense(args.dtype.unwrap_or(DtypeArg::F32).into()),
-        false => MergeTarget::SameScheme(search),
-    };
     let bar = progress::bar("merging", 0);
     let staged = qoft::merge_staged(
         checkpoint,
         &Registry::linked()?,
         &files::load_options(&args.backend_option)?,
         adapters,
-        target,
-        &args.output,
+        target(args, search),
+        folder,
         &|done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
@@ -101,35 +115,26 @@ fn dataset(args: &MergeArgs, checkpoint: &Checkpoint, path: &Path) -> Result<Dat
 }
 
 /// What the adapted model's layers have as inputs on the first rows of a data file. The files wait
-/// beside the output folder, where there has to be room for a model.
+/// in the folder that is being written, where there has to be room for a model.
 fn calibration(
     args: &MergeArgs,
     checkpoint: &Checkpoint,
     adapters: &[MergeAdapter],
     path: &Path,
+    folder: &StagedDir,
 ) -> Result<Calibration> {
-    let registry = Registry::linked()?;
-    let options = files::load_options(&args.backend_option)?;
-    let (target, output) = (MergeTarget::SameScheme(&Nearest), &args.output);
-    qoft::check_merge(checkpoint, &registry, &options, adapters, target, output)
-        .map_err(into_dense)?;
     let dataset = dataset(args, checkpoint, path)?;
     let rows = args.calibration_rows.map_or(CALIBRATION_ROWS, Into::into);
     let examples = &dataset.examples[..rows.min(dataset.examples.len())];
     let device = Device::flex();
     let mut model = files::model(&args.model, &args.backend_option, &device)?;
     files::attach(&mut model, adapters, &device)?;
-    let parent = args.output.parent().unwrap_or(Path::new(""));
-    let parent = match parent.as_os_str().is_empty() {
-        true => Path::new("."),
-        false => parent,
-    };
     let bar = progress::bar("calibrating", 0);
     let calibration = Calibration::collect(
         &model,
         examples,
         adapters,
-        parent,
+        folder.path(),
         &CalibrationOptions::default(),
         &device,
         &mut |done, total| {
@@ -167,14 +172,14 @@ fn print(args: &MergeArgs, report: &MergeReport) {
         table(report);
     }
     if let Some(losses) = report.losses {
-        eprintln!(
+        errln!(
             "loss {:.6} with the adapters, {:.6} merged, on {} tokens",
             losses.adapted,
             losses.merged,
             progress::grouped(losses.tokens)
         );
     }
-    eprintln!(
+    errln!(
         "{}: {} layers merged, {} tensors, {}",
         args.output.display(),
         report.layers.len(),
@@ -199,8 +204,8 @@ fn warn_of_own_codes(args: &MergeArgs, report: &MergeReport) {
         .collect::<BTreeSet<_>>()
         .into_iter()
         .collect();
-    eprintln!(
-        "warning: --calibration changes nothing in {} of {} layers ({}), whose scheme chooses \
+    warnln!(
+        "--calibration changes nothing in {} of {} layers ({}), whose scheme chooses \
          codes in its own way",
         own.len(),
         report.layers.len(),
@@ -220,8 +225,8 @@ fn warn_of_little(args: &MergeArgs, report: &MergeReport) {
     } else {
         ""
     };
-    eprintln!(
-        "warning: {:.0} % of what the adapters change is in the merged weights: the rest is too \
+    warnln!(
+        "{:.0} % of what the adapters change is in the merged weights: the rest is too \
          small for this scheme's numbers and was rounded away; {calibration}--dequantize keeps all",
         100.0 * kept
     );
@@ -229,13 +234,18 @@ fn warn_of_little(args: &MergeArgs, report: &MergeReport) {
 
 /// The layers that lost most, and all kinds of layers.
 fn table(report: &MergeReport) {
-    eprintln!(
+    errln!(
         "{:<44} {:<10} {:>14} {:>8} {:>6} {:>18}",
-        "layer, worst first", "backend", "relative error", "change", "kept", "off orthogonality"
+        "layer, worst first",
+        "backend",
+        "relative error",
+        "change",
+        "kept",
+        "off orthogonality"
     );
     let layers = report.worst_first();
     for layer in layers.iter().take(LISTED) {
-        eprintln!(
+        errln!(
             "{:<44} {:<10} {:>14.2e} {:>8.1e} {:>4.0} % {:>18.2e}",
             layer.name,
             layer.backend,
@@ -247,15 +257,19 @@ fn table(report: &MergeReport) {
     }
     if layers.len() > LISTED {
         let more = layers.len() - LISTED;
-        eprintln!("… and {more} more in merge_report.json");
+        errln!("… and {more} more in merge_report.json");
     }
-    eprintln!();
-    eprintln!(
+    errln!();
+    errln!(
         "{:<44} {:>10} {:>14} {:>14} {:>6}",
-        "kind", "layers", "mean error", "worst error", "kept"
+        "kind",
+        "layers",
+        "mean error",
+        "worst error",
+        "kept"
     );
     for kind in report.kinds() {
-        eprintln!(
+        errln!(
             "{:<44} {:>10} {:>14.2e} {:>14.2e} {:>4.0} %",
             kind.kind,
             kind.layers,
@@ -264,9 +278,9 @@ fn table(report: &MergeReport) {
             100.0 * kind.change_kept
         );
     }
-    eprintln!(
+    errln!(
         "change kept, all layers: {:.1} %",
         100.0 * report.change_kept()
     );
-    eprintln!();
+    errln!();
 }

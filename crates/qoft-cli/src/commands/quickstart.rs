@@ -15,7 +15,8 @@ use qoft::train::{Evaluation, GenerateOptions};
 use super::train::{follow, trainable_line};
 use crate::args::QuickstartArgs;
 use crate::files;
-use crate::print::outln;
+use crate::print::{errln, outln};
+use crate::stop::Stopped;
 
 /// A small language model, quantized to nf4 by bitsandbytes, and rows in another voice.
 const MODEL: &[(&str, &[u8])] = &[
@@ -52,12 +53,10 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let root = &args.output.clone().unwrap_or_else(free_folder);
     unpack(root)?;
     let (model_dir, adapter) = (root.join("model"), root.join("adapter"));
-    eprintln!("A language model of 5 million parameters, trained on Jane Austen's novels and");
-    eprintln!("quantized to 4 bits (nf4), is in {}.", model_dir.display());
-    eprintln!(
-        "It now learns the voice of the King James Bible, by rotations of its layers' inputs."
-    );
-    eprintln!();
+    errln!("A language model of 5 million parameters, trained on Jane Austen's novels and");
+    errln!("quantized to 4 bits (nf4), is in {}.", model_dir.display());
+    errln!("It now learns the voice of the King James Bible, by rotations of its layers' inputs.");
+    errln!();
 
     let device = files::device(None)?;
     let tokenizer = files::tokenizer(&model_dir)?;
@@ -79,7 +78,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         ADAPTER,
         &autodiff,
     )?;
-    eprintln!("{}", trainable_line(&model));
+    errln!("{}", trainable_line(&model));
     let trainer = Trainer {
         config: &config,
         adapter_config: &oft_config,
@@ -91,8 +90,8 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     };
     let (model, summary) = follow(&trainer, model)?;
     if summary.interrupted {
-        eprintln!("stopped after step {}", summary.steps);
-        return Ok(());
+        errln!("stopped after step {}", summary.steps);
+        return Err(Stopped.into());
     }
     let after = measure(&model)?;
     let text_after = sample(&model, &tokenizer, &device)?;

@@ -1,8 +1,6 @@
 //! `qoft train`.
 
 use std::path::Path;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use anyhow::Result;
@@ -16,7 +14,8 @@ use qoft::train::train::{ADAPTER, Observer, StepReport, Summary, Trainer};
 use serde_json::json;
 
 use crate::args::{AdapterArg, TrainArgs};
-use crate::print::outln;
+use crate::print::{errln, outln};
+use crate::stop::{self, Graceful, Stopped};
 use crate::{files, progress};
 
 /// Fine-tunes a checkpoint. The options of `--config` are among `args`.
@@ -55,7 +54,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         ADAPTER,
         &autodiff,
     )?;
-    eprintln!("{}", trainable_line(&model));
+    errln!("{}", trainable_line(&model));
     let trainer = Trainer {
         config: &config,
         adapter_config: &*adapter_config,
@@ -92,6 +91,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
             })
         );
     }
+    if summary.interrupted {
+        return Err(Stopped.into());
+    }
     Ok(())
 }
 
@@ -118,18 +120,10 @@ fn refuse_occupied(output: &Path) -> Result<()> {
 
 /// Runs a trainer with a progress bar; Ctrl-C stops it after the step it is in.
 pub fn follow(trainer: &Trainer, model: CausalLm) -> Result<(CausalLm, Summary)> {
-    let stop = Arc::new(AtomicBool::new(false));
-    let handler = stop.clone();
-    // A second handler in one process is refused; the first one then keeps working.
-    let _ = ctrlc::set_handler(move || {
-        if handler.swap(true, Ordering::SeqCst) {
-            std::process::exit(130);
-        }
-        eprintln!("\nstopping after this step; press Ctrl-C again to quit at once");
-    });
+    let _ends_by_itself = Graceful::begin();
     let bar = progress::bar("training", trainer.total_steps());
     let mut events = Console { bar: bar.clone() };
-    let result = trainer.run(model, &mut events, &stop);
+    let result = trainer.run(model, &mut events, stop::requested());
     bar.finish_and_clear();
     Ok(result?)
 }
@@ -148,7 +142,7 @@ pub fn trainable_line(model: &CausalLm) -> String {
 fn report(summary: &Summary, data: &Path, dataset: &Dataset, output: &Path) {
     files::report_losses(data, dataset);
     if let (Some(first), Some(last)) = (summary.first_loss, summary.final_loss) {
-        eprintln!(
+        errln!(
             "{} steps, {} tokens in {:.1} s; loss {first:.4} at the first step, {last:.4} at the last",
             summary.steps,
             progress::grouped(summary.tokens),
@@ -156,12 +150,12 @@ fn report(summary: &Summary, data: &Path, dataset: &Dataset, output: &Path) {
         );
     }
     match (&summary.checkpoint, summary.interrupted) {
-        (Some(checkpoint), true) => eprintln!(
+        (Some(checkpoint), true) => errln!(
             "stopped after step {}; go on with the same command and --resume-from {}",
             summary.steps,
             checkpoint.display()
         ),
-        _ => eprintln!(
+        _ => errln!(
             "adapter, log.jsonl and loss.svg are in {}",
             output.display()
         ),
@@ -212,6 +206,6 @@ impl Observer for Console {
 impl Console {
     /// A line above the bar, also where stderr is a file.
     fn line(&self, text: &str) {
-        self.bar.suspend(|| eprintln!("{text}"));
+        self.bar.suspend(|| errln!("{text}"));
     }
 }

@@ -1,11 +1,12 @@
 //! Temporary folders that do not pile up when processes are killed.
 
 use std::fs::{File, TryLockError};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use tempfile::TempDir;
 use tracing::warn;
 
+use super::unfinished::{Publishing, Unfinished};
 use crate::error::{Error, Result};
 
 /// Random characters at the end of a folder's name.
@@ -24,6 +25,7 @@ pub struct ScratchDir {
     folder: TempDir,
     /// The open folder, which holds the lock.
     lock: Option<File>,
+    unfinished: Unfinished,
 }
 
 impl ScratchDir {
@@ -36,8 +38,10 @@ impl ScratchDir {
         remove_abandoned(parent, &prefix);
         for _ in 0..ATTEMPTS {
             let mut builder = tempfile::Builder::new();
-            let folder = builder.prefix(&prefix).rand_bytes(RANDOM);
+            builder.prefix(&prefix).rand_bytes(RANDOM);
+            let folder = as_public(&mut builder, 0o777);
             let folder = folder.tempdir_in(parent).map_err(Error::io(parent))?;
+            let unfinished = Unfinished::new(folder.path());
             // Until it is locked, another process can take it for one that was left behind.
             let Ok(lock) = File::open(folder.path()) else {
                 continue;
@@ -48,7 +52,11 @@ impl ScratchDir {
                 Err(TryLockError::Error(_)) => None,
             };
             if folder.path().is_dir() {
-                return Ok(Self { folder, lock });
+                return Ok(Self {
+                    folder,
+                    lock,
+                    unfinished,
+                });
             }
         }
         let reason = "temporary folders are removed as soon as they are made";
@@ -65,33 +73,101 @@ impl ScratchDir {
     /// # Errors
     /// If the file system refuses; then the folder is removed.
     pub fn rename(self, target: &Path) -> Result<()> {
-        let Self { folder, lock } = self;
-        std::fs::rename(folder.path(), target).map_err(Error::io(target))?;
-        // There is nothing to remove any more.
-        let _ = folder.keep();
-        drop(lock);
+        let publishing = Publishing::begin();
+        let moved = std::fs::rename(self.path(), target).map_err(Error::io(target));
+        drop(publishing);
+        moved?;
+        self.leave();
         Ok(())
     }
+
+    /// Moves what is in the folder to `target`, a folder on the same file system, and removes the
+    /// rest. Files whose names are `last` go after the others.
+    ///
+    /// If the process ends in the middle, [`finish_moves`] does the rest.
+    ///
+    /// # Errors
+    /// If one of the names is taken there, or the file system refuses.
+    pub(crate) fn empty_into(self, target: &Path, moving: &str, last: &[&str]) -> Result<()> {
+        let parent = self.path().parent().unwrap_or(target);
+        let name = self.path().file_name().and_then(|name| name.to_str());
+        let random = name.and_then(|name| name.rsplit_once('-')).map(|(_, r)| r);
+        let moving = parent.join(format!(".{moving}-{}", random.unwrap_or_default()));
+        for entry in std::fs::read_dir(self.path()).map_err(Error::io(self.path()))? {
+            let entry = entry.map_err(Error::io(self.path()))?;
+            let place = target.join(entry.file_name());
+            if place.symlink_metadata().is_ok() {
+                return Err(Error::file(place, "appeared while the output was written"));
+            }
+        }
+        let publishing = Publishing::begin();
+        let renamed = std::fs::rename(self.path(), &moving).map_err(Error::io(self.path()));
+        let moved = renamed.and_then(|()| move_entries(&moving, target, last));
+        drop(publishing);
+        moved?;
+        self.leave();
+        Ok(())
+    }
+
+    /// Forgets the folder, which is not at its place any more.
+    fn leave(self) {
+        let Self {
+            folder,
+            lock,
+            unfinished,
+        } = self;
+        let _ = folder.keep();
+        drop((lock, unfinished));
+    }
+}
+
+/// Finishes what [`ScratchDir::empty_into`] began in processes that were killed.
+pub(crate) fn finish_moves(folder: &Path, moving: &str, last: &[&str]) -> Result<()> {
+    for (left, _lock) in abandoned(folder, &format!(".{moving}-")) {
+        move_entries(&left, folder, last)?;
+        warn!(
+            "{}: finished what a run that was killed had begun to move here",
+            folder.display()
+        );
+    }
+    Ok(())
+}
+
+/// Moves all entries of a folder and removes it.
+fn move_entries(from: &Path, to: &Path, last: &[&str]) -> Result<()> {
+    let entries = std::fs::read_dir(from).map_err(Error::io(from))?;
+    let names: Result<Vec<_>> = entries
+        .map(|entry| Ok(entry.map_err(Error::io(from))?.file_name()))
+        .collect();
+    let mut names = names?;
+    names.sort_by_key(|name| (last.iter().any(|last| name == last), name.clone()));
+    for name in names {
+        let place = to.join(&name);
+        std::fs::rename(from.join(&name), &place).map_err(Error::io(&place))?;
+    }
+    std::fs::remove_dir(from).map_err(Error::io(from))
+}
+
+/// Lets a file or folder have the permissions that the user's umask leaves of `mode`, and not those
+/// of a private temporary one.
+pub(crate) fn as_public<'b, 'a, 'c>(
+    builder: &'b mut tempfile::Builder<'a, 'c>,
+    mode: u32,
+) -> &'b mut tempfile::Builder<'a, 'c> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        builder.permissions(std::fs::Permissions::from_mode(mode));
+    }
+    #[cfg(not(unix))]
+    let _ = mode;
+    builder
 }
 
 /// Removes the folders whose processes have ended.
 fn remove_abandoned(parent: &Path, prefix: &str) {
-    let Ok(entries) = std::fs::read_dir(parent) else {
-        return;
-    };
-    for entry in entries.flatten() {
-        let name = entry.file_name();
-        let ours = name.to_str().is_some_and(|name| is_ours(name, prefix));
-        // A link is not followed: this is the type of the entry itself.
-        if !ours || !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
-            continue;
-        }
-        let path = entry.path();
-        let lock = File::open(&path);
-        // Held until the folder is gone, so that its name cannot be taken meanwhile.
-        if !lock.as_ref().is_ok_and(|lock| lock.try_lock().is_ok()) {
-            continue;
-        }
+    // The locks are held until the folder is gone, so that its name cannot be taken meanwhile.
+    for (path, _lock) in abandoned(parent, prefix) {
         match std::fs::remove_dir_all(&path) {
             Ok(()) => warn!("removed {}, left by a run that was killed", path.display()),
             Err(error) => warn!(
@@ -100,6 +176,23 @@ fn remove_abandoned(parent: &Path, prefix: &str) {
             ),
         }
     }
+}
+
+/// The folders whose processes have ended, locked.
+fn abandoned(parent: &Path, prefix: &str) -> Vec<(PathBuf, File)> {
+    let entries = std::fs::read_dir(parent).into_iter().flatten().flatten();
+    let ours = entries.filter(|entry| {
+        let name = entry.file_name();
+        // A link is not followed: this is the type of the entry itself.
+        name.to_str().is_some_and(|name| is_ours(name, prefix))
+            && entry.file_type().is_ok_and(|kind| kind.is_dir())
+    });
+    let locked = |path: PathBuf| {
+        let lock = File::open(&path).ok()?;
+        lock.try_lock().ok()?;
+        Some((path, lock))
+    };
+    ours.filter_map(|entry| locked(entry.path())).collect()
 }
 
 /// Whether this module gives such names.

@@ -1,0 +1,81 @@
+//! Messages of the libraries, and errors.
+
+use std::fmt::{Debug, Write};
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Level, Subscriber};
+use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, registry};
+
+use crate::print::{self, Kind};
+
+/// Shows what the libraries log, as the environment variable `QOFT_LOG` says, unless the program
+/// has a subscriber of its own.
+pub fn show() {
+    let filter = EnvFilter::try_from_env("QOFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    // An error says that there is a subscriber already.
+    let _ = registry().with(Messages.with_filter(filter)).try_init();
+}
+
+/// Writes each event as a line.
+struct Messages;
+
+impl<S: Subscriber> Layer<S> for Messages {
+    fn on_event(&self, event: &Event<'_>, _: Context<'_, S>) {
+        let mut text = Text::default();
+        event.record(&mut text);
+        let kind = match *event.metadata().level() {
+            Level::ERROR => Kind::Error,
+            Level::WARN => Kind::Warning,
+            Level::INFO => Kind::Other("info"),
+            Level::DEBUG => Kind::Other("debug"),
+            Level::TRACE => Kind::Other("trace"),
+        };
+        print::message(kind, format_args!("{}{}", text.message, text.fields));
+    }
+}
+
+#[derive(Default)]
+struct Text {
+    message: String,
+    fields: String,
+}
+
+impl Visit for Text {
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        // Writing into a string does not fail.
+        let _ = match field.name() {
+            "message" => write!(self.message, "{value:?}"),
+            name => write!(self.fields, " {name}={value:?}"),
+        };
+    }
+}
+
+/// An error with its causes, each said once: many errors repeat the words of their cause.
+pub fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain() {
+        let cause = cause.to_string();
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use anyhow::Context;
+
+    #[test]
+    fn a_cause_is_said_once() {
+        let missing = qoft::core::Error::io("a")(std::io::Error::other("no such file"));
+        assert_eq!(with_causes(&missing.into()), "a: no such file");
+        let outer = Err::<(), _>(std::io::Error::other("full")).context("cannot write");
+        assert_eq!(with_causes(&outer.unwrap_err()), "cannot write: full");
+    }
+}

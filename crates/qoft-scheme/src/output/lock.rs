@@ -1,0 +1,156 @@
+//! A folder belongs to one run at a time.
+
+use std::fs::{File, OpenOptions, TryLockError};
+use std::io::{Read, Seek, Write};
+use std::path::{Path, PathBuf};
+
+use tracing::warn;
+
+use super::unfinished::Unfinished;
+use crate::error::{Error, Result};
+
+/// Name of the file in a folder that is locked.
+pub(crate) const NAME: &str = ".qoft-lock";
+/// How often another process may remove its file between our opening and locking it.
+const ATTEMPTS: usize = 100;
+/// More than a process writes into its file.
+const WORDS: u64 = 200;
+
+/// The right to write into an output folder, as long as this value lives.
+///
+/// It is a lock of the operating system on a file, so it ends with the process, however that ends:
+/// a file that was left behind locks nothing. Where a file system has no locks, there is a warning.
+#[derive(Debug)]
+pub struct OutputLock {
+    file: PathBuf,
+    _locked: File,
+    _unfinished: Unfinished,
+}
+
+impl OutputLock {
+    /// Locks a folder that exists.
+    ///
+    /// # Errors
+    /// [`Error::Busy`] if another process has it, or if the file system refuses.
+    pub fn inside(folder: &Path) -> Result<Self> {
+        Self::at(folder.join(NAME), folder)
+    }
+
+    /// Locks `output` by `file`.
+    pub(crate) fn at(file: PathBuf, output: &Path) -> Result<Self> {
+        for _ in 0..ATTEMPTS {
+            let mut options = OpenOptions::new();
+            options.read(true).write(true).create(true).truncate(false);
+            let mut opened = options.open(&file).map_err(Error::io(&file))?;
+            match opened.try_lock() {
+                Ok(()) => {}
+                Err(TryLockError::WouldBlock) => {
+                    let mut holder = String::new();
+                    // Where a locked file cannot be read, the name of its owner stays unknown.
+                    let _ = opened.take(WORDS).read_to_string(&mut holder);
+                    return Err(Error::Busy {
+                        path: output.to_owned(),
+                        holder: holder.trim().to_owned(),
+                    });
+                }
+                Err(TryLockError::Error(error)) => warn!(
+                    "{}: this file system has no locks ({error}): nothing keeps a second run from \
+                     writing into the same folder",
+                    output.display()
+                ),
+            }
+            if !is_at(&opened, &file) {
+                // Its owner removed it in between, and somebody else may have a new one.
+                continue;
+            }
+            let text = format!("process {}\n", std::process::id());
+            let written = opened
+                .set_len(0)
+                .and_then(|()| opened.rewind())
+                .and_then(|()| opened.write_all(text.as_bytes()));
+            if let Err(error) = written {
+                let _ = std::fs::remove_file(&file);
+                return Err(Error::io(&file)(error));
+            }
+            return Ok(Self {
+                _unfinished: Unfinished::new(&file),
+                _locked: opened,
+                file,
+            });
+        }
+        let reason = "it is removed as soon as it is made";
+        Err(Error::file(file, reason))
+    }
+}
+
+impl Drop for OutputLock {
+    fn drop(&mut self) {
+        // Before the lock goes, so that nobody waits for a file that is about to vanish.
+        let _ = std::fs::remove_file(&self.file);
+    }
+}
+
+/// Whether the path still leads to this file.
+#[cfg(unix)]
+fn is_at(file: &File, path: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let [ours, there] = [file.metadata(), std::fs::metadata(path)];
+    match (ours, there) {
+        (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
+        _ => false,
+    }
+}
+
+/// An open file cannot be removed here.
+#[cfg(not(unix))]
+fn is_at(_file: &File, _path: &Path) -> bool {
+    true
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_has_one_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = OutputLock::inside(folder.path()).unwrap();
+        let error = OutputLock::inside(folder.path()).unwrap_err();
+        let process = format!("process {}", std::process::id());
+        assert!(error.to_string().contains(&process), "{error}");
+        drop(lock);
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+        drop(OutputLock::inside(folder.path()).unwrap());
+    }
+
+    #[test]
+    fn a_file_without_an_owner_locks_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        std::fs::write(folder.path().join(NAME), "process 1\n").unwrap();
+        drop(OutputLock::inside(folder.path()).unwrap());
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+
+    #[test]
+    fn of_many_at_once_one_has_the_folder() {
+        use std::sync::atomic::{AtomicUsize, Ordering};
+        let folder = tempfile::tempdir().unwrap();
+        let inside = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    let mut taken = 0;
+                    while taken < 25 {
+                        if let Ok(lock) = OutputLock::inside(folder.path()) {
+                            assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                            taken += 1;
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            drop(lock);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
+    }
+}
