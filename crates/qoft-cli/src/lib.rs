@@ -12,6 +12,7 @@
 
 mod args;
 mod commands;
+mod exit;
 mod files;
 mod messages;
 mod print;

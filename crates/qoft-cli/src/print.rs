@@ -59,7 +59,7 @@ fn write_out(text: &str) {
         if !gone {
             message(Kind::Error, format_args!("standard output: {error}"));
         }
-        crate::stop::end(if gone { 0 } else { 1 });
+        crate::exit::end(if gone { 0 } else { 1 });
     }
 }
 

@@ -7,6 +7,7 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
 
+use crate::exit::end;
 use crate::print::errln;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
@@ -17,12 +18,6 @@ static CODE: AtomicI32 = AtomicI32::new(130);
 /// Becomes true with the first signal.
 pub fn requested() -> &'static AtomicBool {
     &REQUESTED
-}
-
-/// Ends the process; nothing stays of what it was writing.
-pub fn end(code: i32) -> ! {
-    qoft::core::discard_unfinished();
-    std::process::exit(code)
 }
 
 /// The work was left because of a signal, after everything was said about it.
