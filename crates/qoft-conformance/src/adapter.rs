@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::{Layer as _, Linear, Matrix, Purpose, walkable};
+use qoft_core::{Layer as _, Linear, Matrix, Purpose, Walk};
 use qoft_oft::OftConfig;
 use qoft_peft as peft;
 
@@ -10,12 +10,10 @@ use crate::compute::{device, random};
 use crate::layer::Layer;
 
 /// A model of one layer.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 struct Model {
     proj: Linear,
 }
-
-walkable!(Model { proj });
 
 const ADAPTER: &str = "default";
 

@@ -20,7 +20,7 @@ mod layer;
 mod linear;
 mod norm;
 pub mod ops;
-mod walk;
+pub mod walk;
 
 pub use adapter::{
     AdapterSlot, Adapters, BIAS, LayerTensor, NamedParam, OftAdapter, OwnTensor, WEIGHT, param_id,
@@ -32,9 +32,8 @@ pub use embedding::Embedding;
 pub use layer::{InputObserver, Layer};
 pub use linear::Linear;
 pub use norm::Norm;
-#[doc(hidden)]
-pub use walk::join as walk_join;
 pub use walk::{Walk, trainable_parameters};
 
+pub use qoft_derive::Walk;
 pub use qoft_scheme as scheme;
 pub use qoft_scheme::*;

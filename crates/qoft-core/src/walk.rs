@@ -6,53 +6,38 @@ use crate::layer::Layer;
 use crate::linear::Linear;
 use crate::norm::Norm;
 
-/// Implements [`Walk`](crate::Walk) for a struct: `walkable!(Block { attention, mlp });` lists
-/// the fields that are, or contain, layers. `walkable!(Mine);` is for a [`Layer`](crate::Layer).
-#[macro_export]
-macro_rules! walkable {
-    ($name:ident { $($field:ident),+ $(,)? }) => {
-        impl $crate::Walk for $name {
-            fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn $crate::Layer)) {
-                $($crate::Walk::walk(
-                    &self.$field,
-                    &$crate::walk_join(path, stringify!($field)),
-                    visit,
-                );)+
-            }
-
-            fn walk_mut(
-                &mut self,
-                path: &str,
-                visit: &mut dyn FnMut(&str, &mut dyn $crate::Layer),
-            ) {
-                $($crate::Walk::walk_mut(
-                    &mut self.$field,
-                    &$crate::walk_join(path, stringify!($field)),
-                    visit,
-                );)+
-            }
-        }
-    };
-    ($layer:ident) => {
-        impl $crate::Walk for $layer {
-            fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn $crate::Layer)) {
-                visit(path, self);
-            }
-
-            fn walk_mut(
-                &mut self,
-                path: &str,
-                visit: &mut dyn FnMut(&str, &mut dyn $crate::Layer),
-            ) {
-                visit(path, self);
-            }
-        }
-    };
-}
-
 /// A model whose layers can be visited.
 ///
-/// [`walkable!`](crate::walkable) implements it for a struct from a list of its fields.
+/// `#[derive(Walk)]` implements it. Every field is walked, below its name: a field that holds no layers
+/// has to say so by `#[walk(skip)]`, so that none is forgotten, and `#[walk(name = "…")]` gives one
+/// another name in module paths. An enum, or a struct with one field that has no name, is what it
+/// holds. `#[walk(layer)]` on a type is for one that is a [`Layer`] itself, and
+/// `#[walk(crate = "path")]` names the path of this crate where that is not `qoft_core`.
+///
+/// ```
+/// use qoft_core::{Linear, Norm, Walk};
+///
+/// #[derive(Walk)]
+/// struct Block {
+///     attention: Vec<Linear>,
+///     #[walk(name = "post_norm")]
+///     norm: Option<Norm>,
+///     #[walk(skip)]
+///     heads: usize,
+/// }
+/// ```
+///
+/// A field that is neither walked nor skipped is an error:
+///
+/// ```compile_fail,E0277
+/// use qoft_core::{Linear, Walk};
+///
+/// #[derive(Walk)]
+/// struct Block {
+///     attention: Vec<Linear>,
+///     heads: usize,
+/// }
+/// ```
 pub trait Walk {
     /// Visits each layer with its module path below `path`.
     fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer));
@@ -68,10 +53,31 @@ pub trait Walk {
     }
 }
 
-walkable!(Linear);
-walkable!(Conv2d);
-walkable!(Embedding);
-walkable!(Norm);
+macro_rules! walk_layer {
+    ($($layer:ident),+) => {$(
+        impl Walk for $layer {
+            fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
+                visit(path, self);
+            }
+
+            fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
+                visit(path, self);
+            }
+        }
+    )+};
+}
+
+walk_layer!(Linear, Conv2d, Embedding, Norm);
+
+impl<T: Walk + ?Sized> Walk for Box<T> {
+    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
+        (**self).walk(path, visit);
+    }
+
+    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
+        (**self).walk_mut(path, visit);
+    }
+}
 
 impl<T: Walk> Walk for Option<T> {
     fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
@@ -83,7 +89,7 @@ impl<T: Walk> Walk for Option<T> {
     }
 }
 
-impl<T: Walk> Walk for Vec<T> {
+impl<T: Walk> Walk for [T] {
     fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
         for (index, item) in self.iter().enumerate() {
             item.walk(&join(path, &index.to_string()), visit);
@@ -97,8 +103,27 @@ impl<T: Walk> Walk for Vec<T> {
     }
 }
 
+impl<T: Walk> Walk for Vec<T> {
+    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
+        self.as_slice().walk(path, visit);
+    }
+
+    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
+        self.as_mut_slice().walk_mut(path, visit);
+    }
+}
+
+impl<T: Walk, const N: usize> Walk for [T; N] {
+    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
+        self.as_slice().walk(path, visit);
+    }
+
+    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
+        self.as_mut_slice().walk_mut(path, visit);
+    }
+}
+
 /// `path.name`, or `name` at the root.
-#[doc(hidden)]
 pub fn join(path: &str, name: &str) -> String {
     if path.is_empty() {
         name.to_owned()

@@ -7,14 +7,13 @@
 //! ```
 //! use burn::tensor::Device;
 //! use qoft_peft::{self as peft, OneOrMany};
-//! use qoft_core::{Linear, walkable};
+//! use qoft_core::{Linear, Walk};
 //! use qoft_hra::HraConfig;
 //!
+//! #[derive(Walk)]
 //! struct Model {
 //!     proj: Linear,
 //! }
-//!
-//! walkable!(Model { proj });
 //!
 //! # fn main() -> qoft_core::Result<()> {
 //! let device = Device::flex();

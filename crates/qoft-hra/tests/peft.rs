@@ -5,9 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use qoft_core::{
-    Checkpoint, Layer, Linear, LoadOptions, Registry, adapters, default_device, walkable,
-};
+use qoft_core::{Checkpoint, Layer, Linear, LoadOptions, Registry, Walk, adapters, default_device};
 use qoft_hra::HraConfig;
 use qoft_models::CausalLm;
 use qoft_peft::{self as peft, AdapterConfig, OneOrMany};
@@ -93,12 +91,10 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
     }
 }
 
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 struct One {
     proj: Linear,
 }
-
-walkable!(One { proj });
 
 #[test]
 fn an_even_number_of_new_reflections_cancels_and_trains() {

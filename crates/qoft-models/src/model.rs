@@ -6,8 +6,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use qoft_core::ops::Traced;
 use qoft_core::{
-    Checkpoint, Embedding, Layer, Linear, LoadOptions, LoadedLinear, Registry, Result, Walk,
-    walk_join,
+    Checkpoint, Embedding, Layer, Linear, LoadOptions, LoadedLinear, Registry, Result, Walk, walk,
 };
 
 use crate::cache::KvCache;
@@ -70,18 +69,18 @@ impl Body {
 impl Walk for CausalLm {
     fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
         match &self.body {
-            Body::Decoder(body) => body.walk(&walk_join(path, Decoder::PATH), visit),
-            Body::Gpt2(body) => body.walk(&walk_join(path, Transformer::PATH), visit),
+            Body::Decoder(body) => body.walk(&walk::join(path, Decoder::PATH), visit),
+            Body::Gpt2(body) => body.walk(&walk::join(path, Transformer::PATH), visit),
         }
-        self.lm_head.walk(&walk_join(path, Self::HEAD), visit);
+        self.lm_head.walk(&walk::join(path, Self::HEAD), visit);
     }
 
     fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
         match &mut self.body {
-            Body::Decoder(body) => body.walk_mut(&walk_join(path, Decoder::PATH), visit),
-            Body::Gpt2(body) => body.walk_mut(&walk_join(path, Transformer::PATH), visit),
+            Body::Decoder(body) => body.walk_mut(&walk::join(path, Decoder::PATH), visit),
+            Body::Gpt2(body) => body.walk_mut(&walk::join(path, Transformer::PATH), visit),
         }
-        self.lm_head.walk_mut(&walk_join(path, Self::HEAD), visit);
+        self.lm_head.walk_mut(&walk::join(path, Self::HEAD), visit);
     }
 }
 

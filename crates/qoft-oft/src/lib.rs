@@ -3,16 +3,15 @@
 //! ```
 //! use burn::tensor::Device;
 //! use qoft_core::kernels::DenseWeight;
-//! use qoft_core::{Linear, LoadedLinear, adapters, walkable};
+//! use qoft_core::{Linear, LoadedLinear, Walk, adapters};
 //! use qoft_oft::OftConfig;
 //! use qoft_peft as peft;
 //!
+//! #[derive(Walk)]
 //! struct Model {
 //!     first: Linear,
 //!     second: Linear,
 //! }
-//!
-//! walkable!(Model { first, second });
 //!
 //! # fn main() -> qoft_core::Result<()> {
 //! let device = Device::flex();

@@ -6,19 +6,15 @@ use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use common::{difference, linear, rotation, tensor};
-use qoft_core::{
-    AdapterSlot, Error, Layer, Linear, Walk, adapters, trainable_parameters, walkable,
-};
+use qoft_core::{AdapterSlot, Error, Layer, Linear, Walk, adapters, trainable_parameters};
 use qoft_oft::OftConfig;
 use qoft_peft as peft;
 
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 struct Model {
     first: Linear,
     second: Linear,
 }
-
-walkable!(Model { first, second });
 
 impl Model {
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {

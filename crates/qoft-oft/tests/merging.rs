@@ -9,24 +9,17 @@ use burn::tensor::{Device, Int, Tensor};
 use common::{difference, linear, numbers, rotation, tensor};
 use qoft_core::kernels::{DenseWeight, FloatFormat};
 use qoft_core::{
-    Conv2d, Conv2dOptions, Embedding, Error, Layer, Linear, LoadedLinear, OftAdapter, adapters,
-    walkable,
+    Conv2d, Conv2dOptions, Embedding, Error, Layer, Linear, LoadedLinear, OftAdapter, Walk,
+    adapters,
 };
 
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 struct Model {
     table: Embedding,
     proj: Linear,
     packed: Linear,
     conv: Conv2d,
 }
-
-walkable!(Model {
-    table,
-    proj,
-    packed,
-    conv
-});
 
 impl Model {
     fn outputs(&self) -> Vec<Tensor<1>> {

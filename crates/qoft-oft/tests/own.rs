@@ -8,12 +8,12 @@ use common::{difference, linear, numbers, tensor};
 use qoft_core::kernels::{DenseWeight, Matrix};
 use qoft_core::{
     Conv2d, Conv2dOptions, Embedding, Error, Layer, Linear, Norm, Walk, adapters,
-    trainable_parameters, walkable,
+    trainable_parameters,
 };
 use qoft_oft::OftConfig;
 use qoft_peft::{self as peft, AdapterConfig, OneOrMany};
 
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 struct Model {
     table: Embedding,
     norm: Norm,
@@ -21,14 +21,6 @@ struct Model {
     conv: Conv2d,
     head: Linear,
 }
-
-walkable!(Model {
-    table,
-    norm,
-    first,
-    conv,
-    head
-});
 
 impl Model {
     fn new() -> Self {

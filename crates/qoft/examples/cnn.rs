@@ -10,24 +10,18 @@ use burn::nn::{Initializer, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use qoft::nn::{self, Conv2d, Linear, OftConfig, OneOrMany, walkable};
+use qoft::nn::{self, Conv2d, Linear, OftConfig, OneOrMany, Walk};
 
 const SIDE: usize = 16;
 const BATCH: usize = 32;
 
 /// Two convolutions and a linear layer.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 struct Cnn {
     first: Conv2d,
     second: Conv2d,
     head: Linear,
 }
-
-walkable!(Cnn {
-    first,
-    second,
-    head
-});
 
 impl Cnn {
     fn new(device: &Device) -> Self {

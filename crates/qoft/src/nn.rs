@@ -1,7 +1,7 @@
 //! OFT for models of your own.
 //!
 //! Build the model with [`Linear`], [`Conv2d`] and [`Embedding`] in place of Burn's layers: each
-//! is made from Burn's by `from`, frozen. List the fields that hold layers with [`walkable!`].
+//! is made from Burn's by `from`, frozen. Derive [`Walk`], which finds the layers in it.
 //! Then [`inject`] adapters, train with a loop of your own, [`save`], [`load`] and [`merge`].
 //!
 //! ```
@@ -9,15 +9,13 @@
 //! use burn::nn::LinearConfig;
 //! use burn::optim::{AdamConfig, GradientsParams};
 //! use burn::tensor::{Device, Tensor};
-//! use qoft::nn::{self, Linear, OftConfig, OneOrMany, walkable};
+//! use qoft::nn::{self, Linear, OftConfig, OneOrMany, Walk};
 //!
-//! #[derive(Module, Debug)]
+//! #[derive(Module, Debug, Walk)]
 //! struct Mlp {
 //!     up: Linear,
 //!     down: Linear,
 //! }
-//!
-//! walkable!(Mlp { up, down });
 //!
 //! impl Mlp {
 //!     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
@@ -70,10 +68,10 @@ use burn::tensor::Device;
 pub use qoft_core::adapters::{
     activate, active, constrain, delete, disable_all, merge, names, rename, unmerge,
 };
-pub use qoft_core::{
-    Adapters, Conv2d, Conv2dOptions, Embedding, Layer, LayerKind, Linear, Norm, Walk, walkable,
-};
+pub use qoft_core::walk::Walk;
+pub use qoft_core::{Adapters, Conv2d, Conv2dOptions, Embedding, Layer, LayerKind, Linear, Norm};
 use qoft_core::{Error, Result};
+pub use qoft_derive::FacadeWalk as Walk;
 pub use qoft_oft::OftConfig;
 use qoft_peft as peft;
 pub use qoft_peft::{AdapterConfig, Layers, OneOrMany};

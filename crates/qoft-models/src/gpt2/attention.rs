@@ -4,24 +4,24 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::CausalAttention;
 use qoft_core::ops::{self, Traced};
-use qoft_core::{Linear, Result, walkable};
+use qoft_core::{Linear, Result, Walk};
 
 use super::config::Gpt2Config;
 use crate::cache::LayerCache;
 use crate::loader::Loader;
 
 /// Attention whose queries, keys and values come from one projection.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct Attention {
     c_attn: Linear,
     c_proj: Linear,
     #[module(skip)]
+    #[walk(skip)]
     heads: usize,
     #[module(skip)]
+    #[walk(skip)]
     op: CausalAttention,
 }
-
-walkable!(Attention { c_attn, c_proj });
 
 impl Attention {
     /// Loads the attention of block `layer` from the module path `path`.

@@ -2,7 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use qoft_core::{Norm, Result, walkable};
+use qoft_core::{Norm, Result, Walk};
 
 use super::attention::Attention;
 use super::config::Gpt2Config;
@@ -11,20 +11,13 @@ use crate::cache::LayerCache;
 use crate::loader::Loader;
 
 /// One block of the model.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct Block {
-    attn: Attention,
-    mlp: Mlp,
     ln_1: Norm,
+    attn: Attention,
     ln_2: Norm,
+    mlp: Mlp,
 }
-
-walkable!(Block {
-    ln_1,
-    attn,
-    ln_2,
-    mlp
-});
 
 impl Block {
     /// Loads block `layer` from the module path `path`.

@@ -4,21 +4,20 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::Activation;
 use qoft_core::ops::{self, Traced};
-use qoft_core::{Linear, Result, walkable};
+use qoft_core::{Linear, Result, Walk};
 
 use super::config::Gpt2Config;
 use crate::loader::Loader;
 
 /// `c_proj(activation(c_fc(x)))`.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct Mlp {
     c_fc: Linear,
     c_proj: Linear,
     #[module(skip)]
+    #[walk(skip)]
     activation: Activation,
 }
-
-walkable!(Mlp { c_fc, c_proj });
 
 impl Mlp {
     /// Loads the layers from the module path `path`.

@@ -10,7 +10,7 @@ use std::ops::Range;
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use qoft_core::ops::Traced;
-use qoft_core::{Embedding, Norm, Result, walkable};
+use qoft_core::{Embedding, Norm, Result, Walk};
 
 use crate::config::ModelConfig;
 use crate::loader::Loader;
@@ -20,15 +20,13 @@ pub use config::Gpt2Config;
 pub(crate) use config::MODEL_TYPE;
 
 /// Everything below the output head.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct Transformer {
     wte: Embedding,
     wpe: Embedding,
     h: Vec<Block>,
     ln_f: Norm,
 }
-
-walkable!(Transformer { wte, wpe, h, ln_f });
 
 impl Transformer {
     /// Module path in the model.

@@ -4,14 +4,14 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::{CausalAttention, Rope};
 use qoft_core::ops::{self, Traced};
-use qoft_core::{Linear, Norm, Result, walkable};
+use qoft_core::{Linear, Norm, Result, Walk};
 
 use super::config::{DecoderConfig, Family};
 use crate::cache::LayerCache;
 use crate::loader::Loader;
 
 /// Attention with grouped heads; the projections are single or, in phi3, fused.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct Attention {
     q_proj: Option<Linear>,
     k_proj: Option<Linear>,
@@ -21,18 +21,9 @@ pub struct Attention {
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
     #[module(skip)]
+    #[walk(skip)]
     shape: Shape,
 }
-
-walkable!(Attention {
-    q_proj,
-    k_proj,
-    v_proj,
-    qkv_proj,
-    o_proj,
-    q_norm,
-    k_norm
-});
 
 /// Sizes and options.
 #[derive(Debug, Clone, Copy)]

@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::Rope;
 use qoft_core::ops::Traced;
-use qoft_core::{Norm, Result, walkable};
+use qoft_core::{Norm, Result, Walk};
 
 use super::attention::Attention;
 use super::config::{DecoderConfig, Family};
@@ -13,7 +13,7 @@ use crate::cache::LayerCache;
 use crate::loader::Loader;
 
 /// One block of the model.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct Block {
     self_attn: Attention,
     mlp: Mlp,
@@ -22,19 +22,13 @@ pub struct Block {
     post_feedforward_layernorm: Option<Norm>,
     /// Whether norms come after the sublayers, before the residual is added, as in olmo2.
     #[module(skip)]
+    #[walk(skip)]
     norms_after: bool,
     /// Multiplies what is added to the residual stream.
     #[module(skip)]
+    #[walk(skip)]
     residual: f64,
 }
-
-walkable!(Block {
-    self_attn,
-    mlp,
-    input_layernorm,
-    post_attention_layernorm,
-    post_feedforward_layernorm
-});
 
 impl Block {
     /// Loads block `layer` from the module path `path`.

@@ -3,26 +3,19 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::ops::Traced;
-use qoft_core::{Linear, Result, ops, walkable};
+use qoft_core::{Linear, Result, Walk, ops};
 
 use super::config::{DecoderConfig, Family};
 use crate::loader::Loader;
 
 /// `down(silu(gate(x)) · up(x))`; gate and up are single or, in phi3, fused.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct Mlp {
     gate_proj: Option<Linear>,
     up_proj: Option<Linear>,
     gate_up_proj: Option<Linear>,
     down_proj: Linear,
 }
-
-walkable!(Mlp {
-    gate_proj,
-    up_proj,
-    gate_up_proj,
-    down_proj
-});
 
 impl Mlp {
     /// Loads the layers from the module path `path`.

@@ -14,7 +14,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use qoft_core::kernels::ops::Rope;
 use qoft_core::ops::Traced;
-use qoft_core::{Embedding, Norm, Result, walkable};
+use qoft_core::{Embedding, Norm, Result, Walk};
 
 use crate::config::ModelConfig;
 use crate::loader::Loader;
@@ -26,23 +26,19 @@ use rope::RopeTables;
 pub use rope_config::{RopeConfig, RopeScaling};
 
 /// Everything below the output head.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct Decoder {
     embed_tokens: Embedding,
     layers: Vec<Block>,
     norm: Norm,
     #[module(skip)]
+    #[walk(skip)]
     rope: RopeTables,
     /// Multiplies the embeddings.
     #[module(skip)]
+    #[walk(skip)]
     multiplier: f64,
 }
-
-walkable!(Decoder {
-    embed_tokens,
-    layers,
-    norm
-});
 
 impl Decoder {
     /// Module path in the model.

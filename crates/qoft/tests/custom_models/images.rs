@@ -4,7 +4,7 @@ use burn::module::{Module, Param};
 use burn::nn::PaddingConfig2d;
 use burn::nn::conv::Conv2dConfig;
 use burn::tensor::{Device, Tensor};
-use qoft::nn::{self, Conv2d, walkable};
+use qoft::nn::{self, Conv2d, Walk};
 use serde_json::Value;
 
 use crate::fixture::{Tensors, config, json, near, numbers, off, path};
@@ -20,12 +20,10 @@ const CASES: [&str; 6] = [
     "not_square",
 ];
 
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 struct Image {
     conv2d: Conv2d,
 }
-
-walkable!(Image { conv2d });
 
 impl Image {
     /// Every `STEP`-th value of the output.

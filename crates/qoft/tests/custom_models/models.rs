@@ -5,7 +5,7 @@ use burn::nn::conv::Conv2dConfig;
 use burn::nn::{EmbeddingConfig, LinearConfig};
 use burn::tensor::activation::{log_softmax, relu};
 use burn::tensor::{Device, Int, Tensor};
-use qoft::nn::{Conv2d, Embedding, Linear, Walk, walkable};
+use qoft::nn::{Conv2d, Embedding, Linear, Walk};
 
 use crate::fixture::Tensors;
 
@@ -25,13 +25,11 @@ pub trait Net: Module + Walk {
 }
 
 /// Two linear layers.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct Mlp {
     pub lin0: Linear,
     pub lin1: Linear,
 }
-
-walkable!(Mlp { lin0, lin1 });
 
 impl Mlp {
     /// The model on inputs of any rank.
@@ -61,14 +59,12 @@ impl Net for Mlp {
 }
 
 /// An embedding, a linear layer that is stored as `[in, out]`, and another one.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct EmbConv1d {
     pub emb: Embedding,
     pub conv1d: Linear,
     pub lin0: Linear,
 }
-
-walkable!(EmbConv1d { emb, conv1d, lin0 });
 
 impl Net for EmbConv1d {
     type Input = Tensor<2, Int>;
@@ -100,13 +96,11 @@ impl Net for EmbConv1d {
 }
 
 /// A convolution whose filters see all of the input, and a linear layer.
-#[derive(Module, Debug)]
+#[derive(Module, Debug, Walk)]
 pub struct ConvNet {
     pub conv2d: Conv2d,
     pub lin0: Linear,
 }
-
-walkable!(ConvNet { conv2d, lin0 });
 
 impl Net for ConvNet {
     type Input = Tensor<4>;
