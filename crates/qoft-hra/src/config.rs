@@ -1,7 +1,7 @@
 //! `adapter_config.json` of HRA, with PEFT's keys and defaults.
 
 use qoft_core::{Error, Result};
-use qoft_peft::{Layers, OneOrMany, check_common};
+use qoft_peft::{AdapterConfig, Layers, OneOrMany, check_common};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -65,6 +65,7 @@ impl HraConfig {
         let config: Self = serde_json::from_value(json)
             .map_err(|e| Error::file(file, format!("not an HRA configuration: {e}")))?;
         check_common(&config, &config.peft_type, file)?;
+        config.targets().refuse_layers_of_expression(file)?;
         if config.r == 0 {
             return Err(Error::config(file, "r", "must be at least 1"));
         }

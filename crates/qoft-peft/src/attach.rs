@@ -9,6 +9,7 @@ use tracing::warn;
 
 use crate::family::{AdapterConfig, Site};
 use crate::folder::AdapterFolder;
+use crate::modules::Modules;
 use crate::parts::{Parts, is_part_of};
 use qoft_core::{
     AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor, Result, WEIGHT, Walk,
@@ -115,21 +116,10 @@ impl Attachment<'_> {
     /// What does not fit is noticed before anything is attached.
     fn attach(&self, model: &mut impl Walk, model_type: &str, head: &str) -> Result<usize> {
         adapters::expect_free(model, self.adapter)?;
-        let parts = Parts::new(self.config, model_type)?;
-        let (mut slots, mut rotated, mut own_names) = Default::default();
-        self.collect(
-            model,
-            &parts,
-            head,
-            &mut slots,
-            &mut rotated,
-            &mut own_names,
-        )?;
-        if rotated.is_empty() {
-            return Err(self.config.targets().match_nothing(model));
-        }
+        let parts = Parts::new(self.config, model_type, &Modules::of(model, head))?;
+        let (mut slots, own_names) = self.collect(model, &parts)?;
         match self.folder {
-            Some(folder) => folder.check_unused(&rotated, &own_names)?,
+            Some(folder) => folder.check_unused(parts.rotated(), &own_names)?,
             None => self.check_modules(model)?,
         }
         let mut result = Ok(());
@@ -140,25 +130,21 @@ impl Attachment<'_> {
                 result = Err(error);
             }
         });
-        result.map(|()| rotated.len())
+        result.map(|()| parts.rotated().len())
     }
 
-    /// Makes what each layer gets.
+    /// Makes what each layer gets; beside it, the names of the tensors that it has of its own.
     fn collect(
         &self,
         model: &impl Walk,
         parts: &Parts,
-        head: &str,
-        slots: &mut BTreeMap<String, AdapterSlot>,
-        rotated: &mut BTreeSet<String>,
-        own_names: &mut BTreeSet<String>,
-    ) -> Result<()> {
+    ) -> Result<(BTreeMap<String, AdapterSlot>, BTreeSet<String>)> {
+        let (mut slots, mut own_names) = (BTreeMap::new(), BTreeSet::new());
         let mut no_biases = false;
         for (path, layer) in model.layers() {
-            let rotates = parts.rotates(&path, layer.kind(), path == head);
             let mut own = Vec::new();
             let whole = parts.is_whole(&path);
-            for tensor in parts.own(&path, layer, rotates)? {
+            for tensor in parts.own(&path, layer)? {
                 own_names.insert(format!("{path}.{}", tensor.name));
                 match self.own(&path, layer, tensor, whole)? {
                     Some(tensor) => own.push(tensor),
@@ -168,14 +154,11 @@ impl Attachment<'_> {
             if own.iter().any(|own| own.name() == WEIGHT) {
                 layer.adapters().expect_no_own_weight(self.adapter)?;
             }
-            let rotation = match rotates {
+            let rotation = match parts.rotates(&path) {
                 true => Some(self.rotation(&path, layer)?),
                 false => None,
             };
-            if rotates {
-                rotated.insert(path.clone());
-            }
-            if rotates || !own.is_empty() {
+            if rotation.is_some() || !own.is_empty() {
                 let slot = AdapterSlot::from_parts(self.adapter, rotation, own);
                 slots.insert(path, slot);
             }
@@ -187,21 +170,12 @@ impl Attachment<'_> {
                 self.config.bias()
             );
         }
-        Ok(())
+        Ok((slots, own_names))
     }
 
     fn rotation(&self, path: &str, layer: &dyn Layer) -> Result<Box<dyn OftAdapter>> {
         let (kind, in_features) = (layer.kind(), layer.in_features());
         let names = self.config.param_names(kind);
-        if names.is_empty() {
-            let family = self.config.peft_type();
-            let reason = format!(
-                "`{path}` is an {} layer, which {family} does not know",
-                kind.name()
-            );
-            let file = "adapter configuration";
-            return Err(Error::config(file, "target_modules", reason));
-        }
         if let Some(folder) = self.folder {
             folder.check_layer(path, layer)?;
             return folder.rotation(path, in_features, self.strength, self.adapter, self.device);

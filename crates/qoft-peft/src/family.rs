@@ -36,8 +36,8 @@ pub trait AdapterConfig: Debug + Send + Sync {
     /// The layers that get a rotation.
     fn targets(&self) -> TargetRules<'_>;
 
-    /// Which biases train: `none`, `all`, or with `_only` behind the name of the family those of
-    /// the targeted layers.
+    /// Which biases train: `none`, `all`, or those of the targeted layers, for which the word is
+    /// the family's name with `_only` behind it.
     fn bias(&self) -> &str;
 
     /// The modules that train whole.
@@ -90,9 +90,10 @@ pub fn check_common(config: &dyn AdapterConfig, found: &str, file: &str) -> Resu
         let reason = format!("expected {family}, found {found}");
         return Err(Error::config(file, "peft_type", reason));
     }
-    let only = format!("{}_only", family.to_lowercase());
     let bias = config.bias();
-    if bias != "none" && bias != "all" && bias != only {
+    // PEFT looks at the end of the word, whatever the family.
+    if bias != "none" && bias != "all" && !bias.ends_with("_only") {
+        let only = format!("{}_only", family.to_lowercase());
         let reason = format!("expected none, all or {only}, found `{bias}`");
         return Err(Error::config(file, "bias", reason));
     }
@@ -109,19 +110,34 @@ pub enum OneOrMany {
     Many(Vec<String>),
 }
 
-/// An index, or a list of indices.
+impl OneOrMany {
+    /// Whether it is an empty string or list, which PEFT takes for nothing in some keys.
+    pub fn is_empty(&self) -> bool {
+        match self {
+            Self::One(one) => one.is_empty(),
+            Self::Many(many) => many.is_empty(),
+        }
+    }
+}
+
+/// An index, or a list of indices. Indices below 0 are possible, but no block has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Layers {
     /// A single index.
-    One(usize),
-    /// A list.
-    Many(Vec<usize>),
+    One(i64),
+    /// A list; an empty one means all blocks.
+    Many(Vec<i64>),
 }
 
 impl Layers {
+    /// Whether it is an empty list.
+    pub fn is_empty(&self) -> bool {
+        matches!(self, Self::Many(many) if many.is_empty())
+    }
+
     /// Whether the index is among them.
-    pub fn contains(&self, index: usize) -> bool {
+    pub fn contains(&self, index: i64) -> bool {
         match self {
             Self::One(one) => *one == index,
             Self::Many(many) => many.contains(&index),

@@ -14,21 +14,26 @@
 //!   adapters that have the same module only one can be active.
 
 mod attach;
+mod defaults;
+mod expression;
 mod family;
 mod folder;
+mod modules;
 mod parts;
 mod registry;
 mod targets;
 mod tensors;
 
 pub use attach::{attach, attach_folder, load};
+pub use defaults::{default_targets, peft_default_targets};
 pub use family::{AdapterConfig, AdapterFamily, Layers, OneOrMany, Site, check_common};
 pub use folder::{AdapterFolder, OwnValues, read_config};
+pub use modules::{ModuleKind, Modules};
 pub use parts::{Parts, quantized};
 pub use registry::Families;
 #[doc(hidden)]
 pub use registry::{FamilyEntry, family_entry};
-pub use targets::{TargetRules, Targets, default_targets};
+pub use targets::{TargetRules, Targets};
 pub use tensors::{CONFIG, PREFIX, Tensors, Trained, WEIGHTS, read_tensors, save, trained};
 
 pub use inventory;

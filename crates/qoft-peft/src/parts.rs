@@ -1,21 +1,20 @@
 //! What a configuration means for a layer: a rotation, a bias, or the whole module.
 
-use fancy_regex::Regex;
+use std::collections::BTreeSet;
 
-use crate::family::AdapterConfig;
-use crate::targets::{Targets, regex};
-use qoft_core::{BIAS, LayerTensor};
-use qoft_core::{Error, Result};
-use qoft_core::{Layer, LayerKind};
+use qoft_core::{BIAS, Error, Layer, LayerTensor, Result};
 
-/// The compiled choice of what trains.
+use crate::family::{AdapterConfig, OneOrMany};
+use crate::modules::{ModuleKind, Modules};
+use crate::targets::Targets;
+
+/// The choice of what trains in a model.
 #[derive(Debug)]
 pub struct Parts<'a> {
-    targets: Targets,
+    target_modules: OneOrMany,
+    rotated: BTreeSet<String>,
     bias: Biases,
     whole: &'a [String],
-    /// No layer inside one of these modules gets a rotation.
-    not_rotated: Vec<Regex>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -26,33 +25,55 @@ enum Biases {
 }
 
 impl<'a> Parts<'a> {
-    /// Compiles what a configuration says, with PEFT's default targets for `model_type`.
+    /// What a configuration means in a model with these modules, with the default targets for
+    /// `model_type`.
     ///
     /// # Errors
-    /// If an expression is invalid, options contradict each other, or there is no default.
-    pub fn new(config: &'a dyn AdapterConfig, model_type: &str) -> Result<Self> {
+    /// If an expression is invalid or takes too long, options contradict each other, there is no
+    /// default, no module is meant, or one that cannot have what it is meant to have.
+    pub fn new(config: &'a dyn AdapterConfig, model_type: &str, modules: &Modules) -> Result<Self> {
+        let targets = Targets::new(config, model_type, modules)?;
+        let mut rotated = BTreeSet::new();
+        for (path, kind) in modules.iter() {
+            if targets.matches(path)? {
+                expect_rotatable(config, path, kind)?;
+                rotated.insert(path.to_owned());
+            }
+        }
+        if rotated.is_empty() {
+            return Err(config.targets().match_nothing(modules));
+        }
         let whole = config.modules_to_save();
-        // As PEFT has it: names are expressions for one or more components of a path.
-        let not_rotated = whole.iter().map(|name| {
-            let pattern = format!(r"^(?:.*\.)?(?:{name})(?:\..*)?$");
-            regex(&pattern, "modules_to_save")
-        });
+        for (path, kind) in modules.iter() {
+            if whole.iter().any(|name| path.ends_with(name)) {
+                expect_one_part(path, kind, &rotated)?;
+            }
+        }
         Ok(Self {
-            targets: Targets::new(&config.targets(), model_type)?,
+            target_modules: targets.target_modules().clone(),
+            rotated,
             bias: match config.bias() {
                 "none" => Biases::None,
                 "all" => Biases::All,
                 _ => Biases::OfTargets,
             },
             whole,
-            not_rotated: not_rotated.collect::<Result<_>>()?,
         })
     }
 
-    /// Whether the layer gets a rotation; `is_head` says that it is the output head.
-    pub fn rotates(&self, path: &str, kind: LayerKind, is_head: bool) -> bool {
-        let saved = |regex: &Regex| regex.is_match(path).unwrap_or(false);
-        self.targets.matches(path, kind, is_head) && !self.not_rotated.iter().any(saved)
+    /// The names or the expression that `target_modules` comes to.
+    pub fn target_modules(&self) -> &OneOrMany {
+        &self.target_modules
+    }
+
+    /// The paths of the layers that get a rotation.
+    pub fn rotated(&self) -> &BTreeSet<String> {
+        &self.rotated
+    }
+
+    /// Whether the layer gets a rotation.
+    pub fn rotates(&self, path: &str) -> bool {
+        self.rotated.contains(path)
     }
 
     /// Whether the layer trains whole, by itself or as part of a larger module. As in PEFT a name
@@ -65,10 +86,10 @@ impl<'a> Parts<'a> {
     ///
     /// # Errors
     /// If one of them is quantized.
-    pub fn own(&self, path: &str, layer: &dyn Layer, rotated: bool) -> Result<Vec<LayerTensor>> {
+    pub fn own(&self, path: &str, layer: &dyn Layer) -> Result<Vec<LayerTensor>> {
         let tensors = layer.tensors();
         if !self.is_whole(path) {
-            let trains = self.trains_bias(rotated);
+            let trains = self.trains_bias(path);
             let biases = tensors.into_iter().filter(|t| trains && t.name == BIAS);
             return Ok(biases.collect());
         }
@@ -78,14 +99,50 @@ impl<'a> Parts<'a> {
         }
     }
 
-    /// Whether the bias of a layer trains that does not train whole.
-    pub fn trains_bias(&self, rotated: bool) -> bool {
+    /// Whether the bias of the layer at `path` trains, if the layer does not train whole.
+    pub fn trains_bias(&self, path: &str) -> bool {
         match self.bias {
             Biases::None => false,
             Biases::All => true,
-            Biases::OfTargets => rotated,
+            Biases::OfTargets => self.rotates(path),
         }
     }
+}
+
+/// Fails if the family has no rotation for modules of this kind.
+fn expect_rotatable(config: &dyn AdapterConfig, path: &str, kind: ModuleKind) -> Result<()> {
+    match kind {
+        ModuleKind::Layer(kind) if !config.param_names(kind).is_empty() => Ok(()),
+        _ => {
+            let reason = format!(
+                "`{path}` is meant, too, which is {}: {} has no rotation for it; name other \
+                 layers, or exclude it (exclude_modules)",
+                kind.name(),
+                config.peft_type()
+            );
+            Err(not_possible("target_modules", reason))
+        }
+    }
+}
+
+/// Fails if PEFT could not train a module whole.
+fn expect_one_part(path: &str, kind: ModuleKind, rotated: &BTreeSet<String>) -> Result<()> {
+    if kind == ModuleKind::List {
+        let reason = format!("`{path}` is a list of modules; name the modules in it");
+        return Err(not_possible("modules_to_save", reason));
+    }
+    if rotated.contains(path) {
+        let reason = format!(
+            "`{path}` is meant, whose path ends so, and it gets a rotation; exclude it \
+             (exclude_modules), or give a longer name"
+        );
+        return Err(not_possible("modules_to_save", reason));
+    }
+    Ok(())
+}
+
+fn not_possible(key: &str, reason: String) -> Error {
+    Error::config("adapter configuration", key, reason)
 }
 
 /// The error about a tensor of a module that is to be trained whole.
@@ -94,11 +151,11 @@ pub fn quantized(tensor: &str) -> Error {
         "`{tensor}` is quantized, so it cannot be trained whole; let the layer have a rotation \
          (target_modules), or dequantize the model before"
     );
-    Error::config("adapter configuration", "modules_to_save", reason)
+    not_possible("modules_to_save", reason)
 }
 
 /// Whether the layer at `path` is a module whose path ends with `name`, or inside one.
-pub(super) fn is_part_of(path: &str, name: &str) -> bool {
+pub(crate) fn is_part_of(path: &str, name: &str) -> bool {
     let dots = path.match_indices('.').map(|(at, _)| &path[..at]);
     let mut modules = dots.chain([path]);
     modules.any(|module| module.ends_with(name))

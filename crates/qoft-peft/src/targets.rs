@@ -2,12 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use fancy_regex::Regex;
+use qoft_core::{Error, LayerKind, Result};
+use tracing::warn;
 
-use crate::family::{Layers, OneOrMany};
-use qoft_core::LayerKind;
-use qoft_core::Walk;
-use qoft_core::{Error, Result};
+use crate::defaults::default_targets;
+use crate::expression::Expression;
+use crate::family::{AdapterConfig, Layers, OneOrMany};
+use crate::modules::{ModuleKind, Modules};
 
 /// What a configuration says about the layers that it is for; the keys are the same in all
 /// families of adapters.
@@ -23,13 +24,211 @@ pub struct TargetRules<'a> {
     pub layers_pattern: Option<&'a OneOrMany>,
 }
 
+/// The word for all linear layers but the output head, in letters of any case.
+const ALL_LINEAR: &str = "all-linear";
+
+/// From so many names on, a list is replaced by a shorter one that means the same modules. This
+/// matters for `layers_to_transform`, which counts for names that are not whole paths only.
+const MANY_NAMES: usize = 20;
+
+const TARGET_MODULES: &str = "target_modules";
+
+/// A compiled choice of modules.
+#[derive(Debug)]
+pub struct Targets {
+    target_modules: OneOrMany,
+    include: Rule,
+    limits: Limits,
+}
+
+impl Targets {
+    /// Compiles what a configuration says for a model of this type, with the default targets of the
+    /// type.
+    ///
+    /// # Errors
+    /// If an expression is invalid, options contradict each other, or there is no default.
+    pub fn new(config: &dyn AdapterConfig, model_type: &str, modules: &Modules) -> Result<Self> {
+        let default = || {
+            default_targets(model_type).ok_or_else(|| {
+                let reason = format!("no default for model_type {model_type}; name the layers");
+                Error::config("adapter configuration", TARGET_MODULES, reason)
+            })
+        };
+        let given = config.targets().target_modules.cloned();
+        Self::of(given.map_or_else(default, Ok)?, config, modules)
+    }
+
+    /// As [`Self::new`], with these targets instead of the configuration's.
+    fn of(targets: OneOrMany, config: &dyn AdapterConfig, modules: &Modules) -> Result<Self> {
+        let limits = Limits::new(config)?;
+        let target_modules = resolve(targets, modules);
+        let include = Rule::new(&target_modules, TARGET_MODULES)?;
+        if limits.layers.is_some() && matches!(include, Rule::Expression(_)) {
+            warn!("layers_to_transform has no effect: target_modules is an expression, not a list");
+        }
+        Ok(Self {
+            target_modules,
+            include,
+            limits,
+        })
+    }
+
+    /// The names or the expression that the configuration comes to.
+    pub fn target_modules(&self) -> &OneOrMany {
+        &self.target_modules
+    }
+
+    /// Whether the module at `path` is meant, of whatever kind it is.
+    ///
+    /// # Errors
+    /// If an expression takes too long to match.
+    pub fn matches(&self, path: &str) -> Result<bool> {
+        if self.limits.excludes(path)? {
+            return Ok(false);
+        }
+        match &self.include {
+            Rule::Expression(expression) => expression.is_match(path),
+            Rule::Names(names) if names.iter().any(|name| name == path) => Ok(true),
+            names => Ok(names.matches(path)? && self.limits.layer_matches(path)?),
+        }
+    }
+}
+
+/// Names, or one expression.
+#[derive(Debug)]
+enum Rule {
+    /// Matches the whole path.
+    Expression(Expression),
+    /// Equal the path or its last components.
+    Names(Vec<String>),
+}
+
+impl Rule {
+    fn new(rule: &OneOrMany, key: &'static str) -> Result<Self> {
+        match rule {
+            OneOrMany::One(one) => Expression::full(one, key).map(Self::Expression),
+            OneOrMany::Many(many) => Ok(Self::Names(many.clone())),
+        }
+    }
+
+    fn matches(&self, path: &str) -> Result<bool> {
+        match self {
+            Self::Expression(expression) => expression.is_match(path),
+            Self::Names(names) => Ok(names.iter().any(|name| is_name_of(name, path))),
+        }
+    }
+}
+
+/// Whether a name is the path, or its last components.
+fn is_name_of(name: &str, path: &str) -> bool {
+    let before = path.strip_suffix(name);
+    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
+}
+
+/// What a configuration says against modules that its targets mean.
+#[derive(Debug)]
+struct Limits {
+    exclude: Option<Rule>,
+    /// No layer inside one of these modules gets a rotation.
+    saved: Vec<Expression>,
+    layers: Option<Layers>,
+    /// Find the index of the block in a path, as the group [`INDEX`].
+    index: Vec<Expression>,
+}
+
+/// The group of an index in an expression.
+const INDEX: &str = "idx";
+
+impl Limits {
+    fn new(config: &dyn AdapterConfig) -> Result<Self> {
+        let rules = config.targets();
+        let pattern = rules.layers_pattern.filter(|pattern| !pattern.is_empty());
+        if pattern.is_some() && rules.layers_to_transform.is_none() {
+            let (file, key) = ("adapter configuration", "layers_pattern");
+            return Err(Error::config(file, key, "it needs layers_to_transform"));
+        }
+        let exclude = rules.exclude_modules.filter(|exclude| !exclude.is_empty());
+        let layers = rules
+            .layers_to_transform
+            .filter(|layers| !layers.is_empty());
+        // As PEFT has it: names are expressions for one or more components of a path.
+        let saved = config.modules_to_save().iter();
+        let saved = saved.map(|name| format!(r"(^|.*\.){name}($|\..*)"));
+        Ok(Self {
+            exclude: exclude
+                .map(|rule| Rule::new(rule, "exclude_modules"))
+                .transpose()?,
+            saved: saved
+                .map(|text| Expression::prefix(&text, "modules_to_save"))
+                .collect::<Result<_>>()?,
+            layers: layers.cloned(),
+            index: index_patterns(pattern)
+                .iter()
+                .map(|text| Expression::prefix(text, "layers_pattern"))
+                .collect::<Result<_>>()?,
+        })
+    }
+
+    fn excludes(&self, path: &str) -> Result<bool> {
+        if let Some(exclude) = &self.exclude
+            && exclude.matches(path)?
+        {
+            return Ok(true);
+        }
+        for expression in &self.saved {
+            if expression.is_match(path)? {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
+    fn layer_matches(&self, path: &str) -> Result<bool> {
+        let Some(layers) = &self.layers else {
+            return Ok(true);
+        };
+        for pattern in &self.index {
+            if let Some(captures) = pattern.captures(path)? {
+                let index = captures.name(INDEX).and_then(|m| m.as_str().parse().ok());
+                return Ok(index.is_some_and(|index| layers.contains(index)));
+            }
+        }
+        Ok(false)
+    }
+}
+
+/// Expressions for the first number in a path that stands behind a name, or behind one of these.
+fn index_patterns(names: Option<&OneOrMany>) -> Vec<String> {
+    let named = |name: &String| format!(r"(?:^|.*?\.){name}\.(?P<{INDEX}>\d+)\.");
+    match names {
+        None => vec![format!(r".*?\.[^.]*\.(?P<{INDEX}>\d+)\.")],
+        Some(OneOrMany::One(one)) => vec![named(one)],
+        Some(OneOrMany::Many(many)) => many.iter().map(named).collect(),
+    }
+}
+
 impl TargetRules<'_> {
-    /// The error for a model of which no layer is meant.
-    pub fn match_nothing(&self, model: &impl Walk) -> Error {
-        let layers = model.layers().into_iter();
-        let layers = layers.filter(|(_, layer)| layer.kind() != LayerKind::Norm);
-        let names = layers.map(|(path, _)| path.rsplit('.').next().unwrap_or(&path).to_owned());
-        let known: BTreeSet<String> = names.collect();
+    /// Fails if blocks are chosen beside an expression, in families where PEFT refuses that; `file`
+    /// is named in errors.
+    ///
+    /// # Errors
+    /// The error names the key.
+    pub fn refuse_layers_of_expression(&self, file: &str) -> Result<()> {
+        let is_expression = matches!(self.target_modules, Some(OneOrMany::One(_)));
+        for (key, given) in [
+            ("layers_to_transform", self.layers_to_transform.is_some()),
+            ("layers_pattern", self.layers_pattern.is_some()),
+        ] {
+            if given && is_expression {
+                let reason = "cannot be used when target_modules is an expression or a word";
+                return Err(Error::config(file, key, reason));
+            }
+        }
+        Ok(())
+    }
+
+    /// The error for a model of which no module is meant.
+    pub(crate) fn match_nothing(&self, modules: &Modules) -> Error {
         let target = match self.target_modules {
             None => "(default)".to_owned(),
             Some(OneOrMany::One(one)) => format!("`{one}`"),
@@ -37,267 +236,102 @@ impl TargetRules<'_> {
         };
         Error::NoTarget {
             target,
-            known: known.into_iter().collect::<Vec<_>>().join(", "),
+            known: modules.known(),
         }
     }
 }
 
-/// A compiled choice of layers.
-#[derive(Debug)]
-pub struct Targets {
-    include: Rule,
-    exclude: Option<Rule>,
-    layers: Option<Layers>,
-    /// Find the index of the block in a path.
-    index: Vec<Regex>,
-}
-
-#[derive(Debug)]
-enum Rule {
-    AllLinear,
-    /// Matches the whole path.
-    Pattern(Regex),
-    /// Equal the path or its last components.
-    Names(Vec<String>),
-}
-
-impl Rule {
-    fn new(rule: &OneOrMany, key: &str) -> Result<Self> {
-        match rule {
-            OneOrMany::One(one) if one == "all-linear" => Ok(Self::AllLinear),
-            OneOrMany::One(one) => regex(&format!("^(?:{one})$"), key).map(Self::Pattern),
-            OneOrMany::Many(many) => match many.as_slice() {
-                [one] if one == "all-linear" => Ok(Self::AllLinear),
-                _ => Ok(Self::Names(many.clone())),
-            },
-        }
-    }
-
-    fn matches(&self, path: &str) -> bool {
-        match self {
-            Self::AllLinear => true,
-            Self::Pattern(regex) => regex.is_match(path).unwrap_or(false),
-            Self::Names(names) => names.iter().any(|name| {
-                path.strip_suffix(name.as_str())
-                    .is_some_and(|p| p.is_empty() || p.ends_with('.'))
-            }),
-        }
-    }
-
-    fn names_exactly(&self, path: &str) -> bool {
-        matches!(self, Self::Names(names) if names.iter().any(|name| name == path))
-    }
-}
-
-pub(super) fn regex(pattern: &str, key: &str) -> Result<Regex> {
-    Regex::new(pattern).map_err(|e| Error::config("adapter configuration", key, e))
-}
-
-impl Targets {
-    /// Compiles rules, with PEFT's default for `model_type`.
-    ///
-    /// # Errors
-    /// If an expression is invalid, options contradict each other, or there is no default.
-    pub fn new(rules: &TargetRules, model_type: &str) -> Result<Self> {
-        let fail =
-            |key: &str, reason: String| Err(Error::config("adapter configuration", key, reason));
-        let targets = match rules.target_modules {
-            Some(targets) => targets.clone(),
-            None => match default_targets(model_type) {
-                Some(names) => OneOrMany::Many(names.iter().map(|n| (*n).to_owned()).collect()),
-                None => {
-                    let reason = format!("no default for model_type {model_type}; name the layers");
-                    return fail("target_modules", reason);
-                }
-            },
-        };
-        let include = Rule::new(&targets, "target_modules")?;
-        if matches!(include, Rule::Pattern(_)) {
-            for (key, given) in [
-                ("layers_to_transform", rules.layers_to_transform.is_some()),
-                ("layers_pattern", rules.layers_pattern.is_some()),
-            ] {
-                if given {
-                    return fail(
-                        key,
-                        "cannot be used when target_modules is an expression".into(),
-                    );
-                }
-            }
-        }
-        if rules.layers_pattern.is_some() && rules.layers_to_transform.is_none() {
-            return fail("layers_pattern", "needs layers_to_transform".into());
-        }
-        let exclude = rules.exclude_modules;
-        Ok(Self {
-            include,
-            exclude: exclude
-                .map(|rule| Rule::new(rule, "exclude_modules"))
-                .transpose()?,
-            layers: rules.layers_to_transform.cloned(),
-            index: index_patterns(rules.layers_pattern)?,
-        })
-    }
-
-    /// Whether the layer at `path` gets an adapter. `all-linear` means linear layers but the
-    /// output head, which `is_head` tells; names and expressions mean layers of any kind but norms.
-    pub fn matches(&self, path: &str, kind: LayerKind, is_head: bool) -> bool {
-        if kind == LayerKind::Norm {
-            return false;
-        }
-        if self.exclude.as_ref().is_some_and(|rule| rule.matches(path)) {
-            return false;
-        }
-        let linear = kind == LayerKind::Linear && !is_head;
-        if !linear && matches!(self.include, Rule::AllLinear) {
-            return false;
-        }
-        if self.include.names_exactly(path) {
-            return true;
-        }
-        self.include.matches(path) && self.layer_matches(path)
-    }
-
-    fn layer_matches(&self, path: &str) -> bool {
-        let Some(layers) = &self.layers else {
-            return true;
-        };
-        let captures = self
-            .index
-            .iter()
-            .find_map(|regex| regex.captures(path).ok().flatten());
-        captures
-            .and_then(|c| c.get(1))
-            .and_then(|m| m.as_str().parse().ok())
-            .is_some_and(|index| layers.contains(index))
-    }
-}
-
-fn index_patterns(pattern: Option<&OneOrMany>) -> Result<Vec<Regex>> {
-    let patterns = match pattern {
-        None => vec![r"^.*\.[^.]*\.(\d+)\.".to_owned()],
-        Some(OneOrMany::One(one)) => vec![format!(r"^.*\.{one}\.(\d+)\.")],
-        Some(OneOrMany::Many(many)) => many
-            .iter()
-            .map(|one| format!(r"^.*\.{one}\.(\d+)\."))
-            .collect(),
+/// What targets come to in a model: names in place of `all-linear`, and fewer names for many.
+fn resolve(targets: OneOrMany, modules: &Modules) -> OneOrMany {
+    let names = match targets {
+        OneOrMany::One(one) if is_all_linear(&one) => all_linear(modules),
+        OneOrMany::One(one) => return OneOrMany::One(one),
+        OneOrMany::Many(names) => names,
     };
-    patterns
-        .iter()
-        .map(|p| regex(p, "layers_pattern"))
-        .collect()
+    let distinct: BTreeSet<&str> = names.iter().map(String::as_str).collect();
+    if distinct.len() >= MANY_NAMES {
+        let paths = modules.iter().map(|(path, _)| path);
+        let others = paths.filter(|path| !names.iter().any(|name| is_name_of(name, path)));
+        let fewer = fewest_names(&distinct, others);
+        if fewer.len() < distinct.len() {
+            return OneOrMany::Many(fewer);
+        }
+    }
+    OneOrMany::Many(names)
 }
 
-/// PEFT's default `target_modules` of a model type.
-pub fn default_targets(model_type: &str) -> Option<&'static [&'static str]> {
-    match model_type {
-        "llama" | "mistral" | "qwen2" | "qwen3" | "smollm3" | "olmo2" | "granite" => {
-            Some(&["q_proj", "v_proj"])
-        }
-        "phi3" => Some(&["qkv_proj"]),
-        "gpt2" => Some(&["c_attn"]),
-        _ => None,
-    }
+fn all_linear(modules: &Modules) -> Vec<String> {
+    let linear = modules.iter().filter(|&(path, kind)| {
+        kind == ModuleKind::Layer(LayerKind::Linear) && path != modules.head()
+    });
+    linear.map(|(path, _)| path.to_owned()).collect()
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+/// Whether targets are the word for all linear layers.
+fn is_all_linear(word: &str) -> bool {
+    word.eq_ignore_ascii_case(ALL_LINEAR)
+}
 
-    /// The keys of a configuration.
-    #[derive(Default)]
-    struct Keys {
-        target_modules: Option<OneOrMany>,
-        exclude_modules: Option<OneOrMany>,
-        layers_to_transform: Option<Layers>,
-        layers_pattern: Option<OneOrMany>,
+/// The targets that a file of an adapter has, which rotates these layers of a model: those of its
+/// configuration, or if they are a default or a word, the names that they stand for.
+///
+/// # Errors
+/// If an expression of the configuration is invalid.
+pub(crate) fn written(
+    config: &dyn AdapterConfig,
+    modules: &Modules,
+    rotated: &BTreeSet<&str>,
+) -> Result<OneOrMany> {
+    match config.targets().target_modules {
+        Some(OneOrMany::One(one)) if is_all_linear(one) => (),
+        None => (),
+        Some(given) => return Ok(given.clone()),
     }
-
-    const LINEAR: LayerKind = LayerKind::Linear;
-    const Q0: &str = "model.layers.0.self_attn.q_proj";
-    const Q12: &str = "model.layers.12.self_attn.q_proj";
-
-    fn config(targets: &[&str]) -> Keys {
-        let targets = OneOrMany::Many(targets.iter().map(|t| (*t).to_owned()).collect());
-        Keys {
-            target_modules: Some(targets),
-            ..Keys::default()
+    let limits = Limits::new(config)?;
+    let mut others = Vec::new();
+    for (path, _) in modules.iter().filter(|(path, _)| !rotated.contains(path)) {
+        if !limits.excludes(path)? && limits.layer_matches(path)? {
+            others.push(path);
         }
     }
-
-    fn pattern(text: &str) -> Keys {
-        Keys {
-            target_modules: Some(OneOrMany::One(text.into())),
-            ..Keys::default()
+    let names = OneOrMany::Many(fewest_names(rotated, others));
+    let targets = Targets::of(names, config, modules)?;
+    for (path, _) in modules.iter() {
+        if targets.matches(path)? != rotated.contains(path) {
+            // Where blocks are chosen, only whole paths mean a layer in every block.
+            let paths = rotated.iter().map(|&path| path.to_owned());
+            return Ok(OneOrMany::Many(paths.collect()));
         }
     }
+    Ok(targets.target_modules)
+}
 
-    fn compile(config: &Keys) -> Result<Targets> {
-        let rules = TargetRules {
-            target_modules: config.target_modules.as_ref(),
-            exclude_modules: config.exclude_modules.as_ref(),
-            layers_to_transform: config.layers_to_transform.as_ref(),
-            layers_pattern: config.layers_pattern.as_ref(),
-        };
-        Targets::new(&rules, "llama")
+/// The fewest last components of names that are enough to tell them from other paths, as PEFT finds
+/// them (`_find_minimal_target_modules`).
+fn fewest_names<'a>(
+    names: &BTreeSet<&'a str>,
+    others: impl IntoIterator<Item = &'a str>,
+) -> Vec<String> {
+    let others: BTreeSet<&str> = others.into_iter().flat_map(ends).collect();
+    let mut all_ends: Vec<Vec<&str>> = names.iter().map(|name| ends(name)).collect();
+    all_ends.sort();
+    let mut found: BTreeSet<&str> = BTreeSet::new();
+    for ends in all_ends {
+        let covered = ends.iter().rev().skip(1).any(|end| found.contains(end));
+        let mut new = ends
+            .iter()
+            .filter(|end| !found.contains(*end) && !others.contains(*end));
+        if !covered && let Some(end) = new.next() {
+            found.insert(end);
+        }
     }
+    let found = if found.is_empty() { names } else { &found };
+    found.iter().map(|&name| name.to_owned()).collect()
+}
 
-    #[test]
-    fn names_match_whole_components() {
-        let targets = compile(&config(&["proj", "self_attn.q_proj"])).unwrap();
-        assert!(targets.matches(Q0, LINEAR, false));
-        assert!(!targets.matches("model.layers.0.self_attn.v_proj", LINEAR, false));
-        assert!(targets.matches("features.proj", LayerKind::Embedding, false));
-    }
-
-    #[test]
-    fn expressions_match_the_whole_path_and_may_look_ahead() {
-        let targets = compile(&pattern(r"^(?!.*layers\.1\d\.).*q_proj")).unwrap();
-        assert!(targets.matches(Q0, LINEAR, false));
-        assert!(!targets.matches(Q12, LINEAR, false));
-        let half = compile(&pattern("q_proj")).unwrap();
-        assert!(!half.matches(Q0, LINEAR, false));
-    }
-
-    #[test]
-    fn all_linear_leaves_the_head_out() {
-        let targets = compile(&pattern("all-linear")).unwrap();
-        assert!(targets.matches(Q0, LINEAR, false));
-        assert!(!targets.matches("lm_head", LINEAR, true));
-        assert!(!targets.matches("embed_tokens", LayerKind::Embedding, false));
-        let named = compile(&config(&["lm_head"])).unwrap();
-        assert!(named.matches("lm_head", LINEAR, true));
-    }
-
-    #[test]
-    fn layers_are_chosen_by_index() {
-        let layers = Keys {
-            layers_to_transform: Some(Layers::Many(vec![0, 3])),
-            ..config(&["q_proj"])
-        };
-        let targets = compile(&layers).unwrap();
-        assert!(targets.matches(Q0, LINEAR, false));
-        assert!(!targets.matches(Q12, LINEAR, false));
-        let other = Keys {
-            layers_pattern: Some(OneOrMany::One("blocks".into())),
-            ..layers
-        };
-        assert!(!compile(&other).unwrap().matches(Q0, LINEAR, false));
-        let contradiction = Keys {
-            layers_to_transform: Some(Layers::One(1)),
-            ..pattern(".*q_proj")
-        };
-        assert!(compile(&contradiction).is_err());
-    }
-
-    #[test]
-    fn exclusion_wins() {
-        let config = Keys {
-            exclude_modules: Some(OneOrMany::Many(vec!["q_proj".into()])),
-            ..pattern("all-linear")
-        };
-        let targets = compile(&config).unwrap();
-        assert!(!targets.matches(Q0, LINEAR, false));
-        assert!(targets.matches("model.layers.0.mlp.up_proj", LINEAR, false));
-    }
+/// The last component of a path, its last two, and so on up to all of it.
+fn ends(path: &str) -> Vec<&str> {
+    let dots: Vec<usize> = path.match_indices('.').map(|(at, _)| at + 1).collect();
+    let starts = dots.into_iter().rev().chain([0]);
+    starts.map(|at| &path[at..]).collect()
 }

@@ -6,7 +6,9 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::family::AdapterConfig;
+use crate::family::{AdapterConfig, OneOrMany};
+use crate::modules::Modules;
+use crate::targets;
 use qoft_core::NamedParam;
 use qoft_core::Walk;
 use qoft_core::adapters;
@@ -91,6 +93,21 @@ fn values(named: &NamedParam) -> Vec<f32> {
     data.try_into_vec::<f32>().expect("parameters are f32")
 }
 
+/// The targets of an adapter's file: PEFT has to understand them, which knows fewer defaults.
+fn written_targets(
+    model: &impl Walk,
+    config: &dyn AdapterConfig,
+    adapter: &str,
+) -> Result<OneOrMany> {
+    let layers = model.layers();
+    let rotated = layers.iter().filter(|(_, layer)| {
+        let slot = layer.adapters().get(adapter);
+        slot.is_some_and(|slot| slot.rotation().is_some())
+    });
+    let rotated = rotated.map(|(path, _)| path.as_str()).collect();
+    targets::written(config, &Modules::of(model, ""), &rotated)
+}
+
 /// Writes `adapter_config.json` and `adapter_model.safetensors` of one adapter into an existing
 /// folder.
 ///
@@ -124,7 +141,9 @@ pub fn save(
     let metadata = [("format".to_owned(), "pt".to_owned())].into();
     let data = safetensors::serialize(views, Some(metadata)).map_err(|e| Error::file(&file, e))?;
     let path = folder.join(CONFIG);
+    let targets = written_targets(model, config, adapter)?;
     let mut config = config.to_json();
+    config["target_modules"] = serde_json::to_value(targets).map_err(|e| Error::file(&path, e))?;
     config["inference_mode"] = true.into();
     let mut text = serde_json::to_string_pretty(&config).map_err(|e| Error::file(&path, e))?;
     text.push('\n');

@@ -5,33 +5,26 @@ use std::collections::BTreeSet;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::{Checkpoint, Error, LayerKind, LayerSource, Matrix, Result};
 use qoft_models::CausalLm;
-use qoft_peft::Parts;
+use qoft_peft::{ModuleKind, Modules, Parts};
 use rayon::prelude::*;
 
 use crate::adapter::MergeAdapter;
-use crate::layers::{Claimed, is_tied};
+use crate::layers::{Claimed, embeddings, is_tied};
 use crate::own;
 
 /// Fails if an adapter does not belong to the checkpoint: if it has values for something that is
-/// not there, or lacks some that it should have; or if two have the same module whole. `tables` are
-/// the embedding tables that it may rotate.
+/// not there, or lacks some that it should have; or if two have the same module whole.
 pub(crate) fn check(
     adapters: &[MergeAdapter],
     checkpoint: &Checkpoint,
     layers: &[Claimed],
-    tables: &[&str],
 ) -> Result<()> {
     let config = checkpoint.config();
+    let modules = modules(checkpoint, layers);
     let model_type = config["model_type"].as_str().unwrap_or_default();
     let mut weights = BTreeSet::new();
     for adapter in adapters {
-        let parts = Parts::new(&**adapter.folder.config(), model_type)?;
-        let linear = layers.iter().map(|layer| (layer.path, LayerKind::Linear));
-        let tables = tables.iter().map(|&path| (path, LayerKind::Embedding));
-        let targeted = linear
-            .chain(tables)
-            .filter(|&(path, kind)| parts.rotates(path, kind, path == CausalLm::HEAD));
-        let targeted: BTreeSet<String> = targeted.map(|(path, _)| path.to_owned()).collect();
+        let parts = Parts::new(&**adapter.folder.config(), model_type, &modules)?;
         if adapter.has(CausalLm::HEAD) && is_tied(checkpoint) {
             let reason = format!(
                 "an adapter rotates the input of `{}`, which shares its weight with the embedding \
@@ -41,7 +34,7 @@ pub(crate) fn check(
             let file = checkpoint.dir().join("config.json").display().to_string();
             return Err(Error::config(file, "tie_word_embeddings", reason));
         }
-        let own = own::expected(&parts, &targeted, checkpoint, layers)?;
+        let own = own::expected(&parts, checkpoint, layers)?;
         for (name, shape) in &own {
             adapter.folder.own_values(name, shape)?;
             if !name.ends_with(".bias") && !weights.insert(name.clone()) {
@@ -50,10 +43,25 @@ pub(crate) fn check(
             }
         }
         let own = own.into_keys().collect();
-        adapter.folder.check_unused(&targeted, &own)?;
-        adapter.folder.check_complete(&targeted)?;
+        adapter.folder.check_unused(parts.rotated(), &own)?;
+        adapter.folder.check_complete(parts.rotated())?;
     }
     Ok(())
+}
+
+/// The modules that tensors of the checkpoint belong to.
+fn modules(checkpoint: &Checkpoint, layers: &[Claimed]) -> Modules {
+    let linear: BTreeSet<&str> = layers.iter().map(|layer| layer.path).collect();
+    let tables: BTreeSet<&str> = embeddings(checkpoint).into_iter().collect();
+    let modules = checkpoint.modules().into_iter().map(|path| {
+        let kind = match path {
+            path if linear.contains(path) => ModuleKind::Layer(LayerKind::Linear),
+            path if tables.contains(path) => ModuleKind::Layer(LayerKind::Embedding),
+            _ => ModuleKind::Other,
+        };
+        (path, kind)
+    });
+    Modules::new(modules, CausalLm::HEAD)
 }
 
 /// The weight of a layer with all adapters in it, and the largest ‖RᵀR − I‖ (Frobenius) of a block

@@ -73,7 +73,7 @@ pub fn export_lora(
     registry.check_options(&options.backend)?;
     let layers = claimed(checkpoint, registry)?;
     refuse_embeddings(adapters)?;
-    check(adapters, checkpoint, &layers, &[])?;
+    check(adapters, checkpoint, &layers)?;
     let adapted = |layer: &&Claimed| adapters.iter().any(|adapter| adapter.has(layer.path));
     let rotated: Vec<&Claimed> = layers.iter().filter(adapted).collect();
     let own = Own::new(checkpoint, &layers, &rotated, adapters)?;

@@ -18,7 +18,7 @@ use serde_json::Value;
 use crate::adapted::check;
 use crate::adapter::MergeAdapter;
 use crate::ahead::one_ahead;
-use crate::layers::{Claimed, claimed, embeddings, is_under};
+use crate::layers::{Claimed, claimed, is_under};
 use crate::own;
 use crate::write::{Output, fill};
 
@@ -235,7 +235,7 @@ fn checked<'a>(
 ) -> Result<Vec<Claimed<'a>>> {
     registry.check_options(&options.backend)?;
     let layers = claimed(checkpoint, registry)?;
-    check(adapters, checkpoint, &layers, &embeddings(checkpoint))?;
+    check(adapters, checkpoint, &layers)?;
     if let MergeTarget::SameScheme(_) = target {
         check_requantizable(adapters, &layers)?;
         own::refuse_spread(checkpoint, &layers, adapters)?;

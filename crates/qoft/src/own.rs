@@ -1,6 +1,6 @@
 //! Tensors that adapters have instead of a checkpoint's: trained biases and whole modules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{Checkpoint, Error, LayerSource, LoadOptions, QuantBackend, Result, float_dtype};
@@ -11,11 +11,9 @@ use crate::adapter::MergeAdapter;
 use crate::layers::{Claimed, embeddings, is_tied, is_under};
 use crate::write::{Data, Output};
 
-/// The tensors that an adapter has values for, by name, with their shapes; `targeted` are the paths
-/// of the layers that it rotates.
+/// The tensors that an adapter has values for, by name, with their shapes.
 pub(crate) fn expected(
     parts: &Parts,
-    targeted: &BTreeSet<String>,
     checkpoint: &Checkpoint,
     layers: &[Claimed],
 ) -> Result<BTreeMap<String, Vec<usize>>> {
@@ -31,12 +29,12 @@ pub(crate) fn expected(
         if whole && !bias && owner.is_some_and(Claimed::is_quantized) {
             return Err(quantized(name));
         }
-        if whole || (bias && parts.trains_bias(targeted.contains(path))) {
+        if whole || (bias && parts.trains_bias(path)) {
             expected.insert(name.to_owned(), checkpoint.tensor(name)?.shape().to_vec());
         }
     }
     for layer in layers {
-        if parts.trains_bias(targeted.contains(layer.path)) {
+        if parts.trains_bias(layer.path) {
             let bias = spread_bias(checkpoint, layer)?;
             let bias = bias.map(|bias| (bias_name(layer.path), vec![bias.len()]));
             expected.extend(bias);
