@@ -1,7 +1,7 @@
 //! `adapter_config.json` of HRA, with PEFT's keys and defaults.
 
 use qoft_core::{Error, Result};
-use qoft_peft::{AdapterConfig, Layers, OneOrMany, check_common};
+use qoft_peft::{AdapterConfig, Layers, OneOrMany, PEFT_VERSION, check_common};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
@@ -11,6 +11,9 @@ use serde_json::{Map, Value};
 pub struct HraConfig {
     /// Always `HRA`.
     pub peft_type: String,
+    /// The version of PEFT whose formulas the adapter follows.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub peft_version: Option<String>,
     /// True in saved adapters.
     pub inference_mode: bool,
     /// Number of reflections.
@@ -41,6 +44,7 @@ impl Default for HraConfig {
     fn default() -> Self {
         Self {
             peft_type: "HRA".into(),
+            peft_version: Some(PEFT_VERSION.to_owned()),
             inference_mode: false,
             r: 8,
             apply_gs: false,
@@ -57,6 +61,9 @@ impl Default for HraConfig {
 }
 
 impl HraConfig {
+    /// The most reflections of a layer: each is a step of its own.
+    pub const MAX_REFLECTIONS: usize = 4096;
+
     /// Reads a configuration; `file` is named in errors.
     ///
     /// # Errors
@@ -66,8 +73,10 @@ impl HraConfig {
             .map_err(|e| Error::file(file, format!("not an HRA configuration: {e}")))?;
         check_common(&config, &config.peft_type, file)?;
         config.targets().refuse_layers_of_expression(file)?;
-        if config.r == 0 {
-            return Err(Error::config(file, "r", "must be at least 1"));
+        if !(1..=Self::MAX_REFLECTIONS).contains(&config.r) {
+            let (r, most) = (config.r, Self::MAX_REFLECTIONS);
+            let reason = format!("{r} is not in 1..={most}; 8 reflections are usual");
+            return Err(Error::config(file, "r", reason));
         }
         Ok(config)
     }

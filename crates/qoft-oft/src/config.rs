@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use qoft_core::{Error, Result};
-use qoft_peft::{Layers, OneOrMany, check_common, read_config};
+use qoft_peft::{Layers, OneOrMany, PEFT_VERSION, check_common, read_config};
 
 /// PEFT's `OFTConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -21,8 +21,9 @@ pub struct OftConfig {
     pub base_model_name_or_path: Option<String>,
     /// Revision of the base model.
     pub revision: Option<String>,
-    /// The version of PEFT whose files these are.
-    #[serde(skip_serializing_if = "Option::is_none")]
+    /// The version of PEFT whose formulas the adapter follows. A file without it is from before
+    /// 0.18.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub peft_version: Option<String>,
     /// True in saved adapters.
     pub inference_mode: bool,
@@ -71,7 +72,7 @@ impl Default for OftConfig {
             task_type: None,
             base_model_name_or_path: None,
             revision: None,
-            peft_version: None,
+            peft_version: Some(PEFT_VERSION.to_owned()),
             inference_mode: false,
             r: 0,
             oft_block_size: 32,
@@ -95,8 +96,8 @@ impl Default for OftConfig {
 }
 
 impl OftConfig {
-    /// The PEFT version whose formulas and files new adapters follow.
-    pub const PEFT_VERSION: &'static str = "0.21.2";
+    /// The most terms of the series: each is a matrix product for every block.
+    pub const MAX_TERMS: usize = 1000;
 
     /// Reads and validates `adapter_config.json`.
     ///
@@ -146,8 +147,11 @@ impl OftConfig {
         if self.coft && !(self.eps > 0.0 && self.eps.is_finite()) {
             return fail("eps", format!("{} is not positive", self.eps));
         }
-        if self.use_cayley_neumann && self.num_cayley_neumann_terms == 0 {
-            return fail("num_cayley_neumann_terms", "must be at least 1".into());
+        let terms = self.num_cayley_neumann_terms;
+        if self.use_cayley_neumann && !(1..=Self::MAX_TERMS).contains(&terms) {
+            let most = Self::MAX_TERMS;
+            let reason = format!("{terms} is not in 1..={most}; about 5 terms are usual");
+            return fail("num_cayley_neumann_terms", reason);
         }
         Ok(())
     }
@@ -161,7 +165,7 @@ impl OftConfig {
         }
     }
 
-    /// PEFT 0.18 changed the last term of the series; files without a version are older.
+    /// PEFT 0.18 changed the last term of the series; adapters without a version are older.
     fn before_0_18(&self) -> bool {
         let version = self.peft_version.as_deref().unwrap_or("0");
         let mut parts = version.split('.').map(|part| {
@@ -199,6 +203,12 @@ mod tests {
         assert_eq!(map(Some("0.18.0.dev0")), CayleyMap::Neumann(5));
         assert_eq!(map(Some("0.17.1")), CayleyMap::LegacyNeumann(5));
         assert_eq!(map(None), CayleyMap::LegacyNeumann(5));
+        assert_eq!(OftConfig::default().cayley_map(), CayleyMap::Neumann(5));
+        let read = |json: Value| OftConfig::from_json(json, "x").unwrap().cayley_map();
+        let old = serde_json::json!({"peft_type": "OFT", "oft_block_size": 8});
+        assert_eq!(read(old), CayleyMap::LegacyNeumann(5));
+        let new = serde_json::to_value(OftConfig::default()).unwrap();
+        assert_eq!(read(new), CayleyMap::Neumann(5));
     }
 
     #[test]
@@ -218,5 +228,13 @@ mod tests {
             ..OftConfig::default()
         };
         assert!(dropout.validate("x").is_err());
+        for terms in [0, 1_000_000_000, 1 << 63] {
+            let terms = OftConfig {
+                num_cayley_neumann_terms: terms,
+                ..OftConfig::default()
+            };
+            let error = terms.validate("x").unwrap_err().to_string();
+            assert!(error.contains("`num_cayley_neumann_terms`"), "{error}");
+        }
     }
 }

@@ -183,7 +183,6 @@ fn each_adapter_saves_by_itself() {
     let config = OftConfig {
         target_modules: Some(peft::OneOrMany::Many(vec!["first".into()])),
         oft_block_size: 8,
-        peft_version: Some(OftConfig::PEFT_VERSION.into()),
         ..OftConfig::default()
     };
     adapters::disable_all(&mut model);

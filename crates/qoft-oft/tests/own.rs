@@ -52,7 +52,6 @@ fn config(bias: &str, modules: &[&str]) -> OftConfig {
         modules_to_save: Some(modules.iter().map(|&name| name.to_owned()).collect()),
         init_weights: false,
         use_cayley_neumann: false,
-        peft_version: Some(OftConfig::PEFT_VERSION.into()),
         ..OftConfig::default()
     }
 }

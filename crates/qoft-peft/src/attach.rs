@@ -176,20 +176,20 @@ impl Attachment<'_> {
     fn rotation(&self, path: &str, layer: &dyn Layer) -> Result<Box<dyn OftAdapter>> {
         let (kind, in_features) = (layer.kind(), layer.in_features());
         let names = self.config.param_names(kind);
+        let site = Site {
+            kind,
+            in_features,
+            strength: self.strength,
+        };
         if let Some(folder) = self.folder {
             folder.check_layer(path, layer)?;
-            return folder.rotation(path, in_features, self.strength, self.adapter, self.device);
+            return folder.rotation(path, site, self.adapter, self.device);
         }
         let ids = names.iter().map(|name| param_id(self.adapter, path, name));
         let seed = param_id(self.adapter, path, names[0]).val();
         let values = self.config.initial_values(in_features, seed);
         let params = ids.zip(values).zip(self.config.param_shapes(in_features));
         let params = params.map(|((id, values), shape)| parameter(id, values, shape, self.device));
-        let site = Site {
-            kind,
-            in_features,
-            strength: self.strength,
-        };
         self.config.rotation(site, params.collect())
     }
 

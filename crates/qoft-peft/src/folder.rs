@@ -133,30 +133,19 @@ impl AdapterFolder {
         })
     }
 
-    /// The rotation of the layer at `path`, with `strength` times its parameters.
+    /// The rotation of the layer at `path`, which is that of `site`.
     ///
     /// # Errors
-    /// If there is none, or it is not made for so many input features.
+    /// If there is none for such a layer, or it is not made for so many input features.
     pub fn rotation(
         &self,
         path: &str,
-        in_features: usize,
-        strength: f64,
+        site: Site,
         adapter: &str,
         device: &Device,
     ) -> Result<Box<dyn OftAdapter>> {
-        let kind = if self.is_embedding(path) {
-            LayerKind::Embedding
-        } else {
-            LayerKind::Linear
-        };
-        let site = Site {
-            kind,
-            in_features,
-            strength,
-        };
-        let names = self.config.param_names(kind).iter();
-        let params = names.zip(self.config.param_shapes(in_features));
+        let names = self.config.param_names(site.kind).iter();
+        let params = names.zip(self.config.param_shapes(site.in_features));
         let params = params.map(|(name, expected)| {
             let key = format!("{path}.{name}");
             let tensor = self.rotations.get(&key);
@@ -194,9 +183,7 @@ impl AdapterFolder {
     /// weight that this one has.
     pub(super) fn check_layer(&self, path: &str, layer: &dyn Layer) -> Result<()> {
         if !self.has(path, layer.kind()) {
-            let names = self.config.param_names(layer.kind());
-            let name = names.first().copied().unwrap_or_default();
-            return Err(self.missing(&format!("{path}.{name}")));
+            return Err(self.lacks(path, layer.kind()));
         }
         match self.base_weight(path) {
             Some(_) => self.check_base_weight(path, &layer.base_weight()),
@@ -230,8 +217,12 @@ impl AdapterFolder {
     ///
     /// # Errors
     /// The error names the first such value.
-    pub fn check_unused(&self, layers: &BTreeSet<String>, own: &BTreeSet<String>) -> Result<()> {
-        let unused = |path: Option<&str>| path.is_none_or(|path| !layers.contains(path));
+    pub fn check_unused(
+        &self,
+        layers: &BTreeMap<String, LayerKind>,
+        own: &BTreeSet<String>,
+    ) -> Result<()> {
+        let unused = |path: Option<&str>| path.is_none_or(|path| !layers.contains_key(path));
         let mut rotations = self.rotations.keys();
         let mut tables = self.tables.keys();
         let key = rotations
@@ -252,16 +243,16 @@ impl AdapterFolder {
     ///
     /// # Errors
     /// The error names the first such layer's value.
-    pub fn check_complete(&self, layers: &BTreeSet<String>) -> Result<()> {
-        let adapted: BTreeSet<&str> = self.paths().collect();
-        match layers.iter().find(|path| !adapted.contains(path.as_str())) {
-            None => Ok(()),
-            Some(path) => {
-                let names = self.config.param_names(LayerKind::Linear);
-                let name = names.first().copied().unwrap_or_default();
-                Err(self.missing(&format!("{path}.{name}")))
-            }
-        }
+    pub fn check_complete(&self, layers: &BTreeMap<String, LayerKind>) -> Result<()> {
+        let lacking = layers.iter().find(|&(path, &kind)| !self.has(path, kind));
+        lacking.map_or(Ok(()), |(path, &kind)| Err(self.lacks(path, kind)))
+    }
+
+    /// The error for a layer that it has no rotation for.
+    fn lacks(&self, path: &str, kind: LayerKind) -> Error {
+        let names = self.config.param_names(kind);
+        let name = names.first().copied().unwrap_or_default();
+        self.missing(&format!("{path}.{name}"))
     }
 
     /// The layer whose rotation has this parameter.

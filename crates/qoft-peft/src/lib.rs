@@ -36,4 +36,7 @@ pub use registry::{FamilyEntry, family_entry};
 pub use targets::{TargetRules, Targets};
 pub use tensors::{CONFIG, PREFIX, Tensors, Trained, WEIGHTS, read_tensors, save, trained};
 
+/// The version of PEFT whose formulas and files new adapters follow.
+pub const PEFT_VERSION: &str = "0.21.2";
+
 pub use inventory;

@@ -1,8 +1,8 @@
 //! What a configuration means for a layer: a rotation, a bias, or the whole module.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
-use qoft_core::{BIAS, Error, Layer, LayerTensor, Result};
+use qoft_core::{BIAS, Error, Layer, LayerKind, LayerTensor, Result};
 
 use crate::family::{AdapterConfig, OneOrMany};
 use crate::modules::{ModuleKind, Modules};
@@ -12,7 +12,7 @@ use crate::targets::Targets;
 #[derive(Debug)]
 pub struct Parts<'a> {
     target_modules: OneOrMany,
-    rotated: BTreeSet<String>,
+    rotated: BTreeMap<String, LayerKind>,
     bias: Biases,
     whole: &'a [String],
 }
@@ -33,11 +33,10 @@ impl<'a> Parts<'a> {
     /// default, no module is meant, or one that cannot have what it is meant to have.
     pub fn new(config: &'a dyn AdapterConfig, model_type: &str, modules: &Modules) -> Result<Self> {
         let targets = Targets::new(config, model_type, modules)?;
-        let mut rotated = BTreeSet::new();
+        let mut rotated = BTreeMap::new();
         for (path, kind) in modules.iter() {
             if targets.matches(path)? {
-                expect_rotatable(config, path, kind)?;
-                rotated.insert(path.to_owned());
+                rotated.insert(path.to_owned(), rotatable(config, path, kind)?);
             }
         }
         if rotated.is_empty() {
@@ -46,7 +45,7 @@ impl<'a> Parts<'a> {
         let whole = config.modules_to_save();
         for (path, kind) in modules.iter() {
             if whole.iter().any(|name| path.ends_with(name)) {
-                expect_one_part(path, kind, &rotated)?;
+                expect_one_part(path, kind, rotated.contains_key(path))?;
             }
         }
         Ok(Self {
@@ -66,14 +65,14 @@ impl<'a> Parts<'a> {
         &self.target_modules
     }
 
-    /// The paths of the layers that get a rotation.
-    pub fn rotated(&self) -> &BTreeSet<String> {
+    /// The layers that get a rotation, by their paths.
+    pub fn rotated(&self) -> &BTreeMap<String, LayerKind> {
         &self.rotated
     }
 
     /// Whether the layer gets a rotation.
     pub fn rotates(&self, path: &str) -> bool {
-        self.rotated.contains(path)
+        self.rotated.contains_key(path)
     }
 
     /// Whether the layer trains whole, by itself or as part of a larger module. As in PEFT a name
@@ -109,10 +108,10 @@ impl<'a> Parts<'a> {
     }
 }
 
-/// Fails if the family has no rotation for modules of this kind.
-fn expect_rotatable(config: &dyn AdapterConfig, path: &str, kind: ModuleKind) -> Result<()> {
+/// The kind of a layer; fails unless the family has a rotation for it.
+fn rotatable(config: &dyn AdapterConfig, path: &str, kind: ModuleKind) -> Result<LayerKind> {
     match kind {
-        ModuleKind::Layer(kind) if !config.param_names(kind).is_empty() => Ok(()),
+        ModuleKind::Layer(kind) if !config.param_names(kind).is_empty() => Ok(kind),
         _ => {
             let reason = format!(
                 "`{path}` is meant, too, which is {}: {} has no rotation for it; name other \
@@ -126,12 +125,12 @@ fn expect_rotatable(config: &dyn AdapterConfig, path: &str, kind: ModuleKind) ->
 }
 
 /// Fails if PEFT could not train a module whole.
-fn expect_one_part(path: &str, kind: ModuleKind, rotated: &BTreeSet<String>) -> Result<()> {
+fn expect_one_part(path: &str, kind: ModuleKind, is_rotated: bool) -> Result<()> {
     if kind == ModuleKind::List {
         let reason = format!("`{path}` is a list of modules; name the modules in it");
         return Err(not_possible("modules_to_save", reason));
     }
-    if rotated.contains(path) {
+    if is_rotated {
         let reason = format!(
             "`{path}` is meant, whose path ends so, and it gets a rotation; exclude it \
              (exclude_modules), or give a longer name"

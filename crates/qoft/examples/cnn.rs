@@ -98,7 +98,7 @@ pub fn train(steps: usize) -> qoft::core::Result<Vec<f32>> {
     let config = OftConfig {
         target_modules: Some(OneOrMany::Many(targets.into())),
         oft_block_size: 16,
-        ..nn::config()
+        ..OftConfig::default()
     };
     nn::inject(&mut model, &config, "shapes", &device.clone().autodiff())?;
     let mut optimizer = AdamConfig::new().init();

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::{Checkpoint, Error, LayerKind, LayerSource, Matrix, Result};
 use qoft_models::CausalLm;
-use qoft_peft::{ModuleKind, Modules, Parts};
+use qoft_peft::{ModuleKind, Modules, Parts, Site};
 use rayon::prelude::*;
 
 use crate::adapter::MergeAdapter;
@@ -90,12 +90,17 @@ pub(crate) fn rotated(
         changing.reverse();
     }
     for (number, adapter) in changing {
-        let (device, strength) = (Device::flex(), adapter.strength);
-        let name = number.to_string();
-        let in_features = weight.shape[1];
-        let rotation = adapter
-            .folder
-            .rotation(path, in_features, strength, &name, &device)?;
+        let site = Site {
+            kind: if is_table {
+                LayerKind::Embedding
+            } else {
+                LayerKind::Linear
+            },
+            in_features: weight.shape[1],
+            strength: adapter.strength,
+        };
+        let (name, device) = (number.to_string(), Device::flex());
+        let rotation = adapter.folder.rotation(path, site, &name, &device)?;
         orthogonality_error = orthogonality_error.max(rotation.orthogonality_error());
         let rows = to_tensor(weight);
         weight = from_tensor(match is_table {

@@ -10,8 +10,7 @@ use qoft_core::{
     Checkpoint, Dtype, Error, LayerSource, LoadOptions, Matrix, Registry, Result, StagedDir,
     write_file,
 };
-use qoft_oft::OftConfig;
-use qoft_peft::PREFIX;
+use qoft_peft::{PEFT_VERSION, PREFIX};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
@@ -243,7 +242,7 @@ fn config(
     json!({
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
-        "peft_version": OftConfig::PEFT_VERSION,
+        "peft_version": PEFT_VERSION,
         "base_model_name_or_path": base.unwrap_or_else(|| checkpoint.dir().display().to_string()),
         "revision": null,
         "inference_mode": true,

@@ -32,7 +32,7 @@
 //! let config = OftConfig {
 //!     target_modules: Some(OneOrMany::One("all-linear".into())),
 //!     oft_block_size: 4,
-//!     ..nn::config()
+//!     ..OftConfig::default()
 //! };
 //! // Adapters on an autodiff device train; the layers need none.
 //! let adapted = nn::inject(&mut model, &config, "mine", &device.clone().autodiff())?;
@@ -75,14 +75,6 @@ pub use qoft_derive::FacadeWalk as Walk;
 pub use qoft_oft::OftConfig;
 use qoft_peft as peft;
 pub use qoft_peft::{AdapterConfig, Layers, OneOrMany};
-
-/// The options of new adapters, without `target_modules`.
-pub fn config() -> OftConfig {
-    OftConfig {
-        peft_version: Some(OftConfig::PEFT_VERSION.into()),
-        ..OftConfig::default()
-    }
-}
 
 /// Adds an adapter to each layer that `config.target_modules` means; returns to how many. `bias` and
 /// `modules_to_save` work as in PEFT, see [`qoft_peft`].

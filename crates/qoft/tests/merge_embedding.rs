@@ -234,7 +234,6 @@ fn random_adapter(model: &Path, targets: &[&str], folder: &Path) {
         target_modules: Some(OneOrMany::Many(targets)),
         oft_block_size: 8,
         init_weights: false,
-        peft_version: Some(OftConfig::PEFT_VERSION.to_owned()),
         ..OftConfig::default()
     };
     let (head, device) = (CausalLm::HEAD, Device::flex());

@@ -3,8 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qoft::oft::OftConfig;
-use qoft::peft::{AdapterConfig, Families, read_config};
+use qoft::peft::{AdapterConfig, Families, PEFT_VERSION, read_config};
 use serde_json::{Map, Value};
 
 use super::train::{names, parse_targets};
@@ -46,11 +45,7 @@ impl TrainArgs {
         let defaults = family.defaults();
         let mut config = match saved {
             Some((file, json)) => family.read(json, &file)?.to_json(),
-            None => {
-                let mut config = defaults.clone();
-                config["peft_version"] = OftConfig::PEFT_VERSION.into();
-                config
-            }
+            None => defaults.clone(),
         };
         for (key, value) in self.adapter_options(&defaults)? {
             let known = defaults.as_object().context("defaults are an object")?;
@@ -61,6 +56,7 @@ impl TrainArgs {
             }
             config[&key] = value;
         }
+        config["peft_version"] = PEFT_VERSION.into();
         config["inference_mode"] = false.into();
         if config["task_type"].is_null() {
             config["task_type"] = "CAUSAL_LM".into();

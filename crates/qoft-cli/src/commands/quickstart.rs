@@ -143,7 +143,6 @@ fn oft_config(model: &Path) -> OftConfig {
         target_modules: Some(OneOrMany::One("all-linear".into())),
         task_type: Some("CAUSAL_LM".into()),
         base_model_name_or_path: Some(model.display().to_string()),
-        peft_version: Some(OftConfig::PEFT_VERSION.into()),
         ..OftConfig::default()
     }
 }

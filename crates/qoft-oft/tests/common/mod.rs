@@ -44,7 +44,6 @@ pub fn linear([out, input]: [usize; 2], seed: u64) -> Linear {
 pub fn rotation(layer: &dyn Layer, size: usize, seed: u64, device: &Device) -> OftRotation {
     let config = OftConfig {
         oft_block_size: size,
-        peft_version: Some(OftConfig::PEFT_VERSION.into()),
         ..OftConfig::default()
     };
     let settings = RotationSettings::new(&config, layer.in_features());

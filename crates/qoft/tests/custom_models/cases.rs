@@ -188,7 +188,7 @@ fn a_weight_that_is_stored_as_in_out_is_turned_like_any_other() {
         target_modules: Some(nn::OneOrMany::Many(vec!["conv1d".into()])),
         oft_block_size: 5,
         init_weights: false,
-        ..nn::config()
+        ..OftConfig::default()
     };
     let (device, mut model) = (Device::flex(), EmbConv1d::load());
     let expected = Tensors::open("embedding_conv1d_1/expected.safetensors");

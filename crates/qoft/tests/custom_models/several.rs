@@ -96,7 +96,7 @@ fn only_active_adapters_train() {
                 target_modules: Some(OneOrMany::Many(vec![target.into()])),
                 r: 2,
                 oft_block_size: 0,
-                ..nn::config()
+                ..OftConfig::default()
             };
             nn::inject(&mut model, &config, name, &Device::flex().autodiff()).unwrap();
         }
