@@ -91,6 +91,21 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
     }
 }
 
+#[test]
+fn impossible_configurations_are_refused() {
+    let refused = |key: &str, json: Value| {
+        let error = HraConfig::from_json(json, "file").unwrap_err().to_string();
+        assert!(error.contains(&format!("`{key}`")), "{error}");
+    };
+    for r in [0, 1_000_000_000, 1u64 << 63] {
+        refused("r", serde_json::json!({"peft_type": "HRA", "r": r}));
+    }
+    refused(
+        "bias",
+        serde_json::json!({"peft_type": "HRA", "bias": "own"}),
+    );
+}
+
 #[derive(Module, Debug, Walk)]
 struct One {
     proj: Linear,

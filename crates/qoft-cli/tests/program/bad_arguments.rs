@@ -106,7 +106,19 @@ fn bad_adapters() {
         edit_json(&config(folder), |v| v["peft_type"] = "VERA".into())
     });
     bad_adapter("oft_only", |folder| {
-        edit_json(&config(folder), |v| v["bias"] = "lora_only".into())
+        edit_json(&config(folder), |v| v["bias"] = "targets".into())
+    });
+    for terms in [1_000_000_000, 1u64 << 63] {
+        bad_adapter("`num_cayley_neumann_terms`", |folder| {
+            edit_json(&config(folder), |v| {
+                v["num_cayley_neumann_terms"] = terms.into()
+            })
+        });
+    }
+    bad_adapter("write a simpler expression", |folder| {
+        edit_json(&config(folder), |v| {
+            v["target_modules"] = r"(?:(\w|\.)*\1?)*x".into()
+        })
     });
     bad_adapter("lm_head.weight` is missing", |folder| {
         edit_json(&config(folder), |v| {
