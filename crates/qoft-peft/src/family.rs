@@ -5,10 +5,9 @@ use std::sync::Arc;
 
 use burn::module::Param;
 use burn::tensor::Tensor;
-use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::targets::TargetRules;
+use crate::rules::TargetRules;
 use qoft_core::LayerKind;
 use qoft_core::OftAdapter;
 use qoft_core::{Error, Result};
@@ -98,49 +97,4 @@ pub fn check_common(config: &dyn AdapterConfig, found: &str, file: &str) -> Resu
         return Err(Error::config(file, "bias", reason));
     }
     Ok(())
-}
-
-/// A string, or a list of strings.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum OneOrMany {
-    /// A single string.
-    One(String),
-    /// A list.
-    Many(Vec<String>),
-}
-
-impl OneOrMany {
-    /// Whether it is an empty string or list, which PEFT takes for nothing in some keys.
-    pub fn is_empty(&self) -> bool {
-        match self {
-            Self::One(one) => one.is_empty(),
-            Self::Many(many) => many.is_empty(),
-        }
-    }
-}
-
-/// An index, or a list of indices. Indices below 0 are possible, but no block has one.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Layers {
-    /// A single index.
-    One(i64),
-    /// A list; an empty one means all blocks.
-    Many(Vec<i64>),
-}
-
-impl Layers {
-    /// Whether it is an empty list.
-    pub fn is_empty(&self) -> bool {
-        matches!(self, Self::Many(many) if many.is_empty())
-    }
-
-    /// Whether the index is among them.
-    pub fn contains(&self, index: i64) -> bool {
-        match self {
-            Self::One(one) => *one == index,
-            Self::Many(many) => many.contains(&index),
-        }
-    }
 }

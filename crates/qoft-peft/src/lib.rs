@@ -20,20 +20,23 @@ mod family;
 mod folder;
 mod modules;
 mod parts;
+mod python;
 mod registry;
+mod rules;
 mod targets;
 mod tensors;
 
 pub use attach::{attach, attach_folder, load};
 pub use defaults::{default_targets, peft_default_targets};
-pub use family::{AdapterConfig, AdapterFamily, Layers, OneOrMany, Site, check_common};
+pub use family::{AdapterConfig, AdapterFamily, Site, check_common};
 pub use folder::{AdapterFolder, OwnValues, read_config};
 pub use modules::{ModuleKind, Modules};
 pub use parts::{Parts, quantized};
 pub use registry::Families;
 #[doc(hidden)]
 pub use registry::{FamilyEntry, family_entry};
-pub use targets::{TargetRules, Targets};
+pub use rules::{Layers, OneOrMany, TargetRules};
+pub use targets::Targets;
 pub use tensors::{CONFIG, PREFIX, Tensors, Trained, WEIGHTS, read_tensors, save, trained};
 
 /// The version of PEFT whose formulas and files new adapters follow.

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use qoft_core::{BIAS, Error, Layer, LayerKind, LayerTensor, Result};
 
-use crate::family::{AdapterConfig, OneOrMany};
+use crate::family::AdapterConfig;
 use crate::modules::{ModuleKind, Modules};
+use crate::rules::OneOrMany;
 use crate::targets::Targets;
 
 /// The choice of what trains in a model.

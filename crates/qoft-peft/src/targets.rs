@@ -7,22 +7,9 @@ use tracing::warn;
 
 use crate::defaults::default_targets;
 use crate::expression::Expression;
-use crate::family::{AdapterConfig, Layers, OneOrMany};
+use crate::family::AdapterConfig;
 use crate::modules::{ModuleKind, Modules};
-
-/// What a configuration says about the layers that it is for; the keys are the same in all
-/// families of adapters.
-#[derive(Debug, Clone, Copy)]
-pub struct TargetRules<'a> {
-    /// Layers to adapt; by default those that PEFT chooses for the model.
-    pub target_modules: Option<&'a OneOrMany>,
-    /// Layers to leave alone.
-    pub exclude_modules: Option<&'a OneOrMany>,
-    /// Indices of the blocks to adapt.
-    pub layers_to_transform: Option<&'a Layers>,
-    /// Names under which blocks are numbered.
-    pub layers_pattern: Option<&'a OneOrMany>,
-}
+use crate::rules::{Layers, OneOrMany};
 
 /// The word for all linear layers but the output head, in letters of any case.
 const ALL_LINEAR: &str = "all-linear";
@@ -204,40 +191,6 @@ fn index_patterns(names: Option<&OneOrMany>) -> Vec<String> {
         None => vec![format!(r".*?\.[^.]*\.(?P<{INDEX}>\d+)\.")],
         Some(OneOrMany::One(one)) => vec![named(one)],
         Some(OneOrMany::Many(many)) => many.iter().map(named).collect(),
-    }
-}
-
-impl TargetRules<'_> {
-    /// Fails if blocks are chosen beside an expression, in families where PEFT refuses that; `file`
-    /// is named in errors.
-    ///
-    /// # Errors
-    /// The error names the key.
-    pub fn refuse_layers_of_expression(&self, file: &str) -> Result<()> {
-        let is_expression = matches!(self.target_modules, Some(OneOrMany::One(_)));
-        for (key, given) in [
-            ("layers_to_transform", self.layers_to_transform.is_some()),
-            ("layers_pattern", self.layers_pattern.is_some()),
-        ] {
-            if given && is_expression {
-                let reason = "cannot be used when target_modules is an expression or a word";
-                return Err(Error::config(file, key, reason));
-            }
-        }
-        Ok(())
-    }
-
-    /// The error for a model of which no module is meant.
-    pub(crate) fn match_nothing(&self, modules: &Modules) -> Error {
-        let target = match self.target_modules {
-            None => "(default)".to_owned(),
-            Some(OneOrMany::One(one)) => format!("`{one}`"),
-            Some(OneOrMany::Many(many)) => format!("{many:?}"),
-        };
-        Error::NoTarget {
-            target,
-            known: modules.known(),
-        }
     }
 }
 

@@ -6,8 +6,9 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
-use crate::family::{AdapterConfig, OneOrMany};
+use crate::family::AdapterConfig;
 use crate::modules::Modules;
+use crate::rules::OneOrMany;
 use crate::targets;
 use qoft_core::NamedParam;
 use qoft_core::Walk;
