@@ -177,7 +177,7 @@ enum Choice {
 }
 
 /// The codes of some rows.
-struct Found {
+struct ChosenCodes {
     codes: Vec<u8>,
     /// `(w − q) H (w − q)ᵀ` of each row.
     errors: Vec<f64>,
@@ -186,10 +186,16 @@ struct Found {
 impl Compensated {
     /// Chooses the codes of the rows of `values`, of which the first is row `first_row` of the
     /// weight.
-    fn sweep(&self, values: &[f32], first_row: usize, grid: &dyn Grid, choice: Choice) -> Found {
+    fn sweep(
+        &self,
+        values: &[f32],
+        first_row: usize,
+        grid: &dyn Grid,
+        choice: Choice,
+    ) -> ChosenCodes {
         let width = self.order.len();
         let rows = values.len() / width;
-        let mut found = Found {
+        let mut found = ChosenCodes {
             codes: vec![0; values.len()],
             errors: vec![0.0; rows],
         };

@@ -5,7 +5,7 @@ use std::ops::Range;
 use bytes::Bytes;
 use pulp::{Simd, WithSimd};
 
-use crate::device::{DeviceWeight, Layout, Words};
+use crate::device::{DeviceLayout, DeviceWeight, Words};
 use crate::floats::FloatFormat;
 use crate::row::InputRow;
 use crate::scratch::with_scratch;
@@ -117,7 +117,7 @@ impl PackedWeight for DenseWeight {
 
     fn device_weight(&self) -> Option<DeviceWeight> {
         let words = Words::new(self.shape, &self.bytes)?;
-        Some(words.finish(Layout::Dense(self.format)))
+        Some(words.finish(DeviceLayout::Dense(self.format)))
     }
 
     fn packed_bytes(&self) -> usize {

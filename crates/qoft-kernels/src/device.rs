@@ -3,12 +3,12 @@
 use crate::floats::{FloatFormat, Floats};
 
 /// Words before the codes.
-pub(crate) const HEADER: usize = Place::ALL;
+pub(crate) const HEADER: usize = HeaderWord::ALL;
 
 /// What the words of the header say: where parts of the weight begin, and numbers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
-pub(crate) enum Place {
+pub(crate) enum HeaderWord {
     /// Scales, or the codes of nested ones.
     Scales,
     /// Values of the nested scales' codes.
@@ -31,22 +31,22 @@ pub(crate) enum Place {
     Nothing,
 }
 
-impl Place {
+impl HeaderWord {
     const ALL: usize = Self::Nothing as usize + 1;
 }
 
-/// A weight that a GPU decodes: [`Layout`] says how.
+/// A weight that a GPU decodes: [`DeviceLayout`] says how.
 #[derive(Debug, Clone)]
 pub struct DeviceWeight {
     /// A header, the codes, and all else.
     pub words: Vec<u32>,
     /// How the words are read.
-    pub layout: Layout,
+    pub layout: DeviceLayout,
 }
 
 /// How words become weights. Kernels are compiled for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Layout {
+pub enum DeviceLayout {
     /// A [`GroupedWeight`](crate::GroupedWeight).
     Grouped(GroupedLayout),
     /// A [`CodebookWeight`](crate::CodebookWeight).
@@ -150,28 +150,28 @@ impl Words {
     }
 
     /// Appends bytes and notes where they begin.
-    pub fn part(&mut self, place: Place, bytes: &[u8]) {
+    pub fn part(&mut self, place: HeaderWord, bytes: &[u8]) {
         self.0[place as usize] = self.0.len() as u32;
         self.push(bytes);
     }
 
     /// Appends floats in their own dtype.
-    pub fn floats(&mut self, place: Place, values: &Floats) {
+    pub fn floats(&mut self, place: HeaderWord, values: &Floats) {
         self.part(place, values.bytes());
     }
 
     /// Appends 32-bit floats.
-    pub fn values(&mut self, place: Place, values: &[f32]) {
+    pub fn values(&mut self, place: HeaderWord, values: &[f32]) {
         self.part(place, &FloatFormat::F32.to_bytes(values));
     }
 
     /// Notes a number.
-    pub fn number(&mut self, place: Place, value: u32) {
+    pub fn number(&mut self, place: HeaderWord, value: u32) {
         self.0[place as usize] = value;
     }
 
     /// The weight.
-    pub fn finish(self, layout: Layout) -> DeviceWeight {
+    pub fn finish(self, layout: DeviceLayout) -> DeviceWeight {
         DeviceWeight {
             words: self.0,
             layout,
@@ -197,16 +197,16 @@ mod tests {
     #[test]
     fn parts_follow_the_codes_and_begin_at_words() {
         let mut words = Words::new([1, 5], &[1, 2, 3, 4, 5]).unwrap();
-        words.part(Place::Zeros, &[6]);
-        words.values(Place::Table, &[1.0]);
-        words.number(Place::Count, 7);
-        let words = words.finish(Layout::Dense(FloatFormat::F32)).words;
+        words.part(HeaderWord::Zeros, &[6]);
+        words.values(HeaderWord::Table, &[1.0]);
+        words.number(HeaderWord::Count, 7);
+        let words = words.finish(DeviceLayout::Dense(FloatFormat::F32)).words;
         let zeros = HEADER + 3;
         assert_eq!(words[HEADER..zeros], [0x0403_0201, 5, 0]);
-        assert_eq!(words[Place::Zeros as usize] as usize, zeros);
-        assert_eq!(words[Place::Table as usize] as usize, zeros + 1);
+        assert_eq!(words[HeaderWord::Zeros as usize] as usize, zeros);
+        assert_eq!(words[HeaderWord::Table as usize] as usize, zeros + 1);
         assert_eq!(words[zeros..], [6, 1.0f32.to_bits()]);
-        assert_eq!(words[Place::Count as usize], 7);
+        assert_eq!(words[HeaderWord::Count as usize], 7);
         assert!(Words::new([1 << 17, 1 << 16], &[]).is_none());
     }
 }

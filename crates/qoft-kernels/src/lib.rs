@@ -39,7 +39,8 @@ pub use codes::{CodeMap, Codes};
 pub use decode::simd_level;
 pub use dense::{DenseView, DenseWeight};
 pub use device::{
-    CodebookLayout, DeviceWeight, GroupLayout, GroupedLayout, Layout, MapLayout, RUN, ZeroLayout,
+    CodebookLayout, DeviceLayout, DeviceWeight, GroupLayout, GroupedLayout, MapLayout, RUN,
+    ZeroLayout,
 };
 pub use error::WeightError;
 pub use floats::{FloatFormat, Floats, whole};

@@ -114,7 +114,7 @@ struct Fit {
 
 /// A scale and a zero point, with the sum of the squared errors.
 #[derive(Clone, Copy)]
-struct Found {
+struct FittedGroup {
     scale: f32,
     zero: f32,
     error: f32,
@@ -123,7 +123,7 @@ struct Found {
 impl Fit {
     /// The best scale and zero point for a group that has others now.
     #[inline(always)]
-    fn group(&self, values: &[f32], scale: f32, zero: u8) -> Found {
+    fn group(&self, values: &[f32], scale: f32, zero: u8) -> FittedGroup {
         let middle = (self.largest + 1.0) / 2.0;
         let zero = if self.symmetric {
             middle
@@ -155,7 +155,7 @@ impl Fit {
             let scale = self.least_squares(values, before);
             self.challenge(&mut best, values, scale, before.zero);
             if !self.symmetric {
-                let Found { scale, zero, .. } = best;
+                let FittedGroup { scale, zero, .. } = best;
                 for zero in [zero - 1.0, zero + 1.0] {
                     if (0.0..=self.largest).contains(&zero) {
                         self.challenge(&mut best, values, scale, zero);
@@ -171,7 +171,7 @@ impl Fit {
 
     /// Takes another scale and zero point if they are better.
     #[inline(always)]
-    fn challenge(&self, best: &mut Found, values: &[f32], scale: f32, zero: f32) {
+    fn challenge(&self, best: &mut FittedGroup, values: &[f32], scale: f32, zero: f32) {
         let mut scale = [scale];
         self.format.round(&mut scale);
         let found = self.measured(values, scale[0], zero);
@@ -182,7 +182,7 @@ impl Fit {
     }
 
     #[inline(always)]
-    fn measured(&self, values: &[f32], scale: f32, zero: f32) -> Found {
+    fn measured(&self, values: &[f32], scale: f32, zero: f32) -> FittedGroup {
         let mut sums = [0.0; LANES];
         let steps = Steps::new(self.largest, scale, zero);
         let error = |value| {
@@ -197,7 +197,7 @@ impl Fit {
         }
         let error = sums.iter().sum::<f32>() + rest.iter().copied().map(error).sum::<f32>();
         let usable = scale != 0.0 && scale.is_finite();
-        Found {
+        FittedGroup {
             scale,
             zero,
             error: if usable { error } else { f32::INFINITY },
@@ -206,7 +206,7 @@ impl Fit {
 
     /// The scale that fits best to the codes that another one leads to.
     #[inline(always)]
-    fn least_squares(&self, values: &[f32], found: Found) -> f32 {
+    fn least_squares(&self, values: &[f32], found: FittedGroup) -> f32 {
         let steps = Steps::new(self.largest, found.scale, found.zero);
         let (mut product, mut square) = (0.0f32, 0.0f32);
         for &value in values {

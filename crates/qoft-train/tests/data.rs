@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use qoft_train::data::{DataError, Dataset, DatasetOptions, Example, IGNORED, Place, RowError};
+use qoft_train::data::{DataError, Dataset, DatasetOptions, Example, IGNORED, RowError, RowNumber};
 use qoft_train::tokenizer::{Tokenizer, TokenizerError};
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -254,7 +254,7 @@ fn rows_that_cannot_be_used_are_named_with_their_line() {
         let DataError::Row { place, .. } = &error else {
             panic!("{row}: {error}");
         };
-        assert_eq!(*place, Place::Line(3));
+        assert_eq!(*place, RowNumber::Line(3));
         let message = error.to_string();
         let start = format!("{}, line 3: ", file.path.display());
         assert!(

@@ -1,7 +1,7 @@
 //! Codebook weights for GPUs.
 
 use super::{CodebookWeight, Codebooks};
-use crate::device::{CodebookLayout, DeviceWeight, Layout, Place, Words};
+use crate::device::{CodebookLayout, DeviceLayout, DeviceWeight, HeaderWord, Words};
 use crate::floats::FloatFormat;
 
 impl CodebookWeight {
@@ -11,16 +11,16 @@ impl CodebookWeight {
         let mut words = Words::new(self.shape, &self.codes)?;
         let books = match &self.codebooks {
             Codebooks::Decoded(values) => {
-                words.values(Place::Table, values);
+                words.values(HeaderWord::Table, values);
                 FloatFormat::F32
             }
             Codebooks::Stored(values) => {
-                words.floats(Place::Table, values);
+                words.floats(HeaderWord::Table, values);
                 values.format()
             }
         };
-        words.floats(Place::Scales, &self.scales);
-        Some(words.finish(Layout::Codebook(CodebookLayout {
+        words.floats(HeaderWord::Scales, &self.scales);
+        Some(words.finish(DeviceLayout::Codebook(CodebookLayout {
             out_group_size: sizes.out_group_size,
             in_group_size: sizes.in_group_size,
             num_codebooks: sizes.num_codebooks,

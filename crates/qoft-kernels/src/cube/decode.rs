@@ -4,7 +4,8 @@ use cubecl::prelude::*;
 
 use super::floats::{float, round};
 use crate::device::{
-    CodebookLayout, GroupLayout, GroupedLayout, HEADER, Layout, MapLayout, Place, RUN, ZeroLayout,
+    CodebookLayout, DeviceLayout, GroupLayout, GroupedLayout, HEADER, HeaderWord, MapLayout, RUN,
+    ZeroLayout,
 };
 
 /// Where a weight is, and its shape.
@@ -23,7 +24,7 @@ pub(super) struct At {
 /// The [`RUN`] weights of a row from `at` on; 0 beyond the matrix. Where rows are whole runs,
 /// `at` must begin one.
 #[cube]
-pub(super) fn run(words: &[u32], at: At, #[comptime] layout: Layout) -> Array<f32> {
+pub(super) fn run(words: &[u32], at: At, #[comptime] layout: DeviceLayout) -> Array<f32> {
     let mut out = Array::<f32>::new(RUN);
     #[unroll]
     for i in 0..RUN {
@@ -31,9 +32,9 @@ pub(super) fn run(words: &[u32], at: At, #[comptime] layout: Layout) -> Array<f3
     }
     if at.row < at.rows && at.col < at.cols {
         match layout {
-            Layout::Grouped(grouped) => grouped_run(words, at, &mut out, grouped),
-            Layout::Codebook(codebook) => codebook_run(words, at, &mut out, codebook),
-            Layout::Dense(format) => {
+            DeviceLayout::Grouped(grouped) => grouped_run(words, at, &mut out, grouped),
+            DeviceLayout::Codebook(codebook) => codebook_run(words, at, &mut out, codebook),
+            DeviceLayout::Dense(format) => {
                 let first = at.row * at.cols + at.col;
                 #[unroll]
                 for i in 0..RUN {
@@ -49,7 +50,7 @@ pub(super) fn run(words: &[u32], at: At, #[comptime] layout: Layout) -> Array<f3
 
 /// The word of a header.
 #[cube]
-fn place(words: &[u32], #[comptime] place: Place) -> usize {
+fn place(words: &[u32], #[comptime] place: HeaderWord) -> usize {
     words[comptime!(place as usize)] as usize
 }
 
@@ -66,7 +67,7 @@ fn grouped_run(words: &[u32], at: At, out: &mut Array<f32>, #[comptime] layout: 
         let group = group(words, at, layout.groups);
         let scale = scale(words, group, layout);
         let zero = zero(words, group, layout);
-        let factor = f32::reinterpret(words[comptime!(Place::Factor as usize)]);
+        let factor = f32::reinterpret(words[comptime!(HeaderWord::Factor as usize)]);
         #[unroll]
         for i in 0..RUN {
             let number = number(words, code(words, first + i, layout.bits), layout.map);
@@ -85,7 +86,7 @@ fn grouped_run(words: &[u32], at: At, out: &mut Array<f32>, #[comptime] layout: 
                 let group = group(words, here, layout.groups);
                 let scale = scale(words, group, layout);
                 let zero = zero(words, group, layout);
-                let factor = f32::reinterpret(words[comptime!(Place::Factor as usize)]);
+                let factor = f32::reinterpret(words[comptime!(HeaderWord::Factor as usize)]);
                 let number = number(words, code(words, first + i, layout.bits), layout.map);
                 out[i] = weight(number, zero, scale, factor, layout);
             }
@@ -148,7 +149,9 @@ fn number(words: &[u32], code: u32, #[comptime] map: MapLayout) -> f32 {
     match map {
         MapLayout::Unsigned => f32::cast_from(code),
         MapLayout::Int8 => f32::cast_from(i32::cast_from(code ^ 128) - 128),
-        MapLayout::Table => f32::reinterpret(words[place(words, Place::Table) + code as usize]),
+        MapLayout::Table => {
+            f32::reinterpret(words[place(words, HeaderWord::Table) + code as usize])
+        }
     }
 }
 
@@ -165,36 +168,37 @@ fn group(words: &[u32], at: At, #[comptime] groups: GroupLayout) -> usize {
                 Some(width) => at.col / width,
                 None => 0usize.runtime(),
             };
-            row * place(words, Place::Count) + col
+            row * place(words, HeaderWord::Count) + col
         }
         GroupLayout::Flat(size) => (at.row * at.cols + at.col) / size,
-        GroupLayout::Interleaved => (at.row * at.cols + at.col) % place(words, Place::Count),
+        GroupLayout::Interleaved => (at.row * at.cols + at.col) % place(words, HeaderWord::Count),
         GroupLayout::Indexed => {
-            let index = words[place(words, Place::Index) + at.col] as usize;
-            at.row * place(words, Place::Count) + index
+            let index = words[place(words, HeaderWord::Index) + at.col] as usize;
+            at.row * place(words, HeaderWord::Count) + index
         }
     }
 }
 
 #[cube]
 fn scale(words: &[u32], group: usize, #[comptime] layout: GroupedLayout) -> f32 {
-    let scales = place(words, Place::Scales);
+    let scales = place(words, HeaderWord::Scales);
     match layout.nested {
         None => float(words, scales, group, layout.scales),
         Some(block) => {
             let code = byte(words, scales, group) as usize;
-            let value = f32::reinterpret(words[place(words, Place::ScaleTable) + code]);
+            let value = f32::reinterpret(words[place(words, HeaderWord::ScaleTable) + code]);
             let absmax = float(
                 words,
-                place(words, Place::Absmax),
+                place(words, HeaderWord::Absmax),
                 group / block,
                 layout.scales,
             );
             // The CPU rounds the product. A GPU would not where it multiplies and adds at once, so
             // its bits pass through an operation on integers.
             let product =
-                u32::reinterpret(value * absmax) ^ words[comptime!(Place::Nothing as usize)];
-            f32::reinterpret(product) + f32::reinterpret(words[comptime!(Place::Offset as usize)])
+                u32::reinterpret(value * absmax) ^ words[comptime!(HeaderWord::Nothing as usize)];
+            f32::reinterpret(product)
+                + f32::reinterpret(words[comptime!(HeaderWord::Offset as usize)])
         }
     }
 }
@@ -202,7 +206,7 @@ fn scale(words: &[u32], group: usize, #[comptime] layout: GroupedLayout) -> f32 
 /// The zero point of a group; not used where there are none.
 #[cube]
 fn zero(words: &[u32], group: usize, #[comptime] layout: GroupedLayout) -> f32 {
-    let zeros = place(words, Place::Zeros);
+    let zeros = place(words, HeaderWord::Zeros);
     match layout.zeros {
         None => 0.0f32.runtime(),
         Some(ZeroLayout::Bytes) => f32::cast_from(byte(words, zeros, group)),
@@ -216,7 +220,7 @@ fn codebook_run(words: &[u32], at: At, out: &mut Array<f32>, #[comptime] layout:
     let ig = comptime!(layout.in_group_size);
     let scale = float(
         words,
-        place(words, Place::Scales),
+        place(words, HeaderWord::Scales),
         at.row / og,
         layout.scales,
     );
@@ -235,7 +239,7 @@ fn codebook_run(words: &[u32], at: At, out: &mut Array<f32>, #[comptime] layout:
                 );
                 let vector = comptime!(c << layout.nbits_per_codebook) + code;
                 let index = (vector * og + at.row % og) * ig + col % ig;
-                sum += float(words, place(words, Place::Table), index, layout.books);
+                sum += float(words, place(words, HeaderWord::Table), index, layout.books);
             }
             out[i] = sum * scale;
         }

@@ -3,7 +3,7 @@
 use cubecl::prelude::*;
 
 use super::decode::{At, run};
-use crate::device::{Layout, RUN};
+use crate::device::{DeviceLayout, RUN};
 
 /// Rows and columns of the tile of the output that a workgroup computes.
 pub(super) const TILE: usize = 64;
@@ -26,7 +26,7 @@ pub(super) fn tiled(
     m: usize,
     n: usize,
     k: usize,
-    #[comptime] layout: Layout,
+    #[comptime] layout: DeviceLayout,
     #[comptime] transpose: bool,
 ) {
     let unit = UNIT_POS as usize;
@@ -120,7 +120,7 @@ pub(super) fn few_rows(
     m: usize,
     n: usize,
     k: usize,
-    #[comptime] layout: Layout,
+    #[comptime] layout: DeviceLayout,
     #[comptime] most: usize,
 ) {
     let unit = UNIT_POS as usize;

@@ -9,7 +9,7 @@ use cubecl::prelude::{BufferArg, CubeCount, CubeDim};
 use cubecl::server::Handle;
 
 use self::matmul::{SIDE, TILE, WIDE, few_rows, tiled};
-use crate::device::{DeviceWeight, Layout};
+use crate::device::{DeviceLayout, DeviceWeight};
 
 /// Up to so many rows of x, each row of the weight is decoded once, by one workgroup.
 const FEW: usize = 8;
@@ -21,7 +21,7 @@ const WORKGROUPS: usize = 65_535;
 pub struct Resident {
     words: Handle,
     len: usize,
-    layout: Layout,
+    layout: DeviceLayout,
     shape: [usize; 2],
 }
 

@@ -1,15 +1,18 @@
 //! The matrix product of strided operands on one thread.
 //!
 //! Products of `f32` are our own: their operands are panels that were just decoded, or rotations,
-//! and lie in a cache already. Those of `f64` are the `gemm` crate's.
+//! and lie in a cache already. They have the structure and the names of Goto and van de Geijn's
+//! "Anatomy of high-performance matrix multiplication": a macro-kernel on blocks of `mc × kc` and
+//! `kc × nc`, cut into micro-panels of `nr` columns and micro-tiles of `mr × nr`, which micro-kernels
+//! keep in registers. Those of `f64` are the `gemm` crate's.
 
+mod kernel;
 mod pack;
-mod tile;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
-use pack::{DEPTH, STRIP, WIDTH, pack};
-use tile::Product;
+use kernel::MacroKernel;
+use pack::{KC, NC, PANEL, pack};
 
 use crate::scratch::with_scratch;
 
@@ -71,7 +74,7 @@ impl<'a, T: Real> Mat<'a, T> {
     }
 
     /// Columns `start..start + cols`.
-    fn inner(self, start: usize, cols: usize) -> Self {
+    fn columns(self, start: usize, cols: usize) -> Self {
         let data = &self.data[start * self.col_stride..];
         Self { data, cols, ..self }
     }
@@ -169,109 +172,108 @@ pub(crate) unsafe fn matmul_into<T: Real>(
     unsafe { T::product(dst, lhs, rhs, accumulate) }
 }
 
-/// Up to so many rows of the left operand, the right one is not worth a copy.
-const FEW: usize = 48;
+/// Up to so many rows of A, packing B costs more than it gives.
+const FEW_ROWS: usize = 48;
 
 impl private::Product for f32 {
-    unsafe fn product(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bool) {
-        let near = rhs.col_stride == 1 && (dst.rows <= FEW || rhs.row_stride <= 2 * WIDTH);
-        // SAFETY: the caller vouches for `dst`.
+    unsafe fn product(c: MatMut, a: Mat, b: Mat, accumulate: bool) {
+        let b_is_near = b.col_stride == 1 && (c.rows <= FEW_ROWS || b.row_stride <= 2 * NC);
+        // SAFETY: the caller vouches for `c`.
         unsafe {
             match () {
-                () if dst.rows == 0 || dst.cols == 0 => {}
-                () if lhs.cols == 0 && !accumulate => dst.fill_zero(),
-                () if near => in_place(dst, lhs, rhs, accumulate),
-                () if rhs.col_stride != 1 && dst.rows <= FEW => {
-                    let length = STRIP + dst.cols * WIDTH;
-                    with_scratch(length, |scratch| turned(dst, lhs, rhs, accumulate, scratch));
+                () if c.rows == 0 || c.cols == 0 => {}
+                () if a.cols == 0 && !accumulate => c.fill_zero(),
+                () if b_is_near => unpacked(c, a, b, accumulate),
+                () if b.col_stride != 1 && c.rows <= FEW_ROWS => {
+                    let length = PANEL + c.cols * NC;
+                    with_scratch(length, |scratch| packed_a(c, a, b, accumulate, scratch));
                 }
-                () => with_scratch(STRIP, |strip| in_strips(dst, lhs, rhs, accumulate, strip)),
+                () => with_scratch(PANEL, |panel| packed_b(c, a, b, accumulate, panel)),
             }
         }
     }
 }
 
-/// The product without copies; the columns of `rhs` lie next to each other.
+/// The product of blocks; the columns of `b` lie next to each other.
 ///
 /// # Safety
 /// As [`matmul_into`].
-unsafe fn product_of(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bool) {
-    let product = Product {
-        rows: dst.rows,
-        depth: lhs.cols,
-        cols: dst.cols,
-        a: lhs.data.as_ptr(),
-        a_row: lhs.row_stride,
-        a_col: lhs.col_stride,
-        b: rhs.data.as_ptr(),
-        b_row: rhs.row_stride,
-        c: dst.ptr,
-        c_row: dst.row_stride,
+unsafe fn macro_kernel(c: MatMut, a: Mat, b: Mat, accumulate: bool) {
+    let kernel = MacroKernel {
+        mc: c.rows,
+        kc: a.cols,
+        nc: c.cols,
+        a: a.data.as_ptr(),
+        a_row_stride: a.row_stride,
+        a_col_stride: a.col_stride,
+        b: b.data.as_ptr(),
+        b_row_stride: b.row_stride,
+        c: c.ptr,
+        c_row_stride: c.row_stride,
         accumulate,
     };
     // SAFETY: the bounds of both operands were checked when they were made, and the caller
-    // vouches for `dst`.
-    unsafe { product.run() }
+    // vouches for `c`.
+    unsafe { kernel.run() }
 }
 
-/// The product in blocks of the inner dimension. All ways have the same blocks: which one is
-/// taken never changes a result.
+/// The product in blocks of the inner dimension, with both operands as they lie. All ways have the
+/// same blocks: which one is taken never changes a result.
 ///
 /// # Safety
 /// As [`matmul_into`].
-unsafe fn in_place(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bool) {
-    for start in (0..lhs.cols).step_by(DEPTH) {
-        let depth = DEPTH.min(lhs.cols - start);
-        let (lhs, rhs) = (lhs.inner(start, depth), rhs.t().inner(start, depth).t());
-        // SAFETY: the caller vouches for `dst`.
-        unsafe { product_of(dst, lhs, rhs, accumulate || start > 0) }
+unsafe fn unpacked(c: MatMut, a: Mat, b: Mat, accumulate: bool) {
+    for k in (0..a.cols).step_by(KC) {
+        let kc = KC.min(a.cols - k);
+        let (a, b) = (a.columns(k, kc), b.t().columns(k, kc).t());
+        // SAFETY: the caller vouches for `c`.
+        unsafe { macro_kernel(c, a, b, accumulate || k > 0) }
     }
 }
 
-/// The product in blocks of the inner dimension and strips of columns that are copied first.
+/// The product in blocks of the inner dimension, with packed panels of B.
 ///
 /// # Safety
 /// As [`matmul_into`].
-unsafe fn in_strips(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bool, strip: &mut [f32]) {
-    for start in (0..lhs.cols).step_by(DEPTH) {
-        let depth = DEPTH.min(lhs.cols - start);
-        let lhs = lhs.inner(start, depth);
-        for col in (0..dst.cols).step_by(WIDTH) {
-            let cols = WIDTH.min(dst.cols - col);
-            pack(rhs, [start, depth], [col, cols], strip);
-            let rhs = Mat::new(strip, depth, cols, WIDTH);
-            // SAFETY: the strip's columns are inside `dst`.
-            unsafe { product_of(dst.columns(col, cols), lhs, rhs, accumulate || start > 0) }
+unsafe fn packed_b(c: MatMut, a: Mat, b: Mat, accumulate: bool, panel: &mut [f32]) {
+    for k in (0..a.cols).step_by(KC) {
+        let kc = KC.min(a.cols - k);
+        let a = a.columns(k, kc);
+        for col in (0..c.cols).step_by(NC) {
+            let nc = NC.min(c.cols - col);
+            pack(b, [k, kc], [col, nc], panel);
+            let b = Mat::new(panel, kc, nc, NC);
+            // SAFETY: the panel's columns are inside `c`.
+            unsafe { macro_kernel(c.columns(col, nc), a, b, accumulate || k > 0) }
         }
     }
 }
 
-/// For few rows and a right operand whose columns are far apart: `dstᵀ = rhsᵀ · lhsᵀ`, for which
-/// only the left operand is copied.
+/// For few rows, where the columns of B are far apart: `Cᵀ = Bᵀ · Aᵀ`, for which only A is packed.
 ///
 /// # Safety
 /// As [`matmul_into`].
-unsafe fn turned(dst: MatMut, lhs: Mat, rhs: Mat, accumulate: bool, scratch: &mut [f32]) {
-    let (strip, result) = scratch.split_at_mut(STRIP);
-    for row in (0..dst.rows).step_by(WIDTH) {
-        let rows = WIDTH.min(dst.rows - row);
-        for start in (0..lhs.cols).step_by(DEPTH) {
-            let depth = DEPTH.min(lhs.cols - start);
-            pack(lhs.t(), [start, depth], [row, rows], strip);
-            let strip = Mat::new(strip, depth, rows, WIDTH);
-            let panel = rhs.t().inner(start, depth);
-            let result = MatMut::new(result, dst.cols, rows, WIDTH);
-            // SAFETY: `result` is our own.
-            unsafe { product_of(result, panel, strip, start > 0) }
+unsafe fn packed_a(c: MatMut, a: Mat, b: Mat, accumulate: bool, scratch: &mut [f32]) {
+    let (panel, c_t) = scratch.split_at_mut(PANEL);
+    for row in (0..c.rows).step_by(NC) {
+        let rows = NC.min(c.rows - row);
+        for k in (0..a.cols).step_by(KC) {
+            let kc = KC.min(a.cols - k);
+            pack(a.t(), [k, kc], [row, rows], panel);
+            let a_t = Mat::new(panel, kc, rows, NC);
+            let b_t = b.t().columns(k, kc);
+            let c_t = MatMut::new(c_t, c.cols, rows, NC);
+            // SAFETY: `c_t` is our own.
+            unsafe { macro_kernel(c_t, b_t, a_t, k > 0) }
         }
         for r in 0..rows {
-            for (col, result) in result.chunks_exact(WIDTH).take(dst.cols).enumerate() {
-                // SAFETY: the element is inside `dst`, which the caller vouches for; it is only
+            for (col, c_t) in c_t.chunks_exact(NC).take(c.cols).enumerate() {
+                // SAFETY: the element is inside `c`, which the caller vouches for; it is only
                 // read where it has a value.
                 unsafe {
-                    let to = dst.ptr.add((row + r) * dst.row_stride + col);
+                    let to = c.ptr.add((row + r) * c.row_stride + col);
                     let before = if accumulate { Some(to.read()) } else { None };
-                    to.write(before.map_or(result[r], |before| before + result[r]));
+                    to.write(before.map_or(c_t[r], |before| before + c_t[r]));
                 }
             }
         }

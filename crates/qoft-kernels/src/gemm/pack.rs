@@ -1,30 +1,32 @@
-//! Strips of an operand, copied together so that they stay in the first-level cache.
+//! Panels of an operand, packed together so that they stay in the first-level cache.
 
 use super::Mat;
 
-/// Columns of a strip: two of the widest vectors.
-pub(super) const WIDTH: usize = 32;
-/// Rows of a strip at most: it takes 24 KiB.
-pub(super) const DEPTH: usize = 192;
+/// Columns of a packed panel of B: two of the widest vectors, so that it is one micro-panel where
+/// vectors are widest.
+pub(super) const NC: usize = 32;
+/// Rows of a packed panel of B at most, and the length of the blocks of the inner dimension: a panel
+/// takes 24 KiB.
+pub(super) const KC: usize = 192;
 
-/// Elements of a strip at most.
-pub(super) const STRIP: usize = WIDTH * DEPTH;
+/// Elements of a packed panel of B at most.
+pub(super) const PANEL: usize = KC * NC;
 
-/// Columns `col..col + cols` of rows `row..row + rows` of `b`, row-major with [`WIDTH`] columns.
-pub(super) fn pack(b: Mat, [row, rows]: [usize; 2], [col, cols]: [usize; 2], strip: &mut [f32]) {
-    let (strip, _) = strip.as_chunks_mut::<WIDTH>();
+/// Columns `col..col + nc` of rows `row..row + kc` of `b`, row-major with [`NC`] columns.
+pub(super) fn pack(b: Mat, [row, kc]: [usize; 2], [col, nc]: [usize; 2], panel: &mut [f32]) {
+    let (panel, _) = panel.as_chunks_mut::<NC>();
     let from = &b.data[row * b.row_stride + col * b.col_stride..];
     if b.col_stride == 1 {
-        for (r, line) in strip[..rows].iter_mut().enumerate() {
-            line[..cols].copy_from_slice(&from[r * b.row_stride..][..cols]);
+        for (r, line) in panel[..kc].iter_mut().enumerate() {
+            line[..nc].copy_from_slice(&from[r * b.row_stride..][..nc]);
         }
     } else {
         // Squares of one cache line's length, so that each line is read once.
-        for r in (0..rows).step_by(16) {
-            let height = 16.min(rows - r);
-            let lines = &mut strip[r..r + height];
-            for c in (0..cols).step_by(16) {
-                let width = 16.min(cols - c);
+        for r in (0..kc).step_by(16) {
+            let height = 16.min(kc - r);
+            let lines = &mut panel[r..r + height];
+            for c in (0..nc).step_by(16) {
+                let width = 16.min(nc - c);
                 let from = &from[r * b.row_stride + c * b.col_stride..];
                 square(from, [b.row_stride, b.col_stride], width, c, lines);
             }
@@ -33,7 +35,7 @@ pub(super) fn pack(b: Mat, [row, rows]: [usize; 2], [col, cols]: [usize; 2], str
 }
 
 /// Up to 16 × 16 elements, from columns to rows.
-fn square(from: &[f32], strides: [usize; 2], width: usize, at: usize, lines: &mut [[f32; WIDTH]]) {
+fn square(from: &[f32], strides: [usize; 2], width: usize, at: usize, lines: &mut [[f32; NC]]) {
     #[cfg(target_arch = "x86_64")]
     if strides[0] == 1
         && width == 16

@@ -3,7 +3,8 @@
 use super::GroupedWeight;
 use crate::codes::CodeMap;
 use crate::device::{
-    DeviceWeight, GroupLayout, GroupedLayout, Layout, MapLayout, Place, RUN, Words, ZeroLayout,
+    DeviceLayout, DeviceWeight, GroupLayout, GroupedLayout, HeaderWord, MapLayout, RUN, Words,
+    ZeroLayout,
 };
 use crate::groups::{Groups, Scales, Zeros};
 
@@ -16,17 +17,17 @@ impl GroupedWeight {
             CodeMap::Int8 => MapLayout::Int8,
             CodeMap::Unsigned => MapLayout::Unsigned,
             CodeMap::Table16(table) => {
-                words.values(Place::Table, &**table);
+                words.values(HeaderWord::Table, &**table);
                 MapLayout::Table
             }
             CodeMap::Table256(table) => {
-                words.values(Place::Table, &**table);
+                words.values(HeaderWord::Table, &**table);
                 MapLayout::Table
             }
         };
         let (scales, nested) = match &self.scales {
             Scales::Plain(values) => {
-                words.floats(Place::Scales, values);
+                words.floats(HeaderWord::Scales, values);
                 (values.format(), None)
             }
             Scales::Nested {
@@ -36,20 +37,20 @@ impl GroupedWeight {
                 block,
                 offset,
             } => {
-                words.part(Place::Scales, codes);
-                words.values(Place::ScaleTable, &**table);
-                words.floats(Place::Absmax, absmax);
-                words.number(Place::Offset, offset.to_bits());
+                words.part(HeaderWord::Scales, codes);
+                words.values(HeaderWord::ScaleTable, &**table);
+                words.floats(HeaderWord::Absmax, absmax);
+                words.number(HeaderWord::Offset, offset.to_bits());
                 (absmax.format(), Some(*block))
             }
         };
         let zeros = self.zeros.as_ref().map(|zeros| match zeros {
             Zeros::Integers(values) => {
-                words.part(Place::Zeros, values);
+                words.part(HeaderWord::Zeros, values);
                 ZeroLayout::Bytes
             }
             Zeros::Floats(values) => {
-                words.floats(Place::Zeros, values);
+                words.floats(HeaderWord::Zeros, values);
                 ZeroLayout::Floats(values.format())
             }
         });
@@ -63,13 +64,13 @@ impl GroupedWeight {
             Groups::Interleaved(count) => (GroupLayout::Interleaved, *count),
             Groups::Indexed { index, count } => {
                 let index: Vec<u8> = index.iter().flat_map(|g| g.to_le_bytes()).collect();
-                words.part(Place::Index, &index);
+                words.part(HeaderWord::Index, &index);
                 (GroupLayout::Indexed, *count)
             }
         };
-        words.number(Place::Count, u32::try_from(count).ok()?);
-        words.number(Place::Factor, self.factor.unwrap_or(1.0).to_bits());
-        Some(words.finish(Layout::Grouped(GroupedLayout {
+        words.number(HeaderWord::Count, u32::try_from(count).ok()?);
+        words.number(HeaderWord::Factor, self.factor.unwrap_or(1.0).to_bits());
+        Some(words.finish(DeviceLayout::Grouped(GroupedLayout {
             bits: self.codes.bits as usize,
             map,
             groups,

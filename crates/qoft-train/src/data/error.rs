@@ -35,7 +35,7 @@ pub enum DataError {
         /// The file.
         path: PathBuf,
         /// Where in the file the row is.
-        place: Place,
+        place: RowNumber,
         /// What is wrong with it.
         reason: RowError,
     },
@@ -55,14 +55,14 @@ pub enum DataError {
 
 /// Where in a file a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum RowNumber {
     /// In this line, counted from 1.
     Line(usize),
     /// In this element of the file's JSON array, counted from 1.
     Element(usize),
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for RowNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Line(number) => write!(f, "line {number}"),

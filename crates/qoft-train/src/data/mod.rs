@@ -23,5 +23,5 @@ mod row;
 pub use batch::{Batch, Batches, Order};
 pub use dataset::{Dataset, DatasetOptions, DatasetReport};
 pub use encode::{Example, IGNORED};
-pub use error::{DataError, Place, RowError};
+pub use error::{DataError, RowError, RowNumber};
 pub use row::Row;

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::error::{DataError, Place, RowError};
+use super::error::{DataError, RowError, RowNumber};
 use super::row::Row;
 
 /// What is done with each row.
@@ -49,7 +49,7 @@ impl Reader<'_, '_> {
             let row = row.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(row);
             if !row.is_empty() {
                 let row = serde_json::from_slice(row).map_err(|error| syntax_error(&error));
-                self.row(Place::Line(number), row.and_then(Row::from_json))?;
+                self.row(RowNumber::Line(number), row.and_then(Row::from_json))?;
             }
         }
         Ok(())
@@ -60,9 +60,9 @@ impl Reader<'_, '_> {
             return self.json_lines(text.as_bytes());
         }
         let rows: Vec<Value> = serde_json::from_str(text)
-            .map_err(|error| self.error(Place::Line(error.line()), syntax_error(&error)))?;
+            .map_err(|error| self.error(RowNumber::Line(error.line()), syntax_error(&error)))?;
         for (index, row) in rows.into_iter().enumerate() {
-            self.row(Place::Element(index + 1), Row::from_json(row))?;
+            self.row(RowNumber::Element(index + 1), Row::from_json(row))?;
         }
         Ok(())
     }
@@ -81,18 +81,18 @@ impl Reader<'_, '_> {
                 paragraph.push_str(line);
             } else if !paragraph.is_empty() {
                 let text = std::mem::take(&mut paragraph);
-                self.row(Place::Line(first_line), Ok(Row::Text(text)))?;
+                self.row(RowNumber::Line(first_line), Ok(Row::Text(text)))?;
             }
         }
         Ok(())
     }
 
-    fn row(&mut self, place: Place, row: Result<Row, RowError>) -> Result<(), DataError> {
+    fn row(&mut self, place: RowNumber, row: Result<Row, RowError>) -> Result<(), DataError> {
         row.and_then(|row| (self.visit)(row))
             .map_err(|reason| self.error(place, reason))
     }
 
-    fn error(&self, place: Place, reason: RowError) -> DataError {
+    fn error(&self, place: RowNumber, reason: RowError) -> DataError {
         DataError::Row {
             path: self.path.to_owned(),
             place,

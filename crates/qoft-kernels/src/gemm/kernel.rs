@@ -1,0 +1,180 @@
+//! The macro-kernel and its micro-kernels: products of small strided matrices in registers, for every
+//! instruction set.
+
+use pulp::{MemMask, Simd, WithSimd};
+
+use crate::simd::arch;
+
+/// Vectors in a row of a micro-tile: `nr` is two vectors.
+const NR_VECTORS: usize = 2;
+
+/// `C = A · B`, or `C += A · B` with `accumulate`, where C, A and B are `mc × nc`, `mc × kc` and
+/// `kc × nc`. Element `(i, j)` of C lies at `c[i * c_row_stride + j]`, that of B at
+/// `b[i * b_row_stride + j]`, and that of A at `a[i * a_row_stride + j * a_col_stride]`.
+///
+/// Each element of C is one chain of fused multiplications over `kc`: how the matrices are
+/// cut into micro-tiles never changes a result. It is fast when a micro-panel of B, `kc × nr`,
+/// fits the first-level cache and all of A the second.
+#[derive(Clone, Copy)]
+pub(crate) struct MacroKernel {
+    pub mc: usize,
+    pub kc: usize,
+    pub nc: usize,
+    pub a: *const f32,
+    pub a_row_stride: usize,
+    pub a_col_stride: usize,
+    pub b: *const f32,
+    pub b_row_stride: usize,
+    pub c: *mut f32,
+    pub c_row_stride: usize,
+    pub accumulate: bool,
+}
+
+impl MacroKernel {
+    /// Computes it with the widest instructions of this machine.
+    ///
+    /// # Safety
+    /// All elements of A and B are readable, those of C are writable and, with `accumulate`,
+    /// initialized; nobody else accesses C meanwhile.
+    pub(crate) unsafe fn run(self) {
+        arch().dispatch(Checked(self));
+    }
+}
+
+/// A product whose pointers the caller of [`MacroKernel::run`] vouches for.
+struct Checked(MacroKernel);
+
+impl WithSimd for Checked {
+    type Output = ();
+
+    #[inline(always)]
+    fn with_simd<S: Simd>(self, simd: S) {
+        let nr = NR_VECTORS * S::F32_LANES;
+        let mut col = 0;
+        while col < self.0.nc {
+            let panel = MicroPanel {
+                simd,
+                product: self.0,
+                col,
+            };
+            // SAFETY: the panel lies inside the matrices, which the caller of `run` vouches for.
+            unsafe {
+                match self.0.nc - col {
+                    left if left >= nr => panel.run::<NR_VECTORS, false>(),
+                    left if left > S::F32_LANES => panel.run::<NR_VECTORS, true>(),
+                    _ => panel.run::<1, true>(),
+                }
+            }
+            col += nr;
+        }
+    }
+}
+
+/// The micro-panel of B, and of C, from column `col` on: `nr` columns.
+struct MicroPanel<S: Simd> {
+    simd: S,
+    product: MacroKernel,
+    col: usize,
+}
+
+impl<S: Simd> MicroPanel<S> {
+    /// All micro-tiles of C with `V` vectors of columns; with `TAIL`, the last one is only partly
+    /// inside the matrix. `mr` is what the registers have room for, and less for the last rows.
+    ///
+    /// # Safety
+    /// As [`MacroKernel::run`].
+    #[inline(always)]
+    unsafe fn run<const V: usize, const TAIL: bool>(&self) {
+        let last = (self.product.nc - self.col) - (V - 1) * S::F32_LANES;
+        let mask = self
+            .simd
+            .mask_between_m32s(0, last.min(S::F32_LANES) as u32);
+        let rows = self.product.mc;
+        let mut row = 0;
+        // SAFETY: rows `row..row + MR` are inside the matrix.
+        unsafe {
+            if S::REGISTER_COUNT >= 32 {
+                while rows - row >= 12 {
+                    self.micro_kernel::<12, V, TAIL>(row, mask);
+                    row += 12;
+                }
+                if rows - row >= 8 {
+                    self.micro_kernel::<8, V, TAIL>(row, mask);
+                    row += 8;
+                }
+            } else {
+                while rows - row >= 6 {
+                    self.micro_kernel::<6, V, TAIL>(row, mask);
+                    row += 6;
+                }
+            }
+            if rows - row >= 4 {
+                self.micro_kernel::<4, V, TAIL>(row, mask);
+                row += 4;
+            }
+            if rows - row >= 2 {
+                self.micro_kernel::<2, V, TAIL>(row, mask);
+                row += 2;
+            }
+            if rows - row == 1 {
+                self.micro_kernel::<1, V, TAIL>(row, mask);
+            }
+        }
+    }
+
+    /// The micro-tile of rows `row..row + MR`, as a sum of outer products.
+    ///
+    /// # Safety
+    /// As [`MacroKernel::run`]; rows `row..row + MR` exist, and `mask` covers what is left of the
+    /// last vector.
+    #[inline(always)]
+    unsafe fn micro_kernel<const MR: usize, const V: usize, const TAIL: bool>(
+        &self,
+        row: usize,
+        mask: MemMask<S::m32s>,
+    ) {
+        let (simd, p, lanes) = (self.simd, self.product, S::F32_LANES);
+        // SAFETY: every access is to an element of the micro-tile, or is masked.
+        unsafe {
+            let load = |from: *const f32, v: usize| {
+                let from = from.add(v * lanes);
+                if TAIL && v + 1 == V {
+                    simd.mask_load_ptr_f32s(mask, from)
+                } else {
+                    from.cast::<S::f32s>().read_unaligned()
+                }
+            };
+            let mut sums = [[simd.splat_f32s(0.0); V]; MR];
+            let mut a = p.a.add(row * p.a_row_stride);
+            let mut b = p.b.add(self.col);
+            for _ in 0..p.kc {
+                let mut b_row = [simd.splat_f32s(0.0); V];
+                for (v, b_row) in b_row.iter_mut().enumerate() {
+                    *b_row = load(b, v);
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let factor = simd.splat_f32s(*a.add(r * p.a_row_stride));
+                    for (sum, &b_row) in sums.iter_mut().zip(&b_row) {
+                        *sum = simd.mul_add_f32s(factor, b_row, *sum);
+                    }
+                }
+                a = a.wrapping_add(p.a_col_stride);
+                b = b.wrapping_add(p.b_row_stride);
+            }
+            for (r, sums) in sums.into_iter().enumerate() {
+                let to = p.c.add((row + r) * p.c_row_stride + self.col);
+                for (v, mut sum) in sums.into_iter().enumerate() {
+                    if p.accumulate {
+                        sum = simd.add_f32s(load(to, v), sum);
+                    }
+                    let to = to.add(v * lanes);
+                    if TAIL && v + 1 == V {
+                        simd.mask_store_ptr_f32s(mask, to, sum);
+                    } else {
+                        to.cast::<S::f32s>().write_unaligned(sum);
+                    }
+                }
+            }
+        }
+    }
+}
