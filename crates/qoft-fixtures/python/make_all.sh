@@ -11,6 +11,11 @@ export TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
 for part in bnb models peft peft_table hra custom train gpt2 chat; do
     "${PYTHON:-python3}" "make_$part.py"
 done
+if [ -n "${QOFT:-}" ]; then
+    "${PYTHON:-python3}" make_saved.py
+else
+    echo "skipped make_saved.py: QOFT does not name the program"
+fi
 for scheme in gptq awq awq_gptqmodel aqlm eetq hqq inc_fp8 fp8; do
     variable="PYTHON_$(echo "$scheme" | tr a-z A-Z)"
     eval "interpreter=\${$variable:-}"

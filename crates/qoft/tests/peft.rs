@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use common::{load, loss, rows};
-use qoft::core::{Walk, default_device};
+use qoft::core::{Walk, adapters, default_device};
 use qoft::models::CausalLm;
 use qoft::peft::{self, AdapterConfig};
 use serde_json::Value;
@@ -84,6 +84,30 @@ fn adapted_models_have_the_reference_loss() {
         cases += 1;
     }
     assert!(cases >= 30, "only {cases} adapters were compared");
+}
+
+#[test]
+fn what_we_save_is_the_same_to_peft() {
+    let path = qoft_fixtures::path("saved/expected.json");
+    let expected: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let (rows, device) = (rows(&expected["rows"]), default_device().unwrap());
+    for (case, values) in expected["cases"].as_object().unwrap() {
+        let mut model = model(values["model"].as_str().unwrap(), &[]);
+        let near = |model: &CausalLm, reference: &Value, what: &str| {
+            let (found, reference) = (loss(model, &rows), reference.as_f64().unwrap());
+            assert!(
+                (found - reference).abs() < 2e-5,
+                "{case}: {what}: {found} {reference}"
+            );
+        };
+        near(&model, &values["base"], "base");
+        let folder = qoft_fixtures::path("saved").join(case);
+        // The folder says itself which layers it is for.
+        peft::load(&mut model, &folder, "", CausalLm::HEAD, "default", &device).unwrap();
+        near(&model, &values["loss"], "adapted");
+        adapters::merge(&mut model).unwrap();
+        near(&model, &values["loss"], "merged");
+    }
 }
 
 #[test]

@@ -10,4 +10,5 @@ mod common;
 mod gpu;
 mod merge;
 mod random_damage;
+mod saved;
 mod threads;

@@ -1,5 +1,6 @@
 //! Files that can be taken apart, damaged and written again, and commands that have to fail.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
@@ -47,6 +48,13 @@ impl TensorFile {
             .collect();
         let path = path.to_owned();
         Self { path, tensors }
+    }
+
+    /// Number formats and shapes by name.
+    pub fn shapes(self) -> BTreeMap<String, (String, Vec<usize>)> {
+        let tensors = self.tensors.into_iter();
+        let shapes = tensors.map(|(name, entry)| (name, (entry.dtype, entry.shape)));
+        shapes.collect()
     }
 
     /// Changes the first tensor whose name ends with `end` and writes the file.
