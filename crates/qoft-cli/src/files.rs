@@ -5,8 +5,8 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::Device;
 use qoft::MergeAdapter;
-use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry};
-use qoft::models::{CausalLm, ModelConfig};
+use qoft::core::{BackendOptions, LoadOptions, Registry};
+use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
 use qoft::peft::{self, AdapterFolder};
 use qoft::train::Evaluation;
 use qoft::train::data::{Dataset, DatasetOptions};
@@ -29,13 +29,18 @@ pub fn load_options(backend_options: &[String]) -> Result<LoadOptions> {
     })
 }
 
+/// Opens a model's folder.
+pub fn open(path: &Path) -> Result<ModelFolder> {
+    Ok(ModelFolder::open(path, &Architectures::linked()?)?)
+}
+
 /// Loads a frozen model.
 pub fn model(path: &Path, backend_options: &[String], device: &Device) -> Result<CausalLm> {
-    let checkpoint = Checkpoint::open(path)?;
+    let folder = open(path)?;
     let options = load_options(backend_options)?;
     let bar = progress::bar("loading", 0);
     let model = CausalLm::load(
-        &checkpoint,
+        &folder,
         &Registry::linked()?,
         &options,
         device,
@@ -71,10 +76,10 @@ pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
 /// Puts adapters on a model, one after another.
 pub fn attach(model: &mut CausalLm, adapters: &[MergeAdapter], device: &Device) -> Result<()> {
     let model_type = model.config().model_type.clone();
+    let head = model.head().to_owned();
     for (index, MergeAdapter { folder, strength }) in adapters.iter().enumerate() {
         let name = format!("adapter_{index}");
-        let head = CausalLm::HEAD;
-        peft::attach_folder(model, folder, *strength, &model_type, head, &name, device)?;
+        peft::attach_folder(model, folder, *strength, &model_type, &head, &name, device)?;
     }
     Ok(())
 }
@@ -106,7 +111,7 @@ pub fn dataset(
     let bar = progress::spinner();
     let options = DatasetOptions {
         vocab_size: model.vocab_size,
-        max_length: max_length.into_iter().chain(model.longest_sequence()).min(),
+        max_length: max_length.into_iter().chain(model.longest_sequence).min(),
     };
     let mut count = |rows: usize| {
         bar.set_message(format!("{} rows read", progress::grouped(rows)));

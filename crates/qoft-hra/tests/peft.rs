@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use qoft_core::{Checkpoint, Layer, Linear, LoadOptions, Registry, Walk, adapters, default_device};
+use qoft_core::{Layer, Linear, LoadOptions, Registry, Walk, adapters, default_device};
 use qoft_hra::HraConfig;
-use qoft_models::CausalLm;
+use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_peft::{self as peft, AdapterConfig, OneOrMany};
 use serde_json::Value;
 
@@ -17,10 +17,11 @@ fn expected() -> Value {
 }
 
 fn model() -> CausalLm {
-    let checkpoint = Checkpoint::open(qoft_fixtures::path("models/llama")).unwrap();
+    let folder = qoft_fixtures::path("models/llama");
+    let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let device = default_device().unwrap();
-    CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| ()).unwrap()
+    CausalLm::load(&folder, &registry, &options, &device, &mut |_, _| ()).unwrap()
 }
 
 fn folder(case: &str) -> PathBuf {
@@ -28,7 +29,7 @@ fn folder(case: &str) -> PathBuf {
 }
 
 fn load(model: &mut CausalLm, folder: &Path) -> qoft_core::Result<Arc<dyn AdapterConfig>> {
-    let (head, device) = (CausalLm::HEAD, default_device().unwrap());
+    let (head, device) = ("lm_head", default_device().unwrap());
     peft::load(model, folder, "llama", head, "default", &device)
 }
 

@@ -1,26 +1,50 @@
-//! Keys and values of the tokens so far.
+//! What a model keeps of the tokens so far.
 
-use burn::tensor::Tensor;
+use std::any::Any;
+use std::fmt::Debug;
 
-use crate::model::CausalLm;
+/// What one block keeps: keys and values, the state of a recurrence, or anything else.
+pub trait LayerCache: Clone + Debug + Send + Sync + 'static {}
+
+impl<C: Clone + Debug + Send + Sync + 'static> LayerCache for C {}
 
 /// The cache of one generation; of a batch, all rows are equally long.
-///
-/// Keys are kept as rotated. Where the frequencies depend on the length of the sequence
-/// (`dynamic` and `longrope`), those of earlier tokens stay as they were.
-#[derive(Debug, Clone)]
-pub struct KvCache {
-    layers: Vec<LayerCache>,
+#[derive(Debug)]
+pub struct Cache {
+    layers: Box<dyn Layers>,
     len: usize,
 }
 
-impl KvCache {
-    /// An empty cache.
-    pub fn new(model: &CausalLm) -> Self {
-        let windows = model.config().windows().into_iter();
-        let layers = windows.map(|window| LayerCache { kept: None, window });
+/// A list of caches whose type only their blocks know.
+trait Layers: Debug + Send + Sync {
+    fn boxed_clone(&self) -> Box<dyn Layers>;
+    fn as_any(&mut self) -> &mut dyn Any;
+}
+
+impl<C: LayerCache> Layers for Vec<C> {
+    fn boxed_clone(&self) -> Box<dyn Layers> {
+        Box::new(self.clone())
+    }
+
+    fn as_any(&mut self) -> &mut dyn Any {
+        self
+    }
+}
+
+impl Clone for Cache {
+    fn clone(&self) -> Self {
         Self {
-            layers: layers.collect(),
+            layers: self.layers.boxed_clone(),
+            len: self.len,
+        }
+    }
+}
+
+impl Cache {
+    /// An empty cache, from an empty one for each block.
+    pub(crate) fn new<C: LayerCache>(layers: Vec<C>) -> Self {
+        Self {
+            layers: Box::new(layers),
             len: 0,
         }
     }
@@ -35,121 +59,17 @@ impl KvCache {
         self.len == 0
     }
 
-    /// The cache of one layer.
-    pub(crate) fn layer(&mut self, index: usize) -> &mut LayerCache {
-        &mut self.layers[index]
+    /// The caches of all blocks.
+    ///
+    /// # Panics
+    /// If the cache was made by a model of another architecture.
+    pub(crate) fn layers<C: LayerCache>(&mut self) -> &mut [C] {
+        let layers = self.layers.as_any().downcast_mut::<Vec<C>>();
+        layers.expect("a cache of a model of the same architecture")
     }
 
-    /// Counts tokens that all layers have seen.
+    /// Counts tokens that all blocks have seen.
     pub(crate) fn advance(&mut self, tokens: usize) {
         self.len += tokens;
-    }
-}
-
-/// Keys and values of one layer.
-#[derive(Debug, Clone)]
-pub struct LayerCache {
-    kept: Option<Kept>,
-    window: Option<usize>,
-}
-
-/// Tensors of `[batch, room, kv_heads, head_dim]`, filled from `start` to `end`.
-#[derive(Debug, Clone)]
-struct Kept {
-    k: Tensor<4>,
-    v: Tensor<4>,
-    start: usize,
-    end: usize,
-}
-
-/// Positions that are added to a full cache at least; otherwise a quarter of what it holds.
-const ROOM: usize = 64;
-
-impl LayerCache {
-    /// Adds keys and values of new tokens, `[batch, time, kv_heads, head_dim]`; returns all that
-    /// these tokens can see.
-    pub fn append(&mut self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
-        let mut kept = match self.kept.take() {
-            Some(kept) => kept.extended(k, v),
-            None => Kept {
-                end: k.dims()[1],
-                start: 0,
-                k,
-                v,
-            },
-        };
-        let (start, length) = (kept.start, kept.end - kept.start);
-        let seen = |x: &Tensor<4>| x.clone().narrow(1, start, length);
-        let seen = (seen(&kept.k), seen(&kept.v));
-        // A window of one sees no earlier token, but empty tensors are best avoided.
-        let reach = self.window.map_or(length, |window| window.max(2) - 1);
-        kept.start = kept.end - reach.min(length);
-        self.kept = Some(kept);
-        seen
-    }
-}
-
-impl Kept {
-    /// With keys and values behind the others: in place, or in larger tensors.
-    fn extended(self, k: Tensor<4>, v: Tensor<4>) -> Self {
-        let time = k.dims()[1];
-        let (start, end) = (self.start, self.end);
-        if end + time <= self.k.dims()[1] {
-            let put = |old: Tensor<4>, new: Tensor<4>| {
-                let [batch, time, heads, width] = new.dims();
-                old.slice_assign([0..batch, end..end + time, 0..heads, 0..width], new)
-            };
-            return Self {
-                k: put(self.k, k),
-                v: put(self.v, v),
-                start,
-                end: end + time,
-            };
-        }
-        let length = end - start;
-        let room = ROOM.max((length + time) / 4);
-        let join = |old: Tensor<4>, new: Tensor<4>| {
-            let [batch, _, heads, width] = new.dims();
-            let room = Tensor::zeros([batch, room, heads, width], &new.device());
-            Tensor::cat(vec![old.narrow(1, start, length), new, room], 1)
-        };
-        Self {
-            k: join(self.k, k),
-            v: join(self.v, v),
-            start: 0,
-            end: length + time,
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use burn::tensor::Device;
-
-    use super::*;
-
-    #[test]
-    fn tokens_see_what_came_before_them() {
-        let device = Device::flex();
-        let tokens = |from: usize, time: usize| -> Tensor<4> {
-            let ids = (0..2).flat_map(|row| (from..from + time).map(move |at| (row, at)));
-            let values: Vec<f32> = ids
-                .flat_map(|(row, at)| [(1000 * row + at) as f32; 6])
-                .collect();
-            Tensor::<1>::from_data(values.as_slice(), &device).reshape([2, time, 3, 2])
-        };
-        for window in [None, Some(1), Some(2), Some(5), Some(90)] {
-            let mut cache = LayerCache { kept: None, window };
-            let mut count = 0;
-            for time in [7, 1, 1, 3, 100].into_iter().chain([1; 200]) {
-                let reach = window.map_or(count, |window: usize| window.max(2) - 1);
-                let first = count - reach.min(count);
-                let (k, v) = cache.append(tokens(count, time), tokens(count, time) * 2.0);
-                count += time;
-                let expected = tokens(first, count - first);
-                assert_eq!(k.into_data(), expected.clone().into_data());
-                assert_eq!(v.into_data(), (expected * 2.0).into_data());
-            }
-        }
     }
 }

@@ -3,97 +3,81 @@
 
 use burn::module::Module;
 use burn::tensor::{Gradients, Int, Tensor};
-use qoft_core::ops::StoredActivation;
+use qoft_core::Walk;
+use qoft_core::ops::{StoredActivation, Traced};
 
-use crate::model::{Body, CausalLm};
-use crate::stack::{Block, Stack};
+use crate::body::{Block, Body, Pass, Stream};
 
 /// A block with what it was given.
 struct Step<'a, B> {
     block: &'a B,
-    input: StoredActivation<3>,
+    input: Vec<StoredActivation<3>>,
     /// Whether anything below the block trains, so that the gradient has to go on.
     wants_gradient: bool,
 }
 
-impl CausalLm {
-    /// The value of [`Self::loss`], and its gradients with little memory: only the input of each
-    /// block is kept, and each block is computed once more for its backward.
-    ///
-    /// `sink` gets the gradients of one part of the model after another. Together they are
-    /// exactly those of [`Self::loss`], unless
-    /// [`with_activations_in`](qoft_core::ops::with_activations_in) rounds the inputs.
-    ///
-    /// # Panics
-    /// As [`Self::loss`].
-    pub fn backward_by_block(
-        &self,
-        input_ids: Tensor<2, Int>,
-        targets: Vec<Option<u32>>,
-        denominator: f64,
-        sink: &mut dyn FnMut(Gradients),
-    ) -> f32 {
-        match &self.body {
-            Body::Decoder(stack) => self.by_block(stack, input_ids, targets, denominator, sink),
-            Body::Gpt2(stack) => self.by_block(stack, input_ids, targets, denominator, sink),
+/// The value of the loss, and its gradients with little memory: only the input of each block is
+/// kept, and each block is computed once more for its backward. `loss` makes it from the hidden
+/// states; `sink` gets the gradients of one part of the model after another.
+pub(crate) fn backward_by_block<B: Body>(
+    body: &B,
+    input_ids: Tensor<2, Int>,
+    loss: &dyn Fn(Traced<3>) -> Tensor<1>,
+    sink: &mut dyn FnMut(Gradients),
+) -> f32 {
+    let pass = Pass {
+        positions: 0..input_ids.dims()[1],
+    };
+    let embedded = body.embed(input_ids, &pass);
+    let mut tracked = embedded.tensors().any(Tensor::is_tracked);
+    let mut stream = embedded.clone().map(Tensor::inner);
+    let mut steps = Vec::new();
+    for block in body.blocks() {
+        if tracked || trains(block) {
+            steps.push(Step {
+                block,
+                input: stream.tensors().map(StoredActivation::new).collect(),
+                wants_gradient: tracked,
+            });
+            tracked = true;
         }
+        // On the autodiff device, so that dropout is that of training, but without a graph. The
+        // copy has its own state of the dropout: the block will draw the same once more.
+        let block = block.clone().no_grad();
+        stream = block.forward(stream, &pass, None).map(Tensor::inner);
     }
 
-    fn by_block(
-        &self,
-        stack: &impl Stack,
-        input_ids: Tensor<2, Int>,
-        targets: Vec<Option<u32>>,
-        denominator: f64,
-        sink: &mut dyn FnMut(Gradients),
-    ) -> f32 {
-        let shared = stack.shared(0..input_ids.dims()[1]);
-        let embedded = stack.embed(input_ids, 0);
-        let mut tracked = embedded.is_tracked();
-        let mut x = embedded.clone().inner();
-        let mut steps = Vec::new();
-        for block in stack.blocks() {
-            if tracked || trains(block) {
-                steps.push(Step {
-                    block,
-                    input: StoredActivation::new(&x),
-                    wants_gradient: tracked,
-                });
-                tracked = true;
-            }
-            // On the autodiff device, so that dropout is that of training, but without a graph. The
-            // copy has its own state of the dropout: the block will draw the same once more.
-            x = block.clone().no_grad().forward(x, &shared, None).inner();
-        }
+    let stream = leaves(stream, tracked);
+    let loss = loss(body.finish(stream.clone()));
+    let value = loss.clone().into_scalar::<f32>();
+    if !loss.is_tracked() {
+        return value;
+    }
+    let mut gradients = loss.backward();
+    let mut above = taken(&stream, &mut gradients);
+    drop((stream, loss));
+    sink(gradients);
 
-        let x = leaf(x, tracked);
-        let loss = self.head_loss(stack.norm(x.clone()), targets, denominator);
-        let value = loss.clone().into_scalar::<f32>();
-        if !loss.is_tracked() {
+    for step in steps.into_iter().rev() {
+        let mut input = step.input.into_iter().map(StoredActivation::into_tensor);
+        let Some(hidden) = input.next() else { break };
+        let stream = Stream::new(hidden).carrying(input.collect());
+        let stream = leaves(stream, step.wants_gradient);
+        let out = step.block.forward(stream.clone(), &pass, None);
+        let Some(mut gradients) = backward(out, above) else {
             return value;
-        }
-        let mut gradients = loss.backward();
-        let mut gradient = x.grad_remove(&mut gradients);
-        drop((x, loss));
+        };
+        above = taken(&stream, &mut gradients);
         sink(gradients);
-
-        for step in steps.into_iter().rev() {
-            let Some(above) = gradient else { break };
-            let x = leaf(step.input.into_tensor(), step.wants_gradient);
-            let y = step.block.forward(x.clone(), &shared, None);
-            let mut gradients = backward(y, above);
-            gradient = x.grad_remove(&mut gradients);
-            sink(gradients);
-        }
-        if let Some(above) = gradient.filter(|_| embedded.is_tracked()) {
-            sink(backward(embedded, above));
-        }
-        value
     }
+    if let Some(gradients) = backward(embedded, above) {
+        sink(gradients);
+    }
+    value
 }
 
 /// Whether the block has a parameter that trains.
-fn trains(block: &impl Block) -> bool {
+fn trains(block: &impl Walk) -> bool {
     let layers = block.layers();
     let mut adapters = layers
         .iter()
@@ -101,16 +85,27 @@ fn trains(block: &impl Block) -> bool {
     adapters.any(|slot| slot.trains())
 }
 
-/// A tensor at which a graph begins; with `wants_gradient` it gets a gradient.
-fn leaf(x: Tensor<3>, wants_gradient: bool) -> Tensor<3> {
+/// Tensors at which a graph begins; with `wants_gradient` they get gradients.
+fn leaves(stream: Stream, wants_gradient: bool) -> Stream {
     if wants_gradient {
-        x.autodiff().require_grad()
+        stream.map(|x| x.autodiff().require_grad())
     } else {
-        x
+        stream
     }
 }
 
-/// The gradients below `y`, whose own is `gradient`.
-fn backward(y: Tensor<3>, gradient: Tensor<3>) -> Gradients {
-    (y * gradient.autodiff()).sum().backward()
+/// The gradients of a stream's tensors.
+fn taken(stream: &Stream, gradients: &mut Gradients) -> Vec<Option<Tensor<3>>> {
+    let tensors = stream.tensors();
+    tensors.map(|x| x.grad_remove(gradients)).collect()
+}
+
+/// The gradients below a stream's tensors, whose own are `above`; nothing if no gradient goes on.
+fn backward(stream: Stream, above: Vec<Option<Tensor<3>>>) -> Option<Gradients> {
+    let pairs = stream.tensors().zip(above);
+    let sums = pairs.filter_map(|(y, gradient)| {
+        let gradient = gradient.filter(|_| y.is_tracked())?;
+        Some((y.clone() * gradient.autodiff()).sum())
+    });
+    sums.reduce(|a, b| a + b).map(|sum| sum.backward())
 }

@@ -1,17 +1,15 @@
-//! `config.json`, validated: everything that a model is built from.
+//! What every model has in its `config.json`, and the names that its modules have.
 
 use qoft_core::Result;
-use serde_json::Value;
 
-use crate::gpt2::{self, Gpt2Config};
 use crate::json::Object;
-use crate::llama::{DecoderConfig, Family};
 
-/// More layers than any model has.
-const MOST_LAYERS: usize = 100_000;
+/// More blocks than any model has.
+const MOST_BLOCKS: usize = 10_000;
 
-/// The configuration of a model.
-#[derive(Debug, Clone)]
+/// The sizes and options that are common to all models.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ModelConfig {
     /// `model_type` as `config.json` has it.
     pub model_type: String,
@@ -23,78 +21,152 @@ pub struct ModelConfig {
     pub num_hidden_layers: usize,
     /// The longest sequence that the model is meant for.
     pub max_position_embeddings: usize,
+    /// The longest sequence that the model can compute at all; `None` where there is no limit, as
+    /// with rotary positions.
+    pub longest_sequence: Option<usize>,
     /// Whether the output head is the embedding table.
     pub tie_word_embeddings: bool,
-    /// What else the model's architecture has.
-    pub architecture: Architecture,
+    /// What the logits are multiplied by.
+    pub logits_multiplier: f64,
 }
 
-/// The architectures and their options.
-#[derive(Debug, Clone)]
-pub enum Architecture {
-    /// Rotary positions and gated feed-forward layers.
-    Decoder(DecoderConfig),
-    /// OpenAI's GPT-2: learned positions.
-    Gpt2(Gpt2Config),
+/// The keys of the sizes, which some model types call otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the usual keys")]
+pub struct SizeKeys {
+    pub vocab_size: &'static str,
+    pub hidden_size: &'static str,
+    pub num_hidden_layers: &'static str,
+    pub max_position_embeddings: &'static str,
+}
+
+impl SizeKeys {
+    /// The usual ones.
+    pub const USUAL: Self = Self {
+        vocab_size: "vocab_size",
+        hidden_size: "hidden_size",
+        num_hidden_layers: "num_hidden_layers",
+        max_position_embeddings: "max_position_embeddings",
+    };
 }
 
 impl ModelConfig {
-    /// Reads and checks the content of `config.json`.
+    /// Reads what is common to all models. Sequences have no limit, and logits stay as they are;
+    /// an architecture for which that is otherwise sets the fields.
     ///
     /// # Errors
-    /// If a value is missing, impossible, or asks for something that is not implemented.
-    pub fn parse(config: &Value) -> Result<Self> {
-        let json = Object::root(config);
-        let model_type: String = json.require("model_type")?;
-        if model_type == gpt2::MODEL_TYPE {
-            Gpt2Config::parse(json)
+    /// If a value is missing or impossible.
+    pub fn read(json: Object, keys: &SizeKeys) -> Result<Self> {
+        let blocks = json.require_size(keys.num_hidden_layers)?;
+        if blocks > MOST_BLOCKS {
+            let reason = format!("{blocks} is more than {MOST_BLOCKS}");
+            return Err(json.error(keys.num_hidden_layers, reason));
+        }
+        Ok(Self {
+            model_type: json.require("model_type")?,
+            vocab_size: json.require_size(keys.vocab_size)?,
+            hidden_size: json.require_size(keys.hidden_size)?,
+            num_hidden_layers: blocks,
+            max_position_embeddings: json.require_size(keys.max_position_embeddings)?,
+            longest_sequence: None,
+            tie_word_embeddings: json.flag("tie_word_embeddings")?,
+            logits_multiplier: 1.0,
+        })
+    }
+}
+
+/// The names of a model's parts, as transformers has them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModelNames {
+    /// Module path of everything but the output head: `model`. Files of a model that was saved
+    /// without its head lack it.
+    pub base: &'static str,
+    /// Module path of the table of the tokens, below `base`: `embed_tokens`.
+    pub tokens: &'static str,
+    /// Module path of the output head: `lm_head`.
+    pub head: &'static str,
+    /// Ends of the names of buffers that older versions saved and that nothing reads.
+    pub leftovers: &'static [&'static str],
+    /// The layers that get an adapter unless others are named, for model types that PEFT has no
+    /// default for: last components of module paths.
+    pub targets: &'static [&'static str],
+}
+
+impl ModelNames {
+    /// The names of most models: `model`, `embed_tokens` and `lm_head`, with adapters on queries and
+    /// values.
+    pub const USUAL: Self = Self::new("model", "embed_tokens", "lm_head");
+
+    /// A model's names.
+    pub const fn new(base: &'static str, tokens: &'static str, head: &'static str) -> Self {
+        Self {
+            base,
+            tokens,
+            head,
+            leftovers: &[],
+            targets: &["q_proj", "v_proj"],
+        }
+    }
+
+    /// With ends of names that nothing reads.
+    #[must_use]
+    pub const fn with_leftovers(self, leftovers: &'static [&'static str]) -> Self {
+        Self { leftovers, ..self }
+    }
+
+    /// With the layers that get an adapter unless others are named.
+    #[must_use]
+    pub const fn with_targets(self, targets: &'static [&'static str]) -> Self {
+        Self { targets, ..self }
+    }
+
+    /// Module path of the table of the tokens in the whole model.
+    pub fn token_table(&self) -> String {
+        format!("{}.{}", self.base, self.tokens)
+    }
+
+    /// Whether tensors of these names lack the path of the model's base. The table of the tokens is
+    /// in every model.
+    pub(crate) fn lacks_base<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
+        names.any(|name| is_below(name, self.tokens))
+    }
+
+    /// The name that a tensor has in the whole model, for files with or without the path of the
+    /// base: `None` for one that nothing reads.
+    pub(crate) fn in_model(&self, name: &str, lacks_base: bool) -> Option<String> {
+        if self.leftovers.iter().any(|end| name.ends_with(end)) {
+            None
+        } else if lacks_base && !is_below(name, self.head) {
+            Some(format!("{}.{name}", self.base))
         } else {
-            DecoderConfig::parse(json, Family::parse(json, model_type)?)
-        }
-    }
-
-    /// The longest sequence that the model can compute at all; `None` where there is no limit, as
-    /// with rotary positions.
-    pub fn longest_sequence(&self) -> Option<usize> {
-        match self.architecture {
-            Architecture::Decoder(_) => None,
-            Architecture::Gpt2(_) => Some(self.max_position_embeddings),
-        }
-    }
-
-    /// How many keys a query sees at most in each layer, itself included; `None`: all before it.
-    pub(crate) fn windows(&self) -> Vec<Option<usize>> {
-        match &self.architecture {
-            Architecture::Decoder(config) => config.layers.iter().map(|l| l.window).collect(),
-            Architecture::Gpt2(_) => vec![None; self.num_hidden_layers],
-        }
-    }
-
-    /// What the logits are multiplied by.
-    pub(crate) fn logits_multiplier(&self) -> f64 {
-        match &self.architecture {
-            Architecture::Decoder(config) => config.multipliers.logits,
-            Architecture::Gpt2(_) => 1.0,
+            Some(name.to_owned())
         }
     }
 }
 
-/// The number of blocks, under its key.
-pub(crate) fn block_count(json: Object, key: &str) -> Result<usize> {
-    match json.require_size(key)? {
-        count if count > MOST_LAYERS => {
-            Err(json.error(key, format!("{count} is more than {MOST_LAYERS}")))
-        }
-        count => Ok(count),
-    }
+/// Whether a tensor belongs to the module at `path`.
+fn is_below(name: &str, path: &str) -> bool {
+    let rest = name.strip_prefix(path);
+    rest.is_some_and(|rest| rest.starts_with('.'))
 }
 
-/// Dropout changes training only, and OFT has its own: the model is usable without it.
-pub(crate) fn warn_of_dropout(json: Object, keys: &[&str]) -> Result<()> {
-    for key in keys {
-        if let Some(rate) = json.get::<f64>(key)?.filter(|&rate| rate != 0.0) {
-            tracing::warn!("config.json: `{key}` of {rate} is ignored: it is not implemented");
-        }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_the_whole_model() {
+        const NAMES: ModelNames =
+            ModelNames::new("transformer", "wte", "lm_head").with_leftovers(&[".attn.bias"]);
+        let bare = |name| NAMES.in_model(name, true);
+        assert!(NAMES.lacks_base(["h.0.ln_1.weight", "wte.weight"].into_iter()));
+        assert_eq!(bare("wte.weight").unwrap(), "transformer.wte.weight");
+        assert_eq!(bare("lm_head.weight").unwrap(), "lm_head.weight");
+        assert_eq!(bare("h.3.attn.bias"), None);
+        assert!(bare("h.3.attn.c_attn.bias").is_some());
+        let table = "transformer.wte.weight";
+        assert!(!NAMES.lacks_base([table, "other.weight"].into_iter()));
+        assert_eq!(NAMES.in_model(table, false).unwrap(), table);
     }
-    Ok(())
 }

@@ -7,16 +7,16 @@ use qoft_core::kernels::ops::{LinearCrossEntropy, Operand, TrainedCrossEntropy};
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Layer as _, Linear, OwnTensor};
 
-/// The sum of the cross-entropies of `targets`, divided by `denominator`, for logits that are
+/// The sum of the cross-entropies of `labels`, divided by `denominator`, for logits that are
 /// multiplied by `scale`.
 pub fn loss(
     head: &Linear,
     hidden: Traced<3>,
-    targets: Vec<Option<u32>>,
+    labels: Arc<Vec<Option<u32>>>,
     scale: f32,
     denominator: f64,
 ) -> Tensor<1> {
-    let (h, labels) = (head.matmul_input(hidden), Arc::new(targets));
+    let h = head.matmul_input(hidden);
     let adapters = head.adapters();
     let own_weight = adapters.own_weight();
     if own_weight.is_none() && adapters.own_biases().next().is_none() {

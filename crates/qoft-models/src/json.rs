@@ -22,7 +22,11 @@ impl<'a> Object<'a> {
     }
 
     /// The object under `key`, if there is one; null and `{}` count as none, as in transformers.
-    pub fn object(&self, key: &'static str, prefix: &'static str) -> Result<Option<Self>> {
+    /// `prefix` is `key` with a dot behind it: errors about the object's keys have it before them.
+    ///
+    /// # Errors
+    /// If there is something else.
+    pub fn object(&self, key: &str, prefix: &'static str) -> Result<Option<Self>> {
         match self.value.get(key) {
             None | Some(Value::Null) => Ok(None),
             Some(Value::Object(map)) if map.is_empty() => Ok(None),
@@ -43,6 +47,9 @@ impl<'a> Object<'a> {
     }
 
     /// A value; null counts as absent.
+    ///
+    /// # Errors
+    /// If it is of another type.
     pub fn get<T: DeserializeOwned>(&self, key: &str) -> Result<Option<T>> {
         match self.value.get(key) {
             None | Some(Value::Null) => Ok(None),
@@ -53,16 +60,25 @@ impl<'a> Object<'a> {
     }
 
     /// A value that must be there.
+    ///
+    /// # Errors
+    /// If it is absent or of another type.
     pub fn require<T: DeserializeOwned>(&self, key: &str) -> Result<T> {
         self.get(key)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
     /// A flag, false unless given.
+    ///
+    /// # Errors
+    /// If it is no flag.
     pub fn flag(&self, key: &str) -> Result<bool> {
         Ok(self.get(key)?.unwrap_or(false))
     }
 
     /// A size from 1 on, if given.
+    ///
+    /// # Errors
+    /// If it is no number, 0 or larger than any model's.
     pub fn size(&self, key: &str) -> Result<Option<usize>> {
         match self.get::<usize>(key)? {
             Some(size) if size == 0 || size > LARGEST => {
@@ -73,11 +89,17 @@ impl<'a> Object<'a> {
     }
 
     /// A size that must be there.
+    ///
+    /// # Errors
+    /// As [`Self::size`], or if it is absent.
     pub fn require_size(&self, key: &str) -> Result<usize> {
         self.size(key)?.ok_or_else(|| self.error(key, "is missing"))
     }
 
     /// A positive number, if given.
+    ///
+    /// # Errors
+    /// If it is none.
     pub fn positive(&self, key: &str) -> Result<Option<f64>> {
         match self.get::<f64>(key)? {
             Some(number) if number <= 0.0 => {
@@ -88,9 +110,56 @@ impl<'a> Object<'a> {
     }
 
     /// A positive number that must be there.
+    ///
+    /// # Errors
+    /// As [`Self::positive`], or if it is absent.
     pub fn require_positive(&self, key: &str) -> Result<f64> {
         self.positive(key)?
             .ok_or_else(|| self.error(key, "is missing"))
+    }
+
+    /// A word out of `choices`, which give its meaning; nothing if it is absent.
+    ///
+    /// # Errors
+    /// If it is another one: what changes numbers and is not implemented must not be ignored. The
+    /// error lists the words.
+    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
+        let Some(word) = self.get::<String>(key)? else {
+            return Ok(None);
+        };
+        match choices.iter().find(|(known, _)| *known == word) {
+            Some((_, meaning)) => Ok(Some(*meaning)),
+            None => Err(self.unsupported(key, &word, choices.iter().map(|(known, _)| *known))),
+        }
+    }
+
+    /// The error about a word that is none of those that are known.
+    pub fn unsupported<'b>(
+        &self,
+        key: &str,
+        word: &str,
+        known: impl IntoIterator<Item = &'b str>,
+    ) -> Error {
+        let known: Vec<&str> = known.into_iter().collect();
+        let known = known.join(", ");
+        self.error(
+            key,
+            format!("`{word}` is not supported; supported are {known}"),
+        )
+    }
+
+    /// Warns of rates of dropout: they change training only, and adapters have their own, so the
+    /// model is usable without them.
+    ///
+    /// # Errors
+    /// If one is no number.
+    pub fn warn_of_dropout(&self, keys: &[&str]) -> Result<()> {
+        for key in keys {
+            if let Some(rate) = self.get::<f64>(key)?.filter(|&rate| rate != 0.0) {
+                tracing::warn!("config.json: `{key}` of {rate} is ignored: it is not implemented");
+            }
+        }
+        Ok(())
     }
 
     /// An error about a key of this object.

@@ -1,22 +1,54 @@
 //! Hugging Face decoder models in Burn, built from `config.json` and safetensors.
 //!
-//! [`CausalLm`] covers the model types llama, mistral, qwen2, qwen3, smollm3, olmo2, granite, phi3
-//! and gpt2. Its linear layers are [`qoft_core::Linear`]s under Hugging Face's module paths, so that
-//! adapters, targets and checkpoints use one set of names.
+//! [`CausalLm`] is a model of any [`Architecture`] that is registered in [`Architectures`]: those of
+//! this crate read the model types llama, mistral, qwen2, qwen3, smollm3, olmo2, granite, phi3 and
+//! gpt2, and other crates register theirs with [`register_architecture!`].
+//!
+//! An architecture turns a `config.json` into a [`ModelSpec`]: what is known of the model before a
+//! tensor is read, all of its layers and their sizes among it. Its [`Blueprint`] makes the [`Body`]
+//! from a [`Loader`]. Linear layers are [`qoft_core::Linear`]s under Hugging Face's module paths, so
+//! that adapters, targets and checkpoints use one set of names. [`decoder`] has parts that many
+//! architectures share.
 
+mod any_body;
+mod architecture;
+mod body;
 mod cache;
 mod checkpointing;
 mod config;
+pub mod decoder;
+mod files;
+mod folder;
 mod gpt2;
 mod head;
 mod json;
-mod llama;
+mod key_values;
+mod layer_spec;
+mod llama_like;
 mod loader;
 mod model;
-mod stack;
+mod padding;
+mod plan;
+mod registry;
+mod spec;
+mod zeros;
 
-pub use cache::KvCache;
-pub use config::{Architecture, ModelConfig};
-pub use gpt2::Gpt2Config;
-pub use llama::{DecoderConfig, Family, LayerConfig, RopeConfig, RopeScaling};
+pub use any_body::AnyBody;
+pub use architecture::Architecture;
+pub use body::{Block, Body, Pass, Stream};
+pub use cache::{Cache, LayerCache};
+pub use config::{ModelConfig, ModelNames, SizeKeys};
+pub use folder::ModelFolder;
+pub use json::Object;
+pub use key_values::KeyValues;
+pub use layer_spec::LayerSpec;
+pub use loader::Loader;
 pub use model::CausalLm;
+pub use padding::pad_token_id;
+#[doc(hidden)]
+pub use registry::architecture_entry;
+pub use registry::{ArchitectureRegistration, Architectures, Tier};
+pub use spec::{Blueprint, ModelSpec};
+
+#[doc(hidden)]
+pub use qoft_core::inventory;

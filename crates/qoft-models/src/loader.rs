@@ -1,67 +1,149 @@
-//! Layers of a checkpoint, checked against the model's sizes.
+//! What the modules of a model are made from.
 
-use std::sync::Arc;
+use std::fmt::Display;
 
-use burn::tensor::{Device, Tensor};
-use qoft_core::{
-    Checkpoint, Embedding, LayerSource, Linear, LoadOptions, Norm, Registry, Result, dense_weight,
-};
+use burn::tensor::Tensor;
+use qoft_core::{Embedding, LayerKind, Linear, Norm, Result};
 
-/// What all parts of a model load from.
+use crate::layer_spec::LayerSpec;
+
+/// What the parts of a model are made from: the files, or nothing but their sizes.
+///
+/// An architecture builds its modules by it once before anything is loaded, to learn which layers
+/// there are: then all values are 0. It must not judge by values what to build.
+#[derive(Clone)]
 pub struct Loader<'a> {
-    /// The tensors.
-    pub checkpoint: &'a Checkpoint,
-    /// The quantization schemes.
-    pub registry: &'a Registry,
-    /// How to load layers.
-    pub options: &'a LoadOptions,
-    /// Where norms and biases live.
-    pub device: &'a Device,
+    origin: &'a (dyn Origin + 'a),
+    /// Module path of what is built.
+    path: String,
 }
 
-impl Loader<'_> {
-    /// The layer at a module path. Its bias is what the checkpoint has; `bias` demands one.
-    pub fn linear(&self, path: &str, [out, input]: [usize; 2], bias: bool) -> Result<Linear> {
-        // Without any tensor no backend could claim the layer; what is missing is the better news.
-        if self.checkpoint.under(path).next().is_none() {
-            self.checkpoint.tensor(&format!("{path}.weight"))?;
+/// Where layers come from.
+pub(crate) trait Origin {
+    fn linear(&self, spec: LayerSpec) -> Result<Linear>;
+
+    fn embedding(&self, spec: LayerSpec) -> Result<Embedding>;
+
+    /// Hears of a norm, whose tensors are asked for.
+    fn norm(&self, _spec: LayerSpec) {}
+
+    /// The values of a tensor of finite floats, under its whole name.
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<1>>;
+
+    /// Hears that a block is made: how many of how many are.
+    fn made(&self, _done: usize, _total: usize) {}
+}
+
+impl<'a> Loader<'a> {
+    pub(crate) fn new(origin: &'a (dyn Origin + 'a), path: impl Into<String>) -> Self {
+        Self {
+            origin,
+            path: path.into(),
         }
-        if bias {
-            self.checkpoint.tensor(&format!("{path}.bias"))?;
-        }
-        let source = LayerSource::new(self.checkpoint, path).expecting([out, input]);
-        let loaded = self.registry.load(&source, self.options)?;
-        let linear = Linear::new(loaded, self.device);
-        Ok(match source.is_fan_in_fan_out() {
-            true => linear.fan_in_fan_out(),
-            false => linear,
-        })
     }
 
-    /// The norm of the root mean square at a module path.
-    pub fn root_mean_square(&self, path: &str, width: usize, eps: f32) -> Result<Norm> {
-        let weight = self.vector(&format!("{path}.weight"), width)?;
+    /// For the module `name` inside this one.
+    #[must_use]
+    pub fn below(&self, name: impl Display) -> Self {
+        Self::new(self.origin, self.inside(name))
+    }
+
+    /// Module path of what is built.
+    pub fn path(&self) -> &str {
+        &self.path
+    }
+
+    /// A linear layer of `[out_features, in_features]`. Its bias is what the checkpoint has; `bias`
+    /// demands one.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit the others or these sizes, or no scheme claims it.
+    pub fn linear(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
+        let spec = self.spec(name, LayerKind::Linear, shape).with_bias(bias);
+        self.origin.linear(spec)
+    }
+
+    /// As [`Self::linear`], for layers whose dense weights files have as
+    /// `[in_features, out_features]`: transformers' `Conv1D`.
+    ///
+    /// # Errors
+    /// As [`Self::linear`].
+    pub fn conv1d(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
+        let spec = self.spec(name, LayerKind::Linear, shape).with_bias(bias);
+        self.origin.linear(spec.fan_in_fan_out())
+    }
+
+    /// A table of `[entries, width]`, which stays on the memory map.
+    ///
+    /// # Errors
+    /// If it is missing, of another shape or no float matrix.
+    pub fn embedding(&self, name: &str, shape: [usize; 2]) -> Result<Embedding> {
+        self.origin
+            .embedding(self.spec(name, LayerKind::Embedding, shape))
+    }
+
+    /// The norm of the root mean square, see [`Norm::root_mean_square`].
+    ///
+    /// # Errors
+    /// If its weight is missing, of another width or not finite.
+    pub fn root_mean_square(&self, name: &str, width: usize, eps: f32) -> Result<Norm> {
+        let weight = self.norm_weight(name, width)?;
         Ok(Norm::root_mean_square(weight, eps))
     }
 
-    /// The layer norm at a module path.
-    pub fn layer_norm(&self, path: &str, width: usize, eps: f32) -> Result<Norm> {
-        let weight = self.vector(&format!("{path}.weight"), width)?;
-        let bias = self.vector(&format!("{path}.bias"), width)?;
+    /// The norm of mean and variance, with a bias, see [`Norm::layer`].
+    ///
+    /// # Errors
+    /// If its weight or bias is missing, of another width or not finite.
+    pub fn layer_norm(&self, name: &str, width: usize, eps: f32) -> Result<Norm> {
+        let weight = self.norm_weight(name, width)?;
+        let bias = self.below(name).tensor("bias", [width])?;
         Ok(Norm::layer(weight, bias, eps))
     }
 
-    /// The tensor of this name, `[width]`.
-    fn vector(&self, name: &str, width: usize) -> Result<Tensor<1>> {
-        let tensor = self.checkpoint.tensor(name)?;
-        let values = tensor.expect_shape(&[width])?.to_finite_f32()?;
-        Ok(Tensor::from_data(values.as_slice(), self.device))
+    fn norm_weight(&self, name: &str, width: usize) -> Result<Tensor<1>> {
+        self.origin
+            .norm(self.spec(name, LayerKind::Norm, [1, width]));
+        self.below(name).tensor("weight", [width])
     }
 
-    /// The embedding at a module path, whose table stays on the memory map.
-    pub fn embedding(&self, path: &str, shape: [usize; 2]) -> Result<Embedding> {
-        let tensor = self.checkpoint.tensor(&format!("{path}.weight"))?;
-        tensor.expect_shape(&shape)?;
-        Ok(Embedding::new(Arc::new(dense_weight(&tensor)?)))
+    /// A tensor that is no layer's, of finite floats.
+    ///
+    /// # Errors
+    /// If it is missing, of another shape or not finite.
+    pub fn tensor<const D: usize>(&self, name: &str, shape: [usize; D]) -> Result<Tensor<D>> {
+        let values = self.origin.tensor(&self.inside(name), &shape)?;
+        Ok(values.reshape(shape))
+    }
+
+    /// `count` blocks in the list `name`, each made by `load`, which is told its number.
+    ///
+    /// # Errors
+    /// Those of `load`.
+    pub fn blocks<B>(
+        &self,
+        name: &str,
+        count: usize,
+        mut load: impl FnMut(&Self, usize) -> Result<B>,
+    ) -> Result<Vec<B>> {
+        let list = self.below(name);
+        // The count is the file's word: memory is only taken for blocks that are there.
+        let mut blocks = Vec::new();
+        for index in 0..count {
+            blocks.push(load(&list.below(index), index)?);
+            self.origin.made(index + 1, count);
+        }
+        Ok(blocks)
+    }
+
+    fn spec(&self, name: &str, kind: LayerKind, shape: [usize; 2]) -> LayerSpec {
+        LayerSpec::new(self.inside(name), kind, shape)
+    }
+
+    fn inside(&self, name: impl Display) -> String {
+        match self.path.as_str() {
+            "" => name.to_string(),
+            path => format!("{path}.{name}"),
+        }
     }
 }

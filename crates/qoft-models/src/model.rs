@@ -1,137 +1,110 @@
-//! The whole model: the layers of an architecture and the output head.
+//! The whole model: the body of an architecture and the output head.
 
+use std::cell::RefCell;
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Device, Int, Tensor};
+use burn::tensor::{Device, Gradients, Int, Tensor};
 use qoft_core::ops::Traced;
-use qoft_core::{
-    Checkpoint, Embedding, Layer, Linear, LoadOptions, LoadedLinear, Registry, Result, Walk, walk,
-};
+use qoft_core::{Layer, Linear, LoadOptions, LoadedLinear, Registry, Result, Walk, walk};
 
-use crate::cache::KvCache;
-use crate::config::{Architecture, ModelConfig};
-use crate::gpt2::Transformer;
+use crate::any_body::AnyBody;
+use crate::cache::Cache;
+use crate::config::ModelConfig;
+use crate::files::Files;
+use crate::folder::ModelFolder;
 use crate::head;
-use crate::llama::Decoder;
 use crate::loader::Loader;
-use crate::stack::Stack;
+use crate::spec::ModelSpec;
 
-/// A causal language model.
+/// A causal language model of any architecture.
 #[derive(Module, Debug)]
 pub struct CausalLm {
-    pub(crate) body: Body,
+    body: AnyBody,
     lm_head: Linear,
     #[module(skip)]
-    config: Arc<ModelConfig>,
+    spec: Arc<ModelSpec>,
 }
 
-/// Everything below the output head.
-#[derive(Module, Debug)]
-#[allow(clippy::large_enum_variant, reason = "a model has one of them")]
-pub(crate) enum Body {
-    Decoder(Decoder),
-    Gpt2(Transformer),
-}
-
-impl Body {
-    fn load(
-        loader: &Loader,
-        config: &ModelConfig,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Self> {
-        match &config.architecture {
-            Architecture::Decoder(own) => {
-                Decoder::load(loader, config, own, progress).map(Self::Decoder)
-            }
-            Architecture::Gpt2(own) => {
-                Transformer::load(loader, config, own, progress).map(Self::Gpt2)
-            }
-        }
-    }
-
-    fn embedding(&self) -> &Embedding {
-        match self {
-            Self::Decoder(body) => body.embedding(),
-            Self::Gpt2(body) => body.embedding(),
-        }
-    }
-
-    fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut KvCache>) -> Traced<3> {
-        match self {
-            Self::Decoder(body) => body.hidden(input_ids, cache),
-            Self::Gpt2(body) => body.hidden(input_ids, cache),
-        }
-    }
-}
-
-// The path of the body is that of its architecture, not the name of a field.
+// The paths are those of the architecture, not the names of fields.
 impl Walk for CausalLm {
     fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
-        match &self.body {
-            Body::Decoder(body) => body.walk(&walk::join(path, Decoder::PATH), visit),
-            Body::Gpt2(body) => body.walk(&walk::join(path, Transformer::PATH), visit),
-        }
-        self.lm_head.walk(&walk::join(path, Self::HEAD), visit);
+        let names = self.spec.names();
+        self.body.walk(&walk::join(path, names.base), visit);
+        self.lm_head.walk(&walk::join(path, names.head), visit);
     }
 
     fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
-        match &mut self.body {
-            Body::Decoder(body) => body.walk_mut(&walk::join(path, Decoder::PATH), visit),
-            Body::Gpt2(body) => body.walk_mut(&walk::join(path, Transformer::PATH), visit),
-        }
-        self.lm_head.walk_mut(&walk::join(path, Self::HEAD), visit);
+        let names = self.spec.names();
+        self.body.walk_mut(&walk::join(path, names.base), visit);
+        self.lm_head.walk_mut(&walk::join(path, names.head), visit);
     }
 }
 
 impl CausalLm {
-    /// Module path of the output head.
-    pub const HEAD: &'static str = "lm_head";
-
     /// Loads a model onto a plain device; training needs no autodiff device here, as adapters
     /// bring their own.
     ///
-    /// `progress` is called after each layer with the numbers of loaded and of all layers.
+    /// `progress` is called after each block with the numbers of loaded and of all blocks.
     ///
     /// # Errors
-    /// If the configuration is not supported, or a tensor is missing or does not fit it.
+    /// If the architecture or its configuration is not supported, or a tensor is missing or does not
+    /// fit it.
     pub fn load(
-        checkpoint: &Checkpoint,
+        folder: &ModelFolder,
         registry: &Registry,
         options: &LoadOptions,
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         registry.check_options(&options.backend)?;
-        let config = ModelConfig::parse(checkpoint.config())?;
-        let loader = Loader {
-            checkpoint,
+        let spec = folder.spec()?;
+        let files = Files {
+            checkpoint: folder.checkpoint(),
             registry,
             options,
             device,
+            progress: RefCell::new(progress),
         };
-        let body = Body::load(&loader, &config, progress)?;
+        let body = spec.build(&files)?;
+        let config = spec.config();
         // As in transformers, a head that is stored all the same is ignored.
         let lm_head = if config.tie_word_embeddings {
             let tied = LoadedLinear {
-                weight: body.embedding().weight().clone(),
+                weight: body.tokens().weight().clone(),
                 bias: None,
                 input_quantizer: None,
             };
             Linear::new(tied, device).tied()
         } else {
-            loader.linear(Self::HEAD, [config.vocab_size, config.hidden_size], false)?
+            let shape = [config.vocab_size, config.hidden_size];
+            Loader::new(&files, "").linear(spec.names().head, shape, false)?
         };
         Ok(Self {
             body,
             lm_head,
-            config: Arc::new(config),
+            spec,
         })
     }
 
-    /// The configuration.
+    /// The sizes and options that all models have.
     pub fn config(&self) -> &ModelConfig {
-        &self.config
+        self.spec.config()
+    }
+
+    /// What is known of the model without its tensors.
+    pub fn spec(&self) -> &ModelSpec {
+        &self.spec
+    }
+
+    /// Module path of the output head.
+    pub fn head(&self) -> &str {
+        self.spec.names().head
+    }
+
+    /// An empty cache.
+    pub fn new_cache(&self) -> Cache {
+        self.body.new_cache()
     }
 
     /// Hidden states `[batch, time, hidden]` after the final norm.
@@ -139,15 +112,10 @@ impl CausalLm {
     /// With a cache, `input_ids` follow the tokens that it has seen.
     ///
     /// # Panics
-    /// If an id is not in the vocabulary, or the sequence is longer than
-    /// [`ModelConfig::longest_sequence`].
-    pub fn hidden(&self, input_ids: Tensor<2, Int>, mut cache: Option<&mut KvCache>) -> Traced<3> {
-        let time = input_ids.dims()[1];
-        let hidden = self.body.hidden(input_ids, cache.as_deref_mut());
-        if let Some(cache) = cache {
-            cache.advance(time);
-        }
-        hidden
+    /// If an id is not in the vocabulary, the sequence is longer than
+    /// [`ModelConfig::longest_sequence`], or the cache is that of another architecture.
+    pub fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Traced<3> {
+        self.body.hidden(input_ids, cache)
     }
 
     /// The sum of the cross-entropies of `targets`, divided by `denominator`: a scalar.
@@ -164,17 +132,38 @@ impl CausalLm {
         targets: Vec<Option<u32>>,
         denominator: f64,
     ) -> Tensor<1> {
-        self.head_loss(self.hidden(input_ids, None), targets, denominator)
+        self.head_loss(self.hidden(input_ids, None), Arc::new(targets), denominator)
+    }
+
+    /// The value of [`Self::loss`], and its gradients with little memory: only the input of each
+    /// block is kept, and each block is computed once more for its backward.
+    ///
+    /// `sink` gets the gradients of one part of the model after another. Together they are
+    /// exactly those of [`Self::loss`], unless
+    /// [`with_activations_in`](qoft_core::ops::with_activations_in) rounds the inputs.
+    ///
+    /// # Panics
+    /// As [`Self::loss`].
+    pub fn backward_by_block(
+        &self,
+        input_ids: Tensor<2, Int>,
+        targets: Vec<Option<u32>>,
+        denominator: f64,
+        sink: &mut dyn FnMut(Gradients),
+    ) -> f32 {
+        let targets = Arc::new(targets);
+        let loss = |hidden| self.head_loss(hidden, targets.clone(), denominator);
+        self.body.backward_by_block(input_ids, &loss, sink)
     }
 
     /// The loss from hidden states after the last norm.
-    pub(crate) fn head_loss(
+    fn head_loss(
         &self,
         hidden: Traced<3>,
-        targets: Vec<Option<u32>>,
+        targets: Arc<Vec<Option<u32>>>,
         denominator: f64,
     ) -> Tensor<1> {
-        let scale = self.config.logits_multiplier() as f32;
+        let scale = self.config().logits_multiplier as f32;
         head::loss(&self.lm_head, hidden, targets, scale, denominator)
     }
 
@@ -183,7 +172,7 @@ impl CausalLm {
     /// # Panics
     /// If an id is not in the vocabulary, there is no token, or there are too many (see
     /// [`Self::hidden`]).
-    pub fn last_logits(&self, input_ids: Tensor<2, Int>, cache: Option<&mut KvCache>) -> Tensor<2> {
+    pub fn last_logits(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Tensor<2> {
         let hidden = self.hidden(input_ids, cache);
         let [batch, time, width] = hidden.dims();
         let last = hidden
@@ -191,7 +180,7 @@ impl CausalLm {
             .narrow(1, time - 1, 1)
             .reshape([batch, width]);
         let logits = self.lm_head.forward(last);
-        match self.config.logits_multiplier() {
+        match self.config().logits_multiplier {
             1.0 => logits,
             multiplier => logits * multiplier,
         }

@@ -5,10 +5,9 @@ use std::path::Path;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use qoft_core::{
-    Checkpoint, Error, LayerKind, LoadOptions, Registry, Result, Walk, default_device,
-    trainable_parameters,
+    Error, LayerKind, LoadOptions, Registry, Result, Walk, default_device, trainable_parameters,
 };
-use qoft_models::{CausalLm, KvCache};
+use qoft_models::{Architectures, CausalLm, ModelFolder};
 use serde_json::{Value, json};
 
 const CASES: [&str; 24] = [
@@ -39,10 +38,10 @@ const CASES: [&str; 24] = [
 ];
 
 fn load(folder: &Path) -> Result<CausalLm> {
-    let checkpoint = Checkpoint::open(folder)?;
+    let folder = ModelFolder::open(folder, &Architectures::linked()?)?;
     let (registry, options) = (Registry::linked()?, LoadOptions::default());
     CausalLm::load(
-        &checkpoint,
+        &folder,
         &registry,
         &options,
         &default_device().unwrap(),
@@ -166,7 +165,7 @@ fn a_cache_changes_nothing() {
     for case in CASES.into_iter().filter(|case| !grows.contains(case)) {
         let model = load(&qoft_fixtures::path(&format!("models/{case}"))).unwrap();
         let row = expected(case).rows.swap_remove(0);
-        let mut cache = KvCache::new(&model);
+        let mut cache = model.new_cache();
         assert!(cache.is_empty());
         let mut at = 0;
         for tokens in [7, 1, 1, 5, 1, 1, 1, 1, 1, 1, 1] {
@@ -186,13 +185,15 @@ fn a_cache_changes_nothing() {
 fn layers_have_the_names_of_the_checkpoint() {
     for case in CASES {
         let folder = qoft_fixtures::path(&format!("models/{case}"));
-        let (model, checkpoint) = (load(&folder).unwrap(), Checkpoint::open(&folder).unwrap());
+        let model = load(&folder).unwrap();
+        let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
+        let checkpoint = folder.checkpoint();
         let linear = model.layers().into_iter();
         let linear = linear.filter(|(_, layer)| layer.kind() == LayerKind::Linear);
         let mut paths: Vec<String> = linear.map(|(path, _)| path).collect();
-        assert_eq!(paths.pop().unwrap(), CausalLm::HEAD);
+        assert_eq!(paths.pop().unwrap(), "lm_head");
         let is_linear = |name: &&str| {
-            let others = ["embed_tokens", "wte", "wpe", CausalLm::HEAD];
+            let others = ["embed_tokens", "wte", "wpe", "lm_head"];
             let matrix = checkpoint.get(name).unwrap().shape().len() == 2;
             matrix && !others.iter().any(|other| name.contains(other))
         };
@@ -205,10 +206,38 @@ fn layers_have_the_names_of_the_checkpoint() {
 }
 
 #[test]
+fn what_is_known_before_loading_is_what_there_is() {
+    for case in CASES {
+        let folder = qoft_fixtures::path(&format!("models/{case}"));
+        let model = load(&folder).unwrap();
+        let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
+        let spec = folder.spec().unwrap();
+        let layers = model.layers();
+        assert_eq!(layers.len(), spec.layers().len(), "{case}");
+        for ((path, layer), known) in layers.iter().zip(spec.layers()) {
+            assert_eq!((path, layer.kind()), (&known.path, known.kind), "{case}");
+            assert_eq!(layer.base_weight().shape, known.shape, "{case}: {path}");
+            assert_eq!(layer.is_tied(), known.tied_to.is_some(), "{case}: {path}");
+            assert_eq!(spec.layer(path), Some(known));
+            if known.kind == LayerKind::Linear && known.tied_to.is_none() {
+                let source = known.source(folder.checkpoint());
+                let loaded = Registry::linked()
+                    .unwrap()
+                    .load(&source, &LoadOptions::default());
+                assert_eq!(loaded.unwrap().weight.shape(), known.shape);
+            }
+        }
+        assert!(spec.layer("model.layers.9.mlp.up_proj").is_none());
+    }
+}
+
+#[test]
 fn parameters_are_counted_once() {
     for case in CASES {
         let folder = qoft_fixtures::path(&format!("models/{case}"));
-        let (model, checkpoint) = (load(&folder).unwrap(), Checkpoint::open(&folder).unwrap());
+        let model = load(&folder).unwrap();
+        let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
+        let checkpoint = folder.checkpoint();
         let stored = checkpoint.names().map(|n| checkpoint.get(n).unwrap());
         let stored: usize = stored.map(|tensor| tensor.elements()).sum();
         let counted = trainable_parameters(&model);
@@ -218,12 +247,13 @@ fn parameters_are_counted_once() {
 
 #[test]
 fn loading_reports_each_layer() {
-    let checkpoint = Checkpoint::open(qoft_fixtures::path("models/smollm3")).unwrap();
+    let folder = qoft_fixtures::path("models/smollm3");
+    let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let mut seen = Vec::new();
     let mut progress = |done, total| seen.push((done, total));
     let device = default_device().unwrap();
-    CausalLm::load(&checkpoint, &registry, &options, &device, &mut progress).unwrap();
+    CausalLm::load(&folder, &registry, &options, &device, &mut progress).unwrap();
     assert_eq!(seen, [(1, 3), (2, 3), (3, 3)]);
 }
 
@@ -338,7 +368,7 @@ fn tensors_that_are_missing_or_do_not_fit_are_named() {
     let wrong = message("llama", |config| config["intermediate_size"] = json!(41));
     assert!(wrong.contains("`model.layers.0.mlp.gate_proj`"), "{wrong}");
     assert!(wrong.contains("[41, 32]") && wrong.contains("[40, 32]"));
-    let layer = "transformer.h.2.attn.c_attn.weight";
+    let layer = "transformer.h.2.ln_1.weight";
     missing("gpt2_bare", "n_layer", json!(3), layer);
     let head = "lm_head.weight";
     missing("gpt2", "tie_word_embeddings", json!(false), head);

@@ -113,6 +113,9 @@ pub enum Error {
     /// Two backends have the same name.
     #[error("two backends are registered under the name `{0}`")]
     DuplicateBackend(String),
+    /// It is not clear which of two architectures is meant.
+    #[error("two architectures {0}")]
+    DuplicateArchitecture(String),
     /// Two families of adapters have the same name.
     #[error("two families of adapters are registered under the name `{0}`")]
     DuplicateFamily(String),

@@ -14,6 +14,7 @@ pub struct LayerSource<'a> {
     checkpoint: &'a Checkpoint,
     path: &'a str,
     shape: Option<[usize; 2]>,
+    fan_in_fan_out: bool,
 }
 
 impl<'a> LayerSource<'a> {
@@ -23,6 +24,7 @@ impl<'a> LayerSource<'a> {
             checkpoint,
             path,
             shape: None,
+            fan_in_fan_out: false,
         }
     }
 
@@ -31,6 +33,17 @@ impl<'a> LayerSource<'a> {
     pub fn expecting(self, shape: [usize; 2]) -> Self {
         Self {
             shape: Some(shape),
+            ..self
+        }
+    }
+
+    /// Says that the model has a dense weight of this layer as `[in_features, out_features]`, the
+    /// other way round than usual: transformers' `Conv1D`. Quantized weights are stored as
+    /// `[out_features, in_features]` all the same.
+    #[must_use]
+    pub fn fan_in_fan_out(self) -> Self {
+        Self {
+            fan_in_fan_out: true,
             ..self
         }
     }
@@ -45,10 +58,10 @@ impl<'a> LayerSource<'a> {
         self.shape
     }
 
-    /// Whether the model has the dense weight of this layer as `[in_features, out_features]`.
-    /// Quantized weights are stored as `[out_features, in_features]` all the same.
+    /// Whether the model has a dense weight of this layer as `[in_features, out_features]`, see
+    /// [`Self::fan_in_fan_out`].
     pub fn is_fan_in_fan_out(&self) -> bool {
-        self.checkpoint.is_fan_in_fan_out(self.path)
+        self.fan_in_fan_out
     }
 
     /// A weight of `[out_features, in_features]` as the model has it where it is dense.
@@ -66,6 +79,17 @@ impl<'a> LayerSource<'a> {
         'a: 'b,
     {
         LayerSource::new(self.checkpoint, path)
+    }
+
+    /// The same layer in another state of its checkpoint.
+    pub fn within<'b>(&self, checkpoint: &'b Checkpoint) -> LayerSource<'b>
+    where
+        'a: 'b,
+    {
+        LayerSource {
+            checkpoint,
+            ..*self
+        }
     }
 
     /// The checkpoint's `config.json`.

@@ -2,13 +2,11 @@
 
 use std::num::NonZeroUsize;
 
-use burn::module::Module;
 use burn::tensor::Device;
-use qoft_models::CausalLm;
 
-use crate::data::{Dataset, Order};
+use crate::data::Order;
 use crate::error::TrainError;
-use crate::inputs::{check_lengths, input_ids, targets};
+use crate::model::{TrainBatch, TrainData, TrainModel};
 
 /// How well a model predicts data.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -28,11 +26,11 @@ pub struct Evaluation {
 ///
 /// # Errors
 ///
-/// [`TrainError::NothingToPredict`] for data without labels, [`TrainError::RowTooLong`] for rows that
-/// the model cannot compute, [`TrainError::Config`] for a `batch_size` of 0.
-pub fn evaluate(
-    model: &CausalLm,
-    dataset: &Dataset,
+/// [`TrainError::NothingToPredict`] for data without labels, [`TrainError::Config`] for a `batch_size`
+/// of 0, and what the model says of data that it cannot compute.
+pub fn evaluate<M: TrainModel>(
+    model: &M,
+    dataset: &M::Data,
     batch_size: usize,
     device: &Device,
     progress: &mut dyn FnMut(usize, usize),
@@ -41,17 +39,18 @@ pub fn evaluate(
         key: "batch_size",
         reason: "must be at least 1".into(),
     })?;
-    check_lengths(model, dataset)?;
+    model.check(dataset)?;
     let model = model.valid();
     let batches = dataset.batches(Order::File, batch_size);
     let total = batches.len();
     let (mut sum, mut tokens) = (0.0, 0);
     for (index, batch) in batches.enumerate() {
-        if batch.predicted > 0 {
-            let count = batch.predicted as f64;
-            let loss = model.loss(input_ids(&batch, device), targets(&batch), count);
+        let predicted = batch.predicted();
+        if predicted > 0 {
+            let count = predicted as f64;
+            let loss = model.loss(&batch, count, device);
             sum += f64::from(loss.into_scalar::<f32>()) * count;
-            tokens += batch.predicted;
+            tokens += predicted;
         }
         progress(index + 1, total);
     }

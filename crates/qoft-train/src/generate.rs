@@ -2,13 +2,12 @@
 
 use std::time::Instant;
 
-use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use qoft_models::{CausalLm, KvCache};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
 
 use crate::error::GenerateError;
+use crate::model::GenerateModel;
 use crate::tokenizer::Tokenizer;
 
 /// How tokens are chosen.
@@ -89,7 +88,7 @@ impl Generated {
 ///
 /// [`GenerateError`], for options or a prompt that cannot be used.
 pub fn generate(
-    model: &CausalLm,
+    model: &impl GenerateModel,
     tokenizer: &Tokenizer,
     prompt: &[u32],
     options: &GenerateOptions,
@@ -97,11 +96,11 @@ pub fn generate(
     on_text: &mut dyn FnMut(&str),
 ) -> Result<Generated, GenerateError> {
     options.validate()?;
-    let limit = model.config().max_position_embeddings;
-    check_prompt(prompt, model.config().vocab_size, limit)?;
+    let limit = model.context_length();
+    check_prompt(prompt, model.vocab_size(), limit)?;
     let model = model.valid();
     let stop_ids = tokenizer.stop_ids();
-    let mut cache = KvCache::new(&model);
+    let mut cache = model.new_cache();
     let mut stream = tokenizer.stream();
     let mut rng = StdRng::seed_from_u64(options.seed);
     let mut generated = Generated {
@@ -114,7 +113,7 @@ pub fn generate(
     let mut next = prompt.to_vec();
     let count = options.max_new_tokens.min(limit - prompt.len());
     while generated.ids.len() < count {
-        let logits = model.last_logits(ids(&next, device), Some(&mut cache));
+        let logits = model.next_logits(ids(&next, device), Some(&mut cache));
         let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
         let position = prompt.len() + generated.ids.len();
         let id = choose(&logits, options, &mut rng).ok_or(GenerateError::NotFinite { position })?;

@@ -1,19 +1,17 @@
-//! A batch as the model takes it.
-
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use qoft_models::CausalLm;
+//! A batch as models of tokens take it.
 
 use crate::data::{Batch, Dataset};
 use crate::error::TrainError;
+use burn::tensor::{Device, Int, Tensor, TensorData};
 
-/// Fails if a row is longer than the model can compute.
+/// Fails if a row is longer than the `longest` that a model can compute.
 ///
 /// # Errors
 ///
 /// [`TrainError::RowTooLong`].
-pub fn check_lengths(model: &CausalLm, dataset: &Dataset) -> Result<(), TrainError> {
+pub fn check_lengths(dataset: &Dataset, longest: Option<usize>) -> Result<(), TrainError> {
     let lengths = dataset.examples.iter().map(|row| row.input_ids.len());
-    match (lengths.max(), model.config().longest_sequence()) {
+    match (lengths.max(), longest) {
         (Some(tokens), Some(limit)) if tokens > limit => {
             Err(TrainError::RowTooLong { tokens, limit })
         }

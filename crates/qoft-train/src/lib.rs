@@ -7,6 +7,7 @@ mod error;
 mod eval;
 mod generate;
 mod inputs;
+mod model;
 pub mod tokenizer;
 pub mod train;
 
@@ -14,3 +15,4 @@ pub use error::{GenerateError, TrainError};
 pub use eval::{Evaluation, evaluate};
 pub use generate::{GenerateOptions, Generated, generate};
 pub use inputs::{check_lengths, input_ids, targets};
+pub use model::{GenerateModel, TokenModel, TrainBatch, TrainBlocks, TrainData, TrainModel};

@@ -2,19 +2,19 @@
 
 use burn::tensor::{Tensor, TensorData};
 use qoft_bnb as _;
-use qoft_core::{Checkpoint, LoadOptions, Registry, default_device};
-use qoft_models::CausalLm;
+use qoft_core::{LoadOptions, Registry, default_device};
+use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::{GenerateOptions, generate};
 
 #[test]
 fn generation_with_a_cache_follows_the_likeliest_tokens() {
     let folder = qoft_fixtures::path("models/llama_nf4");
-    let checkpoint = Checkpoint::open(&folder).unwrap();
+    let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
     let registry = Registry::linked().unwrap();
     let load = LoadOptions::default();
     let device = default_device().unwrap();
-    let model = CausalLm::load(&checkpoint, &registry, &load, &device, &mut |_, _| {}).unwrap();
+    let model = CausalLm::load(&folder, &registry, &load, &device, &mut |_, _| {}).unwrap();
     // The vocabularies differ; ids without a token have no text.
     let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
     let options = GenerateOptions {

@@ -3,38 +3,42 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::{Checkpoint, Error, LayerKind, LayerSource, Matrix, Result};
-use qoft_models::CausalLm;
+use qoft_core::{Error, LayerKind, LayerSource, Matrix, Result};
+use qoft_models::ModelFolder;
 use qoft_peft::{ModuleKind, Modules, Parts, Site};
 use rayon::prelude::*;
 
 use crate::adapter::MergeAdapter;
-use crate::layers::{Claimed, embeddings, is_tied};
+use crate::layers::{Claimed, embeddings, head, is_tied};
 use crate::own;
 
 /// Fails if an adapter does not belong to the checkpoint: if it has values for something that is
 /// not there, or lacks some that it should have; or if two have the same module whole.
 pub(crate) fn check(
     adapters: &[MergeAdapter],
-    checkpoint: &Checkpoint,
+    folder: &ModelFolder,
     layers: &[Claimed],
 ) -> Result<()> {
-    let config = checkpoint.config();
-    let modules = modules(checkpoint, layers);
+    let config = folder.checkpoint().config();
+    let (modules, head) = (modules(folder, layers), head(folder));
     let model_type = config["model_type"].as_str().unwrap_or_default();
     let mut weights = BTreeSet::new();
     for adapter in adapters {
         let parts = Parts::new(&**adapter.folder.config(), model_type, &modules)?;
-        if adapter.has(CausalLm::HEAD) && is_tied(checkpoint) {
+        if adapter.has(head) && is_tied(folder) {
             let reason = format!(
-                "an adapter rotates the input of `{}`, which shares its weight with the embedding \
-                 table and so has none of its own to change",
-                CausalLm::HEAD
+                "an adapter rotates the input of `{head}`, which shares its weight with the \
+                 embedding table and so has none of its own to change"
             );
-            let file = checkpoint.dir().join("config.json").display().to_string();
+            let file = folder
+                .checkpoint()
+                .dir()
+                .join("config.json")
+                .display()
+                .to_string();
             return Err(Error::config(file, "tie_word_embeddings", reason));
         }
-        let own = own::expected(&parts, checkpoint, layers)?;
+        let own = own::expected(&parts, folder, layers)?;
         for (name, shape) in &own {
             adapter.folder.own_values(name, shape)?;
             if !name.ends_with(".bias") && !weights.insert(name.clone()) {
@@ -49,11 +53,18 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// The modules that tensors of the checkpoint belong to.
-fn modules(checkpoint: &Checkpoint, layers: &[Claimed]) -> Modules {
+/// The modules of the model, as far as its architecture is known: no others are meant, such as those
+/// that see images. Else those that tensors of the checkpoint belong to.
+fn modules(folder: &ModelFolder, layers: &[Claimed]) -> Modules {
+    if let Some(spec) = folder.known() {
+        let layers = spec.layers().iter();
+        let layers = layers.map(|layer| (&layer.path, ModuleKind::Layer(layer.kind)));
+        return Modules::new(layers, head(folder));
+    }
     let linear: BTreeSet<&str> = layers.iter().map(|layer| layer.path).collect();
-    let tables: BTreeSet<&str> = embeddings(checkpoint).into_iter().collect();
-    let modules = checkpoint.modules().into_iter().map(|path| {
+    let tables = embeddings(folder).into_iter();
+    let tables: BTreeSet<&str> = tables.map(|table| table.path()).collect();
+    let modules = folder.checkpoint().modules().into_iter().map(|path| {
         let kind = match path {
             path if linear.contains(path) => ModuleKind::Layer(LayerKind::Linear),
             path if tables.contains(path) => ModuleKind::Layer(LayerKind::Embedding),
@@ -61,7 +72,7 @@ fn modules(checkpoint: &Checkpoint, layers: &[Claimed]) -> Modules {
         };
         (path, kind)
     });
-    Modules::new(modules, CausalLm::HEAD)
+    Modules::new(modules, head(folder))
 }
 
 /// The weight of a layer with all adapters in it, and the largest ‖RᵀR − I‖ (Frobenius) of a block

@@ -6,14 +6,12 @@ use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use qoft_calibrate::{CompensateOptions, Compensated, Hessian};
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{CodeSearch, Error, InputObserver, LayerKind, Result, ScratchDir, Walk};
-use qoft_models::CausalLm;
-use qoft_train::data::{Batch, Example};
-use qoft_train::{input_ids, targets};
+use qoft_core::{CodeSearch, Error, InputObserver, LayerKind, Result, ScratchDir};
+use qoft_train::data::{Batch, Dataset, Example};
+use qoft_train::{TokenModel, TrainModel};
 
 use crate::adapter::MergeAdapter;
 use crate::merge::LayerSearch;
@@ -60,8 +58,8 @@ impl Calibration {
     ///
     /// # Errors
     /// If there are no tokens or one that the model does not know, or the files cannot be written.
-    pub fn collect(
-        model: &CausalLm,
+    pub fn collect<M: TrainModel<Data = Dataset> + TokenModel>(
+        model: &M,
         examples: &[Example],
         adapters: &[MergeAdapter],
         parent: &Path,
@@ -96,7 +94,7 @@ impl Calibration {
     /// Reads all rows once.
     fn collect_group(
         &mut self,
-        model: &mut CausalLm,
+        model: &mut impl TrainModel<Data = Dataset>,
         examples: &[Example],
         group: Vec<(String, usize)>,
         device: &Device,
@@ -110,16 +108,11 @@ impl Calibration {
             let sum = sums.get(path).cloned();
             layer.observe_inputs(sum.map(|sum| sum as Arc<dyn InputObserver>));
         });
-        let with_head = sums.contains_key(CausalLm::HEAD);
+        let wanted = sums.keys().map(String::as_str).collect();
         for (index, example) in examples.iter().enumerate() {
             let batch = Batch::new(&[example]);
             if batch.seq_len > 0 {
-                let ids = input_ids(&batch, device);
-                if with_head {
-                    model.loss(ids, targets(&batch), 1.0);
-                } else {
-                    model.hidden(ids, None);
-                }
+                model.forward_to(&batch, &wanted, device);
             }
             done(index + 1);
         }
@@ -179,7 +172,7 @@ impl InputObserver for Sum {
 }
 
 /// Fails if there is nothing to see, or a token that the model has no embedding for.
-fn check(model: &CausalLm, examples: &[Example], layers: &[(String, usize)]) -> Result<()> {
+fn check(model: &impl TokenModel, examples: &[Example], layers: &[(String, usize)]) -> Result<()> {
     let Some((layer, _)) = layers.first() else {
         return Ok(());
     };
@@ -188,12 +181,12 @@ fn check(model: &CausalLm, examples: &[Example], layers: &[(String, usize)]) -> 
         reason,
     };
     let mut ids = examples.iter().flat_map(|example| &example.input_ids);
-    let known = model.config().vocab_size;
+    let known = model.vocab_size();
     if ids.clone().next().is_none() {
         return Err(error("the data has no tokens".into()));
     }
     let longest = examples.iter().map(|example| example.input_ids.len()).max();
-    if let (Some(tokens), Some(limit)) = (longest, model.config().longest_sequence())
+    if let (Some(tokens), Some(limit)) = (longest, model.longest_sequence())
         && tokens > limit
     {
         return Err(error(format!(

@@ -3,7 +3,8 @@
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, LoadOptions, Registry, Result};
+use qoft_core::{LoadOptions, Registry, Result};
+use qoft_models::ModelFolder;
 
 use crate::merge::{MergeTarget, merge};
 
@@ -30,22 +31,14 @@ pub struct DequantizeReport {
 /// If a layer is damaged or of no known scheme, or the output cannot be written; then there is
 /// no output folder.
 pub fn dequantize(
-    checkpoint: &Checkpoint,
+    folder: &ModelFolder,
     registry: &Registry,
     output: &Path,
     format: FloatFormat,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<DequantizeReport> {
     let (options, target) = (LoadOptions::default(), MergeTarget::Dense(format));
-    let report = merge(
-        checkpoint,
-        registry,
-        &options,
-        &[],
-        target,
-        output,
-        progress,
-    )?;
+    let report = merge(folder, registry, &options, &[], target, output, progress)?;
     Ok(DequantizeReport {
         layers: report.dequantized,
         tensors: report.tensors,

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, Dtype, Error, LayerSource, LoadOptions, Matrix, Registry, Result, StagedDir,
-    write_file,
+    Checkpoint, Dtype, Error, LoadOptions, Matrix, Registry, Result, StagedDir, write_file,
 };
+use qoft_models::ModelFolder;
 use qoft_peft::{PEFT_VERSION, PREFIX};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ pub struct LoraLayer {
 /// If a layer is damaged or of no known scheme, an adapter does not fit or gives values that are
 /// not finite, or the output cannot be written; then there is no output folder.
 pub fn export_lora(
-    checkpoint: &Checkpoint,
+    folder: &ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
     adapters: &[MergeAdapter],
@@ -70,17 +70,17 @@ pub fn export_lora(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<LoraReport> {
     registry.check_options(&options.backend)?;
-    let layers = claimed(checkpoint, registry)?;
+    let layers = claimed(folder, registry)?;
     refuse_embeddings(adapters)?;
-    check(adapters, checkpoint, &layers)?;
+    check(adapters, folder, &layers)?;
     let adapted = |layer: &&Claimed| adapters.iter().any(|adapter| adapter.has(layer.path));
     let rotated: Vec<&Claimed> = layers.iter().filter(adapted).collect();
-    let own = Own::new(checkpoint, &layers, &rotated, adapters)?;
+    let own = Own::new(folder, &layers, &rotated, adapters)?;
     let staged = StagedDir::new(output)?;
     let layers = rotated;
     let (mut reports, mut pairs) = (Vec::new(), Vec::new());
     for (index, layer) in layers.iter().enumerate() {
-        let (report, pair) = lora_layer(checkpoint, layer, options, adapters, rank)?;
+        let (report, pair) = lora_layer(folder.checkpoint(), layer, options, adapters, rank)?;
         reports.push(report);
         pairs.push(pair);
         progress(index + 1, layers.len());
@@ -92,8 +92,7 @@ pub fn export_lora(
     let mut tensors: Vec<Named> = tensors.collect();
     tensors.extend(own.tensors()?);
     write_tensors(&staged.path().join("adapter_model.safetensors"), &tensors)?;
-    let names = reports.iter().map(|layer| layer.name.as_str()).collect();
-    let config = config(checkpoint, adapters, names, r, &own);
+    let config = config(folder.checkpoint(), adapters, &layers, r, &own);
     write_json(&staged.path().join("adapter_config.json"), &config)?;
     staged.commit()?;
     Ok(LoraReport {
@@ -194,7 +193,7 @@ fn lora_layer(
     adapters: &[MergeAdapter],
     rank: NonZeroUsize,
 ) -> Result<(LoraLayer, Pair)> {
-    let source = LayerSource::new(checkpoint, layer.path);
+    let source = layer.source(checkpoint);
     let weight = Matrix::decode(&*layer.backend.load(&source, options)?.weight);
     let (mut delta, _) = rotated(weight.clone(), adapters, &source)?;
     let change = relative_error(&delta, &weight);
@@ -230,7 +229,7 @@ fn write_tensors(file: &Path, tensors: &[Named]) -> Result<()> {
 fn config(
     checkpoint: &Checkpoint,
     adapters: &[MergeAdapter],
-    names: Vec<&str>,
+    layers: &[&Claimed],
     r: usize,
     own: &Own,
 ) -> Value {
@@ -251,9 +250,9 @@ fn config(
         "lora_dropout": 0.0,
         "use_rslora": false,
         "bias": own.bias(),
-        "fan_in_fan_out": names.iter().any(|path| checkpoint.is_fan_in_fan_out(path)),
+        "fan_in_fan_out": layers.iter().any(|layer| layer.source(checkpoint).is_fan_in_fan_out()),
         "init_lora_weights": true,
         "modules_to_save": own.modules_to_save(),
-        "target_modules": names,
+        "target_modules": layers.iter().map(|layer| layer.path).collect::<Vec<_>>(),
     })
 }

@@ -1,6 +1,7 @@
 //! What a checkpoint consists of.
 
-use qoft_core::{Checkpoint, LayerSource, LoadOptions, Registry, Result};
+use qoft_core::{LoadOptions, Registry, Result};
+use qoft_models::ModelFolder;
 use serde::Serialize;
 
 use crate::layers::{claimed, is_under};
@@ -49,11 +50,11 @@ pub struct Inspection {
 ///
 /// # Errors
 /// If a layer is damaged or claimed by no backend.
-pub fn inspect(checkpoint: &Checkpoint, registry: &Registry) -> Result<Inspection> {
-    let found = claimed(checkpoint, registry)?;
+pub fn inspect(folder: &ModelFolder, registry: &Registry) -> Result<Inspection> {
+    let (found, checkpoint) = (claimed(folder, registry)?, folder.checkpoint());
     let mut layers = Vec::with_capacity(found.len());
     for layer in &found {
-        let source = LayerSource::new(checkpoint, layer.path);
+        let source = layer.source(checkpoint);
         let weight = layer.backend.load(&source, &LoadOptions::default())?.weight;
         let ([out_features, in_features], info) = (weight.shape(), weight.info());
         layers.push(LayerReport {

@@ -1,7 +1,7 @@
 //! Which modules of a checkpoint are linear layers, and whose.
 
-use qoft_core::{Checkpoint, Dense, LayerSource, QuantBackend, Registry, Result};
-use qoft_models::ModelConfig;
+use qoft_core::{Checkpoint, Dense, LayerKind, LayerSource, QuantBackend, Registry, Result};
+use qoft_models::{LayerSpec, ModelFolder, ModelNames};
 
 /// A linear layer and the backend that claims it.
 pub struct Claimed<'a> {
@@ -9,27 +9,47 @@ pub struct Claimed<'a> {
     pub path: &'a str,
     /// The backend.
     pub backend: &'static dyn QuantBackend,
+    /// What the model's architecture says about it, if it is one of the model's layers.
+    pub spec: Option<&'a LayerSpec>,
 }
 
-impl Claimed<'_> {
+impl<'a> Claimed<'a> {
     /// Whether it is not dense.
     pub fn is_quantized(&self) -> bool {
         self.backend.name() != Dense.name()
     }
+
+    /// Its tensors.
+    pub fn source<'b>(&self, checkpoint: &'b Checkpoint) -> LayerSource<'b>
+    where
+        'a: 'b,
+    {
+        source(checkpoint, self.path, self.spec)
+    }
 }
 
-/// All linear layers, in the order of their paths with numbers compared as numbers.
+/// All linear layers, in the order of their paths with numbers compared as numbers. Where the
+/// architecture is known, its layers have the sizes that it says.
 ///
 /// Embedding tables are no layers: they are matrices, but nothing is multiplied with them.
 ///
 /// # Errors
 /// If a tensor is neither a plain float nor part of a claimed layer.
-pub fn claimed<'a>(checkpoint: &'a Checkpoint, registry: &Registry) -> Result<Vec<Claimed<'a>>> {
+pub fn claimed<'a>(folder: &'a ModelFolder, registry: &Registry) -> Result<Vec<Claimed<'a>>> {
+    if let Some(error) = folder.refused() {
+        tracing::warn!("{error}; which layers there are is judged by the tensors alone");
+    }
+    let checkpoint = folder.checkpoint();
     let mut found: Vec<Claimed> = Vec::new();
     for path in checkpoint.modules() {
-        let layer = LayerSource::new(checkpoint, path);
+        let spec = layer(folder, path);
+        let layer = source(checkpoint, path, spec);
         if let Some(backend) = registry.backends().find(|b| b.claim(&layer)) {
-            found.push(Claimed { path, backend });
+            found.push(Claimed {
+                path,
+                backend,
+                spec,
+            });
         }
     }
     for name in checkpoint.names() {
@@ -39,23 +59,42 @@ pub fn claimed<'a>(checkpoint: &'a Checkpoint, registry: &Registry) -> Result<Ve
             registry.find(&LayerSource::new(checkpoint, path))?;
         }
     }
-    found.retain(|c| !is_embedding(c.path));
+    found.retain(|c| !is_embedding(folder, c.path));
     found.sort_by_key(|c| natural(c.path));
     Ok(found)
 }
 
-/// Paths of the embedding tables that are plain matrices.
-pub fn embeddings(checkpoint: &Checkpoint) -> Vec<&str> {
-    let mut paths: Vec<&str> = checkpoint.modules().into_iter().collect();
-    paths.retain(|path| is_embedding(path) && Dense.claim(&LayerSource::new(checkpoint, path)));
-    paths
+/// Embedding tables that are plain matrices.
+pub fn embeddings(folder: &ModelFolder) -> Vec<LayerSource<'_>> {
+    let checkpoint = folder.checkpoint();
+    let paths = checkpoint.modules().into_iter();
+    let tables = paths.filter(|path| is_embedding(folder, path));
+    let tables = tables.map(|path| source(checkpoint, path, layer(folder, path)));
+    tables.filter(|table| Dense.claim(table)).collect()
+}
+
+/// The embedding table of the tokens.
+pub fn token_table(folder: &ModelFolder) -> Option<String> {
+    let mut tables = embeddings(folder).into_iter().map(|table| table.path());
+    match folder.known() {
+        Some(spec) => Some(spec.names().token_table()),
+        None => tables.find(|path| !path.ends_with("wpe")).map(Into::into),
+    }
+}
+
+/// Module path of the output head.
+pub fn head(folder: &ModelFolder) -> &'static str {
+    let known = folder.known();
+    known.map_or(ModelNames::USUAL.head, |spec| spec.names().head)
 }
 
 /// Whether the output head is the embedding table.
-pub fn is_tied(checkpoint: &Checkpoint) -> bool {
-    let config = checkpoint.config();
-    let stated = config["tie_word_embeddings"].as_bool().unwrap_or(false);
-    ModelConfig::parse(config).map_or(stated, |config| config.tie_word_embeddings)
+pub fn is_tied(folder: &ModelFolder) -> bool {
+    let stated = || folder.checkpoint().config()["tie_word_embeddings"].as_bool();
+    match folder.known() {
+        Some(spec) => spec.config().tie_word_embeddings,
+        None => stated().unwrap_or(false),
+    }
 }
 
 /// Whether a tensor belongs to the module at `path`.
@@ -64,7 +103,27 @@ pub fn is_under(name: &str, path: &str) -> bool {
         .is_some_and(|rest| rest.starts_with('.'))
 }
 
-fn is_embedding(path: &str) -> bool {
+/// What is known of the layer at `path`.
+fn layer<'a>(folder: &'a ModelFolder, path: &str) -> Option<&'a LayerSpec> {
+    folder.known()?.layer(path)
+}
+
+fn source<'a>(
+    checkpoint: &'a Checkpoint,
+    path: &'a str,
+    spec: Option<&'a LayerSpec>,
+) -> LayerSource<'a> {
+    match spec {
+        Some(spec) => spec.source(checkpoint),
+        None => LayerSource::new(checkpoint, path),
+    }
+}
+
+/// What no architecture says is told by its name.
+fn is_embedding(folder: &ModelFolder, path: &str) -> bool {
+    if let Some(spec) = layer(folder, path) {
+        return spec.kind == LayerKind::Embedding;
+    }
     let name = path.rsplit('.').next().unwrap_or(path);
     matches!(name, "embed_tokens" | "wte" | "wpe" | "word_embeddings")
 }

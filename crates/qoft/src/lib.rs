@@ -5,15 +5,15 @@
 //! no feature here: link its crate, and its registration is found.
 //!
 //! ```no_run
-//! use qoft::core::{Checkpoint, LoadOptions, Registry};
-//! use qoft::models::CausalLm;
+//! use qoft::core::{LoadOptions, Registry};
+//! use qoft::models::{Architectures, CausalLm, ModelFolder};
 //!
 //! # fn main() -> qoft::core::Result<()> {
-//! let checkpoint = Checkpoint::open("SmolLM2-135M-nf4")?;
+//! let folder = ModelFolder::open("SmolLM2-135M-nf4", &Architectures::linked()?)?;
 //! let device = qoft::device("cpu")?;
 //! let registry = Registry::linked()?;
 //! let model =
-//!     CausalLm::load(&checkpoint, &registry, &LoadOptions::default(), &device, &mut |_, _| ())?;
+//!     CausalLm::load(&folder, &registry, &LoadOptions::default(), &device, &mut |_, _| ())?;
 //! println!("{} layers", model.config().num_hidden_layers);
 //! # Ok(())
 //! # }

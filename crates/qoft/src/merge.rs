@@ -10,9 +10,8 @@ mod work;
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{
-    Checkpoint, Error, LayerSource, LoadOptions, Registry, Result, StagedDir, WaitingFile,
-};
+use qoft_core::{Checkpoint, Error, LoadOptions, Registry, Result, StagedDir, WaitingFile};
+use qoft_models::ModelFolder;
 use serde_json::Value;
 
 use crate::adapted::check;
@@ -91,7 +90,7 @@ impl StagedMerge {
 /// If a layer is damaged or of no known scheme, an adapter does not fit or gives values that are
 /// not finite, or the output cannot be written; then there is no output folder.
 pub fn merge(
-    checkpoint: &Checkpoint,
+    folder: &ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
     adapters: &[MergeAdapter],
@@ -99,10 +98,10 @@ pub fn merge(
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<MergeReport> {
-    check_merge(checkpoint, registry, options, adapters, target)?;
+    check_merge(folder, registry, options, adapters, target)?;
     let staged = StagedDir::new(output)?;
     merge_staged(
-        checkpoint, registry, options, adapters, target, staged, progress,
+        folder, registry, options, adapters, target, staged, progress,
     )?
     .commit()
 }
@@ -112,7 +111,7 @@ pub fn merge(
 /// # Errors
 /// Those of [`merge`].
 pub fn merge_staged(
-    checkpoint: &Checkpoint,
+    folder: &ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
     adapters: &[MergeAdapter],
@@ -120,7 +119,8 @@ pub fn merge_staged(
     staged: StagedDir,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedMerge> {
-    let layers = checked(checkpoint, registry, options, adapters, target)?;
+    let layers = checked(folder, registry, options, adapters, target)?;
+    let checkpoint = folder.checkpoint();
     // With the layers that were quantized again, which wait in a file, so that memory only holds
     // those in work.
     let mut current = checkpoint.clone();
@@ -135,25 +135,27 @@ pub fn merge_staged(
         MergeTarget::SameScheme(_) => 0,
     };
     let reports = Reports::default();
-    let work = |index, path, backend| Work {
-        index,
-        source: LayerSource::new(checkpoint, path),
-        backend,
-        options,
-        adapters,
+    let work = |index| {
+        let layer: &Claimed = changing[index];
+        Work {
+            index,
+            source: layer.source(checkpoint),
+            backend: layer.backend,
+            options,
+            adapters,
+        }
     };
     let (mut outputs, mut requantized) = (Vec::new(), 0);
     match target {
         MergeTarget::Dense(format) => {
-            for (index, layer) in changing.iter().enumerate() {
-                let work = work(index, layer.path, layer.backend);
-                outputs.extend(work.dense(format, &reports)?);
+            for index in 0..changing.len() {
+                outputs.extend(work(index).dense(format, &reports)?);
             }
         }
         MergeTarget::SameScheme(search) => {
             let mut quantized = Vec::new();
             for (index, layer) in changing.iter().enumerate() {
-                let work = work(index, layer.path, layer.backend);
+                let work = work(index);
                 if layer.is_quantized() {
                     quantized.push(work);
                     continue;
@@ -171,7 +173,7 @@ pub fn merge_staged(
         }
     }
     drop(waiting);
-    let tables = Tables::new(checkpoint, adapters);
+    let tables = Tables::new(folder, adapters);
     outputs.extend(tables.outputs(changing.len(), options, target, &reports)?);
     for name in current.names() {
         if tables.replace(name) {
@@ -216,29 +218,29 @@ pub fn merge_staged(
 /// # Errors
 /// If a layer is of no known scheme, or of one that cannot be written, or an adapter does not fit.
 pub fn check_merge(
-    checkpoint: &Checkpoint,
+    folder: &ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
     adapters: &[MergeAdapter],
     target: MergeTarget,
 ) -> Result<()> {
-    checked(checkpoint, registry, options, adapters, target).map(drop)
+    checked(folder, registry, options, adapters, target).map(drop)
 }
 
 /// The layers of a checkpoint that can be merged.
 fn checked<'a>(
-    checkpoint: &'a Checkpoint,
+    folder: &'a ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
     adapters: &[MergeAdapter],
     target: MergeTarget,
 ) -> Result<Vec<Claimed<'a>>> {
     registry.check_options(&options.backend)?;
-    let layers = claimed(checkpoint, registry)?;
-    check(adapters, checkpoint, &layers)?;
+    let layers = claimed(folder, registry)?;
+    check(adapters, folder, &layers)?;
     if let MergeTarget::SameScheme(_) = target {
         check_requantizable(adapters, &layers)?;
-        own::refuse_spread(checkpoint, &layers, adapters)?;
+        own::refuse_spread(folder.checkpoint(), &layers, adapters)?;
     }
     Ok(layers)
 }

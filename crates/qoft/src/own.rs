@@ -4,20 +4,20 @@ use std::collections::BTreeMap;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{Checkpoint, Error, LayerSource, LoadOptions, QuantBackend, Result, float_dtype};
-use qoft_models::CausalLm;
+use qoft_models::ModelFolder;
 use qoft_peft::{Parts, quantized};
 
 use crate::adapter::MergeAdapter;
-use crate::layers::{Claimed, embeddings, is_tied, is_under};
+use crate::layers::{self, Claimed, is_tied, is_under};
 use crate::write::{Data, Output};
 
 /// The tensors that an adapter has values for, by name, with their shapes.
 pub(crate) fn expected(
     parts: &Parts,
-    checkpoint: &Checkpoint,
+    folder: &ModelFolder,
     layers: &[Claimed],
 ) -> Result<BTreeMap<String, Vec<usize>>> {
-    let mut expected = BTreeMap::new();
+    let (mut expected, checkpoint) = (BTreeMap::new(), folder.checkpoint());
     for name in checkpoint.names() {
         let owner = layers.iter().find(|layer| is_under(name, layer.path));
         let path = match owner {
@@ -40,16 +40,16 @@ pub(crate) fn expected(
             expected.extend(bias);
         }
     }
-    if let Some(table) = tied_table(checkpoint).filter(|_| parts.is_whole(CausalLm::HEAD)) {
+    if let Some(table) = tied_table(folder).filter(|_| parts.is_whole(layers::head(folder))) {
         let table = checkpoint.tensor(&table)?;
-        expected.insert(head(), table.shape().to_vec());
+        expected.insert(head(folder), table.shape().to_vec());
     }
     Ok(expected)
 }
 
 /// The bias of a layer that has it in several tensors, under other names than its plain one.
 pub(crate) fn spread_bias(checkpoint: &Checkpoint, layer: &Claimed) -> Result<Option<Vec<f32>>> {
-    let source = LayerSource::new(checkpoint, layer.path);
+    let source = layer.source(checkpoint);
     let spread = |name: &str| name != "bias" && name.starts_with("bias");
     if source.has("bias") || !source.suffixes().any(spread) {
         return Ok(None);
@@ -83,16 +83,14 @@ pub(crate) fn bias_name(path: &str) -> String {
 }
 
 /// Name of the output head's weight.
-pub(crate) fn head() -> String {
-    format!("{}.weight", CausalLm::HEAD)
+pub(crate) fn head(folder: &ModelFolder) -> String {
+    format!("{}.weight", layers::head(folder))
 }
 
 /// Name of the embedding table that is the output head, too.
-pub(crate) fn tied_table(checkpoint: &Checkpoint) -> Option<String> {
-    let mut tables = embeddings(checkpoint).into_iter();
-    let of_tokens = tables.find(|path| !path.ends_with("wpe"));
-    let tied = of_tokens.filter(|_| is_tied(checkpoint));
-    tied.map(|path| format!("{path}.weight"))
+pub(crate) fn tied_table(folder: &ModelFolder) -> Option<String> {
+    let table = layers::token_table(folder).filter(|_| is_tied(folder));
+    table.map(|path| format!("{path}.weight"))
 }
 
 /// Whether an adapter has values instead of those of a tensor.

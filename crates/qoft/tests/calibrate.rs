@@ -6,7 +6,7 @@ mod common;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{load, loss, rows};
+use common::{load, loss, open, rows};
 use qoft::core::kernels::Matrix;
 use qoft::core::{Checkpoint, Error, LayerSource, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
@@ -43,7 +43,7 @@ fn examples() -> Vec<Example> {
 }
 
 fn adapted(model: &Path, adapter: &MergeAdapter) -> CausalLm {
-    let (mut model, head) = (load(model, &[]), CausalLm::HEAD);
+    let (mut model, head) = (load(model, &[]), "lm_head");
     let model_type = model.config().model_type.clone();
     let folder = &adapter.folder;
     peft::attach_folder(
@@ -124,14 +124,11 @@ fn outputs_are_closer_to_those_of_the_rotated_weights() {
         assert_eq!(calls.last(), Some(&(examples().len(), examples().len())));
         let merged = |target, name: &str| {
             let output = work.path().join(name);
-            let (checkpoint, registry) = (
-                Checkpoint::open(&path).unwrap(),
-                Registry::linked().unwrap(),
-            );
+            let (folder, registry) = (open(&path), Registry::linked().unwrap());
             let adapters = std::slice::from_ref(&adapter);
             let options = LoadOptions::default();
             merge(
-                &checkpoint,
+                &folder,
                 &registry,
                 &options,
                 adapters,

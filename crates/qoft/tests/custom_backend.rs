@@ -7,6 +7,7 @@ use qoft::core::{
     Capabilities, Checkpoint, Dtype, Error, LayerSource, LoadOptions, LoadedLinear, QuantBackend,
     Registration, Registry, Result, register_backend,
 };
+use qoft::models::{Architectures, ModelFolder};
 use safetensors::tensor::TensorView;
 
 /// 8-bit integers with a scale for each row.
@@ -65,7 +66,7 @@ impl QuantBackend for My8 {
 }
 
 /// A checkpoint with one layer of the scheme, under the given names.
-fn checkpoint(codes: &str, scales: &str) -> (tempfile::TempDir, Checkpoint) {
+fn folder(codes: &str, scales: &str) -> (tempfile::TempDir, ModelFolder) {
     let (c, s) = (
         [1u8, 2, 0xff, 4, 5, 0x80],
         [0.5f32, 2.0].map(f32::to_le_bytes).concat(),
@@ -77,15 +78,15 @@ fn checkpoint(codes: &str, scales: &str) -> (tempfile::TempDir, Checkpoint) {
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.json"), "{}").unwrap();
     safetensors::serialize_to_file(tensors, None, &dir.path().join("model.safetensors")).unwrap();
-    let checkpoint = Checkpoint::open(dir.path()).unwrap();
-    (dir, checkpoint)
+    let folder = ModelFolder::open(dir.path(), &Architectures::linked().unwrap()).unwrap();
+    (dir, folder)
 }
 
 #[test]
 fn a_registered_scheme_is_found_inspected_and_dequantized() {
     let registry = Registry::linked().unwrap();
-    let (_model, checkpoint) = checkpoint("block.proj.my8_codes", "block.proj.my8_scales");
-    let inspection = qoft::inspect(&checkpoint, &registry).unwrap();
+    let (_model, folder) = folder("block.proj.my8_codes", "block.proj.my8_scales");
+    let inspection = qoft::inspect(&folder, &registry).unwrap();
     let layers: Vec<_> = inspection
         .layers
         .iter()
@@ -96,7 +97,7 @@ fn a_registered_scheme_is_found_inspected_and_dequantized() {
     let work = tempfile::tempdir().unwrap();
     let output = work.path().join("dense");
     let format = qoft::core::kernels::FloatFormat::F32;
-    qoft::dequantize(&checkpoint, &registry, &output, format, &|_, _| ()).unwrap();
+    qoft::dequantize(&folder, &registry, &output, format, &|_, _| ()).unwrap();
     let dense = Checkpoint::open(&output).unwrap();
     let values = dense.tensor("block.proj.weight").unwrap().to_f32().unwrap();
     assert_eq!(values, [0.5, 1.0, -0.5, 8.0, 10.0, -256.0]);
@@ -104,8 +105,8 @@ fn a_registered_scheme_is_found_inspected_and_dequantized() {
 
 #[test]
 fn an_unknown_scheme_is_an_error_that_lists_the_registered_ones() {
-    let (_model, checkpoint) = checkpoint("block.proj.their_codes", "block.proj.their_scales");
-    let error = qoft::inspect(&checkpoint, &Registry::linked().unwrap()).unwrap_err();
+    let (_model, folder) = folder("block.proj.their_codes", "block.proj.their_scales");
+    let error = qoft::inspect(&folder, &Registry::linked().unwrap()).unwrap_err();
     assert!(matches!(error, Error::NoBackend { .. }));
     let text = error.to_string();
     assert!(

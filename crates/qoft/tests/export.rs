@@ -8,10 +8,9 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{load, loss, rows};
+use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Checkpoint, LoadOptions, Registry};
-use qoft::models::CausalLm;
+use qoft::core::{LoadOptions, Registry};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, OneOrMany};
 use qoft::{LoraReport, MergeAdapter, dequantize, export_lora};
@@ -25,18 +24,12 @@ fn export(model: &Path, adapters: &[&Path], rank: usize, output: &Path) -> LoraR
         strength: 1.0,
     };
     let adapters: Vec<_> = adapters.iter().map(adapter).collect();
-    let checkpoint = Checkpoint::open(model).unwrap();
+    let folder = open(model);
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let rank = NonZeroUsize::new(rank).unwrap();
     let progress = &|_, _| ();
     export_lora(
-        &checkpoint,
-        &registry,
-        &options,
-        &adapters,
-        rank,
-        output,
-        progress,
+        &folder, &registry, &options, &adapters, rank, output, progress,
     )
     .unwrap_or_else(|e| panic!("{e}"))
 }
@@ -138,24 +131,16 @@ fn all_of_a_lora_is_the_adapter() {
             assert!(layer.residual < 1e-5, "{layer:?}");
             assert!(layer.change > 1e-3, "{layer:?}");
         }
-        let checkpoint = Checkpoint::open(&model).unwrap();
+        let folder = open(&model);
         let registry = Registry::linked().unwrap();
-        dequantize(&checkpoint, &registry, &dense, FloatFormat::F32, &|_, _| ()).unwrap();
+        dequantize(&folder, &registry, &dense, FloatFormat::F32, &|_, _| ()).unwrap();
         apply(&lora, &dense);
 
         let rows = rows(&reference[key]);
         let mut adapted = load(&model, &[]);
         for (number, folder) in folders.iter().enumerate() {
             let (name, device) = (number.to_string(), Device::flex());
-            peft::load(
-                &mut adapted,
-                folder,
-                "llama",
-                CausalLm::HEAD,
-                &name,
-                &device,
-            )
-            .unwrap();
+            peft::load(&mut adapted, folder, "llama", "lm_head", &name, &device).unwrap();
         }
         let (found, expected) = (loss(&load(&dense, &[]), &rows), loss(&adapted, &rows));
         assert!(
@@ -204,9 +189,9 @@ fn biases_and_whole_modules_go_along() {
         before.retain(|n| !n.contains("original_module") && !n.contains("modules_to_save"));
         assert_eq!(names(&lora), before, "{name}");
 
-        let checkpoint = Checkpoint::open(&model).unwrap();
+        let folder = open(&model);
         let registry = Registry::linked().unwrap();
-        dequantize(&checkpoint, &registry, &dense, FloatFormat::F32, &|_, _| ()).unwrap();
+        dequantize(&folder, &registry, &dense, FloatFormat::F32, &|_, _| ()).unwrap();
         apply(&lora, &dense);
         let row = |line| serde_json::from_str::<Value>(line).unwrap()["input_ids"].take();
         let ids: Vec<Value> = text("rows.jsonl").lines().map(row).collect();
@@ -222,7 +207,7 @@ fn biases_and_whole_modules_go_along() {
 #[test]
 fn a_layer_cannot_be_whole_and_rotated() {
     let model = qoft_fixtures::path("models/qwen2");
-    let checkpoint = Checkpoint::open(&model).unwrap();
+    let folder = open(&model);
     let adapter = |folder: &Path| MergeAdapter {
         folder: AdapterFolder::open(folder).unwrap(),
         strength: 1.0,
@@ -237,14 +222,14 @@ fn a_layer_cannot_be_whole_and_rotated() {
         ..OftConfig::default()
     };
     let device = Device::flex();
-    peft::attach(&mut model, &config, "qwen2", CausalLm::HEAD, "new", &device).unwrap();
+    peft::attach(&mut model, &config, "qwen2", "lm_head", "new", &device).unwrap();
     std::fs::create_dir(&rotating).unwrap();
     peft::save(&model, &config, "new", &rotating).unwrap();
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let rank = NonZeroUsize::new(4).unwrap();
     let output = work.path().join("lora");
     let error = export_lora(
-        &checkpoint,
+        &folder,
         &registry,
         &options,
         &[adapter(&rotating), adapter(&whole)],
@@ -284,7 +269,7 @@ fn a_higher_rank_leaves_out_less() {
 
 #[test]
 fn an_embedding_table_is_not_exported() {
-    let checkpoint = Checkpoint::open(qoft_fixtures::path("models/llama_nf4")).unwrap();
+    let folder = open(&qoft_fixtures::path("models/llama_nf4"));
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let adapter = MergeAdapter {
         folder: AdapterFolder::open(&qoft_fixtures::path("adapters/embedding")).unwrap(),
@@ -295,7 +280,7 @@ fn an_embedding_table_is_not_exported() {
     let rank = NonZeroUsize::new(4).unwrap();
     let progress = &|_, _| ();
     let error = export_lora(
-        &checkpoint,
+        &folder,
         &registry,
         &options,
         &[adapter],

@@ -7,10 +7,9 @@ use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use common::{load, loss, rows};
+use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry, Walk};
-use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder};
 use qoft::train::data::{Dataset, DatasetReport, Example};
@@ -36,19 +35,13 @@ fn adapter(folder: &Path) -> MergeAdapter {
 }
 
 fn merged(model: &Path, adapters: &[MergeAdapter], target: MergeTarget) -> (TempDir, PathBuf) {
-    let checkpoint = Checkpoint::open(model).unwrap();
+    let folder = open(model);
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let work = tempfile::tempdir().unwrap();
     let output = work.path().join("merged");
     let progress = &|_, _| ();
     merge(
-        &checkpoint,
-        &registry,
-        &options,
-        adapters,
-        target,
-        &output,
-        progress,
+        &folder, &registry, &options, adapters, target, &output, progress,
     )
     .unwrap_or_else(|e| panic!("{e}"));
     (work, output)
@@ -162,20 +155,14 @@ fn a_checkpoint_without_the_prefix_is_written_with_it() {
 #[test]
 fn exported_lora_says_how_the_weights_are_stored() {
     let case = case("dense");
-    let checkpoint = Checkpoint::open(&case).unwrap();
+    let folder = open(&case);
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let (work, rank) = (tempfile::tempdir().unwrap(), NonZeroUsize::new(64).unwrap());
     let output = work.path().join("lora");
     let adapters = [adapter(&case.join("adapter"))];
     let progress = &|_, _| ();
     let report = export_lora(
-        &checkpoint,
-        &registry,
-        &options,
-        &adapters,
-        rank,
-        &output,
-        progress,
+        &folder, &registry, &options, &adapters, rank, &output, progress,
     );
     // The full rank of these layers leaves nothing out.
     assert!(
@@ -204,7 +191,7 @@ fn the_default_targets_are_those_of_peft_and_fan_in_fan_out_changes_nothing() {
             init_weights: false,
             ..OftConfig::default()
         };
-        let (head, device) = (CausalLm::HEAD, Device::flex());
+        let (head, device) = ("lm_head", Device::flex());
         peft::attach(&mut model, &config, "gpt2", head, "default", &device).unwrap();
         model
     };

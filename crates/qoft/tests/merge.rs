@@ -6,10 +6,9 @@ mod common;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{load, loss, rows};
+use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
-use qoft::models::CausalLm;
 use qoft::peft::{self, AdapterFolder};
 use qoft::{MergeAdapter, MergeReport, MergeTarget, merge};
 use serde_json::Value;
@@ -27,10 +26,10 @@ fn merged(
     target: MergeTarget,
     output: &Path,
 ) -> MergeReport {
-    let checkpoint = Checkpoint::open(model).unwrap();
+    let folder = open(model);
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     merge(
-        &checkpoint,
+        &folder,
         &registry,
         &options,
         adapters,
@@ -121,7 +120,7 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
     let mut model = load(model, &[]);
     for (number, folder) in adapters.iter().enumerate() {
         let (name, device) = (number.to_string(), Device::flex());
-        peft::load(&mut model, folder, "llama", CausalLm::HEAD, &name, &device)
+        peft::load(&mut model, folder, "llama", "lm_head", &name, &device)
             .unwrap_or_else(|e| panic!("{e}"));
     }
     loss(&model, rows)

@@ -8,6 +8,7 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{
     Checkpoint, CodeSearch, LayerSource, LoadOptions, Matrix, Nearest, Registry, Result,
 };
+use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::AdapterFolder;
 use qoft::{LayerSearch, MergeAdapter, MergeReport, MergeTarget, merge};
 use safetensors::SafeTensors;
@@ -77,7 +78,7 @@ fn merged(
     output: PathBuf,
 ) -> (Checkpoint, MergeReport) {
     let report = merge(
-        &Checkpoint::open(model).unwrap(),
+        &ModelFolder::open(model, &Architectures::linked().unwrap()).unwrap(),
         &Registry::linked().unwrap(),
         &LoadOptions::default(),
         std::slice::from_ref(adapter),

@@ -6,10 +6,9 @@ mod common;
 use std::path::Path;
 
 use burn::tensor::Device;
-use common::{load, loss, rows};
+use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Error, LoadOptions, Nearest, Registry, Result};
-use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, OneOrMany};
 use qoft::{MergeAdapter, MergeReport, MergeTarget, dequantize, merge};
@@ -31,17 +30,11 @@ fn merged(
             strength: 1.0,
         })
         .collect();
-    let checkpoint = Checkpoint::open(model).unwrap();
+    let folder = open(model);
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let progress = &|_, _| ();
     merge(
-        &checkpoint,
-        &registry,
-        &options,
-        &adapters,
-        target,
-        output,
-        progress,
+        &folder, &registry, &options, &adapters, target, output, progress,
     )
 }
 
@@ -49,7 +42,7 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
     let mut model = load(model, &[]);
     for (number, folder) in adapters.iter().enumerate() {
         let (name, device) = (number.to_string(), Device::flex());
-        peft::load(&mut model, folder, "llama", CausalLm::HEAD, &name, &device)
+        peft::load(&mut model, folder, "llama", "lm_head", &name, &device)
             .unwrap_or_else(|e| panic!("{e}"));
     }
     loss(&model, rows)
@@ -202,7 +195,7 @@ fn an_adapter_of_another_table_is_refused() {
 /// The quantized model of the adapter, dense, with a head of its own: the table's rows the other
 /// way round.
 fn untied_model(folder: &Path) {
-    let tied = Checkpoint::open(qoft_fixtures::path("models/llama_nf4")).unwrap();
+    let tied = open(&qoft_fixtures::path("models/llama_nf4"));
     let registry = Registry::linked().unwrap();
     dequantize(&tied, &registry, folder, FloatFormat::F32, &|_, _| ()).unwrap();
     let file = folder.join("model.safetensors");
@@ -236,7 +229,7 @@ fn random_adapter(model: &Path, targets: &[&str], folder: &Path) {
         init_weights: false,
         ..OftConfig::default()
     };
-    let (head, device) = (CausalLm::HEAD, Device::flex());
+    let (head, device) = ("lm_head", Device::flex());
     peft::attach(&mut model, &config, "llama", head, "default", &device).unwrap();
     std::fs::create_dir(folder).unwrap();
     peft::save(&model, &config, "default", folder).unwrap();

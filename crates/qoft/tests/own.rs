@@ -6,7 +6,7 @@ mod common;
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
-use common::{load, loss};
+use common::{load, loss, open};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
@@ -56,10 +56,10 @@ impl Case {
             folder: AdapterFolder::open(folder).unwrap(),
             strength,
         });
-        let checkpoint = Checkpoint::open(&self.model).unwrap();
+        let folder = open(&self.model);
         let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
         qoft::merge(
-            &checkpoint,
+            &folder,
             &registry,
             &options,
             &adapters.collect::<Vec<_>>(),
@@ -121,7 +121,7 @@ fn merged_models_have_the_loss_of_the_adapter_with_its_strength() {
         let mut adapted = load(&case.model, &[]);
         let model_type = adapted.config().model_type.clone();
         let folder = AdapterFolder::open(&case.folder).unwrap();
-        let (head, device) = (CausalLm::HEAD, Device::flex());
+        let (head, device) = ("lm_head", Device::flex());
         peft::attach_folder(&mut adapted, &folder, 0.4, &model_type, head, "a", &device).unwrap();
         let out = tempfile::tempdir().unwrap();
         let dense = out.path().join("dense");
@@ -180,7 +180,7 @@ fn a_whole_module_is_rotated_by_another_adapter() {
         init_weights: false,
         ..OftConfig::default()
     };
-    let (head, device, mut model) = (CausalLm::HEAD, Device::flex(), load(&case.model, &[]));
+    let (head, device, mut model) = ("lm_head", Device::flex(), load(&case.model, &[]));
     peft::attach(&mut model, &config, "gpt2", head, "a", &device).unwrap();
     peft::save(&model, &config, "a", &rotation).unwrap();
     peft::load(&mut model, &case.folder, "gpt2", head, "b", &device).unwrap();
@@ -202,7 +202,7 @@ fn a_quantized_module_cannot_be_trained_whole() {
         modules_to_save: Some(vec!["mlp".into()]),
         ..OftConfig::default()
     };
-    let (head, device) = (CausalLm::HEAD, Device::flex());
+    let (head, device) = ("lm_head", Device::flex());
     let error = peft::attach(&mut model, &config, "llama", head, "a", &device);
     let error = error.unwrap_err().to_string();
     assert!(

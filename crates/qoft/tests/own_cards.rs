@@ -6,6 +6,7 @@ use std::slice;
 
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry, Result};
+use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::AdapterFolder;
 use qoft::{MergeAdapter, MergeReport, MergeTarget, merge};
 use safetensors::Dtype;
@@ -13,10 +14,11 @@ use safetensors::tensor::TensorView;
 use serde_json::json;
 
 fn merged(adapters: &[MergeAdapter], target: MergeTarget, output: &Path) -> Result<MergeReport> {
-    let checkpoint = Checkpoint::open(qoft_fixtures::path("schemes/inc-fp8/two_cards")).unwrap();
+    let folder = qoft_fixtures::path("schemes/inc-fp8/two_cards");
+    let folder = ModelFolder::open(folder, &Architectures::linked()?)?;
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     merge(
-        &checkpoint,
+        &folder,
         &registry,
         &options,
         adapters,

@@ -34,7 +34,7 @@ fn adapt(
         model,
         &adapter(case),
         "llama",
-        CausalLm::HEAD,
+        "lm_head",
         name,
         &default_device().unwrap(),
     )
@@ -167,15 +167,7 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
         let mut second = model("llama_nf4", &[]);
         let device = default_device().unwrap();
         let path = folder.path();
-        peft::load(
-            &mut second,
-            path,
-            "llama",
-            CausalLm::HEAD,
-            "default",
-            &device,
-        )
-        .unwrap();
+        peft::load(&mut second, path, "llama", "lm_head", "default", &device).unwrap();
         let sorted = |model: &CausalLm| {
             let mut tensors = peft::trained(model, "default");
             tensors.sort_by(|a, b| a.0.cmp(&b.0));
@@ -227,7 +219,7 @@ fn an_adapter_of_another_embedding_table_is_refused() {
         std::fs::write(folder.path().join(file), bytes).unwrap();
     }
     let mut model = model("llama_nf4", &[]);
-    let (head, device) = (CausalLm::HEAD, default_device().unwrap());
+    let (head, device) = ("lm_head", default_device().unwrap());
     let error = peft::load(&mut model, folder.path(), "llama", head, "default", &device);
     let error = error.unwrap_err().to_string();
     assert!(error.contains("embed_tokens.base_layer.weight"), "{error}");

@@ -76,15 +76,8 @@ impl Case {
     fn adapted(&self, adapter: &str) -> CausalLm {
         let (mut model, device) = (load(&self.folder, &[]), default_device().unwrap());
         let folder = self.folder.join(adapter);
-        peft::load(
-            &mut model,
-            &folder,
-            "llama",
-            CausalLm::HEAD,
-            ADAPTER,
-            &device,
-        )
-        .unwrap_or_else(|e| panic!("{e}"));
+        peft::load(&mut model, &folder, "llama", "lm_head", ADAPTER, &device)
+            .unwrap_or_else(|e| panic!("{e}"));
         model
     }
 
@@ -134,7 +127,7 @@ impl Case {
             &mut model,
             &oft_config,
             "llama",
-            CausalLm::HEAD,
+            "lm_head",
             ADAPTER,
             &device,
         )

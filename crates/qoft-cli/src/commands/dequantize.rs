@@ -1,18 +1,18 @@
 //! `qoft dequantize`.
 
 use anyhow::Result;
-use qoft::core::{Checkpoint, Registry};
+use qoft::core::Registry;
 
 use crate::args::DequantizeArgs;
 use crate::print::{errln, outln};
-use crate::progress;
+use crate::{files, progress};
 
 /// Writes a dense checkpoint.
 pub fn run(args: &DequantizeArgs) -> Result<()> {
-    let checkpoint = Checkpoint::open(&args.model)?;
+    let folder = files::open(&args.model)?;
     let bar = progress::bar("writing", 0);
     let report = qoft::dequantize(
-        &checkpoint,
+        &folder,
         &Registry::linked()?,
         &args.output,
         args.dtype.into(),

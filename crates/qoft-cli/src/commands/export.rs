@@ -2,7 +2,7 @@
 
 use anyhow::Result;
 use qoft::LoraReport;
-use qoft::core::{Checkpoint, Registry};
+use qoft::core::Registry;
 
 use crate::args::{ExportArgs, ExportForm};
 use crate::print::{errln, outln};
@@ -16,11 +16,11 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 }
 
 fn lora(args: &ExportArgs) -> Result<()> {
-    let checkpoint = Checkpoint::open(&args.model)?;
+    let folder = files::open(&args.model)?;
     let adapters = files::adapters(&args.adapter)?;
     let bar = progress::bar("decomposing", 0);
     let report = qoft::export_lora(
-        &checkpoint,
+        &folder,
         &Registry::linked()?,
         &files::load_options(&args.backend_option)?,
         &adapters,

@@ -3,17 +3,18 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use qoft::core::{Checkpoint, Registry};
+use qoft::core::Registry;
 use qoft::{Inspection, inspect};
 
 use crate::args::InspectArgs;
+use crate::files;
 use crate::print::outln;
 use crate::progress::{bytes, grouped};
 
 /// Prints a checkpoint's layers.
 pub fn run(args: &InspectArgs) -> Result<()> {
-    let checkpoint = Checkpoint::open(&args.model)?;
-    let inspection = inspect(&checkpoint, &Registry::linked()?)?;
+    let folder = files::open(&args.model)?;
+    let inspection = inspect(&folder, &Registry::linked()?)?;
     if args.json {
         outln!("{}", serde_json::to_string(&inspection)?);
     } else {

@@ -5,8 +5,8 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use burn::tensor::Device;
-use qoft::core::{Checkpoint, Dense, Error, Nearest, QuantBackend, Registry, StagedDir};
-use qoft::models::ModelConfig;
+use qoft::core::{Dense, Error, Nearest, QuantBackend, Registry, StagedDir};
+use qoft::models::ModelFolder;
 use qoft::train::data::Dataset;
 use qoft::{
     Calibration, CalibrationOptions, LayerSearch, MergeAdapter, MergeLosses, MergeReport,
@@ -28,23 +28,23 @@ const LITTLE_KEPT: f64 = 0.5;
 
 /// Writes a checkpoint with adapters multiplied into its weights.
 pub fn run(args: &MergeArgs) -> Result<()> {
-    let checkpoint = Checkpoint::open(&args.model)?;
+    let model = files::open(&args.model)?;
     let adapters = files::adapters(&args.adapter)?;
-    check(args, &checkpoint, &adapters)?;
+    check(args, &model, &adapters)?;
     let folder = StagedDir::new(&args.output)?;
     let data = match &args.data {
         None => None,
-        Some(path) => Some((path, dataset(args, &checkpoint, path)?)),
+        Some(path) => Some((path, dataset(args, &model, path)?)),
     };
     let calibration = match &args.calibration {
         None => None,
-        Some(path) => Some(calibration(args, &checkpoint, &adapters, path, &folder)?),
+        Some(path) => Some(calibration(args, &model, &adapters, path, &folder)?),
     };
     let search: &dyn LayerSearch = match &calibration {
         None => &Nearest,
         Some(calibration) => calibration,
     };
-    let mut staged = staged(args, &checkpoint, &adapters, search, folder)?;
+    let mut staged = staged(args, &model, &adapters, search, folder)?;
     drop(calibration);
     if let Some((path, dataset)) = &data {
         files::report_losses(path, dataset);
@@ -62,11 +62,11 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 }
 
 /// Fails where the merge would fail, before anything takes time.
-fn check(args: &MergeArgs, checkpoint: &Checkpoint, adapters: &[MergeAdapter]) -> Result<()> {
+fn check(args: &MergeArgs, model: &ModelFolder, adapters: &[MergeAdapter]) -> Result<()> {
     let registry = Registry::linked()?;
     let options = files::load_options(&args.backend_option)?;
     let target = target(args, &Nearest);
-    qoft::check_merge(checkpoint, &registry, &options, adapters, target).map_err(into_dense)
+    qoft::check_merge(model, &registry, &options, adapters, target).map_err(into_dense)
 }
 
 fn target<'a>(args: &MergeArgs, search: &'a dyn LayerSearch) -> MergeTarget<'a> {
@@ -78,14 +78,14 @@ fn target<'a>(args: &MergeArgs, search: &'a dyn LayerSearch) -> MergeTarget<'a> 
 
 fn staged(
     args: &MergeArgs,
-    checkpoint: &Checkpoint,
+    model: &ModelFolder,
     adapters: &[MergeAdapter],
     search: &dyn LayerSearch,
     folder: StagedDir,
 ) -> Result<StagedMerge> {
     let bar = progress::bar("merging", 0);
     let staged = qoft::merge_staged(
-        checkpoint,
+        model,
         &Registry::linked()?,
         &files::load_options(&args.backend_option)?,
         adapters,
@@ -108,22 +108,21 @@ fn into_dense(error: Error) -> anyhow::Error {
     }
 }
 
-fn dataset(args: &MergeArgs, checkpoint: &Checkpoint, path: &Path) -> Result<Dataset> {
-    let model = ModelConfig::parse(checkpoint.config())?;
-    let tokenizer = files::tokenizer(checkpoint.dir())?;
-    files::dataset(path, &tokenizer, &model, args.max_length)
+fn dataset(args: &MergeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset> {
+    let tokenizer = files::tokenizer(model.checkpoint().dir())?;
+    files::dataset(path, &tokenizer, model.spec()?.config(), args.max_length)
 }
 
 /// What the adapted model's layers have as inputs on the first rows of a data file. The files wait
 /// in the folder that is being written, where there has to be room for a model.
 fn calibration(
     args: &MergeArgs,
-    checkpoint: &Checkpoint,
+    model: &ModelFolder,
     adapters: &[MergeAdapter],
     path: &Path,
     folder: &StagedDir,
 ) -> Result<Calibration> {
-    let dataset = dataset(args, checkpoint, path)?;
+    let dataset = dataset(args, model, path)?;
     let rows = args.calibration_rows.map_or(CALIBRATION_ROWS, Into::into);
     let examples = &dataset.examples[..rows.min(dataset.examples.len())];
     let device = Device::flex();

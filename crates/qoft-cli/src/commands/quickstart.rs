@@ -70,11 +70,12 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let (config, oft_config) = (train_config(args.max_steps), oft_config(&model_dir));
     let autodiff = device.clone().autodiff();
+    let (model_type, head) = (model.config().model_type.clone(), model.head().to_owned());
     peft::attach(
         &mut model,
         &oft_config,
-        "llama",
-        CausalLm::HEAD,
+        &model_type,
+        &head,
         ADAPTER,
         &autodiff,
     )?;

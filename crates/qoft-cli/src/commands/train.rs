@@ -43,14 +43,14 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         .map(|path| files::dataset(path, &tokenizer, model.config(), max_length))
         .transpose()?;
 
-    let model_type = model.config().model_type.clone();
+    let (model_type, head) = (model.config().model_type.clone(), model.head().to_owned());
     files::attach(&mut model, &frozen, &device)?;
     let autodiff = device.autodiff();
     peft::attach(
         &mut model,
         &*adapter_config,
         &model_type,
-        CausalLm::HEAD,
+        &head,
         ADAPTER,
         &autodiff,
     )?;

@@ -7,7 +7,7 @@ use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Result, Walk};
 
 use super::config::Gpt2Config;
-use crate::cache::LayerCache;
+use crate::key_values::KeyValues;
 use crate::loader::Loader;
 
 /// Attention whose queries, keys and values come from one projection.
@@ -24,28 +24,22 @@ pub struct Attention {
 }
 
 impl Attention {
-    /// Loads the attention of block `layer` from the module path `path`.
-    pub fn load(
-        loader: &Loader,
-        width: usize,
-        config: &Gpt2Config,
-        path: &str,
-        layer: usize,
-    ) -> Result<Self> {
-        let linear = |name: &str, out| loader.linear(&format!("{path}.{name}"), [out, width], true);
+    /// Makes the attention of block `index`.
+    pub fn load(loader: &Loader, width: usize, config: &Gpt2Config, index: usize) -> Result<Self> {
+        let linear = |name: &str, out| loader.conv1d(name, [out, width], true);
         Ok(Self {
             c_attn: linear("c_attn", 3 * width)?,
             c_proj: linear("c_proj", width)?,
             heads: config.heads,
             op: CausalAttention {
-                scale: config.attention_scale(width / config.heads, layer) as f32,
+                scale: config.scales[index] as f32,
                 window: None,
             },
         })
     }
 
     /// Attention over `x` of `[batch, time, hidden]` and what the cache holds.
-    pub fn forward(&self, x: Traced<3>, cache: Option<&mut LayerCache>) -> Tensor<3> {
+    pub fn forward(&self, x: Traced<3>, cache: Option<&mut KeyValues>) -> Tensor<3> {
         let [batch, time, width] = x.dims();
         let qkv = self.c_attn.forward(x);
         let heads = [batch, time, self.heads, width / self.heads];

@@ -1,13 +1,13 @@
 //! A block: attention and feed-forward layers, each after a norm and with a residual.
 
 use burn::module::Module;
-use burn::tensor::Tensor;
 use qoft_core::{Norm, Result, Walk};
 
 use super::attention::Attention;
 use super::config::Gpt2Config;
 use super::mlp::Mlp;
-use crate::cache::LayerCache;
+use crate::body::{self, Pass, Stream};
+use crate::key_values::KeyValues;
 use crate::loader::Loader;
 
 /// One block of the model.
@@ -20,29 +20,29 @@ pub struct Block {
 }
 
 impl Block {
-    /// Loads block `layer` from the module path `path`.
-    pub fn load(
-        loader: &Loader,
-        width: usize,
-        config: &Gpt2Config,
-        path: &str,
-        layer: usize,
-    ) -> Result<Self> {
-        let norm = |name: &str| loader.layer_norm(&format!("{path}.{name}"), width, config.eps);
+    /// Makes block `index`.
+    pub fn load(loader: &Loader, width: usize, config: &Gpt2Config, index: usize) -> Result<Self> {
+        let norm = |name: &str| loader.layer_norm(name, width, config.eps);
         Ok(Self {
-            attn: Attention::load(loader, width, config, &format!("{path}.attn"), layer)?,
-            mlp: Mlp::load(loader, width, config, &format!("{path}.mlp"))?,
             ln_1: norm("ln_1")?,
+            attn: Attention::load(&loader.below("attn"), width, config, index)?,
             ln_2: norm("ln_2")?,
+            mlp: Mlp::load(&loader.below("mlp"), width, config)?,
         })
     }
 }
 
-impl crate::stack::Block for Block {
-    type Shared = ();
+impl body::Block for Block {
+    type Cache = KeyValues;
 
-    fn forward(&self, x: Tensor<3>, (): &(), cache: Option<&mut LayerCache>) -> Tensor<3> {
+    fn new_cache(&self) -> KeyValues {
+        KeyValues::new(None)
+    }
+
+    fn forward(&self, stream: Stream, _pass: &Pass, cache: Option<&mut KeyValues>) -> Stream {
+        let x = stream.hidden;
         let x = x.clone() + self.attn.forward(self.ln_1.forward(x), cache);
-        x.clone() + self.mlp.forward(self.ln_2.forward(x))
+        let x = x.clone() + self.mlp.forward(self.ln_2.forward(x));
+        Stream::new(x).carrying(stream.carried)
     }
 }

@@ -20,12 +20,11 @@ pub struct Mlp {
 }
 
 impl Mlp {
-    /// Loads the layers from the module path `path`.
-    pub fn load(loader: &Loader, width: usize, config: &Gpt2Config, path: &str) -> Result<Self> {
-        let linear = |name: &str, shape| loader.linear(&format!("{path}.{name}"), shape, true);
+    /// Makes the layers.
+    pub fn load(loader: &Loader, width: usize, config: &Gpt2Config) -> Result<Self> {
         Ok(Self {
-            c_fc: linear("c_fc", [config.inner, width])?,
-            c_proj: linear("c_proj", [width, config.inner])?,
+            c_fc: loader.conv1d("c_fc", [config.inner, width], true)?,
+            c_proj: loader.conv1d("c_proj", [width, config.inner], true)?,
             activation: config.activation,
         })
     }

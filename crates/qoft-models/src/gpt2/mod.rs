@@ -5,78 +5,99 @@ mod block;
 mod config;
 mod mlp;
 
-use std::ops::Range;
-
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Norm, Result, Walk};
 
-use crate::config::ModelConfig;
+use crate::any_body::AnyBody;
+use crate::architecture::Architecture;
+use crate::body::{Body, Pass, Stream};
+use crate::config::{ModelConfig, ModelNames, SizeKeys};
+use crate::json::Object;
 use crate::loader::Loader;
-use crate::stack::Stack;
+use crate::registry::ArchitectureRegistration;
+use crate::spec::{Blueprint, ModelSpec};
 use block::Block;
-pub use config::Gpt2Config;
-pub(crate) use config::MODEL_TYPE;
+use config::Gpt2Config;
+
+/// `gpt2`.
+struct Gpt2;
+
+static REGISTRATION: ArchitectureRegistration = ArchitectureRegistration::new(&Gpt2);
+
+crate::register_architecture!(REGISTRATION);
+
+const NAMES: ModelNames = ModelNames::new("transformer", "wte", "lm_head")
+    .with_leftovers(&[".attn.bias", ".attn.masked_bias"])
+    .with_targets(&["c_attn"]);
+
+const KEYS: SizeKeys = SizeKeys {
+    hidden_size: "n_embd",
+    num_hidden_layers: "n_layer",
+    max_position_embeddings: "n_positions",
+    ..SizeKeys::USUAL
+};
+
+impl Architecture for Gpt2 {
+    fn name(&self) -> &'static str {
+        "gpt2"
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        &["gpt2"]
+    }
+
+    fn describe(&self, json: Object) -> Result<ModelSpec> {
+        let mut model = ModelConfig::read(json, &KEYS)?;
+        model.longest_sequence = Some(model.max_position_embeddings);
+        model.tie_word_embeddings = json.get("tie_word_embeddings")?.unwrap_or(true);
+        let config = Gpt2Config::read(json, model.hidden_size, model.num_hidden_layers)?;
+        ModelSpec::new(model, NAMES, config)
+    }
+}
+
+impl Blueprint for Gpt2Config {
+    fn build(&self, model: &ModelConfig, loader: &Loader) -> Result<AnyBody> {
+        let width = model.hidden_size;
+        let block = |loader: &Loader, index: usize| Block::load(loader, width, self, index);
+        Ok(AnyBody::new(Transformer {
+            wte: loader.embedding(NAMES.tokens, [model.vocab_size, width])?,
+            wpe: loader.embedding("wpe", [model.max_position_embeddings, width])?,
+            h: loader.blocks("h", model.num_hidden_layers, block)?,
+            ln_f: loader.layer_norm("ln_f", width, self.eps)?,
+        }))
+    }
+}
 
 /// Everything below the output head.
 #[derive(Module, Debug, Walk)]
-pub struct Transformer {
+struct Transformer {
     wte: Embedding,
     wpe: Embedding,
     h: Vec<Block>,
     ln_f: Norm,
 }
 
-impl Transformer {
-    /// Module path in the model.
-    pub const PATH: &'static str = "transformer";
-
-    /// Loads all layers; `progress` is called after each block.
-    pub fn load(
-        loader: &Loader,
-        model: &ModelConfig,
-        config: &Gpt2Config,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<Self> {
-        let (path, width) = (Self::PATH, model.hidden_size);
-        let wte = loader.embedding(&format!("{path}.wte"), [model.vocab_size, width])?;
-        let positions = [model.max_position_embeddings, width];
-        let wpe = loader.embedding(&format!("{path}.wpe"), positions)?;
-        // The count is the file's word: memory is only taken for layers that are there.
-        let (mut h, total) = (Vec::new(), model.num_hidden_layers);
-        for layer in 0..total {
-            let path = format!("{path}.h.{layer}");
-            h.push(Block::load(loader, width, config, &path, layer)?);
-            // What was packed anew is in memory of its own now.
-            loader.checkpoint.release();
-            progress(layer + 1, total);
-        }
-        let ln_f = loader.layer_norm(&format!("{path}.ln_f"), width, config.eps)?;
-        Ok(Self { wte, wpe, h, ln_f })
-    }
-}
-
-impl Stack for Transformer {
+impl Body for Transformer {
     type Block = Block;
+
+    fn embed(&self, input_ids: Tensor<2, Int>, pass: &Pass) -> Stream {
+        let (range, device) = (&pass.positions, input_ids.device());
+        let positions = Tensor::<1, Int>::arange(range.start as i64..range.end as i64, &device);
+        let positions = self.wpe.forward(positions.unsqueeze());
+        Stream::new(self.wte.forward(input_ids) + positions)
+    }
 
     fn blocks(&self) -> &[Block] {
         &self.h
     }
 
-    fn shared(&self, _positions: Range<usize>) {}
-
-    fn embed(&self, input_ids: Tensor<2, Int>, start: usize) -> Tensor<3> {
-        let (end, device) = (start + input_ids.dims()[1], input_ids.device());
-        let positions = Tensor::<1, Int>::arange(start as i64..end as i64, &device);
-        self.wte.forward(input_ids) + self.wpe.forward(positions.unsqueeze())
+    fn finish(&self, stream: Stream) -> Traced<3> {
+        self.ln_f.forward(stream.hidden)
     }
 
-    fn norm(&self, x: Tensor<3>) -> Traced<3> {
-        self.ln_f.forward(x)
-    }
-
-    fn embedding(&self) -> &Embedding {
+    fn tokens(&self) -> &Embedding {
         &self.wte
     }
 }

@@ -3,8 +3,8 @@
 
 use burn::module::ParamId;
 use burn::tensor::{Int, Tensor};
-use qoft_core::{Checkpoint, LayerKind, LoadOptions, Registry, Walk, default_device};
-use qoft_models::CausalLm;
+use qoft_core::{LayerKind, LoadOptions, Registry, Walk, default_device};
+use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_oft::{OftConfig, OftRotation, RotationSettings};
 
 /// Models of all families.
@@ -22,10 +22,11 @@ pub const CASES: &[&str] = &[
 ];
 
 pub fn load(case: &str) -> CausalLm {
-    let checkpoint = Checkpoint::open(qoft_fixtures::path(&format!("models/{case}"))).unwrap();
+    let folder = qoft_fixtures::path(&format!("models/{case}"));
+    let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let device = default_device().unwrap();
-    CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| {}).unwrap()
+    CausalLm::load(&folder, &registry, &options, &device, &mut |_, _| {}).unwrap()
 }
 
 /// A rotation of `in_features`, with small parameters that are those of `id`.

@@ -2,7 +2,6 @@
 
 mod files;
 mod json;
-mod names;
 mod new_tensor;
 mod replace;
 mod shard;
@@ -16,7 +15,6 @@ use serde_json::Value;
 
 use crate::error::{Error, Result};
 use json::read_json;
-use names::Layout;
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
 use shard::Shard;
@@ -30,8 +28,21 @@ pub struct Checkpoint {
     config: Value,
     quantization: Option<Value>,
     shards: Vec<Arc<Shard>>,
-    /// Tensor name → its shard.
-    tensors: BTreeMap<String, Arc<Shard>>,
+    tensors: BTreeMap<String, Stored>,
+}
+
+/// Where a tensor is.
+#[derive(Debug, Clone)]
+struct Stored {
+    shard: Arc<Shard>,
+    /// Its name there, unless it is the same.
+    name: Option<String>,
+}
+
+impl Stored {
+    fn new(shard: Arc<Shard>) -> Self {
+        Self { shard, name: None }
+    }
 }
 
 impl Checkpoint {
@@ -43,10 +54,6 @@ impl Checkpoint {
     ];
 
     /// Opens a folder with `config.json` and `model.safetensors` or a sharded index.
-    ///
-    /// Tensors have the names that they have in the whole model, also where the file was written
-    /// without the model's head and lacks their first component. Buffers that nothing reads are
-    /// left out.
     ///
     /// # Errors
     /// If a file is missing, damaged, or names files outside the folder.
@@ -62,24 +69,16 @@ impl Checkpoint {
                 "expected a JSON object",
             ));
         }
-        let (mut shards, mut tensors) = files::open(dir, &config)?;
-        if let Some(layout) = Layout::of(&config) {
-            tensors.retain(|name, _| !layout.is_leftover(name));
-            if layout.is_bare(tensors.keys().map(String::as_str)) {
-                let renamed = tensors.into_iter();
-                tensors = renamed.map(|(n, s)| (layout.with_base(&n), s)).collect();
-                for shard in &mut shards {
-                    shard.rename(|name| layout.with_base(name));
-                }
-            }
-        }
+        let (shards, tensors) = files::open(dir, &config)?;
         let shards: Vec<Arc<Shard>> = shards.into_iter().map(Arc::new).collect();
         let tensors = tensors.into_iter();
         Ok(Self {
             dir: dir.to_path_buf(),
             quantization: quantization(dir, &config)?,
             config,
-            tensors: tensors.map(|(n, s)| (n, shards[s].clone())).collect(),
+            tensors: tensors
+                .map(|(n, s)| (n, Stored::new(shards[s].clone())))
+                .collect(),
             shards,
         })
     }
@@ -100,10 +99,20 @@ impl Checkpoint {
         self.quantization.as_ref()
     }
 
-    /// Whether the model has a dense weight at the module path `path` as
-    /// `[in_features, out_features]`, the other way round than usual: transformers' `Conv1D`.
-    pub fn is_fan_in_fan_out(&self, path: &str) -> bool {
-        Layout::of(&self.config).is_some_and(|layout| layout.is_fan_in_fan_out(path))
+    /// The same with other names for its tensors: `name` makes them from those that they have, and
+    /// leaves out a tensor by returning nothing. Of two that get the same name the last one counts.
+    #[must_use]
+    pub fn renamed(mut self, name: impl Fn(&str) -> Option<String>) -> Self {
+        let tensors = std::mem::take(&mut self.tensors).into_iter();
+        let renamed = tensors.filter_map(|(old, mut stored)| {
+            let new = name(&old)?;
+            if new != old {
+                stored.name.get_or_insert(old);
+            }
+            Some((new, stored))
+        });
+        self.tensors = renamed.collect();
+        self
     }
 
     /// All tensor names, sorted.
@@ -125,7 +134,9 @@ impl Checkpoint {
 
     /// A tensor, if it is there.
     pub fn get(&self, name: &str) -> Option<TensorView> {
-        self.tensors.get(name)?.tensor(name)
+        let stored = self.tensors.get(name)?;
+        let inside = stored.name.as_deref().unwrap_or(name);
+        stored.shard.tensor(inside, name)
     }
 
     /// A tensor that must be there.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use safetensors::tensor::TensorView as View;
 
-use super::{Checkpoint, NewTensor, Shard};
+use super::{Checkpoint, NewTensor, Shard, Stored};
 use crate::error::{Error, Result};
 
 /// Where a layer's tensors may begin in the file: at a page of any system.
@@ -76,7 +76,9 @@ impl Checkpoint {
         for name in old {
             self.tensors.remove(&name);
         }
-        let new = tensors.iter().map(|t| (t.name(), shard.clone()));
+        let new = tensors
+            .iter()
+            .map(|t| (t.name(), Stored::new(shard.clone())));
         self.tensors.extend(new);
         Ok(())
     }

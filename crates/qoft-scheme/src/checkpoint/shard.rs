@@ -110,19 +110,13 @@ impl Shard {
             && bytes(self, own) == bytes(other, others)
     }
 
-    /// Gives all tensors other names.
-    pub fn rename(&mut self, new: impl Fn(&str) -> String) {
-        let tensors = std::mem::take(&mut self.tensors).into_iter();
-        self.tensors = tensors.map(|(n, info)| (new(&n), info)).collect();
-    }
-
-    /// A tensor of this file.
-    pub fn tensor(&self, name: &str) -> Option<TensorView> {
+    /// A tensor of this file, which the model calls `model_name`.
+    pub fn tensor(&self, name: &str, model_name: &str) -> Option<TensorView> {
         let info = self.tensors.get(name)?;
         let bytes = self.data.slice(info.data_offsets.0..info.data_offsets.1);
         Some(TensorView::new(
             self.path.clone(),
-            name,
+            model_name,
             info.dtype,
             info.shape.clone(),
             bytes,

@@ -2,11 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use burn::module::ParamId;
+use burn::module::{Module, ParamId};
 use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Tensor};
 use qoft_core::Walk;
-use qoft_models::CausalLm;
 
 /// The sum of the gradients of several batches, for each parameter of the adapters.
 #[derive(Debug, Default)]
@@ -14,7 +13,7 @@ pub(super) struct StepGradients(BTreeMap<u64, (ParamId, Tensor<2>)>);
 
 impl StepGradients {
     /// Adds the gradients of a batch.
-    pub(super) fn add(&mut self, gradients: Gradients, model: &CausalLm) {
+    pub(super) fn add(&mut self, gradients: Gradients, model: &(impl Module + Walk)) {
         let mut gradients = GradientsParams::from_grads(gradients, model);
         model.walk("", &mut |_, layer| {
             for slot in layer.adapters().slots() {

@@ -4,12 +4,11 @@ use burn::module::{ParamGroup, ParamId};
 use burn::optim::{AdamWConfig, ModuleOptimizer};
 use qoft_core::BIAS;
 use qoft_core::{LayerKind, Walk};
-use qoft_models::CausalLm;
 
 use super::config::{OptimizerKind, TrainConfig};
 
 /// The optimizer of a run. As in transformers, biases and the weights of norms do not decay.
-pub(super) fn new(config: &TrainConfig, model: &CausalLm) -> ModuleOptimizer {
+pub(super) fn new(config: &TrainConfig, model: &impl Walk) -> ModuleOptimizer {
     match config.optimizer {
         OptimizerKind::AdamW => {
             let adamw = AdamWConfig::new().with_epsilon(1e-8);
@@ -21,7 +20,7 @@ pub(super) fn new(config: &TrainConfig, model: &CausalLm) -> ModuleOptimizer {
     }
 }
 
-fn without_decay(model: &CausalLm) -> Vec<ParamId> {
+fn without_decay(model: &impl Walk) -> Vec<ParamId> {
     let mut ids = Vec::new();
     for (_, layer) in model.layers() {
         let slots = layer.adapters().slots().iter();

@@ -3,8 +3,9 @@
 use std::num::NonZeroUsize;
 
 use super::config::TrainConfig;
-use crate::data::{Batch, Batches, Dataset, Order};
+use crate::data::Order;
 use crate::error::TrainError;
+use crate::model::TrainData;
 
 /// The number of steps of a run on `rows` rows, and of each of its epochs. The last step of an
 /// epoch may have fewer batches; none reaches into the next epoch.
@@ -29,29 +30,29 @@ impl Plan {
 }
 
 /// The batches of one step after the other, without end.
-pub(super) struct Steps<'a> {
-    dataset: &'a Dataset,
+pub(super) struct Steps<'a, D: TrainData> {
+    dataset: &'a D,
     config: &'a TrainConfig,
     batch_size: NonZeroUsize,
     epoch: usize,
-    batches: Batches<'a>,
+    batches: Box<dyn ExactSizeIterator<Item = D::Batch> + 'a>,
 }
 
-impl<'a> Steps<'a> {
+impl<'a, D: TrainData> Steps<'a, D> {
     /// Starts at `step`, counted from 0.
     pub(super) fn new(
-        dataset: &'a Dataset,
+        dataset: &'a D,
         config: &'a TrainConfig,
         step: usize,
     ) -> Result<Self, TrainError> {
-        if dataset.report.predicted == 0 {
+        if dataset.predicted() == 0 {
             return Err(TrainError::NothingToPredict);
         }
         let batch_size = NonZeroUsize::new(config.batch_size).ok_or(TrainError::Config {
             key: "batch_size",
             reason: "must be at least 1".into(),
         })?;
-        let plan = Plan::new(config, dataset.examples.len());
+        let plan = Plan::new(config, dataset.rows());
         let epoch = step / plan.steps_per_epoch;
         let skipped = step % plan.steps_per_epoch * config.gradient_accumulation_steps;
         let mut batches = dataset.batches(order(config, epoch), batch_size);
@@ -68,7 +69,7 @@ impl<'a> Steps<'a> {
     }
 
     /// The batches of the next step: at least one.
-    pub(super) fn next(&mut self) -> Vec<Batch> {
+    pub(super) fn next(&mut self) -> Vec<D::Batch> {
         let mut step = self.take();
         if step.is_empty() {
             self.epoch += 1;
@@ -79,7 +80,7 @@ impl<'a> Steps<'a> {
         step
     }
 
-    fn take(&mut self) -> Vec<Batch> {
+    fn take(&mut self) -> Vec<D::Batch> {
         let count = self.config.gradient_accumulation_steps;
         self.batches.by_ref().take(count).collect()
     }
@@ -99,7 +100,7 @@ fn order(config: &TrainConfig, epoch: usize) -> Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{DatasetReport, Example};
+    use crate::data::{Dataset, DatasetReport, Example};
 
     fn dataset(rows: u32) -> Dataset {
         let example = |id: u32| Example {

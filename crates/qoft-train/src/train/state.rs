@@ -7,13 +7,13 @@ use burn::module::Param;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::{Device, Tensor};
 use qoft_core::{AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
-use qoft_models::CausalLm;
 use qoft_peft::{self as peft, AdapterConfig};
 use serde::{Deserialize, Serialize};
 
 use super::ADAPTER;
 use super::config::TrainConfig;
 use crate::error::TrainError;
+use crate::model::TrainModel;
 
 const OPTIMIZER: &str = "optimizer.bin";
 const STATE: &str = "trainer_state.json";
@@ -39,7 +39,7 @@ impl TrainerState {
     /// Writes `folder/checkpoint-N`, which appears in one piece.
     pub(super) fn save(
         &self,
-        model: &CausalLm,
+        model: &impl Walk,
         adapter_config: &dyn AdapterConfig,
         optimizer: &ModuleOptimizer,
         folder: &Path,
@@ -110,22 +110,15 @@ pub(super) fn restore_optimizer(
 
 /// Gives the adapter of `model` the weights in the checkpoint `folder`.
 pub(super) fn restore_adapter(
-    model: &mut CausalLm,
+    model: &mut impl TrainModel,
     folder: &Path,
     device: &Device,
 ) -> Result<(), TrainError> {
     // The adapter of the folder is attached to a copy, which shares the weights of the model.
     let mut copy = model.clone();
     adapters::delete(&mut copy, ADAPTER)?;
-    let model_type = copy.config().model_type.clone();
-    peft::load(
-        &mut copy,
-        folder,
-        &model_type,
-        CausalLm::HEAD,
-        ADAPTER,
-        device,
-    )?;
+    let (model_type, head) = (model.model_type(), model.head());
+    peft::load(&mut copy, folder, model_type, head, ADAPTER, device)?;
     let mut loaded = loaded_params(&copy);
     let mut mismatch = None;
     model.walk_mut("", &mut |path, layer| {
@@ -148,7 +141,7 @@ pub(super) fn restore_adapter(
 }
 
 /// The parameters of the adapter, by layer.
-fn loaded_params(model: &CausalLm) -> BTreeMap<String, Vec<Param<Tensor<2>>>> {
+fn loaded_params(model: &impl Walk) -> BTreeMap<String, Vec<Param<Tensor<2>>>> {
     let mut loaded = BTreeMap::new();
     for (path, layer) in model.layers() {
         if let Some(slot) = layer.adapters().get(ADAPTER) {

@@ -8,7 +8,6 @@ use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use qoft_core::ops::with_activations_in;
 use qoft_core::{Error, Walk, adapters};
-use qoft_models::CausalLm;
 use qoft_peft::{self as peft, AdapterConfig};
 
 use super::config::TrainConfig;
@@ -18,14 +17,14 @@ use super::observer::{Observer, StepReport};
 use super::plan::{Plan, Steps};
 use super::state::{self, TrainerState};
 use super::{ADAPTER, optimizer, plot, schedule::Schedule};
-use crate::data::{Batch, Dataset};
+use crate::data::Dataset;
 use crate::error::TrainError;
 use crate::eval::evaluate;
-use crate::inputs::{check_lengths, input_ids, targets};
+use crate::model::{TrainBatch, TrainData, TrainModel};
 
 /// A training run.
 #[derive(Debug, Clone, Copy)]
-pub struct Trainer<'a> {
+pub struct Trainer<'a, D = Dataset> {
     /// The settings.
     pub config: &'a TrainConfig,
     /// The configuration of the attached adapter, saved with it.
@@ -34,9 +33,9 @@ pub struct Trainer<'a> {
     /// from a checkpoint must have the same.
     pub frozen: &'a [String],
     /// The training data.
-    pub dataset: &'a Dataset,
+    pub dataset: &'a D,
     /// The evaluation data.
-    pub eval_dataset: Option<&'a Dataset>,
+    pub eval_dataset: Option<&'a D>,
     /// Where everything is written; made if absent.
     pub out_dir: &'a Path,
     /// A `checkpoint-N` folder to go on from.
@@ -62,11 +61,11 @@ pub struct Summary {
     pub checkpoint: Option<PathBuf>,
 }
 
-impl Trainer<'_> {
+impl<D: TrainData> Trainer<'_, D> {
     /// The number of steps of the whole run.
     #[must_use]
     pub fn total_steps(&self) -> usize {
-        Plan::new(self.config, self.dataset.examples.len()).total
+        Plan::new(self.config, self.dataset.rows()).total
     }
 
     /// Trains the adapter [`ADAPTER`] of `model`, which must be attached on an autodiff device.
@@ -76,29 +75,35 @@ impl Trainer<'_> {
     /// # Errors
     ///
     /// [`TrainError`]; what was saved before stays as it is.
-    pub fn run(
+    pub fn run<M: TrainModel<Data = D>>(
         &self,
-        mut model: CausalLm,
+        mut model: M,
         events: &mut dyn Observer,
         stop: &AtomicBool,
-    ) -> Result<(CausalLm, Summary), TrainError> {
+    ) -> Result<(M, Summary), TrainError> {
         self.config.validate()?;
         let device = adapter_device(&model)?;
         self.config.validate_on(&device)?;
         for dataset in std::iter::once(self.dataset).chain(self.eval_dataset) {
-            check_lengths(&model, dataset)?;
+            model.check(dataset)?;
+        }
+        if self.config.gradient_checkpointing && model.blocks().is_none() {
+            return Err(TrainError::Config {
+                key: "gradient_checkpointing",
+                reason: "this model cannot be computed block by block".into(),
+            });
         }
         std::fs::create_dir_all(self.out_dir).map_err(Error::io(self.out_dir))?;
         let mut optimizer = optimizer::new(self.config, &model);
         let mut step = 0;
         if let Some(folder) = self.resume_from {
-            let rows = self.dataset.examples.len();
+            let rows = self.dataset.rows();
             step = TrainerState::load(folder, rows, self.frozen, self.config)?.step;
             state::restore_adapter(&mut model, folder, &device)?;
             optimizer = state::restore_optimizer(optimizer, folder)?;
         }
         state::check_folder(self.out_dir, step)?;
-        let plan = Plan::new(self.config, self.dataset.examples.len());
+        let plan = Plan::new(self.config, self.dataset.rows());
         let run = Run {
             trainer: self,
             events,
@@ -126,7 +131,7 @@ impl Trainer<'_> {
 }
 
 /// The device of the adapter's parameters.
-fn adapter_device(model: &CausalLm) -> Result<Device, TrainError> {
+fn adapter_device(model: &impl Walk) -> Result<Device, TrainError> {
     let layers = model.layers();
     let slots = layers
         .iter()
@@ -137,14 +142,14 @@ fn adapter_device(model: &CausalLm) -> Result<Device, TrainError> {
 }
 
 /// A run under way.
-struct Run<'a> {
-    trainer: &'a Trainer<'a>,
+struct Run<'a, D: TrainData> {
+    trainer: &'a Trainer<'a, D>,
     events: &'a mut dyn Observer,
     /// Of the inputs.
     device: Device,
     plan: Plan,
     schedule: Schedule,
-    steps: Steps<'a>,
+    steps: Steps<'a, D>,
     log: Log,
     optimizer: ModuleOptimizer,
     started: Instant,
@@ -155,12 +160,12 @@ struct Run<'a> {
     summary: Summary,
 }
 
-impl Run<'_> {
-    fn finish(
+impl<D: TrainData> Run<'_, D> {
+    fn finish<M: TrainModel<Data = D>>(
         mut self,
-        mut model: CausalLm,
+        mut model: M,
         stop: &AtomicBool,
-    ) -> Result<(CausalLm, Summary), TrainError> {
+    ) -> Result<(M, Summary), TrainError> {
         let config = self.trainer.config;
         while self.summary.steps < self.plan.total && !self.summary.interrupted {
             model = self.step(model)?;
@@ -187,7 +192,7 @@ impl Run<'_> {
         Ok((model, self.summary))
     }
 
-    fn step(&mut self, mut model: CausalLm) -> Result<CausalLm, TrainError> {
+    fn step<M: TrainModel<Data = D>>(&mut self, mut model: M) -> Result<M, TrainError> {
         let config = self.trainer.config;
         let began = Instant::now();
         let batches = self.steps.next();
@@ -202,7 +207,7 @@ impl Run<'_> {
         // Without gradients the parameters stay as they are.
         model = self.optimizer.step(lr, model, gradients);
 
-        let tokens: usize = batches.iter().map(|batch| batch.tokens).sum();
+        let tokens: usize = batches.iter().map(TrainBatch::tokens).sum();
         let done = (number - self.start) as u32;
         let left = (self.plan.total - number) as u32;
         let seconds = began.elapsed().as_secs_f64();
@@ -227,18 +232,22 @@ impl Run<'_> {
     }
 
     /// The mean loss of all predicted tokens of `batches`, and its gradients.
-    fn backward(&self, model: &CausalLm, batches: &[Batch]) -> (f64, StepGradients) {
+    fn backward(
+        &self,
+        model: &impl TrainModel<Data = D>,
+        batches: &[D::Batch],
+    ) -> (f64, StepGradients) {
         let config = self.trainer.config;
-        let predicted: usize = batches.iter().map(|batch| batch.predicted).sum();
+        let predicted: usize = batches.iter().map(TrainBatch::predicted).sum();
+        let blocks = model.blocks().filter(|_| config.gradient_checkpointing);
         let (mut sum, mut gradients) = (0.0, StepGradients::default());
-        for batch in batches.iter().filter(|batch| batch.predicted > 0) {
-            let (ids, targets) = (input_ids(batch, &self.device), targets(batch));
+        for batch in batches.iter().filter(|batch| batch.predicted() > 0) {
             let mut sink = |part| gradients.add(part, model);
-            let record = || {
-                if config.gradient_checkpointing {
-                    model.backward_by_block(ids, targets, predicted as f64, &mut sink)
-                } else {
-                    let loss = model.loss(ids, targets, predicted as f64);
+            let (count, device) = (predicted as f64, &self.device);
+            let record = || match blocks {
+                Some(blocks) => blocks.backward_by_block(batch, count, device, &mut sink),
+                None => {
+                    let loss = model.loss(batch, count, device);
                     sink(loss.backward());
                     loss.into_scalar::<f32>()
                 }
@@ -248,7 +257,7 @@ impl Run<'_> {
         (sum, gradients)
     }
 
-    fn evaluate(&mut self, model: &CausalLm) -> Result<(), TrainError> {
+    fn evaluate(&mut self, model: &impl TrainModel<Data = D>) -> Result<(), TrainError> {
         let Some(dataset) = self.trainer.eval_dataset else {
             return Ok(());
         };
@@ -266,13 +275,13 @@ impl Run<'_> {
         Ok(())
     }
 
-    fn checkpoint(&mut self, model: &CausalLm) -> Result<(), TrainError> {
+    fn checkpoint(&mut self, model: &impl Walk) -> Result<(), TrainError> {
         let trainer = self.trainer;
         let step = self.summary.steps;
         let state = TrainerState {
             step,
             epoch: step as f64 / self.plan.steps_per_epoch as f64,
-            rows: trainer.dataset.examples.len(),
+            rows: trainer.dataset.rows(),
             frozen: trainer.frozen.to_vec(),
             config: trainer.config.clone(),
         };

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qoft_bnb as _;
-use qoft_core::{Checkpoint, LoadOptions, Registry, default_device};
-use qoft_models::CausalLm;
+use qoft_core::{LoadOptions, Registry, default_device};
+use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_oft::OftConfig;
 use qoft_peft as peft;
 use qoft_train::data::{Dataset, DatasetOptions};
@@ -105,7 +105,7 @@ impl Case {
             &mut model,
             &self.oft_config,
             &model_type,
-            CausalLm::HEAD,
+            "lm_head",
             ADAPTER,
             &device,
         )
@@ -140,11 +140,11 @@ impl Case {
 }
 
 pub fn load(folder: &Path) -> CausalLm {
-    let checkpoint = Checkpoint::open(folder).unwrap();
+    let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
     let registry = Registry::linked().unwrap();
     let options = LoadOptions::default();
     let device = default_device().unwrap();
-    CausalLm::load(&checkpoint, &registry, &options, &device, &mut |_, _| {}).unwrap()
+    CausalLm::load(&folder, &registry, &options, &device, &mut |_, _| {}).unwrap()
 }
 
 /// The adapter in `folder` by name, read as the program reads adapters.
@@ -152,15 +152,7 @@ pub fn adapter(case: &Case, folder: &Path) -> Tensors {
     let mut model = load(&case.model_folder);
     let model_type = model.config().model_type.clone();
     let device = default_device().unwrap().autodiff();
-    peft::load(
-        &mut model,
-        folder,
-        &model_type,
-        CausalLm::HEAD,
-        ADAPTER,
-        &device,
-    )
-    .unwrap();
+    peft::load(&mut model, folder, &model_type, "lm_head", ADAPTER, &device).unwrap();
     tensors(&model)
 }
 

@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use qoft_core::default_device;
-use qoft_models::CausalLm;
 use qoft_peft as peft;
 use qoft_train::evaluate;
 use qoft_train::train::ADAPTER;
@@ -28,7 +27,7 @@ fn check_own(name: &str) {
     let (model_type, device) = (model.config().model_type.clone(), default_device().unwrap());
     let base = evaluate(&model, &case.dataset, 16, &device, &mut |_, _| {}).unwrap();
     let folder = &case.folder;
-    let head = CausalLm::HEAD;
+    let head = "lm_head";
     peft::load(&mut model, folder, &model_type, head, ADAPTER, &device).unwrap();
     let adapted = evaluate(&model, &case.dataset, 16, &device, &mut |_, _| {}).unwrap();
     let expected = case.expected["final_loss"].as_f64().unwrap();

@@ -2,8 +2,9 @@
 
 use std::collections::BTreeSet;
 
+use qoft_core::Result;
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, LayerSource, Result};
+use qoft_models::ModelFolder;
 use qoft_peft::PREFIX;
 
 use super::Named;
@@ -26,11 +27,12 @@ impl<'a> Own<'a> {
     /// # Errors
     /// If one of these layers is a whole module, too.
     pub fn new(
-        checkpoint: &'a Checkpoint,
+        folder: &'a ModelFolder,
         layers: &[Claimed],
         rotated: &[&Claimed<'a>],
         adapters: &'a [MergeAdapter],
     ) -> Result<Self> {
+        let checkpoint = folder.checkpoint();
         let rotated: BTreeSet<&str> = rotated.iter().map(|layer| layer.path).collect();
         let used: Vec<_> = adapters.iter().filter(|a| a.strength != 0.0).collect();
         for adapter in &used {
@@ -54,11 +56,11 @@ impl<'a> Own<'a> {
             let spread = owner.map(|layer| own::spread_bias(checkpoint, layer));
             outputs.push(match (owner, spread.transpose()?.flatten()) {
                 (Some(layer), Some(bias)) => {
-                    let source = LayerSource::new(checkpoint, layer.path);
+                    let source = layer.source(checkpoint);
                     own::gathered(&source, layer.backend, adapters, bias, format)?
                 }
                 _ => {
-                    let tied = own::tied_table(checkpoint).filter(|_| *name == own::head());
+                    let tied = own::tied_table(folder).filter(|_| *name == own::head(folder));
                     let from = tied.as_deref().unwrap_or(name);
                     own::named(checkpoint, adapters, name, from, Some(format))?
                 }

@@ -1,22 +1,22 @@
 //! Embedding tables that adapters rotate, and output heads that are no longer the table.
 
-use qoft_core::{Checkpoint, Dense, LayerSource, LoadOptions, Result};
+use qoft_core::{Dense, LayerSource, LoadOptions, Result};
+use qoft_models::ModelFolder;
 use serde_json::Value;
 use tracing::warn;
 
 use super::work::{Reports, Work};
 use super::{MergeTarget, adapted};
 use crate::adapter::MergeAdapter;
-use crate::layers::{embeddings, is_under};
+use crate::layers::{embeddings, head, is_under};
 use crate::own;
 use crate::write::Output;
-use qoft_models::CausalLm;
 
 /// The tables of a checkpoint that adapters rotate.
 pub(super) struct Tables<'a> {
-    checkpoint: &'a Checkpoint,
+    folder: &'a ModelFolder,
     adapters: &'a [MergeAdapter],
-    paths: Vec<&'a str>,
+    tables: Vec<LayerSource<'a>>,
     /// The table that was the output head too, of which only one of the two changes, or both in
     /// different ways. A head that no adapter has keeps the old table, as it does beside an
     /// adapter that is not merged.
@@ -24,17 +24,18 @@ pub(super) struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    pub fn new(checkpoint: &'a Checkpoint, adapters: &'a [MergeAdapter]) -> Self {
-        let mut paths = embeddings(checkpoint);
-        paths.retain(|path| adapted(adapters, path));
-        let untied = own::tied_table(checkpoint).filter(|table| {
-            let own = [table, &own::head()].map(|name| own::replaced(adapters, name));
-            own.contains(&true) || paths.iter().any(|path| is_under(table, path))
+    pub fn new(folder: &'a ModelFolder, adapters: &'a [MergeAdapter]) -> Self {
+        let mut tables = embeddings(folder);
+        tables.retain(|table| adapted(adapters, table.path()));
+        let untied = own::tied_table(folder).filter(|table| {
+            let own = [table, &own::head(folder)].map(|name| own::replaced(adapters, name));
+            let rotated = tables.iter().any(|found| is_under(table, found.path()));
+            rotated || own.contains(&true)
         });
         Self {
-            checkpoint,
+            folder,
             adapters,
-            paths,
+            tables,
             untied,
         }
     }
@@ -42,8 +43,9 @@ impl<'a> Tables<'a> {
     /// Whether a tensor of this name is written here, and not as it was.
     pub fn replace(&self, name: &str) -> bool {
         let weight = name.strip_suffix(".weight");
-        let head = |path| self.untied.is_some() && path == CausalLm::HEAD;
-        weight.is_some_and(|path| self.paths.contains(&path) || head(path))
+        let head = |path| self.untied.is_some() && path == head(self.folder);
+        let rotated = |path| self.tables.iter().any(|table| table.path() == path);
+        weight.is_some_and(|path| rotated(path) || head(path))
     }
 
     /// The rotated tables, numbered from `first` on in the report, and the head that was one.
@@ -55,8 +57,7 @@ impl<'a> Tables<'a> {
         reports: &'a Reports,
     ) -> Result<Vec<Output<'a>>> {
         let mut outputs = Vec::new();
-        for (number, &path) in self.paths.iter().enumerate() {
-            let source = LayerSource::new(self.checkpoint, path);
+        for (number, &source) in self.tables.iter().enumerate() {
             let format = match target {
                 MergeTarget::Dense(format) => format,
                 MergeTarget::SameScheme(_) => source.tensor("weight")?.float_format()?,
@@ -71,13 +72,13 @@ impl<'a> Tables<'a> {
             outputs.extend(work.dense(format, reports)?);
         }
         if let Some(table) = &self.untied {
-            let head = own::head();
+            let head = own::head(self.folder);
             warn!(
                 "`{table}` was the output head too, and adapters change only one of them or both \
                  in different ways: the head is written as `{head}`, and config.json says that it \
                  is no longer tied"
             );
-            let (checkpoint, adapters) = (self.checkpoint, self.adapters);
+            let (checkpoint, adapters) = (self.folder.checkpoint(), self.adapters);
             outputs.push(own::named(
                 checkpoint,
                 adapters,

@@ -137,11 +137,11 @@ impl<'a> Work<'a> {
             backend: self.options.backend.clone(),
             search: &search,
         };
-        let source = LayerSource::new(checkpoint, path);
+        let source = self.source.within(checkpoint);
         let tensors = self.backend.requantize(&source, &rotated.weight, &options);
         checkpoint.replace(path, &tensors.map_err(into_requantize)?, file)?;
         // What readers will find in the new tensors.
-        let source = LayerSource::new(checkpoint, path);
+        let source = self.source.within(checkpoint);
         let read = self.backend.load(&source, &self.load_options())?;
         let written = Matrix::decode(&*read.weight);
         self.report(reports, &rotated, &written, search.was_asked());

@@ -3,20 +3,26 @@
 use std::path::Path;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use qoft::core::{BackendOptions, Checkpoint, LoadOptions, Registry, default_device};
-use qoft::models::CausalLm;
+use qoft::core::{BackendOptions, LoadOptions, Registry, default_device};
+use qoft::models::{Architectures, CausalLm, ModelFolder};
 use serde_json::Value;
+
+/// Opens the folder of a model.
+#[allow(dead_code, reason = "not all tests use it")]
+pub fn open(folder: &Path) -> ModelFolder {
+    ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap()
+}
 
 /// Loads a model with options of backends.
 pub fn load(folder: &Path, options: &[&str]) -> CausalLm {
-    let checkpoint = Checkpoint::open(folder).unwrap();
+    let folder = open(folder);
     let options = LoadOptions {
         backend: BackendOptions::parse(options).unwrap(),
         ..LoadOptions::default()
     };
     let registry = Registry::linked().unwrap();
     CausalLm::load(
-        &checkpoint,
+        &folder,
         &registry,
         &options,
         &default_device().unwrap(),

@@ -8,11 +8,12 @@ use qoft_core::kernels::ops::Rope;
 
 use super::rope_config::{RopeConfig, RopeScaling};
 
-/// Makes the tables of a model and keeps the last one: batches often have the same length.
-#[derive(Debug, Clone)]
+/// Makes the tables of a model and keeps the last one: all blocks use the same one, and batches
+/// often have the same length.
+#[derive(Debug)]
 pub struct RopeTables {
     config: RopeConfig,
-    last: Arc<Mutex<Option<Table>>>,
+    last: Mutex<Option<Table>>,
 }
 
 #[derive(Debug)]
@@ -26,7 +27,7 @@ impl RopeTables {
     pub fn new(config: RopeConfig) -> Self {
         Self {
             config,
-            last: Arc::default(),
+            last: Mutex::default(),
         }
     }
 
@@ -165,13 +166,13 @@ impl RopeConfig {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::config::Family;
+    use super::super::rope_config::RopeDefaults;
     use super::*;
     use crate::json::Object;
 
     fn config(rope: Value) -> RopeConfig {
         let root = json!({ "rope_parameters": rope });
-        RopeConfig::parse(Object::root(&root), Family::Llama, 16, 256).unwrap()
+        RopeConfig::read(Object::root(&root), &RopeDefaults::USUAL, 16, 256).unwrap()
     }
 
     fn check(rope: Value, attention_factor: f64, frequencies: [f32; 8]) {

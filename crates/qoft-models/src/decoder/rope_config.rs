@@ -5,7 +5,6 @@
 
 use qoft_core::Result;
 
-use super::config::Family;
 use crate::json::Object;
 
 /// Rotary positions of a model.
@@ -57,10 +56,54 @@ pub enum RopeScaling {
     },
 }
 
+/// What a model type's files may leave out or call otherwise.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct RopeDefaults {
+    /// Base of the wavelengths.
+    pub theta: f64,
+    /// The rotated share of a head's features, for model types that have such a choice.
+    pub partial_rotary_factor: Option<f64>,
+    /// The length in pretraining, unless it is `max_position_embeddings`.
+    pub original_positions: Option<usize>,
+    /// Words that stand for `longrope`, too.
+    pub longrope_names: &'static [&'static str],
+}
+
+impl RopeDefaults {
+    /// Those of most model types.
+    pub const USUAL: Self = Self {
+        theta: 10_000.0,
+        partial_rotary_factor: None,
+        original_positions: None,
+        longrope_names: &[],
+    };
+
+    /// With another base of the wavelengths.
+    #[must_use]
+    pub const fn with_theta(self, theta: f64) -> Self {
+        Self { theta, ..self }
+    }
+
+    /// With a share of a head's features that is rotated unless the file has another one.
+    #[must_use]
+    pub const fn with_partial_rotary_factor(self, factor: f64) -> Self {
+        Self {
+            partial_rotary_factor: Some(factor),
+            ..self
+        }
+    }
+}
+
 impl RopeConfig {
-    pub(crate) fn parse(
+    /// Reads the rotary positions of heads of `head_dim` features, in a model that is meant for
+    /// `max_positions`.
+    ///
+    /// # Errors
+    /// If a value is missing, impossible or asks for something that is not implemented.
+    pub fn read(
         root: Object,
-        family: Family,
+        defaults: &RopeDefaults,
         head_dim: usize,
         max_positions: usize,
     ) -> Result<Self> {
@@ -75,19 +118,15 @@ impl RopeConfig {
             return Err(rope.error(key, "rotary positions by layer type are not supported"));
         }
         let beside = |key| if rope.has(key) { rope } else { root };
-        let default_theta = match family {
-            Family::SmolLm3 => 2_000_000.0,
-            _ => 10_000.0,
-        };
         let theta = beside("rope_theta").positive("rope_theta")?;
-        let theta = theta.unwrap_or(default_theta);
+        let theta = theta.unwrap_or(defaults.theta);
         if theta <= 1.0 {
             let reason = format!("must be greater than 1, found {theta}");
             return Err(rope.error("rope_theta", reason));
         }
         let partial = beside("partial_rotary_factor").positive("partial_rotary_factor")?;
-        let partial = partial.unwrap_or(1.0);
-        if partial > 1.0 || (partial != 1.0 && family != Family::Phi3) {
+        let partial = partial.or(defaults.partial_rotary_factor).unwrap_or(1.0);
+        if partial > 1.0 || (partial != 1.0 && defaults.partial_rotary_factor.is_none()) {
             let reason = format!("{partial} is not supported for this model_type");
             return Err(rope.error("partial_rotary_factor", reason));
         }
@@ -101,7 +140,7 @@ impl RopeConfig {
             Some(rope) => Scaling {
                 root,
                 rope,
-                family,
+                defaults,
                 max_positions,
                 dim,
             }
@@ -119,7 +158,7 @@ impl RopeConfig {
 struct Scaling<'a> {
     root: Object<'a>,
     rope: Object<'a>,
-    family: Family,
+    defaults: &'a RopeDefaults,
     max_positions: usize,
     dim: usize,
 }
@@ -130,33 +169,30 @@ impl Scaling<'_> {
         let key = ["rope_type", "type"].into_iter().find(|key| rope.has(key));
         let kind: Option<String> = key.map_or(Ok(None), |key| rope.get(key))?;
         let kind = kind.as_deref().unwrap_or("default");
-        match (kind, self.family) {
-            ("default", _) => Ok(RopeScaling::Default),
-            // Phi-3's first checkpoints call it so.
-            ("longrope" | "su" | "yarn", Family::Phi3) | ("longrope", _) => self.long_rope(),
-            ("linear", _) => Ok(RopeScaling::Linear {
+        if self.defaults.longrope_names.contains(&kind) {
+            return self.long_rope();
+        }
+        match kind {
+            "default" => Ok(RopeScaling::Default),
+            "longrope" => self.long_rope(),
+            "linear" => Ok(RopeScaling::Linear {
                 factor: rope.require_positive("factor")?,
             }),
-            ("dynamic", _) => self.dynamic(),
-            ("yarn", _) => self.yarn(),
-            ("llama3", _) => self.llama3(),
-            _ => Err(rope.error(
-                key.unwrap_or("rope_type"),
-                format!(
-                    "`{kind}` is not supported; supported are default, linear, dynamic, yarn, \
-                     llama3, longrope"
-                ),
-            )),
+            "dynamic" => self.dynamic(),
+            "yarn" => self.yarn(),
+            "llama3" => self.llama3(),
+            _ => {
+                let known = ["default", "linear", "dynamic", "yarn", "llama3", "longrope"];
+                Err(rope.unsupported(key.unwrap_or("rope_type"), kind, known))
+            }
         }
     }
 
-    /// The length in pretraining; phi3 keeps it at the root of the file.
+    /// The length in pretraining; some model types keep it at the root of the file.
     fn original_positions(&self) -> Result<usize> {
         let key = "original_max_position_embeddings";
-        let default = match self.family {
-            Family::Phi3 => 4096,
-            _ => self.max_positions,
-        };
+        let default = self.defaults.original_positions;
+        let default = default.unwrap_or(self.max_positions);
         match self.root.size(key)? {
             Some(length) => Ok(length),
             None => Ok(self.rope.size(key)?.unwrap_or(default)),

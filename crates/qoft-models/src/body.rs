@@ -1,0 +1,118 @@
+//! What an architecture has to be: embeddings, blocks one after another, and a last norm.
+
+use std::ops::Range;
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor};
+use qoft_core::ops::Traced;
+use qoft_core::{Embedding, Walk};
+
+use crate::cache::{Cache, LayerCache};
+
+/// What flows from block to block.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct Stream {
+    /// The residual stream, `[batch, time, hidden]`.
+    pub hidden: Tensor<3>,
+    /// What else blocks hand on to later ones; gradients flow through it, too.
+    pub carried: Vec<Tensor<3>>,
+}
+
+impl Stream {
+    /// A stream that carries nothing else.
+    pub fn new(hidden: Tensor<3>) -> Self {
+        Self {
+            hidden,
+            carried: Vec::new(),
+        }
+    }
+
+    /// The same that carries these tensors, too.
+    #[must_use]
+    pub fn carrying(self, carried: Vec<Tensor<3>>) -> Self {
+        Self { carried, ..self }
+    }
+
+    /// All tensors, the residual stream first.
+    pub(crate) fn tensors(&self) -> impl Iterator<Item = &Tensor<3>> {
+        std::iter::once(&self.hidden).chain(&self.carried)
+    }
+
+    /// The same with other tensors in their places.
+    pub(crate) fn map(self, mut f: impl FnMut(Tensor<3>) -> Tensor<3>) -> Self {
+        Self {
+            hidden: f(self.hidden),
+            carried: self.carried.into_iter().map(f).collect(),
+        }
+    }
+}
+
+/// The tokens that pass through a model at once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Pass {
+    /// Their positions in the sequence; the last one ends it.
+    pub positions: Range<usize>,
+}
+
+/// One block of a model.
+pub trait Block: Module + Walk + Sync + 'static {
+    /// What it keeps of earlier tokens.
+    type Cache: LayerCache;
+
+    /// A cache of no tokens.
+    fn new_cache(&self) -> Self::Cache;
+
+    /// The block on a stream. With a cache, its tokens follow those that the cache has seen.
+    fn forward(&self, stream: Stream, pass: &Pass, cache: Option<&mut Self::Cache>) -> Stream;
+}
+
+/// Everything of a model below its output head.
+pub trait Body: Module + Walk + Sync + 'static {
+    /// Its blocks.
+    type Block: Block;
+
+    /// What the first block gets.
+    fn embed(&self, input_ids: Tensor<2, Int>, pass: &Pass) -> Stream;
+
+    /// The blocks, from the first one on.
+    fn blocks(&self) -> &[Self::Block];
+
+    /// What the output head gets: usually the last norm of the residual stream.
+    fn finish(&self, stream: Stream) -> Traced<3>;
+
+    /// The table of the tokens, which is the output head's weight where these are tied.
+    fn tokens(&self) -> &Embedding;
+}
+
+/// An empty cache for a body.
+pub(crate) fn new_cache(body: &impl Body) -> Cache {
+    let layers = body.blocks().iter().map(Block::new_cache);
+    Cache::new(layers.collect())
+}
+
+/// Hidden states `[batch, time, hidden]` for the output head.
+pub(crate) fn hidden<B: Body>(
+    body: &B,
+    input_ids: Tensor<2, Int>,
+    mut cache: Option<&mut Cache>,
+) -> Traced<3> {
+    let time = input_ids.dims()[1];
+    let start = cache.as_ref().map_or(0, |cache| cache.len());
+    let pass = Pass {
+        positions: start..start + time,
+    };
+    let mut stream = body.embed(input_ids, &pass);
+    let mut caches = cache
+        .as_mut()
+        .map(|cache| cache.layers::<<B::Block as Block>::Cache>().iter_mut());
+    for block in body.blocks() {
+        let cache = caches.as_mut().and_then(Iterator::next);
+        stream = block.forward(stream, &pass, cache);
+    }
+    if let Some(cache) = cache {
+        cache.advance(time);
+    }
+    body.finish(stream)
+}

@@ -1,0 +1,229 @@
+//! The attention of a block.
+
+use std::sync::Arc;
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use qoft_core::kernels::ops::{CausalAttention, Rope};
+use qoft_core::ops::{self, Traced};
+use qoft_core::{Linear, Norm, Result, Walk};
+
+use super::rope::RopeTables;
+use crate::body::Pass;
+use crate::json::Object;
+use crate::key_values::KeyValues;
+use crate::loader::Loader;
+
+/// How several projections of the same input are stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Projections {
+    /// A layer for each: `q_proj`, `k_proj` and `v_proj`, or `gate_proj` and `up_proj`.
+    Single,
+    /// One layer whose outputs stand side by side: `qkv_proj`, or `gate_up_proj`.
+    Fused,
+}
+
+/// Norms of the root mean square on queries and keys, `q_norm` and `k_norm`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum HeadNorm {
+    /// None.
+    Without,
+    /// On each head by itself.
+    Each,
+    /// On all heads together.
+    Whole,
+}
+
+/// Attention of grouped heads, described.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct AttentionConfig {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Heads of the queries.
+    pub heads: usize,
+    /// Heads of the keys and values; divides the former.
+    pub kv_heads: usize,
+    /// Width of a head.
+    pub head_dim: usize,
+    /// How the projections to queries, keys and values are stored.
+    pub projections: Projections,
+    /// Whether these projections must have biases.
+    pub input_bias: bool,
+    /// Whether the projection of the output must have a bias.
+    pub output_bias: bool,
+    /// Norms on queries and keys.
+    pub head_norm: HeadNorm,
+    /// Added to the mean square in these norms.
+    pub eps: f32,
+    /// Rotary positions of queries and keys.
+    pub rope: Option<Arc<RopeTables>>,
+    /// What scores are multiplied by.
+    pub scale: f64,
+    /// How many keys a query sees at most, itself included; `None`: all before it.
+    pub window: Option<usize>,
+}
+
+impl AttentionConfig {
+    /// Reads the usual keys of the heads; `head_dim` is their width in files without that key,
+    /// instead of an equal share of `hidden`. Neither biases, norms, positions nor windows.
+    ///
+    /// # Errors
+    /// If a value is missing, or the heads do not fit each other or the width.
+    pub fn read(json: Object, hidden: usize, head_dim: Option<usize>) -> Result<Self> {
+        let heads = json.require_size("num_attention_heads")?;
+        let kv_heads = json.size("num_key_value_heads")?.unwrap_or(heads);
+        if !heads.is_multiple_of(kv_heads) {
+            let reason = format!("{kv_heads} does not divide {heads} heads");
+            return Err(json.error("num_key_value_heads", reason));
+        }
+        let absent = head_dim.filter(|_| !json.has("head_dim"));
+        let head_dim = match json.size("head_dim")?.or(absent) {
+            Some(head_dim) => head_dim,
+            None if hidden.is_multiple_of(heads) => hidden / heads,
+            None => {
+                let reason =
+                    format!("{hidden} is no multiple of {heads} heads, and there is no head_dim");
+                return Err(json.error("hidden_size", reason));
+            }
+        };
+        Ok(Self {
+            hidden,
+            heads,
+            kv_heads,
+            head_dim,
+            projections: Projections::Single,
+            input_bias: false,
+            output_bias: false,
+            head_norm: HeadNorm::Without,
+            eps: 1e-6,
+            rope: None,
+            scale: (head_dim as f64).powf(-0.5),
+            window: None,
+        })
+    }
+
+    fn queries(&self) -> usize {
+        self.heads * self.head_dim
+    }
+
+    fn keys(&self) -> usize {
+        self.kv_heads * self.head_dim
+    }
+}
+
+/// Attention with grouped heads.
+#[derive(Module, Debug, Walk)]
+pub struct Attention {
+    q_proj: Option<Linear>,
+    k_proj: Option<Linear>,
+    v_proj: Option<Linear>,
+    qkv_proj: Option<Linear>,
+    o_proj: Linear,
+    q_norm: Option<Norm>,
+    k_norm: Option<Norm>,
+    #[module(skip)]
+    #[walk(skip)]
+    config: Arc<AttentionConfig>,
+}
+
+impl Attention {
+    /// Makes the layers.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit.
+    pub fn load(loader: &Loader, config: &AttentionConfig) -> Result<Self> {
+        let (hidden, queries, keys) = (config.hidden, config.queries(), config.keys());
+        let input = |kind: Projections, name: &str, out: usize| -> Result<Option<Linear>> {
+            let load = || loader.linear(name, [out, hidden], config.input_bias);
+            (config.projections == kind).then(load).transpose()
+        };
+        let norm = |name: &str, whole: usize| -> Result<Option<Norm>> {
+            let width = match config.head_norm {
+                HeadNorm::Without => return Ok(None),
+                HeadNorm::Each => config.head_dim,
+                HeadNorm::Whole => whole,
+            };
+            loader.root_mean_square(name, width, config.eps).map(Some)
+        };
+        Ok(Self {
+            q_proj: input(Projections::Single, "q_proj", queries)?,
+            k_proj: input(Projections::Single, "k_proj", keys)?,
+            v_proj: input(Projections::Single, "v_proj", keys)?,
+            qkv_proj: input(Projections::Fused, "qkv_proj", queries + 2 * keys)?,
+            o_proj: loader.linear("o_proj", [hidden, queries], config.output_bias)?,
+            q_norm: norm("q_norm", queries)?,
+            k_norm: norm("k_norm", keys)?,
+            config: Arc::new(config.clone()),
+        })
+    }
+
+    /// A cache of no tokens.
+    pub fn new_cache(&self) -> KeyValues {
+        KeyValues::new(self.config.window)
+    }
+
+    /// Attention over `x` of `[batch · time, hidden]` and what the cache holds.
+    pub fn forward(
+        &self,
+        x: Traced<2>,
+        [batch, time]: [usize; 2],
+        pass: &Pass,
+        cache: Option<&mut KeyValues>,
+    ) -> Tensor<2> {
+        let config = &*self.config;
+        let rope = config.rope.as_ref();
+        let rope = rope.map(|tables| tables.table(pass.positions.clone()));
+        let [q, k, v] = self.project(x);
+        let heads = |heads| [batch, time, heads, config.head_dim];
+        let q = self.position(q, &self.q_norm, heads(config.heads), rope.as_ref());
+        let k = self.position(k, &self.k_norm, heads(config.kv_heads), rope.as_ref());
+        let v = v.reshape(heads(config.kv_heads));
+        let (k, v) = match cache {
+            Some(cache) => cache.append(k, v),
+            None => (k, v),
+        };
+        let op = CausalAttention {
+            scale: config.scale as f32,
+            window: config.window,
+        };
+        let out = ops::attention(q, k, v, op);
+        self.o_proj
+            .forward(out.reshape([batch * time, config.queries()]))
+    }
+
+    /// Queries, keys and values, `[batch · time, heads · head_dim]`.
+    fn project(&self, x: Traced<2>) -> [Tensor<2>; 3] {
+        if let (Some(q), Some(k), Some(v)) = (&self.q_proj, &self.k_proj, &self.v_proj) {
+            return Linear::forward_each([q, k, v], x);
+        }
+        let fused = self.qkv_proj.as_ref().expect("single or fused projections");
+        let qkv = fused.forward(x);
+        let (queries, keys) = (self.config.queries(), self.config.keys());
+        [(0, queries), (queries, keys), (queries + keys, keys)]
+            .map(|(start, width)| qkv.clone().narrow(1, start, width))
+    }
+
+    /// Splits queries or keys into heads, normalizes and rotates them.
+    fn position(
+        &self,
+        x: Tensor<2>,
+        norm: &Option<Norm>,
+        shape: [usize; 4],
+        rope: Option<&Rope>,
+    ) -> Tensor<4> {
+        let x = match norm {
+            None => x.reshape(shape),
+            Some(norm) if self.config.head_norm == HeadNorm::Each => {
+                norm.forward(x.reshape(shape)).into_tensor()
+            }
+            Some(norm) => norm.forward(x).into_tensor().reshape(shape),
+        };
+        match rope {
+            Some(rope) => ops::rope(x, rope.clone()),
+            None => x,
+        }
+    }
+}

@@ -1,0 +1,140 @@
+//! A decoder block: attention and feed-forward layers with norms and residuals.
+
+use burn::module::Module;
+use burn::tensor::Tensor;
+use qoft_core::ops::Traced;
+use qoft_core::{Norm, Result, Walk};
+
+use super::attention::{Attention, AttentionConfig};
+use super::mlp::{Mlp, MlpConfig};
+use crate::body::{self, Pass, Stream};
+use crate::key_values::KeyValues;
+use crate::loader::Loader;
+
+/// Where the norms of a block are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum NormPlacement {
+    /// Before attention and before the feed-forward layers.
+    Before,
+    /// After them, before the residual is added.
+    After,
+}
+
+/// A block, described.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct BlockConfig {
+    /// Its attention.
+    pub attention: AttentionConfig,
+    /// Its feed-forward layers.
+    pub mlp: MlpConfig,
+    /// Where its norms are.
+    pub norms: NormPlacement,
+    /// Added to the mean square in norms.
+    pub eps: f32,
+    /// Multiplies what is added to the residual stream.
+    pub residual: f64,
+}
+
+impl BlockConfig {
+    /// Norms before attention and feed-forward layers.
+    pub fn new(attention: AttentionConfig, mlp: MlpConfig, eps: f32) -> Self {
+        Self {
+            attention,
+            mlp,
+            norms: NormPlacement::Before,
+            eps,
+            residual: 1.0,
+        }
+    }
+}
+
+/// One block of the model.
+#[derive(Module, Debug, Walk)]
+pub struct Block {
+    self_attn: Attention,
+    mlp: Mlp,
+    input_layernorm: Option<Norm>,
+    post_attention_layernorm: Norm,
+    post_feedforward_layernorm: Option<Norm>,
+    #[module(skip)]
+    #[walk(skip)]
+    norms: NormPlacement,
+    #[module(skip)]
+    #[walk(skip)]
+    residual: f64,
+}
+
+impl Block {
+    /// Makes the layers.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit.
+    pub fn load(loader: &Loader, config: &BlockConfig) -> Result<Self> {
+        let hidden = config.attention.hidden;
+        let norm = |name: &str| loader.root_mean_square(name, hidden, config.eps);
+        let optional = |placement: NormPlacement, name: &str| {
+            let wanted = config.norms == placement;
+            wanted.then(|| norm(name)).transpose()
+        };
+        Ok(Self {
+            self_attn: Attention::load(&loader.below("self_attn"), &config.attention)?,
+            mlp: Mlp::load(&loader.below("mlp"), &config.mlp)?,
+            input_layernorm: optional(NormPlacement::Before, "input_layernorm")?,
+            post_attention_layernorm: norm("post_attention_layernorm")?,
+            post_feedforward_layernorm: optional(
+                NormPlacement::After,
+                "post_feedforward_layernorm",
+            )?,
+            norms: config.norms,
+            residual: config.residual,
+        })
+    }
+
+    fn add(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
+        if self.residual == 1.0 {
+            x + y
+        } else {
+            x + y * self.residual
+        }
+    }
+}
+
+impl body::Block for Block {
+    type Cache = KeyValues;
+
+    fn new_cache(&self) -> KeyValues {
+        self.self_attn.new_cache()
+    }
+
+    fn forward(&self, stream: Stream, pass: &Pass, cache: Option<&mut KeyValues>) -> Stream {
+        let [batch, time, hidden] = stream.hidden.dims();
+        let x = stream.hidden.reshape([batch * time, hidden]);
+        let y = apply(&self.input_layernorm, x.clone());
+        let y = self.self_attn.forward(y, [batch, time], pass, cache);
+        // The same name stands for two places.
+        let norm = &self.post_attention_layernorm;
+        let (x, y) = match self.norms {
+            NormPlacement::After => {
+                let x = self.add(x, norm.forward(y).into_tensor());
+                (x.clone(), x.into())
+            }
+            NormPlacement::Before => {
+                let x = self.add(x, y);
+                (x.clone(), norm.forward(x))
+            }
+        };
+        let y = self.mlp.forward(y);
+        let y = apply(&self.post_feedforward_layernorm, y);
+        let x = self.add(x, y.into_tensor());
+        Stream::new(x.reshape([batch, time, hidden])).carrying(stream.carried)
+    }
+}
+
+fn apply(norm: &Option<Norm>, x: Tensor<2>) -> Traced<2> {
+    match norm {
+        Some(norm) => norm.forward(x),
+        None => x.into(),
+    }
+}

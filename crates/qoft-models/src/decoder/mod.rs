@@ -1,0 +1,104 @@
+//! Decoders with rotary positions, norms of the root mean square and gated feed-forward layers,
+//! which most model types are, and the parts that they are made of.
+//!
+//! Each part has a description with resolved options, and no part asks which model it is in.
+
+mod attention;
+mod block;
+mod mlp;
+mod rope;
+mod rope_config;
+
+use burn::module::Module;
+use burn::tensor::{Int, Tensor};
+use qoft_core::ops::Traced;
+use qoft_core::{Embedding, Norm, Result, Walk};
+
+use crate::any_body::AnyBody;
+use crate::body::{Body, Pass, Stream};
+use crate::config::{ModelConfig, ModelNames};
+use crate::loader::Loader;
+use crate::spec::Blueprint;
+
+pub use attention::{Attention, AttentionConfig, HeadNorm, Projections};
+pub use block::{Block, BlockConfig, NormPlacement};
+pub use mlp::{Mlp, MlpConfig};
+pub use rope::RopeTables;
+pub use rope_config::{RopeConfig, RopeDefaults, RopeScaling};
+
+/// A decoder, described: everything below the output head.
+#[derive(Debug, Clone)]
+#[non_exhaustive]
+pub struct DecoderConfig {
+    /// The blocks, from the first one on.
+    pub blocks: Vec<BlockConfig>,
+    /// Added to the mean square in the last norm.
+    pub eps: f32,
+    /// The token of the padding, whose row of the embedding table does not train.
+    pub pad_token_id: Option<usize>,
+    /// What embeddings are multiplied by.
+    pub embedding_multiplier: f64,
+}
+
+impl DecoderConfig {
+    /// A decoder of these blocks.
+    pub fn new(blocks: Vec<BlockConfig>, eps: f32) -> Self {
+        Self {
+            blocks,
+            eps,
+            pad_token_id: None,
+            embedding_multiplier: 1.0,
+        }
+    }
+}
+
+impl Blueprint for DecoderConfig {
+    fn build(&self, model: &ModelConfig, loader: &Loader) -> Result<AnyBody> {
+        let width = model.hidden_size;
+        let table = [model.vocab_size, width];
+        let embed_tokens = loader.embedding(ModelNames::USUAL.tokens, table)?;
+        let block = |loader: &Loader, index: usize| Block::load(loader, &self.blocks[index]);
+        Ok(AnyBody::new(Decoder {
+            embed_tokens: embed_tokens.with_padding(self.pad_token_id),
+            layers: loader.blocks("layers", self.blocks.len(), block)?,
+            norm: loader.root_mean_square("norm", width, self.eps)?,
+            multiplier: self.embedding_multiplier,
+        }))
+    }
+}
+
+/// Everything below the output head.
+#[derive(Module, Debug, Walk)]
+struct Decoder {
+    embed_tokens: Embedding,
+    layers: Vec<Block>,
+    norm: Norm,
+    /// Multiplies the embeddings.
+    #[module(skip)]
+    #[walk(skip)]
+    multiplier: f64,
+}
+
+impl Body for Decoder {
+    type Block = Block;
+
+    fn embed(&self, input_ids: Tensor<2, Int>, _pass: &Pass) -> Stream {
+        let x = self.embed_tokens.forward(input_ids);
+        Stream::new(match self.multiplier {
+            1.0 => x,
+            multiplier => x * multiplier,
+        })
+    }
+
+    fn blocks(&self) -> &[Block] {
+        &self.layers
+    }
+
+    fn finish(&self, stream: Stream) -> Traced<3> {
+        self.norm.forward(stream.hidden)
+    }
+
+    fn tokens(&self) -> &Embedding {
+        &self.embed_tokens
+    }
+}

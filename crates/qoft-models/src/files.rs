@@ -1,0 +1,61 @@
+//! Layers of a checkpoint, checked against the model's sizes.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use qoft_core::{Checkpoint, Embedding, Linear, LoadOptions, Registry, Result, dense_weight};
+
+use crate::layer_spec::LayerSpec;
+use crate::loader::Origin;
+
+/// A checkpoint to be loaded.
+pub struct Files<'a> {
+    /// The tensors.
+    pub checkpoint: &'a Checkpoint,
+    /// The quantization schemes.
+    pub registry: &'a Registry,
+    /// How to load layers.
+    pub options: &'a LoadOptions,
+    /// Where norms and biases live.
+    pub device: &'a Device,
+    /// Called after each block with the numbers of loaded and of all blocks.
+    pub progress: RefCell<&'a mut dyn FnMut(usize, usize)>,
+}
+
+impl Origin for Files<'_> {
+    fn linear(&self, spec: LayerSpec) -> Result<Linear> {
+        let path = &spec.path;
+        // Without any tensor no backend could claim the layer; what is missing is the better news.
+        if self.checkpoint.under(path).next().is_none() {
+            self.checkpoint.tensor(&format!("{path}.weight"))?;
+        }
+        if spec.bias {
+            self.checkpoint.tensor(&format!("{path}.bias"))?;
+        }
+        let source = spec.source(self.checkpoint);
+        let linear = Linear::new(self.registry.load(&source, self.options)?, self.device);
+        Ok(match spec.fan_in_fan_out {
+            true => linear.fan_in_fan_out(),
+            false => linear,
+        })
+    }
+
+    fn embedding(&self, spec: LayerSpec) -> Result<Embedding> {
+        let tensor = self.checkpoint.tensor(&format!("{}.weight", spec.path))?;
+        tensor.expect_shape(&spec.shape)?;
+        Ok(Embedding::new(Arc::new(dense_weight(&tensor)?)))
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<1>> {
+        let tensor = self.checkpoint.tensor(name)?;
+        let values = tensor.expect_shape(shape)?.to_finite_f32()?;
+        Ok(Tensor::from_data(values.as_slice(), self.device))
+    }
+
+    fn made(&self, done: usize, total: usize) {
+        // What was packed anew is in memory of its own now.
+        self.checkpoint.release();
+        (self.progress.borrow_mut())(done, total);
+    }
+}

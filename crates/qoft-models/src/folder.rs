@@ -1,0 +1,85 @@
+//! The folder of a model: its checkpoint, and what its architecture says about it.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use qoft_core::{Checkpoint, Error, Result};
+
+use crate::json::Object;
+use crate::registry::Architectures;
+use crate::spec::ModelSpec;
+
+/// An opened model, of an architecture that is known or not.
+#[derive(Clone)]
+pub struct ModelFolder {
+    checkpoint: Checkpoint,
+    architectures: Architectures,
+    spec: Option<Arc<ModelSpec>>,
+    refused: Option<Arc<Error>>,
+}
+
+impl ModelFolder {
+    /// Opens a folder with `config.json` and safetensors.
+    ///
+    /// Tensors have the names that they have in the whole model, also where the file was written
+    /// without the model's head and lacks their first component. Buffers that nothing reads are left
+    /// out.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged, or names files outside the folder. A model of an unknown
+    /// architecture is none: much can be done without one.
+    pub fn open(dir: impl AsRef<Path>, architectures: &Architectures) -> Result<Self> {
+        Ok(Self::new(Checkpoint::open(dir)?, architectures))
+    }
+
+    /// As [`Self::open`], for a checkpoint that is opened already.
+    pub fn new(mut checkpoint: Checkpoint, architectures: &Architectures) -> Self {
+        let config = checkpoint.config();
+        let found = architectures.find(config).ok();
+        let (spec, refused) = match found.map(|found| found.describe(Object::root(config))) {
+            Some(Ok(spec)) => (Some(Arc::new(spec)), None),
+            Some(Err(error)) => (None, Some(Arc::new(error))),
+            None => (None, None),
+        };
+        if let Some(spec) = &spec {
+            let names = spec.names();
+            let lacks_base = names.lacks_base(checkpoint.names());
+            checkpoint = checkpoint.renamed(|name| names.in_model(name, lacks_base));
+        }
+        Self {
+            checkpoint,
+            architectures: architectures.clone(),
+            spec,
+            refused,
+        }
+    }
+
+    /// The tensors.
+    pub fn checkpoint(&self) -> &Checkpoint {
+        &self.checkpoint
+    }
+
+    /// What is known of the model; `None` where its architecture is not, or cannot compute it.
+    pub fn known(&self) -> Option<&ModelSpec> {
+        self.spec.as_deref()
+    }
+
+    /// Why a model of a known architecture cannot be computed.
+    pub fn refused(&self) -> Option<&Error> {
+        self.refused.as_deref()
+    }
+
+    /// What is known of the model.
+    ///
+    /// # Errors
+    /// Those of [`Architectures::describe`].
+    pub fn spec(&self) -> Result<Arc<ModelSpec>> {
+        match &self.spec {
+            Some(spec) => Ok(spec.clone()),
+            None => self
+                .architectures
+                .describe(self.checkpoint.config())
+                .map(Arc::new),
+        }
+    }
+}

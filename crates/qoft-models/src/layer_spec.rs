@@ -1,0 +1,68 @@
+//! The layers of a model, as they are known before anything is loaded.
+
+use qoft_core::{Checkpoint, LayerKind, LayerSource};
+
+/// A layer that a model has.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct LayerSpec {
+    /// Module path.
+    pub path: String,
+    /// What kind of layer it is.
+    pub kind: LayerKind,
+    /// `[out_features, in_features]`; of a table `[entries, width]`, of a norm `[1, width]`.
+    pub shape: [usize; 2],
+    /// Whether it must have a bias; others may.
+    pub bias: bool,
+    /// Whether files have a dense weight as `[in_features, out_features]`.
+    pub fan_in_fan_out: bool,
+    /// Module path of the layer whose weight it has, if it has none of its own.
+    pub tied_to: Option<String>,
+}
+
+impl LayerSpec {
+    /// A layer with a weight of its own.
+    pub fn new(path: impl Into<String>, kind: LayerKind, shape: [usize; 2]) -> Self {
+        Self {
+            path: path.into(),
+            kind,
+            shape,
+            bias: false,
+            fan_in_fan_out: false,
+            tied_to: None,
+        }
+    }
+
+    /// The same with a bias, or perhaps none.
+    #[must_use]
+    pub fn with_bias(self, bias: bool) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// The same with a dense weight of `[in_features, out_features]`: transformers' `Conv1D`.
+    #[must_use]
+    pub fn fan_in_fan_out(self) -> Self {
+        Self {
+            fan_in_fan_out: true,
+            ..self
+        }
+    }
+
+    /// The same with the weight of another layer.
+    #[must_use]
+    pub fn tied_to(self, path: impl Into<String>) -> Self {
+        Self {
+            tied_to: Some(path.into()),
+            ..self
+        }
+    }
+
+    /// The tensors of the layer in a checkpoint, with all that the model knows about them.
+    pub fn source<'a>(&'a self, checkpoint: &'a Checkpoint) -> LayerSource<'a> {
+        let source = LayerSource::new(checkpoint, &self.path).expecting(self.shape);
+        match self.fan_in_fan_out {
+            true => source.fan_in_fan_out(),
+            false => source,
+        }
+    }
+}

@@ -1,0 +1,13 @@
+//! `llama`.
+
+use super::{LlamaLike, all_biases};
+use crate::registry::ArchitectureRegistration;
+
+static LLAMA: LlamaLike = LlamaLike {
+    biases: all_biases,
+    ..LlamaLike::new(&["llama"])
+};
+
+static REGISTRATION: ArchitectureRegistration = ArchitectureRegistration::new(&LLAMA);
+
+crate::register_architecture!(REGISTRATION);

@@ -1,0 +1,13 @@
+//! `mistral`: sliding windows in all layers.
+
+use super::{LlamaLike, windows};
+use crate::registry::ArchitectureRegistration;
+
+static MISTRAL: LlamaLike = LlamaLike {
+    layers: |json, layers| windows::everywhere(json, Some(windows::DEFAULT), layers),
+    ..LlamaLike::new(&["mistral"])
+};
+
+static REGISTRATION: ArchitectureRegistration = ArchitectureRegistration::new(&MISTRAL);
+
+crate::register_architecture!(REGISTRATION);

@@ -1,0 +1,195 @@
+//! Llama and its relatives: decoders of one kind, each model type with options of its own.
+
+mod granite;
+mod llama;
+mod mistral;
+mod olmo2;
+mod phi3;
+mod qwen2;
+mod qwen3;
+mod smollm3;
+mod windows;
+
+use std::sync::Arc;
+
+use qoft_core::Result;
+
+use crate::architecture::Architecture;
+use crate::config::{ModelConfig, ModelNames, SizeKeys};
+use crate::decoder::{
+    AttentionConfig, BlockConfig, DecoderConfig, HeadNorm, MlpConfig, NormPlacement, Projections,
+    RopeConfig, RopeDefaults, RopeTables,
+};
+use crate::json::Object;
+use crate::padding::pad_token_id;
+use crate::spec::ModelSpec;
+
+/// A model type: where it differs from others.
+struct LlamaLike {
+    /// Its one `model_type`.
+    model_types: &'static [&'static str],
+    names: ModelNames,
+    /// Whether head and embedding table are one in files that do not say so.
+    tied: bool,
+    /// The token of the padding where `config.json` does not mention it.
+    padding: Option<i64>,
+    /// Added to the mean square in norms in files that do not say so.
+    eps: f64,
+    /// Width of a head in files that do not say so, instead of an equal share.
+    head_dim: Option<usize>,
+    projections: Projections,
+    head_norm: HeadNorm,
+    norms: NormPlacement,
+    rope: RopeDefaults,
+    biases: fn(Object) -> Result<Biases>,
+    layers: fn(Object, usize) -> Result<Vec<LayerOptions>>,
+    multipliers: fn(Object) -> Result<Multipliers>,
+}
+
+/// Which projections must come with a bias.
+#[derive(Debug, Clone, Copy, Default)]
+struct Biases {
+    qkv: bool,
+    output: bool,
+    mlp: bool,
+}
+
+/// What differs between the layers of one model.
+#[derive(Debug, Clone, Copy)]
+struct LayerOptions {
+    /// How many keys a query sees at most, itself included; `None`: all before it.
+    window: Option<usize>,
+    /// Whether queries and keys carry rotary positions.
+    rope: bool,
+}
+
+/// Constants that multiply what flows through the model.
+#[derive(Debug, Clone, Copy)]
+struct Multipliers {
+    embedding: f64,
+    residual: f64,
+    /// Of the scores; by default the root of the heads' width divides them.
+    attention: Option<f64>,
+    logits: f64,
+}
+
+impl Multipliers {
+    const NONE: Self = Self {
+        embedding: 1.0,
+        residual: 1.0,
+        attention: None,
+        logits: 1.0,
+    };
+}
+
+impl LlamaLike {
+    /// What most of them have.
+    const fn new(model_types: &'static [&'static str]) -> Self {
+        Self {
+            model_types,
+            names: ModelNames::USUAL,
+            tied: false,
+            padding: None,
+            eps: 1e-6,
+            head_dim: None,
+            projections: Projections::Single,
+            head_norm: HeadNorm::Without,
+            norms: NormPlacement::Before,
+            rope: RopeDefaults::USUAL,
+            biases: no_biases,
+            layers: windows::none,
+            multipliers: no_multipliers,
+        }
+    }
+
+    fn attention(&self, json: Object, model: &ModelConfig, eps: f32) -> Result<AttentionConfig> {
+        let attention = AttentionConfig::read(json, model.hidden_size, self.head_dim)?;
+        let scale = (self.multipliers)(json)?.attention;
+        let biases = (self.biases)(json)?;
+        Ok(AttentionConfig {
+            projections: self.projections,
+            input_bias: biases.qkv,
+            output_bias: biases.output,
+            head_norm: self.head_norm,
+            eps,
+            scale: scale.unwrap_or(attention.scale),
+            ..attention
+        })
+    }
+}
+
+impl Architecture for LlamaLike {
+    fn name(&self) -> &'static str {
+        self.model_types[0]
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        self.model_types
+    }
+
+    fn describe(&self, json: Object) -> Result<ModelSpec> {
+        json.choice("hidden_act", &[("silu", ()), ("swish", ())])?;
+        json.warn_of_dropout(&["attention_dropout", "resid_pdrop", "embd_pdrop"])?;
+        let multipliers = (self.multipliers)(json)?;
+        let mut model = ModelConfig::read(json, &SizeKeys::USUAL)?;
+        let tied = json.get("tie_word_embeddings")?;
+        model.tie_word_embeddings = tied.unwrap_or(self.tied);
+        model.logits_multiplier = multipliers.logits;
+
+        let eps = json.positive("rms_norm_eps")?.unwrap_or(self.eps) as f32;
+        let attention = self.attention(json, &model, eps)?;
+        let mlp = MlpConfig {
+            projections: self.projections,
+            bias: (self.biases)(json)?.mlp,
+            ..MlpConfig::new([json.require_size("intermediate_size")?, model.hidden_size])
+        };
+        let positions = model.max_position_embeddings;
+        let rope = RopeConfig::read(json, &self.rope, attention.head_dim, positions)?;
+        let rope = Arc::new(RopeTables::new(rope));
+        let layers = (self.layers)(json, model.num_hidden_layers)?;
+        let blocks = layers.into_iter().map(|layer| {
+            let attention = AttentionConfig {
+                rope: layer.rope.then(|| rope.clone()),
+                window: layer.window,
+                ..attention.clone()
+            };
+            BlockConfig {
+                norms: self.norms,
+                residual: multipliers.residual,
+                ..BlockConfig::new(attention, mlp.clone(), eps)
+            }
+        });
+        let decoder = DecoderConfig {
+            pad_token_id: pad_token_id(json, self.padding, model.vocab_size)?,
+            embedding_multiplier: multipliers.embedding,
+            ..DecoderConfig::new(blocks.collect(), eps)
+        };
+        ModelSpec::new(model, self.names, decoder)
+    }
+}
+
+fn no_biases(_json: Object) -> Result<Biases> {
+    Ok(Biases::default())
+}
+
+/// Biases as `attention_bias` asks for them.
+fn attention_biases(json: Object) -> Result<Biases> {
+    let attention = json.flag("attention_bias")?;
+    Ok(Biases {
+        qkv: attention,
+        output: attention,
+        mlp: false,
+    })
+}
+
+/// Biases as `attention_bias` and `mlp_bias` ask for them.
+fn all_biases(json: Object) -> Result<Biases> {
+    Ok(Biases {
+        mlp: json.flag("mlp_bias")?,
+        ..attention_biases(json)?
+    })
+}
+
+fn no_multipliers(_json: Object) -> Result<Multipliers> {
+    Ok(Multipliers::NONE)
+}

@@ -1,0 +1,73 @@
+//! Sliding windows of the layers.
+
+use qoft_core::Result;
+
+use super::LayerOptions;
+use crate::json::Object;
+
+/// Mistral's and Qwen's window where `config.json` does not mention it.
+pub const DEFAULT: usize = 4096;
+
+/// Every layer sees everything.
+pub fn none(_json: Object, layers: usize) -> Result<Vec<LayerOptions>> {
+    Ok(with_rope(vec![None; layers]))
+}
+
+/// The same window in all layers; `absent` is that of files that do not mention it.
+pub fn everywhere(json: Object, absent: Option<usize>, layers: usize) -> Result<Vec<LayerOptions>> {
+    Ok(with_rope(vec![window(json, absent)?; layers]))
+}
+
+/// Windows from the layer `max_window_layers` on, as Qwen has them.
+pub fn in_later_layers(json: Object, layers: usize) -> Result<Vec<LayerOptions>> {
+    let from = json.get("max_window_layers")?.unwrap_or(28_usize);
+    selected(json, Some(DEFAULT), layers, |layer| layer >= from).map(with_rope)
+}
+
+fn with_rope(windows: Vec<Option<usize>>) -> Vec<LayerOptions> {
+    let layers = windows.into_iter();
+    layers
+        .map(|window| LayerOptions { window, rope: true })
+        .collect()
+}
+
+/// The window of the model; `absent` where the key is not in the file at all.
+fn window(json: Object, absent: Option<usize>) -> Result<Option<usize>> {
+    if json.has("sliding_window") {
+        json.size("sliding_window")
+    } else {
+        Ok(absent)
+    }
+}
+
+/// Windows where `layer_types` or else `sliding` asks for them, if they are in use at all.
+pub fn selected(
+    json: Object,
+    absent: Option<usize>,
+    layers: usize,
+    sliding: impl Fn(usize) -> bool,
+) -> Result<Vec<Option<usize>>> {
+    let in_use = json.flag("use_sliding_window")?;
+    let window = if in_use { window(json, absent)? } else { None };
+    let Some(types) = json.get::<Vec<String>>("layer_types")? else {
+        let layers = 0..layers;
+        return Ok(layers.map(|l| window.filter(|_| sliding(l))).collect());
+    };
+    if types.len() != layers {
+        let reason = format!("has {} entries for {layers} layers", types.len());
+        return Err(json.error("layer_types", reason));
+    }
+    let of_type = |kind: String| match (kind.as_str(), window) {
+        ("full_attention", _) => Ok(None),
+        ("sliding_attention", Some(window)) => Ok(Some(window)),
+        ("sliding_attention", None) => Err(json.error(
+            "layer_types",
+            "`sliding_attention` needs `use_sliding_window` and `sliding_window`",
+        )),
+        _ => {
+            let known = ["full_attention", "sliding_attention"];
+            Err(json.unsupported("layer_types", &kind, known))
+        }
+    };
+    types.into_iter().map(of_type).collect()
+}

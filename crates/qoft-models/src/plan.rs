@@ -1,0 +1,69 @@
+//! Which layers a model has: what it is made from where there are no files.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use burn::tensor::{Device, Tensor};
+use qoft_core::{Embedding, Error, Linear, LoadedLinear, Result};
+
+use crate::layer_spec::LayerSpec;
+use crate::loader::Origin;
+use crate::zeros::Zeros;
+
+/// More values than any norm, bias or similar tensor has.
+const LARGEST_TENSOR: usize = 1 << 24;
+
+/// The layers that were asked for.
+#[derive(Default)]
+pub struct Plan {
+    layers: RefCell<Vec<LayerSpec>>,
+    /// Values by their number: however many layers there are, each size is in memory once.
+    zeros: RefCell<BTreeMap<usize, Tensor<1>>>,
+}
+
+impl Plan {
+    /// All layers, in the order in which they were asked for.
+    pub fn into_layers(self) -> Vec<LayerSpec> {
+        self.layers.into_inner()
+    }
+
+    fn add(&self, spec: LayerSpec) -> Arc<Zeros> {
+        let weight = Zeros(spec.shape);
+        self.layers.borrow_mut().push(spec);
+        Arc::new(weight)
+    }
+}
+
+impl Origin for Plan {
+    fn linear(&self, spec: LayerSpec) -> Result<Linear> {
+        let loaded = LoadedLinear {
+            weight: self.add(spec),
+            bias: None,
+            input_quantizer: None,
+        };
+        Ok(Linear::new(loaded, &Device::flex()))
+    }
+
+    fn embedding(&self, spec: LayerSpec) -> Result<Embedding> {
+        Ok(Embedding::new(self.add(spec)))
+    }
+
+    fn norm(&self, spec: LayerSpec) {
+        self.add(spec);
+    }
+
+    fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<1>> {
+        let count = shape
+            .iter()
+            .try_fold(1usize, |n, &size| n.checked_mul(size));
+        let Some(count) = count.filter(|&count| count <= LARGEST_TENSOR) else {
+            let reason = format!("it asks for a tensor `{name}` of {shape:?}");
+            return Err(Error::file("config.json", reason));
+        };
+        let mut zeros = self.zeros.borrow_mut();
+        let made = zeros.entry(count);
+        let made = made.or_insert_with(|| Tensor::zeros([count], &Device::flex()));
+        Ok(made.clone())
+    }
+}

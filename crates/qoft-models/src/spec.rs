@@ -1,0 +1,87 @@
+//! A model as its `config.json` describes it, before anything is loaded.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::sync::Arc;
+
+use qoft_core::{LayerKind, Result};
+
+use crate::any_body::AnyBody;
+use crate::config::{ModelConfig, ModelNames};
+use crate::layer_spec::LayerSpec;
+use crate::loader::{Loader, Origin};
+use crate::plan::Plan;
+
+/// A validated configuration: it makes the body of a model.
+pub trait Blueprint: Debug + Send + Sync + 'static {
+    /// Makes everything below the output head from what `loader` has for it.
+    ///
+    /// It is called once with a loader without values, to learn which layers the model has.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit the configuration.
+    fn build(&self, model: &ModelConfig, loader: &Loader) -> Result<AnyBody>;
+}
+
+/// Everything that is known of a model without its tensors.
+#[derive(Debug, Clone)]
+pub struct ModelSpec {
+    config: ModelConfig,
+    names: ModelNames,
+    blueprint: Arc<dyn Blueprint>,
+    layers: Vec<LayerSpec>,
+    /// Module path → number of the layer.
+    index: BTreeMap<String, usize>,
+}
+
+impl ModelSpec {
+    /// A model of this configuration.
+    ///
+    /// # Errors
+    /// If its blueprint asks for something that no model has.
+    pub fn new(config: ModelConfig, names: ModelNames, blueprint: impl Blueprint) -> Result<Self> {
+        let plan = Plan::default();
+        blueprint.build(&config, &Loader::new(&plan, names.base))?;
+        let mut layers = plan.into_layers();
+        let head = [config.vocab_size, config.hidden_size];
+        let head = LayerSpec::new(names.head, LayerKind::Linear, head);
+        layers.push(match config.tie_word_embeddings {
+            true => head.tied_to(names.token_table()),
+            false => head,
+        });
+        let paths = layers.iter().map(|layer| layer.path.clone());
+        Ok(Self {
+            index: paths.zip(0..).collect(),
+            config,
+            names,
+            blueprint: Arc::new(blueprint),
+            layers,
+        })
+    }
+
+    /// The sizes and options that are common to all models.
+    pub fn config(&self) -> &ModelConfig {
+        &self.config
+    }
+
+    /// The names of its parts.
+    pub fn names(&self) -> &ModelNames {
+        &self.names
+    }
+
+    /// All layers in the model's order, the output head last.
+    pub fn layers(&self) -> &[LayerSpec] {
+        &self.layers
+    }
+
+    /// The layer at a module path.
+    pub fn layer(&self, path: &str) -> Option<&LayerSpec> {
+        self.index.get(path).map(|&number| &self.layers[number])
+    }
+
+    /// Makes the body from what `origin` has.
+    pub(crate) fn build(&self, origin: &dyn Origin) -> Result<AnyBody> {
+        let loader = Loader::new(origin, self.names.base);
+        self.blueprint.build(&self.config, &loader)
+    }
+}

@@ -1,0 +1,238 @@
+//! What training, evaluation, calibration and generation need of a model.
+//!
+//! [`CausalLm`] is all of it, whatever its architecture. A model of one's own, made of
+//! [`qoft_core`]'s layers, implements [`TrainModel`] for a [`Dataset`] of tokens or for data of its
+//! own, and [`GenerateModel`] if it writes text.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroUsize;
+
+use burn::module::Module;
+use burn::tensor::{Device, Gradients, Int, Tensor};
+use qoft_core::Walk;
+use qoft_models::{Cache, CausalLm};
+
+use crate::data::{Batch, Dataset, Order};
+use crate::error::TrainError;
+use crate::inputs::{check_lengths, input_ids, targets};
+
+/// Data that a model learns from.
+pub trait TrainData {
+    /// Rows that are computed at once.
+    type Batch: TrainBatch;
+
+    /// The number of rows.
+    fn rows(&self) -> usize;
+
+    /// What there is to predict in all rows.
+    fn predicted(&self) -> usize;
+
+    /// The batches of one epoch; the last one holds what is left and may be smaller.
+    fn batches(
+        &self,
+        order: Order,
+        batch_size: NonZeroUsize,
+    ) -> Box<dyn ExactSizeIterator<Item = Self::Batch> + '_>;
+}
+
+/// What is computed at once.
+pub trait TrainBatch {
+    /// What there is to predict: the losses of so many predictions are averaged. It can be 0.
+    fn predicted(&self) -> usize;
+
+    /// Units of input without padding, of which reports count how many are computed in a second.
+    fn tokens(&self) -> usize;
+}
+
+/// A model with adapters that train.
+pub trait TrainModel: Module + Walk {
+    /// What it learns from.
+    type Data: TrainData;
+
+    /// Fails if it cannot compute the data.
+    ///
+    /// # Errors
+    /// [`TrainError`].
+    fn check(&self, data: &Self::Data) -> Result<(), TrainError> {
+        let _ = data;
+        Ok(())
+    }
+
+    /// The sum of the losses of all predictions, divided by `denominator`: a scalar. Inputs belong
+    /// on `device`.
+    fn loss(
+        &self,
+        batch: &<Self::Data as TrainData>::Batch,
+        denominator: f64,
+        device: &Device,
+    ) -> Tensor<1>;
+
+    /// Computes a batch for the sake of what layers see: at least as far as those at the module paths
+    /// `wanted`. What stands here computes all of it.
+    fn forward_to(
+        &self,
+        batch: &<Self::Data as TrainData>::Batch,
+        wanted: &BTreeSet<&str>,
+        device: &Device,
+    ) {
+        let _ = wanted;
+        drop(self.loss(batch, 1.0, device));
+    }
+
+    /// The model as one that can be computed block by block, if it can.
+    fn blocks(&self) -> Option<&dyn TrainBlocks<<Self::Data as TrainData>::Batch>> {
+        None
+    }
+
+    /// The `model_type` by which PEFT chooses layers where a configuration names none.
+    fn model_type(&self) -> &str {
+        ""
+    }
+
+    /// Module path of the output head, which `all-linear` does not mean.
+    fn head(&self) -> &str {
+        ""
+    }
+}
+
+/// A model whose blocks can be computed once more in the backward, see
+/// [`TrainConfig::gradient_checkpointing`](crate::train::TrainConfig::gradient_checkpointing).
+pub trait TrainBlocks<B> {
+    /// The value of [`TrainModel::loss`]; `sink` gets its gradients, those of one part of the model
+    /// after another.
+    fn backward_by_block(
+        &self,
+        batch: &B,
+        denominator: f64,
+        device: &Device,
+        sink: &mut dyn FnMut(Gradients),
+    ) -> f32;
+}
+
+/// A model of tokens.
+pub trait TokenModel {
+    /// The number of token ids that it knows.
+    fn vocab_size(&self) -> usize;
+
+    /// The longest sequence that it can compute at all; `None` where there is no limit.
+    fn longest_sequence(&self) -> Option<usize> {
+        None
+    }
+}
+
+/// A model that says which token comes next.
+pub trait GenerateModel: TokenModel + Module {
+    /// What it keeps of the tokens so far.
+    type Cache;
+
+    /// A cache of no tokens.
+    fn new_cache(&self) -> Self::Cache;
+
+    /// The longest text that it is meant for, in tokens.
+    fn context_length(&self) -> usize;
+
+    /// Logits `[batch, vocab]` of the token after `input_ids` of `[batch, time]`. With a cache, these
+    /// follow the tokens that it has seen.
+    fn next_logits(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Self::Cache>) -> Tensor<2>;
+}
+
+impl TrainData for Dataset {
+    type Batch = Batch;
+
+    fn rows(&self) -> usize {
+        self.examples.len()
+    }
+
+    fn predicted(&self) -> usize {
+        self.report.predicted
+    }
+
+    fn batches(
+        &self,
+        order: Order,
+        batch_size: NonZeroUsize,
+    ) -> Box<dyn ExactSizeIterator<Item = Batch> + '_> {
+        Box::new(Dataset::batches(self, order, batch_size))
+    }
+}
+
+impl TrainBatch for Batch {
+    fn predicted(&self) -> usize {
+        self.predicted
+    }
+
+    fn tokens(&self) -> usize {
+        self.tokens
+    }
+}
+
+impl TrainModel for CausalLm {
+    type Data = Dataset;
+
+    fn check(&self, data: &Dataset) -> Result<(), TrainError> {
+        check_lengths(data, self.config().longest_sequence)
+    }
+
+    fn loss(&self, batch: &Batch, denominator: f64, device: &Device) -> Tensor<1> {
+        CausalLm::loss(self, input_ids(batch, device), targets(batch), denominator)
+    }
+
+    fn forward_to(&self, batch: &Batch, wanted: &BTreeSet<&str>, device: &Device) {
+        if wanted.contains(CausalLm::head(self)) {
+            drop(TrainModel::loss(self, batch, 1.0, device));
+        } else {
+            drop(self.hidden(input_ids(batch, device), None));
+        }
+    }
+
+    fn blocks(&self) -> Option<&dyn TrainBlocks<Batch>> {
+        Some(self)
+    }
+
+    fn model_type(&self) -> &str {
+        &self.config().model_type
+    }
+
+    fn head(&self) -> &str {
+        CausalLm::head(self)
+    }
+}
+
+impl TrainBlocks<Batch> for CausalLm {
+    fn backward_by_block(
+        &self,
+        batch: &Batch,
+        denominator: f64,
+        device: &Device,
+        sink: &mut dyn FnMut(Gradients),
+    ) -> f32 {
+        let (input_ids, targets) = (input_ids(batch, device), targets(batch));
+        CausalLm::backward_by_block(self, input_ids, targets, denominator, sink)
+    }
+}
+
+impl TokenModel for CausalLm {
+    fn vocab_size(&self) -> usize {
+        self.config().vocab_size
+    }
+
+    fn longest_sequence(&self) -> Option<usize> {
+        self.config().longest_sequence
+    }
+}
+
+impl GenerateModel for CausalLm {
+    type Cache = Cache;
+
+    fn new_cache(&self) -> Cache {
+        CausalLm::new_cache(self)
+    }
+
+    fn context_length(&self) -> usize {
+        self.config().max_position_embeddings
+    }
+
+    fn next_logits(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Tensor<2> {
+        self.last_logits(input_ids, cache)
+    }
+}
