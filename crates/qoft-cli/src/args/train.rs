@@ -261,10 +261,10 @@ fn finite(text: &str) -> Result<f64, String> {
     }
 }
 
-/// `all-linear`, a list of names, or else a regular expression.
+/// `all-linear` in letters of any case, a list of names, or else a regular expression.
 pub(super) fn parse_targets(text: &str) -> OneOrMany {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ',' | ' ');
-    if text == "all-linear" || !text.chars().all(is_name) {
+    if text.eq_ignore_ascii_case("all-linear") || !text.chars().all(is_name) {
         return OneOrMany::One(text.to_owned());
     }
     OneOrMany::Many(names(text))
@@ -319,8 +319,8 @@ mod tests {
         assert_eq!(parse_targets("q_proj, v_proj"), many(&["q_proj", "v_proj"]));
         assert_eq!(parse_targets("mlp.up_proj"), many(&["mlp.up_proj"]));
         assert_eq!(
-            parse_targets("all-linear"),
-            OneOrMany::One("all-linear".into())
+            parse_targets("All-Linear"),
+            OneOrMany::One("All-Linear".into())
         );
         assert_eq!(
             parse_targets(".*[qv]_proj"),
