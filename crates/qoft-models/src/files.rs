@@ -21,6 +21,23 @@ pub struct Files<'a> {
     pub device: &'a Device,
     /// Called after each block with the numbers of loaded and of all blocks.
     pub progress: RefCell<&'a mut dyn FnMut(usize, usize)>,
+    /// Module paths of layers with a bias that the model does not have.
+    pub unread_biases: RefCell<Vec<String>>,
+}
+
+impl Files<'_> {
+    /// Warns of biases that were not read.
+    pub fn tell_of_biases(&self) {
+        let unread = self.unread_biases.borrow();
+        if let Some(first) = unread.first() {
+            tracing::warn!(
+                "{}: {} layers have a bias that config.json does not ask for, the first is `{first}`; \
+                 it is ignored, as transformers does",
+                self.checkpoint.dir().display(),
+                unread.len()
+            );
+        }
+    }
 }
 
 impl Origin for Files<'_> {
@@ -34,7 +51,14 @@ impl Origin for Files<'_> {
             self.checkpoint.tensor(&format!("{path}.bias"))?;
         }
         let source = spec.source(self.checkpoint);
-        let linear = Linear::new(self.registry.load(&source, self.options)?, self.device);
+        let mut loaded = self.registry.load(&source, self.options)?;
+        if !spec.bias
+            && let Some(bias) = loaded.bias.take()
+            && bias.iter().any(|&value| value != 0.0)
+        {
+            self.unread_biases.borrow_mut().push(path.clone());
+        }
+        let linear = Linear::new(loaded, self.device);
         Ok(match spec.fan_in_fan_out {
             true => linear.fan_in_fan_out(),
             false => linear,

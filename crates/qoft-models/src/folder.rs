@@ -9,6 +9,23 @@ use crate::json::Object;
 use crate::registry::Architectures;
 use crate::spec::ModelSpec;
 
+/// Whether the head is said to be the embedding, and is stored with other values all the same.
+fn has_own_head(spec: &ModelSpec, checkpoint: &Checkpoint) -> bool {
+    let Some(table) = spec.tied_table() else {
+        return false;
+    };
+    let head = spec.names().head;
+    match (
+        checkpoint.get(&format!("{head}.weight")),
+        checkpoint.get(&format!("{table}.weight")),
+    ) {
+        (Some(head), Some(table)) => !head.is_same(&table),
+        // Another scheme's tensors, or none.
+        (None, _) => checkpoint.under(head).next().is_some(),
+        (Some(_), None) => true,
+    }
+}
+
 /// An opened model, of an architecture that is known or not.
 #[derive(Clone)]
 pub struct ModelFolder {
@@ -46,6 +63,18 @@ impl ModelFolder {
             let lacks_base = names.lacks_base(checkpoint.names());
             checkpoint = checkpoint.renamed(|name| names.in_model(name, lacks_base));
         }
+        // As in transformers 5, a head of its own is not given up for a word in the configuration.
+        let spec = spec.map(|spec| match has_own_head(&spec, &checkpoint) {
+            false => spec,
+            true => {
+                tracing::warn!(
+                    "{}: config.json ties the output head to the embedding, but the files have one \
+                     with other values, which is used, as transformers 5 does",
+                    checkpoint.dir().display()
+                );
+                Arc::new(spec.untied())
+            }
+        });
         Self {
             checkpoint,
             architectures: architectures.clone(),

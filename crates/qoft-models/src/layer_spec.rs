@@ -12,7 +12,7 @@ pub struct LayerSpec {
     pub kind: LayerKind,
     /// `[out_features, in_features]`; of a table `[entries, width]`, of a norm `[1, width]`.
     pub shape: [usize; 2],
-    /// Whether it must have a bias; others may.
+    /// Whether it has a bias.
     pub bias: bool,
     /// Whether files have a dense weight as `[in_features, out_features]`.
     pub fan_in_fan_out: bool,
@@ -33,7 +33,7 @@ impl LayerSpec {
         }
     }
 
-    /// The same with a bias, or perhaps none.
+    /// The same with a bias, or without.
     #[must_use]
     pub fn with_bias(self, bias: bool) -> Self {
         Self { bias, ..self }

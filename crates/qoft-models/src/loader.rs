@@ -53,8 +53,8 @@ impl<'a> Loader<'a> {
         &self.path
     }
 
-    /// A linear layer of `[out_features, in_features]`. Its bias is what the checkpoint has; `bias`
-    /// demands one.
+    /// A linear layer of `[out_features, in_features]`, with a bias or without. A bias that files
+    /// have all the same is not read.
     ///
     /// # Errors
     /// If a tensor is missing or does not fit the others or these sizes, or no scheme claims it.

@@ -65,10 +65,10 @@ impl CausalLm {
             options,
             device,
             progress: RefCell::new(progress),
+            unread_biases: RefCell::default(),
         };
         let body = spec.build(&files)?;
         let config = spec.config();
-        // As in transformers, a head that is stored all the same is ignored.
         let lm_head = if config.tie_word_embeddings {
             let tied = LoadedLinear {
                 weight: body.tokens().weight().clone(),
@@ -80,6 +80,7 @@ impl CausalLm {
             let shape = [config.vocab_size, config.hidden_size];
             Loader::new(&files, "").linear(spec.names().head, shape, false)?
         };
+        files.tell_of_biases();
         Ok(Self {
             body,
             lm_head,

@@ -79,6 +79,22 @@ impl ModelSpec {
         self.index.get(path).map(|&number| &self.layers[number])
     }
 
+    /// The module path of the table that the head shares, if it is not stored.
+    pub fn tied_table(&self) -> Option<&str> {
+        self.layer(self.names.head)?.tied_to.as_deref()
+    }
+
+    /// The same model with a head of its own.
+    #[must_use]
+    pub fn untied(&self) -> Self {
+        let mut own = self.clone();
+        own.config.tie_word_embeddings = false;
+        for layer in &mut own.layers {
+            layer.tied_to = None;
+        }
+        own
+    }
+
     /// Makes the body from what `origin` has.
     pub(crate) fn build(&self, origin: &dyn Origin) -> Result<AnyBody> {
         let loader = Loader::new(origin, self.names.base);

@@ -385,13 +385,27 @@ fn tensors_that_are_missing_or_do_not_fit_are_named() {
     assert!(wrong.contains("self_attn.q_proj"), "{wrong}");
 }
 
+/// As in transformers 5, which ties a head only if the files have none with other values.
 #[test]
-fn a_stored_head_is_ignored_where_it_is_tied() {
+fn a_stored_head_counts_although_the_configuration_ties_it() {
     let folder = with_config("mistral", |c| c["tie_word_embeddings"] = json!(true));
     let tied = load(folder.path()).unwrap();
     let own = load(&qoft_fixtures::path("models/mistral")).unwrap();
     let logits = |model: &CausalLm| values(model.last_logits(ids(&[vec![5, 6, 7]]), None));
-    assert!(largest_difference(&logits(&tied), &logits(&own)) > 0.1);
-    let heads = tied.layers().len();
-    assert_eq!(heads, own.layers().len());
+    assert_eq!(largest_difference(&logits(&tied), &logits(&own)), 0.0);
+    let head = tied.layers().pop().unwrap().1;
+    assert!(!head.is_tied());
+}
+
+/// `attention_bias: false`, as in transformers, which gives the layers no bias then.
+#[test]
+fn biases_that_the_configuration_does_not_ask_for_are_not_read() {
+    let folder = with_config("llama_bias", |c| {
+        c["attention_bias"] = json!(false);
+        c["mlp_bias"] = json!(false);
+    });
+    let model = load(folder.path()).unwrap();
+    for (path, layer) in model.layers() {
+        assert!(layer.tensors().iter().all(|t| t.name != "bias"), "{path}");
+    }
 }

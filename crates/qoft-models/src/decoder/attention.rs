@@ -50,9 +50,9 @@ pub struct AttentionConfig {
     pub head_dim: usize,
     /// How the projections to queries, keys and values are stored.
     pub projections: Projections,
-    /// Whether these projections must have biases.
+    /// Whether these projections have biases.
     pub input_bias: bool,
-    /// Whether the projection of the output must have a bias.
+    /// Whether the projection of the output has a bias.
     pub output_bias: bool,
     /// Norms on queries and keys.
     pub head_norm: HeadNorm,

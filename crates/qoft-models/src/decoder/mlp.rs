@@ -18,7 +18,7 @@ pub struct MlpConfig {
     pub inner: usize,
     /// How the projections to the gate and to what it lets through are stored.
     pub projections: Projections,
-    /// Whether all layers must have biases.
+    /// Whether all layers have biases.
     pub bias: bool,
 }
 

@@ -97,19 +97,6 @@ impl Shard {
         self.tensors.contains_key(name)
     }
 
-    /// Whether both files have the tensor, with the same dtype, shape and bytes.
-    pub fn has_same(&self, name: &str, other: &Self) -> bool {
-        let (Some(own), Some(others)) = (self.tensors.get(name), other.tensors.get(name)) else {
-            return false;
-        };
-        let bytes = |shard: &Self, info: &TensorInfo| {
-            shard.data.slice(info.data_offsets.0..info.data_offsets.1)
-        };
-        own.dtype == others.dtype
-            && own.shape == others.shape
-            && bytes(self, own) == bytes(other, others)
-    }
-
     /// A tensor of this file, which the model calls `model_name`.
     pub fn tensor(&self, name: &str, model_name: &str) -> Option<TensorView> {
         let info = self.tensors.get(name)?;

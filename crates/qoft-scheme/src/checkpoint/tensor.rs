@@ -66,6 +66,11 @@ impl TensorView {
         &self.bytes
     }
 
+    /// Whether the other tensor has the same dtype, shape and bytes.
+    pub fn is_same(&self, other: &Self) -> bool {
+        self.dtype == other.dtype && self.shape == other.shape && self.bytes == other.bytes
+    }
+
     /// Demands one of some dtypes.
     ///
     /// # Errors
