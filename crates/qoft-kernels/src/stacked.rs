@@ -9,9 +9,9 @@ use crate::weight::{PackedWeight, WeightInfo};
 /// Weights with the same input features, one below the other.
 #[derive(Debug)]
 pub struct StackedWeight {
-    parts: Parts,
+    parts: StackedRows,
     /// The same, where all parts want their input features in the same other order.
-    sorted: Option<Parts>,
+    sorted: Option<StackedRows>,
 }
 
 impl StackedWeight {
@@ -25,11 +25,11 @@ impl StackedWeight {
         if !weights.iter().all(fits) {
             return None;
         }
-        let sorted = places.map(|_| Parts {
+        let sorted = places.map(|_| StackedRows {
             weights: weights.clone(),
             sorted: true,
         });
-        let parts = Parts {
+        let parts = StackedRows {
             weights,
             sorted: false,
         };
@@ -70,12 +70,12 @@ impl PackedWeight for StackedWeight {
 
 /// The weights with their input features as they are, or in the other order.
 #[derive(Debug)]
-struct Parts {
+struct StackedRows {
     weights: Vec<Arc<dyn PackedWeight>>,
     sorted: bool,
 }
 
-impl Parts {
+impl StackedRows {
     /// Calls `f` with the parts that have some of `rows`, and which of theirs these are.
     fn each(&self, rows: Range<usize>, mut f: impl FnMut(&dyn PackedWeight, Range<usize>)) {
         let mut first = 0;
@@ -92,7 +92,7 @@ impl Parts {
     }
 }
 
-impl PackedWeight for Parts {
+impl PackedWeight for StackedRows {
     fn shape(&self) -> [usize; 2] {
         let rows = self.weights.iter().map(|weight| weight.shape()[0]).sum();
         [rows, self.weights[0].shape()[1]]

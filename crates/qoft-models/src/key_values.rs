@@ -8,13 +8,13 @@ use burn::tensor::Tensor;
 /// (`dynamic` and `longrope`), those of earlier tokens stay as they were.
 #[derive(Debug, Clone)]
 pub struct KeyValues {
-    kept: Option<Kept>,
+    kept: Option<Buffers>,
     window: Option<usize>,
 }
 
 /// Tensors of `[batch, room, kv_heads, head_dim]`, filled from `start` to `end`.
 #[derive(Debug, Clone)]
-struct Kept {
+struct Buffers {
     k: Tensor<4>,
     v: Tensor<4>,
     start: usize,
@@ -36,7 +36,7 @@ impl KeyValues {
     pub fn append(&mut self, k: Tensor<4>, v: Tensor<4>) -> (Tensor<4>, Tensor<4>) {
         let mut kept = match self.kept.take() {
             Some(kept) => kept.extended(k, v),
-            None => Kept {
+            None => Buffers {
                 end: k.dims()[1],
                 start: 0,
                 k,
@@ -54,7 +54,7 @@ impl KeyValues {
     }
 }
 
-impl Kept {
+impl Buffers {
     /// With keys and values behind the others: in place, or in larger tensors.
     fn extended(self, k: Tensor<4>, v: Tensor<4>) -> Self {
         let time = k.dims()[1];

@@ -10,7 +10,7 @@ use tracing::warn;
 use crate::family::{AdapterConfig, Site};
 use crate::folder::AdapterFolder;
 use crate::modules::Modules;
-use crate::parts::{Parts, is_part_of};
+use crate::selection::{Selection, is_part_of};
 use qoft_core::{
     AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor, Result, WEIGHT, Walk,
     adapters, param_id, parameter,
@@ -116,10 +116,10 @@ impl Attachment<'_> {
     /// What does not fit is noticed before anything is attached.
     fn attach(&self, model: &mut impl Walk, model_type: &str, head: &str) -> Result<usize> {
         adapters::expect_free(model, self.adapter)?;
-        let parts = Parts::new(self.config, model_type, &Modules::of(model, head))?;
-        let (mut slots, own_names) = self.collect(model, &parts)?;
+        let selection = Selection::new(self.config, model_type, &Modules::of(model, head))?;
+        let (mut slots, own_names) = self.collect(model, &selection)?;
         match self.folder {
-            Some(folder) => folder.check_unused(parts.rotated(), &own_names)?,
+            Some(folder) => folder.check_unused(selection.rotated(), &own_names)?,
             None => self.check_modules(model)?,
         }
         let mut result = Ok(());
@@ -130,21 +130,21 @@ impl Attachment<'_> {
                 result = Err(error);
             }
         });
-        result.map(|()| parts.rotated().len())
+        result.map(|()| selection.rotated().len())
     }
 
     /// Makes what each layer gets; beside it, the names of the tensors that it has of its own.
     fn collect(
         &self,
         model: &impl Walk,
-        parts: &Parts,
+        selection: &Selection,
     ) -> Result<(BTreeMap<String, AdapterSlot>, BTreeSet<String>)> {
         let (mut slots, mut own_names) = (BTreeMap::new(), BTreeSet::new());
         let mut no_biases = false;
         for (path, layer) in model.layers() {
             let mut own = Vec::new();
-            let whole = parts.is_whole(&path);
-            for tensor in parts.own(&path, layer)? {
+            let whole = selection.is_whole(&path);
+            for tensor in selection.own(&path, layer)? {
                 own_names.insert(format!("{path}.{}", tensor.name));
                 match self.own(&path, layer, tensor, whole)? {
                     Some(tensor) => own.push(tensor),
@@ -154,7 +154,7 @@ impl Attachment<'_> {
             if own.iter().any(|own| own.name() == WEIGHT) {
                 layer.adapters().expect_no_own_weight(self.adapter)?;
             }
-            let rotation = match parts.rotates(&path) {
+            let rotation = match selection.rotates(&path) {
                 true => Some(self.rotation(&path, layer)?),
                 false => None,
             };

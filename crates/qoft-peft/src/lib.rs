@@ -19,10 +19,10 @@ mod expression;
 mod family;
 mod folder;
 mod modules;
-mod parts;
 mod python;
 mod registry;
 mod rules;
+mod selection;
 mod targets;
 mod tensors;
 
@@ -31,11 +31,11 @@ pub use defaults::{default_targets, peft_default_targets};
 pub use family::{AdapterConfig, AdapterFamily, Site, check_common};
 pub use folder::{AdapterFolder, OwnValues, read_config};
 pub use modules::{ModuleKind, Modules};
-pub use parts::{Parts, quantized};
 pub use registry::Families;
 #[doc(hidden)]
 pub use registry::{FamilyEntry, family_entry};
 pub use rules::{Layers, OneOrMany, TargetRules};
+pub use selection::{Selection, quantized};
 pub use targets::Targets;
 pub use tensors::{CONFIG, PREFIX, Tensors, Trained, WEIGHTS, read_tensors, save, trained};
 

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::{Error, LayerKind, LayerSource, Matrix, Result};
 use qoft_models::ModelFolder;
-use qoft_peft::{ModuleKind, Modules, Parts, Site};
+use qoft_peft::{ModuleKind, Modules, Selection, Site};
 use rayon::prelude::*;
 
 use crate::adapter::MergeAdapter;
@@ -24,7 +24,7 @@ pub(crate) fn check(
     let model_type = config["model_type"].as_str().unwrap_or_default();
     let mut weights = BTreeSet::new();
     for adapter in adapters {
-        let parts = Parts::new(&**adapter.folder.config(), model_type, &modules)?;
+        let selection = Selection::new(&**adapter.folder.config(), model_type, &modules)?;
         if adapter.has(head) && is_tied(folder) {
             let reason = format!(
                 "an adapter rotates the input of `{head}`, which shares its weight with the \
@@ -38,7 +38,7 @@ pub(crate) fn check(
                 .to_string();
             return Err(Error::config(file, "tie_word_embeddings", reason));
         }
-        let own = own::expected(&parts, folder, layers)?;
+        let own = own::expected(&selection, folder, layers)?;
         for (name, shape) in &own {
             adapter.folder.own_values(name, shape)?;
             if !name.ends_with(".bias") && !weights.insert(name.clone()) {
@@ -47,8 +47,8 @@ pub(crate) fn check(
             }
         }
         let own = own.into_keys().collect();
-        adapter.folder.check_unused(parts.rotated(), &own)?;
-        adapter.folder.check_complete(parts.rotated())?;
+        adapter.folder.check_unused(selection.rotated(), &own)?;
+        adapter.folder.check_complete(selection.rotated())?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{Checkpoint, Error, LayerSource, LoadOptions, QuantBackend, Result, float_dtype};
 use qoft_models::ModelFolder;
-use qoft_peft::{Parts, quantized};
+use qoft_peft::{Selection, quantized};
 
 use crate::adapter::MergeAdapter;
 use crate::layers::{self, Claimed, is_tied, is_under};
@@ -13,7 +13,7 @@ use crate::write::{Data, Output};
 
 /// The tensors that an adapter has values for, by name, with their shapes.
 pub(crate) fn expected(
-    parts: &Parts,
+    selection: &Selection,
     folder: &ModelFolder,
     layers: &[Claimed],
 ) -> Result<BTreeMap<String, Vec<usize>>> {
@@ -25,22 +25,22 @@ pub(crate) fn expected(
             None => name.rsplit_once('.').map_or("", |(path, _)| path),
         };
         let bias = name.strip_prefix(path) == Some(".bias");
-        let whole = parts.is_whole(path);
+        let whole = selection.is_whole(path);
         if whole && !bias && owner.is_some_and(Claimed::is_quantized) {
             return Err(quantized(name));
         }
-        if whole || (bias && parts.trains_bias(path)) {
+        if whole || (bias && selection.trains_bias(path)) {
             expected.insert(name.to_owned(), checkpoint.tensor(name)?.shape().to_vec());
         }
     }
     for layer in layers {
-        if parts.trains_bias(layer.path) {
+        if selection.trains_bias(layer.path) {
             let bias = spread_bias(checkpoint, layer)?;
             let bias = bias.map(|bias| (bias_name(layer.path), vec![bias.len()]));
             expected.extend(bias);
         }
     }
-    if let Some(table) = tied_table(folder).filter(|_| parts.is_whole(layers::head(folder))) {
+    if let Some(table) = tied_table(folder).filter(|_| selection.is_whole(layers::head(folder))) {
         let table = checkpoint.tensor(&table)?;
         expected.insert(head(folder), table.shape().to_vec());
     }

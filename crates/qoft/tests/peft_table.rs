@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use qoft::core::{Error, LayerKind, Result};
 use qoft::peft::{
-    AdapterConfig, Families, ModuleKind, Modules, OneOrMany, PEFT_VERSION, Parts, default_targets,
-    peft_default_targets,
+    AdapterConfig, Families, ModuleKind, Modules, OneOrMany, PEFT_VERSION, Selection,
+    default_targets, peft_default_targets,
 };
 use serde_json::{Value, json};
 
@@ -107,7 +107,7 @@ fn difference(row: &Value, model: &Model) -> Option<String> {
     }
     let config = config(row);
     let parts = match &config {
-        Ok(config) => Parts::new(&**config, model_type, &model.modules),
+        Ok(config) => Selection::new(&**config, model_type, &model.modules),
         Err(error) => {
             let found = word_of(error);
             return (row["error"] != found).then(|| format!("found {found}: {error}"));

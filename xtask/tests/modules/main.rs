@@ -1,6 +1,8 @@
-//! The modules of every crate of the repository can be read from leaves to roots.
+//! The modules of every crate of the repository can be read from leaves to roots, and the crates that
+//! all schemes and models share know none of them.
 
 mod circles;
+mod names;
 mod packages;
 mod source;
 mod tree;
@@ -185,4 +187,56 @@ fn modules_inside_a_file_count() {
         ("b.rs", "use crate::a::deep::A; pub struct B;"),
     ];
     assert_eq!(circles_of(&files), [["a", "b"]]);
+}
+
+/// PEFT's own table of the layers that it adapts in each model.
+const TABLES: &[&str] = &["qoft-peft/src/defaults.rs", "qoft-scheme/src/registry.rs"];
+
+#[test]
+fn shared_crates_name_no_scheme_and_no_model() {
+    let words = names::names();
+    let mut report = String::new();
+    for package in names::NEUTRAL.iter().copied().map(packages::named) {
+        for file in names::sources(&package.file("")) {
+            if TABLES.iter().any(|table| file.ends_with(table)) {
+                continue;
+            }
+            let text = std::fs::read_to_string(&file).unwrap();
+            for names::Mention { line, name } in names::mentions(&text, &words) {
+                report += &format!("{}:{line}: {name}\n", file.display());
+            }
+        }
+    }
+    assert!(report.is_empty(), "names of schemes or models:\n{report}");
+}
+
+#[test]
+fn names_are_found_in_code_and_comments_but_not_in_examples() {
+    let words = names::names();
+    for word in ["gptq", "inc-fp8", "hqq", "llama", "bitsandbytes"] {
+        assert!(words.iter().any(|known| known == word), "{word}");
+    }
+    let text = "\
+//! Layers of any scheme, such as GPTQ.
+//! ```
+//! let path = \"llama\";
+//! ```
+//! GPTQ has its own.
+fn f() {
+    g(\"model.Llama.proj\");
+    // As in bitsandbytes.
+}
+#[cfg(test)]
+const T: u8 = 0; // awq
+#[cfg(test)]
+mod tests {
+    // eetq
+}
+";
+    let found = names::mentions(text, &words);
+    let found: Vec<(usize, &str)> = found.iter().map(|m| (m.line, m.name.as_str())).collect();
+    assert_eq!(
+        found,
+        [(5, "gptq"), (7, "llama"), (8, "bitsandbytes"), (11, "awq")]
+    );
 }

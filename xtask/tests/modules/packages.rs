@@ -12,6 +12,11 @@ impl Package {
         name.to_string_lossy().into_owned()
     }
 
+    /// A file in its folder.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// The files at which its crates start: library, program, and tests and examples that have
     /// modules.
     pub fn roots(&self) -> Vec<PathBuf> {
@@ -33,6 +38,14 @@ pub fn all() -> Vec<Package> {
     packages.extend(folders(&top.join("examples")));
     packages.retain(|folder| folder.join("Cargo.toml").exists());
     packages.into_iter().map(Package).collect()
+}
+
+/// The package of this name.
+pub fn named(name: &str) -> Package {
+    let mut packages = all().into_iter();
+    packages
+        .find(|package| package.name() == name)
+        .expect("a package")
 }
 
 /// The folders in a folder, by name; none if it does not exist.

@@ -8,7 +8,7 @@ use crate::pieces::in_pieces;
 /// Turns the first features of each head by an angle that grows with the position.
 ///
 /// Input: `[batch, time, heads, head_dim]`. Feature `i` is paired with feature
-/// `i + width` of the rotated part ("half rotation", as in Hugging Face's Llama).
+/// `i + width` of the rotated part ("half rotation", as by transformers' `rotate_half`).
 #[derive(Debug, Clone)]
 pub struct Rope {
     /// Cosines, `[time, width]`, width being half the rotated features.

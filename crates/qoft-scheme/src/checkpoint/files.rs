@@ -18,7 +18,7 @@ const NO_MODEL: [&str; 2] = ["adapter_model.safetensors", "consolidated.safetens
 pub type Opened = (Vec<Shard>, BTreeMap<String, usize>);
 
 /// Opens what `config.json` names, or `model.safetensors`, or what an index lists, or the only
-/// file of weights that there is, as AutoGPTQ wrote it.
+/// file of weights that there is, whatever its name.
 ///
 /// # Errors
 /// If there is none, one is damaged or lies outside of the folder, or they contradict each other.
@@ -84,8 +84,7 @@ fn no_safetensors(dir: &Path) -> String {
         Some(name) => format!(
             "{missing}, but `{}`: such a file is a Python pickle, which can run code, and is not \
              read. Save the model as safetensors with the library that wrote it (transformers: \
-             `model.save_pretrained(folder)`; hqq: `AutoHQQHFModel.save_to_safetensors(model, \
-             folder)`)",
+             `model.save_pretrained(folder)`; other libraries: often `save_to_safetensors`)",
             name.display()
         ),
     }

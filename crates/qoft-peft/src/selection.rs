@@ -11,7 +11,7 @@ use crate::targets::Targets;
 
 /// The choice of what trains in a model.
 #[derive(Debug)]
-pub struct Parts<'a> {
+pub struct Selection<'a> {
     target_modules: OneOrMany,
     rotated: BTreeMap<String, LayerKind>,
     bias: Biases,
@@ -25,7 +25,7 @@ enum Biases {
     OfTargets,
 }
 
-impl<'a> Parts<'a> {
+impl<'a> Selection<'a> {
     /// What a configuration means in a model with these modules, with the default targets for
     /// `model_type`.
     ///
