@@ -4,7 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use qoft::MergeAdapter;
+use qoft::ScaledAdapter;
 use qoft::core::{BackendOptions, LoadOptions, Registry};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
 use qoft::peft::{self, AdapterFolder};
@@ -54,9 +54,9 @@ pub fn model(path: &Path, backend_options: &[String], device: &Device) -> Result
 }
 
 /// Reads adapter folders.
-pub fn adapters(args: &[AdapterArg]) -> Result<Vec<MergeAdapter>> {
+pub fn adapters(args: &[AdapterArg]) -> Result<Vec<ScaledAdapter>> {
     let open = |arg: &AdapterArg| {
-        Ok(MergeAdapter {
+        Ok(ScaledAdapter {
             folder: AdapterFolder::open(&arg.folder)?,
             strength: arg.strength,
         })
@@ -74,10 +74,10 @@ pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
 }
 
 /// Puts adapters on a model, one after another.
-pub fn attach(model: &mut CausalLm, adapters: &[MergeAdapter], device: &Device) -> Result<()> {
+pub fn attach(model: &mut CausalLm, adapters: &[ScaledAdapter], device: &Device) -> Result<()> {
     let model_type = model.config().model_type.clone();
     let head = model.head().to_owned();
-    for (index, MergeAdapter { folder, strength }) in adapters.iter().enumerate() {
+    for (index, ScaledAdapter { folder, strength }) in adapters.iter().enumerate() {
         let name = format!("adapter_{index}");
         peft::attach_folder(model, folder, *strength, &model_type, &head, &name, device)?;
     }

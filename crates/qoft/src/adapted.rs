@@ -8,14 +8,14 @@ use qoft_models::ModelFolder;
 use qoft_peft::{ModuleKind, Modules, Selection, Site};
 use rayon::prelude::*;
 
-use crate::adapter::MergeAdapter;
+use crate::adapter::ScaledAdapter;
 use crate::layers::{Claimed, embeddings, head, is_tied};
 use crate::own;
 
 /// Fails if an adapter does not belong to the checkpoint: if it has values for something that is
 /// not there, or lacks some that it should have; or if two have the same module whole.
 pub(crate) fn check(
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     folder: &ModelFolder,
     layers: &[Claimed],
 ) -> Result<()> {
@@ -79,7 +79,7 @@ fn modules(folder: &ModelFolder, layers: &[Claimed]) -> Modules {
 /// of their rotations.
 pub(crate) fn rotated(
     mut weight: Matrix,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     layer: &LayerSource,
 ) -> Result<(Matrix, f64)> {
     let path = layer.path();

@@ -2,16 +2,16 @@
 
 use qoft_peft::AdapterFolder;
 
-/// An adapter to merge.
+/// An adapter with its strength.
 #[derive(Debug, Clone)]
-pub struct MergeAdapter {
+pub struct ScaledAdapter {
     /// The adapter.
     pub folder: AdapterFolder,
     /// 1 for all of it; the rotation is that of so many times the parameters.
     pub strength: f64,
 }
 
-impl MergeAdapter {
+impl ScaledAdapter {
     /// Whether it has a rotation for the layer.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.folder.paths().any(|adapted| adapted == path)

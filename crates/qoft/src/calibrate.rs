@@ -13,7 +13,7 @@ use qoft_core::{CodeSearch, Error, InputObserver, LayerKind, Result, ScratchDir}
 use qoft_train::data::{Batch, Dataset, Example};
 use qoft_train::{TokenModel, TrainModel};
 
-use crate::adapter::MergeAdapter;
+use crate::adapter::ScaledAdapter;
 use crate::merge::LayerSearch;
 
 /// Name of the temporary folders.
@@ -61,7 +61,7 @@ impl Calibration {
     pub fn collect<M: TrainModel<Data = Dataset> + TokenModel>(
         model: &M,
         examples: &[Example],
-        adapters: &[MergeAdapter],
+        adapters: &[ScaledAdapter],
         parent: &Path,
         options: &CalibrationOptions,
         device: &Device,

@@ -15,7 +15,7 @@ use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
 use crate::adapted::{check, from_tensor, relative_error, rotated, to_tensor};
-use crate::adapter::MergeAdapter;
+use crate::adapter::ScaledAdapter;
 use crate::layers::{Claimed, claimed};
 use crate::svd::{Svd, truncated};
 use crate::write::write_json;
@@ -64,7 +64,7 @@ pub fn export_lora(
     folder: &ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     rank: NonZeroUsize,
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
@@ -103,7 +103,7 @@ pub fn export_lora(
     })
 }
 
-fn refuse_embeddings(adapters: &[MergeAdapter]) -> Result<()> {
+fn refuse_embeddings(adapters: &[ScaledAdapter]) -> Result<()> {
     let folders = adapters.iter().map(|adapter| &adapter.folder);
     let mut tables = folders.flat_map(|folder| folder.paths().filter(|p| folder.is_embedding(p)));
     match tables.next() {
@@ -190,7 +190,7 @@ fn lora_layer(
     checkpoint: &Checkpoint,
     layer: &Claimed,
     options: &LoadOptions,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     rank: NonZeroUsize,
 ) -> Result<(LoraLayer, Pair)> {
     let source = layer.source(checkpoint);
@@ -228,7 +228,7 @@ fn write_tensors(file: &Path, tensors: &[Named]) -> Result<()> {
 /// PEFT's configuration; keys that are missing have their defaults there.
 fn config(
     checkpoint: &Checkpoint,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     layers: &[&Claimed],
     r: usize,
     own: &Own,

@@ -34,7 +34,7 @@ mod schemes;
 mod svd;
 mod write;
 
-pub use adapter::MergeAdapter;
+pub use adapter::ScaledAdapter;
 pub use calibrate::{Calibration, CalibrationOptions};
 pub use dequantize::{DequantizeReport, dequantize};
 pub use export::{LoraLayer, LoraReport, export_lora};

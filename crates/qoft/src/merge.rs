@@ -15,7 +15,7 @@ use qoft_models::ModelFolder;
 use serde_json::Value;
 
 use crate::adapted::check;
-use crate::adapter::MergeAdapter;
+use crate::adapter::ScaledAdapter;
 use crate::ahead::one_ahead;
 use crate::layers::{Claimed, claimed, is_under};
 use crate::own;
@@ -93,7 +93,7 @@ pub fn merge(
     folder: &ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     target: MergeTarget,
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
@@ -114,7 +114,7 @@ pub fn merge_staged(
     folder: &ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     target: MergeTarget,
     staged: StagedDir,
     progress: &(dyn Fn(usize, usize) + Sync),
@@ -221,7 +221,7 @@ pub fn check_merge(
     folder: &ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     target: MergeTarget,
 ) -> Result<()> {
     checked(folder, registry, options, adapters, target).map(drop)
@@ -232,7 +232,7 @@ fn checked<'a>(
     folder: &'a ModelFolder,
     registry: &Registry,
     options: &LoadOptions,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     target: MergeTarget,
 ) -> Result<Vec<Claimed<'a>>> {
     registry.check_options(&options.backend)?;
@@ -245,12 +245,12 @@ fn checked<'a>(
     Ok(layers)
 }
 
-fn adapted(adapters: &[MergeAdapter], path: &str) -> bool {
+fn adapted(adapters: &[ScaledAdapter], path: &str) -> bool {
     adapters.iter().any(|adapter| adapter.changes(path))
 }
 
 /// Fails if a layer that changes is of a scheme that cannot be written.
-fn check_requantizable(adapters: &[MergeAdapter], layers: &[Claimed]) -> Result<()> {
+fn check_requantizable(adapters: &[ScaledAdapter], layers: &[Claimed]) -> Result<()> {
     let mut stuck = layers
         .iter()
         .filter(|layer| adapted(adapters, layer.path) && !layer.backend.capabilities().requantize);

@@ -7,7 +7,7 @@ use qoft_core::{Checkpoint, Error, LayerSource, LoadOptions, QuantBackend, Resul
 use qoft_models::ModelFolder;
 use qoft_peft::{Selection, quantized};
 
-use crate::adapter::MergeAdapter;
+use crate::adapter::ScaledAdapter;
 use crate::layers::{self, Claimed, is_tied, is_under};
 use crate::write::{Data, Output};
 
@@ -61,7 +61,7 @@ pub(crate) fn spread_bias(checkpoint: &Checkpoint, layer: &Claimed) -> Result<Op
 pub(crate) fn refuse_spread(
     checkpoint: &Checkpoint,
     layers: &[Claimed],
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
 ) -> Result<()> {
     for layer in layers {
         if replaced(adapters, &bias_name(layer.path)) && spread_bias(checkpoint, layer)?.is_some() {
@@ -94,13 +94,13 @@ pub(crate) fn tied_table(folder: &ModelFolder) -> Option<String> {
 }
 
 /// Whether an adapter has values instead of those of a tensor.
-pub(crate) fn replaced(adapters: &[MergeAdapter], name: &str) -> bool {
-    let has = |adapter: &MergeAdapter| adapter.folder.own().contains_key(name);
+pub(crate) fn replaced(adapters: &[ScaledAdapter], name: &str) -> bool {
+    let has = |adapter: &ScaledAdapter| adapter.folder.own().contains_key(name);
     adapters.iter().any(|a| a.strength != 0.0 && has(a))
 }
 
 /// Gives a tensor the values that adapters have instead, each with its strength.
-pub(crate) fn replace(values: &mut [f32], adapters: &[MergeAdapter], name: &str) {
+pub(crate) fn replace(values: &mut [f32], adapters: &[ScaledAdapter], name: &str) {
     let own = adapters.iter().filter(|adapter| adapter.strength != 0.0);
     let own: Vec<_> = own
         .filter_map(|adapter| Some((adapter.strength, adapter.folder.own().get(name)?)))
@@ -122,7 +122,7 @@ pub(crate) fn replace(values: &mut [f32], adapters: &[MergeAdapter], name: &str)
 /// its own.
 pub(crate) fn kept<'a>(
     checkpoint: &'a Checkpoint,
-    adapters: &'a [MergeAdapter],
+    adapters: &'a [ScaledAdapter],
     name: &str,
     dense: Option<FloatFormat>,
 ) -> Result<Output<'a>> {
@@ -132,7 +132,7 @@ pub(crate) fn kept<'a>(
 /// As [`kept`], for a tensor that starts from another one of the checkpoint.
 pub(crate) fn named<'a>(
     checkpoint: &'a Checkpoint,
-    adapters: &'a [MergeAdapter],
+    adapters: &'a [ScaledAdapter],
     name: &str,
     from: &str,
     dense: Option<FloatFormat>,
@@ -170,7 +170,7 @@ pub(crate) fn named<'a>(
 pub(crate) fn gathered(
     source: &LayerSource,
     backend: &dyn QuantBackend,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     mut bias: Vec<f32>,
     format: FloatFormat,
 ) -> Result<Output<'static>> {

@@ -12,7 +12,7 @@ use qoft::core::{Checkpoint, Error, LayerSource, LoadOptions, Nearest, Registry}
 use qoft::models::CausalLm;
 use qoft::peft::{self, AdapterFolder};
 use qoft::train::data::Example;
-use qoft::{Calibration, CalibrationOptions, LayerSearch, MergeAdapter, MergeTarget, merge};
+use qoft::{Calibration, CalibrationOptions, LayerSearch, MergeTarget, ScaledAdapter, merge};
 use qoft_calibrate::Hessian;
 use serde_json::Value;
 
@@ -24,9 +24,9 @@ const CASES: [(&str, &str); 2] = [
     ("llama_int8", "int8_all_linear"),
 ];
 
-fn adapter(name: &str) -> MergeAdapter {
+fn adapter(name: &str) -> ScaledAdapter {
     let folder = qoft_fixtures::path(&format!("adapters/{name}"));
-    MergeAdapter {
+    ScaledAdapter {
         folder: AdapterFolder::open(&folder).unwrap(),
         strength: 1.0,
     }
@@ -42,7 +42,7 @@ fn examples() -> Vec<Example> {
     rows(&text["rows"]).into_iter().map(example).collect()
 }
 
-fn adapted(model: &Path, adapter: &MergeAdapter) -> CausalLm {
+fn adapted(model: &Path, adapter: &ScaledAdapter) -> CausalLm {
     let (mut model, head) = (load(model, &[]), "lm_head");
     let model_type = model.config().model_type.clone();
     let folder = &adapter.folder;
@@ -62,7 +62,7 @@ fn adapted(model: &Path, adapter: &MergeAdapter) -> CausalLm {
 fn collect(
     model: &CausalLm,
     examples: &[Example],
-    adapter: &MergeAdapter,
+    adapter: &ScaledAdapter,
     folder: &Path,
     memory: usize,
 ) -> Result<(Calibration, Vec<(usize, usize)>), Error> {

@@ -13,13 +13,13 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{LoadOptions, Registry};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, OneOrMany};
-use qoft::{LoraReport, MergeAdapter, dequantize, export_lora};
+use qoft::{LoraReport, ScaledAdapter, dequantize, export_lora};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
 fn export(model: &Path, adapters: &[&Path], rank: usize, output: &Path) -> LoraReport {
-    let adapter = |folder: &&Path| MergeAdapter {
+    let adapter = |folder: &&Path| ScaledAdapter {
         folder: AdapterFolder::open(folder).unwrap(),
         strength: 1.0,
     };
@@ -208,7 +208,7 @@ fn biases_and_whole_modules_go_along() {
 fn a_layer_cannot_be_whole_and_rotated() {
     let model = qoft_fixtures::path("models/qwen2");
     let folder = open(&model);
-    let adapter = |folder: &Path| MergeAdapter {
+    let adapter = |folder: &Path| ScaledAdapter {
         folder: AdapterFolder::open(folder).unwrap(),
         strength: 1.0,
     };
@@ -271,7 +271,7 @@ fn a_higher_rank_leaves_out_less() {
 fn an_embedding_table_is_not_exported() {
     let folder = open(&qoft_fixtures::path("models/llama_nf4"));
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
-    let adapter = MergeAdapter {
+    let adapter = ScaledAdapter {
         folder: AdapterFolder::open(&qoft_fixtures::path("adapters/embedding")).unwrap(),
         strength: 1.0,
     };

@@ -14,7 +14,7 @@ use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder};
 use qoft::train::data::{Dataset, DatasetReport, Example};
 use qoft::train::{TrainError, evaluate};
-use qoft::{MergeAdapter, MergeTarget, export_lora, merge};
+use qoft::{MergeTarget, ScaledAdapter, export_lora, merge};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -27,14 +27,14 @@ fn reference(case: &Path) -> Value {
     serde_json::from_str(&text).unwrap()
 }
 
-fn adapter(folder: &Path) -> MergeAdapter {
-    MergeAdapter {
+fn adapter(folder: &Path) -> ScaledAdapter {
+    ScaledAdapter {
         folder: AdapterFolder::open(folder).unwrap(),
         strength: 1.0,
     }
 }
 
-fn merged(model: &Path, adapters: &[MergeAdapter], target: MergeTarget) -> (TempDir, PathBuf) {
+fn merged(model: &Path, adapters: &[ScaledAdapter], target: MergeTarget) -> (TempDir, PathBuf) {
     let folder = open(model);
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let work = tempfile::tempdir().unwrap();

@@ -10,11 +10,11 @@ use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
 use qoft::peft::{self, AdapterFolder};
-use qoft::{MergeAdapter, MergeReport, MergeTarget, merge};
+use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
 use serde_json::Value;
 
-fn adapter(folder: &Path) -> MergeAdapter {
-    MergeAdapter {
+fn adapter(folder: &Path) -> ScaledAdapter {
+    ScaledAdapter {
         folder: AdapterFolder::open(folder).unwrap(),
         strength: 1.0,
     }
@@ -22,7 +22,7 @@ fn adapter(folder: &Path) -> MergeAdapter {
 
 fn merged(
     model: &Path,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     target: MergeTarget,
     output: &Path,
 ) -> MergeReport {

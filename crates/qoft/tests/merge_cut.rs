@@ -10,7 +10,7 @@ use qoft::core::{
 };
 use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::AdapterFolder;
-use qoft::{LayerSearch, MergeAdapter, MergeReport, MergeTarget, merge};
+use qoft::{LayerSearch, MergeReport, MergeTarget, ScaledAdapter, merge};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -47,7 +47,7 @@ fn path(layer: &str) -> String {
 }
 
 /// The part of a model's adapter that is for some layers.
-fn adapter(model: &Path, layers: &[&str], folder: &Path) -> MergeAdapter {
+fn adapter(model: &Path, layers: &[&str], folder: &Path) -> ScaledAdapter {
     let from = model.join("trained");
     let text = std::fs::read(from.join("adapter_config.json")).unwrap();
     let mut config: Value = serde_json::from_slice(&text).unwrap();
@@ -65,7 +65,7 @@ fn adapter(model: &Path, layers: &[&str], folder: &Path) -> MergeAdapter {
     let bytes = safetensors::serialize(tensors, None).unwrap();
     std::fs::write(folder.join("adapter_model.safetensors"), bytes).unwrap();
     std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
-    MergeAdapter {
+    ScaledAdapter {
         folder: AdapterFolder::open(folder).unwrap(),
         strength: 1.0,
     }
@@ -73,7 +73,7 @@ fn adapter(model: &Path, layers: &[&str], folder: &Path) -> MergeAdapter {
 
 fn merged(
     model: &Path,
-    adapter: &MergeAdapter,
+    adapter: &ScaledAdapter,
     target: MergeTarget,
     output: PathBuf,
 ) -> (Checkpoint, MergeReport) {

@@ -11,7 +11,7 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Error, LoadOptions, Nearest, Registry, Result};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, OneOrMany};
-use qoft::{MergeAdapter, MergeReport, MergeTarget, dequantize, merge};
+use qoft::{MergeReport, MergeTarget, ScaledAdapter, dequantize, merge};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
@@ -23,9 +23,9 @@ fn merged(
     target: MergeTarget,
     output: &Path,
 ) -> Result<MergeReport> {
-    let adapters: Vec<MergeAdapter> = adapters
+    let adapters: Vec<ScaledAdapter> = adapters
         .iter()
-        .map(|folder| MergeAdapter {
+        .map(|folder| ScaledAdapter {
             folder: AdapterFolder::open(folder).unwrap(),
             strength: 1.0,
         })

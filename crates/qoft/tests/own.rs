@@ -12,7 +12,7 @@ use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder};
-use qoft::{MergeAdapter, MergeTarget};
+use qoft::{MergeTarget, ScaledAdapter};
 use serde_json::Value;
 
 const TABLE: &str = "model.embed_tokens.weight";
@@ -52,7 +52,7 @@ impl Case {
         target: MergeTarget,
         output: &Path,
     ) -> Checkpoint {
-        let adapters = adapters.iter().map(|&(folder, strength)| MergeAdapter {
+        let adapters = adapters.iter().map(|&(folder, strength)| ScaledAdapter {
             folder: AdapterFolder::open(folder).unwrap(),
             strength,
         });

@@ -8,12 +8,12 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry, Result};
 use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::AdapterFolder;
-use qoft::{MergeAdapter, MergeReport, MergeTarget, merge};
+use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
 
-fn merged(adapters: &[MergeAdapter], target: MergeTarget, output: &Path) -> Result<MergeReport> {
+fn merged(adapters: &[ScaledAdapter], target: MergeTarget, output: &Path) -> Result<MergeReport> {
     let folder = qoft_fixtures::path("schemes/inc-fp8/two_cards");
     let folder = ModelFolder::open(folder, &Architectures::linked()?)?;
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
@@ -82,7 +82,7 @@ fn a_trained_bias_of_several_cards_becomes_dense() {
     write_biases(&folder, &biases);
 
     for strength in [1.0, 0.5] {
-        let adapter = MergeAdapter {
+        let adapter = ScaledAdapter {
             folder: AdapterFolder::open(&folder).unwrap(),
             strength,
         };

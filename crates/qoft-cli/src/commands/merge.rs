@@ -9,8 +9,8 @@ use qoft::core::{Dense, Error, Nearest, QuantBackend, Registry, StagedDir};
 use qoft::models::ModelFolder;
 use qoft::train::data::Dataset;
 use qoft::{
-    Calibration, CalibrationOptions, LayerSearch, MergeAdapter, MergeLosses, MergeReport,
-    MergeTarget, StagedMerge,
+    Calibration, CalibrationOptions, LayerSearch, MergeLosses, MergeReport, MergeTarget,
+    ScaledAdapter, StagedMerge,
 };
 
 use crate::args::{DtypeArg, MergeArgs};
@@ -62,7 +62,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
 }
 
 /// Fails where the merge would fail, before anything takes time.
-fn check(args: &MergeArgs, model: &ModelFolder, adapters: &[MergeAdapter]) -> Result<()> {
+fn check(args: &MergeArgs, model: &ModelFolder, adapters: &[ScaledAdapter]) -> Result<()> {
     let registry = Registry::linked()?;
     let options = files::load_options(&args.backend_option)?;
     let target = target(args, &Nearest);
@@ -79,7 +79,7 @@ fn target<'a>(args: &MergeArgs, search: &'a dyn LayerSearch) -> MergeTarget<'a> 
 fn staged(
     args: &MergeArgs,
     model: &ModelFolder,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     search: &dyn LayerSearch,
     folder: StagedDir,
 ) -> Result<StagedMerge> {
@@ -118,7 +118,7 @@ fn dataset(args: &MergeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset
 fn calibration(
     args: &MergeArgs,
     model: &ModelFolder,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     path: &Path,
     folder: &StagedDir,
 ) -> Result<Calibration> {
@@ -148,12 +148,12 @@ fn calibration(
 /// The loss with the adapters beside the weights, and that of the merged folder.
 fn losses(
     args: &MergeArgs,
-    adapters: &[MergeAdapter],
+    adapters: &[ScaledAdapter],
     merged: &Path,
     dataset: &Dataset,
 ) -> Result<MergeLosses> {
     let device = Device::flex();
-    let loss = |folder: &Path, adapters: &[MergeAdapter]| {
+    let loss = |folder: &Path, adapters: &[ScaledAdapter]| {
         let mut model = files::model(folder, &args.backend_option, &device)?;
         files::attach(&mut model, adapters, &device)?;
         files::evaluate(&model, dataset, BATCH_SIZE, &device)

@@ -8,14 +8,14 @@ use qoft_models::ModelFolder;
 use qoft_peft::PREFIX;
 
 use super::Named;
-use crate::adapter::MergeAdapter;
+use crate::adapter::ScaledAdapter;
 use crate::layers::Claimed;
 use crate::own::{self, bias_name};
 use crate::write::Output;
 
 /// What the adapters have instead of the checkpoint's tensors.
 pub(super) struct Own<'a> {
-    adapters: Vec<&'a MergeAdapter>,
+    adapters: Vec<&'a ScaledAdapter>,
     /// Paths of the layers that get a LoRA.
     rotated: BTreeSet<&'a str>,
     outputs: Vec<Output<'a>>,
@@ -30,7 +30,7 @@ impl<'a> Own<'a> {
         folder: &'a ModelFolder,
         layers: &[Claimed],
         rotated: &[&Claimed<'a>],
-        adapters: &'a [MergeAdapter],
+        adapters: &'a [ScaledAdapter],
     ) -> Result<Self> {
         let checkpoint = folder.checkpoint();
         let rotated: BTreeSet<&str> = rotated.iter().map(|layer| layer.path).collect();

@@ -7,7 +7,7 @@ use tracing::warn;
 
 use super::work::{Reports, Work};
 use super::{MergeTarget, adapted};
-use crate::adapter::MergeAdapter;
+use crate::adapter::ScaledAdapter;
 use crate::layers::{embeddings, head, is_under};
 use crate::own;
 use crate::write::Output;
@@ -15,7 +15,7 @@ use crate::write::Output;
 /// The tables of a checkpoint that adapters rotate.
 pub(super) struct Tables<'a> {
     folder: &'a ModelFolder,
-    adapters: &'a [MergeAdapter],
+    adapters: &'a [ScaledAdapter],
     tables: Vec<LayerSource<'a>>,
     /// The table that was the output head too, of which only one of the two changes, or both in
     /// different ways. A head that no adapter has keeps the old table, as it does beside an
@@ -24,7 +24,7 @@ pub(super) struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    pub fn new(folder: &'a ModelFolder, adapters: &'a [MergeAdapter]) -> Self {
+    pub fn new(folder: &'a ModelFolder, adapters: &'a [ScaledAdapter]) -> Self {
         let mut tables = embeddings(folder);
         tables.retain(|table| adapted(adapters, table.path()));
         let untied = own::tied_table(folder).filter(|table| {

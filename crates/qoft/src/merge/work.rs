@@ -12,7 +12,7 @@ use qoft_core::{
 use super::search::Asked;
 use super::{Change, LayerSearch, MergedLayer, adapted};
 use crate::adapted::{relative_error, rotated};
-use crate::adapter::MergeAdapter;
+use crate::adapter::ScaledAdapter;
 use crate::own;
 use crate::write::{Data, Output};
 
@@ -50,7 +50,7 @@ pub(super) struct Work<'a> {
     pub source: LayerSource<'a>,
     pub backend: &'static dyn QuantBackend,
     pub options: &'a LoadOptions,
-    pub adapters: &'a [MergeAdapter],
+    pub adapters: &'a [ScaledAdapter],
 }
 
 impl<'a> Work<'a> {
