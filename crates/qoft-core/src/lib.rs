@@ -34,6 +34,7 @@ pub use linear::Linear;
 pub use norm::Norm;
 pub use walk::{Walk, trainable_parameters};
 
+pub use burn;
 pub use qoft_derive::Walk;
 pub use qoft_scheme as scheme;
 pub use qoft_scheme::*;

@@ -10,6 +10,7 @@
 //! that adapters, targets and checkpoints use one set of names. [`decoder`] has parts that many
 //! architectures share.
 
+mod activation;
 mod any_body;
 mod architecture;
 mod body;
@@ -33,6 +34,7 @@ mod registry;
 mod spec;
 mod zeros;
 
+pub use activation::activation;
 pub use any_body::AnyBody;
 pub use architecture::Architecture;
 pub use body::{Block, Body, Pass, Stream};

@@ -40,6 +40,18 @@ impl ModelSpec {
     /// # Errors
     /// If its blueprint asks for something that no model has.
     pub fn new(config: ModelConfig, names: ModelNames, blueprint: impl Blueprint) -> Result<Self> {
+        Self::of(config, names, Arc::new(blueprint))
+    }
+
+    /// The same model under other names, as a part of a larger one has them.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with_names(self, names: ModelNames) -> Result<Self> {
+        Self::of(self.config, names, self.blueprint)
+    }
+
+    fn of(config: ModelConfig, names: ModelNames, blueprint: Arc<dyn Blueprint>) -> Result<Self> {
         let plan = Plan::default();
         blueprint.build(&config, &Loader::new(&plan, names.base))?;
         let mut layers = plan.into_layers();
@@ -54,7 +66,7 @@ impl ModelSpec {
             index: paths.zip(0..).collect(),
             config,
             names,
-            blueprint: Arc::new(blueprint),
+            blueprint,
             layers,
         })
     }

@@ -3,6 +3,7 @@
 use qoft_core::Result;
 use qoft_core::kernels::ops::Activation;
 
+use crate::activation::activation;
 use crate::json::Object;
 
 /// Everything below the output head, described.
@@ -28,6 +29,7 @@ impl Gpt2Config {
             return Err(json.error("add_cross_attention", reason));
         }
         json.warn_of_dropout(&["attn_pdrop", "resid_pdrop", "embd_pdrop"])?;
+        let activation = activation(json, "activation_function")?;
         let heads = json.require_size("n_head")?;
         if !hidden.is_multiple_of(heads) {
             let reason = format!("{hidden} is no multiple of {heads} heads");
@@ -36,7 +38,7 @@ impl Gpt2Config {
         Ok(Self {
             heads,
             inner: json.size("n_inner")?.unwrap_or(4 * hidden),
-            activation: activation(json)?,
+            activation: activation.unwrap_or(Activation::GeluTanh),
             eps: json.positive("layer_norm_epsilon")?.unwrap_or(1e-5) as f32,
             scales: scales(json, hidden / heads, blocks)?,
         })
@@ -59,20 +61,4 @@ fn scales(json: Object, head_dim: usize, blocks: usize) -> Result<Vec<f64>> {
         scale
     };
     Ok((1..=blocks).map(scale).collect())
-}
-
-/// `activation_function`, with transformers' names.
-fn activation(json: Object) -> Result<Activation> {
-    let choices = [
-        ("gelu_new", Activation::GeluTanh),
-        ("gelu_pytorch_tanh", Activation::GeluTanh),
-        ("gelu_fast", Activation::GeluTanh),
-        ("gelu", Activation::Gelu),
-        ("relu", Activation::Relu),
-        ("silu", Activation::Silu),
-        ("swish", Activation::Silu),
-        ("tanh", Activation::Tanh),
-    ];
-    let chosen = json.choice("activation_function", &choices)?;
-    Ok(chosen.unwrap_or(Activation::GeluTanh))
 }

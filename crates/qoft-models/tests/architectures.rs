@@ -1,0 +1,198 @@
+//! Registries of architectures: order, duplicates, and parts of larger models.
+
+use std::path::Path;
+
+use burn::tensor::{Int, Tensor};
+use qoft_core::{Error, LoadOptions, Registry, Result, Walk, default_device};
+use qoft_models::{
+    Architecture, ArchitectureRegistration, Architectures, CausalLm, ModelFolder, ModelNames,
+    ModelSpec, Object, Tier,
+};
+use serde_json::{Value, json};
+
+/// The text part of a model that sees images: a model of another type inside.
+struct Wrapper {
+    name: &'static str,
+    model_types: &'static [&'static str],
+}
+
+impl Architecture for Wrapper {
+    fn name(&self) -> &'static str {
+        self.name
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        self.model_types
+    }
+
+    fn reads(&self, config: Object) -> bool {
+        let text = config.object("text_config", "text_config.");
+        let kind = config.get::<String>("model_type").ok().flatten();
+        let known = kind.is_some_and(|kind| self.model_types.contains(&kind.as_str()));
+        known && text.is_ok_and(|text| text.is_some())
+    }
+
+    fn describe(&self, config: Object) -> Result<ModelSpec> {
+        let text = config.object("text_config", "text_config.")?;
+        let text = text.ok_or_else(|| config.error("text_config", "is missing"))?;
+        let kind = text.require::<String>("model_type")?;
+        let inner = Architectures::linked()?.find(&json!({ "model_type": kind }))?;
+        const NAMES: ModelNames =
+            ModelNames::new("model.language_model", "embed_tokens", "lm_head");
+        inner.describe(text)?.with_names(NAMES)
+    }
+}
+
+static WRAPPER: Wrapper = Wrapper {
+    name: "wrapper",
+    model_types: &["wrapper"],
+};
+static OTHER_LLAMA: Wrapper = Wrapper {
+    name: "other",
+    model_types: &["llama"],
+};
+static SAME_NAME: Wrapper = Wrapper {
+    name: "wrapper",
+    model_types: &["something"],
+};
+
+fn entry(architecture: &'static dyn Architecture) -> ArchitectureRegistration {
+    ArchitectureRegistration::new(architecture)
+}
+
+fn found(entries: &[ArchitectureRegistration], config: Value) -> Result<&'static str> {
+    let list = Architectures::new(entries)?;
+    list.find(&config).map(Architecture::name)
+}
+
+#[test]
+fn all_built_in_architectures_are_linked() {
+    let linked = Architectures::linked().unwrap();
+    let types = linked.architectures().flat_map(Architecture::model_types);
+    let types: Vec<&str> = types.copied().collect();
+    let built_in = [
+        "gpt2", "granite", "llama", "mistral", "olmo2", "phi3", "qwen2", "qwen3", "smollm3",
+    ];
+    assert_eq!(types, built_in);
+}
+
+#[test]
+fn it_is_never_unclear_which_architecture_is_meant() {
+    let same_name = [entry(&WRAPPER), entry(&SAME_NAME)];
+    let error = Architectures::new(&same_name).map(drop).unwrap_err();
+    assert!(matches!(error, Error::DuplicateArchitecture(_)));
+    assert!(error.to_string().contains("`wrapper`"), "{error}");
+
+    let linked = Architectures::linked().unwrap();
+    let mut entries: Vec<_> = linked.architectures().map(entry).collect();
+    entries.push(entry(&OTHER_LLAMA));
+    let error = Architectures::new(&entries).map(drop).unwrap_err();
+    let text = error.to_string();
+    assert!(
+        text.contains("`llama`") && text.contains("llama and other"),
+        "{text}"
+    );
+}
+
+#[test]
+fn tiers_decide_who_is_asked_first() {
+    let linked = Architectures::linked().unwrap();
+    let plain = || json!({"model_type": "llama"});
+    let with_text = || json!({"model_type": "llama", "text_config": {"model_type": "llama"}});
+    for (tier, expected) in [(Tier::Preferred, "other"), (Tier::Fallback, "llama")] {
+        let mut entries: Vec<_> = linked.architectures().map(entry).collect();
+        entries.push(entry(&OTHER_LLAMA).in_tier(tier));
+        assert_eq!(found(&entries, with_text()).unwrap(), expected);
+        // The preferred one does not read this.
+        assert_eq!(found(&entries, plain()).unwrap(), "llama");
+    }
+    // The same name in another tier takes the place of the first.
+    let entries = [entry(&WRAPPER), entry(&SAME_NAME).in_tier(Tier::Preferred)];
+    let config = json!({"model_type": "something", "text_config": {"a": 1}});
+    assert_eq!(found(&entries, config).unwrap(), "wrapper");
+    let error = found(&entries, plain()).unwrap_err().to_string();
+    assert!(
+        error.contains("`llama` is not supported; supported are something, wrapper"),
+        "{error}"
+    );
+}
+
+/// The llama of the fixtures inside a larger model, with a layer that sees images.
+fn write_wrapped(folder: &Path) {
+    let source = qoft_fixtures::path("models/llama");
+    let config = std::fs::read(source.join("config.json")).unwrap();
+    let config: Value = serde_json::from_slice(&config).unwrap();
+    let config = json!({"model_type": "wrapper", "text_config": config});
+    std::fs::write(folder.join("config.json"), config.to_string()).unwrap();
+    let file = std::fs::read(source.join("model.safetensors")).unwrap();
+    let tensors = safetensors::SafeTensors::deserialize(&file).unwrap();
+    let renamed = tensors.iter().map(|(name, tensor)| {
+        let below = name.strip_prefix("model.").unwrap();
+        (format!("model.language_model.{below}"), tensor)
+    });
+    let seen = tensors.tensor("model.norm.weight").unwrap();
+    let all = renamed.chain([("model.vision_tower.norm.weight".to_owned(), seen)]);
+    safetensors::serialize_to_file(all, None, &folder.join("model.safetensors")).unwrap();
+}
+
+#[test]
+fn the_text_part_of_a_larger_model_computes_as_the_model_alone() {
+    let work = tempfile::tempdir().unwrap();
+    write_wrapped(work.path());
+    let linked = Architectures::linked().unwrap();
+    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let device = default_device().unwrap();
+    let load = |folder: &ModelFolder| {
+        CausalLm::load(folder, &registry, &options, &device, &mut |_, _| ()).unwrap()
+    };
+    let alone = load(&ModelFolder::open(qoft_fixtures::path("models/llama"), &linked).unwrap());
+    let wrapped = Architectures::new([&entry(&WRAPPER)]).unwrap();
+    let wrapped = load(&ModelFolder::open(work.path(), &wrapped).unwrap());
+
+    let ids = Tensor::<2, Int>::from_data([[5, 6, 7, 8]], &device);
+    let logits = |model: &CausalLm| model.last_logits(ids.clone(), None).into_data();
+    assert_eq!(logits(&alone), logits(&wrapped));
+    let paths = |model: &CausalLm| -> Vec<String> {
+        let layers = model.layers().into_iter();
+        layers.map(|(path, _)| path).collect()
+    };
+    let named = paths(&alone).into_iter();
+    let named = named.map(|path| match path.strip_prefix("model.") {
+        Some(below) => format!("model.language_model.{below}"),
+        None => path,
+    });
+    assert_eq!(paths(&wrapped), named.collect::<Vec<_>>());
+
+    // Without the architecture the folder can be opened, but not computed.
+    let unknown = ModelFolder::open(work.path(), &linked).unwrap();
+    assert!(unknown.known().is_none() && unknown.refused().is_none());
+    let error = unknown.spec().unwrap_err().to_string();
+    assert!(error.contains("`wrapper` is not supported"), "{error}");
+}
+
+#[test]
+fn names_of_files_are_made_those_of_the_model() {
+    let linked = Architectures::linked().unwrap();
+    let folder = ModelFolder::open(qoft_fixtures::path("models/gpt2_bare"), &linked).unwrap();
+    let names: Vec<&str> = folder.checkpoint().names().collect();
+    assert!(names.iter().all(|name| name.starts_with("transformer.")));
+    assert!(!names.iter().any(|name| name.ends_with(".attn.bias")));
+    let table = folder
+        .checkpoint()
+        .tensor("transformer.wte.weight")
+        .unwrap();
+    assert_eq!(table.name(), "transformer.wte.weight");
+}
+
+#[test]
+fn sizes_that_no_model_has_are_refused_before_anything_is_loaded() {
+    let config = std::fs::read(qoft_fixtures::path("models/llama/config.json")).unwrap();
+    let mut config: Value = serde_json::from_slice(&config).unwrap();
+    config["hidden_size"] = json!(2_000_000_000);
+    let linked = Architectures::linked().unwrap();
+    let error = linked.describe(&config).unwrap_err().to_string();
+    assert!(error.contains("input_layernorm.weight"), "{error}");
+    config["hidden_size"] = json!(4096);
+    config["num_hidden_layers"] = json!(10_000);
+    assert_eq!(linked.describe(&config).unwrap().layers().len(), 90_003);
+}
