@@ -1,7 +1,6 @@
 //! An architecture with blocks of two kinds, a recurrent state, and something that blocks carry
 //! beside the residual stream: caches and the backward by block are right for it, too.
 
-#[allow(dead_code, reason = "this test has a model of its own")]
 mod common;
 
 use std::collections::BTreeMap;
@@ -112,6 +111,7 @@ struct HybridBlock {
 
 /// Keys and values, or the last state.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there are few")]
 enum HybridCache {
     KeyValues(KeyValues),
     State(Option<Tensor<3>>),

@@ -1,0 +1,336 @@
+//! Models that are none of ours: a language model of three layers, and one that reads no tokens.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicBool;
+
+use burn::module::Module;
+use burn::nn::{EmbeddingConfig, LinearConfig};
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Device, Int, Tensor, TensorData};
+use qoft_core::{Embedding, Linear, Walk, default_device};
+use qoft_oft::OftConfig;
+use qoft_peft::{self as peft, OneOrMany};
+use qoft_train::data::{Batch, Dataset, DatasetReport, Example, Order};
+use qoft_train::tokenizer::Tokenizer;
+use qoft_train::train::{ADAPTER, Observer, StepReport, TrainConfig, Trainer};
+use qoft_train::{
+    GenerateModel, GenerateOptions, TokenModel, TrainBatch, TrainData, TrainError, TrainModel,
+    evaluate, generate, input_ids, targets,
+};
+
+const VOCAB: usize = 320;
+
+/// Sees the last token only.
+#[derive(Module, Debug, Walk)]
+struct Bigrams {
+    table: Embedding,
+    inner: Linear,
+    head: Linear,
+}
+
+impl Bigrams {
+    fn new(device: &Device) -> Self {
+        device.seed(3);
+        let linear = |input, out| Linear::from(&LinearConfig::new(input, out).init(device));
+        Self {
+            table: Embedding::from(&EmbeddingConfig::new(VOCAB, 16).init(device)),
+            inner: linear(16, 16),
+            head: linear(16, VOCAB),
+        }
+    }
+
+    /// `[rows, vocab]`
+    fn logits(&self, input_ids: Tensor<2, Int>) -> Tensor<2> {
+        let [batch, time] = input_ids.dims();
+        let x = self.table.forward(input_ids).reshape([batch * time, 16]);
+        self.head.forward(self.inner.forward(x).tanh())
+    }
+}
+
+/// The sum of the cross-entropies of the targets, divided by `denominator`.
+fn cross_entropy(logits: Tensor<2>, targets: &[Option<u32>], denominator: f64) -> Tensor<1> {
+    let rows: Vec<i32> = (0i32..)
+        .zip(targets)
+        .filter_map(|(row, t)| t.map(|_| row))
+        .collect();
+    let wanted: Vec<i32> = targets.iter().flatten().map(|&id| id as i32).collect();
+    let device = logits.device();
+    let indices = |values: &[i32]| Tensor::<1, Int>::from_data(values, &device);
+    let rows = log_softmax(logits, 1).select(0, indices(&rows));
+    rows.gather(1, indices(&wanted).unsqueeze_dim(1)).sum() / -denominator
+}
+
+impl TokenModel for Bigrams {
+    fn vocab_size(&self) -> usize {
+        VOCAB
+    }
+}
+
+impl TrainModel for Bigrams {
+    type Data = Dataset;
+
+    fn loss(&self, batch: &Batch, denominator: f64, device: &Device) -> Tensor<1> {
+        let logits = self.logits(input_ids(batch, device));
+        cross_entropy(logits, &targets(batch), denominator)
+    }
+}
+
+impl GenerateModel for Bigrams {
+    type Cache = ();
+
+    fn new_cache(&self) {}
+
+    fn context_length(&self) -> usize {
+        64
+    }
+
+    fn next_logits(&self, input_ids: Tensor<2, Int>, _cache: Option<&mut ()>) -> Tensor<2> {
+        let [batch, time] = input_ids.dims();
+        self.logits(input_ids.narrow(1, time - 1, 1))
+            .reshape([batch, VOCAB])
+    }
+}
+
+/// Rows that count up.
+fn counting() -> Dataset {
+    let row = |start: u32| -> Vec<u32> { (0..12).map(|i| 20 + (start + i) % 30).collect() };
+    let example = |start| Example {
+        input_ids: row(start),
+        labels: row(start).into_iter().map(|id| id as i32).collect(),
+    };
+    let examples: Vec<Example> = (0..16).map(|i| example(i * 7)).collect();
+    Dataset {
+        report: DatasetReport {
+            predicted: examples.iter().map(Example::predicted).sum(),
+            ..DatasetReport::default()
+        },
+        examples,
+    }
+}
+
+fn oft_config(targets: &[&str]) -> OftConfig {
+    let targets = targets.iter().map(|target| (*target).to_owned());
+    OftConfig {
+        target_modules: Some(OneOrMany::Many(targets.collect())),
+        oft_block_size: 8,
+        ..OftConfig::default()
+    }
+}
+
+fn train_config(steps: usize) -> TrainConfig {
+    TrainConfig {
+        learning_rate: 0.05,
+        batch_size: 4,
+        max_steps: Some(steps),
+        save_steps: Some(10),
+        ..TrainConfig::default()
+    }
+}
+
+fn adapted<M: Module + Walk>(mut model: M, config: &OftConfig) -> M {
+    let device = default_device().unwrap().autodiff();
+    peft::attach(&mut model, config, "", "head", ADAPTER, &device).unwrap();
+    model
+}
+
+#[derive(Default)]
+struct Losses(Vec<f64>);
+
+impl Observer for Losses {
+    fn step(&mut self, report: &StepReport) {
+        self.0.push(report.loss);
+    }
+}
+
+#[test]
+fn a_model_of_tokens_is_trained_resumed_evaluated_and_writes() {
+    let device = default_device().unwrap();
+    let (dataset, oft) = (counting(), oft_config(&["inner", "head"]));
+    let work = tempfile::tempdir().unwrap();
+    let run = |steps: usize, out: &str, resume: Option<&str>| {
+        let (config, out) = (train_config(steps), work.path().join(out));
+        let resume = resume.map(|folder| work.path().join(folder));
+        let trainer = Trainer {
+            config: &config,
+            adapter_config: &oft,
+            frozen: &[],
+            dataset: &dataset,
+            eval_dataset: Some(&dataset),
+            out_dir: &out,
+            resume_from: resume.as_deref(),
+        };
+        let model = adapted(Bigrams::new(&device), &oft);
+        let mut losses = Losses::default();
+        let (model, _) = trainer
+            .run(model, &mut losses, &AtomicBool::new(false))
+            .unwrap();
+        (model, losses.0)
+    };
+    let (model, losses) = run(20, "whole", None);
+    assert_eq!(losses.len(), 20);
+    let base = evaluate(&Bigrams::new(&device), &dataset, 4, &device, &mut |_, _| ()).unwrap();
+    let trained = evaluate(&model, &dataset, 4, &device, &mut |_, _| ()).unwrap();
+    assert!(
+        trained.loss < base.loss - 0.3,
+        "{} {}",
+        base.loss,
+        trained.loss
+    );
+
+    let (_, again) = run(20, "again", Some("whole/checkpoint-10"));
+    assert_eq!(again, losses[10..]);
+
+    let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
+    let options = GenerateOptions {
+        max_new_tokens: 5,
+        ..GenerateOptions::default()
+    };
+    let written = generate(
+        &model,
+        &tokenizer,
+        &[21, 22],
+        &options,
+        &device,
+        &mut |_| (),
+    )
+    .unwrap();
+    let mut ids = vec![22];
+    for id in written.ids {
+        let data = TensorData::new(vec![*ids.last().unwrap()], [1, 1]);
+        let logits = model.valid().logits(Tensor::from_data(data, &device));
+        assert_eq!(logits.argmax(1).into_scalar::<i32>(), id as i32);
+        ids.push(id as i32);
+    }
+    assert_eq!(ids.len(), 6);
+}
+
+#[test]
+fn what_a_model_cannot_do_is_refused_before_the_first_step() {
+    let device = default_device().unwrap();
+    let (dataset, oft) = (counting(), oft_config(&["inner"]));
+    let work = tempfile::tempdir().unwrap();
+    let config = TrainConfig {
+        gradient_checkpointing: true,
+        ..train_config(3)
+    };
+    let trainer = Trainer {
+        config: &config,
+        adapter_config: &oft,
+        frozen: &[],
+        dataset: &dataset,
+        eval_dataset: None,
+        out_dir: work.path(),
+        resume_from: None,
+    };
+    let model = adapted(Bigrams::new(&device), &oft);
+    let error = trainer
+        .run(model, &mut (), &AtomicBool::new(false))
+        .map(drop);
+    match error.unwrap_err() {
+        TrainError::Config { key, .. } => assert_eq!(key, "gradient_checkpointing"),
+        other => panic!("{other}"),
+    }
+    assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0);
+}
+
+/// Points of the plane and what a model is to make of them.
+struct Points(Vec<([f32; 2], f32)>);
+
+struct PointBatch(Vec<([f32; 2], f32)>);
+
+impl TrainBatch for PointBatch {
+    fn predicted(&self) -> usize {
+        self.0.len()
+    }
+
+    fn tokens(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl TrainData for Points {
+    type Batch = PointBatch;
+
+    fn rows(&self) -> usize {
+        self.0.len()
+    }
+
+    fn predicted(&self) -> usize {
+        self.0.len()
+    }
+
+    fn batches(
+        &self,
+        order: Order,
+        batch_size: NonZeroUsize,
+    ) -> Box<dyn ExactSizeIterator<Item = PointBatch> + '_> {
+        let points = order.indices(self.0.len()).into_iter().map(|i| self.0[i]);
+        let points: Vec<_> = points.collect();
+        let batches = points
+            .chunks(batch_size.get())
+            .map(|chunk| PointBatch(chunk.to_vec()));
+        Box::new(batches.collect::<Vec<_>>().into_iter())
+    }
+}
+
+/// Turns points, and takes one coordinate.
+#[derive(Module, Debug, Walk)]
+struct Turn {
+    layer: Linear,
+}
+
+impl TrainModel for Turn {
+    type Data = Points;
+
+    fn loss(&self, batch: &PointBatch, denominator: f64, device: &Device) -> Tensor<1> {
+        let count = batch.0.len();
+        let points = batch.0.iter().flat_map(|(point, _)| *point).collect();
+        let points: Vec<f32> = points;
+        let wanted: Vec<f32> = batch.0.iter().map(|(_, wanted)| *wanted).collect();
+        let points = Tensor::<2>::from_data(TensorData::new(points, [count, 2]), device);
+        let wanted = Tensor::<2>::from_data(TensorData::new(wanted, [count, 1]), device);
+        let found = self.layer.forward(points);
+        (found - wanted.autodiff()).powi_scalar(2).sum() / denominator
+    }
+}
+
+#[test]
+fn a_model_without_tokens_learns_a_rotation() {
+    let device = default_device().unwrap();
+    let mut burn_layer = LinearConfig::new(2, 1).with_bias(false).init(&device);
+    burn_layer.weight = burn_layer
+        .weight
+        .map(|_| Tensor::from_data([[1.0], [0.0]], &device));
+    let model = Turn {
+        layer: Linear::from(&burn_layer),
+    };
+    // The coordinate after a turn by 0.6.
+    let point = |i: usize| [(i as f32 * 0.7).sin(), (i as f32 * 1.3).cos()];
+    let wanted = |[x, y]: [f32; 2]| 0.6f32.cos() * x + 0.6f32.sin() * y;
+    let points = Points((0..32).map(|i| (point(i), wanted(point(i)))).collect());
+    let oft = OftConfig {
+        oft_block_size: 2,
+        use_cayley_neumann: false,
+        ..oft_config(&["layer"])
+    };
+    let config = TrainConfig {
+        batch_size: 8,
+        ..train_config(60)
+    };
+    let work = tempfile::tempdir().unwrap();
+    let trainer = Trainer {
+        config: &config,
+        adapter_config: &oft,
+        frozen: &[],
+        dataset: &points,
+        eval_dataset: Some(&points),
+        out_dir: work.path(),
+        resume_from: None,
+    };
+    let (_, summary) = trainer
+        .run(adapted(model, &oft), &mut (), &AtomicBool::new(false))
+        .unwrap();
+    let (first, last) = (summary.first_loss.unwrap(), summary.final_loss.unwrap());
+    assert!(first > 0.05 && last < 1e-3, "{first} {last}");
+    assert!(work.path().join("adapter_model.safetensors").is_file());
+}
