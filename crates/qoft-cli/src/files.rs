@@ -11,10 +11,14 @@ use qoft::peft::{self, AdapterFolder};
 use qoft::train::Evaluation;
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
+use qoft::train::train::Below;
 
 use crate::args::{AdapterArg, ModelArgs};
-use crate::print::errln;
-use crate::progress;
+use crate::print::{errln, warnln};
+use crate::{progress, stop};
+
+/// Tokens that a row keeps where none are said.
+pub const MAX_LENGTH: usize = 1024;
 
 /// The device of this name, or the default one.
 pub fn device(name: Option<&str>) -> Result<Device> {
@@ -55,6 +59,7 @@ pub fn model(path: &Path, backend_options: &[String], device: &Device) -> Result
 
 /// Reads adapter folders.
 pub fn adapters(args: &[AdapterArg]) -> Result<Vec<ScaledAdapter>> {
+    warn_of_missing(args)?;
     let open = |arg: &AdapterArg| {
         Ok(ScaledAdapter {
             folder: AdapterFolder::open(&arg.folder)?,
@@ -62,6 +67,30 @@ pub fn adapters(args: &[AdapterArg]) -> Result<Vec<ScaledAdapter>> {
         })
     };
     args.iter().map(open).collect()
+}
+
+/// Warns of adapters that were trained on top of others which are not there.
+fn warn_of_missing(args: &[AdapterArg]) -> Result<()> {
+    for (index, adapter) in args.iter().enumerate() {
+        let needed = Below::of_adapter(&adapter.folder)?;
+        if needed.is_empty() {
+            continue;
+        }
+        let before = args[..index].iter();
+        let before = before.map(|before| Below::new(&before.folder, before.strength));
+        let before: Vec<Below> = before.collect::<Result<_, _>>()?;
+        if before.ends_with(&needed) {
+            continue;
+        }
+        let flags: Vec<String> = needed.iter().map(|b| format!("--adapter {b}")).collect();
+        warnln!(
+            "{} was trained on top of other adapters, and changes something else without them; \
+             give before it: {}",
+            adapter.folder.display(),
+            flags.join(" ")
+        );
+    }
+    Ok(())
 }
 
 /// Loads a model with its adapters, to compute with and not to train.
@@ -92,11 +121,17 @@ pub fn evaluate(
     device: &Device,
 ) -> Result<Evaluation> {
     let bar = progress::bar("evaluating", 0);
-    let evaluation =
-        qoft::train::evaluate(model, dataset, batch_size, device, &mut |done, total| {
+    let evaluation = qoft::train::evaluate(
+        model,
+        dataset,
+        batch_size,
+        device,
+        stop::requested(),
+        &mut |done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);
-        });
+        },
+    );
     bar.finish_and_clear();
     Ok(evaluation?)
 }

@@ -30,7 +30,7 @@ pub use layer_kind::LayerKind;
 pub use layer_source::LayerSource;
 pub use options::{BackendOptions, LoadOptions, Purpose, RequantizeOptions};
 pub use output::{
-    OutputLock, ScratchDir, StagedDir, discard_unfinished, remove_temporary_files, write_file,
+    OutputLock, ScratchDir, StagedDir, discard_unfinished, remove_leftovers, write_file,
 };
 #[doc(hidden)]
 pub use registry::registry_entry;

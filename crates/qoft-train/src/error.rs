@@ -1,5 +1,6 @@
 //! What can go wrong in training, evaluation and generation.
 
+use std::fmt;
 use std::path::PathBuf;
 
 use crate::tokenizer::TokenizerError;
@@ -34,16 +35,37 @@ pub enum TrainError {
         limit: usize,
     },
     /// The training diverged. Nothing of this step is kept.
+    #[error(transparent)]
+    NotFinite(Box<NotFinite>),
+    /// The loss on evaluation data is infinite or not a number.
     #[error(
-        "step {step}: the {what} is {value}; a smaller learning rate or max_grad_norm may help"
+        "{}the loss on the evaluation data is {loss}: model and adapters give values that are \
+         infinite or not a number on it",
+        step.map(|step| format!("step {step}: ")).unwrap_or_default()
     )]
-    NotFinite {
-        /// The step, counted from 1.
-        step: usize,
-        /// `loss` or `gradient norm`.
-        what: &'static str,
-        /// Its value.
-        value: f64,
+    EvaluationNotFinite {
+        /// The step of the training after which the evaluation was.
+        step: Option<usize>,
+        /// The loss.
+        loss: f64,
+    },
+    /// It was asked to stop.
+    #[error("stopped")]
+    Stopped,
+    /// What was trained could not be written to its place.
+    #[error(
+        "{}: cannot be written: {source}{}",
+        folder.display(),
+        rescued.as_ref().map(|rescued| format!("; what was trained is in {}", rescued.display()))
+            .unwrap_or_default()
+    )]
+    NotSaved {
+        /// Where it should be.
+        folder: PathBuf,
+        /// Why it is not there.
+        source: Box<qoft_core::Error>,
+        /// Where it is instead.
+        rescued: Option<PathBuf>,
     },
     /// A checkpoint cannot be continued.
     #[error("cannot resume from {}: {reason}", path.display())]
@@ -67,6 +89,67 @@ pub enum TrainError {
     #[error("cannot draw the losses: {0}")]
     Plot(String),
 }
+
+/// Rows of the data that an error names.
+const NAMED_ROWS: usize = 8;
+
+/// A step with a loss, a gradient or a parameter that is infinite or not a number.
+#[derive(Debug)]
+#[non_exhaustive]
+pub struct NotFinite {
+    /// The step, counted from 1.
+    pub step: usize,
+    /// `loss`, `gradient norm` or `update`.
+    pub what: &'static str,
+    /// Its value.
+    pub value: f64,
+    /// Where it comes from, in words that name a layer or a parameter.
+    pub source: String,
+    /// The batch of the step, counted from 1, and the batches of a step; none where it is all of
+    /// them.
+    pub batch: Option<(usize, usize)>,
+    /// The rows of that batch, or of all, counted from 1 as in the data.
+    pub rows: Vec<usize>,
+    /// Whether anything had changed in the adapter before this step.
+    pub trained: bool,
+    /// Where the last good adapter was saved, and the steps that it is after.
+    pub saved: Option<(PathBuf, usize)>,
+}
+
+impl fmt::Display for NotFinite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { step, what, .. } = self;
+        write!(f, "step {step}: the {what} is {}; ", self.value)?;
+        write!(f, "it comes from {}, ", self.source)?;
+        if let Some((batch, batches)) = self.batch {
+            write!(f, "in batch {batch} of {batches}, ")?;
+        }
+        let rows = self.rows.iter().take(NAMED_ROWS);
+        let rows: Vec<String> = rows.map(usize::to_string).collect();
+        write!(f, "with rows {}", rows.join(", "))?;
+        if self.rows.len() > NAMED_ROWS {
+            write!(f, " and {} more", self.rows.len() - NAMED_ROWS)?;
+        }
+        f.write_str(" of the data; ")?;
+        f.write_str(match self.trained {
+            true => "a smaller learning rate or max_grad_norm may help",
+            false => {
+                "nothing was trained before, so the model itself, the adapters below, or where the \
+                 adapter starts give such values"
+            }
+        })?;
+        match &self.saved {
+            None => Ok(()),
+            Some((folder, steps)) => write!(
+                f,
+                "; the adapter as it was after {steps} steps is in {}",
+                folder.display()
+            ),
+        }
+    }
+}
+
+impl std::error::Error for NotFinite {}
 
 /// Why no text was generated.
 #[derive(Debug, thiserror::Error)]

@@ -1,6 +1,7 @@
 //! The loss of a model on a data file.
 
 use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::tensor::Device;
 
@@ -13,7 +14,7 @@ use crate::model::{TrainBatch, TrainData, TrainModel};
 pub struct Evaluation {
     /// Mean cross entropy of all predicted tokens, in nats.
     pub loss: f64,
-    /// `exp(loss)`.
+    /// `exp(loss)`, or the largest number if that is larger.
     pub perplexity: f64,
     /// Tokens that were predicted.
     pub tokens: usize,
@@ -22,17 +23,20 @@ pub struct Evaluation {
 /// Evaluates `model` on `dataset` with `batch_size` rows at a time.
 ///
 /// `device` is that of the model's weights. `progress` is called after each batch with the numbers
-/// of batches done and of all.
+/// of batches done and of all. Once `stop` is true, it ends.
 ///
 /// # Errors
 ///
 /// [`TrainError::NothingToPredict`] for data without labels, [`TrainError::Config`] for a `batch_size`
-/// of 0, and what the model says of data that it cannot compute.
+/// of 0, what the model says of data that it cannot compute,
+/// [`TrainError::EvaluationNotFinite`] for a loss that is infinite or not a number, and
+/// [`TrainError::Stopped`].
 pub fn evaluate<M: TrainModel>(
     model: &M,
     dataset: &M::Data,
     batch_size: usize,
     device: &Device,
+    stop: &AtomicBool,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, TrainError> {
     let batch_size = NonZeroUsize::new(batch_size).ok_or(TrainError::Config {
@@ -45,6 +49,9 @@ pub fn evaluate<M: TrainModel>(
     let total = batches.len();
     let (mut sum, mut tokens) = (0.0, 0);
     for (index, batch) in batches.enumerate() {
+        if stop.load(Ordering::Relaxed) {
+            return Err(TrainError::Stopped);
+        }
         let predicted = batch.predicted();
         if predicted > 0 {
             let count = predicted as f64;
@@ -58,9 +65,12 @@ pub fn evaluate<M: TrainModel>(
         return Err(TrainError::NothingToPredict);
     }
     let loss = sum / tokens as f64;
+    if !loss.is_finite() {
+        return Err(TrainError::EvaluationNotFinite { step: None, loss });
+    }
     Ok(Evaluation {
         loss,
-        perplexity: loss.exp(),
+        perplexity: loss.exp().min(f64::MAX),
         tokens,
     })
 }

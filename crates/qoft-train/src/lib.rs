@@ -11,7 +11,7 @@ mod model;
 pub mod tokenizer;
 pub mod train;
 
-pub use error::{GenerateError, TrainError};
+pub use error::{GenerateError, NotFinite, TrainError};
 pub use eval::{Evaluation, evaluate};
 pub use generate::{GenerateOptions, Generated, generate};
 pub use inputs::{check_lengths, input_ids, targets};

@@ -12,7 +12,7 @@ use burn::tensor::{Device, Gradients, Int, Tensor};
 use qoft_core::Walk;
 use qoft_models::{Cache, CausalLm};
 
-use crate::data::{Batch, Dataset, Order};
+use crate::data::{Batch, Dataset, Example, Order};
 use crate::error::TrainError;
 use crate::inputs::{check_lengths, input_ids, targets};
 
@@ -26,6 +26,9 @@ pub trait TrainData {
 
     /// What there is to predict in all rows.
     fn predicted(&self) -> usize;
+
+    /// Hands on bytes that are others where the data is another: a run goes on with the same only.
+    fn content(&self, take: &mut dyn FnMut(&[u8]));
 
     /// The batches of one epoch; the last one holds what is left and may be smaller.
     fn batches(
@@ -145,6 +148,19 @@ impl TrainData for Dataset {
 
     fn predicted(&self) -> usize {
         self.report.predicted
+    }
+
+    fn content(&self, take: &mut dyn FnMut(&[u8])) {
+        for Example { input_ids, labels } in &self.examples {
+            take(&(input_ids.len() as u64).to_le_bytes());
+            let ids: Vec<u8> = input_ids.iter().flat_map(|id| id.to_le_bytes()).collect();
+            take(&ids);
+            let labels: Vec<u8> = labels
+                .iter()
+                .flat_map(|label| label.to_le_bytes())
+                .collect();
+            take(&labels);
+        }
     }
 
     fn batches(

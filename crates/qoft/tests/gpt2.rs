@@ -5,6 +5,7 @@ mod common;
 
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::AtomicBool;
 
 use burn::tensor::Device;
 use common::{load, loss, open, rows};
@@ -217,7 +218,11 @@ fn rows_beyond_the_last_position_are_refused() {
         }],
         report: DatasetReport::default(),
     };
-    let run = |tokens| evaluate(&model, &dataset(tokens), 1, &Device::flex(), &mut |_, _| ());
+    let never = AtomicBool::new(false);
+    let run = |tokens| {
+        let device = Device::flex();
+        evaluate(&model, &dataset(tokens), 1, &device, &never, &mut |_, _| ())
+    };
     run(32).unwrap();
     match run(33).unwrap_err() {
         TrainError::RowTooLong { tokens, limit } => assert_eq!((tokens, limit), (33, 32)),

@@ -8,13 +8,15 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
 use common::{load, loss, rows};
-use qoft::core::default_device;
+use qoft::core::{Checkpoint, default_device};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft;
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
-use qoft::train::train::{ADAPTER, Observer, StepReport, TrainConfig, Trainer};
+use qoft::train::train::{
+    ADAPTER, Digest, Observer, RunFolder, Start, StepReport, TrainConfig, Trainer,
+};
 use serde_json::Value;
 
 /// Losses may differ by so much.
@@ -135,11 +137,12 @@ impl Case {
         let trainer = Trainer {
             config: &config,
             adapter_config: &oft_config,
-            frozen: &[],
+            base: &Digest::of_checkpoint(&Checkpoint::open(&self.folder).unwrap()).unwrap(),
+            below: &[],
             dataset: &dataset,
             eval_dataset: None,
-            out_dir: &work.path().join("adapter"),
-            resume_from: None,
+            folder: &RunFolder::open(&work.path().join("adapter")).unwrap(),
+            start: Start::New,
         };
         let mut losses = Losses(Vec::new());
         let stop = AtomicBool::new(false);

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod merge;
+mod run_options;
 mod train;
 mod train_adapter;
 mod unknown;
@@ -14,6 +15,7 @@ use qoft::core::kernels::FloatFormat;
 
 pub use adapter::AdapterArg;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
+pub use run_options::RunOptions;
 pub use train::TrainArgs;
 
 /// Fine-tune quantized language models with Orthogonal Fine-Tuning (OFT).

@@ -8,7 +8,9 @@ use clap::Args;
 use qoft::peft::OneOrMany;
 use qoft::train::train::TrainConfig;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+
+use super::RunOptions;
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
 /// `--config` may say, and defaults fill the rest.
@@ -19,18 +21,23 @@ pub struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     pub config: Option<PathBuf>,
-    /// The checkpoint folder.
+    /// The checkpoint folder [required].
     #[arg(long)]
     pub model: Option<PathBuf>,
-    /// The data file: .jsonl, .json or .txt.
+    /// The data file: .jsonl, .json or .txt [required].
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// The folder for the adapter; must be new or empty unless resuming.
+    /// The folder for the adapter [required]. If it has a run with the same options that did not
+    /// come to its end, that goes on; otherwise it must be new or empty unless resuming.
     #[arg(long)]
     pub output: Option<PathBuf>,
-    /// Continue from this checkpoint folder of an earlier run.
-    #[arg(long)]
+    /// Continue an earlier run: `last` checkpoint in the output folder, `auto` for that one if there
+    /// is one, a checkpoint-N folder, or the output folder of a run, whose options are then taken.
+    #[arg(long, value_name = "last|auto|FOLDER")]
     pub resume_from: Option<PathBuf>,
+    /// Begin a new run with the weights of this adapter or checkpoint.
+    #[arg(long, value_name = "FOLDER", conflicts_with = "resume_from")]
+    pub start_from: Option<PathBuf>,
     /// Where to compute [default: cpu].
     #[arg(long)]
     pub device: Option<String>,
@@ -129,7 +136,7 @@ pub struct TrainArgs {
     /// stays in f32 [default: f32].
     #[arg(long, help_heading = "Training")]
     pub activation_dtype: Option<String>,
-    /// Seed of the order of the rows [default: 42].
+    /// Seed of the order of the rows, of initial values and of dropout [default: 42].
     #[arg(long, help_heading = "Training")]
     pub seed: Option<u64>,
     /// Take the rows in the order of the file.
@@ -142,6 +149,9 @@ pub struct TrainArgs {
     /// Steps from one evaluation to the next [default: only at the end].
     #[arg(long, help_heading = "Reports")]
     pub eval_steps: Option<usize>,
+    /// Evaluate before the first step, too [default: if --eval-steps is given].
+    #[arg(long, help_heading = "Reports", num_args = 0..=1, default_missing_value = "true")]
+    pub eval_on_start: Option<bool>,
     /// Steps from one console message to the next [default: 10].
     #[arg(long, help_heading = "Reports")]
     pub logging_steps: Option<usize>,
@@ -169,30 +179,57 @@ const TRAINING: &[&str] = &[
     "activation_dtype",
     "seed",
     "eval_steps",
+    "eval_on_start",
     "logging_steps",
     "save_steps",
 ];
 
 impl TrainArgs {
-    /// Adds what the file of `--config` says.
+    /// Adds what the file of `--config` says, and the run that is to go on.
     pub fn with_file(self) -> Result<Self> {
-        let Some(path) = &self.config else {
-            return Ok(self);
+        let saved = match &self.resume_from {
+            Some(folder) => RunOptions::read(folder)?.map(|saved| (folder.clone(), saved)),
+            None => None,
         };
-        let mut options = read_yaml(path)?;
+        let (mut options, mut source) = (Map::new(), String::new());
+        if let Some((folder, saved)) = saved {
+            options = saved.into_options();
+            options.insert("output".into(), json!(folder));
+            source = folder.display().to_string();
+        }
+        if let Some(path) = &self.config {
+            options.extend(read_yaml(path)?);
+            source = path.display().to_string();
+        }
+        if source.is_empty() {
+            return Ok(self);
+        }
         let flags = serde_json::to_value(&self)?;
         for (key, value) in flags.as_object().into_iter().flatten() {
             if !value.is_null() {
                 options.insert(key.clone(), value.clone());
             }
         }
-        serde_json::from_value(Value::Object(options)).with_context(|| path.display().to_string())
+        serde_json::from_value(Value::Object(options)).context(source)
     }
 
-    /// A path that must be given.
-    pub fn required<'a>(&self, name: &str, path: &'a Option<PathBuf>) -> Result<&'a Path> {
-        path.as_deref()
-            .with_context(|| format!("--{name} is missing"))
+    /// Model, data and output folder, which must be given.
+    pub fn required(&self) -> Result<[&Path; 3]> {
+        let all = [
+            ("model", &self.model),
+            ("data", &self.data),
+            ("output", &self.output),
+        ];
+        let missing = all.iter().filter(|(_, path)| path.is_none());
+        let missing: Vec<String> = missing.map(|(name, _)| format!("--{name}")).collect();
+        match all.map(|(_, path)| path.as_deref()) {
+            [Some(model), Some(data), Some(output)] => Ok([model, data, output]),
+            _ => bail!(
+                "{} {} missing; qoft train --model DIR --data FILE --output DIR",
+                missing.join(", "),
+                if missing.len() == 1 { "is" } else { "are" }
+            ),
+        }
     }
 
     /// The settings of the training loop.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qoft::peft::{AdapterConfig, Families, PEFT_VERSION, read_config};
+use qoft::peft::{AdapterConfig, CONFIG, Families, PEFT_VERSION, read_config};
 use serde_json::{Map, Value};
 
 use super::train::{names, parse_targets};
@@ -34,7 +34,9 @@ impl TrainArgs {
     /// The configuration of the adapter.
     pub fn adapter_config(&self) -> Result<Arc<dyn AdapterConfig>> {
         let families = Families::linked()?;
-        let saved = self.adapter_config.as_ref();
+        // A run from the weights of an adapter has its options.
+        let start = self.start_from.as_ref().map(|folder| folder.join(CONFIG));
+        let saved = self.adapter_config.as_ref().or(start.as_ref());
         let saved = saved.map(|path| Ok((path.display().to_string(), read_config(path)?)));
         let saved = saved.transpose().map_err(|e: qoft::core::Error| e)?;
         let of_file = saved

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::Device;
-use qoft::core::{Error, StagedDir, write_file};
+use qoft::core::{Checkpoint, Error, StagedDir, write_file};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, OneOrMany};
 use qoft::train::tokenizer::Tokenizer;
-use qoft::train::train::{ADAPTER, TrainConfig, Trainer};
+use qoft::train::train::{ADAPTER, Digest, RunFolder, Start, TrainConfig, Trainer};
 use qoft::train::{Evaluation, GenerateOptions};
 
 use super::train::{follow, trainable_line};
@@ -63,8 +63,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let mut model = files::model(&model_dir, &[], &device)?;
     let data = |name| files::dataset(&root.join(name), &tokenizer, model.config(), MAX_LENGTH);
     let (dataset, held_out) = (data("data.jsonl")?, data("eval.jsonl")?);
-    let measure =
-        |model: &CausalLm| qoft::train::evaluate(model, &held_out, 8, &device, &mut |_, _| ());
+    let measure = |model: &CausalLm| files::evaluate(model, &held_out, 8, &device);
     let before = measure(&model)?;
     let text_before = sample(&model, &tokenizer, &device)?;
 
@@ -80,16 +79,19 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         &autodiff,
     )?;
     errln!("{}", trainable_line(&model));
+    let base = Digest::of_checkpoint(&Checkpoint::open(&model_dir)?)?;
+    let folder = RunFolder::open(&adapter)?;
     let trainer = Trainer {
         config: &config,
         adapter_config: &oft_config,
-        frozen: &[],
+        base: &base,
+        below: &[],
         dataset: &dataset,
         eval_dataset: Some(&held_out),
-        out_dir: &adapter,
-        resume_from: None,
+        folder: &folder,
+        start: Start::New,
     };
-    let (model, summary) = follow(&trainer, model)?;
+    let (model, summary) = follow(&trainer, model, None)?;
     if summary.interrupted {
         errln!("stopped after step {}", summary.steps);
         return Err(Stopped.into());

@@ -182,6 +182,16 @@ fn an_adapter_trains_on_top_of_frozen_ones() {
     close(loss(&model, &data, &[&frozen, arg(&second)]), after);
     let alone = loss(&model, &data, &[arg(&second)]);
     assert!((alone - after).abs() > 1e-4, "{alone} {after}");
+    let eval = ["eval", "--model", &model, "--data", &data];
+    let says = |adapters: &[&str]| {
+        let adapters = adapters.iter().flat_map(|adapter| ["--adapter", adapter]);
+        qoft(&eval.into_iter().chain(adapters).collect::<Vec<_>>()).stderr
+    };
+    let warning = format!("give before it: --adapter {frozen}");
+    assert!(says(&[arg(&second)]).contains(&warning));
+    let other = says(&[arg(&first), arg(&second)]);
+    assert!(other.contains(&warning), "another strength: {other}");
+    assert_eq!(says(&[&frozen, arg(&second)]), "");
     assert_eq!(weights(&first), saved);
     let names = String::from_utf8_lossy(&weights(&second)).into_owned();
     assert!(!names.contains("norm.weight") && names.contains("up_proj.oft_R"));
@@ -196,7 +206,7 @@ fn an_adapter_trains_on_top_of_frozen_ones() {
     let args = train_args(&model, &data, &second);
     let run = qoft(&[&args[..], &["--max-steps", "3"], &resume].concat());
     assert!(
-        run.stderr.contains("list of frozen adapters"),
+        run.stderr.contains("the list of adapters below was"),
         "{}",
         run.stderr
     );

@@ -167,7 +167,8 @@ fn train_writes_an_adapter() {
             "adapter_config.json",
             "adapter_model.safetensors",
             "log.jsonl",
-            "loss.svg"
+            "loss.svg",
+            "training_args.json"
         ]
     );
     let log = fs::read_to_string(out.join("log.jsonl")).expect("a log");

@@ -8,7 +8,11 @@ mod cli;
 mod common;
 #[cfg(feature = "wgpu")]
 mod gpu;
+mod kills;
 mod merge;
+mod output;
 mod random_damage;
+mod resume;
 mod saved;
+mod signals;
 mod threads;

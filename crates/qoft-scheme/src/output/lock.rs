@@ -9,8 +9,6 @@ use tracing::warn;
 use super::unfinished::Unfinished;
 use crate::error::{Error, Result};
 
-/// Name of the file in a folder that is locked.
-pub(crate) const NAME: &str = ".qoft-lock";
 /// How often another process may remove its file between our opening and locking it.
 const ATTEMPTS: usize = 100;
 /// More than a process writes into its file.
@@ -28,12 +26,15 @@ pub struct OutputLock {
 }
 
 impl OutputLock {
+    /// Name of the file in a folder that is locked.
+    pub const NAME: &str = ".qoft-lock";
+
     /// Locks a folder that exists.
     ///
     /// # Errors
     /// [`Error::Busy`] if another process has it, or if the file system refuses.
     pub fn inside(folder: &Path) -> Result<Self> {
-        Self::at(folder.join(NAME), folder)
+        Self::at(folder.join(Self::NAME), folder)
     }
 
     /// Locks `output` by `file`.
@@ -126,7 +127,7 @@ mod tests {
     #[test]
     fn a_file_without_an_owner_locks_nothing() {
         let folder = tempfile::tempdir().unwrap();
-        std::fs::write(folder.path().join(NAME), "process 1\n").unwrap();
+        std::fs::write(folder.path().join(OutputLock::NAME), "process 1\n").unwrap();
         drop(OutputLock::inside(folder.path()).unwrap());
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
     }

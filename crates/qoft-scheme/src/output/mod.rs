@@ -9,6 +9,8 @@ use std::fs::File;
 use std::io::Write;
 use std::path::Path;
 
+use tracing::warn;
+
 use crate::error::{Error, Result};
 
 pub use lock::OutputLock;
@@ -19,10 +21,9 @@ pub use unfinished::discard_unfinished;
 use scratch::as_public;
 use unfinished::{Publishing, Unfinished};
 
-/// Names of the files that [`write_file`] leaves if the process is killed, and random characters
-/// behind.
-const TEMPORARY: &str = ".qoft.tmp-";
-/// The random characters.
+/// Names of the hidden files that [`write_file`] leaves if the process is killed, before
+/// [`RANDOM`] characters.
+const TEMPORARY: &str = "qoft.tmp-";
 const RANDOM: usize = 6;
 
 /// Writes a file under a temporary name, syncs it and renames it.
@@ -31,7 +32,8 @@ const RANDOM: usize = 6;
 /// If the file system refuses.
 pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
     let mut builder = tempfile::Builder::new();
-    builder.prefix(TEMPORARY).rand_bytes(RANDOM);
+    let prefix = format!(".{TEMPORARY}");
+    builder.prefix(&prefix).rand_bytes(RANDOM);
     let file = as_public(&mut builder, 0o666).tempfile_in(parent(path));
     let mut file = file.map_err(Error::io(path))?;
     let _unfinished = Unfinished::new(file.path());
@@ -44,20 +46,40 @@ pub fn write_file(path: &Path, content: &[u8]) -> Result<()> {
     sync_dir(parent(path))
 }
 
-/// Removes what [`write_file`] left in a folder in processes that were killed. Nobody may be
-/// writing there.
-pub fn remove_temporary_files(folder: &Path) {
+/// Removes from a folder what processes that were killed left of [`write_file`], and of
+/// [`StagedDir`]s whose names begin with one of `staged`. Nobody may be writing there.
+pub fn remove_leftovers(folder: &Path, staged: &[&str]) {
     let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
     for entry in entries {
         let name = entry.file_name();
-        let random = name.to_str().and_then(|name| name.strip_prefix(TEMPORARY));
-        let ours = random.is_some_and(|r| r.len() == RANDOM)
-            && entry.file_type().is_ok_and(|kind| kind.is_file());
-        if ours && std::fs::remove_file(entry.path()).is_ok() {
-            tracing::warn!(
-                "removed {}, left by a run that was killed",
-                entry.path().display()
-            );
+        let name = name.to_str().and_then(|name| name.strip_prefix('.'));
+        let Some(name) = name else { continue };
+        let staged = staged.iter().any(|staged| name.starts_with(staged));
+        let random = |before: &str| {
+            let split = name.rsplit_once(before);
+            split.is_some_and(|(_, random)| random.len() == RANDOM)
+        };
+        // A link is not followed: this is the type of the entry itself.
+        let path = entry.path();
+        let removed = match entry.file_type() {
+            Ok(kind) if kind.is_dir() && staged && random(&format!("{}-", staged::PARTIAL)) => {
+                std::fs::remove_dir_all(&path)
+            }
+            Ok(kind) if kind.is_file() && name.starts_with(TEMPORARY) && random("-") => {
+                std::fs::remove_file(&path)
+            }
+            Ok(kind) if kind.is_file() && staged && name.ends_with(staged::LOCK) => {
+                let _ = std::fs::remove_file(&path);
+                continue;
+            }
+            _ => continue,
+        };
+        match removed {
+            Ok(()) => warn!("removed {}, left by a run that was killed", path.display()),
+            Err(error) => warn!(
+                "{} is left by a run that was killed: {error}",
+                path.display()
+            ),
         }
     }
 }
@@ -89,14 +111,31 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_left_of_files_is_removed() {
+    fn only_what_was_left_is_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let names = [".qoft.tmp-a1B2c3", ".qoft.tmp-1234567", ".tmpa1B2c3", "f"];
-        for name in names {
+        let files = [
+            ".qoft.tmp-a1B2c3",
+            ".c-1.lock",
+            ".qoft.tmp-1234567",
+            ".tmpa1B2c3",
+            ".d-1.lock",
+            "c-1.lock",
+        ];
+        let folders = [
+            ".c-1.partial-a1B2c3",
+            ".c-1.partial-a1",
+            ".d-1.partial-a1B2c3",
+            "c-1",
+        ];
+        for name in files {
             std::fs::write(dir.path().join(name), "1").unwrap();
         }
-        remove_temporary_files(dir.path());
-        let left = names.map(|name| dir.path().join(name).exists());
-        assert_eq!(left, [false, true, true, true]);
+        for name in folders {
+            std::fs::create_dir_all(dir.path().join(name).join("x")).unwrap();
+        }
+        remove_leftovers(dir.path(), &["c-"]);
+        let left = |name| dir.path().join(name).exists();
+        assert_eq!(files.map(left), [false, false, true, true, true, true]);
+        assert_eq!(folders.map(left), [false, true, true, true]);
     }
 }

@@ -6,11 +6,10 @@ use std::path::{Path, PathBuf};
 use tempfile::TempDir;
 use tracing::warn;
 
+use super::RANDOM;
 use super::unfinished::{Publishing, Unfinished};
 use crate::error::{Error, Result};
 
-/// Random characters at the end of a folder's name.
-const RANDOM: usize = 6;
 /// How often another process may come between making a folder and locking it.
 const ATTEMPTS: usize = 8;
 

@@ -4,11 +4,14 @@ use std::fs::File;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use super::lock;
 use super::scratch::finish_moves;
 use super::{OutputLock, ScratchDir, parent, sync_dir};
 use crate::error::{Error, Result};
 
+/// After the name of a target: what stands beside it while it is written, before a hyphen and
+/// random characters, and the file that locks it.
+pub(super) const PARTIAL: &str = ".partial";
+pub(super) const LOCK: &str = ".lock";
 /// Names of temporary folders inside a target that exists: while they are filled, and while what is
 /// in them moves to its place.
 const INSIDE: &str = "qoft.partial";
@@ -51,9 +54,9 @@ impl StagedDir {
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
         let name = target.file_name().and_then(|name| name.to_str());
         let name = name.unwrap_or("output");
-        let lock = OutputLock::at(folder.join(format!(".{name}.lock")), target)?;
+        let lock = OutputLock::at(folder.join(format!(".{name}{LOCK}")), target)?;
         Ok(Self {
-            staging: ScratchDir::new(folder, &format!("{name}.partial"))?,
+            staging: ScratchDir::new(folder, &format!("{name}{PARTIAL}"))?,
             target: target.to_owned(),
             inside: false,
             _lock: lock,
@@ -61,14 +64,18 @@ impl StagedDir {
     }
 
     fn inside(target: &Path) -> Result<Self> {
-        let hidden = [lock::NAME, &format!(".{INSIDE}-"), &format!(".{MOVING}-")];
+        let hidden = [
+            OutputLock::NAME,
+            &format!(".{INSIDE}-"),
+            &format!(".{MOVING}-"),
+        ];
         refuse_occupied(target, &hidden)?;
         let lock = OutputLock::inside(target)?;
         finish_moves(target, MOVING, LAST)?;
         let staging = ScratchDir::new(target, INSIDE)?;
         // With the lock, nothing hidden is anybody else's.
         let own = staging.path().file_name().and_then(|name| name.to_str());
-        refuse_occupied(target, &[lock::NAME, own.unwrap_or_default()])?;
+        refuse_occupied(target, &[OutputLock::NAME, own.unwrap_or_default()])?;
         Ok(Self {
             target: target.to_owned(),
             staging,
@@ -200,7 +207,7 @@ mod tests {
         let left = target.path().join(".qoft.partial-aB3dE6");
         std::fs::create_dir(&left).unwrap();
         std::fs::write(left.join("a"), "1").unwrap();
-        std::fs::write(target.path().join(lock::NAME), "process 1\n").unwrap();
+        std::fs::write(target.path().join(OutputLock::NAME), "process 1\n").unwrap();
         drop(StagedDir::new(target.path()).unwrap());
         assert_eq!(names(target.path()), [""; 0]);
     }

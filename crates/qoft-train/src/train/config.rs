@@ -67,12 +67,14 @@ pub struct TrainConfig {
     pub gradient_checkpointing: bool,
     /// How activations are kept for the backward.
     pub activation_dtype: ActivationDtype,
-    /// Seed of the order of the rows.
+    /// Seed of the order of the rows, of initial values and of dropout.
     pub seed: u64,
     /// Whether each epoch has its own random order of the rows.
     pub shuffle: bool,
     /// Steps from one evaluation to the next; only at the end if absent.
     pub eval_steps: Option<usize>,
+    /// Whether there is an evaluation before the first step; only with `eval_steps` if absent.
+    pub eval_on_start: Option<bool>,
     /// Steps from one console message to the next; the log file has all steps.
     pub logging_steps: usize,
     /// Steps from one checkpoint to the next; none if absent.
@@ -97,6 +99,7 @@ impl Default for TrainConfig {
             seed: 42,
             shuffle: true,
             eval_steps: None,
+            eval_on_start: None,
             logging_steps: 10,
             save_steps: Some(500),
         }

@@ -50,6 +50,26 @@ impl StepGradients {
         squares.iter::<f64>().sum::<f64>().sqrt()
     }
 
+    /// The parameter nearest to the model's output whose gradient is not finite: gradients come
+    /// from there.
+    pub(super) fn source(&self, model: &impl Walk) -> Option<String> {
+        let finite = |gradient: &Tensor<2>| {
+            let values = gradient.to_data();
+            values.iter::<f32>().all(|value| value.is_finite())
+        };
+        for (path, layer) in model.layers().into_iter().rev() {
+            for slot in layer.adapters().slots() {
+                for named in slot.params() {
+                    let gradient = self.0.get(&named.param.id.val());
+                    if gradient.is_some_and(|(_, gradient)| !finite(gradient)) {
+                        return Some(format!("the gradient of `{path}.{}`", named.name));
+                    }
+                }
+            }
+        }
+        None
+    }
+
     /// Scales the gradients down to the norm `max_norm`, unless it is 0 or they are below it
     /// already, and hands them to the optimizer.
     pub(super) fn clipped(self, norm: f64, max_norm: f64) -> GradientsParams {

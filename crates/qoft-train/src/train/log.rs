@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use qoft_core::{Error, write_file};
 use serde::{Deserialize, Serialize};
 
-use super::observer::StepReport;
+use super::observer::{Observer, StepReport};
 use crate::error::TrainError;
 
 const NAME: &str = "log.jsonl";
@@ -50,34 +50,77 @@ impl LogRow {
     }
 }
 
-/// The file, and its rows in memory.
+/// The file, and its rows in memory. A row that cannot be written waits until it can.
 #[derive(Debug)]
 pub(super) struct Log {
     path: PathBuf,
-    file: File,
+    /// How much of the file is whole rows.
+    written: u64,
+    /// Rows that are not in the file.
+    waiting: String,
     rows: Vec<LogRow>,
+    warned: bool,
 }
 
 impl Log {
-    /// Starts the file in `folder`. Of one that is there, the rows of the first `kept` steps stay.
+    /// Starts the file in `folder`. Of one that is there, the rows of the first `kept` steps stay,
+    /// byte by byte.
     pub(super) fn open(folder: &Path, kept: usize) -> Result<Self, TrainError> {
         let path = folder.join(NAME);
-        let rows = read(&path, kept)?;
-        let text: String = rows.iter().map(line).collect();
+        let (text, rows) = read(&path, kept)?;
         write_file(&path, text.as_bytes())?;
-        let file = OpenOptions::new().append(true).open(&path);
         Ok(Self {
-            file: file.map_err(Error::io(&path))?,
             path,
+            written: text.len() as u64,
+            waiting: String::new(),
             rows,
+            warned: false,
         })
     }
 
-    /// Adds a row; it is in the file at once.
-    pub(super) fn add(&mut self, row: LogRow) -> Result<(), TrainError> {
-        let written = self.file.write_all(line(&row).as_bytes());
-        written.map_err(Error::io(&self.path))?;
+    /// Adds a row; it is in the file at once, if the file can be written.
+    pub(super) fn add(&mut self, row: LogRow, events: &mut dyn Observer) {
+        self.waiting.push_str(&line(&row));
         self.rows.push(row);
+        match self.write() {
+            Ok(()) => self.warned = false,
+            Err(error) if !self.warned => {
+                let path = self.path.display();
+                events.warning(&format!(
+                    "{path}: {error}; its rows are kept and tried again"
+                ));
+                self.warned = true;
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// Tells how many rows could not be written in the end.
+    pub(super) fn close(&mut self, events: &mut dyn Observer) {
+        if let Err(error) = self.write() {
+            let (path, rows) = (self.path.display(), self.waiting.lines().count());
+            events.warning(&format!(
+                "{path}: the last {rows} rows are missing: {error}"
+            ));
+        }
+    }
+
+    fn write(&mut self) -> std::io::Result<()> {
+        if self.waiting.is_empty() {
+            return Ok(());
+        }
+        // Opened anew each time: the file system may have been away in between.
+        let mut file = OpenOptions::new()
+            .append(true)
+            .create(true)
+            .open(&self.path)?;
+        let written = file.write_all(self.waiting.as_bytes());
+        if let Err(error) = written {
+            cut(&file, self.written);
+            return Err(error);
+        }
+        self.written += self.waiting.len() as u64;
+        self.waiting.clear();
         Ok(())
     }
 
@@ -100,26 +143,40 @@ impl Log {
     }
 }
 
+/// Removes part of a row. If that fails too, readers leave the part out.
+fn cut(file: &File, length: u64) {
+    let _ = file.set_len(length);
+}
+
 fn line(row: &LogRow) -> String {
     let mut text = serde_json::to_string(row).expect("a plain enum");
     text.push('\n');
     text
 }
 
-/// The rows of the first `kept` steps. A last line that was not written to its end is left out.
-fn read(path: &Path, kept: usize) -> Result<Vec<LogRow>, TrainError> {
+/// The rows of the first `kept` steps, as they stand in the file and as they are read. A last line
+/// that was not written to its end is left out.
+fn read(path: &Path, kept: usize) -> Result<(String, Vec<LogRow>), TrainError> {
+    let mut found = (String::new(), Vec::new());
     if kept == 0 {
-        return Ok(Vec::new());
+        return Ok(found);
     }
     let text = match std::fs::read_to_string(path) {
         Ok(text) => text,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Ok(found),
         Err(e) => return Err(Error::io(path)(e).into()),
     };
-    let rows = text
-        .lines()
-        .filter_map(|line| serde_json::from_str::<LogRow>(line).ok());
-    Ok(rows.filter(|row| row.step() <= kept).collect())
+    for line in text.lines() {
+        match serde_json::from_str::<LogRow>(line) {
+            Ok(row) if row.step() <= kept => {
+                found.0.push_str(line);
+                found.0.push('\n');
+                found.1.push(row);
+            }
+            _ => {}
+        }
+    }
+    Ok(found)
 }
 
 #[cfg(test)]
@@ -137,19 +194,28 @@ mod tests {
         }
     }
 
+    #[derive(Default)]
+    struct Warnings(Vec<String>);
+
+    impl Observer for Warnings {
+        fn warning(&mut self, text: &str) {
+            self.0.push(text.to_owned());
+        }
+    }
+
     #[test]
     fn a_resumed_run_keeps_the_rows_before_it() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join(NAME);
         let mut log = Log::open(dir.path(), 0).unwrap();
         for step in 1..=3 {
-            log.add(row(step)).unwrap();
+            log.add(row(step), &mut ());
         }
         let eval = LogRow::Eval {
             step: 3,
             eval_loss: 2.0,
         };
-        log.add(eval).unwrap();
+        log.add(eval, &mut ());
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(
             r#"{"step":1,"loss":2.5,"learning_rate":0.0001,"grad_norm":0.5,"seconds":0.5,"tokens_per_second":100.0}"#
@@ -164,5 +230,51 @@ mod tests {
         assert_eq!((log.losses().len(), log.eval_losses().len()), (2, 0));
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);
         assert!(Log::open(dir.path(), 0).unwrap().losses().is_empty());
+    }
+
+    #[test]
+    fn rows_that_are_kept_do_not_change_in_a_digit() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        // Numbers that a quick reading of decimals misses by one digit.
+        let mut text = String::new();
+        for step in 1..=200 {
+            let loss = 1.0 / (step as f64 * 0.37);
+            text += &format!("{{\"step\":{step},\"loss\":{loss},\"learning_rate\":1e-4,");
+            text += &format!("\"grad_norm\":{},\"tokens_per_second\":3}}\n", loss * 7.3);
+        }
+        std::fs::write(&path, &text).unwrap();
+        let log = Log::open(dir.path(), 200).unwrap();
+        assert_eq!(log.losses().len(), 200);
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), text);
+    }
+
+    #[test]
+    fn rows_wait_until_they_can_be_written() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join(NAME);
+        let mut log = Log::open(dir.path(), 0).unwrap();
+        let mut warnings = Warnings::default();
+        log.add(row(1), &mut warnings);
+        // A folder in the file's place: nothing can be written.
+        std::fs::remove_file(&path).unwrap();
+        std::fs::create_dir(&path).unwrap();
+        log.add(row(2), &mut warnings);
+        log.add(row(3), &mut warnings);
+        assert_eq!(warnings.0.len(), 1, "{:?}", warnings.0);
+        assert!(warnings.0[0].contains(NAME));
+        log.close(&mut warnings);
+        assert!(warnings.0[1].contains("the last 2 rows are missing"));
+        std::fs::remove_dir(&path).unwrap();
+        log.add(row(4), &mut warnings);
+        log.close(&mut warnings);
+        assert_eq!(warnings.0.len(), 2);
+        let text = std::fs::read_to_string(&path).unwrap();
+        let steps: Vec<usize> = text
+            .lines()
+            .map(|line| serde_json::from_str::<LogRow>(line).unwrap().step())
+            .collect();
+        assert_eq!(steps, [2, 3, 4]);
+        assert_eq!(log.losses().len(), 4);
     }
 }

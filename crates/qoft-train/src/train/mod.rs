@@ -6,23 +6,38 @@
 //! - `log.jsonl`: a row for each step and each evaluation;
 //! - `loss.svg`: the curve of the losses;
 //! - `checkpoint-N/`: an adapter folder with what is needed to resume after step N;
-//! - `adapter_config.json` and `adapter_model.safetensors`: the trained adapter.
+//! - `adapter_config.json` and `adapter_model.safetensors`: the trained adapter;
+//! - `adapters_below.json`: the adapters that it was trained on top of, if any;
+//! - `emergency-N/`: the adapter after step N, if the run failed after that.
 
+mod below;
+mod checkpoint;
 mod config;
+mod digest;
+mod diverged;
+mod folder;
 mod gradients;
 mod log;
+mod moments;
 mod observer;
 mod optimizer;
 mod plan;
 mod plot;
+mod rescue;
+mod run;
+mod saving;
 mod schedule;
+mod start;
 mod state;
 mod trainer;
 
+pub use below::Below;
 pub use config::{ActivationDtype, OptimizerKind, TrainConfig};
+pub use digest::Digest;
+pub use folder::{RunFolder, last_checkpoint};
 pub use observer::{Observer, StepReport};
 pub use schedule::{Schedule, SchedulerKind};
-pub use trainer::{Summary, Trainer};
+pub use trainer::{Start, Summary, Trainer};
 
 /// The name of the adapter that is trained and saved.
 pub const ADAPTER: &str = "default";

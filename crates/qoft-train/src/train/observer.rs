@@ -30,6 +30,12 @@ pub struct StepReport {
 
 /// Follows a run. Each method does nothing unless it is written.
 pub trait Observer {
+    /// Everything is checked, and nothing is written yet. The run goes on after `done` steps of
+    /// `total`.
+    fn begins(&mut self, done: usize, total: usize) {
+        let _ = (done, total);
+    }
+
     /// A step is done.
     fn step(&mut self, report: &StepReport) {
         let _ = report;
@@ -43,6 +49,11 @@ pub trait Observer {
     /// An evaluation after `step` steps is done.
     fn eval(&mut self, step: usize, evaluation: &Evaluation) {
         let _ = (step, evaluation);
+    }
+
+    /// Something that one should know, but that ends nothing.
+    fn warning(&mut self, text: &str) {
+        let _ = text;
     }
 
     /// A checkpoint or the trained adapter is in this folder.

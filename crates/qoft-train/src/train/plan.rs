@@ -68,6 +68,17 @@ impl<'a, D: TrainData> Steps<'a, D> {
         })
     }
 
+    /// The rows of each batch of the step after `step`, counted from 0 as in the data file.
+    pub(super) fn rows(dataset: &D, config: &TrainConfig, step: usize) -> Vec<Vec<usize>> {
+        let plan = Plan::new(config, dataset.rows());
+        let (epoch, step) = (step / plan.steps_per_epoch, step % plan.steps_per_epoch);
+        let indices = order(config, epoch).indices(dataset.rows());
+        let batches = indices.chunks(config.batch_size.max(1));
+        let batches = batches.skip(step * config.gradient_accumulation_steps);
+        let batches = batches.take(config.gradient_accumulation_steps);
+        batches.map(<[usize]>::to_vec).collect()
+    }
+
     /// The batches of the next step: at least one.
     pub(super) fn next(&mut self) -> Vec<D::Batch> {
         let mut step = self.take();
@@ -163,6 +174,20 @@ mod tests {
             let mut steps = Steps::new(&dataset, &config, start).unwrap();
             let rest: Vec<_> = (start..8).map(|_| steps.next()).collect();
             assert_eq!(rest, all[start..]);
+        }
+    }
+
+    #[test]
+    fn the_rows_of_a_step_are_those_of_its_batches() {
+        let (dataset, config) = (dataset(9), config(true));
+        let mut steps = Steps::new(&dataset, &config, 0).unwrap();
+        for step in 0..8 {
+            let rows = Steps::rows(&dataset, &config, step);
+            // The tokens of a row are its number, twice.
+            let batches = steps.next().into_iter();
+            let found =
+                batches.map(|batch| batch.input_ids.chunks(2).map(|r| r[0] as usize).collect());
+            assert_eq!(found.collect::<Vec<Vec<usize>>>(), rows, "step {step}");
         }
     }
 }

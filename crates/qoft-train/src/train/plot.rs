@@ -10,8 +10,9 @@ use crate::error::TrainError;
 
 const NAME: &str = "loss.svg";
 const SIZE: (u32, u32) = (800, 480);
-/// Weight of the steps before in the smoothed line.
-const SMOOTHING: f64 = 0.9;
+/// The smoothed line looks at this share of all steps to each side of a step, and at some at least.
+const SMOOTHING: f64 = 0.05;
+const NEIGHBOURS: usize = 3;
 
 type Points = [(f64, f64)];
 
@@ -36,7 +37,10 @@ fn draw(
     let last = all().map(|p| p.0).fold(1.0, f64::max);
     let low = all().map(|p| p.1).fold(f64::INFINITY, f64::min);
     let high = all().map(|p| p.1).fold(f64::NEG_INFINITY, f64::max);
-    let margin = ((high - low) * 0.05).max(1e-3);
+    let margin = match high - low {
+        0.0 => (0.05 * high.abs()).max(1e-3),
+        range => 0.05 * range,
+    };
 
     let area = SVGBackend::with_string(svg, SIZE).into_drawing_area();
     area.fill(&WHITE)?;
@@ -44,17 +48,19 @@ fn draw(
         .margin(16)
         .x_label_area_size(44)
         .y_label_area_size(60)
-        .build_cartesian_2d(0.0..last, (low - margin)..(high + margin))?;
+        // Whole numbers have whole labels.
+        .build_cartesian_2d(0..last as usize, (low - margin)..(high + margin))?;
     chart
         .configure_mesh()
         .light_line_style(WHITE)
         .x_desc("step")
         .y_desc("loss")
-        .x_label_formatter(&|step| format!("{step:.0}"))
         .label_style(("sans-serif", 14))
         .axis_desc_style(("sans-serif", 16))
         .draw()?;
+    let place = |&(step, loss): &(f64, f64)| (step as usize, loss);
     let mut line = |points: Vec<(f64, f64)>, label: &str, style: ShapeStyle| {
+        let points = points.iter().map(place);
         let series = chart.draw_series(LineSeries::new(points, style))?;
         series
             .label(label)
@@ -65,9 +71,12 @@ fn draw(
     line(smoothed(losses), "training, smoothed", BLUE.stroke_width(2))?;
     if !eval_losses.is_empty() {
         line(eval_losses.to_vec(), "evaluation", RED.stroke_width(2))?;
-        let dots = eval_losses.iter();
-        chart.draw_series(dots.map(|point| Circle::new(*point, 3, RED.filled())))?;
     }
+    // A line of one point cannot be seen.
+    let only = losses.iter().filter(|_| losses.len() == 1);
+    let dots = only.map(|point| (point, BLUE));
+    let dots = dots.chain(eval_losses.iter().map(|point| (point, RED)));
+    chart.draw_series(dots.map(|(point, color)| Circle::new(place(point), 3, color.filled())))?;
     chart
         .configure_series_labels()
         .background_style(WHITE.mix(0.8))
@@ -78,15 +87,32 @@ fn draw(
     Ok(())
 }
 
-/// The moving average, free of the bias towards its start.
+/// A line fitted to the points around each one (local linear regression): it follows a slope, also
+/// at both ends, where a moving average would lag behind.
 fn smoothed(points: &Points) -> Vec<(f64, f64)> {
-    let (mut sum, mut weight) = (0.0, 0.0);
-    let smooth = |&(x, y): &(f64, f64)| {
-        sum = SMOOTHING * sum + (1.0 - SMOOTHING) * y;
-        weight = SMOOTHING * weight + (1.0 - SMOOTHING);
-        (x, sum / weight)
+    let reach = ((points.len() as f64 * SMOOTHING) as usize).max(NEIGHBOURS);
+    // Sums over the points before each one, with their numbers as places: 1, i, i², y, i·y.
+    let mut sums = vec![[0.0; 4]];
+    for (i, (_, y)) in points.iter().enumerate() {
+        let (i, before) = (i as f64, sums[sums.len() - 1]);
+        let terms = [i, i * i, *y, i * y];
+        sums.push(std::array::from_fn(|k| before[k] + terms[k]));
+    }
+    let fit = |(place, &(x, y)): (usize, &(f64, f64))| {
+        let (from, to) = (
+            place.saturating_sub(reach),
+            (place + reach + 1).min(points.len()),
+        );
+        let [i, ii, y_sum, iy]: [f64; 4] = std::array::from_fn(|k| sums[to][k] - sums[from][k]);
+        let count = (to - from) as f64;
+        let spread = count * ii - i * i;
+        if spread <= 0.0 {
+            return (x, y);
+        }
+        let slope = (count * iy - i * y_sum) / spread;
+        (x, y_sum / count + slope * (place as f64 - i / count))
     };
-    points.iter().map(smooth).collect()
+    points.iter().enumerate().map(fit).collect()
 }
 
 #[cfg(test)]
@@ -119,12 +145,30 @@ mod tests {
         let mut svg = String::new();
         draw(&mut svg, &[(1.0, 2.0)], &[]).unwrap();
         assert!(!svg.contains("NaN"));
+        assert!(svg.contains("<circle"));
+        let texts: Vec<&str> = svg.lines().map(str::trim).collect();
+        let labels = |label| texts.iter().filter(|text| **text == label).count();
+        assert_eq!((labels("0"), labels("1")), (1, 1), "{texts:?}");
     }
 
     #[test]
-    fn smoothing_keeps_a_constant() {
-        for (_, y) in smoothed(&[(1.0, 2.0), (2.0, 2.0), (3.0, 2.0)]) {
-            assert!((y - 2.0).abs() < 1e-12);
+    fn smoothing_keeps_a_line_from_its_first_to_its_last_point() {
+        let points: Vec<_> = (1..=200)
+            .map(|i| (f64::from(i), 5.0 - 0.02 * f64::from(i)))
+            .collect();
+        for ((_, smooth), (_, y)) in smoothed(&points).iter().zip(&points) {
+            assert!((smooth - y).abs() < 1e-9);
+        }
+        assert_eq!(smoothed(&[(1.0, 2.0)]), [(1.0, 2.0)]);
+    }
+
+    #[test]
+    fn smoothing_lies_among_points_that_fall_fast() {
+        let points: Vec<_> = (1..=100)
+            .map(|i| (f64::from(i), 2.0 + 3.0 * (-f64::from(i) / 10.0).exp()))
+            .collect();
+        for ((_, smooth), (_, y)) in smoothed(&points).iter().zip(&points) {
+            assert!((smooth - y).abs() < 0.1, "{smooth} {y}");
         }
     }
 }

@@ -1,225 +1,348 @@
-//! Checkpoints: what a run needs to continue as if it had never stopped.
+//! What a checkpoint says about its run, and whether another run is the same.
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
-use burn::module::Param;
-use burn::optim::ModuleOptimizer;
-use burn::tensor::{Device, Tensor};
-use qoft_core::{AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
-use qoft_peft::{self as peft, AdapterConfig};
+use qoft_core::{Error, write_file};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
-use super::ADAPTER;
+use super::below::Below;
 use super::config::TrainConfig;
+use super::digest::Digest;
 use crate::error::TrainError;
-use crate::model::TrainModel;
 
-const OPTIMIZER: &str = "optimizer.bin";
-const STATE: &str = "trainer_state.json";
-const PREFIX: &str = "checkpoint-";
+pub(super) const STATE: &str = "trainer_state.json";
+/// Keys of an adapter's configuration that change nothing in a run.
+const PROVENANCE: [&str; 4] = [
+    "base_model_name_or_path",
+    "inference_mode",
+    "peft_version",
+    "revision",
+];
+
+/// What a run is: with the same of all this, a step gives the same parameters.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub(super) struct Identity {
+    /// Of the model.
+    pub(super) base: Digest,
+    /// Of the training data.
+    pub(super) data: Digest,
+    /// Rows of the training data.
+    pub(super) rows: usize,
+    /// The configuration of the adapter.
+    pub(super) adapter: Value,
+    /// The adapters below the one that trains.
+    pub(super) below: Vec<Below>,
+    /// The settings of the run.
+    pub(super) config: TrainConfig,
+}
 
 /// Where a run is.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct TrainerState {
     /// Steps that are done.
     pub(super) step: usize,
+    /// Steps of the whole run.
+    pub(super) total: usize,
     /// Epochs that are done.
     pub(super) epoch: f64,
-    /// Rows of the training data.
-    pub(super) rows: usize,
-    /// The adapters below the one that trains, in words.
-    #[serde(default)]
-    pub(super) frozen: Vec<String>,
-    /// The settings of the run.
-    pub(super) config: TrainConfig,
+    /// What the run is.
+    #[serde(flatten)]
+    pub(super) run: Identity,
+    /// The files beside this one.
+    pub(super) files: BTreeMap<String, Digest>,
 }
 
 impl TrainerState {
-    /// Writes `folder/checkpoint-N`, which appears in one piece.
-    pub(super) fn save(
-        &self,
-        model: &impl Walk,
-        adapter_config: &dyn AdapterConfig,
-        optimizer: &ModuleOptimizer,
-        folder: &Path,
-    ) -> Result<PathBuf, TrainError> {
-        let target = folder.join(format!("{PREFIX}{}", self.step));
-        let staged = StagedDir::new(&target)?;
-        peft::save(model, adapter_config, ADAPTER, staged.path())?;
-        let file = staged.path().join(OPTIMIZER);
-        let bytes = optimizer.into_bytes().map_err(|e| Error::file(&file, e))?;
-        write_file(&file, &bytes)?;
-        let mut text = serde_json::to_string_pretty(self).expect("a plain struct");
+    /// Writes `trainer_state.json`.
+    pub(super) fn write(&self, folder: &Path) -> Result<(), Error> {
+        let path = folder.join(STATE);
+        let mut text = serde_json::to_string_pretty(self).map_err(|e| Error::file(&path, e))?;
         text.push('\n');
-        write_file(&staged.path().join(STATE), text.as_bytes())?;
-        staged.commit()?;
-        Ok(target)
+        write_file(&path, text.as_bytes())
     }
 
-    /// Reads the state in the checkpoint `folder` and checks that a run on `rows` rows with
-    /// `config`, on top of the adapters `frozen`, goes on as that one would have.
-    pub(super) fn load(
-        folder: &Path,
-        rows: usize,
-        frozen: &[String],
-        config: &TrainConfig,
-    ) -> Result<Self, TrainError> {
+    /// Reads the state in a checkpoint and checks that the files beside it are those of the
+    /// checkpoint.
+    pub(super) fn read(folder: &Path) -> Result<Self, TrainError> {
         let path = folder.join(STATE);
+        if !path.exists() {
+            let reason = "it has no trainer_state.json, so it is no checkpoint-N folder of a run";
+            return Err(resume(folder, reason));
+        }
         let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
         let state: Self = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
-        let old = &state.config;
-        let same = [
-            ("number of training rows", state.rows == rows),
-            ("list of frozen adapters", state.frozen == frozen),
-            ("batch_size", old.batch_size == config.batch_size),
-            (
-                "gradient_accumulation_steps",
-                old.gradient_accumulation_steps == config.gradient_accumulation_steps,
-            ),
-            ("shuffle", old.shuffle == config.shuffle),
-            ("seed", old.seed == config.seed || !config.shuffle),
-            ("optimizer", old.optimizer == config.optimizer),
-        ];
-        match same.iter().find(|(_, same)| !same) {
-            None => Ok(state),
-            Some((key, _)) => Err(TrainError::Resume {
-                reason: format!("the run that wrote it had another {key}"),
-                path,
-            }),
+        if let Some(steps) = super::folder::steps_in_name(folder)
+            && steps != state.step
+        {
+            let found = state.step;
+            return Err(resume(
+                &path,
+                format!("`step`: expected {steps}, as the folder's name says, found {found}"),
+            ));
         }
-    }
-}
-
-/// The optimizer with the state in the checkpoint `folder`.
-pub(super) fn restore_optimizer(
-    optimizer: ModuleOptimizer,
-    folder: &Path,
-) -> Result<ModuleOptimizer, TrainError> {
-    let path = folder.join(OPTIMIZER);
-    if !path.is_file() {
-        return Err(TrainError::Resume {
-            reason: "the file is missing".into(),
-            path,
-        });
-    }
-    optimizer
-        .load(&path)
-        .map_err(|e| Error::file(path, e).into())
-}
-
-/// Gives the adapter of `model` the weights in the checkpoint `folder`.
-pub(super) fn restore_adapter(
-    model: &mut impl TrainModel,
-    folder: &Path,
-    device: &Device,
-) -> Result<(), TrainError> {
-    // The adapter of the folder is attached to a copy, which shares the weights of the model.
-    let mut copy = model.clone();
-    adapters::delete(&mut copy, ADAPTER)?;
-    let (model_type, head) = (model.model_type(), model.head());
-    peft::load(&mut copy, folder, model_type, head, ADAPTER, device)?;
-    let mut loaded = loaded_params(&copy);
-    let mut mismatch = None;
-    model.walk_mut("", &mut |path, layer| {
-        if let Some(slot) = layer.adapters_mut().get_mut(ADAPTER) {
-            match loaded.remove(path) {
-                Some(params) if shapes(&params) == slot_shapes(slot) => {
-                    slot.set_params(params);
-                }
-                _ => mismatch = Some(path.to_owned()),
+        for (name, expected) in &state.files {
+            let file = folder.join(name);
+            let found = Digest::of_file(&file)?;
+            if found != *expected {
+                let reason = format!(
+                    "it is not the file that was saved with this checkpoint: its SHA-256 begins \
+                     with {found} instead of {expected}"
+                );
+                return Err(resume(&file, reason));
             }
         }
-    });
-    match mismatch.or_else(|| loaded.into_keys().next()) {
-        None => Ok(()),
-        Some(layer) => Err(TrainError::Resume {
-            path: folder.to_owned(),
-            reason: format!("its adapter of layer `{layer}` differs from that of this run"),
-        }),
+        Ok(state)
     }
-}
 
-/// The parameters of the adapter, by layer.
-fn loaded_params(model: &impl Walk) -> BTreeMap<String, Vec<Param<Tensor<2>>>> {
-    let mut loaded = BTreeMap::new();
-    for (path, layer) in model.layers() {
-        if let Some(slot) = layer.adapters().get(ADAPTER) {
-            let params = slot.params();
-            loaded.insert(path, params.iter().map(|p| p.param.clone()).collect());
+    /// Whether all steps of the run are done.
+    pub(super) fn is_finished(&self) -> bool {
+        self.step >= self.total
+    }
+
+    /// Fails unless `run` goes on as the run of this state would have.
+    pub(super) fn check(&self, run: &Identity, folder: &Path) -> Result<(), TrainError> {
+        let differences = self.run.differences(run);
+        if differences.is_empty() {
+            return Ok(());
         }
+        let reason = format!(
+            "the run that wrote it was another one: {}; give it the same, or start a new run from \
+             the weights of this checkpoint",
+            differences.join(", ")
+        );
+        Err(resume(folder, reason))
     }
-    loaded
 }
 
-fn shapes(params: &[Param<Tensor<2>>]) -> Vec<[usize; 2]> {
-    params.iter().map(|p| p.val().dims()).collect()
-}
+impl Identity {
+    /// As it is after it was written and read: numbers may change in their last digit.
+    fn reread(&self) -> Self {
+        let text = serde_json::to_string(self).unwrap_or_default();
+        serde_json::from_str(&text).unwrap_or_else(|_| self.clone())
+    }
 
-fn slot_shapes(slot: &AdapterSlot) -> Vec<[usize; 2]> {
-    let params = slot.params();
-    params.iter().map(|p| p.param.val().dims()).collect()
-}
-
-/// Fails if `folder` has a checkpoint of a step after `step`, which the run would meet again.
-pub(super) fn check_folder(folder: &Path, step: usize) -> Result<(), TrainError> {
-    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
-        let entry = entry.map_err(Error::io(folder))?;
-        let name = entry.file_name();
-        let number = name.to_str().and_then(|name| name.strip_prefix(PREFIX));
-        let number: Option<usize> = number.and_then(|number| number.parse().ok());
-        if number.is_some_and(|number| number > step) {
-            return Err(TrainError::LaterCheckpoint { path: entry.path() });
+    /// What of `now` is not as it was, with both values.
+    pub(super) fn differences(&self, now: &Self) -> Vec<String> {
+        let now = now.reread();
+        let mut found = Vec::new();
+        let mut compare = |name: &str, before: String, now: String| {
+            if before != now {
+                found.push(format!("{name} was {before} and is {now}"));
+            }
+        };
+        compare("the model", self.base.to_string(), now.base.to_string());
+        let data = |run: &Self| format!("{} ({} rows)", run.data, run.rows);
+        compare("the training data", data(self), data(&now));
+        let (old, new) = (settings(&self.config), settings(&now.config));
+        for (key, before) in &old {
+            compare(&format!("`{key}`"), before.clone(), new[key].clone());
         }
+        let keys = |value: &Value| value.as_object().cloned().unwrap_or_default();
+        let (old, new) = (keys(&self.adapter), keys(&now.adapter));
+        let mut names: Vec<&String> = old.keys().chain(new.keys()).collect();
+        names.sort();
+        names.dedup();
+        names.retain(|name| !PROVENANCE.contains(&name.as_str()));
+        let text = |value: Option<&Value>| value.unwrap_or(&Value::Null).to_string();
+        for name in names {
+            compare(
+                &format!("the adapter's `{name}`"),
+                text(old.get(name)),
+                text(new.get(name)),
+            );
+        }
+        if self.below != now.below {
+            compare(
+                "the list of adapters below",
+                list(&self.below),
+                list(&now.below),
+            );
+        }
+        found
     }
-    Ok(())
+}
+
+/// The settings that change the numbers of a run. Its length may change: a run can be made longer.
+fn settings(config: &TrainConfig) -> BTreeMap<&'static str, String> {
+    let TrainConfig {
+        learning_rate,
+        batch_size,
+        gradient_accumulation_steps,
+        max_steps: _,
+        num_epochs: _,
+        lr_scheduler,
+        warmup_steps,
+        weight_decay,
+        max_grad_norm,
+        optimizer,
+        gradient_checkpointing: _,
+        activation_dtype,
+        seed,
+        shuffle,
+        eval_steps: _,
+        eval_on_start: _,
+        logging_steps: _,
+        save_steps: _,
+    } = config;
+    [
+        ("learning_rate", learning_rate.to_string()),
+        ("batch_size", batch_size.to_string()),
+        (
+            "gradient_accumulation_steps",
+            gradient_accumulation_steps.to_string(),
+        ),
+        ("lr_scheduler", format!("{lr_scheduler:?}").to_lowercase()),
+        ("warmup_steps", warmup_steps.to_string()),
+        ("weight_decay", weight_decay.to_string()),
+        ("max_grad_norm", max_grad_norm.to_string()),
+        ("optimizer", format!("{optimizer:?}").to_lowercase()),
+        (
+            "activation_dtype",
+            format!("{activation_dtype:?}").to_lowercase(),
+        ),
+        ("seed", seed.to_string()),
+        ("shuffle", shuffle.to_string()),
+    ]
+    .into()
+}
+
+fn list(below: &[Below]) -> String {
+    let one = |below: &Below| format!("{below} ({})", below.weights);
+    match below {
+        [] => "empty".into(),
+        below => below.iter().map(one).collect::<Vec<_>>().join(" "),
+    }
+}
+
+/// Why a run cannot go on from a folder.
+pub(super) fn resume(path: &Path, reason: impl Into<String>) -> TrainError {
+    TrainError::Resume {
+        path: path.to_owned(),
+        reason: reason.into(),
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn digest(text: &str) -> Digest {
+        serde_json::from_value(text.into()).unwrap()
+    }
+
+    fn identity() -> Identity {
+        Identity {
+            base: digest("b1"),
+            data: digest("d1"),
+            rows: 16,
+            adapter: serde_json::json!({"r": 0, "eps": 6e-5, "peft_version": "1"}),
+            below: Vec::new(),
+            config: TrainConfig {
+                learning_rate: 0.1 + 0.2,
+                ..TrainConfig::default()
+            },
+        }
+    }
+
     fn state() -> TrainerState {
         TrainerState {
             step: 4,
+            total: 8,
             epoch: 0.5,
-            rows: 16,
-            frozen: vec!["first".into()],
-            config: TrainConfig::default(),
+            run: identity(),
+            files: BTreeMap::new(),
         }
     }
 
     #[test]
-    fn a_run_with_other_batches_is_refused() {
+    fn a_state_survives_its_file() {
         let dir = tempfile::tempdir().unwrap();
-        let text = serde_json::to_string(&state()).unwrap();
-        std::fs::write(dir.path().join(STATE), text).unwrap();
-        let longer = TrainConfig {
-            num_epochs: 9.0,
-            ..TrainConfig::default()
-        };
-        let frozen = state().frozen;
-        let load = |rows: usize, frozen: &[String], config: &TrainConfig| {
-            TrainerState::load(dir.path(), rows, frozen, config)
-        };
-        assert_eq!(load(16, &frozen, &longer).unwrap(), state());
-        let other = TrainConfig {
-            batch_size: 3,
-            ..longer.clone()
-        };
-        let error = load(16, &frozen, &other).unwrap_err();
-        assert!(error.to_string().contains("another batch_size"), "{error}");
-        let error = load(17, &frozen, &longer).unwrap_err();
-        assert!(error.to_string().contains("number of training rows"));
-        let error = load(16, &[], &longer).unwrap_err();
-        assert!(error.to_string().contains("list of frozen adapters"));
+        state().write(dir.path()).unwrap();
+        let read = TrainerState::read(dir.path()).unwrap();
+        assert_eq!((read.step, read.total), (4, 8));
+        read.check(&identity(), dir.path()).unwrap();
+        assert!(!read.is_finished());
     }
 
     #[test]
-    fn later_checkpoints_are_not_overwritten() {
+    fn another_run_is_refused_with_both_values() {
         let dir = tempfile::tempdir().unwrap();
-        std::fs::create_dir(dir.path().join("checkpoint-4")).unwrap();
-        check_folder(dir.path(), 4).unwrap();
-        assert!(check_folder(dir.path(), 3).is_err());
+        let check = |change: &dyn Fn(&mut Identity)| {
+            let mut now = identity();
+            change(&mut now);
+            state().check(&now, dir.path()).map_err(|e| e.to_string())
+        };
+        let longer = |now: &mut Identity| {
+            now.config.num_epochs = 9.0;
+            now.config.save_steps = None;
+            now.adapter["peft_version"] = "2".into();
+        };
+        check(&longer).unwrap();
+        type Change = fn(&mut Identity);
+        let changes: [(Change, &str); 8] = [
+            (|now| now.base = digest("b2"), "the model was b1 and is b2"),
+            (
+                |now| now.data = digest("d2"),
+                "the training data was d1 (16 rows) and is d2 (16 rows)",
+            ),
+            (|now| now.rows = 17, "is d1 (17 rows)"),
+            (
+                |now| now.config.batch_size = 3,
+                "`batch_size` was 8 and is 3",
+            ),
+            (|now| now.config.seed = 7, "`seed` was 42 and is 7"),
+            (
+                |now| now.config.shuffle = false,
+                "`shuffle` was true and is false",
+            ),
+            (
+                |now| now.adapter["coft"] = true.into(),
+                "the adapter's `coft` was null and is true",
+            ),
+            (
+                |now| {
+                    now.below.push(Below {
+                        folder: "first".into(),
+                        strength: 0.5,
+                        weights: digest("w1"),
+                    })
+                },
+                "the list of adapters below was empty and is first=0.5 (w1)",
+            ),
+        ];
+        for (change, says) in changes {
+            let error = check(&change).unwrap_err();
+            assert!(error.contains(says), "{error}");
+        }
+    }
+
+    #[test]
+    fn files_that_are_not_those_of_the_checkpoint_are_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = dir.path().join("checkpoint-4");
+        std::fs::create_dir(&folder).unwrap();
+        let file = folder.join("optimizer.bin");
+        std::fs::write(&file, "abc").unwrap();
+        let mut state = state();
+        let digest = Digest::of_file(&file).unwrap();
+        state.files.insert("optimizer.bin".into(), digest);
+        state.write(&folder).unwrap();
+        TrainerState::read(&folder).unwrap();
+        std::fs::write(&file, "abd").unwrap();
+        let error = TrainerState::read(&folder).unwrap_err().to_string();
+        assert!(
+            error.contains("optimizer.bin") && error.contains("SHA-256"),
+            "{error}"
+        );
+
+        let other = dir.path().join("checkpoint-5");
+        std::fs::rename(&folder, &other).unwrap();
+        let error = TrainerState::read(&other).unwrap_err().to_string();
+        assert!(
+            error.contains("expected 5") && error.contains("found 4"),
+            "{error}"
+        );
     }
 }

@@ -5,15 +5,20 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qoft_bnb as _;
-use qoft_core::{LoadOptions, Registry, default_device};
+use qoft_core::{Checkpoint, LoadOptions, Registry, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_oft::OftConfig;
 use qoft_peft as peft;
 use qoft_train::data::{Dataset, DatasetOptions};
 use qoft_train::tokenizer::Tokenizer;
-use qoft_train::train::{ADAPTER, Observer, StepReport, Summary, TrainConfig, Trainer};
+use qoft_train::train::{
+    ADAPTER, Digest, Observer, RunFolder, Start, StepReport, Summary, TrainConfig, Trainer,
+};
 use qoft_train::{Evaluation, TrainError};
 use serde_json::Value;
+
+/// What nobody asks to stop.
+pub static NEVER: AtomicBool = AtomicBool::new(false);
 
 /// Tensors of an adapter by name.
 pub type Tensors = BTreeMap<String, Vec<f32>>;
@@ -24,7 +29,10 @@ pub struct Recorder {
     pub reports: Vec<StepReport>,
     pub evaluations: Vec<(usize, Evaluation)>,
     pub saved: Vec<PathBuf>,
+    pub warnings: Vec<String>,
     pub stop_at: Option<usize>,
+    /// Batches of evaluations after which the run is stopped.
+    pub stop_in_evaluation: Option<usize>,
 }
 
 impl Recorder {
@@ -48,8 +56,18 @@ impl Observer for Listener<'_> {
         self.0.evaluations.push((step, *evaluation));
     }
 
+    fn evaluating(&mut self, done: usize, _: usize) {
+        if self.0.stop_in_evaluation == Some(done) {
+            self.1.store(true, Ordering::Relaxed);
+        }
+    }
+
     fn saved(&mut self, folder: &Path) {
         self.0.saved.push(folder.to_owned());
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.0.warnings.push(text.to_owned());
     }
 }
 
@@ -113,6 +131,7 @@ impl Case {
         model
     }
 
+    /// A run from the first step, or on from a checkpoint.
     pub fn run(
         &self,
         recorder: &mut Recorder,
@@ -120,14 +139,27 @@ impl Case {
         resume_from: Option<&Path>,
         eval_dataset: Option<&Dataset>,
     ) -> Result<(CausalLm, Summary), TrainError> {
+        let start = resume_from.map_or(Start::New, Start::Checkpoint);
+        self.run_from(recorder, out_dir, start, eval_dataset)
+    }
+
+    pub fn run_from(
+        &self,
+        recorder: &mut Recorder,
+        out_dir: &Path,
+        start: Start,
+        eval_dataset: Option<&Dataset>,
+    ) -> Result<(CausalLm, Summary), TrainError> {
+        let checkpoint = Checkpoint::open(&self.model_folder).unwrap();
         let trainer = Trainer {
             config: &self.config,
             adapter_config: &self.oft_config,
-            frozen: &[],
+            base: &Digest::of_checkpoint(&checkpoint)?,
+            below: &[],
             dataset: &self.dataset,
             eval_dataset,
-            out_dir,
-            resume_from,
+            folder: &RunFolder::open(out_dir)?,
+            start,
         };
         let stop = AtomicBool::new(false);
         trainer.run(self.model(), &mut Listener(recorder, &stop), &stop)

@@ -1,6 +1,7 @@
 //! Training against transformers' `Trainer` with PEFT, and what a run leaves behind.
 
 mod case;
+mod failures;
 mod own;
 mod reference;
 mod runs;

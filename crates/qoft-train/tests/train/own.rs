@@ -10,7 +10,7 @@ use qoft_train::train::ADAPTER;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::case::{Case, Recorder, load};
+use crate::case::{Case, NEVER, Recorder, load};
 use crate::reference::check_case;
 
 /// Trained as by PEFT, and PEFT's files read and written.
@@ -25,11 +25,11 @@ fn check_own(name: &str) {
 
     let mut model = load(&case.model_folder);
     let (model_type, device) = (model.config().model_type.clone(), default_device().unwrap());
-    let base = evaluate(&model, &case.dataset, 16, &device, &mut |_, _| {}).unwrap();
+    let base = evaluate(&model, &case.dataset, 16, &device, &NEVER, &mut |_, _| {}).unwrap();
     let folder = &case.folder;
     let head = "lm_head";
     peft::load(&mut model, folder, &model_type, head, ADAPTER, &device).unwrap();
-    let adapted = evaluate(&model, &case.dataset, 16, &device, &mut |_, _| {}).unwrap();
+    let adapted = evaluate(&model, &case.dataset, 16, &device, &NEVER, &mut |_, _| {}).unwrap();
     let expected = case.expected["final_loss"].as_f64().unwrap();
     assert!(
         (adapted.loss - expected).abs() < 2e-5,

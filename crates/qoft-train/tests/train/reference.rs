@@ -4,7 +4,7 @@ use qoft_core::default_device;
 use qoft_train::evaluate;
 use tempfile::TempDir;
 
-use crate::case::{Case, Recorder, adapter, changes, cosine, tensors};
+use crate::case::{Case, NEVER, Recorder, adapter, changes, cosine, tensors};
 
 /// Trains, and compares everything that the reference has.
 pub fn check_case(name: &str) {
@@ -32,7 +32,7 @@ pub fn check_case(name: &str) {
     assert!(similarity >= 0.9999, "{name}: cosine {similarity}");
 
     let device = default_device().unwrap();
-    let evaluation = evaluate(&model, &case.dataset, 3, &device, &mut |_, _| {}).unwrap();
+    let evaluation = evaluate(&model, &case.dataset, 3, &device, &NEVER, &mut |_, _| {}).unwrap();
     let expected = case.expected["final_loss"].as_f64().unwrap();
     assert!((evaluation.loss - expected).abs() < 5e-4, "{evaluation:?}");
     assert_eq!(evaluation.tokens, case.dataset.report.predicted);

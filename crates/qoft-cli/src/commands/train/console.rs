@@ -1,0 +1,100 @@
+//! A run on the terminal.
+
+use std::path::PathBuf;
+
+use std::path::Path;
+
+use anyhow::Result;
+use indicatif::ProgressBar;
+use qoft::models::CausalLm;
+use qoft::train::Evaluation;
+use qoft::train::train::{Observer, StepReport, Summary, Trainer};
+
+use crate::args::RunOptions;
+use crate::print::{errln, warnln};
+use crate::progress;
+use crate::stop::{self, Graceful};
+
+/// Runs a trainer with a progress bar. A signal stops it when it has saved what it has. Once
+/// everything is checked, `options` are written beside what comes out of it.
+pub fn follow(
+    trainer: &Trainer,
+    model: CausalLm,
+    options: Option<&RunOptions>,
+) -> Result<(CausalLm, Summary)> {
+    let _ends_by_itself = Graceful::begin();
+    let bar = progress::bar("training", trainer.total_steps());
+    let mut events = Console {
+        bar: bar.clone(),
+        options,
+        folder: trainer.folder.path().to_owned(),
+    };
+    let result = trainer.run(model, &mut events, stop::requested());
+    bar.finish_and_clear();
+    Ok(result?)
+}
+
+/// Shows a run on the terminal.
+struct Console<'a> {
+    bar: ProgressBar,
+    options: Option<&'a RunOptions>,
+    folder: PathBuf,
+}
+
+impl Observer for Console<'_> {
+    fn begins(&mut self, done: usize, total: usize) {
+        if done > 0 && done < total {
+            self.line(&format!("going on after step {done} of {total}"));
+        }
+        self.bar.set_position(done as u64);
+        let written = self.options.map_or(Ok(()), |o| o.write(&self.folder));
+        if let Err(error) = written {
+            self.warning(&error.to_string());
+        }
+    }
+
+    fn step(&mut self, report: &StepReport) {
+        self.bar.set_position(report.step as u64);
+        let eta = report.eta.as_secs();
+        self.bar.set_message(format!(
+            "loss {:.4}  {:.0} tokens/s  {}:{:02} left",
+            report.loss,
+            report.tokens_per_second,
+            eta / 60,
+            eta % 60
+        ));
+        if report.log {
+            self.line(&format!(
+                "step {}/{}  loss {:.4}  learning rate {:.2e}  grad norm {:.3}  {:.0} tokens/s",
+                report.step,
+                report.total,
+                report.loss,
+                report.lr,
+                report.grad_norm,
+                report.tokens_per_second
+            ));
+        }
+    }
+
+    fn eval(&mut self, step: usize, evaluation: &Evaluation) {
+        self.line(&format!(
+            "step {step}  evaluation loss {:.4}  perplexity {:.2}",
+            evaluation.loss, evaluation.perplexity
+        ));
+    }
+
+    fn saved(&mut self, folder: &Path) {
+        self.line(&format!("saved {}", folder.display()));
+    }
+
+    fn warning(&mut self, text: &str) {
+        self.bar.suspend(|| warnln!("{text}"));
+    }
+}
+
+impl Console<'_> {
+    /// A line above the bar, also where stderr is a file.
+    fn line(&self, text: &str) {
+        self.bar.suspend(|| errln!("{text}"));
+    }
+}

@@ -1,0 +1,156 @@
+//! `qoft train`.
+
+mod console;
+mod start;
+
+use std::path::Path;
+use std::time::Instant;
+
+use anyhow::Result;
+use qoft::core::{Checkpoint, Error, trainable_parameters};
+use qoft::models::CausalLm;
+use qoft::peft;
+use qoft::train::data::Dataset;
+use qoft::train::train::{ADAPTER, Below, Digest, RunFolder, Summary, Trainer};
+use serde_json::json;
+
+use crate::args::{AdapterArg, RunOptions, TrainArgs};
+use crate::print::{errln, outln};
+use crate::stop::Stopped;
+use crate::{files, progress};
+
+pub use console::follow;
+use start::Origin;
+
+/// Fine-tunes a checkpoint. The options of `--config` are among `args`.
+pub fn run(args: &TrainArgs) -> Result<()> {
+    let started = Instant::now();
+    let [model_dir, data, output] = args.required()?;
+    let (config, adapter_config) = (args.train_config()?, args.adapter_config()?);
+    let options = RunOptions::new(args)?;
+    let folder = RunFolder::open(output)?;
+    let origin = Origin::find(args, &options, &folder)?;
+    let frozen_args = args.frozen()?;
+    let frozen = files::adapters(&frozen_args)?;
+    let below = below(&frozen_args)?;
+    let device = files::device(args.device.as_deref())?;
+    let backend_options = args.backend_option.clone().unwrap_or_default();
+
+    let mut model = files::model(model_dir, &backend_options, &device)?;
+    let base = Digest::of_checkpoint(&Checkpoint::open(model_dir)?)?;
+    let tokenizer = files::tokenizer(model_dir)?;
+    let max_length = Some(args.max_length.unwrap_or(files::MAX_LENGTH));
+    let dataset = files::dataset(data, &tokenizer, model.config(), max_length)?;
+    let eval_data = args.eval_data.as_ref();
+    let eval_dataset = eval_data
+        .map(|path| files::dataset(path, &tokenizer, model.config(), max_length))
+        .transpose()?;
+
+    let (model_type, head) = (model.config().model_type.clone(), model.head().to_owned());
+    files::attach(&mut model, &frozen, &device)?;
+    let autodiff = device.autodiff();
+    peft::attach(
+        &mut model,
+        &*adapter_config,
+        &model_type,
+        &head,
+        ADAPTER,
+        &autodiff,
+    )?;
+    errln!("{}", trainable_line(&model));
+    let trainer = Trainer {
+        config: &config,
+        adapter_config: &*adapter_config,
+        base: &base,
+        below: &below,
+        dataset: &dataset,
+        eval_dataset: eval_dataset.as_ref(),
+        folder: &folder,
+        start: origin.start(),
+    };
+    let loading = started.elapsed().as_secs_f64();
+    let (_, summary) = follow(&trainer, model, Some(&options))?;
+    report(&summary, data, &dataset, output);
+    if let (Some(path), Some(dataset)) = (eval_data, &eval_dataset) {
+        files::report_losses(path, dataset);
+    }
+    if args.json.unwrap_or(false) {
+        print_json(&summary, loading);
+    }
+    if summary.interrupted {
+        return Err(Stopped.into());
+    }
+    Ok(())
+}
+
+fn print_json(summary: &Summary, loading: f64) {
+    let path = |path: &Option<std::path::PathBuf>| path.as_ref().map(|p| p.display().to_string());
+    outln!(
+        "{}",
+        json!({
+            "start": summary.start,
+            "steps": summary.steps,
+            "first_loss": summary.first_loss,
+            "final_loss": summary.final_loss,
+            "loading_seconds": loading,
+            "seconds": summary.seconds,
+            "tokens": summary.tokens,
+            "interrupted": summary.interrupted,
+            "adapter": path(&summary.adapter),
+            "checkpoint": path(&summary.checkpoint),
+        })
+    );
+}
+
+/// What the files of the training say about the adapters below.
+fn below(adapters: &[AdapterArg]) -> Result<Vec<Below>, Error> {
+    let below = |adapter: &AdapterArg| Below::new(&adapter.folder, adapter.strength);
+    adapters.iter().map(below).collect()
+}
+
+/// The numbers of parameters, as PEFT prints them.
+pub fn trainable_line(model: &CausalLm) -> String {
+    let (trainable, all) = trainable_parameters(model);
+    format!(
+        "trainable params: {} || all params: {} || trainable%: {:.4}",
+        progress::grouped(trainable),
+        progress::grouped(all),
+        100.0 * trainable as f64 / all as f64
+    )
+}
+
+fn report(summary: &Summary, data: &Path, dataset: &Dataset, output: &Path) {
+    files::report_losses(data, dataset);
+    if let (Some(first), Some(last)) = (summary.first_loss, summary.final_loss) {
+        let steps = summary.steps - summary.start;
+        let before = match summary.start {
+            0 => String::new(),
+            before => format!(" after the {before} before"),
+        };
+        errln!(
+            "{steps} steps{before}, {} tokens in {:.1} s; loss {first:.4} at the first step, \
+             {last:.4} at the last",
+            progress::grouped(summary.tokens),
+            summary.seconds
+        );
+    }
+    match (&summary.adapter, &summary.checkpoint) {
+        (Some(_), _) if summary.interrupted => errln!(
+            "stopped in the evaluation at the end; the adapter is in {}",
+            output.display()
+        ),
+        (Some(_), _) => errln!(
+            "adapter, log.jsonl and loss.svg are in {}",
+            output.display()
+        ),
+        (None, Some(checkpoint)) => errln!(
+            "stopped after step {}, which {} has; the same command goes on",
+            summary.steps,
+            checkpoint.display()
+        ),
+        (None, None) => errln!(
+            "stopped after step {}, before there was anything to save",
+            summary.steps
+        ),
+    }
+}

@@ -1,0 +1,117 @@
+//! Where a run begins, by its options and by what its output folder has.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail, ensure};
+use qoft::train::train::{RunFolder, Start, last_checkpoint};
+
+use crate::args::{RunOptions, TrainArgs};
+use crate::print::errln;
+
+/// The file that makes a folder a checkpoint.
+const STATE: &str = "trainer_state.json";
+/// The file that makes a folder an adapter.
+const ADAPTER: &str = "adapter_config.json";
+
+/// Where a run begins.
+#[derive(Debug, PartialEq)]
+pub enum Origin {
+    /// With a new adapter.
+    New,
+    /// With the weights of another adapter.
+    Weights(PathBuf),
+    /// After a checkpoint.
+    Checkpoint(PathBuf),
+}
+
+impl Origin {
+    /// What the options ask for; fails if the run would mix its files with those of another one.
+    pub fn find(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<Self> {
+        let Some(from) = &args.resume_from else {
+            return begin(args, options, folder);
+        };
+        if from.exists() {
+            return checkpoint_of(from).map(Self::Checkpoint);
+        }
+        match (from.to_str(), folder.last_checkpoint()?) {
+            (Some("last" | "auto"), Some(last)) => Ok(Self::Checkpoint(last)),
+            (Some("auto"), None) => begin(args, options, folder),
+            (Some("last"), None) => bail!(
+                "{}: there is no checkpoint-N to go on from",
+                folder.path().display()
+            ),
+            _ => bail!("--resume-from {}: there is no such folder", from.display()),
+        }
+    }
+
+    /// As the trainer takes it.
+    pub fn start(&self) -> Start<'_> {
+        match self {
+            Self::New => Start::New,
+            Self::Weights(folder) => Start::Weights(folder),
+            Self::Checkpoint(folder) => Start::Checkpoint(folder),
+        }
+    }
+}
+
+/// A run without `--resume-from`: a new one, unless the folder has the same one, which did not come
+/// to its end.
+fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<Origin> {
+    let path = folder.path().display();
+    let new = match &args.start_from {
+        None => Origin::New,
+        Some(weights) => Origin::Weights(weights.clone()),
+    };
+    if !folder.is_occupied()? {
+        return Ok(new);
+    }
+    let before = match folder.has_adapter() {
+        true => None,
+        false => RunOptions::read(folder.path())?,
+    };
+    let Some(before) = before else {
+        bail!(
+            "{path}: the output folder exists and is not empty; --resume-from continues a run, \
+             --start-from begins one with the weights of another"
+        );
+    };
+    let differences = before.differences(options);
+    ensure!(
+        differences.is_empty(),
+        "{path}: the output folder has a run that did not come to its end, and that was another \
+         one: {}; --resume-from last goes on with it",
+        differences.join(", ")
+    );
+    match folder.last_checkpoint()? {
+        Some(last) => {
+            errln!(
+                "going on from {}, of a run with the same options",
+                last.display()
+            );
+            Ok(Origin::Checkpoint(last))
+        }
+        None => {
+            errln!("{path}: beginning anew: a run with the same options left no checkpoint");
+            Ok(new)
+        }
+    }
+}
+
+/// A checkpoint, or the last one of a run.
+fn checkpoint_of(folder: &Path) -> Result<PathBuf> {
+    let path = folder.display();
+    ensure!(folder.is_dir(), "--resume-from {path}: this is no folder");
+    if folder.join(STATE).exists() {
+        return Ok(folder.to_owned());
+    }
+    if let Some(last) = last_checkpoint(folder)? {
+        return Ok(last);
+    }
+    if folder.join(ADAPTER).exists() {
+        bail!(
+            "--resume-from {path}: this is an adapter, without the state of a training as a \
+             checkpoint-N folder has it; --start-from {path} begins a new run with its weights"
+        );
+    }
+    bail!("--resume-from {path}: this is neither a checkpoint-N folder nor one that has some");
+}

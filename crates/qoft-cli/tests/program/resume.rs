@@ -1,0 +1,294 @@
+//! Runs that go on, and those that must not.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::common::{Run, arg, fixture, lines, names, qoft, start, wait_until};
+use serde_json::Value;
+use tempfile::{TempDir, tempdir};
+
+const MODEL: &str = "models/llama_nf4";
+const ROWS: &str = "train/nf4_all_linear/rows.jsonl";
+
+/// A folder with data, and a training of 8 steps.
+struct Training {
+    work: TempDir,
+    model: String,
+    data: PathBuf,
+}
+
+impl Training {
+    fn new() -> Self {
+        let work = tempdir().expect("a folder");
+        let data = work.path().join("rows.jsonl");
+        fs::copy(fixture(ROWS), &data).expect("a copy");
+        Self {
+            model: fixture(MODEL),
+            data,
+            work,
+        }
+    }
+
+    fn folder(&self, name: &str) -> PathBuf {
+        self.work.path().join(name)
+    }
+
+    fn args<'a>(&'a self, output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+        let args = [
+            "train",
+            "--model",
+            &self.model,
+            "--data",
+            arg(&self.data),
+            "--output",
+            arg(output),
+            "--target-modules=all-linear",
+            "--learning-rate=1e-2",
+            "--batch-size=2",
+            "--max-steps=8",
+            "--save-steps=4",
+        ];
+        // Flags that are given replace these.
+        let name = |flag: &str| flag.split('=').next().map(str::to_owned);
+        let replaced =
+            |flag: &&str| flag.contains('=') && more.iter().any(|m| name(m) == name(flag));
+        let args = args.into_iter().filter(|flag| !replaced(flag));
+        args.chain(more.iter().copied()).collect()
+    }
+
+    fn train(&self, output: &Path, more: &[&str]) -> Run {
+        qoft(&self.args(output, more))
+    }
+
+    /// Trains to the end, and returns what standard error says.
+    #[track_caller]
+    fn good(&self, output: &Path, more: &[&str]) -> String {
+        let run = self.train(output, more);
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        run.stderr
+    }
+
+    /// Trains, which has to fail, and returns what standard error says.
+    #[track_caller]
+    fn bad(&self, output: &Path, more: &[&str]) -> String {
+        let run = self.train(output, more);
+        assert_eq!(run.code, Some(1), "{}", run.stderr);
+        run.stderr
+    }
+}
+
+fn weights(folder: &Path) -> Vec<u8> {
+    fs::read(folder.join("adapter_model.safetensors")).expect("an adapter")
+}
+
+fn edit(path: &Path, change: impl FnOnce(&mut Value)) {
+    let mut json = serde_json::from_slice(&fs::read(path).expect("a file")).expect("JSON");
+    change(&mut json);
+    fs::write(path, json.to_string()).expect("a file");
+}
+
+/// What a run that was killed after its first checkpoint looks like.
+fn cut_off(folder: &Path) {
+    for name in [
+        "adapter_config.json",
+        "adapter_model.safetensors",
+        "loss.svg",
+    ] {
+        fs::remove_file(folder.join(name)).expect("a file");
+    }
+    fs::remove_dir_all(folder.join("checkpoint-8")).expect("a folder");
+    fs::write(folder.join(".qoft-lock"), "process 1\n").expect("a file");
+    fs::write(folder.join(".qoft.tmp-a1B2c3"), "half").expect("a file");
+    fs::create_dir(folder.join(".checkpoint-8.partial-a1B2c3")).expect("a folder");
+}
+
+const COMPLETE: [&str; 7] = [
+    "adapter_config.json",
+    "adapter_model.safetensors",
+    "checkpoint-4",
+    "checkpoint-8",
+    "log.jsonl",
+    "loss.svg",
+    "training_args.json",
+];
+
+#[test]
+fn the_same_command_goes_on_with_what_a_killed_run_left() {
+    let training = Training::new();
+    let [whole, parts] = ["whole", "parts"].map(|name| training.folder(name));
+    training.good(&whole, &[]);
+    training.good(&parts, &[]);
+    cut_off(&parts);
+    let differs = training.bad(&parts, &["--seed=7"]);
+    assert!(
+        differs.contains("`seed` was not given and is 7"),
+        "{differs}"
+    );
+    let says = training.good(&parts, &["--logging-steps=2"]);
+    assert!(
+        says.contains("checkpoint-4") && says.contains("after step 4 of 8"),
+        "{says}"
+    );
+    assert!(says.contains("4 steps after the 4 before"), "{says}");
+    assert_eq!(weights(&parts), weights(&whole));
+    assert_eq!(names(&parts), COMPLETE);
+    let again = training.bad(&parts, &[]);
+    assert!(again.contains("not empty"), "{again}");
+
+    // Killed before the first checkpoint.
+    cut_off(&parts);
+    fs::remove_dir_all(parts.join("checkpoint-4")).expect("a folder");
+    training.good(&parts, &[]);
+    assert_eq!(weights(&parts), weights(&whole));
+    assert_eq!(names(&parts), COMPLETE);
+}
+
+#[test]
+fn a_run_goes_on_by_its_folder_alone() {
+    let training = Training::new();
+    let out = training.folder("out");
+    training.good(&out, &["--module-dropout=0"]);
+    let (whole, log) = (weights(&out), out.join("log.jsonl"));
+    let rows = |text: &str| -> Vec<String> {
+        let first = text.lines().take(4);
+        first.map(str::to_owned).collect()
+    };
+    let before = rows(&fs::read_to_string(&log).expect("a log"));
+    cut_off(&out);
+    let run = qoft(&["train", "--resume-from", arg(&out)]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(weights(&out), whole);
+    let text = fs::read_to_string(&log).expect("a log");
+    assert_eq!(
+        rows(&text),
+        before,
+        "rows of steps that were done change in no byte"
+    );
+    assert_eq!(text.lines().count(), 8);
+
+    cut_off(&out);
+    training.good(&out, &["--resume-from=last"]);
+    assert_eq!(weights(&out), whole);
+    cut_off(&out);
+    training.good(&out, &["--resume-from=auto"]);
+    assert_eq!(weights(&out), whole);
+
+    let new = training.folder("new");
+    let none = training.bad(&new, &["--resume-from=last"]);
+    assert!(none.contains("no checkpoint-N"), "{none}");
+    assert!(!new.exists());
+    training.good(&new, &["--resume-from=auto"]);
+    assert_eq!(weights(&new), whole);
+    // The settings are a file of options.
+    let config = out.join("training_args.json");
+    let third = training.folder("third");
+    let run = qoft(&["train", "--config", arg(&config), "--output", arg(&third)]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(weights(&third), whole);
+}
+
+#[test]
+fn another_run_does_not_go_on() {
+    let training = Training::new();
+    let out = training.folder("out");
+    training.good(&out, &[]);
+    let checkpoint = out.join("checkpoint-4");
+    let from = ["--resume-from", arg(&checkpoint)];
+    let other = training.folder("other");
+    for (more, says) in [
+        (
+            &["--coft", "--eps=1e-3"][..],
+            "the adapter's `coft` was false and is true",
+        ),
+        (
+            &["--use-cayley-neumann=false"],
+            "`use_cayley_neumann` was true and is false",
+        ),
+        (
+            &["--module-dropout=0.5"],
+            "`module_dropout` was 0.0 and is 0.5",
+        ),
+        (
+            &["--learning-rate=2e-2"],
+            "`learning_rate` was 0.01 and is 0.02",
+        ),
+        (&["--seed=1"], "`seed` was 42 and is 1"),
+        (&["--max-steps=3"], "after step 4, but the run has 3 steps"),
+    ] {
+        let run = training.train(&other, &[&from[..], more].concat());
+        assert_eq!(run.code, Some(1), "{}", run.stderr);
+        assert!(run.stderr.contains(says), "{}", run.stderr);
+        assert!(!other.exists(), "{more:?}");
+    }
+    let data = fs::read_to_string(&training.data).expect("data");
+    let (first, rest) = data.split_once('\n').expect("rows");
+    fs::write(&training.data, format!("{rest}{first}\n")).expect("data");
+    let says = training.bad(&other, &from);
+    assert!(says.contains("the training data was"), "{says}");
+    assert!(!other.exists());
+    fs::write(&training.data, data).expect("data");
+
+    let state = checkpoint.join("trainer_state.json");
+    edit(&state, |state| state["step"] = 1_000_000.into());
+    let says = training.bad(&other, &from);
+    assert!(
+        says.contains("expected 4") && says.contains("found 1000000"),
+        "{says}"
+    );
+    fs::write(&state, "{").expect("a file");
+    let says = training.bad(&other, &from);
+    assert!(says.contains("trainer_state.json"), "{says}");
+    assert!(!other.exists());
+}
+
+#[test]
+fn an_adapter_is_no_checkpoint_but_something_to_start_from() {
+    let training = Training::new();
+    let (first, second) = (training.folder("first"), training.folder("second"));
+    training.good(&first, &["--save-steps=100", "--oft-block-size=16"]);
+    let says = training.bad(&second, &["--resume-from", arg(&first)]);
+    assert!(
+        says.contains("checkpoint-N") && says.contains("--start-from"),
+        "{says}"
+    );
+    let missing = training.folder("missing");
+    let says = training.bad(&second, &["--resume-from", arg(&missing)]);
+    assert!(says.contains("no such folder"), "{says}");
+
+    let loss = |folder: &Path, step: usize| {
+        let log = fs::read_to_string(folder.join("log.jsonl")).expect("a log");
+        let row = log.lines().nth(step).expect("a row");
+        serde_json::from_str::<Value>(row).expect("JSON")["loss"].as_f64()
+    };
+    // The block size is that of the adapter.
+    training.good(&second, &["--start-from", arg(&first)]);
+    assert!(loss(&second, 0) < loss(&first, 0));
+    let third = training.folder("third");
+    let other = ["--start-from", arg(&first), "--oft-block-size=32"];
+    let says = training.bad(&third, &other);
+    assert!(says.contains("model.layers.0"), "{says}");
+    let both = ["--start-from", arg(&first), "--resume-from=auto"];
+    assert_eq!(training.train(&third, &both).code, Some(2));
+}
+
+#[test]
+fn one_run_at_a_time_has_a_folder() {
+    let training = Training::new();
+    let out = training.folder("out");
+    let args = training.args(&out, &["--max-steps=100000", "--save-steps=100000"]);
+    let mut child = start(&args);
+    // From the first moment, before the model is loaded.
+    wait_until("a lock", || lines(&out.join(".qoft-lock")) == 1);
+    let says = training.bad(&out, &[]);
+    let holder = format!("process {}", child.id());
+    assert!(
+        says.contains("another run") && says.contains(&holder),
+        "{says}"
+    );
+    wait_until("a step", || lines(&out.join("log.jsonl")) > 0);
+    child.kill().expect("a kill");
+    child.wait().expect("an end");
+    // Its lock is nobody's.
+    let run = qoft(&["train", "--resume-from", arg(&out), "--max-steps=1"]);
+    assert!(run.stderr.contains("checkpoint-N"), "{}", run.stderr);
+}

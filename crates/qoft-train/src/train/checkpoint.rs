@@ -1,0 +1,121 @@
+//! Checkpoints: what a run needs to continue as if it had never stopped.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use burn::module::Param;
+use burn::optim::ModuleOptimizer;
+use burn::tensor::{Device, Tensor};
+use qoft_core::{AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
+use qoft_peft::{AdapterConfig, WEIGHTS};
+
+use super::ADAPTER;
+use super::below::Below;
+use super::digest::Digest;
+use super::moments::{self, parameters};
+use super::state::{TrainerState, resume};
+use crate::error::TrainError;
+use crate::model::TrainModel;
+
+const OPTIMIZER: &str = "optimizer.bin";
+
+/// Writes an adapter, and what stands below it, into a folder.
+pub(super) fn save_adapter(
+    model: &impl Walk,
+    config: &dyn AdapterConfig,
+    below: &[Below],
+    folder: &Path,
+) -> Result<(), Error> {
+    Below::write(below, folder)?;
+    qoft_peft::save(model, config, ADAPTER, folder)
+}
+
+/// Writes a checkpoint to the new folder `target`, which appears in one piece. The files of `state`
+/// are still to be found.
+pub(super) fn save(
+    mut state: TrainerState,
+    model: &impl Walk,
+    config: &dyn AdapterConfig,
+    optimizer: &ModuleOptimizer,
+    target: &Path,
+) -> Result<(), Error> {
+    let staged = StagedDir::new(target)?;
+    save_adapter(model, config, &state.run.below, staged.path())?;
+    let file = staged.path().join(OPTIMIZER);
+    let bytes = moments::to_bytes(optimizer, &parameters(model));
+    write_file(&file, &bytes.map_err(|e| Error::file(&file, e))?)?;
+    for name in [WEIGHTS, OPTIMIZER] {
+        let digest = Digest::of_file(&staged.path().join(name))?;
+        state.files.insert(name.into(), digest);
+    }
+    state.write(staged.path())?;
+    staged.commit()
+}
+
+/// The optimizer with the state in the checkpoint `folder`, which is after `step` steps.
+pub(super) fn restore_optimizer(
+    optimizer: ModuleOptimizer,
+    folder: &Path,
+    model: &impl Walk,
+    step: usize,
+) -> Result<ModuleOptimizer, TrainError> {
+    let path = folder.join(OPTIMIZER);
+    let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
+    moments::from_bytes(optimizer, bytes, &parameters(model), step)
+        .map_err(|reason| resume(&path, reason))
+}
+
+/// Gives the adapter of `model` the weights in `folder`, a checkpoint or an adapter.
+pub(super) fn restore_adapter(
+    model: &mut impl TrainModel,
+    folder: &Path,
+    device: &Device,
+) -> Result<(), TrainError> {
+    // The adapter of the folder is attached to a copy, which shares the weights of the model.
+    let mut copy = model.clone();
+    adapters::delete(&mut copy, ADAPTER)?;
+    let (model_type, head) = (model.model_type(), model.head());
+    qoft_peft::load(&mut copy, folder, model_type, head, ADAPTER, device)?;
+    let mut loaded = loaded_params(&copy);
+    let mut mismatch = None;
+    model.walk_mut("", &mut |path, layer| {
+        if let Some(slot) = layer.adapters_mut().get_mut(ADAPTER) {
+            match loaded.remove(path) {
+                Some(params) if shapes(&params) == slot_shapes(slot) => {
+                    slot.set_params(params);
+                }
+                _ => {
+                    mismatch.get_or_insert_with(|| path.to_owned());
+                }
+            }
+        }
+    });
+    match mismatch.or_else(|| loaded.into_keys().next()) {
+        None => Ok(()),
+        Some(layer) => Err(resume(
+            folder,
+            format!("its adapter of layer `{layer}` differs from that of this run"),
+        )),
+    }
+}
+
+/// The parameters of the adapter, by layer.
+fn loaded_params(model: &impl Walk) -> BTreeMap<String, Vec<Param<Tensor<2>>>> {
+    let mut loaded = BTreeMap::new();
+    for (path, layer) in model.layers() {
+        if let Some(slot) = layer.adapters().get(ADAPTER) {
+            let params = slot.params();
+            loaded.insert(path, params.iter().map(|p| p.param.clone()).collect());
+        }
+    }
+    loaded
+}
+
+fn shapes(params: &[Param<Tensor<2>>]) -> Vec<[usize; 2]> {
+    params.iter().map(|p| p.val().dims()).collect()
+}
+
+fn slot_shapes(slot: &AdapterSlot) -> Vec<[usize; 2]> {
+    let params = slot.params();
+    params.iter().map(|p| p.param.val().dims()).collect()
+}

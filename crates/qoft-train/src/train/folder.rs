@@ -1,0 +1,169 @@
+//! The output folder of a run.
+
+use std::path::{Path, PathBuf};
+
+use qoft_core::{Error, OutputLock, remove_leftovers};
+use qoft_peft::{CONFIG, WEIGHTS};
+
+use crate::error::TrainError;
+
+/// Before the number of steps in the name of a checkpoint.
+pub(super) const CHECKPOINT: &str = "checkpoint-";
+/// Before the number of steps in the name of an adapter that was saved because the run failed.
+pub(super) const EMERGENCY: &str = "emergency-";
+
+/// The output folder of a run, which no other run writes into as long as this value lives.
+#[derive(Debug)]
+pub struct RunFolder {
+    path: PathBuf,
+    created: bool,
+    lock: Option<OutputLock>,
+}
+
+impl RunFolder {
+    /// Makes the folder unless it is there, and removes what killed runs left half written.
+    ///
+    /// # Errors
+    /// If another process is writing into it, or the file system refuses.
+    pub fn open(path: &Path) -> Result<Self, TrainError> {
+        let created = !path.exists();
+        std::fs::create_dir_all(path).map_err(Error::io(path))?;
+        let folder = Self {
+            lock: Some(OutputLock::inside(path)?),
+            path: path.to_owned(),
+            created,
+        };
+        remove_leftovers(path, &[CHECKPOINT, EMERGENCY]);
+        Ok(folder)
+    }
+
+    /// Where it is.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Whether there is something in it.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn is_occupied(&self) -> Result<bool, TrainError> {
+        let entries = std::fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
+        let mut names = entries.flatten().map(|entry| entry.file_name());
+        Ok(names.any(|name| name != OutputLock::NAME))
+    }
+
+    /// Whether it has a trained adapter.
+    #[must_use]
+    pub fn has_adapter(&self) -> bool {
+        [CONFIG, WEIGHTS]
+            .iter()
+            .all(|name| self.path.join(name).exists())
+    }
+
+    /// The checkpoint after the most steps.
+    ///
+    /// # Errors
+    /// If the folder cannot be read.
+    pub fn last_checkpoint(&self) -> Result<Option<PathBuf>, TrainError> {
+        last_checkpoint(&self.path)
+    }
+
+    /// Fails if it has a checkpoint of a step after `step`, which the run would meet again.
+    pub(super) fn check_later(&self, step: usize) -> Result<(), TrainError> {
+        match checkpoints(&self.path)?.pop() {
+            Some((later, path)) if later > step => Err(TrainError::LaterCheckpoint { path }),
+            _ => Ok(()),
+        }
+    }
+}
+
+impl Drop for RunFolder {
+    fn drop(&mut self) {
+        self.lock = None;
+        if self.created {
+            // Of a run that wrote nothing, nothing stays. It fails where there is something.
+            let _ = std::fs::remove_dir(&self.path);
+        }
+    }
+}
+
+/// The checkpoint after the most steps in the output folder of a run.
+///
+/// # Errors
+/// If the folder cannot be read.
+pub fn last_checkpoint(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
+    Ok(checkpoints(folder)?.pop().map(|(_, path)| path))
+}
+
+/// The steps that a folder's name says it is after.
+pub(super) fn steps_in_name(folder: &Path) -> Option<usize> {
+    let name = folder.file_name()?.to_str()?;
+    name.strip_prefix(CHECKPOINT)?.parse().ok()
+}
+
+/// All checkpoints in a folder, by their steps.
+fn checkpoints(folder: &Path) -> Result<Vec<(usize, PathBuf)>, TrainError> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
+        let path = entry.map_err(Error::io(folder))?.path();
+        if let Some(steps) = steps_in_name(&path) {
+            found.push((steps, path));
+        }
+    }
+    found.sort();
+    Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn later_checkpoints_are_not_overwritten() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in ["checkpoint-4", "checkpoint-12", "checkpoint-x", "other-99"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        let folder = RunFolder::open(dir.path()).unwrap();
+        let last = folder.last_checkpoint().unwrap().unwrap();
+        assert!(last.ends_with("checkpoint-12"));
+        folder.check_later(12).unwrap();
+        assert!(folder.check_later(11).is_err());
+    }
+
+    #[test]
+    fn a_folder_belongs_to_one_run_and_vanishes_if_nothing_is_in_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("out");
+        let folder = RunFolder::open(&path).unwrap();
+        assert!(!folder.is_occupied().unwrap());
+        let error = RunFolder::open(&path).unwrap_err().to_string();
+        assert!(error.contains("another run"), "{error}");
+        drop(folder);
+        assert!(!path.exists());
+        let folder = RunFolder::open(&path).unwrap();
+        std::fs::write(path.join("a"), "1").unwrap();
+        assert!(folder.is_occupied().unwrap());
+        drop(folder);
+        assert!(path.join("a").exists());
+    }
+
+    #[test]
+    fn what_killed_runs_left_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        for name in [".checkpoint-4.partial-aB3dE6", "checkpoint-2"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+        }
+        for name in [".checkpoint-4.lock", ".qoft.tmp-aB3dE6", "log.jsonl"] {
+            std::fs::write(dir.path().join(name), "1").unwrap();
+        }
+        drop(RunFolder::open(dir.path()).unwrap());
+        let mut left: Vec<_> = std::fs::read_dir(dir.path())
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name())
+            .collect();
+        left.sort();
+        assert_eq!(left, ["checkpoint-2", "log.jsonl"]);
+    }
+}

@@ -1,0 +1,166 @@
+//! `optimizer.bin`: the moments of each parameter, in Burn's format, under the parameter's path in
+//! the model. The same moments give the same bytes.
+
+use std::collections::BTreeMap;
+
+use burn::module::ParamId;
+use burn::optim::ModuleOptimizer;
+use burn_pack::{Bytes, DType, Reader, Scalar, Tensor, Writer};
+use qoft_core::Walk;
+
+use super::ADAPTER;
+
+/// What AdamW keeps of each parameter.
+const MOMENTS: [&str; 2] = ["momentum.moment_1", "momentum.moment_2"];
+const TIME: &str = "momentum.time";
+const RANK: &str = "__rank";
+/// Of all parameters of adapters.
+const RANK_OF_PARAMETERS: u64 = 2;
+
+/// A parameter that trains.
+#[derive(Debug, Clone)]
+pub(super) struct Parameter {
+    /// The layer and the parameter's name in it.
+    pub(super) path: String,
+    pub(super) id: ParamId,
+    pub(super) shape: [usize; 2],
+}
+
+/// The parameters of the adapter that trains.
+pub(super) fn parameters(model: &impl Walk) -> Vec<Parameter> {
+    let mut found = Vec::new();
+    for (path, layer) in model.layers() {
+        if let Some(slot) = layer.adapters().get(ADAPTER) {
+            found.extend(slot.params().into_iter().map(|named| Parameter {
+                path: format!("{path}.{}", named.name),
+                id: named.param.id,
+                shape: named.param.val().dims(),
+            }));
+        }
+    }
+    found
+}
+
+/// The moments as a file.
+pub(super) fn to_bytes(
+    optimizer: &ModuleOptimizer,
+    parameters: &[Parameter],
+) -> Result<Vec<u8>, String> {
+    let paths = parameters.iter();
+    let paths: BTreeMap<String, &str> = paths
+        .map(|p| (p.id.val().to_string(), p.path.as_str()))
+        .collect();
+    // Burn names everything by a parameter's number, in no order.
+    let renamed = |name: &str| match name.split_once('.') {
+        Some((id, field)) => paths.get(id).map(|path| format!("{path}.{field}")),
+        None => None,
+    };
+    let unknown = |name: &str| format!("the optimizer has `{name}` of no parameter that trains");
+    let bytes = optimizer.into_bytes().map_err(|e| e.to_string())?;
+    let reader = Reader::from_bytes(bytes).map_err(|e| e.to_string())?;
+    let scalars = reader.scalars().clone();
+    let mut tensors = Vec::new();
+    for mut tensor in reader.into_tensors().map_err(|e| e.to_string())? {
+        tensor.name = renamed(&tensor.name).ok_or_else(|| unknown(&tensor.name))?;
+        tensor.param_id = None;
+        tensors.push(tensor);
+    }
+    tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let mut writer = Writer::new(tensors);
+    for (name, value) in scalars {
+        let name = renamed(&name).ok_or_else(|| unknown(&name))?;
+        writer = writer.with_scalar(&name, value);
+    }
+    let bytes = writer.into_bytes().map_err(|e| e.to_string())?;
+    Ok(bytes.to_vec())
+}
+
+/// The optimizer with the moments of a file, which has to have those of each parameter after `step`
+/// steps, or none at all: steps without anything to predict change nothing.
+pub(super) fn from_bytes(
+    optimizer: ModuleOptimizer,
+    bytes: Vec<u8>,
+    parameters: &[Parameter],
+    step: usize,
+) -> Result<ModuleOptimizer, String> {
+    let reader = Reader::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| e.to_string())?;
+    let mut scalars = reader.scalars().clone();
+    let tensors = reader.into_tensors().map_err(|e| e.to_string())?;
+    if tensors.is_empty() && scalars.is_empty() {
+        return Ok(optimizer);
+    }
+    let mut tensors: BTreeMap<String, Tensor> =
+        tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
+    let mut renamed = Vec::new();
+    let mut writer_scalars = Vec::new();
+    for Parameter { path, id, shape } in parameters {
+        for field in MOMENTS {
+            let name = format!("{path}.{field}");
+            let tensor = tensors.remove(&name);
+            let tensor = tensor.ok_or_else(|| format!("`{name}` is missing"))?;
+            renamed.push(moment(tensor, &name, *shape, *id)?);
+        }
+        let mut scalar = |field: &str| {
+            let name = format!("{path}.{field}");
+            let value = scalars.remove(&name);
+            let value = value.ok_or_else(|| format!("`{name}` is missing"))?;
+            match u64::try_from(value) {
+                Ok(value) => Ok((name, value)),
+                Err(_) => Err(format!("`{name}` is no count")),
+            }
+        };
+        let (name, time) = scalar(TIME)?;
+        if time == 0 || time > step as u64 {
+            return Err(format!(
+                "`{name}`: expected at most {step}, the steps of the checkpoint, found {time}"
+            ));
+        }
+        let (name, rank) = scalar(RANK)?;
+        if rank != RANK_OF_PARAMETERS {
+            return Err(format!(
+                "`{name}`: expected {RANK_OF_PARAMETERS}, found {rank}"
+            ));
+        }
+        writer_scalars.push((format!("{}.{TIME}", id.val()), Scalar::from(time)));
+        writer_scalars.push((format!("{}.{RANK}", id.val()), Scalar::from(rank)));
+    }
+    let left = tensors.into_keys().chain(scalars.into_keys()).next();
+    if let Some(name) = left {
+        return Err(format!("`{name}` belongs to no parameter of this run"));
+    }
+    let mut writer = Writer::new(renamed);
+    for (name, value) in writer_scalars {
+        writer = writer.with_scalar(&name, value);
+    }
+    let bytes = writer.into_bytes().map_err(|e| e.to_string())?;
+    optimizer.from_bytes(bytes).map_err(|e| e.to_string())
+}
+
+/// A moment under the name that Burn has for it.
+fn moment(
+    mut tensor: Tensor,
+    name: &str,
+    shape: [usize; 2],
+    id: ParamId,
+) -> Result<Tensor, String> {
+    if tensor.dtype != DType::F32 || tensor.shape.to_vec() != shape {
+        return Err(format!(
+            "`{name}`: expected f32 of shape {shape:?}, found {:?} of {:?}",
+            tensor.dtype,
+            tensor.shape.to_vec()
+        ));
+    }
+    let bytes = tensor.to_bytes().map_err(|e| e.to_string())?;
+    let finite = |word: &[u8]| {
+        <[u8; 4]>::try_from(word).is_ok_and(|word| f32::from_le_bytes(word).is_finite())
+    };
+    if !bytes.chunks(4).all(finite) {
+        return Err(format!(
+            "`{name}` has values that are infinite or not a number"
+        ));
+    }
+    let field = MOMENTS.iter().find(|field| name.ends_with(*field));
+    tensor.name = format!("{}.{}", id.val(), field.copied().unwrap_or_default());
+    tensor.param_id = Some(id.val());
+    Ok(tensor)
+}

@@ -1,0 +1,331 @@
+//! A run under way.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use burn::optim::ModuleOptimizer;
+use burn::tensor::Device;
+use qoft_core::adapters;
+use qoft_core::ops::with_activations_in;
+
+use super::diverged;
+use super::gradients::StepGradients;
+use super::log::{Log, LogRow};
+use super::observer::{Observer, StepReport};
+use super::plan::{Plan, Steps};
+use super::plot;
+use super::saving::Saving;
+use super::schedule::Schedule;
+use super::trainer::{Summary, Trainer};
+use crate::error::{NotFinite, TrainError};
+use crate::eval::evaluate;
+use crate::model::{TrainBatch, TrainData, TrainModel};
+
+/// A run under way.
+pub(super) struct Run<'a, M: TrainModel> {
+    pub(super) trainer: &'a Trainer<'a, M::Data>,
+    pub(super) saving: Saving<'a, M::Data>,
+    pub(super) events: &'a mut dyn Observer,
+    pub(super) stop: &'a AtomicBool,
+    /// Of the inputs.
+    pub(super) device: Device,
+    pub(super) plan: Plan,
+    pub(super) schedule: Schedule,
+    pub(super) steps: Steps<'a, M::Data>,
+    pub(super) log: Log,
+    pub(super) optimizer: ModuleOptimizer,
+    pub(super) started: Instant,
+    pub(super) summary: Summary,
+    pub(super) progress: Progress<M>,
+}
+
+/// What a run remembers from one step to the next.
+pub(super) struct Progress<M> {
+    /// The model with which the last finite loss was computed.
+    good: Option<M>,
+    /// The step after which the last evaluation was.
+    evaluated: Option<usize>,
+    /// An evaluation that gave no number, and what it gave.
+    failed_evaluation: Option<(usize, f64)>,
+}
+
+impl<M> Default for Progress<M> {
+    fn default() -> Self {
+        Self {
+            good: None,
+            evaluated: None,
+            failed_evaluation: None,
+        }
+    }
+}
+
+/// A step that is not done, since the run is to stop.
+struct Abandoned;
+
+impl<M: TrainModel> Run<'_, M> {
+    pub(super) fn finish(mut self, mut model: M) -> Result<(M, Summary), TrainError> {
+        let result = self.steps(&mut model);
+        // What was measured is written in any case.
+        self.log.close(self.events);
+        if let Err(error) = plot::write(&self.log, self.trainer.folder.path()) {
+            self.events.warning(&error.to_string());
+        }
+        result?;
+        if let Some((step, loss)) = self.progress.failed_evaluation {
+            return Err(TrainError::EvaluationNotFinite {
+                step: Some(step),
+                loss,
+            });
+        }
+        self.summary.seconds = self.started.elapsed().as_secs_f64();
+        self.summary.checkpoint = self.saving.last().map(Path::to_owned);
+        Ok((model, self.summary))
+    }
+
+    fn steps(&mut self, model: &mut M) -> Result<(), TrainError> {
+        let config = self.trainer.config;
+        self.evaluate_at_start(model)?;
+        while self.summary.steps < self.plan.total && !self.stopping() {
+            match self.step(model.clone())? {
+                Ok(next) => *model = next,
+                Err(Abandoned) => break,
+            }
+            let step = self.summary.steps;
+            let last = step == self.plan.total;
+            if self.saving.is_due(step) {
+                self.checkpoint(model)?;
+            }
+            // After the last step, the adapter is saved before.
+            if due(config.eval_steps, step) && !last {
+                self.evaluate(model)?;
+            }
+        }
+        let step = self.summary.steps;
+        if step < self.plan.total {
+            self.summary.interrupted = true;
+            if step > self.summary.start {
+                self.check_parameters(model)?;
+                let (optimizer, events) = (&self.optimizer, &mut *self.events);
+                self.saving
+                    .last_checkpoint(step, model, optimizer, events)?;
+            }
+            return Ok(());
+        }
+        self.check_parameters(model)?;
+        self.summary.adapter = Some(self.saving.adapter(model, self.events)?);
+        if self.progress.evaluated != Some(self.summary.steps) {
+            self.evaluate(model)?;
+        }
+        self.summary.interrupted = self.stopping() && !self.is_evaluated();
+        Ok(())
+    }
+
+    fn stopping(&self) -> bool {
+        self.stop.load(Ordering::Relaxed)
+    }
+
+    fn is_evaluated(&self) -> bool {
+        self.trainer.eval_dataset.is_none() || self.progress.evaluated == Some(self.summary.steps)
+    }
+
+    /// The evaluation before the first step, or the one that a run missed which was killed.
+    fn evaluate_at_start(&mut self, model: &M) -> Result<(), TrainError> {
+        let (config, step) = (self.trainer.config, self.summary.steps);
+        let wanted = match step {
+            0 => config.eval_on_start.unwrap_or(config.eval_steps.is_some()),
+            step => due(config.eval_steps, step) && step < self.plan.total,
+        };
+        let there = self.log.eval_losses();
+        if wanted && !there.iter().any(|(at, _)| *at == step as f64) {
+            self.evaluate(model)?;
+        }
+        Ok(())
+    }
+
+    fn step(&mut self, before: M) -> Result<Result<M, Abandoned>, TrainError> {
+        let config = self.trainer.config;
+        let began = Instant::now();
+        let batches = self.steps.next();
+        let lr = self.schedule.at(self.summary.steps);
+        let mut model = before.clone();
+        adapters::constrain(&mut model);
+        let number = self.summary.steps + 1;
+        let (mut loss, mut gradients) = (0.0, StepGradients::default());
+        let predicted: usize = batches.iter().map(TrainBatch::predicted).sum();
+        for (index, batch) in batches.iter().enumerate() {
+            if index > 0 && self.stopping() {
+                return Ok(Err(Abandoned));
+            }
+            if batch.predicted() == 0 {
+                continue;
+            }
+            loss += self.backward(&model, batch, predicted, &mut gradients);
+            if !f64::is_finite(loss) {
+                let source = diverged::source_of_loss(&model, batch, &self.device);
+                let good = self.progress.good.take().zip(number.checked_sub(2));
+                return Err(self.diverged("loss", loss, source, Some(index), good));
+            }
+        }
+        let grad_norm = gradients.norm();
+        if !grad_norm.is_finite() {
+            let source = gradients.source(&model);
+            let source = source.unwrap_or_else(|| "the sum of all gradients".into());
+            let good = Some((before, number - 1));
+            return Err(self.diverged("gradient norm", grad_norm, source, None, good));
+        }
+        self.progress.good = Some(before);
+        let gradients = gradients.clipped(grad_norm, config.max_grad_norm);
+        // Without gradients the parameters stay as they are.
+        model = self.optimizer.step(lr, model, gradients);
+
+        let tokens: usize = batches.iter().map(TrainBatch::tokens).sum();
+        let done = (number - self.summary.start) as u32;
+        let left = (self.plan.total - number) as u32;
+        let seconds = began.elapsed().as_secs_f64();
+        let report = StepReport {
+            step: number,
+            total: self.plan.total,
+            loss,
+            lr,
+            grad_norm,
+            seconds,
+            tokens_per_second: tokens as f64 / seconds.max(1e-9),
+            eta: self.started.elapsed() / done * left,
+            log: number.is_multiple_of(config.logging_steps) || done == 1 || left == 0,
+        };
+        self.log.add(LogRow::new(&report), self.events);
+        self.summary.steps = number;
+        self.summary.tokens += tokens;
+        self.summary.first_loss.get_or_insert(loss);
+        self.summary.final_loss = Some(loss);
+        self.events.step(&report);
+        Ok(Ok(model))
+    }
+
+    /// The loss of a batch, divided by the predicted tokens of the step, and its gradients.
+    fn backward(
+        &self,
+        model: &M,
+        batch: &<M::Data as TrainData>::Batch,
+        predicted: usize,
+        gradients: &mut StepGradients,
+    ) -> f64 {
+        let config = self.trainer.config;
+        let blocks = model.blocks().filter(|_| config.gradient_checkpointing);
+        let mut sink = |part| gradients.add(part, model);
+        let (count, device) = (predicted as f64, &self.device);
+        let record = || match blocks {
+            Some(blocks) => blocks.backward_by_block(batch, count, device, &mut sink),
+            None => {
+                let loss = model.loss(batch, count, device);
+                sink(loss.backward());
+                loss.into_scalar::<f32>()
+            }
+        };
+        f64::from(with_activations_in(config.activation_dtype.into(), record))
+    }
+
+    fn evaluate(&mut self, model: &M) -> Result<(), TrainError> {
+        let Some(dataset) = self.trainer.eval_dataset else {
+            return Ok(());
+        };
+        let step = self.summary.steps;
+        let events = &mut *self.events;
+        let mut progress = |done, total| events.evaluating(done, total);
+        let batch_size = self.trainer.config.batch_size;
+        let result = evaluate(
+            model,
+            dataset,
+            batch_size,
+            &self.device,
+            self.stop,
+            &mut progress,
+        );
+        match result {
+            Ok(evaluation) => {
+                let eval_loss = evaluation.loss;
+                self.log.add(LogRow::Eval { step, eval_loss }, self.events);
+                self.progress.evaluated = Some(step);
+                self.events.eval(step, &evaluation);
+            }
+            // The run sees it too.
+            Err(TrainError::Stopped) => {}
+            // What is trained may still be good, and is saved first.
+            Err(TrainError::EvaluationNotFinite { loss, .. }) => {
+                let error = TrainError::EvaluationNotFinite {
+                    step: Some(step),
+                    loss,
+                };
+                self.events.warning(&error.to_string());
+                self.progress.evaluated = Some(step);
+                self.progress.failed_evaluation = Some((step, loss));
+            }
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    fn checkpoint(&mut self, model: &M) -> Result<(), TrainError> {
+        self.check_parameters(model)?;
+        let (step, optimizer) = (self.summary.steps, &self.optimizer);
+        self.saving.checkpoint(step, model, optimizer, self.events);
+        if let Err(error) = plot::write(&self.log, self.trainer.folder.path()) {
+            self.events.warning(&error.to_string());
+        }
+        Ok(())
+    }
+
+    /// Fails if the last update made a parameter infinite or not a number.
+    fn check_parameters(&mut self, model: &M) -> Result<(), TrainError> {
+        match diverged::parameter(model) {
+            None => Ok(()),
+            Some(source) => {
+                let good = self.progress.good.take();
+                let good = good.zip(self.summary.steps.checked_sub(1));
+                Err(self.diverged("update", f64::NAN, source, None, good))
+            }
+        }
+    }
+
+    /// The error of a step, after the last good parameters were saved: those after some steps.
+    fn diverged(
+        &mut self,
+        what: &'static str,
+        value: f64,
+        source: String,
+        batch: Option<usize>,
+        good: Option<(M, usize)>,
+    ) -> TrainError {
+        let trainer = self.trainer;
+        let step = match what {
+            "update" => self.summary.steps,
+            _ => self.summary.steps + 1,
+        };
+        let rows = Steps::rows(trainer.dataset, trainer.config, step.saturating_sub(1));
+        let good = good.filter(|(_, steps)| *steps > self.summary.start);
+        let saved = good.and_then(|(model, steps)| {
+            let folder = self.saving.emergency(steps, &model, self.events)?;
+            Some((folder, steps))
+        });
+        let mut rows = match batch {
+            Some(index) => rows.get(index).cloned().unwrap_or_default(),
+            None => rows.concat(),
+        };
+        rows.iter_mut().for_each(|row| *row += 1);
+        TrainError::NotFinite(Box::new(NotFinite {
+            step,
+            what,
+            value,
+            source,
+            batch: batch.map(|index| (index + 1, trainer.config.gradient_accumulation_steps)),
+            rows,
+            trained: step > 1,
+            saved,
+        }))
+    }
+}
+
+fn due(every: Option<usize>, step: usize) -> bool {
+    every.is_some_and(|every| step.is_multiple_of(every))
+}

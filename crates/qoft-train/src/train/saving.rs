@@ -1,0 +1,175 @@
+//! What a run writes beside its log: checkpoints, the adapter, and what is left if it fails.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use burn::optim::ModuleOptimizer;
+use qoft_core::{Error, StagedDir, Walk};
+
+use super::folder::{CHECKPOINT, EMERGENCY};
+use super::observer::Observer;
+use super::plan::Plan;
+use super::state::{Identity, TrainerState};
+use super::trainer::Trainer;
+use super::{checkpoint, rescue};
+use crate::error::TrainError;
+
+/// Steps until a checkpoint that could not be written is tried again; then twice as many, and so on.
+const RETRY: usize = 1;
+/// Adapters that runs into the same folder left when they failed after the same step.
+const EMERGENCIES: usize = 1000;
+
+/// Writes into the folder of a run.
+pub(super) struct Saving<'a, D> {
+    trainer: &'a Trainer<'a, D>,
+    identity: Identity,
+    plan: Plan,
+    /// The last checkpoint, and the step that it is after.
+    last: Option<(usize, PathBuf)>,
+    /// When a checkpoint that failed is tried again, and how many steps later after that.
+    retry: Option<(usize, usize)>,
+}
+
+impl<'a, D> Saving<'a, D> {
+    pub(super) fn new(trainer: &'a Trainer<'a, D>, identity: Identity, plan: Plan) -> Self {
+        Self {
+            trainer,
+            identity,
+            plan,
+            last: None,
+            retry: None,
+        }
+    }
+
+    /// The last checkpoint that was written.
+    pub(super) fn last(&self) -> Option<&Path> {
+        self.last.as_ref().map(|(_, folder)| folder.as_path())
+    }
+
+    /// Whether a checkpoint is to be written after `step` steps.
+    pub(super) fn is_due(&self, step: usize) -> bool {
+        let every = self.trainer.config.save_steps;
+        every.is_some_and(|every| step.is_multiple_of(every))
+            || self.retry.is_some_and(|(at, _)| at <= step)
+    }
+
+    /// Writes a checkpoint; if that fails, the run goes on, and it is tried again later.
+    pub(super) fn checkpoint(
+        &mut self,
+        step: usize,
+        model: &impl Walk,
+        optimizer: &ModuleOptimizer,
+        events: &mut dyn Observer,
+    ) {
+        let folder = self.folder(CHECKPOINT, step);
+        match self.write(step, model, optimizer, &folder) {
+            Ok(()) => self.written(step, folder, events),
+            Err(error) => {
+                let wait = self.retry.map_or(RETRY, |(_, wait)| wait * 2);
+                self.retry = Some((step + wait, wait));
+                events.warning(&format!(
+                    "no checkpoint after step {step}: {error}; the run goes on and tries again"
+                ));
+            }
+        }
+    }
+
+    /// Writes the checkpoint of a run that stops, if there is none of this step.
+    pub(super) fn last_checkpoint(
+        &mut self,
+        step: usize,
+        model: &impl Walk,
+        optimizer: &ModuleOptimizer,
+        events: &mut dyn Observer,
+    ) -> Result<(), TrainError> {
+        if self.last.as_ref().is_some_and(|(last, _)| *last == step) {
+            return Ok(());
+        }
+        let folder = self.folder(CHECKPOINT, step);
+        rescue::save(&folder, events, &mut |folder| {
+            self.write(step, model, optimizer, folder)
+        })?;
+        self.written(step, folder, events);
+        Ok(())
+    }
+
+    /// Writes the trained adapter.
+    pub(super) fn adapter(
+        &self,
+        model: &impl Walk,
+        events: &mut dyn Observer,
+    ) -> Result<PathBuf, TrainError> {
+        let folder = self.trainer.folder.path();
+        rescue::save(folder, events, &mut |folder| {
+            self.write_adapter(model, folder)
+        })?;
+        events.saved(folder);
+        Ok(folder.to_owned())
+    }
+
+    /// Writes the adapter of a run that failed, as it was after `step` steps, and returns where it
+    /// is.
+    pub(super) fn emergency(
+        &self,
+        step: usize,
+        model: &impl Walk,
+        events: &mut dyn Observer,
+    ) -> Option<PathBuf> {
+        let first = self.folder(EMERGENCY, step);
+        let numbered = (2..EMERGENCIES).map(|number| {
+            let name = format!("{EMERGENCY}{step}-{number}");
+            self.trainer.folder.path().join(name)
+        });
+        let mut names = std::iter::once(first).chain(numbered);
+        let folder = names.find(|name| name.symlink_metadata().is_err())?;
+        let written = rescue::save(&folder, events, &mut |folder| {
+            let staged = StagedDir::new(folder)?;
+            self.write_adapter(model, staged.path())?;
+            staged.commit()
+        });
+        match written {
+            Ok(()) => Some(folder),
+            Err(TrainError::NotSaved {
+                rescued: Some(folder),
+                ..
+            }) => Some(folder),
+            Err(error) => {
+                events.warning(&error.to_string());
+                None
+            }
+        }
+    }
+
+    fn folder(&self, prefix: &str, step: usize) -> PathBuf {
+        self.trainer.folder.path().join(format!("{prefix}{step}"))
+    }
+
+    fn written(&mut self, step: usize, folder: PathBuf, events: &mut dyn Observer) {
+        events.saved(&folder);
+        self.last = Some((step, folder));
+        self.retry = None;
+    }
+
+    fn write(
+        &self,
+        step: usize,
+        model: &impl Walk,
+        optimizer: &ModuleOptimizer,
+        folder: &Path,
+    ) -> Result<(), Error> {
+        let state = TrainerState {
+            step,
+            total: self.plan.total,
+            epoch: step as f64 / self.plan.steps_per_epoch as f64,
+            run: self.identity.clone(),
+            files: BTreeMap::new(),
+        };
+        let config = self.trainer.adapter_config;
+        checkpoint::save(state, model, config, optimizer, folder)
+    }
+
+    fn write_adapter(&self, model: &impl Walk, folder: &Path) -> Result<(), Error> {
+        let trainer = self.trainer;
+        checkpoint::save_adapter(model, trainer.adapter_config, trainer.below, folder)
+    }
+}

@@ -1,0 +1,154 @@
+//! How a run begins: everything is checked, and what it goes on from is read.
+
+use std::path::Path;
+use std::sync::atomic::AtomicBool;
+use std::time::Instant;
+
+use burn::tensor::Device;
+use qoft_core::Walk;
+
+use super::ADAPTER;
+use super::checkpoint;
+use super::digest::Digest;
+use super::log::Log;
+use super::observer::Observer;
+use super::optimizer;
+use super::plan::{Plan, Steps};
+use super::run::{Progress, Run};
+use super::saving::Saving;
+use super::state::{Identity, TrainerState, resume};
+use super::trainer::{Start, Summary, Trainer};
+use crate::error::TrainError;
+use crate::model::{TrainData, TrainModel};
+
+impl<D: TrainData> Trainer<'_, D> {
+    /// Trains the adapter [`ADAPTER`] of `model`, which must be attached on an autodiff device.
+    ///
+    /// Once `stop` is true, the run writes a checkpoint after the step it is in and ends. It sees it
+    /// between the batches of a step and in evaluations, too.
+    ///
+    /// The adapter is saved before the last evaluation. What goes wrong with log, curve and
+    /// checkpoints is told as [`Observer::warning`] and ends nothing.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError`]; what was saved before stays as it is.
+    pub fn run<M: TrainModel<Data = D>>(
+        &self,
+        mut model: M,
+        events: &mut dyn Observer,
+        stop: &AtomicBool,
+    ) -> Result<(M, Summary), TrainError> {
+        self.config.validate()?;
+        let device = adapter_device(&model)?;
+        self.config.validate_on(&device)?;
+        for dataset in std::iter::once(self.dataset).chain(self.eval_dataset) {
+            model.check(dataset)?;
+        }
+        if self.config.gradient_checkpointing && model.blocks().is_none() {
+            return Err(TrainError::Config {
+                key: "gradient_checkpointing",
+                reason: "this model cannot be computed block by block".into(),
+            });
+        }
+        let plan = Plan::new(self.config, self.dataset.rows());
+        let identity = self.identity();
+        let mut optimizer = optimizer::new(self.config, &model);
+        let mut step = 0;
+        match self.start {
+            Start::New => {}
+            Start::Weights(folder) => checkpoint::restore_adapter(&mut model, folder, &device)?,
+            Start::Checkpoint(folder) => {
+                let state = TrainerState::read(folder)?;
+                let other_data = state.run.data != identity.data;
+                if state.is_finished() && other_data {
+                    events.warning(&format!(
+                        "{}: all {} steps of its run are done, and its data was another one ({}, \
+                         now {}): a new run begins with its weights",
+                        folder.display(),
+                        state.total,
+                        state.run.data,
+                        identity.data
+                    ));
+                } else {
+                    state.check(&identity, folder)?;
+                    step = check_step(&state, &plan, folder)?;
+                }
+                checkpoint::restore_adapter(&mut model, folder, &device)?;
+                if step > 0 {
+                    optimizer = checkpoint::restore_optimizer(optimizer, folder, &model, step)?;
+                }
+                if step == plan.total {
+                    events.warning(&format!(
+                        "{}: all {step} steps of this run are done; nothing is left to train",
+                        folder.display()
+                    ));
+                }
+            }
+        }
+        self.folder.check_later(step)?;
+        let steps = Steps::new(self.dataset, self.config, step)?;
+        events.begins(step, plan.total);
+        let log = Log::open(self.folder.path(), step)?;
+        let run = Run {
+            trainer: self,
+            saving: Saving::new(self, identity, plan),
+            events,
+            stop,
+            device: device.without_autodiff(),
+            plan,
+            schedule: self.config.schedule(plan.total),
+            steps,
+            log,
+            optimizer,
+            started: Instant::now(),
+            summary: Summary {
+                start: step,
+                steps: step,
+                first_loss: None,
+                final_loss: None,
+                seconds: 0.0,
+                tokens: 0,
+                interrupted: false,
+                checkpoint: None,
+                adapter: None,
+            },
+            progress: Progress::default(),
+        };
+        run.finish(model)
+    }
+
+    fn identity(&self) -> Identity {
+        Identity {
+            base: self.base.clone(),
+            data: Digest::of_data(self.dataset),
+            rows: self.dataset.rows(),
+            adapter: self.adapter_config.to_json(),
+            below: self.below.to_vec(),
+            config: self.config.clone(),
+        }
+    }
+}
+
+/// The step after which a run goes on; it must be a step of the run.
+fn check_step(state: &TrainerState, plan: &Plan, folder: &Path) -> Result<usize, TrainError> {
+    if state.step == 0 || state.step > plan.total {
+        let reason = format!(
+            "it is after step {}, but the run has {} steps",
+            state.step, plan.total
+        );
+        return Err(resume(folder, reason));
+    }
+    Ok(state.step)
+}
+
+/// The device of the adapter's parameters.
+fn adapter_device(model: &impl Walk) -> Result<Device, TrainError> {
+    let layers = model.layers();
+    let slots = layers
+        .iter()
+        .filter_map(|(_, layer)| layer.adapters().get(ADAPTER));
+    let mut params = slots.flat_map(|slot| slot.params());
+    let first = params.next().map(|named| named.param.val().device());
+    first.ok_or_else(|| TrainError::NoAdapter(ADAPTER.into()))
+}
