@@ -137,7 +137,7 @@ impl Case {
         let trainer = Trainer {
             config: &config,
             adapter_config: &oft_config,
-            base: &Digest::of_checkpoint(&Checkpoint::open(&self.folder).unwrap()).unwrap(),
+            base: Some(&Digest::of_checkpoint(&Checkpoint::open(&self.folder).unwrap()).unwrap()),
             below: &[],
             dataset: &dataset,
             eval_dataset: None,

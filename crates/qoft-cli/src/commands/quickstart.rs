@@ -84,7 +84,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let trainer = Trainer {
         config: &config,
         adapter_config: &oft_config,
-        base: &base,
+        base: Some(&base),
         below: &[],
         dataset: &dataset,
         eval_dataset: Some(&held_out),

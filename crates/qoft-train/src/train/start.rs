@@ -120,7 +120,7 @@ impl<D: TrainData> Trainer<'_, D> {
 
     fn identity(&self) -> Identity {
         Identity {
-            base: self.base.clone(),
+            base: self.base.cloned(),
             data: Digest::of_data(self.dataset),
             rows: self.dataset.rows(),
             adapter: self.adapter_config.to_json(),

@@ -24,8 +24,8 @@ const PROVENANCE: [&str; 4] = [
 /// What a run is: with the same of all this, a step gives the same parameters.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub(super) struct Identity {
-    /// Of the model.
-    pub(super) base: Digest,
+    /// Of the model's checkpoint.
+    pub(super) base: Option<Digest>,
     /// Of the training data.
     pub(super) data: Digest,
     /// Rows of the training data.
@@ -132,7 +132,11 @@ impl Identity {
                 found.push(format!("{name} was {before} and is {now}"));
             }
         };
-        compare("the model", self.base.to_string(), now.base.to_string());
+        let base = |run: &Self| match &run.base {
+            Some(base) => base.to_string(),
+            None => "unknown".into(),
+        };
+        compare("the model", base(self), base(&now));
         let data = |run: &Self| format!("{} ({} rows)", run.data, run.rows);
         compare("the training data", data(self), data(&now));
         let (old, new) = (settings(&self.config), settings(&now.config));
@@ -234,7 +238,7 @@ mod tests {
 
     fn identity() -> Identity {
         Identity {
-            base: digest("b1"),
+            base: Some(digest("b1")),
             data: digest("d1"),
             rows: 16,
             adapter: serde_json::json!({"r": 0, "eps": 6e-5, "peft_version": "1"}),
@@ -282,7 +286,10 @@ mod tests {
         check(&longer).unwrap();
         type Change = fn(&mut Identity);
         let changes: [(Change, &str); 8] = [
-            (|now| now.base = digest("b2"), "the model was b1 and is b2"),
+            (
+                |now| now.base = Some(digest("b2")),
+                "the model was b1 and is b2",
+            ),
             (
                 |now| now.data = digest("d2"),
                 "the training data was d1 (16 rows) and is d2 (16 rows)",

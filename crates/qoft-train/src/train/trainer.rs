@@ -19,8 +19,8 @@ pub struct Trainer<'a, D = Dataset> {
     pub config: &'a TrainConfig,
     /// The configuration of the attached adapter, saved with it.
     pub adapter_config: &'a dyn AdapterConfig,
-    /// Of the model's checkpoint: a run that goes on must have the same.
-    pub base: &'a Digest,
+    /// Of the model's checkpoint, if it has one: a run that goes on must have the same.
+    pub base: Option<&'a Digest>,
     /// The other adapters of the model, which stay as they are.
     pub below: &'a [Below],
     /// The training data.

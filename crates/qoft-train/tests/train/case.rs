@@ -154,7 +154,7 @@ impl Case {
         let trainer = Trainer {
             config: &self.config,
             adapter_config: &self.oft_config,
-            base: &Digest::of_checkpoint(&checkpoint)?,
+            base: Some(&Digest::of_checkpoint(&checkpoint)?),
             below: &[],
             dataset: &self.dataset,
             eval_dataset,

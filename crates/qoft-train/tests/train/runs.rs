@@ -136,7 +136,7 @@ fn a_model_without_adapter_is_refused() {
     let trainer = Trainer {
         config: &case.config,
         adapter_config: &case.oft_config,
-        base: &Digest::of_checkpoint(&checkpoint).unwrap(),
+        base: Some(&Digest::of_checkpoint(&checkpoint).unwrap()),
         below: &[],
         dataset: &case.dataset,
         eval_dataset: None,

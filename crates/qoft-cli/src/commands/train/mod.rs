@@ -61,7 +61,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let trainer = Trainer {
         config: &config,
         adapter_config: &*adapter_config,
-        base: &base,
+        base: Some(&base),
         below: &below,
         dataset: &dataset,
         eval_dataset: eval_dataset.as_ref(),
