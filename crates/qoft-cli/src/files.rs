@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use qoft::ScaledAdapter;
 use qoft::core::{BackendOptions, LoadOptions, Registry};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
-use qoft::peft::{self, AdapterFolder};
+use qoft::peft::{self, AdapterFolder, ModelFacts};
 use qoft::train::Evaluation;
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
@@ -108,7 +108,14 @@ pub fn attach(model: &mut CausalLm, adapters: &[ScaledAdapter], device: &Device)
     let head = model.head().to_owned();
     for (index, ScaledAdapter { folder, strength }) in adapters.iter().enumerate() {
         let name = format!("adapter_{index}");
-        peft::attach_folder(model, folder, *strength, &model_type, &head, &name, device)?;
+        peft::attach_folder(
+            model,
+            folder,
+            *strength,
+            ModelFacts::new(&model_type, &head),
+            &name,
+            device,
+        )?;
     }
     Ok(())
 }

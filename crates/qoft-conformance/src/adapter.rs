@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::{Layer as _, Linear, Matrix, Purpose, Walk};
 use qoft_oft::OftConfig;
-use qoft_peft as peft;
+use qoft_peft::{self as peft, CommonConfig, ModelFacts};
 
 use crate::compute::{device, random};
 use crate::layer::Layer;
@@ -16,6 +16,7 @@ struct Model {
 }
 
 const ADAPTER: &str = "default";
+const FACTS: ModelFacts = ModelFacts::new("llama", "");
 
 /// The gradient of the rotation equals finite differences, and a saved adapter comes back.
 pub(crate) fn check(layer: &Layer) {
@@ -27,7 +28,7 @@ pub(crate) fn check(layer: &Layer) {
     let config = config(trained.proj.in_features());
     peft::save(&trained, &config, ADAPTER, folder.path()).expect("an adapter that can be saved");
     let mut again = bare(layer, &device);
-    peft::load(&mut again, folder.path(), "llama", "", ADAPTER, &device)
+    peft::load(&mut again, folder.path(), FACTS, ADAPTER, &device)
         .unwrap_or_else(|e| panic!("{layer}: {e}"));
     let x = input(&again, &device);
     let y = values(again.proj.forward(x.clone()));
@@ -43,11 +44,11 @@ pub(crate) fn check(layer: &Layer) {
 fn config(in_features: usize) -> OftConfig {
     let divides = |size: &usize| in_features.is_multiple_of(*size);
     OftConfig {
-        target_modules: Some(peft::OneOrMany::One("all-linear".into())),
         oft_block_size: (3..in_features).find(divides).unwrap_or(in_features),
         r: 0,
         init_weights: false,
         use_cayley_neumann: false,
+        common: CommonConfig::targeting("all-linear"),
         ..OftConfig::default()
     }
 }
@@ -60,7 +61,7 @@ fn bare(layer: &Layer, device: &Device) -> Model {
 fn model(layer: &Layer, device: &Device) -> Model {
     let mut model = bare(layer, device);
     let config = config(model.proj.in_features());
-    peft::attach(&mut model, &config, "llama", "", ADAPTER, device)
+    peft::attach(&mut model, &config, FACTS, ADAPTER, 5, device)
         .unwrap_or_else(|e| panic!("{layer}: {e}"));
     model
 }
@@ -93,21 +94,16 @@ fn check_gradient(layer: &Layer, model: &Model) {
     let c = Tensor::<2>::from_data(TensorData::new(random(rows * n, 4), [rows, n]), &device);
     let loss = |proj: &Linear| (proj.forward(x.clone()) * c.clone()).sum();
 
-    let param = proj.adapters().slots()[0].params()[0].param.clone();
+    let param = proj.adapters().slots()[0].params()[0];
     let gradients = loss(&proj).backward();
-    let gradient = param.val().grad(&gradients).expect("parameters that train");
-    let gradient = values(gradient);
-    let start = values(param.val());
-    let shape = param.val().dims();
+    let gradient = param.gradient(&gradients).expect("parameters that train");
+    let gradient: Vec<f32> = gradient.into_data().iter().collect();
+    let start = param.to_vec();
     let at_value = |index: usize, value: f32| {
         let mut changed = start.clone();
         changed[index] = value;
         let mut proj = proj.clone();
-        let param = param.clone().map(|_| {
-            let data = TensorData::new(changed.clone(), shape);
-            Tensor::<2>::from_data(data, &device).require_grad()
-        });
-        proj.adapters_mut().slots_mut()[0].set_params(vec![param]);
+        proj.adapters_mut().slots_mut()[0].params_mut()[0].set(changed);
         f64::from(loss(&proj).into_scalar::<f32>())
     };
     let size = gradient.iter().fold(1e-3f32, |max, g| max.max(g.abs()));

@@ -1,53 +1,59 @@
 //! Adapters: what a trainable rotation is, and what one layer has of them.
 
 mod layer;
-mod merge;
 mod own;
 mod slot;
 
 use std::fmt::Debug;
-use std::hash::{DefaultHasher, Hash, Hasher};
 
-use burn::module::{Param, ParamId};
-use burn::tensor::{Device, Tensor, TensorData};
+use burn::tensor::Tensor;
 
 use crate::ops::Traced;
+use crate::param::AdapterParam;
+use crate::pass::Pass;
+
 pub use layer::Adapters;
 pub use own::{BIAS, LayerTensor, OwnTensor, WEIGHT};
 pub use slot::AdapterSlot;
 
-/// A family of trainable rotations of a layer's input.
+/// A trainable rotation `R` of a layer's input, and what else a method of orthogonal fine-tuning
+/// does to a layer.
 ///
-/// Whatever its mathematics, an adapter owns a list of matrices; that is how optimizers, files
-/// and devices see it.
+/// The layer computes `y = out(x · R · Wᵀ) + bias`, where `out` is the [`OutputSide`], if there is one. What
+/// a method does can always be said of the weight as well, see [`Self::rotate_weight`].
 pub trait OftAdapter: Debug + Send + Sync + 'static {
     /// Rotates the rows of `x`, `[rows, in_features]`.
-    ///
-    /// Whether this is training is seen by the parameters being on an autodiff device, as
-    /// Burn's own dropout does it.
-    fn forward(&self, x: Traced<2>) -> Tensor<2>;
+    fn forward(&self, x: Traced<2>, pass: Pass) -> Tensor<2>;
 
-    /// Turns rows of a weight instead, `[rows, in_features]`: the product with the inverse of a
-    /// rotation that is orthogonal, its transpose. A layer with weight `W · Rᵀ` and no adapter
-    /// computes what one with weight `W` and this adapter does.
-    fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2>;
-
-    /// As [`Self::rotate_weight`], for layers that compute with the turned weight: a family may
-    /// leave out parts of the rotation in training.
-    fn forward_weight(&self, rows: Tensor<2>) -> Tensor<2> {
-        self.rotate_weight(rows)
+    /// What is done to the product with the weight; by default nothing.
+    fn output_side(&self) -> Option<&dyn OutputSide> {
+        None
     }
 
-    /// Turns rows back from [`Self::forward`]; `None` if the rotation has no inverse. What stands
-    /// here is right for rotations that are orthogonal.
+    /// Changes a weight, `[out_features, in_features]`, instead: `out(W · Rᵀ)`. A layer with this
+    /// weight and no adapter computes what one with `weight` and this adapter does.
+    fn rotate_weight(&self, weight: Tensor<2>, pass: Pass) -> Tensor<2>;
+
+    /// Turns rows back from [`Self::forward`] outside of training; `None` if the rotation has no
+    /// inverse. What stands here is right for orthogonal rotations without an output side.
     fn unrotate(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
-        Some(self.rotate_weight(rows))
+        match self.output_side() {
+            None => Some(self.rotate_weight(rows, Pass::EVALUATION)),
+            Some(_) => None,
+        }
     }
 
-    /// As [`Self::unrotate`], from [`Self::rotate_weight`].
-    fn unrotate_weight(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
-        Some(self.forward(rows.into()))
+    /// Takes [`Self::rotate_weight`] outside of training back; `None` if it has no inverse. What
+    /// stands here is right for orthogonal rotations without an output side.
+    fn unrotate_weight(&self, weight: Tensor<2>) -> Option<Tensor<2>> {
+        match self.output_side() {
+            None => Some(self.forward(weight.into(), Pass::EVALUATION)),
+            Some(_) => None,
+        }
     }
+
+    /// Where the rotation stands among those of adapters that were there before.
+    fn composition(&self) -> Composition;
 
     /// The largest `‖RᵀR − I‖` (Frobenius) of a block: how far the rotation is from an orthogonal
     /// one. What stands here is right for families that are orthogonal by construction.
@@ -55,53 +61,49 @@ pub trait OftAdapter: Debug + Send + Sync + 'static {
         0.0
     }
 
-    /// The parameters, each with its name below the layer in an adapter file.
-    fn params(&self) -> Vec<NamedParam<'_>>;
+    /// The parameters.
+    fn params(&self) -> Vec<&AdapterParam>;
 
-    /// Replaces the parameters, in the order of [`Self::params`].
-    fn set_params(&mut self, params: Vec<Param<Tensor<2>>>);
+    /// As [`Self::params`], to change them.
+    fn params_mut(&mut self) -> Vec<&mut AdapterParam>;
 
     /// Brings the parameters back to where the family allows them; called before each training
     /// step.
     fn constrain(&mut self) {}
 
-    /// A copy. What it draws at random is what the original would draw next, so that gradient
-    /// checkpointing can compute a block twice.
+    /// A copy.
     fn boxed_clone(&self) -> Box<dyn OftAdapter>;
 }
 
-/// A parameter with its name, such as `oft_R.weight`.
-#[derive(Debug)]
-pub struct NamedParam<'a> {
-    /// Name below the layer's path.
-    pub name: &'static str,
-    /// The parameter.
-    pub param: &'a Param<Tensor<2>>,
+/// What a method does behind the weight.
+pub trait OutputSide {
+    /// Changes the product with the weight, `[rows, out_features]`, before the bias is added.
+    fn output(&self, y: Tensor<2>) -> Tensor<2>;
 }
 
-/// Identifies a parameter of an adapter of the layer at `path`: the same in every run, so that
-/// saved optimizer states find their parameters.
-pub fn param_id(adapter: &str, path: &str, param: &str) -> ParamId {
-    let mut hasher = DefaultHasher::new();
-    (adapter, path, param).hash(&mut hasher);
-    ParamId::from(hasher.finish())
+/// Where the rotation of an adapter that is added stands among those of the others: PEFT's
+/// methods differ in that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Composition {
+    /// Next to the weight: the input meets it last, `x · R_others · R`.
+    NextToWeight,
+    /// Next to the input: the input meets it first, `x · R · R_others`.
+    NextToInput,
 }
 
-/// A parameter with these values, which trains if `device` is an autodiff device.
-///
-/// # Panics
-/// If the number of values does not fit the shape.
-pub fn parameter(
-    id: ParamId,
-    values: Vec<f32>,
-    shape: [usize; 2],
-    device: &Device,
-) -> Param<Tensor<2>> {
-    let tensor = Tensor::from_data(TensorData::new(values, shape), device);
-    let tensor = if device.is_autodiff() {
-        tensor.require_grad()
-    } else {
-        tensor
-    };
-    Param::initialized(id, tensor)
+impl Composition {
+    /// `added` one after another, each placed as `of` says: in the order in which the input meets them.
+    pub fn arrange<T>(
+        added: impl IntoIterator<Item = T>,
+        of: impl Fn(&T) -> Self,
+    ) -> impl DoubleEndedIterator<Item = T> {
+        let mut arranged = std::collections::VecDeque::new();
+        for item in added {
+            match of(&item) {
+                Self::NextToWeight => arranged.push_back(item),
+                Self::NextToInput => arranged.push_front(item),
+            }
+        }
+        arranged.into_iter()
+    }
 }

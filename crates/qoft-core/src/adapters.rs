@@ -2,8 +2,12 @@
 //!
 //! Each layer has its own [`Adapters`]. The functions here are for whole models.
 
+use std::collections::BTreeMap;
+
 use crate::adapter::Adapters;
 use crate::layer::Layer;
+use crate::merging::Change;
+use crate::pass::Draw;
 use crate::walk::Walk;
 use qoft_scheme::{Error, Result};
 
@@ -14,11 +18,11 @@ pub fn names(model: &impl Walk) -> Vec<String> {
     })
 }
 
-/// The names of the adapters that compute somewhere in the model, in order.
+/// The names of the adapters that compute somewhere in the model, in an order for [`activate`].
 pub fn active(model: &impl Walk) -> Vec<String> {
     distinct(model, |adapters| {
-        let active = adapters.active();
-        active.map(|slot| slot.name().to_owned()).collect()
+        let active = adapters.activation().into_iter();
+        active.map(str::to_owned).collect()
     })
 }
 
@@ -34,8 +38,9 @@ fn distinct(model: &impl Walk, names: impl Fn(&Adapters) -> Vec<String>) -> Vec<
     found
 }
 
-/// Makes exactly these adapters compute, applied to a layer's input in this order. Layers that
-/// lack one of them do without it.
+/// Makes exactly these adapters compute, as if they were added in this order: where each stands in
+/// a layer follows from its family's [`Composition`](crate::Composition). Layers that lack one of
+/// them do without it.
 ///
 /// # Errors
 /// If a name is unknown, merged or given twice, or several of them train the same module whole; then
@@ -68,7 +73,9 @@ pub fn disable_all(model: &mut impl Walk) {
     model.walk_mut("", &mut |_, layer| layer.adapters_mut().disable());
 }
 
-/// Multiplies the active adapters into the weights of their layers, see [`Layer::merge`].
+/// Multiplies the active adapters into the weights of their layers. Until [`unmerge`] they do not
+/// compute, and can be neither activated nor deleted. All merged weights are computed before the
+/// first is replaced.
 ///
 /// A layer that quantizes its input then quantizes what is not rotated: such a layer does not
 /// compute exactly the same.
@@ -76,25 +83,39 @@ pub fn disable_all(model: &mut impl Walk) {
 /// # Errors
 /// If a weight gets values that are not finite; then nothing changes.
 pub fn merge(model: &mut impl Walk) -> Result<()> {
-    let result = each_layer(model, |_, layer| layer.merge());
-    if result.is_err() {
-        unmerge(model)?;
-    }
-    result
+    change(model, Change::merge)
 }
 
-/// Takes merged adapters out of the weights again, see [`Layer::unmerge`].
+/// Takes the merged adapters out of the weights again; they are active after it. A dense weight
+/// of `f32` comes back by the inverse of each adapter, any other exactly.
 ///
 /// # Errors
-/// If a rotation has no inverse; the layers before it are unmerged then.
+/// If an adapter has no inverse; then nothing changes.
 pub fn unmerge(model: &mut impl Walk) -> Result<()> {
-    each_layer(model, |_, layer| layer.unmerge())
+    change(model, Change::unmerge)
 }
 
-/// Brings the parameters of the active adapters back to where their families allow them: what
-/// constrained OFT asks for before each training step.
-pub fn constrain(model: &mut impl Walk) {
-    model.walk_mut("", &mut |_, layer| layer.adapters_mut().constrain());
+/// Plans a change of each layer, and makes them if all can be made.
+fn change(model: &mut impl Walk, plan: impl Fn(&str, &dyn Layer) -> Result<Change>) -> Result<()> {
+    let layers = model.layers().into_iter();
+    let changes = layers.map(|(path, layer)| {
+        let change = plan(&path, layer)?;
+        Ok((path, change))
+    });
+    let mut changes = changes.collect::<Result<BTreeMap<String, Change>>>()?;
+    model.walk_mut("", &mut |path, layer| {
+        if let Some(change) = changes.remove(path) {
+            change.make(layer);
+        }
+    });
+    Ok(())
+}
+
+/// Says where in a training run the next pass through the model is: before each micro-batch of a
+/// step, from the first on. Dropout follows from it, and at the start of a step parameters are
+/// brought back to where their families allow them, as constrained OFT asks for.
+pub fn begin(model: &mut impl Walk, draw: Draw) {
+    model.walk_mut("", &mut |_, layer| layer.adapters_mut().begin(draw));
 }
 
 /// Removes an adapter from all layers.
@@ -166,17 +187,10 @@ fn each(
     model: &mut impl Walk,
     mut change: impl FnMut(&str, &mut Adapters) -> Result<()>,
 ) -> Result<()> {
-    each_layer(model, |path, layer| change(path, layer.adapters_mut()))
-}
-
-fn each_layer(
-    model: &mut impl Walk,
-    mut change: impl FnMut(&str, &mut dyn Layer) -> Result<()>,
-) -> Result<()> {
     let mut result = Ok(());
     model.walk_mut("", &mut |path, layer| {
         if result.is_ok() {
-            result = change(path, layer);
+            result = change(path, layer.adapters_mut());
         }
     });
     result

@@ -8,7 +8,9 @@ use burn::tensor::{Tensor, TensorData};
 use qoft_kernels::Matrix;
 
 use crate::adapter::{Adapters, BIAS, LayerTensor, OftAdapter, WEIGHT};
-use crate::layer::Layer;
+use crate::frozen::{Frozen, Mergeable, WeightForm};
+use crate::layer::{Filter, Layer};
+use crate::still::Still;
 use qoft_scheme::{LayerKind, Result};
 
 /// How a convolution moves over its input.
@@ -42,13 +44,10 @@ impl Default for Conv2dOptions {
 /// A rotation turns what the filter sees at one place: its rows are patches of the input.
 #[derive(Module, Debug)]
 pub struct Conv2d {
-    weight: Tensor<4>,
-    bias: Option<Tensor<1>>,
+    weight: Still<Frozen<Tensor<4>>>,
+    bias: Option<Still<Tensor<1>>>,
     #[module(skip)]
     options: Conv2dOptions,
-    /// The filters as they were, where the inverse rotations would not bring them back.
-    #[module(skip)]
-    kept: Option<Tensor<4>>,
     adapters: Adapters,
 }
 
@@ -57,10 +56,9 @@ impl Conv2d {
     /// and a bias of `[channels_out]`.
     pub fn new(weight: Tensor<4>, bias: Option<Tensor<1>>, options: Conv2dOptions) -> Self {
         Self {
-            weight: weight.inner(),
-            bias: bias.map(Tensor::inner),
+            weight: Still::new(Frozen::new(weight.inner())),
+            bias: bias.map(|bias| Still::new(bias.inner())),
             options,
-            kept: None,
             adapters: Adapters::default(),
         }
     }
@@ -84,25 +82,22 @@ impl Conv2d {
 
     /// The filters that the input is convolved with: those of the layer after its rotations.
     pub fn filters(&self) -> Tensor<4> {
-        let shape = self.weight.dims();
+        let weight = self.weight();
         let rows = match self.adapters.own_weight() {
             Some(own) => own.value(),
-            None => self.weight.clone().reshape([shape[0], self.filter_size()]),
+            None => weight.clone().flatten(1, 3),
         };
-        // The last adapter stands next to the weight.
-        let rotations = self.adapters.rotations().rev();
-        let rows = rotations.fold(rows, |rows, r| r.forward_weight(rows));
-        rows.reshape(shape)
+        self.adapters.turn_weight(rows).reshape(weight.dims())
     }
 
     /// The filters without adapters.
     pub fn weight(&self) -> &Tensor<4> {
-        &self.weight
+        self.weight.get()
     }
 
     /// `[channels_out]`.
     pub fn bias(&self) -> Option<&Tensor<1>> {
-        self.bias.as_ref()
+        self.bias.as_deref()
     }
 
     /// Stride, padding, dilation and groups.
@@ -123,7 +118,7 @@ impl Conv2d {
     }
 
     fn filter_size(&self) -> usize {
-        self.weight.dims()[1..].iter().product()
+        self.weight().dims()[1..].iter().product()
     }
 
     fn conv_options(&self, input: [usize; 2]) -> ConvOptions<2> {
@@ -133,7 +128,7 @@ impl Conv2d {
             dilation,
             groups,
         } = &self.options;
-        let kernel = self.weight.dims();
+        let kernel = self.weight().dims();
         let sides = match *padding {
             PaddingConfig2d::Valid => [(0, 0); 2],
             PaddingConfig2d::Explicit(top, left, bottom, right) => [(top, bottom), (left, right)],
@@ -143,10 +138,25 @@ impl Conv2d {
         };
         ConvOptions::new_with_padding(*stride, sides, *dilation, *groups)
     }
+}
 
-    fn set_weight(&mut self, rows: Matrix) {
-        let data = TensorData::new(rows.values, self.weight.dims());
-        self.weight = Tensor::from_data(data, &self.weight.device());
+/// Each filter is a row.
+impl WeightForm for Tensor<4> {
+    fn to_rows(&self) -> Matrix {
+        let [filters, ref rest @ ..] = self.dims();
+        Matrix {
+            shape: [filters, rest.iter().product()],
+            values: self.to_data().iter::<f32>().collect(),
+        }
+    }
+
+    fn with_rows(&self, rows: &Matrix) -> Self {
+        let data = TensorData::new(rows.values.clone(), self.dims());
+        Tensor::from_data(data, &self.device())
+    }
+
+    fn is_f32(&self) -> bool {
+        true
     }
 }
 
@@ -166,6 +176,15 @@ impl Layer for Conv2d {
         self.filter_size()
     }
 
+    fn out_features(&self) -> usize {
+        self.weight().dims()[0]
+    }
+
+    fn filter(&self) -> Option<Filter> {
+        let [.., height, width] = self.weight().dims();
+        Some(Filter::new([height, width], self.options.groups))
+    }
+
     fn adapters(&self) -> &Adapters {
         &self.adapters
     }
@@ -175,22 +194,18 @@ impl Layer for Conv2d {
     }
 
     fn base_weight(&self) -> Matrix {
-        let data = self.weight.to_data();
-        Matrix {
-            shape: [self.weight.dims()[0], self.filter_size()],
-            values: data.iter::<f32>().collect(),
-        }
+        self.weight.rows()
     }
 
     fn base_parameters(&self) -> usize {
         let bias = self.bias.as_ref().map_or(0, |bias| bias.dims()[0]);
-        self.weight.dims().iter().product::<usize>() + bias
+        self.weight().dims().iter().product::<usize>() + bias
     }
 
     fn tensors(&self) -> Vec<LayerTensor> {
         let bias = self.bias.as_ref();
         let bias = bias.map(|bias| LayerTensor::dense(BIAS, bias.dims()));
-        let weight = LayerTensor::dense(WEIGHT, self.weight.dims());
+        let weight = LayerTensor::dense(WEIGHT, self.weight().dims());
         [weight].into_iter().chain(bias).collect()
     }
 
@@ -201,31 +216,11 @@ impl Layer for Conv2d {
         }
     }
 
-    fn merge(&mut self) -> Result<()> {
-        let replaces = self.adapters.own_weight().is_some();
-        if replaces {
-            // What was merged before belongs to the new weight, too.
-            self.unmerge()?;
-        }
-        let rows = self.base_weight();
-        if let Some(rows) = self.adapters.merge_into(LayerKind::Conv2d, || rows)? {
-            if replaces {
-                self.kept = Some(self.weight.clone());
-            }
-            self.set_weight(rows);
-        }
-        Ok(())
+    fn mergeable(&self) -> Option<&dyn Mergeable> {
+        Some(&*self.weight)
     }
 
-    fn unmerge(&mut self) -> Result<()> {
-        if let Some(weight) = self.kept.take() {
-            self.weight = weight;
-            self.adapters.forget_merged(LayerKind::Conv2d);
-        } else if self.adapters.merged().next().is_some() {
-            let rows = self.base_weight();
-            let rows = self.adapters.take_out(LayerKind::Conv2d, rows)?;
-            self.set_weight(rows);
-        }
-        Ok(())
+    fn mergeable_mut(&mut self) -> Option<&mut dyn Mergeable> {
+        Some(&mut *self.weight)
     }
 }

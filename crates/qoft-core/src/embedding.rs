@@ -7,17 +7,17 @@ use burn::tensor::{Int, Tensor};
 use qoft_kernels::{Matrix, PackedWeight};
 
 use crate::adapter::{Adapters, LayerTensor, OftAdapter, WEIGHT};
-use crate::frozen::Frozen;
+use crate::frozen::{Frozen, Mergeable};
 use crate::layer::Layer;
 use crate::ops;
+use crate::still::Still;
 use qoft_scheme::{LayerKind, Result};
 
 /// `y = table[ids] · R₁ · R₂ …`: the table stays frozen, only the rotations train, unless an
 /// adapter has a table of its own.
 #[derive(Module, Debug)]
 pub struct Embedding {
-    #[module(skip)]
-    weight: Frozen,
+    weight: Still<Frozen<Arc<dyn PackedWeight>>>,
     /// A row that does not train.
     #[module(skip)]
     padding: Option<usize>,
@@ -28,7 +28,7 @@ impl Embedding {
     /// A frozen table of `[entries, width]`.
     pub fn new(weight: Arc<dyn PackedWeight>) -> Self {
         Self {
-            weight: Frozen::new(weight),
+            weight: Still::new(Frozen::new(weight)),
             padding: None,
             adapters: Adapters::default(),
         }
@@ -52,11 +52,8 @@ impl Embedding {
             None => ops::embed(&**self.weight.get(), ids),
         };
         let width = rows.dims()[1];
-        let rows = self
-            .adapters
-            .rotations()
-            .fold(rows, |rows, r| r.forward(rows.into()));
-        rows.reshape([batch, time, width])
+        let rows = self.adapters.turn_input(rows.into());
+        rows.into_tensor().reshape([batch, time, width])
     }
 
     /// Rows of a table that may train.
@@ -99,6 +96,10 @@ impl Layer for Embedding {
         self.weight.get().shape()[1]
     }
 
+    fn out_features(&self) -> usize {
+        self.weight.get().shape()[0]
+    }
+
     fn adapters(&self) -> &Adapters {
         &self.adapters
     }
@@ -108,7 +109,7 @@ impl Layer for Embedding {
     }
 
     fn base_weight(&self) -> Matrix {
-        Matrix::decode(&**self.weight.get())
+        self.weight.rows()
     }
 
     fn base_parameters(&self) -> usize {
@@ -117,7 +118,7 @@ impl Layer for Embedding {
 
     fn tensors(&self) -> Vec<LayerTensor> {
         vec![LayerTensor {
-            dense: self.weight.is_dense(),
+            dense: self.weight.get().info().dense.is_some(),
             ..LayerTensor::dense(WEIGHT, self.weight.get().shape())
         }]
     }
@@ -126,12 +127,11 @@ impl Layer for Embedding {
         self.base_weight().values
     }
 
-    fn merge(&mut self) -> Result<()> {
-        self.weight.merge(LayerKind::Embedding, &mut self.adapters)
+    fn mergeable(&self) -> Option<&dyn Mergeable> {
+        Some(&*self.weight)
     }
 
-    fn unmerge(&mut self) -> Result<()> {
-        self.weight
-            .unmerge(LayerKind::Embedding, &mut self.adapters)
+    fn mergeable_mut(&mut self) -> Option<&mut dyn Mergeable> {
+        Some(&mut *self.weight)
     }
 }

@@ -1,76 +1,131 @@
-//! A packed weight that adapters can be multiplied into, and taken out of again.
+//! A layer's weight that adapters can be multiplied into, and taken out of again.
 
 use std::sync::Arc;
 
+use burn::tensor::Device;
 use qoft_kernels::{DenseWeight, FloatFormat, Matrix, PackedWeight};
 
-use crate::adapter::Adapters;
-use qoft_scheme::LayerKind;
-use qoft_scheme::Result;
+use crate::still::Moves;
+
+/// The weight of a layer as merges see it. [`Frozen`] is one, for any [`WeightForm`].
+pub trait Mergeable {
+    /// The weight as it is, with what is merged: a matrix whose rows a rotation turns.
+    fn rows(&self) -> Matrix;
+
+    /// Whether it holds just what a merged weight does: plain `f32`. Merged adapters are taken out
+    /// of such a weight by their inverses; any other is kept.
+    fn is_f32(&self) -> bool;
+
+    /// Whether a weight is kept that unmerging brings back.
+    fn has_original(&self) -> bool;
+
+    /// Replaces the weight by a dense one.
+    fn replace(&mut self, rows: &Matrix, original: Original);
+
+    /// Brings back the weight that is kept.
+    fn restore(&mut self);
+}
+
+/// What is kept, for unmerging, when a weight is replaced.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Original {
+    /// What was kept before, or nothing.
+    AsBefore,
+    /// The weight that is replaced.
+    Replaced,
+    /// These rows.
+    Rows(Matrix),
+}
+
+/// A form in which a layer has its weight.
+pub trait WeightForm: Moves {
+    /// The matrix whose rows a rotation turns.
+    fn to_rows(&self) -> Matrix;
+
+    /// A dense weight for the same layer.
+    #[must_use]
+    fn with_rows(&self, rows: &Matrix) -> Self;
+
+    /// Whether it is plain `f32`.
+    fn is_f32(&self) -> bool;
+}
+
+impl WeightForm for Arc<dyn PackedWeight> {
+    fn to_rows(&self) -> Matrix {
+        Matrix::decode(&**self)
+    }
+
+    fn with_rows(&self, rows: &Matrix) -> Self {
+        Arc::new(DenseWeight::from_f32(&rows.values, rows.shape))
+    }
+
+    fn is_f32(&self) -> bool {
+        self.info().dense == Some(FloatFormat::F32)
+    }
+}
 
 /// The weight of a layer, as it is or with merged adapters.
 #[derive(Debug, Clone)]
-pub(crate) struct Frozen {
-    current: Arc<dyn PackedWeight>,
+pub struct Frozen<W> {
+    current: W,
     /// The weight as it was, where the inverse rotations would not bring it back exactly.
-    kept: Option<Arc<dyn PackedWeight>>,
+    original: Option<W>,
 }
 
-impl Frozen {
-    pub(crate) fn new(weight: Arc<dyn PackedWeight>) -> Self {
+impl<W> Frozen<W> {
+    /// A weight without merged adapters.
+    pub fn new(weight: W) -> Self {
         Self {
             current: weight,
-            kept: None,
+            original: None,
         }
     }
 
-    pub(crate) fn get(&self) -> &Arc<dyn PackedWeight> {
+    /// The weight as it is, with what is merged.
+    pub fn get(&self) -> &W {
         &self.current
-    }
-
-    /// Whether the weight is stored as plain floats.
-    pub(crate) fn is_dense(&self) -> bool {
-        self.current.info().dense.is_some()
-    }
-
-    /// Multiplies the active adapters into the weight, which then is dense.
-    pub(crate) fn merge(&mut self, kind: LayerKind, adapters: &mut Adapters) -> Result<()> {
-        let replaces = adapters.own_weight().is_some();
-        if replaces {
-            // What was merged before belongs to the new weight, too.
-            self.unmerge(kind, adapters)?;
-        }
-        if let Some(merged) = adapters.merge_into(kind, || Matrix::decode(&*self.current))? {
-            if replaces || !is_f32(&*self.current) {
-                self.kept = Some(self.current.clone());
-            }
-            self.set(&merged);
-        }
-        Ok(())
-    }
-
-    /// Takes all merged adapters out again.
-    pub(crate) fn unmerge(&mut self, kind: LayerKind, adapters: &mut Adapters) -> Result<()> {
-        match self.kept.take() {
-            Some(kept) => {
-                self.current = kept;
-                adapters.forget_merged(kind);
-            }
-            None if adapters.merged().next().is_some() => {
-                let weight = adapters.take_out(kind, Matrix::decode(&*self.current))?;
-                self.set(&weight);
-            }
-            None => (),
-        }
-        Ok(())
-    }
-
-    fn set(&mut self, weight: &Matrix) {
-        self.current = Arc::new(DenseWeight::from_f32(&weight.values, weight.shape));
     }
 }
 
-/// Whether the weight is dense and holds what its merged form does: `f32`.
-fn is_f32(weight: &dyn PackedWeight) -> bool {
-    weight.info().dense == Some(FloatFormat::F32)
+impl<W: Moves> Moves for Frozen<W> {
+    fn moved(self, device: &Device) -> Self {
+        Self {
+            current: self.current.moved(device),
+            original: self.original.map(|weight| weight.moved(device)),
+        }
+    }
+
+    fn place(&self) -> Option<Device> {
+        self.current.place()
+    }
+}
+
+impl<W: WeightForm> Mergeable for Frozen<W> {
+    fn rows(&self) -> Matrix {
+        self.current.to_rows()
+    }
+
+    fn is_f32(&self) -> bool {
+        self.current.is_f32()
+    }
+
+    fn has_original(&self) -> bool {
+        self.original.is_some()
+    }
+
+    fn replace(&mut self, rows: &Matrix, original: Original) {
+        let weight = self.current.with_rows(rows);
+        match original {
+            Original::AsBefore => (),
+            Original::Replaced => self.original = Some(self.current.clone()),
+            Original::Rows(rows) => self.original = Some(self.current.with_rows(&rows)),
+        }
+        self.current = weight;
+    }
+
+    fn restore(&mut self) {
+        if let Some(original) = self.original.take() {
+            self.current = original;
+        }
+    }
 }

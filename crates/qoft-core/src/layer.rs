@@ -7,7 +7,8 @@ use burn::tensor::Tensor;
 use qoft_kernels::Matrix;
 
 use crate::adapter::{Adapters, LayerTensor};
-use qoft_scheme::{LayerKind, Result};
+use crate::frozen::Mergeable;
+use qoft_scheme::LayerKind;
 
 /// Sees what a layer is applied to.
 pub trait InputObserver: Debug + Send + Sync {
@@ -15,13 +16,38 @@ pub trait InputObserver: Debug + Send + Sync {
     fn observe(&self, rows: &Tensor<2>);
 }
 
+/// The filters of a convolution.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Filter {
+    /// Height and width.
+    pub size: [usize; 2],
+    /// Groups of channels that do not mix.
+    pub groups: usize,
+}
+
+impl Filter {
+    /// Filters of `[height, width]`.
+    pub fn new(size: [usize; 2], groups: usize) -> Self {
+        Self { size, groups }
+    }
+}
+
 /// A frozen layer with adapters.
 pub trait Layer: Debug + Send + Sync {
     /// What kind of layer it is.
     fn kind(&self) -> LayerKind;
 
-    /// Features that a rotation turns.
+    /// Features that a rotation turns: columns of [`Self::base_weight`].
     fn in_features(&self) -> usize;
+
+    /// Rows of [`Self::base_weight`]: features of the output, or the entries of a table.
+    fn out_features(&self) -> usize;
+
+    /// What a convolution sees at once; other layers have none.
+    fn filter(&self) -> Option<Filter> {
+        None
+    }
 
     /// The adapters.
     fn adapters(&self) -> &Adapters;
@@ -46,19 +72,11 @@ pub trait Layer: Debug + Send + Sync {
         false
     }
 
-    /// Multiplies the active adapters into the weight. Until [`Self::unmerge`] they do not
-    /// compute, and can be neither activated nor deleted.
-    ///
-    /// # Errors
-    /// If the weight gets values that are not finite; then nothing changes.
-    fn merge(&mut self) -> Result<()>;
+    /// The weight that adapters are multiplied into; none where a merged adapter goes on to compute.
+    fn mergeable(&self) -> Option<&dyn Mergeable>;
 
-    /// Takes the merged adapters out of the weight again; they are active after it. A packed
-    /// weight comes back exactly, a dense one by the inverse of each rotation.
-    ///
-    /// # Errors
-    /// If a rotation has no inverse; then nothing changes.
-    fn unmerge(&mut self) -> Result<()>;
+    /// As [`Self::mergeable`], to change it.
+    fn mergeable_mut(&mut self) -> Option<&mut dyn Mergeable>;
 
     /// Lets an observer see all input from now on; `None` ends that. Layers that do not multiply
     /// rows of their input with a matrix have nothing to show.

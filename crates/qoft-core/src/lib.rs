@@ -18,20 +18,30 @@ mod from_burn;
 mod frozen;
 mod layer;
 mod linear;
+mod merging;
 mod norm;
 pub mod ops;
+mod param;
+mod pass;
+mod random;
+mod still;
 pub mod walk;
 
 pub use adapter::{
-    AdapterSlot, Adapters, BIAS, LayerTensor, NamedParam, OftAdapter, OwnTensor, WEIGHT, param_id,
-    parameter,
+    AdapterSlot, Adapters, BIAS, Composition, LayerTensor, OftAdapter, OutputSide, OwnTensor,
+    WEIGHT,
 };
 pub use conv2d::{Conv2d, Conv2dOptions};
 pub use device::{DEVICE_VARIABLE, DEVICES, default_device, device};
 pub use embedding::Embedding;
-pub use layer::{InputObserver, Layer};
+pub use frozen::{Frozen, Mergeable, Original, WeightForm};
+pub use layer::{Filter, InputObserver, Layer};
 pub use linear::Linear;
 pub use norm::Norm;
+pub use param::{AdapterParam, param_id};
+pub use pass::{Draw, Pass};
+pub use random::{Random, stable_hash};
+pub use still::{Moves, Still};
 pub use walk::{Walk, trainable_parameters};
 
 pub use burn;

@@ -8,20 +8,19 @@ use qoft_kernels::ops::InputQuantizer;
 use qoft_kernels::{Matrix, PackedWeight};
 
 use crate::adapter::{Adapters, BIAS, LayerTensor, OftAdapter, WEIGHT};
-use crate::frozen::Frozen;
+use crate::frozen::{Frozen, Mergeable};
 use crate::layer::{InputObserver, Layer};
 use crate::ops::{self, Traced};
+use crate::still::Still;
 use qoft_scheme::{LayerKind, LoadedLinear, Result};
 
-/// `y = quantize(x · R₁ · R₂ …) · Wᵀ + bias`: the weight stays packed and frozen, only the
-/// rotations train, unless an adapter has a weight or bias of its own. Without adapters this is a
-/// plain frozen layer.
+/// `y = out(quantize(x · R₁ · R₂ …) · Wᵀ) + bias`: the weight stays packed and frozen, only the
+/// rotations and output sides of adapters train, unless an adapter has a weight or bias of its
+/// own. Without adapters this is a plain frozen layer.
 #[derive(Module, Debug)]
 pub struct Linear {
-    #[module(skip)]
-    weight: Frozen,
-    #[module(skip)]
-    bias: Option<Tensor<1>>,
+    weight: Still<Frozen<Arc<dyn PackedWeight>>>,
+    bias: Option<Still<Tensor<1>>>,
     #[module(skip)]
     input_quantizer: Option<Arc<dyn InputQuantizer>>,
     /// Whether the weight is another layer's, which counts it.
@@ -38,11 +37,12 @@ pub struct Linear {
 impl Linear {
     /// A frozen layer on `device`.
     pub fn new(loaded: LoadedLinear, device: &Device) -> Self {
+        let device = device.clone().without_autodiff();
         let bias = loaded
             .bias
-            .map(|bias| Tensor::from_data(bias.as_slice(), device));
+            .map(|bias| Still::new(Tensor::from_data(bias.as_slice(), &device)));
         Self {
-            weight: Frozen::new(loaded.weight),
+            weight: Still::new(Frozen::new(loaded.weight)),
             bias,
             input_quantizer: loaded.input_quantizer,
             tied: false,
@@ -77,7 +77,7 @@ impl Linear {
             Some(own) => ops::dense_matmul(x, own.value()),
             None => ops::packed_matmul(x.into_tensor(), self.weight.get()),
         };
-        let y = self.with_bias(y);
+        let y = self.with_bias(self.adapters.change_output(y));
         if D == 2 {
             return Tensor::from_dispatch(y.into_dispatch());
         }
@@ -129,8 +129,7 @@ impl Linear {
         if let Some(observer) = &self.observer {
             observer.observe(&x);
         }
-        let rotations = self.adapters.rotations();
-        let x = rotations.fold(x, |x, r| r.forward(x).into());
+        let x = self.adapters.turn_input(x);
         match &self.input_quantizer {
             Some(quantizer) => ops::straight_through(x.into_tensor(), quantizer).into(),
             None => x,
@@ -154,7 +153,7 @@ impl Linear {
 
     /// `[out_features]`, as it is without adapters that have their own.
     pub fn bias(&self) -> Option<&Tensor<1>> {
-        self.bias.as_ref()
+        self.bias.as_deref()
     }
 
     /// Adds an adapter after those that are active.
@@ -179,6 +178,10 @@ impl Layer for Linear {
         self.in_features()
     }
 
+    fn out_features(&self) -> usize {
+        self.out_features()
+    }
+
     fn adapters(&self) -> &Adapters {
         &self.adapters
     }
@@ -188,7 +191,7 @@ impl Layer for Linear {
     }
 
     fn base_weight(&self) -> Matrix {
-        Matrix::decode(&**self.weight.get())
+        self.weight.rows()
     }
 
     fn base_parameters(&self) -> usize {
@@ -199,7 +202,7 @@ impl Layer for Linear {
 
     fn tensors(&self) -> Vec<LayerTensor> {
         let weight = LayerTensor {
-            dense: self.weight.is_dense(),
+            dense: self.weight.get().info().dense.is_some(),
             ..LayerTensor::dense(WEIGHT, self.weight.get().shape())
         };
         let weight = match self.fan_in_fan_out {
@@ -222,12 +225,12 @@ impl Layer for Linear {
         self.tied
     }
 
-    fn merge(&mut self) -> Result<()> {
-        self.weight.merge(LayerKind::Linear, &mut self.adapters)
+    fn mergeable(&self) -> Option<&dyn Mergeable> {
+        Some(&*self.weight)
     }
 
-    fn unmerge(&mut self) -> Result<()> {
-        self.weight.unmerge(LayerKind::Linear, &mut self.adapters)
+    fn mergeable_mut(&mut self) -> Option<&mut dyn Mergeable> {
+        Some(&mut *self.weight)
     }
 
     fn observe_inputs(&mut self, observer: Option<Arc<dyn InputObserver>>) {

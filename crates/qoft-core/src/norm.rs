@@ -5,19 +5,19 @@ use burn::tensor::Tensor;
 use qoft_kernels::Matrix;
 
 use crate::adapter::{Adapters, BIAS, LayerTensor, WEIGHT};
+use crate::frozen::Mergeable;
 use crate::layer::Layer;
 use crate::ops::{self, Traced};
-use qoft_scheme::{LayerKind, Result};
+use crate::still::Still;
+use qoft_scheme::LayerKind;
 
 /// A norm of the last dimension: `x / √(mean(x²) + eps) · weight`, or with a bias
 /// `(x − mean(x)) / √(variance(x) + eps) · weight + bias`. It stays frozen, unless an adapter has
 /// values of its own; rotations are for other layers.
 #[derive(Module, Debug)]
 pub struct Norm {
-    #[module(skip)]
-    weight: Tensor<1>,
-    #[module(skip)]
-    bias: Option<Tensor<1>>,
+    weight: Still<Tensor<1>>,
+    bias: Option<Still<Tensor<1>>>,
     #[module(skip)]
     eps: f32,
     adapters: Adapters,
@@ -37,8 +37,8 @@ impl Norm {
 
     fn new(weight: Tensor<1>, bias: Option<Tensor<1>>, eps: f32) -> Self {
         Self {
-            weight: weight.inner(),
-            bias: bias.map(Tensor::inner),
+            weight: Still::new(weight.inner()),
+            bias: bias.map(|bias| Still::new(bias.inner())),
             eps,
             adapters: Adapters::default(),
         }
@@ -48,7 +48,7 @@ impl Norm {
     pub fn forward<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<D> {
         let weight = match self.adapters.computing_weight() {
             Some(own) => own.value().reshape(self.weight.dims()),
-            None => self.weight.clone(),
+            None => Tensor::clone(&self.weight),
         };
         match &self.bias {
             None => ops::rms_norm(x, weight, self.eps),
@@ -67,7 +67,7 @@ impl Norm {
 
     /// `[width]`, as it is without adapters that have their own.
     pub fn bias(&self) -> Option<&Tensor<1>> {
-        self.bias.as_ref()
+        self.bias.as_deref()
     }
 }
 
@@ -78,6 +78,10 @@ impl Layer for Norm {
 
     fn in_features(&self) -> usize {
         self.weight.dims()[0]
+    }
+
+    fn out_features(&self) -> usize {
+        1
     }
 
     fn adapters(&self) -> &Adapters {
@@ -115,14 +119,11 @@ impl Layer for Norm {
         tensor.to_data().iter::<f32>().collect()
     }
 
-    /// A merged adapter goes on as it did: there is nothing to multiply.
-    fn merge(&mut self) -> Result<()> {
-        self.adapters.mark_merged(LayerKind::Norm);
-        Ok(())
+    fn mergeable(&self) -> Option<&dyn Mergeable> {
+        None
     }
 
-    fn unmerge(&mut self) -> Result<()> {
-        self.adapters.forget_merged(LayerKind::Norm);
-        Ok(())
+    fn mergeable_mut(&mut self) -> Option<&mut dyn Mergeable> {
+        None
     }
 }

@@ -69,6 +69,10 @@ impl Layer for Scaled {
         self.0.in_features()
     }
 
+    fn out_features(&self) -> usize {
+        self.0.out_features()
+    }
+
     fn adapters(&self) -> &qoft_core::Adapters {
         self.0.adapters()
     }
@@ -95,12 +99,12 @@ impl Layer for Scaled {
         self.base_weight().values
     }
 
-    fn merge(&mut self) -> qoft_core::Result<()> {
-        self.0.merge()
+    fn mergeable(&self) -> Option<&dyn qoft_core::Mergeable> {
+        self.0.mergeable()
     }
 
-    fn unmerge(&mut self) -> qoft_core::Result<()> {
-        self.0.unmerge()
+    fn mergeable_mut(&mut self) -> Option<&mut dyn qoft_core::Mergeable> {
+        self.0.mergeable_mut()
     }
 }
 

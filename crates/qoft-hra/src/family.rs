@@ -2,12 +2,8 @@
 
 use std::sync::Arc;
 
-use burn::module::Param;
-use burn::tensor::Tensor;
-use qoft_core::{Error, LayerKind, OftAdapter, Result};
-use qoft_peft::{AdapterConfig, AdapterFamily, Site, TargetRules};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use qoft_core::{AdapterParam, Error, LayerKind, OftAdapter, Random, Result};
+use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, Site};
 use serde_json::Value;
 
 use crate::config::HraConfig;
@@ -37,21 +33,12 @@ impl AdapterConfig for HraConfig {
         Hra.peft_type()
     }
 
-    fn targets(&self) -> TargetRules<'_> {
-        TargetRules {
-            target_modules: self.target_modules.as_ref(),
-            exclude_modules: self.exclude_modules.as_ref(),
-            layers_to_transform: self.layers_to_transform.as_ref(),
-            layers_pattern: self.layers_pattern.as_ref(),
-        }
+    fn common(&self) -> &CommonConfig {
+        &self.common
     }
 
-    fn bias(&self) -> &str {
-        &self.bias
-    }
-
-    fn modules_to_save(&self) -> &[String] {
-        self.modules_to_save.as_deref().unwrap_or_default()
+    fn validate(&self, file: &str) -> Result<()> {
+        self.check(file)
     }
 
     fn to_json(&self) -> Value {
@@ -65,29 +52,38 @@ impl AdapterConfig for HraConfig {
         }
     }
 
-    fn param_shapes(&self, in_features: usize) -> Vec<[usize; 2]> {
-        vec![[in_features, self.r]]
+    fn param_shapes(&self, site: &Site) -> Result<Vec<Vec<usize>>> {
+        Ok(vec![vec![site.in_features, self.r]])
     }
 
     /// PEFT's start: Kaiming's uniform values, each column twice so that the reflections cancel.
     /// An odd number of them cannot, and columns that are to be orthogonal must differ.
-    fn initial_values(&self, in_features: usize, seed: u64) -> Vec<Vec<f32>> {
+    fn initial_values(
+        &self,
+        site: &Site,
+        _: &str,
+        shape: &[usize],
+        mut random: Random,
+    ) -> Vec<f32> {
         let pairs = self.init_weights && self.r.is_multiple_of(2) && !self.apply_gs;
         let copies = if pairs { 2 } else { 1 };
         let columns = self.r / copies;
-        let bound = 1.0 / (columns as f32).sqrt();
-        let mut random = StdRng::seed_from_u64(seed);
-        let mut values = Vec::with_capacity(in_features * self.r);
-        for _ in 0..in_features * columns {
-            let value = random.random_range(-bound..bound);
+        let bound = 1.0 / (columns as f64).sqrt();
+        let mut values = Vec::with_capacity(shape.iter().product());
+        for _ in 0..site.in_features * columns {
+            let value = random.between(-bound, bound) as f32;
             values.extend(std::iter::repeat_n(value, copies));
         }
-        vec![values]
+        values
     }
 
-    fn rotation(&self, site: Site, params: Vec<Param<Tensor<2>>>) -> Result<Box<dyn OftAdapter>> {
-        if site.strength != 1.0 {
-            let strength = site.strength;
+    fn rotation(
+        &self,
+        _: &Site,
+        strength: f64,
+        params: Vec<AdapterParam>,
+    ) -> Result<Box<dyn OftAdapter>> {
+        if strength != 1.0 {
             let reason = format!(
                 "expected 1, found {strength}: reflections are all or nothing, and PEFT has no \
                  scale for HRA either"

@@ -6,7 +6,7 @@
 //!
 //! ```
 //! use burn::tensor::Device;
-//! use qoft_peft::{self as peft, OneOrMany};
+//! use qoft_peft::{self as peft, CommonConfig, ModelFacts};
 //! use qoft_core::{Linear, Walk};
 //! use qoft_hra::HraConfig;
 //!
@@ -20,11 +20,12 @@
 //! let proj = Linear::from(&burn::nn::LinearConfig::new(8, 4).init(&device));
 //! let mut model = Model { proj };
 //! let config = HraConfig {
-//!     target_modules: Some(OneOrMany::One("all-linear".into())),
 //!     r: 2,
+//!     common: CommonConfig::targeting("all-linear"),
 //!     ..HraConfig::default()
 //! };
-//! assert_eq!(peft::attach(&mut model, &config, "", "", "default", &device)?, 1);
+//! let facts = ModelFacts::default();
+//! assert_eq!(peft::attach(&mut model, &config, facts, "default", 1, &device)?, 1);
 //! # Ok(())
 //! # }
 //! ```

@@ -1,9 +1,8 @@
 //! A product of Householder reflections.
 
-use burn::module::Param;
 use burn::tensor::Tensor;
 use qoft_core::ops::{self, Traced};
-use qoft_core::{NamedParam, OftAdapter};
+use qoft_core::{AdapterParam, Composition, OftAdapter, Pass};
 
 /// The weight `W` becomes `W · H₁ · H₂ …` with `H = I − 2·u·uᵀ` for each column `u` of `hra_u`,
 /// scaled to length 1. With `apply_gs` the columns are made orthogonal to each other before.
@@ -11,7 +10,7 @@ use qoft_core::{NamedParam, OftAdapter};
 /// Reflections are their own inverses, so the input is turned by `… H₂ · H₁`.
 #[derive(Debug, Clone)]
 pub struct HraRotation {
-    vectors: Param<Tensor<2>>,
+    vectors: AdapterParam,
     apply_gs: bool,
 }
 
@@ -20,13 +19,13 @@ impl HraRotation {
     pub const PARAM: &'static str = "hra_u";
 
     /// Reflections along the columns of `vectors`, `[features, r]`.
-    pub fn new(vectors: Param<Tensor<2>>, apply_gs: bool) -> Self {
+    pub fn new(vectors: AdapterParam, apply_gs: bool) -> Self {
         Self { vectors, apply_gs }
     }
 
     /// The unit vectors, each `[features, 1]`.
     fn units(&self) -> Vec<Tensor<2>> {
-        let vectors = self.vectors.val();
+        let vectors = self.vectors.tensor::<2>();
         let columns = (0..vectors.dims()[1]).map(|at| vectors.clone().narrow(1, at, 1));
         let mut units: Vec<Tensor<2>> = Vec::new();
         for mut column in columns {
@@ -52,25 +51,26 @@ fn reflect(rows: Tensor<2>, units: impl Iterator<Item = Tensor<2>>) -> Tensor<2>
 }
 
 impl OftAdapter for HraRotation {
-    fn forward(&self, x: Traced<2>) -> Tensor<2> {
+    fn forward(&self, x: Traced<2>, _: Pass) -> Tensor<2> {
         reflect(x.into_tensor(), self.units().into_iter().rev())
     }
 
-    fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2> {
-        reflect(rows, self.units().into_iter())
+    fn rotate_weight(&self, weight: Tensor<2>, _: Pass) -> Tensor<2> {
+        reflect(weight, self.units().into_iter())
     }
 
-    fn params(&self) -> Vec<NamedParam<'_>> {
-        vec![NamedParam {
-            name: Self::PARAM,
-            param: &self.vectors,
-        }]
+    /// `W · D₁ · D₂` for the product of reflections of each adapter: the last one meets the input
+    /// first.
+    fn composition(&self) -> Composition {
+        Composition::NextToInput
     }
 
-    fn set_params(&mut self, mut params: Vec<Param<Tensor<2>>>) {
-        if let Some(vectors) = params.pop() {
-            self.vectors = vectors;
-        }
+    fn params(&self) -> Vec<&AdapterParam> {
+        vec![&self.vectors]
+    }
+
+    fn params_mut(&mut self) -> Vec<&mut AdapterParam> {
+        vec![&mut self.vectors]
     }
 
     fn boxed_clone(&self) -> Box<dyn OftAdapter> {

@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use qoft_core::{Layer, Linear, LoadOptions, Registry, Walk, adapters, default_device};
 use qoft_hra::HraConfig;
 use qoft_models::{Architectures, CausalLm, ModelFolder};
-use qoft_peft::{self as peft, AdapterConfig, OneOrMany};
+use qoft_peft::{self as peft, AdapterConfig, CommonConfig, ModelFacts};
 use serde_json::Value;
 
 fn expected() -> Value {
@@ -30,7 +30,13 @@ fn folder(case: &str) -> PathBuf {
 
 fn load(model: &mut CausalLm, folder: &Path) -> qoft_core::Result<Arc<dyn AdapterConfig>> {
     let (head, device) = ("lm_head", default_device().unwrap());
-    peft::load(model, folder, "llama", head, "default", &device)
+    peft::load(
+        model,
+        folder,
+        ModelFacts::new("llama", head),
+        "default",
+        &device,
+    )
 }
 
 /// Mean loss over all predicted tokens of the rows, each alone.
@@ -69,6 +75,43 @@ fn adapted_and_merged_models_have_the_reference_loss() {
         adapters::unmerge(&mut model).unwrap();
         adapters::disable_all(&mut model);
         close(loss(&model, &expected), &expected["base"], case);
+    }
+}
+
+#[test]
+fn of_two_adapters_the_input_meets_the_last_one_first() {
+    let expected = expected();
+    let close = |found: f64, reference: &Value, what: &str| {
+        let off = (found - reference.as_f64().unwrap()).abs();
+        assert!(off < 1e-5, "{what}: {found} {reference}");
+    };
+    for pair in expected["pairs"].as_array().unwrap() {
+        let mut model = model();
+        let (head, device) = ("lm_head", default_device().unwrap());
+        let facts = ModelFacts::new("llama", head);
+        for name in ["first", "second"] {
+            let folder = folder(pair[name].as_str().unwrap());
+            peft::load(&mut model, &folder, facts, name, &device).unwrap();
+        }
+        assert_eq!(adapters::active(&model), ["first", "second"]);
+        close(loss(&model, &expected), &pair["loss"], "adapted");
+        adapters::merge(&mut model).unwrap();
+        close(loss(&model, &expected), &pair["merged"], "merged");
+        adapters::unmerge(&mut model).unwrap();
+        assert_eq!(adapters::active(&model), ["first", "second"]);
+        adapters::activate(&mut model, &["second"]).unwrap();
+        adapters::activate(&mut model, &["first", "second"]).unwrap();
+        close(loss(&model, &expected), &pair["loss"], "activated");
+        // One after another.
+        for name in ["first", "second"] {
+            adapters::activate(&mut model, &[name]).unwrap();
+            adapters::merge(&mut model).unwrap();
+        }
+        close(
+            loss(&model, &expected),
+            &pair["merged"],
+            "merged in two steps",
+        );
     }
 }
 
@@ -127,13 +170,21 @@ fn an_even_number_of_new_reflections_cancels_and_trains() {
         };
         let base = model.proj.forward(x.clone());
         let config = HraConfig {
-            target_modules: Some(OneOrMany::One("all-linear".into())),
             r: 4,
             apply_gs,
+            common: CommonConfig::targeting("all-linear"),
             ..HraConfig::default()
         };
         let autodiff = device.clone().autodiff();
-        peft::attach(&mut model, &config, "", "", "default", &autodiff).unwrap();
+        peft::attach(
+            &mut model,
+            &config,
+            ModelFacts::default(),
+            "default",
+            3,
+            &autodiff,
+        )
+        .unwrap();
         let y = model.proj.forward(x.clone());
         let off = (y.clone().inner() - base).abs().max().into_scalar::<f32>();
         assert_eq!(off < 1e-5, !apply_gs, "{off}");
@@ -143,7 +194,7 @@ fn an_even_number_of_new_reflections_cancels_and_trains() {
             .sum()
             .backward();
         let slots = model.proj.adapters().slots();
-        let gradient = slots[0].params()[0].param.val().grad(&gradients);
+        let gradient = slots[0].params()[0].gradient(&gradients);
         assert!(
             gradient
                 .expect("a gradient")

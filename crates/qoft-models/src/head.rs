@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use burn::tensor::Tensor;
+use burn::tensor::activation::log_softmax;
+use burn::tensor::{Int, Tensor};
 use qoft_core::kernels::ops::{LinearCrossEntropy, Operand, TrainedCrossEntropy};
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Layer as _, Linear, OwnTensor};
@@ -16,8 +17,12 @@ pub fn loss(
     scale: f32,
     denominator: f64,
 ) -> Tensor<1> {
-    let h = head.matmul_input(hidden);
     let adapters = head.adapters();
+    if adapters.has_output_side() {
+        let logits = head.forward(hidden) * scale;
+        return of_logits(logits.flatten(0, 1), &labels) / denominator;
+    }
+    let h = head.matmul_input(hidden);
     let own_weight = adapters.own_weight();
     if own_weight.is_none() && adapters.own_biases().next().is_none() {
         let op = LinearCrossEntropy {
@@ -44,6 +49,22 @@ pub fn loss(
         denominator,
     };
     ops::trained_cross_entropy(h, [own_weight.map(OwnTensor::value), trained_bias], op)
+}
+
+/// The sum of the cross-entropies of the rows of `logits` that have a target. All logits are in memory
+/// at once, which adapters that change the head's output ask for.
+fn of_logits(logits: Tensor<2>, targets: &[Option<u32>]) -> Tensor<1> {
+    let device = logits.device().without_autodiff();
+    let wanted = targets.iter().enumerate();
+    let wanted = wanted.filter_map(|(row, target)| Some((row as i32, (*target)? as i32)));
+    let (rows, labels): (Vec<i32>, Vec<i32>) = wanted.unzip();
+    if rows.is_empty() {
+        return Tensor::zeros([1], &device);
+    }
+    let ints = |ints: Vec<i32>| Tensor::<1, Int>::from_data(ints.as_slice(), &device);
+    let logits = logits.select(0, ints(rows));
+    let labels = ints(labels).unsqueeze_dim(1);
+    log_softmax(logits, 1).gather(1, labels).sum().neg()
 }
 
 fn values(bias: &Tensor<1>) -> Arc<Vec<f32>> {

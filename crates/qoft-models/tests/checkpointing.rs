@@ -7,9 +7,9 @@ use std::collections::BTreeMap;
 use burn::optim::GradientsParams;
 use burn::tensor::Gradients;
 use common::{CASES, batch, load, loss, rotate};
-use qoft_core::Walk;
 use qoft_core::kernels::FloatFormat;
 use qoft_core::ops::with_activations_in;
+use qoft_core::{Draw, Walk, adapters};
 use qoft_models::CausalLm;
 
 /// Gradients by the path of their parameter.
@@ -19,10 +19,10 @@ fn add(sum: &mut ByLayer, gradients: Gradients, model: &CausalLm) {
     let mut gradients = GradientsParams::from_grads(gradients, model);
     model.walk("", &mut |path, layer| {
         for slot in layer.adapters().slots() {
-            for named in slot.params() {
-                if let Some(gradient) = gradients.remove::<2>(named.param.id) {
+            for param in slot.params() {
+                if let Some(gradient) = gradients.remove::<1>(param.id()) {
                     let values = gradient.into_data().try_into_vec().unwrap();
-                    let path = format!("{path}.{}", named.name);
+                    let path = format!("{path}.{}", param.name());
                     assert!(sum.insert(path, values).is_none(), "two gradients");
                 }
             }
@@ -63,12 +63,27 @@ fn dropout_draws_the_same_in_both_passes() {
         rotate(&mut model, 0.4, |path| path.contains("proj"));
         model
     };
-    let (plain, checkpointed) = (model(), model());
-    let steps: Vec<_> = (0..3).map(|_| whole(&plain)).collect();
-    assert_ne!(steps[0], steps[1], "each step has its own dropout");
-    for expected in steps {
+    let at = |model: &mut CausalLm, draw| adapters::begin(model, draw);
+    let mut plain = model();
+    let draws = [[0, 0], [0, 1], [1, 0]].map(|[step, batch]| Draw::new(7, step, batch));
+    let passes = draws.map(|draw| {
+        at(&mut plain, draw);
+        whole(&plain)
+    });
+    assert_ne!(passes[0], passes[1], "each micro-batch has its own dropout");
+    assert_ne!(passes[0], passes[2], "each step has its own dropout");
+    // In whatever order they come: a run that goes on draws what it would have drawn.
+    let mut checkpointed = model();
+    for (draw, expected) in draws.into_iter().zip(passes).rev() {
+        at(&mut checkpointed, draw);
         assert_eq!(expected, by_block(&checkpointed));
     }
+    at(&mut plain, Draw::new(8, 0, 0));
+    assert_ne!(
+        whole(&plain),
+        by_block(&checkpointed),
+        "each seed has its own dropout"
+    );
 }
 
 #[test]

@@ -244,8 +244,8 @@ fn a_cache_of_another_architecture_is_refused() {
 fn add(sum: &mut BTreeMap<String, Vec<f32>>, gradients: Gradients, model: &CausalLm) {
     let mut gradients = GradientsParams::from_grads(gradients, model);
     for (path, layer) in model.layers() {
-        for named in layer.adapters().slots().iter().flat_map(|s| s.params()) {
-            if let Some(gradient) = gradients.remove::<2>(named.param.id) {
+        for param in layer.adapters().slots().iter().flat_map(|s| s.params()) {
+            if let Some(gradient) = gradients.remove::<1>(param.id()) {
                 let values = gradient.into_data().try_into_vec().unwrap();
                 assert!(sum.insert(path.clone(), values).is_none(), "two gradients");
             }

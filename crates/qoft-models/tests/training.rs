@@ -2,17 +2,16 @@
 
 mod common;
 
-use burn::module::Param;
 use burn::tensor::{Gradients, Tensor};
 use common::{CASES, load, loss, rotate};
 use qoft_core::Walk;
 use qoft_models::CausalLm;
 
 /// The gradients of all layers' parameters.
-fn gradients(model: &CausalLm, all: &Gradients) -> Vec<Tensor<2>> {
+fn gradients(model: &CausalLm, all: &Gradients) -> Vec<Tensor<1>> {
     let layers = model.layers().into_iter();
     let slots = layers.filter_map(|(_, layer)| layer.adapters().get("default"));
-    let grads = slots.map(|slot| slot.params()[0].param.val().grad(all));
+    let grads = slots.map(|slot| slot.params()[0].gradient(all));
     grads.map(|g| g.expect("a gradient")).collect()
 }
 
@@ -21,15 +20,16 @@ fn value(loss: Tensor<1>) -> f64 {
 }
 
 /// Moves all parameters along `direction`, one tensor for each layer.
-fn moved(model: &CausalLm, direction: &[Tensor<2>], step: f64) -> CausalLm {
+fn moved(model: &CausalLm, direction: &[Tensor<1>], step: f64) -> CausalLm {
     let (mut model, mut direction) = (model.clone(), direction.iter());
     model.walk_mut("", &mut |_, layer| {
         let Some(slot) = layer.adapters_mut().get_mut("default") else {
             return;
         };
-        let param = slot.params()[0].param.clone();
-        let value = param.val().inner() + direction.next().unwrap().clone() * step;
-        slot.set_params(vec![Param::initialized(param.id, value)]);
+        let direction = direction.next().unwrap().to_data();
+        let param = &mut *slot.params_mut()[0];
+        let moved = param.to_vec().into_iter().zip(direction.iter::<f32>());
+        param.set(moved.map(|(value, d)| value + d * step as f32).collect());
     });
     model
 }

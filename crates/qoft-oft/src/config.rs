@@ -4,10 +4,10 @@ use std::path::Path;
 
 use qoft_core::kernels::ops::CayleyMap;
 use serde::{Deserialize, Serialize};
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use qoft_core::{Error, Result};
-use qoft_peft::{Layers, OneOrMany, PEFT_VERSION, check_common, read_config};
+use qoft_peft::{AdapterConfig, CommonConfig, read_config};
 
 /// PEFT's `OFTConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -15,41 +15,17 @@ use qoft_peft::{Layers, OneOrMany, PEFT_VERSION, check_common, read_config};
 pub struct OftConfig {
     /// Always `OFT`.
     pub peft_type: String,
-    /// `CAUSAL_LM` for our models.
-    pub task_type: Option<String>,
-    /// Where the base model came from.
-    pub base_model_name_or_path: Option<String>,
-    /// Revision of the base model.
-    pub revision: Option<String>,
-    /// The version of PEFT whose formulas the adapter follows. A file without it is from before
-    /// 0.18.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub peft_version: Option<String>,
-    /// True in saved adapters.
-    pub inference_mode: bool,
     /// Number of blocks of a layer; 0: given by `oft_block_size`.
     pub r: usize,
     /// Size of a block; 0: given by `r`.
     pub oft_block_size: usize,
     /// Share of blocks that a training step replaces by the identity.
     pub module_dropout: f64,
-    /// Layers to adapt: names, a regular expression, or `all-linear`.
-    pub target_modules: Option<OneOrMany>,
-    /// Layers to leave alone: names, or a regular expression.
-    pub exclude_modules: Option<OneOrMany>,
     /// True for weights stored as `[in, out]`. The model knows itself how it stores them, and goes
     /// before this.
     pub fan_in_fan_out: bool,
-    /// Which biases train: `none`, `all` or `oft_only`.
-    pub bias: String,
     /// True: start from the identity. False: from random rotations.
     pub init_weights: bool,
-    /// Indices of the blocks to adapt; all if absent.
-    pub layers_to_transform: Option<Layers>,
-    /// Names under which blocks are numbered.
-    pub layers_pattern: Option<OneOrMany>,
-    /// Modules that train whole.
-    pub modules_to_save: Option<Vec<String>>,
     /// Constrained OFT.
     pub coft: bool,
     /// Radius of constrained OFT.
@@ -60,37 +36,26 @@ pub struct OftConfig {
     pub use_cayley_neumann: bool,
     /// Terms of the series.
     pub num_cayley_neumann_terms: usize,
-    /// Everything else.
+    /// The keys that all families share. A file without `peft_version` is from before 0.18.
     #[serde(flatten)]
-    pub other: Map<String, Value>,
+    pub common: CommonConfig,
 }
 
 impl Default for OftConfig {
     fn default() -> Self {
         Self {
             peft_type: "OFT".into(),
-            task_type: None,
-            base_model_name_or_path: None,
-            revision: None,
-            peft_version: Some(PEFT_VERSION.to_owned()),
-            inference_mode: false,
             r: 0,
             oft_block_size: 32,
             module_dropout: 0.0,
-            target_modules: None,
-            exclude_modules: None,
             fan_in_fan_out: false,
-            bias: "none".into(),
             init_weights: true,
-            layers_to_transform: None,
-            layers_pattern: None,
-            modules_to_save: None,
             coft: false,
             eps: 6e-5,
             block_share: false,
             use_cayley_neumann: true,
             num_cayley_neumann_terms: 5,
-            other: Map::new(),
+            common: CommonConfig::default(),
         }
     }
 }
@@ -119,7 +84,7 @@ impl OftConfig {
         }
         let config: Self = serde_json::from_value(json)
             .map_err(|e| Error::file(file, format!("not an OFT configuration: {e}")))?;
-        config.validate(file)?;
+        config.check(file)?;
         Ok(config)
     }
 
@@ -127,9 +92,9 @@ impl OftConfig {
     ///
     /// # Errors
     /// If a value is impossible or asks for something that is not implemented.
-    pub fn validate(&self, file: &str) -> Result<()> {
+    pub(super) fn check(&self, file: &str) -> Result<()> {
         let fail = |key: &str, reason: String| Err(Error::config(file, key, reason));
-        check_common(self, &self.peft_type, file)?;
+        self.common.check(self.peft_type(), &self.peft_type, file)?;
         if (self.r == 0) == (self.oft_block_size == 0) {
             let reason = format!(
                 "exactly one of r and oft_block_size must be 0, found r = {} and \
@@ -167,7 +132,7 @@ impl OftConfig {
 
     /// PEFT 0.18 changed the last term of the series; adapters without a version are older.
     fn before_0_18(&self) -> bool {
-        let version = self.peft_version.as_deref().unwrap_or("0");
+        let version = self.common.peft_version.as_deref().unwrap_or("0");
         let mut parts = version.split('.').map(|part| {
             let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
             digits.parse::<u32>().unwrap_or(0)
@@ -192,12 +157,9 @@ mod tests {
     #[test]
     fn the_series_depends_on_the_version_that_wrote_it() {
         let map = |version: Option<&str>| {
-            let peft_version = version.map(str::to_owned);
-            OftConfig {
-                peft_version,
-                ..OftConfig::default()
-            }
-            .cayley_map()
+            let mut config = OftConfig::default();
+            config.common.peft_version = version.map(str::to_owned);
+            config.cayley_map()
         };
         assert_eq!(map(Some("0.21.2")), CayleyMap::Neumann(5));
         assert_eq!(map(Some("0.18.0.dev0")), CayleyMap::Neumann(5));

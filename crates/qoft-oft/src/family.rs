@@ -2,16 +2,12 @@
 
 use std::sync::Arc;
 
-use burn::module::Param;
-use burn::tensor::Tensor;
 use serde_json::Value;
 
 use super::config::OftConfig;
 use super::rotation::{OftRotation, RotationSettings, random_values};
-use qoft_core::LayerKind;
-use qoft_core::OftAdapter;
-use qoft_core::Result;
-use qoft_peft::{AdapterConfig, AdapterFamily, Site, TargetRules};
+use qoft_core::{AdapterParam, LayerKind, OftAdapter, Random, Result};
+use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, Site};
 
 /// PEFT's `OFT`.
 pub struct Oft;
@@ -37,21 +33,12 @@ impl AdapterConfig for OftConfig {
         Oft.peft_type()
     }
 
-    fn targets(&self) -> TargetRules<'_> {
-        TargetRules {
-            target_modules: self.target_modules.as_ref(),
-            exclude_modules: self.exclude_modules.as_ref(),
-            layers_to_transform: self.layers_to_transform.as_ref(),
-            layers_pattern: self.layers_pattern.as_ref(),
-        }
+    fn common(&self) -> &CommonConfig {
+        &self.common
     }
 
-    fn bias(&self) -> &str {
-        &self.bias
-    }
-
-    fn modules_to_save(&self) -> &[String] {
-        self.modules_to_save.as_deref().unwrap_or_default()
+    fn validate(&self, file: &str) -> Result<()> {
+        self.check(file)
     }
 
     fn to_json(&self) -> Value {
@@ -66,31 +53,36 @@ impl AdapterConfig for OftConfig {
         }
     }
 
-    fn param_shapes(&self, in_features: usize) -> Vec<[usize; 2]> {
-        vec![RotationSettings::new(self, in_features).shape()]
+    fn param_shapes(&self, site: &Site) -> Result<Vec<Vec<usize>>> {
+        let settings = RotationSettings::new(self, site.in_features);
+        Ok(vec![settings.shape().to_vec()])
     }
 
-    fn initial_values(&self, in_features: usize, seed: u64) -> Vec<Vec<f32>> {
-        let [rows, cols] = RotationSettings::new(self, in_features).shape();
-        vec![match self.init_weights {
-            true => vec![0.0; rows * cols],
-            false => random_values(rows * cols, seed),
-        }]
+    fn initial_values(&self, _: &Site, _: &str, shape: &[usize], random: Random) -> Vec<f32> {
+        let count = shape.iter().product();
+        match self.init_weights {
+            true => vec![0.0; count],
+            false => random_values(count, random),
+        }
     }
 
-    fn rotation(&self, site: Site, params: Vec<Param<Tensor<2>>>) -> Result<Box<dyn OftAdapter>> {
+    fn rotation(
+        &self,
+        site: &Site,
+        strength: f64,
+        params: Vec<AdapterParam>,
+    ) -> Result<Box<dyn OftAdapter>> {
         let settings = RotationSettings {
-            strength: site.strength,
+            strength,
             ..RotationSettings::new(self, site.in_features)
         };
         let [param] = params.try_into().expect("one parameter, as told");
-        let rotation = OftRotation::with_param(settings, param).for_kind(site.kind);
-        Ok(Box::new(rotation))
+        Ok(Box::new(OftRotation::with_param(settings, param)))
     }
 
-    fn adjustment(&self, in_features: usize) -> Option<String> {
-        let size = RotationSettings::new(self, in_features).size;
-        let blocks = in_features / size;
+    fn adjustment(&self, site: &Site) -> Option<String> {
+        let size = RotationSettings::new(self, site.in_features).size;
+        let blocks = site.in_features / size;
         if self.r == 0 && size != self.oft_block_size {
             let from = self.oft_block_size;
             Some(format!("oft_block_size {from} adjusted to {size}"))

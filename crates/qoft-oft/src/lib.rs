@@ -5,7 +5,7 @@
 //! use qoft_core::kernels::DenseWeight;
 //! use qoft_core::{Linear, LoadedLinear, Walk, adapters};
 //! use qoft_oft::OftConfig;
-//! use qoft_peft as peft;
+//! use qoft_peft::{self as peft, CommonConfig, ModelFacts};
 //!
 //! #[derive(Walk)]
 //! struct Model {
@@ -21,12 +21,13 @@
 //! };
 //! let mut model = Model { first: linear(), second: linear() };
 //! let config = OftConfig {
-//!     target_modules: Some(peft::OneOrMany::Many(vec!["first".into()])),
 //!     oft_block_size: 4,
+//!     common: CommonConfig::targeting(["first"]),
 //!     ..OftConfig::default()
 //! };
-//! peft::attach(&mut model, &config, "", "", "a", &device)?;
-//! peft::attach(&mut model, &config, "", "", "b", &device)?;
+//! let facts = ModelFacts::default();
+//! peft::attach(&mut model, &config, facts, "a", 1, &device)?;
+//! peft::attach(&mut model, &config, facts, "b", 1, &device)?;
 //! assert_eq!(adapters::active(&model), ["a", "b"]);
 //! adapters::activate(&mut model, &["b"])?;
 //! assert_eq!(adapters::names(&model), ["a", "b"]);

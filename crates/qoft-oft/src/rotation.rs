@@ -1,18 +1,13 @@
 //! The block-diagonal rotation of OFT.
 
-use std::sync::atomic::{AtomicU64, Ordering};
-
-use burn::module::{Param, ParamId};
+use burn::module::ParamId;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::kernels::ops::{Cayley, CayleyMap, coft_project, pairs};
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
-use rand::{Rng, SeedableRng};
 
 use super::config::OftConfig;
 use super::inverse::inverse;
 use qoft_core::ops::{self, Traced};
-use qoft_core::{LayerKind, NamedParam, OftAdapter, parameter};
+use qoft_core::{AdapterParam, Composition, LayerKind, OftAdapter, Pass, Random};
 
 /// Sizes and options of one layer's rotation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -87,13 +82,10 @@ pub fn nearest_divisor(n: usize, wanted: usize) -> usize {
 
 /// `x · blockdiag(R₁, …, R_r)`, each R made from the strict upper triangle of a skew-symmetric
 /// matrix.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct OftRotation {
-    weight: Param<Tensor<2>>,
+    weight: AdapterParam,
     settings: RotationSettings,
-    kind: LayerKind,
-    /// Drives the dropout.
-    draws: AtomicU64,
 }
 
 impl OftRotation {
@@ -110,28 +102,18 @@ impl OftRotation {
         }
     }
 
-    /// A rotation with the given parameters, `settings.shape()` of them.
+    /// A rotation of a linear layer with the given values, `settings.shape()` of them.
     ///
     /// `id` identifies the parameters to optimizers and their saved states.
     pub fn new(settings: RotationSettings, values: Vec<f32>, id: ParamId, device: &Device) -> Self {
-        Self::with_param(settings, parameter(id, values, settings.shape(), device))
+        let shape = settings.shape();
+        let weight = AdapterParam::new(Self::PARAM, shape, values, id, device);
+        Self::with_param(settings, weight)
     }
 
     /// As [`Self::new`], from parameters of the shape `settings.shape()`.
-    pub fn with_param(settings: RotationSettings, weight: Param<Tensor<2>>) -> Self {
-        let draws = AtomicU64::new(weight.id.val());
-        Self {
-            weight,
-            settings,
-            kind: LayerKind::Linear,
-            draws,
-        }
-    }
-
-    /// The same for a layer of another kind than linear, under whose name it is saved.
-    #[must_use]
-    pub fn for_kind(self, kind: LayerKind) -> Self {
-        Self { kind, ..self }
+    pub fn with_param(settings: RotationSettings, weight: AdapterParam) -> Self {
+        Self { weight, settings }
     }
 
     /// Sizes and options.
@@ -141,7 +123,7 @@ impl OftRotation {
 
     /// The rotations, `[stored, size, size]`, without dropout.
     pub fn blocks(&self) -> Tensor<3> {
-        let weight = self.weight.val();
+        let weight = self.weight.tensor();
         let weight = match self.settings.strength {
             1.0 => weight,
             strength => weight * strength,
@@ -150,12 +132,15 @@ impl OftRotation {
     }
 
     /// As [`Self::blocks`], with dropout in training.
-    fn forward_blocks(&self) -> Tensor<3> {
+    fn blocks_in(&self, pass: Pass) -> Tensor<3> {
         let blocks = self.blocks();
-        if self.settings.dropout > 0.0 && blocks.device().is_autodiff() {
-            self.drop_blocks(blocks)
-        } else {
-            blocks
+        let dropped = (self.settings.dropout * self.settings.stored as f64).floor() as usize;
+        if dropped == 0 || self.settings.stored == 1 {
+            return blocks;
+        }
+        match pass.draw() {
+            Some(draw) => self.drop_blocks(blocks, dropped, draw.random(self.weight.id())),
+            None => blocks,
         }
     }
 
@@ -171,23 +156,13 @@ impl OftRotation {
         Some(Tensor::from_data(data, &device))
     }
 
-    /// Replaces exactly ⌊p·r⌋ blocks by the identity, chosen anew each time.
-    fn drop_blocks(&self, blocks: Tensor<3>) -> Tensor<3> {
-        let RotationSettings {
-            stored,
-            size,
-            dropout,
-            ..
-        } = self.settings;
-        let dropped = (dropout * stored as f64).floor() as usize;
-        if dropped == 0 || stored == 1 {
-            return blocks;
-        }
+    /// Replaces so many blocks by the identity.
+    fn drop_blocks(&self, blocks: Tensor<3>, dropped: usize, mut random: Random) -> Tensor<3> {
+        let RotationSettings { stored, size, .. } = self.settings;
         let mut mask = vec![1.0f32; stored];
         mask[..dropped].fill(0.0);
-        let draw = self.draws.fetch_add(1, Ordering::Relaxed);
-        mask.shuffle(&mut StdRng::seed_from_u64(draw));
-        let device = blocks.device().without_autodiff();
+        random.shuffle(&mut mask);
+        let device = blocks.device();
         let mask = Tensor::<3>::from_data(TensorData::new(mask, [stored, 1, 1]), &device);
         let identity = Tensor::<2>::eye(size, &device).unsqueeze::<3>();
         (blocks - identity.clone()) * mask + identity
@@ -195,27 +170,21 @@ impl OftRotation {
 }
 
 /// Random parameters for `init_weights: false`: normal, with standard deviation 0.1.
-pub(super) fn random_values(count: usize, seed: u64) -> Vec<f32> {
-    let mut rng = StdRng::seed_from_u64(seed);
-    let mut uniform = || 1.0 - rng.random::<f64>();
-    // Box–Muller.
-    let normal = |u: f64, v: f64| (-2.0 * u.ln()).sqrt() * (std::f64::consts::TAU * v).cos();
-    (0..count)
-        .map(|_| (0.1 * normal(uniform(), uniform())) as f32)
-        .collect()
+pub(super) fn random_values(count: usize, mut random: Random) -> Vec<f32> {
+    (0..count).map(|_| (0.1 * random.normal()) as f32).collect()
 }
 
 impl OftAdapter for OftRotation {
-    fn forward(&self, x: Traced<2>) -> Tensor<2> {
-        ops::rotate(x, self.forward_blocks())
+    fn forward(&self, x: Traced<2>, pass: Pass) -> Tensor<2> {
+        ops::rotate(x, self.blocks_in(pass))
     }
 
-    fn rotate_weight(&self, rows: Tensor<2>) -> Tensor<2> {
-        ops::rotate(rows, self.blocks().swap_dims(1, 2))
+    fn rotate_weight(&self, weight: Tensor<2>, pass: Pass) -> Tensor<2> {
+        ops::rotate(weight, self.blocks_in(pass).swap_dims(1, 2))
     }
 
-    fn forward_weight(&self, rows: Tensor<2>) -> Tensor<2> {
-        ops::rotate(rows, self.forward_blocks().swap_dims(1, 2))
+    fn composition(&self) -> Composition {
+        Composition::NextToWeight
     }
 
     fn unrotate(&self, rows: Tensor<2>) -> Option<Tensor<2>> {
@@ -237,52 +206,31 @@ impl OftAdapter for OftRotation {
         worst.unwrap_or(0.0).sqrt()
     }
 
-    fn params(&self) -> Vec<NamedParam<'_>> {
-        vec![NamedParam {
-            name: Self::param_name(self.kind),
-            param: &self.weight,
-        }]
+    fn params(&self) -> Vec<&AdapterParam> {
+        vec![&self.weight]
     }
 
-    fn set_params(&mut self, mut params: Vec<Param<Tensor<2>>>) {
-        if let Some(weight) = params.pop() {
-            self.weight = weight;
-        }
+    fn params_mut(&mut self) -> Vec<&mut AdapterParam> {
+        vec![&mut self.weight]
     }
 
     fn constrain(&mut self) {
-        let Some(eps) = self.settings.coft_eps else {
-            return;
-        };
-        let blocks = self.settings.stored;
-        self.weight = self.weight.clone().map(|weight| {
-            let (device, grad) = (weight.device(), weight.is_require_grad());
-            let data = weight.into_data();
-            let shape = data.shape().clone();
-            let mut values = data.try_into_vec::<f32>().expect("parameters are f32");
-            coft_project(&mut values, blocks, eps);
-            let projected = Tensor::from_data(TensorData::new(values, shape), &device);
-            if grad {
-                projected.require_grad()
-            } else {
-                projected
-            }
-        });
+        if let Some(eps) = self.settings.coft_eps {
+            let mut values = self.weight.to_vec();
+            coft_project(&mut values, self.settings.stored, eps);
+            self.weight.set(values);
+        }
     }
 
     fn boxed_clone(&self) -> Box<dyn OftAdapter> {
-        Box::new(Self {
-            weight: self.weight.clone(),
-            settings: self.settings,
-            kind: self.kind,
-            draws: AtomicU64::new(self.draws.load(Ordering::Relaxed)),
-        })
+        Box::new(self.clone())
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use qoft_core::Draw;
 
     fn rotation(dropout: f64, device: &Device) -> OftRotation {
         let config = OftConfig {
@@ -291,7 +239,7 @@ mod tests {
             ..OftConfig::default()
         };
         let settings = RotationSettings::new(&config, 32);
-        let values = random_values(8 * pairs(4), 1);
+        let values = random_values(8 * pairs(4), Random::new(1));
         OftRotation::new(settings, values, ParamId::from(7), device)
     }
 
@@ -308,15 +256,18 @@ mod tests {
     #[test]
     fn dropout_drops_exactly_its_share_in_training_and_nothing_in_evaluation() {
         let x = Tensor::<2>::ones([1, 32], &Device::flex());
-        let kept = |device: &Device| {
-            let y = rotation(0.5, device).forward(x.clone().into()).into_data();
+        let kept = |device: &Device, pass| {
+            let y = rotation(0.5, device)
+                .forward(x.clone().into(), pass)
+                .into_data();
             let y = y.try_into_vec::<f32>().unwrap();
             y.chunks(4)
                 .filter(|block| block.iter().all(|v| *v == 1.0))
                 .count()
         };
-        assert_eq!(kept(&Device::flex().autodiff()), 4);
-        assert_eq!(kept(&Device::flex()), 0);
+        let training = Pass::training(Draw::new(1, 2, 3));
+        assert_eq!(kept(&Device::flex().autodiff(), training), 4);
+        assert_eq!(kept(&Device::flex(), Pass::EVALUATION), 0);
     }
 
     #[test]
@@ -324,11 +275,11 @@ mod tests {
         let rotation = rotation(0.0, &Device::flex().autodiff());
         let x = Tensor::<2>::ones([3, 32], &Device::flex());
         let grads = rotation
-            .forward(x.clone().into())
+            .forward(x.clone().into(), Pass::EVALUATION)
             .mul(x.cumsum(1))
             .sum()
             .backward();
-        let grad = rotation.weight.val().grad(&grads).expect("a gradient");
+        let grad = rotation.weight.gradient(&grads).expect("a gradient");
         assert!(grad.abs().sum().into_scalar::<f32>() > 0.1);
     }
 }

@@ -6,9 +6,11 @@ use burn::module::Module;
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::{Device, Tensor};
 use common::{difference, linear, rotation, tensor};
-use qoft_core::{AdapterSlot, Error, Layer, Linear, Walk, adapters, trainable_parameters};
+use qoft_core::{AdapterSlot, Error, Layer, Linear, Pass, Walk, adapters, trainable_parameters};
 use qoft_oft::OftConfig;
-use qoft_peft as peft;
+use qoft_peft::{self as peft, CommonConfig, ModelFacts};
+
+const FACTS: ModelFacts = ModelFacts::new("", "");
 
 #[derive(Module, Debug, Walk)]
 struct Model {
@@ -49,14 +51,14 @@ fn only_active_adapters_compute_in_the_order_given() {
             .iter()
             .filter_map(|name| model.first.adapters().get(name));
         let x = slots.fold(x.clone(), |x, slot| {
-            slot.rotation().unwrap().forward(x.into())
+            slot.rotation().unwrap().forward(x.into(), Pass::EVALUATION)
         });
         let hidden = linear([6, 8], 1).forward(x).tanh();
         let slot = model.second.adapters().get("a");
         let slot = slot.filter(|_| names.contains(&"a"));
-        let hidden = slot
-            .iter()
-            .fold(hidden, |x, slot| slot.rotation().unwrap().forward(x.into()));
+        let hidden = slot.iter().fold(hidden, |x, slot| {
+            slot.rotation().unwrap().forward(x.into(), Pass::EVALUATION)
+        });
         linear([3, 6], 3).forward(hidden)
     };
     let orders: [&[&str]; 5] = [&["a", "b"], &["b", "a"], &["a"], &["b"], &[]];
@@ -100,10 +102,10 @@ fn unknown_and_double_names_are_errors_that_list_what_exists() {
     double(adapters::activate(&mut model, &["b", "b"]).unwrap_err());
     double(adapters::rename(&mut model, "a", "b").unwrap_err());
     let config = OftConfig {
-        target_modules: Some(peft::OneOrMany::One("all-linear".into())),
+        common: CommonConfig::targeting("all-linear"),
         ..OftConfig::default()
     };
-    double(peft::attach(&mut model, &config, "", "", "b", &Device::flex()).unwrap_err());
+    double(peft::attach(&mut model, &config, FACTS, "b", 1, &Device::flex()).unwrap_err());
     let slot = AdapterSlot::new(
         "b",
         model.first.adapters().slots()[0]
@@ -118,7 +120,7 @@ fn unknown_and_double_names_are_errors_that_list_what_exists() {
 #[test]
 fn adapters_are_deleted_and_renamed() {
     let mut model = plain();
-    let id = |model: &Model| model.first.adapters().slots()[0].params()[0].param.id;
+    let id = |model: &Model| model.first.adapters().slots()[0].params()[0].id();
     let before = (id(&model), model.forward(tensor([5, 8], 20)));
     adapters::rename(&mut model, "a", "c").unwrap();
     assert_eq!(adapters::active(&model), ["c", "b"]);
@@ -142,18 +144,18 @@ fn only_adapters_on_an_autodiff_device_train() {
         let gradients = y.powi_scalar(2).sum().backward();
         for (path, layer) in model.layers() {
             for slot in layer.adapters().slots() {
-                let gradient = slot.params()[0].param.val();
-                assert_eq!(gradient.device().is_autodiff(), slot.name() == trains);
+                let param = slot.params()[0];
+                assert_eq!(param.device().is_autodiff(), slot.name() == trains);
                 assert_eq!(slot.trains(), slot.name() == trains);
                 if slot.trains() {
-                    let gradient = gradient.grad(&gradients).expect("a gradient");
+                    let gradient = param.gradient(&gradients).expect("a gradient");
                     assert!(gradient.abs().sum().into_scalar::<f32>() > 1e-3, "{path}");
                 }
             }
         }
         let values = |model: &Model| {
             let slots = model.first.adapters().slots().iter();
-            let params = slots.map(|slot| slot.params()[0].param.val());
+            let params = slots.map(|slot| slot.params()[0].tensor::<2>());
             params.collect::<Vec<_>>()
         };
         let before = values(&model);
@@ -181,14 +183,14 @@ fn each_adapter_saves_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = plain();
     let config = OftConfig {
-        target_modules: Some(peft::OneOrMany::Many(vec!["first".into()])),
+        common: CommonConfig::targeting(["first"]),
         oft_block_size: 8,
         ..OftConfig::default()
     };
     adapters::disable_all(&mut model);
     peft::save(&model, &config, "b", folder.path()).unwrap();
     let device = Device::flex();
-    peft::load(&mut model, folder.path(), "", "", "again", &device).unwrap();
+    peft::load(&mut model, folder.path(), FACTS, "again", &device).unwrap();
     let x = tensor([5, 8], 20);
     let again = model.forward(x.clone());
     adapters::activate(&mut model, &["b"]).unwrap();

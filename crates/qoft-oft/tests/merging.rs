@@ -8,10 +8,12 @@ use burn::module::Module;
 use burn::tensor::{Device, Int, Tensor};
 use common::{difference, linear, numbers, rotation, tensor};
 use qoft_core::kernels::{DenseWeight, FloatFormat};
+use qoft_core::ops::Traced;
 use qoft_core::{
-    Conv2d, Conv2dOptions, Embedding, Error, Layer, Linear, LoadedLinear, OftAdapter, Walk,
-    adapters,
+    AdapterParam, Composition, Conv2d, Conv2dOptions, Embedding, Error, Layer, Linear,
+    LoadedLinear, OftAdapter, Pass, Walk, adapters,
 };
+use qoft_oft::OftRotation;
 
 #[derive(Module, Debug, Walk)]
 struct Model {
@@ -149,10 +151,74 @@ fn a_merge_that_fails_changes_nothing() {
     let mut model = model();
     let adapted = model.outputs();
     let mut broken = rotation(&model.conv, 4, 1, &Device::flex());
-    let param = broken.params()[0].param.clone().map(|p| p * f32::NAN);
-    broken.set_params(vec![param]);
+    let nan = vec![f32::NAN; broken.params()[0].len()];
+    broken.params_mut()[0].set(nan);
+    let before = model.clone();
     model.conv.push_adapter("broken", broken).unwrap();
-    assert!(adapters::merge(&mut model).is_err());
+    let error = adapters::merge(&mut model).unwrap_err().to_string();
+    assert!(error.contains("layer `conv`"), "{error}");
     adapters::delete(&mut model, "broken").unwrap();
+    assert_eq!(model.off(&adapted), 0.0);
+    assert_eq!(model.proj.base_weight(), before.proj.base_weight());
+    assert_eq!(adapters::active(&model), ["a", "b"]);
+}
+
+/// A rotation that cannot be taken back.
+#[derive(Debug, Clone)]
+struct NoInverse(OftRotation);
+
+impl OftAdapter for NoInverse {
+    fn forward(&self, x: Traced<2>, pass: Pass) -> Tensor<2> {
+        self.0.forward(x, pass)
+    }
+
+    fn rotate_weight(&self, weight: Tensor<2>, pass: Pass) -> Tensor<2> {
+        self.0.rotate_weight(weight, pass)
+    }
+
+    fn unrotate_weight(&self, _: Tensor<2>) -> Option<Tensor<2>> {
+        None
+    }
+
+    fn composition(&self) -> Composition {
+        self.0.composition()
+    }
+
+    fn params(&self) -> Vec<&AdapterParam> {
+        self.0.params()
+    }
+
+    fn params_mut(&mut self) -> Vec<&mut AdapterParam> {
+        self.0.params_mut()
+    }
+
+    fn boxed_clone(&self) -> Box<dyn OftAdapter> {
+        Box::new(self.clone())
+    }
+}
+
+#[test]
+fn an_unmerge_that_fails_leaves_all_layers_merged() {
+    let mut model = model();
+    let last = NoInverse(rotation(&model.conv, 4, 1, &Device::flex()));
+    model.conv.push_adapter("last", last).unwrap();
+    let adapted = model.outputs();
+    adapters::merge(&mut model).unwrap();
+    let merged = model.outputs();
+    let error = adapters::unmerge(&mut model).unwrap_err().to_string();
+    assert!(
+        error.contains("`last`") && error.contains("layer `conv`"),
+        "{error}"
+    );
+    assert_eq!(model.off(&merged), 0.0);
     assert!(model.off(&adapted) < 1e-5);
+    assert_eq!(adapters::active(&model), [""; 0]);
+    // Other weights come back from what was kept.
+    let last = NoInverse(rotation(&model.packed, 4, 1, &Device::flex()));
+    let mut packed = self::model().packed;
+    let before = packed.base_weight();
+    packed.push_adapter("last", last).unwrap();
+    adapters::merge(&mut packed).unwrap();
+    adapters::unmerge(&mut packed).unwrap();
+    assert_eq!(packed.base_weight(), before);
 }

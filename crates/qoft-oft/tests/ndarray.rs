@@ -35,8 +35,8 @@ fn run(device: &Device) -> [Vec<f32>; 2] {
     let x = Tensor::<1>::from_data(x.as_slice(), device).reshape([3, 8]);
     let y = linear.forward(x);
     let grads = y.clone().powi_scalar(2).sum().backward();
-    let param = linear.adapters().slots()[0].params()[0].param.val();
-    let grad = param.grad(&grads).expect("a gradient");
+    let param = linear.adapters().slots()[0].params()[0];
+    let grad = param.gradient(&grads).expect("a gradient");
     [y.inner().into_data(), grad.into_data()].map(|data| data.try_into_vec::<f32>().unwrap())
 }
 

@@ -11,7 +11,9 @@ use qoft_core::{
     trainable_parameters,
 };
 use qoft_oft::OftConfig;
-use qoft_peft::{self as peft, AdapterConfig, OneOrMany};
+use qoft_peft::{self as peft, AdapterConfig, CommonConfig, ModelFacts};
+
+const FACTS: ModelFacts = ModelFacts::new("", "head");
 
 #[derive(Module, Debug, Walk)]
 struct Model {
@@ -46,10 +48,12 @@ impl Model {
 
 fn config(bias: &str, modules: &[&str]) -> OftConfig {
     OftConfig {
-        target_modules: Some(OneOrMany::Many(vec!["first".into()])),
         oft_block_size: 4,
-        bias: bias.into(),
-        modules_to_save: Some(modules.iter().map(|&name| name.to_owned()).collect()),
+        common: CommonConfig {
+            bias: bias.into(),
+            modules_to_save: Some(modules.iter().map(|&name| name.to_owned()).collect()),
+            ..CommonConfig::targeting(["first"])
+        },
         init_weights: false,
         use_cayley_neumann: false,
         ..OftConfig::default()
@@ -58,18 +62,16 @@ fn config(bias: &str, modules: &[&str]) -> OftConfig {
 
 /// Attaches an adapter, and moves all of its parameters.
 fn attach(model: &mut Model, config: &OftConfig, name: &str) {
-    peft::attach(model, config, "", "head", name, &Device::flex()).unwrap();
+    peft::attach(model, config, FACTS, name, 1, &Device::flex()).unwrap();
     let mut seed = name.len() as u64 * 100 + u64::from(name.as_bytes()[0]);
     model.walk_mut("", &mut |_, layer| {
         if let Some(slot) = layer.adapters_mut().get_mut(name) {
-            let params = slot.params().into_iter().map(|named| {
+            for param in slot.params_mut() {
                 seed += 1;
-                let shape = named.param.val().dims();
-                let moved = |value: Tensor<2>| value + tensor(shape, seed) * 0.3;
-                named.param.clone().map(moved)
-            });
-            let params = params.collect();
-            slot.set_params(params);
+                let steps = numbers(param.len(), seed).into_iter().map(|v| 0.3 * v);
+                let moved = param.to_vec().into_iter().zip(steps).map(|(v, s)| v + s);
+                param.set(moved.collect());
+            }
         }
     });
 }
@@ -100,14 +102,14 @@ fn the_configuration_says_what_an_adapter_has_of_its_own() {
     let error = peft::attach(
         &mut Model::new(),
         &config("none", &["first"]),
-        "",
-        "head",
+        FACTS,
         "a",
+        1,
         &Device::flex(),
     );
     assert!(matches!(error, Err(Error::NoTarget { .. })), "{error:?}");
     let absent = config("none", &["score"]);
-    let error = peft::attach(&mut Model::new(), &absent, "", "head", "a", &Device::flex());
+    let error = peft::attach(&mut Model::new(), &absent, FACTS, "a", 1, &Device::flex());
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("`score`") && error.contains("norm"),
@@ -177,7 +179,7 @@ fn only_one_adapter_can_have_a_module_whole() {
     attach(&mut model, &whole, "a");
     attach(&mut model, &other, "b");
     let device = Device::flex();
-    let error = peft::attach(&mut model, &whole, "", "head", "c", &device).unwrap_err();
+    let error = peft::attach(&mut model, &whole, FACTS, "c", 1, &device).unwrap_err();
     let text = error.to_string();
     assert!(text.contains("`c`") && text.contains("`a`"), "{text}");
     assert_eq!(adapters::names(&model), ["b", "a"]);
@@ -193,9 +195,7 @@ fn a_rotation_applies_to_the_weight_of_another_adapter_and_merges_with_it() {
     let mut model = Model::new();
     attach(&mut model, &config("none", &["head", "conv", "table"]), "a");
     let rotating = OftConfig {
-        target_modules: Some(OneOrMany::Many(
-            ["head", "conv", "table"].map(str::to_owned).to_vec(),
-        )),
+        common: CommonConfig::targeting(["head", "conv", "table"]),
         ..config("none", &[])
     };
     attach(&mut model, &rotating, "b");
@@ -227,7 +227,7 @@ fn folders_keep_own_values_and_a_strength_scales_them() {
     let with = |strength: f64| {
         let mut model = Model::new();
         let device = Device::flex();
-        peft::attach_folder(&mut model, &saved, strength, "", "head", "b", &device).unwrap();
+        peft::attach_folder(&mut model, &saved, strength, FACTS, "b", &device).unwrap();
         model
     };
     let same = with(1.0);
@@ -248,7 +248,7 @@ fn own_values_train_and_are_counted() {
     let mut model = Model::new();
     let (_, all) = trainable_parameters(&model);
     let config = config("all", &["table", "norm", "head"]);
-    peft::attach(&mut model, &config, "", "head", "a", &autodiff).unwrap();
+    peft::attach(&mut model, &config, FACTS, "a", 1, &autodiff).unwrap();
     let (rotation, biases) = (6, 8 + 8);
     let whole = 40 + 4 + (5 * 8 + 5);
     let expected = (rotation + biases + whole, all + rotation + whole);
@@ -256,11 +256,11 @@ fn own_values_train_and_are_counted() {
     let gradients = model.forward().powi_scalar(2).sum().backward();
     for (path, layer) in model.layers() {
         for slot in layer.adapters().slots() {
-            for named in slot.params() {
-                let gradient = named.param.val().grad(&gradients);
-                let gradient = gradient.unwrap_or_else(|| panic!("{path}.{}", named.name));
+            for param in slot.params() {
+                let gradient = param.gradient(&gradients);
+                let gradient = gradient.unwrap_or_else(|| panic!("{path}.{}", param.name()));
                 let size = gradient.abs().sum().into_scalar::<f32>();
-                assert!(size > 1e-4, "{path}.{}", named.name);
+                assert!(size > 1e-4, "{path}.{}", param.name());
             }
         }
     }
@@ -273,10 +273,10 @@ fn the_row_of_the_padding_does_not_train() {
     model.table = model.table.with_padding(Some(3));
     let before = model.forward();
     let config = config("none", &["table"]);
-    peft::attach(&mut model, &config, "", "head", "a", &autodiff).unwrap();
-    let adapted = model.table.adapters().own_weight().unwrap().value();
+    peft::attach(&mut model, &config, FACTS, "a", 1, &autodiff).unwrap();
+    let adapted = model.table.adapters().own_weight().unwrap().param().clone();
     let gradients = model.forward().powi_scalar(2).sum().backward();
-    let gradient = adapted.grad(&gradients).unwrap();
+    let gradient = adapted.gradient(&gradients).unwrap().reshape([10, 4]);
     let sizes = gradient.abs().sum_dim(1).into_data();
     let sizes: Vec<bool> = sizes.iter::<f32>().map(|size| size > 0.0).collect();
     let used = [0, 1, 2, 9];
@@ -300,7 +300,7 @@ fn values_that_do_not_fit_are_named() {
         std::fs::write(folder.path().join(peft::CONFIG), text).unwrap();
         let device = Device::flex();
         let mut model = Model::new();
-        let loaded = peft::load(&mut model, folder.path(), "", "head", "b", &device);
+        let loaded = peft::load(&mut model, folder.path(), FACTS, "b", &device);
         (loaded.map(drop).map_err(|e| e.to_string()), model)
     };
     let missing = load(&config("all", &["norm", "head"])).0.unwrap_err();

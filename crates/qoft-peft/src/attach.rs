@@ -7,50 +7,67 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use tracing::warn;
 
-use crate::family::{AdapterConfig, Site};
+use crate::family::AdapterConfig;
 use crate::folder::AdapterFolder;
 use crate::modules::Modules;
 use crate::selection::{Selection, is_part_of};
+use crate::site::Site;
 use qoft_core::{
-    AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor, Result, WEIGHT, Walk,
-    adapters, param_id, parameter,
+    AdapterParam, AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor, Random,
+    Result, WEIGHT, Walk, adapters, param_id,
 };
+
+/// What PEFT's rules have to know of a model beside its layers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModelFacts<'a> {
+    /// `model_type` of its configuration, for the default targets; empty if it has none.
+    pub model_type: &'a str,
+    /// Path of the output head, which `all-linear` does not mean; empty if there is none.
+    pub head: &'a str,
+}
+
+impl<'a> ModelFacts<'a> {
+    /// Of a model of this type, with the output head at the path `head`.
+    pub const fn new(model_type: &'a str, head: &'a str) -> Self {
+        Self { model_type, head }
+    }
+}
 
 /// Adds a new adapter to each layer that the configuration means; returns how many layers got a
 /// rotation.
 ///
-/// Rotations start as their family has it, biases and whole modules from the model's. All of them
-/// train if `device` is an autodiff device. `head` is the path of the output head.
+/// Rotations start as their family has it, and what is random in that follows from `seed`. Biases
+/// and whole modules start from the model's. All of them train if `device` is an autodiff device.
 ///
 /// # Errors
-/// If no layer is targeted, a module that is to be trained whole is quantized or absent, or the
+/// If the configuration has an impossible value, no layer is targeted, a module that is to be trained whole is quantized or absent, or the
 /// model has an adapter of this name. Then the model stays as it is.
 pub fn attach(
     model: &mut impl Walk,
     config: &dyn AdapterConfig,
-    model_type: &str,
-    head: &str,
+    facts: ModelFacts,
     adapter: &str,
+    seed: u64,
     device: &Device,
 ) -> Result<usize> {
+    config.validate("adapter configuration")?;
     if config.to_json()["fan_in_fan_out"] == true {
         warn!("fan_in_fan_out is not needed: the model says which weights are [in, out]");
     }
     let new = Attachment {
         config,
-        folder: None,
-        strength: 1.0,
+        source: Source::New { seed },
         adapter,
         device,
     };
-    let count = new.attach(model, model_type, head)?;
+    let count = new.attach(model, facts)?;
     let mut adjusted = BTreeMap::new();
-    for (_, layer) in model.layers() {
+    for (path, layer) in model.layers() {
         let slot = layer.adapters().get(adapter);
         if slot.is_some_and(|slot| slot.rotation().is_some()) {
-            let in_features = layer.in_features();
-            let note = config.adjustment(in_features);
-            adjusted.extend(note.map(|note| (in_features, note)));
+            let note = config.adjustment(&Site::of(&path, layer));
+            adjusted.extend(note.map(|note| (layer.in_features(), note)));
         }
     }
     for (in_features, message) in adjusted {
@@ -68,13 +85,12 @@ pub fn attach(
 pub fn load(
     model: &mut impl Walk,
     folder: &Path,
-    model_type: &str,
-    head: &str,
+    facts: ModelFacts,
     adapter: &str,
     device: &Device,
 ) -> Result<Arc<dyn AdapterConfig>> {
     let folder = AdapterFolder::open(folder)?;
-    attach_folder(model, &folder, 1.0, model_type, head, adapter, device)?;
+    attach_folder(model, &folder, 1.0, facts, adapter, device)?;
     Ok(folder.config().clone())
 }
 
@@ -87,40 +103,48 @@ pub fn attach_folder(
     model: &mut impl Walk,
     folder: &AdapterFolder,
     strength: f64,
-    model_type: &str,
-    head: &str,
+    facts: ModelFacts,
     adapter: &str,
     device: &Device,
 ) -> Result<()> {
     let saved = Attachment {
         config: &**folder.config(),
-        folder: Some(folder),
-        strength,
+        source: Source::Saved { folder, strength },
         adapter,
         device,
     };
-    saved.attach(model, model_type, head).map(drop)
+    saved.attach(model, facts).map(drop)
 }
 
 /// An adapter on its way to a model.
 struct Attachment<'a> {
     config: &'a dyn AdapterConfig,
-    /// Where its values are; without it, it is new.
-    folder: Option<&'a AdapterFolder>,
-    strength: f64,
+    source: Source<'a>,
     adapter: &'a str,
     device: &'a Device,
 }
 
+/// Where the values of an adapter come from.
+enum Source<'a> {
+    New {
+        seed: u64,
+    },
+    Saved {
+        folder: &'a AdapterFolder,
+        strength: f64,
+    },
+}
+
 impl Attachment<'_> {
     /// What does not fit is noticed before anything is attached.
-    fn attach(&self, model: &mut impl Walk, model_type: &str, head: &str) -> Result<usize> {
+    fn attach(&self, model: &mut impl Walk, facts: ModelFacts) -> Result<usize> {
         adapters::expect_free(model, self.adapter)?;
-        let selection = Selection::new(self.config, model_type, &Modules::of(model, head))?;
+        let modules = Modules::of(model, facts.head);
+        let selection = Selection::new(self.config, facts.model_type, &modules)?;
         let (mut slots, own_names) = self.collect(model, &selection)?;
-        match self.folder {
-            Some(folder) => folder.check_unused(selection.rotated(), &own_names)?,
-            None => self.check_modules(model)?,
+        match self.source {
+            Source::Saved { folder, .. } => folder.check_unused(selection.rotated(), &own_names)?,
+            Source::New { .. } => self.check_modules(model)?,
         }
         let mut result = Ok(());
         model.walk_mut("", &mut |path, layer| {
@@ -167,30 +191,29 @@ impl Attachment<'_> {
             warn!(
                 "adapter `{}`: `bias` is `{}`, but its file has no biases; those of the model count",
                 self.adapter,
-                self.config.bias()
+                self.config.common().bias
             );
         }
         Ok((slots, own_names))
     }
 
     fn rotation(&self, path: &str, layer: &dyn Layer) -> Result<Box<dyn OftAdapter>> {
-        let (kind, in_features) = (layer.kind(), layer.in_features());
-        let names = self.config.param_names(kind);
-        let site = Site {
-            kind,
-            in_features,
-            strength: self.strength,
+        let (config, site) = (self.config, Site::of(path, layer));
+        let seed = match self.source {
+            Source::New { seed } => seed,
+            Source::Saved { folder, strength } => {
+                folder.check_layer(path, layer)?;
+                return folder.rotation(&site, strength, self.adapter, self.device);
+            }
         };
-        if let Some(folder) = self.folder {
-            folder.check_layer(path, layer)?;
-            return folder.rotation(path, site, self.adapter, self.device);
-        }
-        let ids = names.iter().map(|name| param_id(self.adapter, path, name));
-        let seed = param_id(self.adapter, path, names[0]).val();
-        let values = self.config.initial_values(in_features, seed);
-        let params = ids.zip(values).zip(self.config.param_shapes(in_features));
-        let params = params.map(|((id, values), shape)| parameter(id, values, shape, self.device));
-        self.config.rotation(site, params.collect())
+        let names = config.param_names(site.kind).iter();
+        let params = names.zip(config.param_shapes(&site)?).map(|(name, shape)| {
+            let id = param_id(self.adapter, path, name);
+            let random = Random::keyed(&[seed, id.val()]);
+            let values = config.initial_values(&site, name, &shape, random);
+            AdapterParam::new(name, shape, values, id, self.device)
+        });
+        config.rotation(&site, 1.0, params.collect())
     }
 
     fn own(
@@ -200,25 +223,27 @@ impl Attachment<'_> {
         tensor: LayerTensor,
         whole: bool,
     ) -> Result<Option<OwnTensor>> {
-        let name = tensor.name;
-        let values = match self.folder {
-            None => layer.values(name),
-            Some(folder) => match folder.own_values(&format!("{path}.{name}"), &tensor.shape)? {
-                Some(own) => tensor.read(own.values.clone()),
-                None => return Ok(None),
-            },
-        };
-        let own = OwnTensor::new(tensor, values, whole, [self.adapter, path], self.device);
-        Ok(Some(match self.strength {
-            1.0 => own,
-            strength => own.with_strength(strength, layer.values(name)),
-        }))
+        let (name, owner) = (tensor.name, [self.adapter, path]);
+        let new = |tensor, values| OwnTensor::new(tensor, values, whole, owner, self.device);
+        match self.source {
+            Source::New { .. } => Ok(Some(new(tensor, layer.values(name)))),
+            Source::Saved { folder, strength } => {
+                let saved = folder.own_values(&format!("{path}.{name}"), &tensor.shape)?;
+                Ok(saved.map(|saved| {
+                    let values = tensor.read(saved.values.clone());
+                    match strength {
+                        1.0 => new(tensor, values),
+                        _ => new(tensor, values).with_strength(strength, layer.values(name)),
+                    }
+                }))
+            }
+        }
     }
 
     /// Fails if a new adapter is to train a module whole that the model does not have.
     fn check_modules(&self, model: &impl Walk) -> Result<()> {
         let layers = model.layers();
-        for wanted in self.config.modules_to_save() {
+        for wanted in self.config.common().modules_to_save() {
             if !layers.iter().any(|(path, _)| is_part_of(path, wanted)) {
                 let names = layers
                     .iter()

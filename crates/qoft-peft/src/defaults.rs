@@ -1,6 +1,6 @@
 //! Which layers a model's adapters are for when a configuration does not say it.
 
-use crate::rules::OneOrMany;
+use crate::common::OneOrMany;
 
 /// PEFT's defaults, of OFT and HRA alike (`TRANSFORMERS_MODELS_TO_OFT_TARGET_MODULES_MAPPING`).
 const OF_PEFT: &[(&[&str], &[&str])] = &[

@@ -3,14 +3,11 @@
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use burn::module::Param;
-use burn::tensor::Tensor;
+use qoft_core::{AdapterParam, LayerKind, OftAdapter, Random, Result};
 use serde_json::Value;
 
-use crate::rules::TargetRules;
-use qoft_core::LayerKind;
-use qoft_core::OftAdapter;
-use qoft_core::{Error, Result};
+use crate::common::CommonConfig;
+use crate::site::Site;
 
 /// A family of adapters: one `peft_type`.
 pub trait AdapterFamily: Send + Sync {
@@ -32,15 +29,14 @@ pub trait AdapterConfig: Debug + Send + Sync {
     /// PEFT's name of the family, in capitals.
     fn peft_type(&self) -> &'static str;
 
-    /// The layers that get a rotation.
-    fn targets(&self) -> TargetRules<'_>;
+    /// The keys that all families share.
+    fn common(&self) -> &CommonConfig;
 
-    /// Which biases train: `none`, `all`, or those of the targeted layers, for which the word is
-    /// the family's name with `_only` behind it.
-    fn bias(&self) -> &str;
-
-    /// The modules that train whole.
-    fn modules_to_save(&self) -> &[String];
+    /// Checks the values; `file` is named in errors.
+    ///
+    /// # Errors
+    /// If a value is impossible or asks for something that is not supported.
+    fn validate(&self, file: &str) -> Result<()>;
 
     /// The configuration as the file has it, keys that are not known here among them.
     fn to_json(&self) -> Value;
@@ -49,52 +45,30 @@ pub trait AdapterConfig: Debug + Send + Sync {
     /// is not for such layers.
     fn param_names(&self, kind: LayerKind) -> &'static [&'static str];
 
-    /// Shapes of these parameters.
-    fn param_shapes(&self, in_features: usize) -> Vec<[usize; 2]>;
-
-    /// Values to start from, for each of these parameters.
-    fn initial_values(&self, in_features: usize, seed: u64) -> Vec<Vec<f32>>;
-
-    /// The rotation that has these parameters.
+    /// Shapes of these parameters, in the order of their names.
     ///
     /// # Errors
-    /// If the family cannot do what the site asks for, such as a strength other than 1.
-    fn rotation(&self, site: Site, params: Vec<Param<Tensor<2>>>) -> Result<Box<dyn OftAdapter>>;
+    /// If the sizes of the layer do not fit the configuration; the error names the key.
+    fn param_shapes(&self, site: &Site) -> Result<Vec<Vec<usize>>>;
 
-    /// What differs from the configuration in layers of so many input features, in words, if
-    /// anything has to.
-    fn adjustment(&self, _in_features: usize) -> Option<String> {
+    /// Values to start from for the parameter of this name and shape. All that is random comes from
+    /// `random`.
+    fn initial_values(&self, site: &Site, name: &str, shape: &[usize], random: Random) -> Vec<f32>;
+
+    /// The rotation that has these parameters, in the order of their names, with a strength: 1 for
+    /// the rotation as it was trained, 0 for none.
+    ///
+    /// # Errors
+    /// If the family cannot do what is asked for, such as a strength other than 1.
+    fn rotation(
+        &self,
+        site: &Site,
+        strength: f64,
+        params: Vec<AdapterParam>,
+    ) -> Result<Box<dyn OftAdapter>>;
+
+    /// What differs from the configuration in this layer, in words, if anything has to.
+    fn adjustment(&self, _site: &Site) -> Option<String> {
         None
     }
-}
-
-/// A place for a rotation.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Site {
-    /// The kind of the layer.
-    pub kind: LayerKind,
-    /// Features that the rotation turns.
-    pub in_features: usize,
-    /// 1 for the rotation as it was trained, 0 for none.
-    pub strength: f64,
-}
-
-/// Checks the keys that have the same meaning in all families; `file` is named in errors.
-///
-/// # Errors
-/// If `peft_type` is another one, or `bias` is none of PEFT's words.
-pub fn check_common(config: &dyn AdapterConfig, found: &str, file: &str) -> Result<()> {
-    let family = config.peft_type();
-    if found != family {
-        let reason = format!("expected {family}, found {found}");
-        return Err(Error::config(file, "peft_type", reason));
-    }
-    let bias = config.bias();
-    // PEFT looks at the end of the word, whatever the family.
-    if bias != "none" && bias != "all" && !bias.ends_with("_only") {
-        let only = format!("{}_only", family.to_lowercase());
-        let reason = format!("expected none, all or {only}, found `{bias}`");
-        return Err(Error::config(file, "bias", reason));
-    }
-    Ok(())
 }

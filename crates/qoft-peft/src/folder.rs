@@ -8,13 +8,11 @@ use burn::tensor::Device;
 use qoft_core::Matrix;
 use serde_json::Value;
 
-use crate::family::{AdapterConfig, Site};
+use crate::family::AdapterConfig;
 use crate::registry::Families;
+use crate::site::Site;
 use crate::tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
-use qoft_core::BIAS;
-use qoft_core::{Error, Result};
-use qoft_core::{Layer, LayerKind};
-use qoft_core::{OftAdapter, param_id, parameter};
+use qoft_core::{AdapterParam, BIAS, Error, Layer, LayerKind, OftAdapter, Result, param_id};
 
 /// What PEFT puts between a layer that has a rotation and the layer's own tensors.
 const BASE: &str = "base_layer";
@@ -133,36 +131,43 @@ impl AdapterFolder {
         })
     }
 
-    /// The rotation of the layer at `path`, which is that of `site`.
+    /// The rotation of the layer at `site`, with a strength: 0 is none of it, and 1 all.
     ///
     /// # Errors
-    /// If there is none for such a layer, or it is not made for so many input features.
+    /// If there is none for such a layer, it is made for a layer of another size, or its family has
+    /// no such strength.
     pub fn rotation(
         &self,
-        path: &str,
-        site: Site,
+        site: &Site,
+        strength: f64,
         adapter: &str,
         device: &Device,
     ) -> Result<Box<dyn OftAdapter>> {
         let names = self.config.param_names(site.kind).iter();
-        let params = names.zip(self.config.param_shapes(site.in_features));
+        let shapes = self.config.param_shapes(site);
+        let params = names.zip(shapes.map_err(|e| self.of_this_file(e))?);
         let params = params.map(|(name, expected)| {
-            let key = format!("{path}.{name}");
+            let key = format!("{}.{name}", site.path);
             let tensor = self.rotations.get(&key);
             let (shape, values) = tensor.ok_or_else(|| self.missing(&key))?;
             if shape[..] != expected {
                 return Err(self.wrong_shape(&key, &expected, shape));
             }
-            let id = param_id(adapter, path, name);
-            Ok(parameter(id, values.clone(), expected, device))
+            let id = param_id(adapter, site.path, name);
+            let values = values.clone();
+            Ok(AdapterParam::new(name, expected, values, id, device))
         });
         let params = params.collect::<Result<_>>()?;
-        let rotation = self.config.rotation(site, params);
-        // A family does not know of the folder, of which there may be several.
-        rotation.map_err(|error| match error {
+        let rotation = self.config.rotation(site, strength, params);
+        rotation.map_err(|e| self.of_this_file(e))
+    }
+
+    /// The error of a family, which does not know of the folder: there may be several.
+    fn of_this_file(&self, error: Error) -> Error {
+        match error {
             Error::Config { key, reason, .. } => self.error(format!("`{key}`: {reason}")),
             other => other,
-        })
+        }
     }
 
     /// The values that it has instead of those of the tensor `name`, which has this shape. A bias

@@ -14,6 +14,7 @@
 //!   adapters that have the same module only one can be active.
 
 mod attach;
+mod common;
 mod defaults;
 mod expression;
 mod family;
@@ -21,25 +22,23 @@ mod folder;
 mod modules;
 mod python;
 mod registry;
-mod rules;
 mod selection;
+mod site;
 mod targets;
 mod tensors;
 
-pub use attach::{attach, attach_folder, load};
+pub use attach::{ModelFacts, attach, attach_folder, load};
+pub use common::{CommonConfig, Layers, OneOrMany, PEFT_VERSION};
 pub use defaults::{default_targets, peft_default_targets};
-pub use family::{AdapterConfig, AdapterFamily, Site, check_common};
+pub use family::{AdapterConfig, AdapterFamily};
 pub use folder::{AdapterFolder, OwnValues, read_config};
 pub use modules::{ModuleKind, Modules};
 pub use registry::Families;
 #[doc(hidden)]
 pub use registry::{FamilyEntry, family_entry};
-pub use rules::{Layers, OneOrMany, TargetRules};
 pub use selection::{Selection, quantized};
+pub use site::Site;
 pub use targets::Targets;
 pub use tensors::{CONFIG, PREFIX, Tensors, Trained, WEIGHTS, read_tensors, save, trained};
-
-/// The version of PEFT whose formulas and files new adapters follow.
-pub const PEFT_VERSION: &str = "0.21.2";
 
 pub use inventory;

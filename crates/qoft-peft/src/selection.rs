@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 
 use qoft_core::{BIAS, Error, Layer, LayerKind, LayerTensor, Result};
 
+use crate::common::OneOrMany;
 use crate::family::AdapterConfig;
 use crate::modules::{ModuleKind, Modules};
-use crate::rules::OneOrMany;
-use crate::targets::Targets;
+use crate::targets::{Targets, match_nothing};
 
 /// The choice of what trains in a model.
 #[derive(Debug)]
@@ -33,7 +33,8 @@ impl<'a> Selection<'a> {
     /// If an expression is invalid or takes too long, options contradict each other, there is no
     /// default, no module is meant, or one that cannot have what it is meant to have.
     pub fn new(config: &'a dyn AdapterConfig, model_type: &str, modules: &Modules) -> Result<Self> {
-        let targets = Targets::new(config, model_type, modules)?;
+        let common = config.common();
+        let targets = Targets::new(common, model_type, modules)?;
         let mut rotated = BTreeMap::new();
         for (path, kind) in modules.iter() {
             if targets.matches(path)? {
@@ -41,9 +42,9 @@ impl<'a> Selection<'a> {
             }
         }
         if rotated.is_empty() {
-            return Err(config.targets().match_nothing(modules));
+            return Err(match_nothing(common, modules));
         }
-        let whole = config.modules_to_save();
+        let whole = common.modules_to_save();
         for (path, kind) in modules.iter() {
             if whole.iter().any(|name| path.ends_with(name)) {
                 expect_one_part(path, kind, rotated.contains_key(path))?;
@@ -52,7 +53,7 @@ impl<'a> Selection<'a> {
         Ok(Self {
             target_modules: targets.target_modules().clone(),
             rotated,
-            bias: match config.bias() {
+            bias: match common.bias.as_str() {
                 "none" => Biases::None,
                 "all" => Biases::All,
                 _ => Biases::OfTargets,

@@ -5,11 +5,10 @@ use std::collections::BTreeSet;
 use qoft_core::{Error, LayerKind, Result};
 use tracing::warn;
 
+use crate::common::{CommonConfig, Layers, OneOrMany};
 use crate::defaults::default_targets;
 use crate::expression::Expression;
-use crate::family::AdapterConfig;
 use crate::modules::{ModuleKind, Modules};
-use crate::rules::{Layers, OneOrMany};
 
 /// The word for all linear layers but the output head, in letters of any case.
 const ALL_LINEAR: &str = "all-linear";
@@ -34,19 +33,19 @@ impl Targets {
     ///
     /// # Errors
     /// If an expression is invalid, options contradict each other, or there is no default.
-    pub fn new(config: &dyn AdapterConfig, model_type: &str, modules: &Modules) -> Result<Self> {
+    pub fn new(config: &CommonConfig, model_type: &str, modules: &Modules) -> Result<Self> {
         let default = || {
             default_targets(model_type).ok_or_else(|| {
                 let reason = format!("no default for model_type {model_type}; name the layers");
                 Error::config("adapter configuration", TARGET_MODULES, reason)
             })
         };
-        let given = config.targets().target_modules.cloned();
+        let given = config.target_modules.clone();
         Self::of(given.map_or_else(default, Ok)?, config, modules)
     }
 
     /// As [`Self::new`], with these targets instead of the configuration's.
-    fn of(targets: OneOrMany, config: &dyn AdapterConfig, modules: &Modules) -> Result<Self> {
+    fn of(targets: OneOrMany, config: &CommonConfig, modules: &Modules) -> Result<Self> {
         let limits = Limits::new(config)?;
         let target_modules = resolve(targets, modules);
         let include = Rule::new(&target_modules, TARGET_MODULES)?;
@@ -127,17 +126,16 @@ struct Limits {
 const INDEX: &str = "idx";
 
 impl Limits {
-    fn new(config: &dyn AdapterConfig) -> Result<Self> {
-        let rules = config.targets();
-        let pattern = rules.layers_pattern.filter(|pattern| !pattern.is_empty());
-        if pattern.is_some() && rules.layers_to_transform.is_none() {
+    fn new(config: &CommonConfig) -> Result<Self> {
+        let pattern = config.layers_pattern.as_ref();
+        let pattern = pattern.filter(|pattern| !pattern.is_empty());
+        if pattern.is_some() && config.layers_to_transform.is_none() {
             let (file, key) = ("adapter configuration", "layers_pattern");
             return Err(Error::config(file, key, "it needs layers_to_transform"));
         }
-        let exclude = rules.exclude_modules.filter(|exclude| !exclude.is_empty());
-        let layers = rules
-            .layers_to_transform
-            .filter(|layers| !layers.is_empty());
+        let exclude = config.exclude_modules.as_ref();
+        let exclude = exclude.filter(|exclude| !exclude.is_empty());
+        let layers = config.layers_to_transform.clone();
         // As PEFT has it: names are expressions for one or more components of a path.
         let saved = config.modules_to_save().iter();
         let saved = saved.map(|name| format!(r"(^|.*\.){name}($|\..*)"));
@@ -148,7 +146,7 @@ impl Limits {
             saved: saved
                 .map(|text| Expression::prefix(&text, "modules_to_save"))
                 .collect::<Result<_>>()?,
-            layers: layers.cloned(),
+            layers: layers.filter(|layers| !layers.is_empty()),
             index: index_patterns(pattern)
                 .iter()
                 .map(|text| Expression::prefix(text, "layers_pattern"))
@@ -194,6 +192,19 @@ fn index_patterns(names: Option<&OneOrMany>) -> Vec<String> {
     }
 }
 
+/// The error for a model of which no module is meant.
+pub(crate) fn match_nothing(config: &CommonConfig, modules: &Modules) -> Error {
+    let target = match &config.target_modules {
+        None => "(default)".to_owned(),
+        Some(OneOrMany::One(one)) => format!("`{one}`"),
+        Some(OneOrMany::Many(many)) => format!("{many:?}"),
+    };
+    Error::NoTarget {
+        target,
+        known: modules.known(),
+    }
+}
+
 /// What targets come to in a model: names in place of `all-linear`, and fewer names for many.
 fn resolve(targets: OneOrMany, modules: &Modules) -> OneOrMany {
     let names = match targets {
@@ -231,11 +242,11 @@ fn is_all_linear(word: &str) -> bool {
 /// # Errors
 /// If an expression of the configuration is invalid.
 pub(crate) fn written(
-    config: &dyn AdapterConfig,
+    config: &CommonConfig,
     modules: &Modules,
     rotated: &BTreeSet<&str>,
 ) -> Result<OneOrMany> {
-    match config.targets().target_modules {
+    match &config.target_modules {
         Some(OneOrMany::One(one)) if is_all_linear(one) => (),
         None => (),
         Some(given) => return Ok(given.clone()),

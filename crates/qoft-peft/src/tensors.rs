@@ -6,11 +6,10 @@ use std::path::Path;
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
 
+use crate::common::OneOrMany;
 use crate::family::AdapterConfig;
 use crate::modules::Modules;
-use crate::rules::OneOrMany;
 use crate::targets;
-use qoft_core::NamedParam;
 use qoft_core::Walk;
 use qoft_core::adapters;
 use qoft_core::float_format;
@@ -69,10 +68,9 @@ pub fn trained(model: &impl Walk, adapter: &str) -> Vec<Trained> {
             continue;
         };
         let rotation = slot.rotation();
-        for named in rotation.iter().flat_map(|rotation| rotation.params()) {
-            let shape = named.param.val().dims().to_vec();
-            let name = format!("{PREFIX}{path}.{}", named.name);
-            tensors.push((name, shape, values(&named)));
+        for param in rotation.iter().flat_map(|rotation| rotation.params()) {
+            let name = format!("{PREFIX}{path}.{}", param.name());
+            tensors.push((name, param.shape().to_vec(), param.to_vec()));
         }
         // PEFT keeps the layer below that of a rotation.
         let base = if rotation.is_some() {
@@ -82,16 +80,11 @@ pub fn trained(model: &impl Walk, adapter: &str) -> Vec<Trained> {
         };
         for own in slot.own() {
             let name = format!("{PREFIX}{path}.{base}{}", own.name());
-            let values = own.tensor().written(values(&own.param()));
+            let values = own.tensor().written(own.param().to_vec());
             tensors.push((name, own.tensor().shape.clone(), values));
         }
     }
     tensors
-}
-
-fn values(named: &NamedParam) -> Vec<f32> {
-    let data = named.param.val().into_data();
-    data.try_into_vec::<f32>().expect("parameters are f32")
 }
 
 /// The targets of an adapter's file: PEFT has to understand them, which knows fewer defaults.
@@ -106,7 +99,7 @@ fn written_targets(
         slot.is_some_and(|slot| slot.rotation().is_some())
     });
     let rotated = rotated.map(|(path, _)| path.as_str()).collect();
-    targets::written(config, &Modules::of(model, ""), &rotated)
+    targets::written(config.common(), &Modules::of(model, ""), &rotated)
 }
 
 /// Writes `adapter_config.json` and `adapter_model.safetensors` of one adapter into an existing

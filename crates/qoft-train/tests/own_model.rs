@@ -9,7 +9,7 @@ use burn::tensor::activation::log_softmax;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_core::{Embedding, Linear, Walk, default_device};
 use qoft_oft::OftConfig;
-use qoft_peft::{self as peft, OneOrMany};
+use qoft_peft::{self as peft, CommonConfig, ModelFacts};
 use qoft_train::data::{Batch, Dataset, DatasetReport, Example, Order};
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::train::{ADAPTER, Observer, RunFolder, Start, StepReport, TrainConfig, Trainer};
@@ -109,10 +109,10 @@ fn counting() -> Dataset {
 }
 
 fn oft_config(targets: &[&str]) -> OftConfig {
-    let targets = targets.iter().map(|target| (*target).to_owned());
+    let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
     OftConfig {
-        target_modules: Some(OneOrMany::Many(targets.collect())),
         oft_block_size: 8,
+        common: CommonConfig::targeting(targets),
         ..OftConfig::default()
     }
 }
@@ -129,7 +129,8 @@ fn train_config(steps: usize) -> TrainConfig {
 
 fn adapted<M: Module + Walk>(mut model: M, config: &OftConfig) -> M {
     let device = default_device().unwrap().autodiff();
-    peft::attach(&mut model, config, "", "head", ADAPTER, &device).unwrap();
+    let facts = ModelFacts::new("", "head");
+    peft::attach(&mut model, config, facts, ADAPTER, 1, &device).unwrap();
     model
 }
 

@@ -10,7 +10,7 @@ use burn::nn::{Initializer, LinearConfig};
 use burn::optim::{AdamConfig, GradientsParams};
 use burn::tensor::activation::relu;
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use qoft::nn::{self, Conv2d, Linear, OftConfig, OneOrMany, Walk};
+use qoft::nn::{self, CommonConfig, Conv2d, Draw, Linear, OftConfig, Walk};
 
 const SIDE: usize = 16;
 const BATCH: usize = 32;
@@ -89,22 +89,30 @@ fn batch(random: &mut Random, device: &Device) -> (Tensor<4>, Tensor<1, Int>) {
     (images, Tensor::from_data(labels.as_slice(), device))
 }
 
+/// What is random in adapters follows from it.
+const SEED: u64 = 1;
+
 /// Trains for `steps` steps; returns the loss of each.
 pub fn train(steps: usize) -> qoft::core::Result<Vec<f32>> {
     let device = Device::flex();
     device.seed(1);
     let mut model = Cnn::new(&device);
-    let targets = ["first", "second", "head"].map(str::to_owned);
     let config = OftConfig {
-        target_modules: Some(OneOrMany::Many(targets.into())),
         oft_block_size: 16,
+        common: CommonConfig::targeting(["first", "second", "head"]),
         ..OftConfig::default()
     };
-    nn::inject(&mut model, &config, "shapes", &device.clone().autodiff())?;
+    nn::inject(
+        &mut model,
+        &config,
+        "shapes",
+        SEED,
+        &device.clone().autodiff(),
+    )?;
     let mut optimizer = AdamConfig::new().init();
     let (mut random, mut losses) = (Random(7), Vec::new());
-    for _ in 0..steps {
-        nn::constrain(&mut model);
+    for step in 0..steps {
+        nn::begin(&mut model, Draw::new(SEED, step, 0));
         let (images, labels) = batch(&mut random, &device);
         let logits = model.forward(images);
         let labels = labels.autodiff();

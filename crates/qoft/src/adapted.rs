@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::{Error, LayerKind, LayerSource, Matrix, Result};
+use qoft_core::{Composition, Error, LayerKind, LayerSource, Matrix, Pass, Result};
 use qoft_models::ModelFolder;
 use qoft_peft::{ModuleKind, Modules, Selection, Site};
 use rayon::prelude::*;
@@ -96,27 +96,28 @@ pub(crate) fn rotated(
         own::replace(&mut stored.values, adapters, &name);
         weight = layer.dense_layout(stored);
     }
+    let kind = match is_table {
+        true => LayerKind::Embedding,
+        false => LayerKind::Linear,
+    };
+    let site = Site::with_weight(path, kind, &weight);
+    let rotations = changing.into_iter().map(|(number, adapter)| {
+        let (name, device) = (number.to_string(), Device::flex());
+        let folder = &adapter.folder;
+        folder.rotation(&site, adapter.strength, &name, &device)
+    });
+    let rotations = rotations.collect::<Result<Vec<_>>>()?;
+    let mut rotations: Vec<_> = Composition::arrange(rotations, |r| r.composition()).collect();
     // The last adapter stands next to the weight; the rows of a table meet the first one first.
     if !is_table {
-        changing.reverse();
+        rotations.reverse();
     }
-    for (number, adapter) in changing {
-        let site = Site {
-            kind: if is_table {
-                LayerKind::Embedding
-            } else {
-                LayerKind::Linear
-            },
-            in_features: weight.shape[1],
-            strength: adapter.strength,
-        };
-        let (name, device) = (number.to_string(), Device::flex());
-        let rotation = adapter.folder.rotation(path, site, &name, &device)?;
+    for rotation in rotations {
         orthogonality_error = orthogonality_error.max(rotation.orthogonality_error());
         let rows = to_tensor(weight);
         weight = from_tensor(match is_table {
-            true => rotation.forward(rows.into()),
-            false => rotation.rotate_weight(rows),
+            true => rotation.forward(rows.into(), Pass::EVALUATION),
+            false => rotation.rotate_weight(rows, Pass::EVALUATION),
         });
     }
     Ok((weight, orthogonality_error))

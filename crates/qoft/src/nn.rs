@@ -9,7 +9,7 @@
 //! use burn::nn::LinearConfig;
 //! use burn::optim::{AdamConfig, GradientsParams};
 //! use burn::tensor::{Device, Tensor};
-//! use qoft::nn::{self, Linear, OftConfig, OneOrMany, Walk};
+//! use qoft::nn::{self, CommonConfig, Draw, Linear, OftConfig, Walk};
 //!
 //! #[derive(Module, Debug, Walk)]
 //! struct Mlp {
@@ -23,6 +23,9 @@
 //!     }
 //! }
 //!
+//! /// What is random follows from it.
+//! const SEED: u64 = 1;
+//!
 //! # fn main() -> qoft::core::Result<()> {
 //! let device = Device::flex();
 //! let mut model = Mlp {
@@ -30,18 +33,18 @@
 //!     down: Linear::from(&LinearConfig::new(16, 8).init(&device)),
 //! };
 //! let config = OftConfig {
-//!     target_modules: Some(OneOrMany::One("all-linear".into())),
 //!     oft_block_size: 4,
+//!     common: CommonConfig::targeting("all-linear"),
 //!     ..OftConfig::default()
 //! };
 //! // Adapters on an autodiff device train; the layers need none.
-//! let adapted = nn::inject(&mut model, &config, "mine", &device.clone().autodiff())?;
+//! let adapted = nn::inject(&mut model, &config, "mine", SEED, &device.clone().autodiff())?;
 //! assert_eq!(adapted, 2);
 //!
 //! let mut optimizer = AdamConfig::new().init();
 //! let x = Tensor::<2>::ones([4, 8], &device);
-//! for _ in 0..3 {
-//!     nn::constrain(&mut model);
+//! for step in 0..3 {
+//!     nn::begin(&mut model, Draw::new(SEED, step, 0));
 //!     let loss = model.forward(x.clone()).powi_scalar(2).mean();
 //!     let gradients = GradientsParams::from_grads(loss.backward(), &model);
 //!     model = optimizer.step(0.01, model, gradients);
@@ -66,33 +69,36 @@ use std::sync::Arc;
 use burn::tensor::Device;
 
 pub use qoft_core::adapters::{
-    activate, active, constrain, delete, disable_all, merge, names, rename, unmerge,
+    activate, active, begin, delete, disable_all, merge, names, rename, unmerge,
 };
 pub use qoft_core::walk::Walk;
-pub use qoft_core::{Adapters, Conv2d, Conv2dOptions, Embedding, Layer, LayerKind, Linear, Norm};
+pub use qoft_core::{
+    Adapters, Conv2d, Conv2dOptions, Draw, Embedding, Layer, LayerKind, Linear, Norm,
+};
 use qoft_core::{Error, Result};
 pub use qoft_derive::FacadeWalk as Walk;
 pub use qoft_oft::OftConfig;
 use qoft_peft as peft;
-pub use qoft_peft::{AdapterConfig, Layers, OneOrMany};
+use qoft_peft::ModelFacts;
+pub use qoft_peft::{AdapterConfig, CommonConfig, Layers, OneOrMany};
 
-/// Adds an adapter to each layer that `config.target_modules` means; returns to how many. `bias` and
-/// `modules_to_save` work as in PEFT, see [`qoft_peft`].
+/// Adds an adapter of any family to each layer that `target_modules` means; returns to how many.
+/// `bias` and `modules_to_save` work as in PEFT, see [`qoft_peft`].
 ///
-/// The adapter trains if `device` is an autodiff device. It starts as the identity, or random
-/// with `init_weights: false`.
+/// The adapter trains if `device` is an autodiff device. It starts as its family has it: OFT as the
+/// identity, or with `init_weights: false` from random values that follow from `seed`.
 ///
 /// # Errors
-/// If no layer is meant, a module that is to be trained whole is absent or quantized, or the model
+/// If the configuration has an impossible value, no layer is meant, a module that is to be trained whole is absent or quantized, or the model
 /// has an adapter of this name.
 pub fn inject(
     model: &mut impl Walk,
-    config: &OftConfig,
+    config: &dyn AdapterConfig,
     adapter: &str,
+    seed: u64,
     device: &Device,
 ) -> Result<usize> {
-    config.validate("adapter configuration")?;
-    peft::attach(model, config, "", "", adapter, device)
+    peft::attach(model, config, ModelFacts::default(), adapter, seed, device)
 }
 
 /// Writes an adapter as PEFT does to `folder`, which is made if absent.
@@ -119,5 +125,5 @@ pub fn load(
     adapter: &str,
     device: &Device,
 ) -> Result<Arc<dyn AdapterConfig>> {
-    peft::load(model, folder, "", "", adapter, device)
+    peft::load(model, folder, ModelFacts::default(), adapter, device)
 }

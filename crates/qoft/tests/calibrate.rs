@@ -10,7 +10,7 @@ use common::{load, loss, open, rows};
 use qoft::core::kernels::Matrix;
 use qoft::core::{Checkpoint, Error, LayerSource, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
-use qoft::peft::{self, AdapterFolder};
+use qoft::peft::{self, AdapterFolder, ModelFacts};
 use qoft::train::data::Example;
 use qoft::{Calibration, CalibrationOptions, LayerSearch, MergeTarget, ScaledAdapter, merge};
 use qoft_calibrate::Hessian;
@@ -50,8 +50,7 @@ fn adapted(model: &Path, adapter: &ScaledAdapter) -> CausalLm {
         &mut model,
         folder,
         1.0,
-        &model_type,
-        head,
+        ModelFacts::new(&model_type, head),
         "default",
         &Device::flex(),
     )

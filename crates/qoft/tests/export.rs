@@ -12,7 +12,7 @@ use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{LoadOptions, Registry};
 use qoft::oft::OftConfig;
-use qoft::peft::{self, AdapterFolder, OneOrMany};
+use qoft::peft::{self, AdapterFolder, CommonConfig, ModelFacts};
 use qoft::{LoraReport, ScaledAdapter, dequantize, export_lora};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -140,7 +140,14 @@ fn all_of_a_lora_is_the_adapter() {
         let mut adapted = load(&model, &[]);
         for (number, folder) in folders.iter().enumerate() {
             let (name, device) = (number.to_string(), Device::flex());
-            peft::load(&mut adapted, folder, "llama", "lm_head", &name, &device).unwrap();
+            peft::load(
+                &mut adapted,
+                folder,
+                ModelFacts::new("llama", "lm_head"),
+                &name,
+                &device,
+            )
+            .unwrap();
         }
         let (found, expected) = (loss(&load(&dense, &[]), &rows), loss(&adapted, &rows));
         assert!(
@@ -218,11 +225,19 @@ fn a_layer_cannot_be_whole_and_rotated() {
     let mut model = load(&model, &[]);
     let config = OftConfig {
         oft_block_size: 8,
-        target_modules: Some(OneOrMany::Many(vec!["up_proj".into()])),
+        common: CommonConfig::targeting(["up_proj"]),
         ..OftConfig::default()
     };
     let device = Device::flex();
-    peft::attach(&mut model, &config, "qwen2", "lm_head", "new", &device).unwrap();
+    peft::attach(
+        &mut model,
+        &config,
+        ModelFacts::new("qwen2", "lm_head"),
+        "new",
+        1,
+        &device,
+    )
+    .unwrap();
     std::fs::create_dir(&rotating).unwrap();
     peft::save(&model, &config, "new", &rotating).unwrap();
     let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());

@@ -12,7 +12,7 @@ use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry, Walk};
 use qoft::oft::OftConfig;
-use qoft::peft::{self, AdapterFolder};
+use qoft::peft::{self, AdapterFolder, ModelFacts};
 use qoft::train::data::{Dataset, DatasetReport, Example};
 use qoft::train::{TrainError, evaluate};
 use qoft::{MergeTarget, ScaledAdapter, export_lora, merge};
@@ -193,7 +193,15 @@ fn the_default_targets_are_those_of_peft_and_fan_in_fan_out_changes_nothing() {
             ..OftConfig::default()
         };
         let (head, device) = ("lm_head", Device::flex());
-        peft::attach(&mut model, &config, "gpt2", head, "default", &device).unwrap();
+        peft::attach(
+            &mut model,
+            &config,
+            ModelFacts::new("gpt2", head),
+            "default",
+            1,
+            &device,
+        )
+        .unwrap();
         model
     };
     let model = attached(false);

@@ -9,7 +9,7 @@ use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
-use qoft::peft::{self, AdapterFolder};
+use qoft::peft::{self, AdapterFolder, ModelFacts};
 use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
 use serde_json::Value;
 
@@ -115,13 +115,38 @@ fn check_statistics(case: &str, name: &str, ours: &[u8], theirs: &[u8]) {
     }
 }
 
+/// Each family composes as PEFT does it.
+#[test]
+fn two_householder_adapters_merge_as_in_peft() {
+    let file = std::fs::read_to_string(qoft_fixtures::path("hra/expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&file).unwrap();
+    for pair in expected["pairs"].as_array().unwrap() {
+        let folder = |name: &str| qoft_fixtures::path("hra").join(pair[name].as_str().unwrap());
+        let adapters = ["first", "second"].map(|name| adapter(&folder(name)));
+        let work = tempfile::tempdir().unwrap();
+        let output = work.path().join("merged");
+        let model = qoft_fixtures::path("models/llama");
+        let target = MergeTarget::Dense(FloatFormat::F32);
+        merged(&model, &adapters, target, &output);
+        let found = loss(&load(&output, &[]), &rows(&expected["rows"]));
+        let reference = pair["merged"].as_f64().unwrap();
+        assert!((found - reference).abs() < 1e-5, "{found} {reference}");
+    }
+}
+
 /// Loss of the model in a folder with adapters on it.
 fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
     let mut model = load(model, &[]);
     for (number, folder) in adapters.iter().enumerate() {
         let (name, device) = (number.to_string(), Device::flex());
-        peft::load(&mut model, folder, "llama", "lm_head", &name, &device)
-            .unwrap_or_else(|e| panic!("{e}"));
+        peft::load(
+            &mut model,
+            folder,
+            ModelFacts::new("llama", "lm_head"),
+            &name,
+            &device,
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
     }
     loss(&model, rows)
 }

@@ -10,7 +10,7 @@ use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Error, LoadOptions, Nearest, Registry, Result};
 use qoft::oft::OftConfig;
-use qoft::peft::{self, AdapterFolder, OneOrMany};
+use qoft::peft::{self, AdapterFolder, CommonConfig, ModelFacts};
 use qoft::{MergeReport, MergeTarget, ScaledAdapter, dequantize, merge};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -42,8 +42,14 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
     let mut model = load(model, &[]);
     for (number, folder) in adapters.iter().enumerate() {
         let (name, device) = (number.to_string(), Device::flex());
-        peft::load(&mut model, folder, "llama", "lm_head", &name, &device)
-            .unwrap_or_else(|e| panic!("{e}"));
+        peft::load(
+            &mut model,
+            folder,
+            ModelFacts::new("llama", "lm_head"),
+            &name,
+            &device,
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
     }
     loss(&model, rows)
 }
@@ -222,15 +228,23 @@ fn untied_model(folder: &Path) {
 
 fn random_adapter(model: &Path, targets: &[&str], folder: &Path) {
     let mut model = load(model, &[]);
-    let targets = targets.iter().map(|&target| target.to_owned()).collect();
+    let targets: Vec<String> = targets.iter().map(|&target| target.to_owned()).collect();
     let config = OftConfig {
-        target_modules: Some(OneOrMany::Many(targets)),
+        common: CommonConfig::targeting(targets),
         oft_block_size: 8,
         init_weights: false,
         ..OftConfig::default()
     };
     let (head, device) = ("lm_head", Device::flex());
-    peft::attach(&mut model, &config, "llama", head, "default", &device).unwrap();
+    peft::attach(
+        &mut model,
+        &config,
+        ModelFacts::new("llama", head),
+        "default",
+        1,
+        &device,
+    )
+    .unwrap();
     std::fs::create_dir(folder).unwrap();
     peft::save(&model, &config, "default", folder).unwrap();
 }

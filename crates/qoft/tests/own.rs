@@ -11,7 +11,7 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
-use qoft::peft::{self, AdapterFolder};
+use qoft::peft::{self, AdapterFolder, CommonConfig, ModelFacts};
 use qoft::{MergeTarget, ScaledAdapter};
 use serde_json::Value;
 
@@ -122,7 +122,15 @@ fn merged_models_have_the_loss_of_the_adapter_with_its_strength() {
         let model_type = adapted.config().model_type.clone();
         let folder = AdapterFolder::open(&case.folder).unwrap();
         let (head, device) = ("lm_head", Device::flex());
-        peft::attach_folder(&mut adapted, &folder, 0.4, &model_type, head, "a", &device).unwrap();
+        peft::attach_folder(
+            &mut adapted,
+            &folder,
+            0.4,
+            ModelFacts::new(&model_type, head),
+            "a",
+            &device,
+        )
+        .unwrap();
         let out = tempfile::tempdir().unwrap();
         let dense = out.path().join("dense");
         case.merge(0.4, MergeTarget::Dense(FloatFormat::F32), &dense);
@@ -181,9 +189,24 @@ fn a_whole_module_is_rotated_by_another_adapter() {
         ..OftConfig::default()
     };
     let (head, device, mut model) = ("lm_head", Device::flex(), load(&case.model, &[]));
-    peft::attach(&mut model, &config, "gpt2", head, "a", &device).unwrap();
+    peft::attach(
+        &mut model,
+        &config,
+        ModelFacts::new("gpt2", head),
+        "a",
+        1,
+        &device,
+    )
+    .unwrap();
     peft::save(&model, &config, "a", &rotation).unwrap();
-    peft::load(&mut model, &case.folder, "gpt2", head, "b", &device).unwrap();
+    peft::load(
+        &mut model,
+        &case.folder,
+        ModelFacts::new("gpt2", head),
+        "b",
+        &device,
+    )
+    .unwrap();
     let expected = case.loss(&model);
     for strength in [0.0, 1.0] {
         let merged = out.path().join(strength.to_string());
@@ -199,11 +222,21 @@ fn a_whole_module_is_rotated_by_another_adapter() {
 fn a_quantized_module_cannot_be_trained_whole() {
     let mut model = load(&qoft_fixtures::path("models/llama_nf4"), &[]);
     let config = OftConfig {
-        modules_to_save: Some(vec!["mlp".into()]),
+        common: CommonConfig {
+            modules_to_save: Some(vec!["mlp".into()]),
+            ..CommonConfig::default()
+        },
         ..OftConfig::default()
     };
     let (head, device) = ("lm_head", Device::flex());
-    let error = peft::attach(&mut model, &config, "llama", head, "a", &device);
+    let error = peft::attach(
+        &mut model,
+        &config,
+        ModelFacts::new("llama", head),
+        "a",
+        1,
+        &device,
+    );
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("mlp.gate_proj.weight` is quantized"),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{load, loss, rows};
 use qoft::core::{Walk, adapters, default_device};
 use qoft::models::CausalLm;
-use qoft::peft::{self, AdapterConfig};
+use qoft::peft::{self, AdapterConfig, ModelFacts};
 use serde_json::Value;
 
 fn expected() -> Value {
@@ -33,8 +33,7 @@ fn adapt(
     peft::load(
         model,
         &adapter(case),
-        "llama",
-        "lm_head",
+        ModelFacts::new("llama", "lm_head"),
         name,
         &default_device().unwrap(),
     )
@@ -103,7 +102,14 @@ fn what_we_save_is_the_same_to_peft() {
         near(&model, &values["base"], "base");
         let folder = qoft_fixtures::path("saved").join(case);
         // The folder says itself which layers it is for.
-        peft::load(&mut model, &folder, "", "lm_head", "default", &device).unwrap();
+        peft::load(
+            &mut model,
+            &folder,
+            ModelFacts::new("", "lm_head"),
+            "default",
+            &device,
+        )
+        .unwrap();
         near(&model, &values["loss"], "adapted");
         adapters::merge(&mut model).unwrap();
         near(&model, &values["loss"], "merged");
@@ -167,7 +173,14 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
         let mut second = model("llama_nf4", &[]);
         let device = default_device().unwrap();
         let path = folder.path();
-        peft::load(&mut second, path, "llama", "lm_head", "default", &device).unwrap();
+        peft::load(
+            &mut second,
+            path,
+            ModelFacts::new("llama", "lm_head"),
+            "default",
+            &device,
+        )
+        .unwrap();
         let sorted = |model: &CausalLm| {
             let mut tensors = peft::trained(model, "default");
             tensors.sort_by(|a, b| a.0.cmp(&b.0));
@@ -220,7 +233,13 @@ fn an_adapter_of_another_embedding_table_is_refused() {
     }
     let mut model = model("llama_nf4", &[]);
     let (head, device) = ("lm_head", default_device().unwrap());
-    let error = peft::load(&mut model, folder.path(), "llama", head, "default", &device);
+    let error = peft::load(
+        &mut model,
+        folder.path(),
+        ModelFacts::new("llama", head),
+        "default",
+        &device,
+    );
     let error = error.unwrap_err().to_string();
     assert!(error.contains("embed_tokens.base_layer.weight"), "{error}");
     assert!(

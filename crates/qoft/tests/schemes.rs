@@ -11,7 +11,7 @@ use common::{load, loss, rows};
 use qoft::core::{Checkpoint, default_device};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
-use qoft::peft;
+use qoft::peft::{self, ModelFacts};
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::{
@@ -78,8 +78,14 @@ impl Case {
     fn adapted(&self, adapter: &str) -> CausalLm {
         let (mut model, device) = (load(&self.folder, &[]), default_device().unwrap());
         let folder = self.folder.join(adapter);
-        peft::load(&mut model, &folder, "llama", "lm_head", ADAPTER, &device)
-            .unwrap_or_else(|e| panic!("{e}"));
+        peft::load(
+            &mut model,
+            &folder,
+            ModelFacts::new("llama", "lm_head"),
+            ADAPTER,
+            &device,
+        )
+        .unwrap_or_else(|e| panic!("{e}"));
         model
     }
 
@@ -128,9 +134,9 @@ impl Case {
         peft::attach(
             &mut model,
             &oft_config,
-            "llama",
-            "lm_head",
+            ModelFacts::new("llama", "lm_head"),
             ADAPTER,
+            1,
             &device,
         )
         .unwrap();

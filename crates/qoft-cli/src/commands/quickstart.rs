@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use qoft::core::{Checkpoint, Error, StagedDir, write_file};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
-use qoft::peft::{self, OneOrMany};
+use qoft::peft::{self, CommonConfig, ModelFacts};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::{ADAPTER, Digest, RunFolder, Start, TrainConfig, Trainer};
 use qoft::train::{Evaluation, GenerateOptions};
@@ -73,9 +73,9 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     peft::attach(
         &mut model,
         &oft_config,
-        &model_type,
-        &head,
+        ModelFacts::new(&model_type, &head),
         ADAPTER,
+        config.seed,
         &autodiff,
     )?;
     errln!("{}", trainable_line(&model));
@@ -142,10 +142,13 @@ fn train_config(max_steps: usize) -> TrainConfig {
 }
 
 fn oft_config(model: &Path) -> OftConfig {
-    OftConfig {
-        target_modules: Some(OneOrMany::One("all-linear".into())),
+    let common = CommonConfig {
         task_type: Some("CAUSAL_LM".into()),
         base_model_name_or_path: Some(model.display().to_string()),
+        ..CommonConfig::targeting("all-linear")
+    };
+    OftConfig {
+        common,
         ..OftConfig::default()
     }
 }

@@ -3,26 +3,30 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 
-use super::OftAdapter;
 use super::own::{BIAS, OwnTensor, WEIGHT};
 use super::slot::AdapterSlot;
-use crate::ops::lifted;
+use super::{Composition, OftAdapter};
+use crate::ops::{Traced, lifted};
+use crate::pass::{Draw, Pass};
 use qoft_scheme::{Error, Result};
 
 /// Named adapters, some of which are active: only those compute.
 #[derive(Module, Debug, Default)]
 pub struct Adapters {
     slots: Vec<AdapterSlot>,
-    /// Names of those that compute, in the order in which they are applied.
+    /// Names of those that compute, in the order in which the input meets them.
     #[module(skip)]
-    pub(super) active: Vec<String>,
+    active: Vec<String>,
     /// Names of those that are multiplied into the layer's weight, in that order.
     #[module(skip)]
-    pub(super) merged: Vec<String>,
+    merged: Vec<String>,
+    /// Where in a training run the layer is.
+    #[module(skip)]
+    draw: Option<Draw>,
 }
 
 impl Adapters {
-    /// Adds an adapter, to be applied after those that are active.
+    /// Adds an adapter to those that are active; where it stands among them is its family's.
     ///
     /// # Errors
     /// If the name is taken.
@@ -40,7 +44,11 @@ impl Adapters {
         if slot.own_named(WEIGHT).is_some() {
             self.expect_no_own_weight(slot.name())?;
         }
-        self.active.push(slot.name().to_owned());
+        let name = slot.name().to_owned();
+        match composition(&slot) {
+            Composition::NextToWeight => self.active.push(name),
+            Composition::NextToInput => self.active.insert(0, name),
+        }
         self.slots.push(slot);
         Ok(())
     }
@@ -70,19 +78,38 @@ impl Adapters {
         self.slots.iter_mut().find(|slot| slot.name() == name)
     }
 
-    /// The adapters that compute, in the order in which they are applied to the input.
+    /// The adapters that compute, in the order in which the input meets them.
     pub fn active(&self) -> impl DoubleEndedIterator<Item = &AdapterSlot> {
         self.active.iter().filter_map(|name| self.get(name))
     }
 
-    /// Makes exactly these adapters compute, in this order. Merged ones stay in the weight.
+    /// The names of the adapters that compute, in an order in which [`Self::activate`] makes them
+    /// compute as they do.
+    pub(crate) fn activation(&self) -> Vec<&str> {
+        let next_to_input = |name: &&String| {
+            let slot = self.get(name);
+            slot.is_some_and(|slot| composition(slot) == Composition::NextToInput)
+        };
+        let outer = self.active.iter().take_while(next_to_input).count();
+        let (outer, others) = self.active.split_at(outer);
+        let names = outer.iter().rev().chain(others);
+        names.map(String::as_str).collect()
+    }
+
+    /// Makes exactly these adapters compute, as if they were added in this order. Merged ones stay
+    /// in the weight.
     ///
     /// # Errors
     /// If a name is unknown, merged or given twice, or several have a weight instead of the
     /// layer's; then nothing changes.
     pub fn activate(&mut self, names: &[&str]) -> Result<()> {
         self.check_activate(names)?;
-        self.active = names.iter().map(|&name| name.to_owned()).collect();
+        let of = |name: &&str| {
+            self.get(name)
+                .map_or(Composition::NextToWeight, composition)
+        };
+        let arranged = Composition::arrange(names.iter().copied(), of);
+        self.active = arranged.map(str::to_owned).collect();
         Ok(())
     }
 
@@ -152,9 +179,46 @@ impl Adapters {
         Ok(())
     }
 
-    /// The rotations of the active adapters, in the order in which they are applied to the input.
+    /// The rotations of the active adapters, in the order in which the input meets them.
     pub fn rotations(&self) -> impl DoubleEndedIterator<Item = &dyn OftAdapter> {
         self.active().filter_map(AdapterSlot::rotation)
+    }
+
+    /// The input of a layer, `[rows, in_features]`, after the active rotations.
+    pub fn turn_input(&self, x: Traced<2>) -> Traced<2> {
+        let rotations = self.rotations_with_pass();
+        rotations.fold(x, |x, (rotation, pass)| rotation.forward(x, pass).into())
+    }
+
+    /// The product with the weight, `[rows, out_features]`, after the output sides of the active
+    /// adapters: that of the adapter next to the weight comes first.
+    pub fn change_output(&self, y: Tensor<2>) -> Tensor<2> {
+        let sides = self.rotations().rev().filter_map(OftAdapter::output_side);
+        sides.fold(y, |y, side| side.output(y))
+    }
+
+    /// Whether [`Self::change_output`] does anything.
+    pub fn has_output_side(&self) -> bool {
+        self.rotations().any(|r| r.output_side().is_some())
+    }
+
+    /// The rows of a weight after all that the active adapters do to them.
+    pub fn turn_weight(&self, weight: Tensor<2>) -> Tensor<2> {
+        // The last adapter stands next to the weight.
+        let rotations = self.rotations_with_pass().rev();
+        rotations.fold(weight, |rows, (rotation, pass)| {
+            rotation.rotate_weight(rows, pass)
+        })
+    }
+
+    fn rotations_with_pass(&self) -> impl DoubleEndedIterator<Item = (&dyn OftAdapter, Pass)> {
+        self.active().filter_map(|slot| {
+            let pass = match slot.is_training() {
+                true => Pass::training_at(self.draw),
+                false => Pass::EVALUATION,
+            };
+            Some((slot.rotation()?, pass))
+        })
     }
 
     /// The weight that an active adapter has instead of the layer's.
@@ -195,9 +259,26 @@ impl Adapters {
         })
     }
 
-    /// Brings the parameters of the active adapters that train back to where their families allow
-    /// them; called before each training step.
-    pub fn constrain(&mut self) {
+    /// The names of the adapters that are multiplied into the weight, in the order in which the
+    /// input meets them.
+    pub fn merged(&self) -> impl Iterator<Item = &str> {
+        self.merged.iter().map(String::as_str)
+    }
+
+    /// Makes these adapters active, and those merged, both in the order in which the input meets
+    /// them.
+    pub(crate) fn set_computing(&mut self, active: Vec<String>, merged: Vec<String>) {
+        (self.active, self.merged) = (active, merged);
+    }
+
+    /// Says where in a training run the next pass is, which dropout follows from. At the start of
+    /// a step the parameters of the active adapters that train are brought back to where their
+    /// families allow them.
+    pub fn begin(&mut self, draw: Draw) {
+        self.draw = Some(draw);
+        if draw.batch > 0 {
+            return;
+        }
         for slot in &mut self.slots {
             let active = self.active.iter().any(|active| active == slot.name());
             if active
@@ -247,6 +328,12 @@ impl Adapters {
     fn known(&self) -> String {
         self.names().collect::<Vec<_>>().join(", ")
     }
+}
+
+/// Where the rotation of an adapter stands; without one it is the same.
+fn composition(slot: &AdapterSlot) -> Composition {
+    let rotation = slot.rotation();
+    rotation.map_or(Composition::NextToWeight, OftAdapter::composition)
 }
 
 fn two_weights(name: &str, other: &str) -> Error {

@@ -1,11 +1,10 @@
 //! Tensors of a layer that an adapter has its own values for: trained biases, and the weights of
 //! modules that train whole.
 
-use burn::module::Param;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::Matrix;
 
-use super::{NamedParam, param_id, parameter};
+use crate::param::{AdapterParam, param_id};
 
 /// Name of a layer's weight, or of what corresponds to it.
 pub const WEIGHT: &str = "weight";
@@ -79,7 +78,8 @@ impl LayerTensor {
 #[derive(Debug, Clone)]
 pub struct OwnTensor {
     tensor: LayerTensor,
-    param: Param<Tensor<2>>,
+    /// A matrix, with one row for what is a vector.
+    param: AdapterParam,
     whole: bool,
     /// Where the strength is not 1: it, and the layer's own values.
     blend: Option<(f64, Tensor<2>)>,
@@ -99,7 +99,7 @@ impl OwnTensor {
         device: &Device,
     ) -> Self {
         let id = param_id(adapter, path, tensor.name);
-        let param = parameter(id, values, tensor.rows(), device);
+        let param = AdapterParam::new(tensor.name, tensor.rows(), values, id, device);
         Self {
             tensor,
             param,
@@ -113,7 +113,7 @@ impl OwnTensor {
     #[must_use]
     pub fn with_strength(mut self, strength: f64, base: Vec<f32>) -> Self {
         if strength != 1.0 {
-            let device = self.param.val().device().without_autodiff();
+            let device = self.param.device().without_autodiff();
             let data = TensorData::new(base, self.tensor.rows());
             self.blend = Some((strength, Tensor::from_data(data, &device)));
         }
@@ -137,20 +137,28 @@ impl OwnTensor {
 
     /// Whether gradients reach it.
     pub fn trains(&self) -> bool {
-        self.param.val().is_require_grad()
+        self.param.trains()
     }
 
     /// The parameter: a matrix, with one row for what is a vector.
-    pub fn param(&self) -> NamedParam<'_> {
-        NamedParam {
-            name: self.name(),
-            param: &self.param,
+    pub fn param(&self) -> &AdapterParam {
+        &self.param
+    }
+
+    /// Brings what does not train to a device.
+    pub(super) fn move_base(&mut self, device: &Device) {
+        if let Some((_, base)) = &mut self.blend {
+            *base = base.clone().to_device(&device.clone().without_autodiff());
         }
+    }
+
+    pub(super) fn param_mut(&mut self) -> &mut AdapterParam {
+        &mut self.param
     }
 
     /// The values that the layer computes with, in the shape of the parameter.
     pub fn value(&self) -> Tensor<2> {
-        let value = self.param.val();
+        let value = self.param.tensor::<2>();
         match &self.blend {
             None => value,
             Some((strength, base)) => {
@@ -161,9 +169,5 @@ impl OwnTensor {
                 base.clone() + (value - base) * *strength
             }
         }
-    }
-
-    pub(super) fn set_param(&mut self, param: Param<Tensor<2>>) {
-        self.param = param;
     }
 }

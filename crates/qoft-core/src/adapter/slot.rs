@@ -5,8 +5,9 @@ use burn::module::{
 };
 use burn::tensor::{Device, Tensor};
 
+use super::OftAdapter;
 use super::own::OwnTensor;
-use super::{NamedParam, OftAdapter, param_id};
+use crate::param::{AdapterParam, param_id};
 
 /// A named adapter of a layer: a rotation, tensors that stand in for the layer's own, or both.
 #[derive(Debug)]
@@ -44,12 +45,11 @@ impl AdapterSlot {
     /// belong to it: a new adapter may take the old name.
     pub(crate) fn rename(&mut self, name: &str, path: &str) {
         name.clone_into(&mut self.name);
-        let params = self.params().into_iter().map(|p| {
-            let id = param_id(name, path, p.name);
-            Param::initialized(id, p.param.val())
-        });
-        let params = params.collect();
-        self.set_params(params);
+        for param in self.params_mut() {
+            let id = param_id(name, path, param.name());
+            let values = param.values_mut();
+            *values = Param::initialized(id, values.val());
+        }
     }
 
     /// The rotation of the layer's input.
@@ -72,44 +72,51 @@ impl AdapterSlot {
         self.own.iter().find(|own| own.name() == name)
     }
 
-    /// All parameters, each with its name: those of the rotation before the others.
-    pub fn params(&self) -> Vec<NamedParam<'_>> {
+    /// All parameters: those of the rotation before the others.
+    pub fn params(&self) -> Vec<&AdapterParam> {
         let rotation = self.rotation.iter().flat_map(|r| r.params());
         rotation
             .chain(self.own.iter().map(OwnTensor::param))
             .collect()
     }
 
-    /// Replaces the parameters, in the order of [`Self::params`].
-    ///
-    /// # Panics
-    /// If there are fewer than the adapter has.
-    pub fn set_params(&mut self, mut params: Vec<Param<Tensor<2>>>) {
-        let own = params.split_off(params.len() - self.own.len());
-        for (tensor, param) in self.own.iter_mut().zip(own) {
-            tensor.set_param(param);
-        }
-        if let Some(rotation) = &mut self.rotation {
-            rotation.set_params(params);
-        }
+    /// As [`Self::params`], to change them.
+    pub fn params_mut(&mut self) -> Vec<&mut AdapterParam> {
+        let rotation = self.rotation.iter_mut().flat_map(|r| r.params_mut());
+        rotation
+            .chain(self.own.iter_mut().map(OwnTensor::param_mut))
+            .collect()
     }
 
-    /// Whether its parameters are on an autodiff device, so that gradients reach them.
+    /// Whether gradients reach its parameters.
     pub fn trains(&self) -> bool {
+        self.params().iter().any(|param| param.trains())
+    }
+
+    /// Whether its parameters are on an autodiff device, also in a copy whose parameters have no
+    /// gradients.
+    pub(super) fn is_training(&self) -> bool {
         let params = self.params();
-        params.iter().any(|p| p.param.val().is_require_grad())
+        params.iter().any(|param| param.device().is_autodiff())
     }
 
     /// Number of its values.
     pub fn parameters(&self) -> usize {
-        let params = self.params().into_iter();
-        params.map(|p| p.param.lazy_shape().num_elements()).sum()
+        self.params().into_iter().map(AdapterParam::len).sum()
     }
 
-    fn map_params(mut self, f: impl FnMut(Param<Tensor<2>>) -> Param<Tensor<2>>) -> Self {
-        let params = self.params().into_iter().map(|p| p.param.clone());
-        let params = params.collect::<Vec<_>>().into_iter().map(f).collect();
-        self.set_params(params);
+    /// With the tensors that do not train on a device.
+    fn with_bases_on(mut self, device: &Device) -> Self {
+        for own in &mut self.own {
+            own.move_base(device);
+        }
+        self
+    }
+
+    fn map_values(mut self, mut f: impl FnMut(Param<Tensor<1>>) -> Param<Tensor<1>>) -> Self {
+        for param in self.params_mut() {
+            *param.values_mut() = f(param.values().clone());
+        }
         self
     }
 }
@@ -127,47 +134,46 @@ impl Clone for AdapterSlot {
 impl Module for AdapterSlot {
     fn collect_devices(&self, devices: Vec<Device>) -> Vec<Device> {
         let params = self.params().into_iter();
-        params.fold(devices, |devices, p| p.param.collect_devices(devices))
+        params.fold(devices, |devices, p| p.values().collect_devices(devices))
     }
 
     fn fork(self, device: &Device) -> Self {
-        self.map_params(|p| p.fork(device))
+        self.with_bases_on(device)
+            .map_values(|values| values.fork(device))
     }
 
     fn to_device(self, device: &Device) -> Self {
-        self.map_params(|p| p.to_device(device))
+        self.with_bases_on(device)
+            .map_values(|values| values.to_device(device))
     }
 
     fn train(self) -> Self {
-        self.map_params(Module::train)
+        self.map_values(Module::train)
     }
 
     fn valid(&self) -> Self {
-        self.clone().map_params(|p| p.valid())
+        self.clone().map_values(|values| values.valid())
     }
 
     fn materialize(self) -> Self {
-        self.map_params(Module::materialize)
+        self.map_values(Module::materialize)
     }
 
     fn visit<V: ModuleVisitor>(&self, visitor: &mut V) {
-        for NamedParam { name, param } in self.params() {
-            visitor.enter_module(name, "AdapterSlot");
-            param.visit(visitor);
-            visitor.exit_module(name, "AdapterSlot");
+        for param in self.params() {
+            visitor.enter_module(param.name(), "AdapterSlot");
+            param.values().visit(visitor);
+            visitor.exit_module(param.name(), "AdapterSlot");
         }
     }
 
-    fn map<M: ModuleMapper>(self, mapper: &mut M) -> Self {
-        let names: Vec<&str> = self.params().iter().map(|p| p.name).collect();
-        let mut names = names.into_iter();
-        self.map_params(|param| {
-            let name = names.next().unwrap_or_default();
-            mapper.enter_module(name, "AdapterSlot");
-            let param = Module::map(param, mapper);
-            mapper.exit_module(name, "AdapterSlot");
-            param
-        })
+    fn map<M: ModuleMapper>(mut self, mapper: &mut M) -> Self {
+        for param in self.params_mut() {
+            mapper.enter_module(param.name(), "AdapterSlot");
+            *param.values_mut() = Module::map(param.values().clone(), mapper);
+            mapper.exit_module(param.name(), "AdapterSlot");
+        }
+        self
     }
 }
 

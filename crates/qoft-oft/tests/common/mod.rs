@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::kernels::DenseWeight;
-use qoft_core::{Layer, Linear, LoadedLinear};
+use qoft_core::{AdapterParam, Layer, Linear, LoadedLinear};
 use qoft_oft::RotationSettings;
 use qoft_oft::{OftConfig, OftRotation};
 
@@ -49,7 +49,9 @@ pub fn rotation(layer: &dyn Layer, size: usize, seed: u64, device: &Device) -> O
     let settings = RotationSettings::new(&config, layer.in_features());
     let values = numbers(settings.shape().iter().product(), seed);
     let values = values.iter().map(|v| 0.2 * v).collect();
-    OftRotation::new(settings, values, ParamId::from(seed), device).for_kind(layer.kind())
+    let (name, id) = (OftRotation::param_name(layer.kind()), ParamId::from(seed));
+    let param = AdapterParam::new(name, settings.shape(), values, id, device);
+    OftRotation::with_param(settings, param)
 }
 
 /// The largest difference of two tensors.

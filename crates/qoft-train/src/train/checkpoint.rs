@@ -3,11 +3,10 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use burn::module::Param;
 use burn::optim::ModuleOptimizer;
-use burn::tensor::{Device, Tensor};
-use qoft_core::{AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
-use qoft_peft::{AdapterConfig, WEIGHTS};
+use burn::tensor::Device;
+use qoft_core::{AdapterParam, AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
+use qoft_peft::{AdapterConfig, ModelFacts, WEIGHTS};
 
 use super::ADAPTER;
 use super::below::Below;
@@ -74,15 +73,17 @@ pub(super) fn restore_adapter(
     // The adapter of the folder is attached to a copy, which shares the weights of the model.
     let mut copy = model.clone();
     adapters::delete(&mut copy, ADAPTER)?;
-    let (model_type, head) = (model.model_type(), model.head());
-    qoft_peft::load(&mut copy, folder, model_type, head, ADAPTER, device)?;
+    let facts = ModelFacts::new(model.model_type(), model.head());
+    qoft_peft::load(&mut copy, folder, facts, ADAPTER, device)?;
     let mut loaded = loaded_params(&copy);
     let mut mismatch = None;
     model.walk_mut("", &mut |path, layer| {
         if let Some(slot) = layer.adapters_mut().get_mut(ADAPTER) {
             match loaded.remove(path) {
-                Some(params) if shapes(&params) == slot_shapes(slot) => {
-                    slot.set_params(params);
+                Some(params) if is_like(&params, slot) => {
+                    for (param, loaded) in slot.params_mut().into_iter().zip(params) {
+                        *param = loaded;
+                    }
                 }
                 _ => {
                     mismatch.get_or_insert_with(|| path.to_owned());
@@ -100,22 +101,20 @@ pub(super) fn restore_adapter(
 }
 
 /// The parameters of the adapter, by layer.
-fn loaded_params(model: &impl Walk) -> BTreeMap<String, Vec<Param<Tensor<2>>>> {
+fn loaded_params(model: &impl Walk) -> BTreeMap<String, Vec<AdapterParam>> {
     let mut loaded = BTreeMap::new();
     for (path, layer) in model.layers() {
         if let Some(slot) = layer.adapters().get(ADAPTER) {
             let params = slot.params();
-            loaded.insert(path, params.iter().map(|p| p.param.clone()).collect());
+            loaded.insert(path, params.into_iter().cloned().collect());
         }
     }
     loaded
 }
 
-fn shapes(params: &[Param<Tensor<2>>]) -> Vec<[usize; 2]> {
-    params.iter().map(|p| p.val().dims()).collect()
-}
-
-fn slot_shapes(slot: &AdapterSlot) -> Vec<[usize; 2]> {
-    let params = slot.params();
-    params.iter().map(|p| p.param.val().dims()).collect()
+/// Whether the parameters have the names and shapes of those of `slot`.
+fn is_like(params: &[AdapterParam], slot: &AdapterSlot) -> bool {
+    let what = |param: &AdapterParam| (param.name(), param.shape().to_vec());
+    let expected = slot.params().into_iter().map(what);
+    params.iter().map(what).eq(expected)
 }

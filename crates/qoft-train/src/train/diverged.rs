@@ -12,10 +12,9 @@ use crate::model::{TrainBatch, TrainData, TrainModel};
 pub(super) fn parameter(model: &impl Walk) -> Option<String> {
     for (path, layer) in model.layers() {
         let slots = layer.adapters().get(ADAPTER).into_iter();
-        for named in slots.flat_map(|slot| slot.params()) {
-            let values = named.param.val().into_data();
-            if values.iter::<f32>().any(|value| !value.is_finite()) {
-                return Some(format!("parameter `{path}.{}`", named.name));
+        for param in slots.flat_map(|slot| slot.params()) {
+            if param.to_vec().iter().any(|value| !value.is_finite()) {
+                return Some(format!("parameter `{path}.{}`", param.name()));
             }
         }
     }

@@ -9,7 +9,7 @@ use qoft_core::Walk;
 
 /// The sum of the gradients of several batches, for each parameter of the adapters.
 #[derive(Debug, Default)]
-pub(super) struct StepGradients(BTreeMap<u64, (ParamId, Tensor<2>)>);
+pub(super) struct StepGradients(BTreeMap<u64, (ParamId, Tensor<1>)>);
 
 impl StepGradients {
     /// Adds the gradients of a batch.
@@ -17,9 +17,9 @@ impl StepGradients {
         let mut gradients = GradientsParams::from_grads(gradients, model);
         model.walk("", &mut |_, layer| {
             for slot in layer.adapters().slots() {
-                for named in slot.params() {
-                    let id = named.param.id;
-                    if let Some(gradient) = gradients.remove::<2>(id) {
+                for param in slot.params() {
+                    let id = param.id();
+                    if let Some(gradient) = gradients.remove::<1>(id) {
                         self.add_one(id, gradient);
                     }
                 }
@@ -27,7 +27,7 @@ impl StepGradients {
         });
     }
 
-    fn add_one(&mut self, id: ParamId, gradient: Tensor<2>) {
+    fn add_one(&mut self, id: ParamId, gradient: Tensor<1>) {
         let sum = match self.0.remove(&id.val()) {
             Some((_, sum)) => sum + gradient,
             None => gradient,
@@ -53,16 +53,16 @@ impl StepGradients {
     /// The parameter nearest to the model's output whose gradient is not finite: gradients come
     /// from there.
     pub(super) fn source(&self, model: &impl Walk) -> Option<String> {
-        let finite = |gradient: &Tensor<2>| {
+        let finite = |gradient: &Tensor<1>| {
             let values = gradient.to_data();
             values.iter::<f32>().all(|value| value.is_finite())
         };
         for (path, layer) in model.layers().into_iter().rev() {
             for slot in layer.adapters().slots() {
-                for named in slot.params() {
-                    let gradient = self.0.get(&named.param.id.val());
+                for param in slot.params() {
+                    let gradient = self.0.get(&param.id().val());
                     if gradient.is_some_and(|(_, gradient)| !finite(gradient)) {
-                        return Some(format!("the gradient of `{path}.{}`", named.name));
+                        return Some(format!("the gradient of `{path}.{}`", param.name()));
                     }
                 }
             }
@@ -96,14 +96,14 @@ mod tests {
     fn gradients(values: [[f32; 2]; 2]) -> StepGradients {
         let mut gradients = StepGradients::default();
         for (id, value) in values.into_iter().enumerate() {
-            let tensor = Tensor::from_data([value], &Device::flex());
+            let tensor = Tensor::from_data(value, &Device::flex());
             gradients.add_one(ParamId::from(id as u64), tensor);
         }
         gradients
     }
 
     fn first(mut gradients: GradientsParams) -> Vec<f32> {
-        let tensor = gradients.remove::<2>(ParamId::from(0)).unwrap();
+        let tensor = gradients.remove::<1>(ParamId::from(0)).unwrap();
         tensor.into_data().iter::<f32>().collect()
     }
 
@@ -118,7 +118,7 @@ mod tests {
         let mut sum = gradients([[1.0, 0.0], [0.0, 0.0]]);
         sum.add_one(
             ParamId::from(0),
-            Tensor::from_data([[2.0, 4.0]], &Device::flex()),
+            Tensor::from_data([2.0, 4.0], &Device::flex()),
         );
         assert_eq!(first(sum.clipped(5.0, 0.0)), [3.0, 4.0]);
     }

@@ -14,8 +14,8 @@ use super::ADAPTER;
 const MOMENTS: [&str; 2] = ["momentum.moment_1", "momentum.moment_2"];
 const TIME: &str = "momentum.time";
 const RANK: &str = "__rank";
-/// Of all parameters of adapters.
-const RANK_OF_PARAMETERS: u64 = 2;
+/// Of all parameters of adapters, which optimizers see as lists.
+const RANK_OF_PARAMETERS: u64 = 1;
 
 /// A parameter that trains.
 #[derive(Debug, Clone)]
@@ -23,7 +23,8 @@ pub(super) struct Parameter {
     /// The layer and the parameter's name in it.
     pub(super) path: String,
     pub(super) id: ParamId,
-    pub(super) shape: [usize; 2],
+    /// Number of its values.
+    pub(super) len: usize,
 }
 
 /// The parameters of the adapter that trains.
@@ -31,10 +32,10 @@ pub(super) fn parameters(model: &impl Walk) -> Vec<Parameter> {
     let mut found = Vec::new();
     for (path, layer) in model.layers() {
         if let Some(slot) = layer.adapters().get(ADAPTER) {
-            found.extend(slot.params().into_iter().map(|named| Parameter {
-                path: format!("{path}.{}", named.name),
-                id: named.param.id,
-                shape: named.param.val().dims(),
+            found.extend(slot.params().into_iter().map(|param| Parameter {
+                path: format!("{path}.{}", param.name()),
+                id: param.id(),
+                len: param.len(),
             }));
         }
     }
@@ -93,12 +94,12 @@ pub(super) fn from_bytes(
         tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
     let mut renamed = Vec::new();
     let mut writer_scalars = Vec::new();
-    for Parameter { path, id, shape } in parameters {
+    for Parameter { path, id, len } in parameters {
         for field in MOMENTS {
             let name = format!("{path}.{field}");
             let tensor = tensors.remove(&name);
             let tensor = tensor.ok_or_else(|| format!("`{name}` is missing"))?;
-            renamed.push(moment(tensor, &name, *shape, *id)?);
+            renamed.push(moment(tensor, &name, *len, *id)?);
         }
         let mut scalar = |field: &str| {
             let name = format!("{path}.{field}");
@@ -137,15 +138,10 @@ pub(super) fn from_bytes(
 }
 
 /// A moment under the name that Burn has for it.
-fn moment(
-    mut tensor: Tensor,
-    name: &str,
-    shape: [usize; 2],
-    id: ParamId,
-) -> Result<Tensor, String> {
-    if tensor.dtype != DType::F32 || tensor.shape.to_vec() != shape {
+fn moment(mut tensor: Tensor, name: &str, len: usize, id: ParamId) -> Result<Tensor, String> {
+    if tensor.dtype != DType::F32 || tensor.shape.to_vec() != [len] {
         return Err(format!(
-            "`{name}`: expected f32 of shape {shape:?}, found {:?} of {:?}",
+            "`{name}`: expected f32 of shape [{len}], found {:?} of {:?}",
             tensor.dtype,
             tensor.shape.to_vec()
         ));

@@ -26,7 +26,7 @@ fn without_decay(model: &impl Walk) -> Vec<ParamId> {
         let slots = layer.adapters().slots().iter();
         let own = slots.flat_map(|slot| slot.own());
         let staying = own.filter(|own| layer.kind() == LayerKind::Norm || own.name() == BIAS);
-        ids.extend(staying.map(|own| own.param().param.id));
+        ids.extend(staying.map(|own| own.param().id()));
     }
     ids
 }

@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use qoft_core::adapters;
 use qoft_core::ops::with_activations_in;
+use qoft_core::{Draw, adapters};
 
 use super::diverged;
 use super::gradients::StepGradients;
@@ -149,7 +149,6 @@ impl<M: TrainModel> Run<'_, M> {
         let batches = self.steps.next();
         let lr = self.schedule.at(self.summary.steps);
         let mut model = before.clone();
-        adapters::constrain(&mut model);
         let number = self.summary.steps + 1;
         let (mut loss, mut gradients) = (0.0, StepGradients::default());
         let predicted: usize = batches.iter().map(TrainBatch::predicted).sum();
@@ -157,6 +156,8 @@ impl<M: TrainModel> Run<'_, M> {
             if index > 0 && self.stopping() {
                 return Ok(Err(Abandoned));
             }
+            let draw = Draw::new(config.seed, self.summary.steps, index);
+            adapters::begin(&mut model, draw);
             if batch.predicted() == 0 {
                 continue;
             }

@@ -149,6 +149,6 @@ fn adapter_device(model: &impl Walk) -> Result<Device, TrainError> {
         .iter()
         .filter_map(|(_, layer)| layer.adapters().get(ADAPTER));
     let mut params = slots.flat_map(|slot| slot.params());
-    let first = params.next().map(|named| named.param.val().device());
+    let first = params.next().map(|param| param.device());
     first.ok_or_else(|| TrainError::NoAdapter(ADAPTER.into()))
 }

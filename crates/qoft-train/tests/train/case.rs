@@ -8,7 +8,7 @@ use qoft_bnb as _;
 use qoft_core::{Checkpoint, LoadOptions, Registry, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_oft::OftConfig;
-use qoft_peft as peft;
+use qoft_peft::{self as peft, ModelFacts};
 use qoft_train::data::{Dataset, DatasetOptions};
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::train::{
@@ -122,9 +122,9 @@ impl Case {
         peft::attach(
             &mut model,
             &self.oft_config,
-            &model_type,
-            "lm_head",
+            ModelFacts::new(&model_type, "lm_head"),
             ADAPTER,
+            self.config.seed,
             &device,
         )
         .unwrap();
@@ -184,7 +184,14 @@ pub fn adapter(case: &Case, folder: &Path) -> Tensors {
     let mut model = load(&case.model_folder);
     let model_type = model.config().model_type.clone();
     let device = default_device().unwrap().autodiff();
-    peft::load(&mut model, folder, &model_type, "lm_head", ADAPTER, &device).unwrap();
+    peft::load(
+        &mut model,
+        folder,
+        ModelFacts::new(&model_type, "lm_head"),
+        ADAPTER,
+        &device,
+    )
+    .unwrap();
     tensors(&model)
 }
 

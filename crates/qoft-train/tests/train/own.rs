@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use qoft_core::default_device;
-use qoft_peft as peft;
+use qoft_peft::{self as peft, ModelFacts};
 use qoft_train::evaluate;
 use qoft_train::train::ADAPTER;
 use serde_json::Value;
@@ -28,7 +28,14 @@ fn check_own(name: &str) {
     let base = evaluate(&model, &case.dataset, 16, &device, &NEVER, &mut |_, _| {}).unwrap();
     let folder = &case.folder;
     let head = "lm_head";
-    peft::load(&mut model, folder, &model_type, head, ADAPTER, &device).unwrap();
+    peft::load(
+        &mut model,
+        folder,
+        ModelFacts::new(&model_type, head),
+        ADAPTER,
+        &device,
+    )
+    .unwrap();
     let adapted = evaluate(&model, &case.dataset, 16, &device, &NEVER, &mut |_, _| {}).unwrap();
     let expected = case.expected["final_loss"].as_f64().unwrap();
     assert!(

@@ -98,7 +98,11 @@ impl<'a> Own<'a> {
 
     /// PEFT's word for the biases that train.
     pub fn bias(&self) -> &'static str {
-        let kinds = || self.adapters.iter().map(|a| a.folder.config().bias());
+        let kinds = || {
+            self.adapters
+                .iter()
+                .map(|a| &a.folder.config().common().bias)
+        };
         if kinds().any(|bias| bias == "all") {
             "all"
         } else if kinds().any(|bias| bias != "none") {
@@ -111,7 +115,7 @@ impl<'a> Own<'a> {
     /// The modules that are whole; `None` without any.
     pub fn modules_to_save(&self) -> Option<BTreeSet<&str>> {
         let configs = self.adapters.iter().map(|a| a.folder.config());
-        let names = configs.flat_map(|config| config.modules_to_save());
+        let names = configs.flat_map(|config| config.common().modules_to_save());
         let names: BTreeSet<&str> = names.map(String::as_str).collect();
         (!names.is_empty()).then_some(names)
     }

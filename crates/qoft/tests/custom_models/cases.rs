@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use burn::optim::{GradientsParams, SgdConfig};
 use burn::tensor::{Device, Tensor};
 use qoft::core::Error;
+use qoft::core::Pass;
 use qoft::nn::{self, Linear, OftConfig};
 
 use crate::fixture::{Tensors, config, json, near, numbers, off, path};
@@ -73,7 +74,7 @@ fn identity<N: Net>(case: &str) {
     let expected = Tensors::open(&format!("{case}/expected.safetensors"));
     let (input, mut model) = (N::input(&expected), N::load());
     let device = Device::flex();
-    let count = nn::inject(&mut model, &config(case), NAME, &device).unwrap();
+    let count = nn::inject(&mut model, &config(case), NAME, 1, &device).unwrap();
     assert_eq!(count, 1, "{case}");
     near(&model.run(input.clone()), &expected.float("base"), case);
     nn::merge(&mut model).unwrap();
@@ -85,7 +86,7 @@ fn training<N: Net>(case: &str) {
     let expected = Tensors::open(&format!("{case}/expected.safetensors"));
     let input = N::input(&expected);
     let mut model: N = adapted(case, &Device::flex().autodiff());
-    nn::constrain(&mut model);
+    nn::begin(&mut model, nn::Draw::new(1, 0, 0));
     let y = model.run(input.clone());
     near(&y, &expected.float("adapted"), case);
     let weights = numbers(y.dims()).autodiff();
@@ -93,9 +94,9 @@ fn training<N: Net>(case: &str) {
     let mut seen = Vec::new();
     for (path, layer) in model.layers() {
         for rotation in layer.adapters().rotations() {
-            let found = rotation.params()[0].param.val();
-            let found = found.grad(&gradients).expect("a gradient");
             let wanted: Tensor<2> = expected.float(&format!("grad.{path}"));
+            let found = rotation.params()[0].gradient(&gradients);
+            let found = found.expect("a gradient").reshape(wanted.dims());
             let size = wanted.clone().abs().max().into_scalar::<f32>().max(1e-3);
             near(
                 &(found / size),
@@ -120,11 +121,12 @@ fn training<N: Net>(case: &str) {
 }
 
 /// Those of all adapters.
-fn parameters<N: Net>(model: &N) -> Vec<Tensor<2>> {
+fn parameters<N: Net>(model: &N) -> Vec<Tensor<1>> {
     let layers = model.layers().into_iter();
     let slots = layers.flat_map(|(_, layer)| layer.adapters().slots());
     let params = slots.flat_map(|slot| slot.params());
-    params.map(|named| named.param.val()).collect()
+    let params = params.map(|param| Tensor::from_data(param.to_vec().as_slice(), &Device::flex()));
+    params.collect()
 }
 
 /// All of the above for each case of a model.
@@ -160,14 +162,17 @@ fn a_whole_module_beside_the_adapter() {
     let theirs = Tensors::open("mlp_5/adapter_model.safetensors");
     let whole = nn::Layer::adapters(&model.lin1).get(NAME).unwrap();
     assert!(whole.rotation().is_none());
-    for named in whole.params() {
-        let name = format!("base_model.model.lin1.{}", named.name);
-        let values = named.param.val().into_data();
-        let wanted = match named.name {
-            "bias" => theirs.float::<1>(&name).unsqueeze(),
-            _ => theirs.float::<2>(&name),
+    for param in whole.params() {
+        let name = format!("base_model.model.lin1.{}", param.name());
+        let wanted = match param.name() {
+            "bias" => theirs.float::<1>(&name).into_data(),
+            _ => theirs.float::<2>(&name).into_data(),
         };
-        assert_eq!(values, wanted.into_data(), "{name}");
+        assert_eq!(
+            param.to_vec(),
+            wanted.try_to_vec::<f32>().unwrap(),
+            "{name}"
+        );
     }
 
     let folder = tempfile::tempdir().unwrap();
@@ -185,7 +190,7 @@ fn a_whole_module_beside_the_adapter() {
 #[test]
 fn a_weight_that_is_stored_as_in_out_is_turned_like_any_other() {
     let config = OftConfig {
-        target_modules: Some(nn::OneOrMany::Many(vec!["conv1d".into()])),
+        common: nn::CommonConfig::targeting(["conv1d"]),
         oft_block_size: 5,
         init_weights: false,
         ..OftConfig::default()
@@ -193,10 +198,13 @@ fn a_weight_that_is_stored_as_in_out_is_turned_like_any_other() {
     let (device, mut model) = (Device::flex(), EmbConv1d::load());
     let expected = Tensors::open("embedding_conv1d_1/expected.safetensors");
     let ids = EmbConv1d::input(&expected);
-    nn::inject(&mut model, &config, NAME, &device).unwrap();
+    nn::inject(&mut model, &config, NAME, 1, &device).unwrap();
     let x = model.emb.forward(ids.clone()).reshape([90, 5]);
     let slot = &nn::Layer::adapters(&model.conv1d).slots()[0];
-    let turned = slot.rotation().unwrap().forward(x.clone().into());
+    let turned = slot
+        .rotation()
+        .unwrap()
+        .forward(x.clone().into(), Pass::EVALUATION);
     assert!(off(&turned, &x) > 1e-2);
     let plain = |conv1d: &Linear| conv1d.forward(turned.clone());
     let wanted = plain(&EmbConv1d::load().conv1d);

@@ -21,10 +21,9 @@ pub fn json(name: &str) -> Value {
 /// The configuration of an adapter below `data/custom`, to train it anew.
 pub fn config(case: &str) -> OftConfig {
     let read = OftConfig::read(&path(case).join("adapter_config.json"));
-    OftConfig {
-        inference_mode: false,
-        ..read.unwrap()
-    }
+    let mut config = read.unwrap();
+    config.common.inference_mode = false;
+    config
 }
 
 /// The tensors of a file below `data/custom`.

@@ -94,7 +94,7 @@ fn an_identity_changes_no_image() {
         let (mut model, x, dims) = image(case);
         let expected = Tensors::open(&format!("image_{case}/expected.safetensors"));
         let config = config(&format!("image_{case}"));
-        nn::inject(&mut model, &config, "default", &Device::flex()).unwrap();
+        nn::inject(&mut model, &config, "default", 1, &Device::flex()).unwrap();
         near(&model.sample(&x, dims), &expected.float("base"), case);
         nn::merge(&mut model).unwrap();
         near(&model.sample(&x, dims), &expected.float("base"), case);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor};
-use qoft::nn::{self, OftConfig, OneOrMany, Walk};
+use qoft::nn::{self, CommonConfig, OftConfig, Walk};
 use serde_json::Value;
 
 use crate::fixture::{Tensors, json, near, off, path};
@@ -77,8 +77,7 @@ fn trained(model: &Mlp) -> BTreeSet<String> {
     let gradients = y.sum().backward();
     for (path, layer) in model.layers() {
         for slot in layer.adapters().slots() {
-            let param = slot.params()[0].param.val();
-            if param.grad(&gradients).is_some() {
+            if slot.params()[0].gradient(&gradients).is_some() {
                 found.insert(format!("{path}.oft_R.{}", slot.name()));
             }
         }
@@ -93,12 +92,12 @@ fn only_active_adapters_train() {
         let mut model = Mlp::load();
         for (name, target) in [("default", "lin0"), ("adapter1", second)] {
             let config = OftConfig {
-                target_modules: Some(OneOrMany::Many(vec![target.into()])),
                 r: 2,
                 oft_block_size: 0,
+                common: CommonConfig::targeting([target]),
                 ..OftConfig::default()
             };
-            nn::inject(&mut model, &config, name, &Device::flex().autodiff()).unwrap();
+            nn::inject(&mut model, &config, name, 1, &Device::flex().autodiff()).unwrap();
         }
         for step in expected["trained"][case].as_array().unwrap() {
             match step[0].as_str().unwrap() {

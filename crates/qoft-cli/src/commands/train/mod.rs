@@ -9,7 +9,7 @@ use std::time::Instant;
 use anyhow::Result;
 use qoft::core::{Checkpoint, Error, trainable_parameters};
 use qoft::models::CausalLm;
-use qoft::peft;
+use qoft::peft::{self, ModelFacts};
 use qoft::train::data::Dataset;
 use qoft::train::train::{ADAPTER, Below, Digest, RunFolder, Summary, Trainer};
 use serde_json::json;
@@ -52,9 +52,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     peft::attach(
         &mut model,
         &*adapter_config,
-        &model_type,
-        &head,
+        ModelFacts::new(&model_type, &head),
         ADAPTER,
+        config.seed,
         &autodiff,
     )?;
     errln!("{}", trainable_line(&model));
