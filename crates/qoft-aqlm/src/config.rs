@@ -1,9 +1,6 @@
 //! What a checkpoint says of its quantization.
 
-use qoft_scheme::{Error, LayerSource, Result};
-
-/// How messages name the configuration: it is part of `config.json`.
-const NAME: &str = "quantization_config";
+use qoft_scheme::{Keys, Result};
 
 /// The sizes that all layers of a checkpoint have in common. Which layers are quantized is seen by
 /// their tensors, so `linear_weights_not_to_quantize` is not read.
@@ -24,20 +21,21 @@ impl AqlmConfig {
     ///
     /// # Errors
     /// If a value is no number that is possible.
-    pub fn read(layer: &LayerSource) -> Result<Option<Self>> {
-        let config = layer.quantization_config();
-        let Some(config) = config.filter(|config| config["quant_method"] == "aqlm") else {
+    pub fn read(keys: &Keys) -> Result<Option<Self>> {
+        if keys.method().as_deref() != Some("aqlm") {
             return Ok(None);
-        };
-        let number = |key: &str, default: u64, most: u64| match config.get(key) {
-            None => Ok(default),
-            Some(value) => value
-                .as_u64()
-                .filter(|n| (1..=most).contains(n))
-                .ok_or_else(|| {
-                    let reason = format!("expected a number from 1 to {most}, found {value}");
-                    Error::config(NAME, key, reason)
-                }),
+        }
+        let entries = keys.all();
+        let number = |key: &str, default: u64, most: u64| {
+            // Null is no number here, as it is not for the library.
+            let Some(value) = entries.and_then(|all| all.get(key)) else {
+                return Ok(default);
+            };
+            let number = value.as_u64().filter(|n| (1..=most).contains(n));
+            number.ok_or_else(|| {
+                let reason = format!("expected a number from 1 to {most}, found {value}");
+                keys.error(key, reason)
+            })
         };
         const MOST: u64 = u32::MAX as u64;
         Ok(Some(Self {

@@ -1,10 +1,8 @@
 //! AQLM's tensors ↔ our packed form.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use qoft_scheme::kernels::{CodebookShape, CodebookWeight, Floats, transpose};
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView, dtype_name};
+use qoft_scheme::{Checkpoint, Dtype, LayerSource, LoadedLinear, Result, TensorView, dtype_name};
 
 use crate::config::AqlmConfig;
 
@@ -12,33 +10,42 @@ use crate::config::AqlmConfig;
 const PERMUTED_ENTRIES: usize = 256;
 
 /// A layer's tensors and what they are, checked against each other.
-pub struct Parts {
+pub struct AqlmLayer {
     /// `[out_features, in_features]`.
     pub shape: [usize; 2],
     /// All other sizes.
     pub sizes: CodebookShape,
-    /// `[out_features / og, in_features / ig, codebooks]`, as wide as in the file.
-    pub codes: Bytes,
     /// The order of the codes in the file.
     pub order: Order,
     /// The file has the codes permuted.
     pub permuted: bool,
+    codes: TensorView,
+    codebooks: TensorView,
+    scales: TensorView,
+}
+
+/// What a layer's tensors hold.
+pub struct Parts {
+    /// All sizes but the layer's own.
+    pub sizes: CodebookShape,
+    /// `[out_features / og, in_features / ig, codebooks]`, as wide as in the file.
+    pub codes: Bytes,
     /// `[codebooks, entries, og, ig]`.
     pub codebooks: Floats,
     /// `[out_features / og]`.
     pub scales: Floats,
 }
 
-impl Parts {
-    /// Reads a layer. Codes and large codebooks stay on the memory map.
+impl AqlmLayer {
+    /// Finds a layer's tensors. `permuted` says whether other layers have their codes turned over.
     ///
     /// # Errors
     /// If a tensor is missing or does not fit the others.
-    pub fn read(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Self> {
+    pub fn parse(layer: &LayerSource, config: Option<&AqlmConfig>, permuted: bool) -> Result<Self> {
         let codes = layer.tensor("codes")?;
         let codebooks = layer.tensor("codebooks")?;
         let scales = layer.tensor("scales")?;
-        let sizes = sizes(layer, &codes, &codebooks)?;
+        let sizes = sizes(config, &codes, &codebooks)?;
         let (og, ig, count) = (
             sizes.out_group_size,
             sizes.in_group_size,
@@ -52,67 +59,87 @@ impl Parts {
             let expected = format!("shape [{out_groups}, in_features / {ig}, {count}]");
             codes.error(expected, format!("{:?}", codes.shape()))
         })?;
-        let permuted =
-            order == Order::Permuted || order == Order::Either && others_are_permuted(layer);
+        let permuted = order == Order::Permuted || order == Order::Either && permuted;
         let in_groups = codes.shape()[usize::from(!permuted)];
 
         let product = |groups: usize, size: usize| {
-            let too_many =
-                || layer.error(backend, format!("{groups} groups of {size} are too many"));
+            let too_many = || layer.error(format!("{groups} groups of {size} are too many"));
             groups.checked_mul(size).ok_or_else(too_many)
         };
-        let shape = [product(out_groups, og)?, product(in_groups, ig)?];
-        layer.check_shape(backend, shape)?;
-        let codes = if permuted {
-            let size = sizes.code_bytes * count;
-            transpose(codes.bytes(), size, [in_groups, out_groups]).into()
-        } else {
-            codes.bytes().clone()
-        };
         Ok(Self {
-            shape,
+            shape: [product(out_groups, og)?, product(in_groups, ig)?],
             sizes,
-            codes,
             order,
             permuted,
-            codebooks: codebooks.floats()?,
-            scales: scales.floats()?,
+            codes,
+            codebooks,
+            scales,
         })
+    }
+
+    /// Groups of outputs and of inputs.
+    pub fn groups(&self) -> [usize; 2] {
+        [
+            self.shape[0] / self.sizes.out_group_size,
+            self.shape[1] / self.sizes.in_group_size,
+        ]
+    }
+
+    /// Bytes of the codes of a group.
+    pub fn code_size(&self) -> usize {
+        self.sizes.code_bytes * self.sizes.num_codebooks
+    }
+
+    /// What the tensors hold. Codes and large codebooks stay on the memory map.
+    ///
+    /// # Errors
+    /// If a value is not finite.
+    pub fn parts(&self) -> Result<Parts> {
+        let codes = if self.permuted {
+            let [out_groups, in_groups] = self.groups();
+            let sizes = [in_groups, out_groups];
+            transpose(self.codes.bytes(), self.code_size(), sizes).into()
+        } else {
+            self.codes.bytes().clone()
+        };
+        Ok(Parts {
+            sizes: self.sizes,
+            codes,
+            codebooks: self.codebooks.floats()?,
+            scales: self.scales.floats()?,
+        })
+    }
+
+    /// # Errors
+    /// If a value or a weight is not finite.
+    pub fn load(&self) -> Result<LoadedLinear> {
+        let Parts {
+            sizes,
+            codes,
+            codebooks,
+            scales,
+        } = self.parts()?;
+        let weight = CodebookWeight::new(self.shape, sizes, codes, codebooks, scales)?;
+        Ok(LoadedLinear::new(weight))
     }
 }
 
-/// Loads a layer.
-pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
-    let parts = Parts::read(backend, layer)?;
-    let Parts {
-        shape,
-        sizes,
-        codes,
-        codebooks,
-        scales,
-        ..
-    } = parts;
-    let weight = CodebookWeight::new(shape, sizes, codes, codebooks, scales)
-        .map_err(layer.weight_error(backend))?;
-    Ok(LoadedLinear {
-        weight: Arc::new(weight),
-        bias: layer.bias(shape[0])?,
-        input_quantizer: None,
-    })
-}
-
 /// All sizes; they follow from the shape of the codebooks.
-fn sizes(layer: &LayerSource, codes: &TensorView, codebooks: &TensorView) -> Result<CodebookShape> {
+fn sizes(
+    config: Option<&AqlmConfig>,
+    codes: &TensorView,
+    codebooks: &TensorView,
+) -> Result<CodebookShape> {
     codes.expect_dtype(&[Dtype::I8, Dtype::I16, Dtype::I32, Dtype::I64])?;
     let code_bytes = codes.dtype().bitsize() / 8;
-    let found = || format!("shape {:?}", codebooks.shape());
+    let found = || codebooks.shown_shape();
     let &[num_codebooks, entries, out_group_size, in_group_size] = codebooks.shape() else {
         return Err(codebooks.error("[codebooks, entries, outputs, inputs]", found()));
     };
     if codebooks.elements() == 0 {
         return Err(codebooks.error("codebooks with entries", found()));
     }
-    if let Some(config) = AqlmConfig::read(layer)? {
+    if let Some(config) = config {
         let expected = config.codebooks_shape();
         if codebooks.shape() != expected {
             let expected = format!("shape {expected:?}, by the quantization_config");
@@ -165,20 +192,20 @@ fn order(codes: &TensorView, codebooks: &TensorView, scales: &TensorView) -> Opt
     }
 }
 
-/// Whether the first layer of the checkpoint that can tell has permuted codes. A forward goes
-/// through all layers.
-fn others_are_permuted(layer: &LayerSource) -> bool {
-    let root = layer.path().split('.').next().unwrap_or_default();
-    let names = layer.sibling(root);
-    let mut others = names.suffixes().filter_map(|name| {
-        let path = format!("{root}.{}", name.strip_suffix(".codes")?);
-        let other = layer.sibling(&path);
+/// Whether the first layer of a checkpoint that can tell has permuted codes. A forward goes through
+/// all layers.
+pub fn is_permuted(checkpoint: &Checkpoint) -> bool {
+    let paths = checkpoint
+        .names()
+        .filter_map(|name| name.strip_suffix(".codes"));
+    let mut orders = paths.filter_map(|path| {
+        let layer = LayerSource::new(checkpoint, path, None);
         let tensors = (
-            other.get("codes")?,
-            other.get("codebooks")?,
-            other.get("scales")?,
+            layer.get("codes")?,
+            layer.get("codebooks")?,
+            layer.get("scales")?,
         );
         order(&tensors.0, &tensors.1, &tensors.2).filter(|order| *order != Order::Either)
     });
-    others.next() == Some(Order::Permuted)
+    orders.next() == Some(Order::Permuted)
 }

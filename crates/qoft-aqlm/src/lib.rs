@@ -16,13 +16,17 @@ mod sums;
 #[cfg(test)]
 mod testing;
 
+use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
-    Registration, RequantizeOptions, Result, register_backend,
+    Capabilities, Checkpoint, Error, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Purpose, QuantBackend, Registration, Requantize, Result, Scheme, SchemeOptions,
+    register_backend,
 };
 
 pub use config::AqlmConfig;
 pub use requantize::Codebooks;
+
+use layout::AqlmLayer;
 
 /// What becomes of the codebooks of a changed layer.
 const CODEBOOKS: &str = "codebooks";
@@ -31,11 +35,8 @@ const CODEBOOKS: &str = "codebooks";
 #[derive(Debug, Clone, Copy)]
 pub struct Aqlm;
 
-/// The registration of [`Aqlm`].
-pub static REGISTRATION: Registration = Registration {
-    order: 400,
-    backend: &Aqlm,
-};
+/// The registration of [`Aqlm`], at PEFT's place.
+pub static REGISTRATION: Registration = Registration::new(&Aqlm).at(400);
 
 register_backend!(REGISTRATION);
 
@@ -45,33 +46,66 @@ impl QuantBackend for Aqlm {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            requantize: true,
-            ..Capabilities::LINEAR
-        }
+        Capabilities::LINEAR.and_requantize()
     }
 
     fn options(&self) -> &'static [&'static str] {
         &[CODEBOOKS]
     }
 
+    fn open(
+        &self,
+        checkpoint: &Checkpoint,
+        options: &SchemeOptions,
+    ) -> Result<Option<Box<dyn Scheme>>> {
+        let keys = Keys::quantization(checkpoint, self.config_files())?;
+        Ok(Some(Box::new(Opened {
+            codebooks: options
+                .choice(CODEBOOKS, &Codebooks::NAMES)?
+                .unwrap_or_default(),
+            config: AqlmConfig::read(&keys),
+            permuted: layout::is_permuted(checkpoint),
+        })))
+    }
+}
+
+/// A checkpoint that may have layers of the scheme.
+struct Opened {
+    codebooks: Codebooks,
+    config: Result<Option<AqlmConfig>>,
+    /// Layers have their codes turned over, also those that do not tell.
+    permuted: bool,
+}
+
+impl Scheme for Opened {
     fn claim(&self, layer: &LayerSource) -> bool {
         layer.has("codes") || layer.has("codebooks")
     }
 
-    fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
-        layout::load(self, layer)
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        let config = self.config.as_ref().map_err(Error::clone)?;
+        let layer = AqlmLayer::parse(layer, config.as_ref(), self.permuted)?;
+        let codebooks = self.codebooks;
+        Ok(Box::new(Parsed { layer, codebooks }))
+    }
+}
+
+/// A layer, and what becomes of its codebooks.
+struct Parsed {
+    layer: AqlmLayer,
+    codebooks: Codebooks,
+}
+
+impl ParsedLayer for Parsed {
+    fn shape(&self) -> [usize; 2] {
+        self.layer.shape
     }
 
-    fn requantize(
-        &self,
-        layer: &LayerSource,
-        weight: &Matrix,
-        options: &RequantizeOptions,
-    ) -> Result<Vec<NewTensor>> {
-        let choice = options
-            .backend
-            .choice(self.name(), CODEBOOKS, &Codebooks::NAMES)?;
-        requantize::requantize(self, layer, weight, choice.unwrap_or_default())
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
+        self.layer.load()
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        self.layer.requantize(weight, self.codebooks, how)
     }
 }

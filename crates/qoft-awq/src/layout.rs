@@ -9,41 +9,59 @@
 //! GEMM packs outputs in the order 0, 2, 4, 6, 1, 3, 5, 7. GEMV packs input channels and groups
 //! in their order, which is ours, and fills the rows of `qzeros` and `scales` up.
 
-use std::sync::Arc;
-
 use bytes::Bytes;
 use qoft_scheme::kernels::{
-    CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, check_finite,
-    transpose,
+    CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, transpose,
 };
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
+use qoft_scheme::{Dtype, Keys, LayerSource, LoadedLinear, Result, TensorView};
 
-use crate::config::{self, AwqConfig, Layout};
+use crate::config::{AwqConfig, Layout};
 
 /// Integers in a word.
-const PACK: usize = 8;
+pub const PACK: usize = 8;
 /// Where in a word of the GEMM layout each of eight outputs is.
 const PLACE: [usize; PACK] = [0, 4, 1, 5, 2, 6, 3, 7];
 /// Where a GEMV layer does not say how large its groups are.
-const DEFAULT_GROUP_SIZE: usize = 128;
-/// Weights are at most 15 times such a scale, which every float format can hold.
-const HARMLESS_SCALE: f32 = 4096.0;
+pub const DEFAULT_GROUP_SIZE: usize = 128;
 
-/// Whether a layer is AWQ's.
-pub fn is_awq(layer: &LayerSource) -> bool {
-    match config::method(layer).as_deref() {
-        Some("awq") => layer.has("qweight") || layer.has("qzeros"),
-        Some(_) => false,
-        None => !layer.has("g_idx") && shapes(layer).is_some_and(|s| s.layout().is_some()),
-    }
+/// What the configuration calls the scheme of a checkpoint that may be of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// AWQ.
+    Awq,
+    /// It has no name: the tensors have to tell.
+    Nothing,
 }
 
-/// Whether a module divides an activation by `scales`, as AWQ leaves it behind in front of some
-/// models' layers.
-pub fn is_scaled_activation(layer: &LayerSource) -> bool {
-    config::method(layer).as_deref() == Some("awq")
-        && layer.suffixes().eq(["scales"])
-        && layer.get("scales").is_some_and(|s| s.shape().len() == 1)
+impl Named {
+    /// `None` where it is another scheme's.
+    pub fn of(keys: &Keys) -> Option<Self> {
+        match keys.method().as_deref() {
+            Some("awq") => Some(Self::Awq),
+            Some(_) => None,
+            None => Some(Self::Nothing),
+        }
+    }
+
+    /// Whether a layer is AWQ's.
+    pub fn claims(self, layer: &LayerSource) -> bool {
+        match self {
+            Self::Awq => {
+                layer.has("qweight") || layer.has("qzeros") || self.is_scaled_activation(layer)
+            }
+            Self::Nothing => {
+                !layer.has("g_idx") && shapes(layer).is_some_and(|s| s.layout().is_some())
+            }
+        }
+    }
+
+    /// Whether a module divides an activation by `scales`, as AWQ leaves it behind in front of
+    /// some models' layers.
+    pub fn is_scaled_activation(self, layer: &LayerSource) -> bool {
+        self == Self::Awq
+            && layer.suffixes().eq(["scales"])
+            && layer.get("scales").is_some_and(|s| s.shape().len() == 1)
+    }
 }
 
 /// The shapes by which layouts can be told apart.
@@ -82,78 +100,166 @@ impl Shapes {
     }
 }
 
-/// What the tensors of a layer come to.
-pub struct Parts {
+/// A layer's tensors and what they are, checked against each other.
+pub struct AwqLayer {
     /// How the codes are arranged.
     pub layout: Layout,
     /// `[out_features, in_features]`.
     pub shape: [usize; 2],
     /// Input channels in a group.
     pub group_size: usize,
-    codes: Bytes,
-    /// `[out, groups]`.
-    pub zeros: Vec<u8>,
-    /// `[out, groups]`.
-    pub scales: Floats,
+    /// The zero points.
+    pub qzeros: TensorView,
+    /// The scales.
+    pub scales: TensorView,
+    qweight: TensorView,
+    /// Words in a row of the zero points of [`Layout::Gemv`].
+    width: usize,
 }
 
-/// Takes a layer apart.
-///
-/// # Errors
-/// If a tensor is missing or does not fit the others.
-pub fn read(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Parts> {
-    let config = AwqConfig::read(layer)?;
-    if is_scaled_activation(layer) {
-        let reason = "AWQ divides this activation by `scales`, which is not supported; the layer \
-                      behind it is wrong without";
-        return Err(layer.error(backend, reason));
+impl AwqLayer {
+    /// Finds a layer's tensors.
+    ///
+    /// # Errors
+    /// If one is missing or does not fit the others.
+    pub fn parse(layer: &LayerSource, config: &AwqConfig) -> Result<Self> {
+        let layout = config.layout.or_else(|| shapes(layer)?.layout());
+        let group_size = config.group_size(layer.path())?;
+        match layout.unwrap_or(Layout::Gemm) {
+            Layout::Gemm => Self::gemm(layer, group_size),
+            Layout::Gemv => Self::gemv(layer, group_size),
+        }
     }
-    let layout = config.layout.or_else(|| shapes(layer)?.layout());
-    match layout.unwrap_or(Layout::Gemm) {
-        Layout::Gemm => gemm(&config, backend, layer),
-        Layout::Gemv => gemv(&config, backend, layer),
-    }
-}
 
-/// Loads a layer.
-pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
-    let parts = read(backend, layer)?;
-    let rounding = parts.scales.format();
-    let large = (0..parts.scales.len()).any(|g| parts.scales.get(g).abs() > HARMLESS_SCALE);
-    let codes = Codes {
-        bytes: parts.codes,
-        bits: 4,
-    };
-    let weight = GroupedWeight::new(
-        parts.shape,
-        codes,
-        CodeMap::Unsigned,
-        Groups::Blocks([1, parts.group_size]),
-        Scales::Plain(parts.scales),
-        "int4",
-    )
-    .map_err(layer.weight_error(backend))?
-    .with_zeros(Zeros::Integers(parts.zeros.into()))
-    .map_err(layer.weight_error(backend))?
-    .with_rounding(rounding);
-    if large {
-        check_finite(&weight).map_err(layer.weight_error(backend))?;
+    fn gemm(layer: &LayerSource, group_size: Option<usize>) -> Result<Self> {
+        let (qweight, [k, columns]) = words(layer, "qweight")?;
+        let (qzeros, [groups, _]) = words(layer, "qzeros")?;
+        let n = columns * PACK;
+        let group_size = match group_size {
+            Some(size) => size.min(k),
+            None => (k / groups).max(1),
+        };
+        if !k.is_multiple_of(group_size) {
+            let expected = format!("rows in whole groups of {group_size}");
+            return Err(qweight.error(expected, k));
+        }
+        qzeros.expect_shape(&[k / group_size, columns])?;
+        let scales = layer.tensor("scales")?;
+        scales.expect_shape(&[groups, n])?.float_format()?;
+        Ok(Self {
+            layout: Layout::Gemm,
+            shape: [n, k],
+            group_size,
+            qzeros,
+            scales,
+            qweight,
+            width: columns,
+        })
     }
-    Ok(LoadedLinear {
-        weight: Arc::new(weight),
-        bias: layer.bias(parts.shape[0])?,
-        input_quantizer: None,
-    })
+
+    fn gemv(layer: &LayerSource, group_size: Option<usize>) -> Result<Self> {
+        let (qweight, [n, columns]) = words(layer, "qweight")?;
+        let k = columns * PACK;
+        let group_size = group_size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
+        if !k.is_multiple_of(group_size) {
+            let expected = format!("input channels in whole groups of {group_size}");
+            return Err(qweight.error(expected, k));
+        }
+        let Some(width) = gemv_width(k / group_size, group_size) else {
+            let reason = format!("the GEMV layout has no groups of {group_size}");
+            return Err(layer.error(reason));
+        };
+        let (qzeros, _) = words(layer, "qzeros")?;
+        qzeros.expect_shape(&[n, width])?;
+        let scales = layer.tensor("scales")?;
+        scales.expect_shape(&[n, width * PACK])?.float_format()?;
+        Ok(Self {
+            layout: Layout::Gemv,
+            shape: [n, k],
+            group_size,
+            qzeros,
+            scales,
+            qweight,
+            width,
+        })
+    }
+
+    /// Groups in a row.
+    pub fn groups(&self) -> usize {
+        self.shape[1] / self.group_size
+    }
+
+    /// The zero points, `[out, groups]`.
+    pub fn zeros(&self) -> Vec<u8> {
+        let (n, groups) = (self.shape[0], self.groups());
+        match self.layout {
+            Layout::Gemm => {
+                let words = self.qzeros.bytes().as_chunks::<4>().0.iter();
+                let zeros = words.map(|word| {
+                    PLACE.map(|place| (u32::from_le_bytes(*word) >> (4 * place)) as u8 & 15)
+                });
+                let zeros: Vec<[u8; PACK]> = zeros.collect();
+                transpose(zeros.as_flattened(), 1, [groups, n])
+            }
+            Layout::Gemv => {
+                let stored = Codes {
+                    bytes: self.qzeros.bytes().clone(),
+                    bits: 4,
+                };
+                let row = self.width * PACK;
+                let zeros = (0..n * groups).map(|i| stored.get(i / groups * row + i % groups));
+                zeros.collect()
+            }
+        }
+    }
+
+    /// The scales in the dtype that is computed in, `[out, groups]`.
+    ///
+    /// # Errors
+    /// If one is not finite, or too large for that dtype.
+    pub fn computed_scales(&self) -> Result<Floats> {
+        let (n, groups) = (self.shape[0], self.groups());
+        let stored = floats(&self.scales)?;
+        match self.layout {
+            Layout::Gemm => Ok(stored.transposed(groups, n)),
+            Layout::Gemv => {
+                let mut values = vec![0.0; n * groups];
+                for (row, values) in values.chunks_exact_mut(groups).enumerate() {
+                    stored.read(row * self.width * PACK, values);
+                }
+                Ok(Floats::from_f32(&values, stored.format())?)
+            }
+        }
+    }
+
+    /// # Errors
+    /// If a scale or a weight is not finite.
+    pub fn load(&self) -> Result<LoadedLinear> {
+        let [_, k] = self.shape;
+        let scales = self.computed_scales()?;
+        let rounding = scales.format();
+        let codes = Codes {
+            bytes: match self.layout {
+                Layout::Gemm => gemm_codes(self.qweight.bytes(), [k, self.width]),
+                Layout::Gemv => self.qweight.bytes().clone(),
+            },
+            bits: 4,
+        };
+        let groups = Groups::Blocks([1, self.group_size]);
+        let scales = Scales::Plain(scales);
+        let weight = GroupedWeight::builder(self.shape, codes, CodeMap::Unsigned, groups, scales)
+            .zeros(Zeros::Integers(self.zeros().into()))
+            .rounding(rounding)
+            .build("int4")?;
+        Ok(LoadedLinear::new(weight))
+    }
 }
 
 /// A matrix of words that is not empty, with its sizes.
 fn words(layer: &LayerSource, suffix: &str) -> Result<(TensorView, [usize; 2])> {
     let tensor = layer.tensor(suffix)?;
-    tensor.expect_dtype(&[Dtype::I32])?;
-    match *tensor.shape() {
-        [rows, cols] if rows > 0 && cols > 0 => Ok((tensor, [rows, cols])),
-        _ => Err(tensor.error("a matrix", format!("shape {:?}", tensor.shape()))),
-    }
+    let sizes = tensor.expect_dtype(&[Dtype::I32])?.matrix()?;
+    Ok((tensor, sizes))
 }
 
 /// The values of `scales`. The libraries compute in half precision at most.
@@ -164,36 +270,6 @@ fn floats(scales: &TensorView) -> Result<Floats> {
     }
     Floats::from_f32(&scales.to_f32()?, FloatFormat::F16)
         .map_err(|_| scales.error("values in the range of f16", "a larger one"))
-}
-
-fn gemm(config: &AwqConfig, backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Parts> {
-    let (qweight, [k, columns]) = words(layer, "qweight")?;
-    let (qzeros, [groups, _]) = words(layer, "qzeros")?;
-    let n = columns * PACK;
-    layer.check_shape(backend, [n, k])?;
-    let group_size = match config.group_size {
-        Some(size) if !config.overrides => size.min(k),
-        _ => (k / groups).max(1),
-    };
-    if !k.is_multiple_of(group_size) {
-        let expected = format!("rows in whole groups of {group_size}");
-        return Err(qweight.error(expected, k));
-    }
-    qzeros.expect_shape(&[k / group_size, columns])?;
-    let scales = layer.tensor("scales")?;
-    let scales = floats(scales.expect_shape(&[groups, n])?)?;
-    let words = qzeros.bytes().as_chunks::<4>().0.iter();
-    let zeros: Vec<[u8; PACK]> = words
-        .map(|word| PLACE.map(|place| (u32::from_le_bytes(*word) >> (4 * place)) as u8 & 15))
-        .collect();
-    Ok(Parts {
-        layout: Layout::Gemm,
-        shape: [n, k],
-        group_size,
-        codes: gemm_codes(qweight.bytes(), [k, columns]),
-        zeros: transpose(zeros.as_flattened(), 1, [groups, n]),
-        scales: scales.transposed(groups, n),
-    })
 }
 
 /// The words of the GEMM layout for integers `[out, cols]`: codes or zero points.
@@ -247,45 +323,8 @@ fn turn(mut words: [u32; PACK]) -> [u32; PACK] {
     words
 }
 
-fn gemv(config: &AwqConfig, backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Parts> {
-    let (qweight, [n, columns]) = words(layer, "qweight")?;
-    let k = columns * PACK;
-    layer.check_shape(backend, [n, k])?;
-    let group_size = config.group_size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
-    if !k.is_multiple_of(group_size) {
-        let expected = format!("input channels in whole groups of {group_size}");
-        return Err(qweight.error(expected, k));
-    }
-    let groups = k / group_size;
-    let Some(width) = gemv_width(groups, group_size) else {
-        let reason = format!("the GEMV layout has no groups of {group_size}");
-        return Err(layer.error(backend, reason));
-    };
-    let (qzeros, _) = words(layer, "qzeros")?;
-    qzeros.expect_shape(&[n, width])?;
-    let scales = layer.tensor("scales")?;
-    let padded = floats(scales.expect_shape(&[n, width * PACK])?)?;
-    let mut values = vec![0.0; n * groups];
-    for (row, values) in values.chunks_exact_mut(groups).enumerate() {
-        padded.read(row * width * PACK, values);
-    }
-    let stored = Codes {
-        bytes: qzeros.bytes().clone(),
-        bits: 4,
-    };
-    let zeros = (0..n * groups).map(|i| stored.get(i / groups * width * PACK + i % groups));
-    Ok(Parts {
-        layout: Layout::Gemv,
-        shape: [n, k],
-        group_size,
-        codes: qweight.bytes().clone(),
-        zeros: zeros.collect(),
-        scales: Floats::from_f32(&values, padded.format()).map_err(layer.weight_error(backend))?,
-    })
-}
-
 /// Words in a row of `qzeros`; the smaller the groups, the more of them the library rounds up to.
-fn gemv_width(groups: usize, group_size: usize) -> Option<usize> {
+pub fn gemv_width(groups: usize, group_size: usize) -> Option<usize> {
     let multiple = match group_size {
         128.. => 1,
         64 => 2,

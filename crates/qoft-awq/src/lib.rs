@@ -5,27 +5,32 @@
 
 mod config;
 mod layout;
+mod quantize;
 mod requantize;
 
+use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
-    Registration, RequantizeOptions, Result, register_backend,
+    Capabilities, Checkpoint, CodeSearch, DenseLayer, Error, Keys, LayerSource, LoadedLinear,
+    NewTensor, ParsedLayer, Purpose, QuantBackend, Registration, Requantize, Result, Scheme,
+    SchemeOptions, register_backend,
 };
 
 pub use config::{AwqConfig, Layout};
 
+use layout::{AwqLayer, Named};
+
 /// 4-bit integers with a scale and a zero point for each group of input channels.
 ///
-/// The library computes with the weights that it dequantizes, so [`qoft_scheme::Purpose`] changes
-/// nothing.
+/// The library computes with the weights that it dequantizes, so [`Purpose`] changes nothing.
+///
+/// Dense weights are quantized by the keys `group_size`, `zero_point` and `version`, without
+/// calibration data: no channel is scaled up, and each weight is rounded to the nearest number of a
+/// grid that fits its group.
 #[derive(Debug, Clone, Copy)]
 pub struct Awq;
 
-/// The registration of [`Awq`].
-pub static REGISTRATION: Registration = Registration {
-    order: 500,
-    backend: &Awq,
-};
+/// The registration of [`Awq`], at PEFT's place.
+pub static REGISTRATION: Registration = Registration::new(&Awq).at(500);
 
 register_backend!(REGISTRATION);
 
@@ -35,26 +40,68 @@ impl QuantBackend for Awq {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            requantize: true,
-            ..Capabilities::LINEAR
-        }
+        Capabilities::LINEAR.and_requantize().and_quantize()
     }
 
-    fn claim(&self, layer: &LayerSource) -> bool {
-        layout::is_awq(layer) || layout::is_scaled_activation(layer)
+    fn config_files(&self) -> &'static [&'static str] {
+        &["quantize_config.json", "quant_config.json"]
     }
 
-    fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
-        layout::load(self, layer)
-    }
-
-    fn requantize(
+    fn open(
         &self,
-        layer: &LayerSource,
-        weight: &Matrix,
-        options: &RequantizeOptions,
+        checkpoint: &Checkpoint,
+        _options: &SchemeOptions,
+    ) -> Result<Option<Box<dyn Scheme>>> {
+        let keys = Keys::quantization(checkpoint, self.config_files())?;
+        let Some(named) = Named::of(&keys) else {
+            return Ok(None);
+        };
+        let config = AwqConfig::read(keys);
+        Ok(Some(Box::new(Opened { named, config })))
+    }
+
+    fn quantize(
+        &self,
+        dense: &DenseLayer,
+        settings: &Keys,
+        search: &dyn CodeSearch,
     ) -> Result<Vec<NewTensor>> {
-        requantize::requantize(self, layer, weight, options)
+        quantize::quantize(dense, settings, search)
+    }
+}
+
+/// A checkpoint that may have layers of the scheme.
+struct Opened {
+    named: Named,
+    config: Result<AwqConfig>,
+}
+
+impl Scheme for Opened {
+    fn claim(&self, layer: &LayerSource) -> bool {
+        self.named.claims(layer)
+    }
+
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        let config = self.config.as_ref().map_err(Error::clone)?;
+        if self.named.is_scaled_activation(layer) {
+            let reason = "AWQ divides this activation by `scales`, which is not supported; the \
+                          layer behind it is wrong without";
+            return Err(layer.error(reason));
+        }
+        Ok(Box::new(AwqLayer::parse(layer, config)?))
+    }
+}
+
+impl ParsedLayer for AwqLayer {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
+        self.load()
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        self.requantize(weight, how)
     }
 }

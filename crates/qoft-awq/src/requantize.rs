@@ -5,67 +5,65 @@
 //! that all have one sign could not be reached.
 
 use qoft_scheme::kernels::{Codes, Matrix, transpose};
-use qoft_scheme::{IntegerGrid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+use qoft_scheme::{IntegerGrid, NewTensor, Requantize, Result};
 
 use crate::config::Layout;
-use crate::layout::{self, gemm_words};
+use crate::layout::{AwqLayer, gemm_words};
 
 /// The largest code.
-const LARGEST: u8 = 15;
+pub const LARGEST: u8 = 15;
 /// The zero point of all groups of symmetric layers.
 const MIDDLE: u8 = 8;
 
-/// The layer again, with its groups, scale dtype and arrangement. Layers whose zero points are all
-/// in the middle keep them.
-pub fn requantize(
-    backend: &dyn QuantBackend,
-    layer: &LayerSource,
-    weight: &Matrix,
-    options: &RequantizeOptions,
-) -> Result<Vec<NewTensor>> {
-    let parts = layout::read(backend, layer)?;
-    let [n, k] = parts.shape;
-    layer.check_weight(backend, weight, parts.shape)?;
-    let count = k / parts.group_size;
-    let mut scales = vec![0.0; n * count];
-    parts.scales.read(0, &mut scales);
-    let symmetric = parts.zeros.iter().all(|&zero| zero == MIDDLE);
-    let mut grid = IntegerGrid {
-        index: (0..k).map(|k| (k / parts.group_size) as u32).collect(),
-        count,
-        largest: LARGEST,
-        format: parts.scales.format(),
-        scales,
-        zeros: parts.zeros,
-    };
-    grid.fit(weight, symmetric);
-    let codes = options.search.codes(weight, &grid);
+impl AwqLayer {
+    /// The layer again, with its groups, scale dtype and arrangement. Layers whose zero points are
+    /// all in the middle keep them.
+    ///
+    /// # Errors
+    /// If a scale is not finite, or a tensor is missing.
+    pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        let ([n, k], count) = (self.shape, self.groups());
+        let (zeros, stored) = (self.zeros(), self.computed_scales()?);
+        let mut scales = vec![0.0; n * count];
+        stored.read(0, &mut scales);
+        let symmetric = zeros.iter().all(|&zero| zero == MIDDLE);
+        let mut grid = IntegerGrid {
+            index: (0..k).map(|k| (k / self.group_size) as u32).collect(),
+            count,
+            largest: LARGEST,
+            format: stored.format(),
+            scales,
+            zeros,
+        };
+        grid.fit(weight, symmetric);
+        let codes = how.search.codes(weight, &grid);
 
-    let stored = layer.tensor("scales")?;
-    let format = stored.float_format()?;
-    // A fit takes finite scales only.
-    let bytes = format.to_bytes(&grid.scales);
-    let [qweight, qzeros, scales] = match parts.layout {
-        Layout::Gemm => [
-            gemm_words(&codes, [n, k]),
-            gemm_words(&grid.zeros, [n, count]),
-            transpose(&bytes, format.size(), [n, count]),
-        ],
-        Layout::Gemv => [
-            Codes::pack(4, codes).bytes.to_vec(),
-            gemv_zeros(layer.tensor("qzeros")?.bytes(), &grid.zeros, n),
-            with_starts(stored.bytes(), &bytes, n),
-        ],
-    };
-    let tensors = [("qweight", qweight), ("qzeros", qzeros), ("scales", scales)];
-    let tensors = tensors.into_iter();
-    tensors
-        .map(|(name, bytes)| layer.rewritten(name, bytes))
-        .collect()
+        let format = self.scales.float_format()?;
+        // A fit takes finite scales only.
+        let bytes = format.to_bytes(&grid.scales);
+        let [qweight, qzeros, scales] = match self.layout {
+            Layout::Gemm => [
+                gemm_words(&codes, [n, k]),
+                gemm_words(&grid.zeros, [n, count]),
+                transpose(&bytes, format.size(), [n, count]),
+            ],
+            Layout::Gemv => [
+                Codes::pack(4, codes).bytes.to_vec(),
+                gemv_zeros(self.qzeros.bytes(), &grid.zeros, n),
+                with_starts(self.scales.bytes(), &bytes, n),
+            ],
+        };
+        let layer = &how.current;
+        layer.with_rest(vec![
+            layer.rewritten("qweight", qweight)?,
+            layer.rewritten("qzeros", qzeros)?,
+            layer.rewritten("scales", scales)?,
+        ])
+    }
 }
 
 /// Zero points in the GEMV layout; what fills the rows up stays.
-fn gemv_zeros(stored: &[u8], zeros: &[u8], rows: usize) -> Vec<u8> {
+pub fn gemv_zeros(stored: &[u8], zeros: &[u8], rows: usize) -> Vec<u8> {
     let mut bytes = stored.to_vec();
     let lines = bytes.chunks_exact_mut(stored.len() / rows);
     for (line, zeros) in lines.zip(zeros.chunks_exact(zeros.len() / rows)) {
@@ -78,7 +76,7 @@ fn gemv_zeros(stored: &[u8], zeros: &[u8], rows: usize) -> Vec<u8> {
 }
 
 /// Rows with another start each.
-fn with_starts(stored: &[u8], starts: &[u8], rows: usize) -> Vec<u8> {
+pub fn with_starts(stored: &[u8], starts: &[u8], rows: usize) -> Vec<u8> {
     let mut bytes = stored.to_vec();
     let lines = bytes.chunks_exact_mut(stored.len() / rows);
     for (line, start) in lines.zip(starts.chunks_exact(starts.len() / rows)) {

@@ -1,14 +1,19 @@
-//! The `quant_state` of a 4-bit layer: JSON text, stored as a tensor of bytes.
+//! What bitsandbytes writes down: in `quantization_config`, and as the state of each 4-bit layer.
 
 use qoft_scheme::kernels::FloatFormat;
-use qoft_scheme::{Dtype, LayerSource, QuantBackend, Result};
+use qoft_scheme::{Dtype, Keys, LayerSource, Result};
 use serde::Deserialize;
 
 /// Start of the name of the tensor that holds the state; `nf4` or `fp4` follows.
 pub const QUANT_STATE: &str = "weight.quant_state.bitsandbytes__";
+/// Groups that share a nested absmax where the library quantizes.
+pub const NESTED_BLOCKSIZE: usize = 256;
+/// The library's threshold for outliers.
+const THRESHOLD: f64 = 6.0;
 
-/// What bitsandbytes records of a quantized weight.
+/// What bitsandbytes records of a quantized weight: JSON text, stored as a tensor of bytes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
+#[non_exhaustive]
 pub struct QuantState {
     /// `nf4` or `fp4`.
     pub quant_type: String,
@@ -47,16 +52,25 @@ impl BlobDtype {
     }
 }
 
+/// torch's name of a dtype.
+pub fn torch_name(format: FloatFormat) -> &'static str {
+    match format {
+        FloatFormat::F32 => "float32",
+        FloatFormat::F16 => "float16",
+        FloatFormat::Bf16 => "bfloat16",
+    }
+}
+
 impl QuantState {
-    /// Reads the state of a layer.
+    /// Reads the state of a layer. Returns the name of its tensor, too.
     ///
     /// # Errors
     /// If it is missing, no JSON, or contradicts the name of its tensor.
-    pub fn read(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Self> {
+    pub fn read(layer: &LayerSource) -> Result<(Self, String)> {
         let suffix = layer
             .suffixes()
             .find(|s| s.starts_with(QUANT_STATE))
-            .ok_or_else(|| layer.error(backend, format!("tensor `{QUANT_STATE}…` is missing")))?;
+            .ok_or_else(|| layer.error(format!("tensor `{QUANT_STATE}…` is missing")))?;
         let tensor = layer.tensor(suffix)?;
         tensor.expect_dtype(&[Dtype::U8])?;
         let state: Self = serde_json::from_slice(tensor.bytes())
@@ -66,7 +80,10 @@ impl QuantState {
             let found = format!("`{kind}` in the name, `{}` inside", state.quant_type);
             return Err(tensor.error("nf4 or fp4", found));
         }
-        Ok(state)
+        if state.blocksize == 0 {
+            return Err(tensor.error("a positive blocksize", 0));
+        }
+        Ok((state, suffix.to_owned()))
     }
 
     /// Name of the number format.
@@ -76,5 +93,83 @@ impl QuantState {
         } else {
             "fp4"
         }
+    }
+}
+
+/// The number formats of 4 bits.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum QuantType {
+    /// Quantiles of the normal distribution.
+    Nf4,
+    /// Floats with two bits of exponent and one of fraction.
+    Fp4,
+}
+
+impl QuantType {
+    /// The name in files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nf4 => "nf4",
+            Self::Fp4 => "fp4",
+        }
+    }
+}
+
+/// How dense weights become 4-bit ones.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Settings4Bit {
+    /// `bnb_4bit_quant_type`: `fp4` unless given, or `nf4`.
+    pub quant_type: QuantType,
+    /// `bnb_4bit_use_double_quant`: the absmax values are quantized themselves.
+    pub double_quant: bool,
+    /// `bnb_4bit_quant_storage`: the dtype that the packed codes are stored under; `uint8` unless
+    /// given.
+    pub storage: Dtype,
+    /// `blocksize`: 64 unless given, a power of two from 32 to 4096. transformers has no key for it.
+    pub blocksize: usize,
+}
+
+impl Settings4Bit {
+    /// Reads the settings.
+    ///
+    /// # Errors
+    /// If a value is one that the library does not have.
+    pub fn read(keys: &Keys) -> Result<Self> {
+        let types = [("fp4", QuantType::Fp4), ("nf4", QuantType::Nf4)];
+        let quant_type = keys.choice("bnb_4bit_quant_type", &types)?;
+        let dtypes = [
+            ("uint8", Dtype::U8),
+            ("int8", Dtype::I8),
+            ("float16", Dtype::F16),
+            ("bfloat16", Dtype::BF16),
+            ("float32", Dtype::F32),
+        ];
+        let storage = keys.choice("bnb_4bit_quant_storage", &dtypes)?;
+        let blocksize = keys.get::<usize>("blocksize")?.unwrap_or(64);
+        if !blocksize.is_power_of_two() || !(32..=4096).contains(&blocksize) {
+            let reason = format!("expected a power of two from 32 to 4096, found {blocksize}");
+            return Err(keys.error("blocksize", reason));
+        }
+        Ok(Self {
+            quant_type: quant_type.unwrap_or(QuantType::Fp4),
+            double_quant: keys.flag("bnb_4bit_use_double_quant", false)?,
+            storage: storage.unwrap_or(Dtype::U8),
+            blocksize,
+        })
+    }
+}
+
+/// Activations of at least this magnitude are outliers; 0: none is.
+///
+/// # Errors
+/// If it is no number from 0 on.
+pub fn threshold(keys: &Keys) -> Result<f32> {
+    const KEY: &str = "llm_int8_threshold";
+    let value = keys.get::<f64>(KEY)?.unwrap_or(THRESHOLD);
+    if value >= 0.0 && value.is_finite() {
+        Ok(value as f32)
+    } else {
+        Err(keys.error(KEY, format!("expected a number from 0 on, found {value}")))
     }
 }

@@ -1,12 +1,9 @@
 //! LLM.int8's quantization of activations.
 
-use std::sync::Arc;
-
 use half::f16;
 use qoft_scheme::kernels::ops::InputQuantizer;
-use qoft_scheme::{LayerSource, QuantBackend, Result};
 
-use crate::layout::ONE_127TH;
+use crate::tables::ONE_127TH;
 
 /// 1/127² as the reference's CPU code spells it; a digit is missing there.
 const ONE_127TH_SQUARED: f32 = 6.200_124e-5;
@@ -19,26 +16,6 @@ const ONE_127TH_SQUARED: f32 = 6.200_124e-5;
 pub struct OutlierInt8 {
     /// Activations of this magnitude are outliers; 0: none is.
     pub threshold: f32,
-}
-
-/// The quantizer with the threshold of the checkpoint's configuration.
-pub fn quantizer(
-    backend: &dyn QuantBackend,
-    layer: &LayerSource,
-) -> Result<Arc<dyn InputQuantizer>> {
-    let threshold = match layer
-        .quantization_config()
-        .and_then(|c| c.get("llm_int8_threshold"))
-    {
-        None => 6.0,
-        Some(value) => value
-            .as_f64()
-            .filter(|v| *v >= 0.0)
-            .ok_or_else(|| layer.error(backend, format!("llm_int8_threshold is {value}")))?,
-    };
-    Ok(Arc::new(OutlierInt8 {
-        threshold: threshold as f32,
-    }))
 }
 
 impl InputQuantizer for OutlierInt8 {

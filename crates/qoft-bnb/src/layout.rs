@@ -3,100 +3,140 @@
 use std::sync::Arc;
 
 use qoft_scheme::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales};
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Purpose, QuantBackend, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Purpose, Result, TensorView};
 
 use crate::config::QuantState;
+use crate::input::OutlierInt8;
+use crate::tables::ONE_127TH;
 
-/// 1/127 as the reference spells it: `w = (q · SCB) · this`, rounded after each step.
-pub const ONE_127TH: f32 = 7.874_016e-3;
-
-/// A 4-bit layer. Two weights share a byte, the first in the high half; ours come low half first.
-pub fn load_4bit(
-    backend: &dyn QuantBackend,
-    layer: &LayerSource,
-    purpose: Purpose,
-) -> Result<LoadedLinear> {
-    let state = QuantState::read(backend, layer)?;
-    let shape = shape(backend, layer, &state)?;
-    layer.check_shape(backend, shape)?;
-    let weight = layer.tensor("weight")?;
-    let storage = [Dtype::U8, Dtype::I8, Dtype::BF16, Dtype::F16, Dtype::F32];
-    weight.expect_dtype(&storage)?;
-    let codes: Vec<u8> = weight
-        .bytes()
-        .iter()
-        .map(|byte| byte.rotate_left(4))
-        .collect();
-    let map = layer.tensor("weight.quant_map")?;
-    let table: [f32; 16] = fixed(&map)?;
-    let packed = GroupedWeight::new(
-        shape,
-        Codes {
-            bytes: codes.into(),
-            bits: 4,
-        },
-        CodeMap::Table16(Box::new(table)),
-        Groups::Flat(state.blocksize),
-        scales(backend, layer, &state)?,
-        state.format(),
-    )
-    .map_err(layer.weight_error(backend))?;
-    // The reference computes with the unrounded products; only its dequantization rounds.
-    let packed = match purpose {
-        Purpose::Forward => packed,
-        Purpose::Dequantize => packed.with_rounding(state.dtype.format()),
-    };
-    let bias = layer.bias(shape[0])?;
-    Ok(LoadedLinear {
-        weight: Arc::new(packed),
-        bias,
-        input_quantizer: None,
-    })
+/// A 4-bit layer.
+pub struct FourBit {
+    /// `[out_features, in_features]`.
+    pub shape: [usize; 2],
+    /// What the layer says of itself.
+    pub state: QuantState,
+    /// The name of the tensor that holds the state.
+    pub state_name: String,
+    /// The numbers of the codes.
+    pub table: [f32; 16],
+    /// How the absmax values are stored, if they are quantized themselves.
+    pub nested: Option<Nested>,
+    weight: TensorView,
+    absmax: TensorView,
 }
 
-fn shape(
-    backend: &dyn QuantBackend,
-    layer: &LayerSource,
-    state: &QuantState,
-) -> Result<[usize; 2]> {
-    match state.shape.as_deref() {
-        Some(&[n, k]) => Ok([n, k]),
-        Some(other) => {
-            Err(layer.error(backend, format!("expected a matrix, found shape {other:?}")))
-        }
-        None => layer
-            .expected_shape()
-            .ok_or_else(|| layer.error(backend, "the quantization state has no shape")),
+/// Absmax values that are quantized themselves.
+pub struct Nested {
+    /// The numbers of the codes.
+    pub table: [f32; 256],
+    /// Groups that share an absmax.
+    pub block: usize,
+    absmax: TensorView,
+    offset: f32,
+}
+
+impl FourBit {
+    /// Finds the tensors of a layer.
+    ///
+    /// # Errors
+    /// If one is missing or does not fit the others.
+    pub fn parse(layer: &LayerSource) -> Result<Self> {
+        let (state, state_name) = QuantState::read(layer)?;
+        let shape = match state.shape.as_deref() {
+            Some(&[n, k]) => [n, k],
+            Some(other) => {
+                let reason = format!("expected a matrix, found shape {other:?}");
+                return Err(layer.error(reason));
+            }
+            None => layer
+                .expected_shape()
+                .ok_or_else(|| layer.error("the quantization state has no shape"))?,
+        };
+        let weight = layer.tensor("weight")?;
+        let storage = [Dtype::U8, Dtype::I8, Dtype::BF16, Dtype::F16, Dtype::F32];
+        weight.expect_dtype(&storage)?;
+        let table = fixed(&layer.tensor("weight.quant_map")?)?;
+        let absmax = layer.tensor("weight.absmax")?;
+        absmax.expect_dtype(&[Dtype::U8, Dtype::F32])?;
+        let nested = match absmax.dtype() {
+            Dtype::F32 => None,
+            _ => Some(Nested::parse(layer, &state, &absmax)?),
+        };
+        Ok(Self {
+            shape,
+            state,
+            state_name,
+            table,
+            nested,
+            weight,
+            absmax,
+        })
+    }
+
+    /// Two weights share a byte, the first in the high half; ours come low half first.
+    ///
+    /// # Errors
+    /// If the sizes do not fit each other, or a scale is not finite.
+    pub fn load(&self, purpose: Purpose) -> Result<LoadedLinear> {
+        let bytes = self.weight.bytes().iter();
+        let codes: Vec<u8> = bytes.map(|byte| byte.rotate_left(4)).collect();
+        let scales = match &self.nested {
+            None => Scales::Plain(self.absmax.floats()?),
+            Some(nested) => Scales::Nested {
+                codes: self.absmax.bytes().clone(),
+                table: Box::new(nested.table),
+                absmax: nested.absmax.floats()?,
+                block: nested.block,
+                offset: nested.offset,
+            },
+        };
+        let parts = GroupedWeight::builder(
+            self.shape,
+            Codes {
+                bytes: codes.into(),
+                bits: 4,
+            },
+            CodeMap::Table16(Box::new(self.table)),
+            Groups::Flat(self.state.blocksize),
+            scales,
+        );
+        // The reference computes with the unrounded products; only its dequantization rounds.
+        let parts = match purpose {
+            Purpose::Forward => parts,
+            Purpose::Dequantize => parts.rounding(self.state.dtype.format()),
+        };
+        Ok(LoadedLinear::new(parts.build(self.state.format())?))
+    }
+
+    /// Bytes of the packed codes, and what fills the last word of their storage dtype up.
+    pub fn packed_len(&self) -> usize {
+        self.weight.bytes().len()
     }
 }
 
-fn scales(backend: &dyn QuantBackend, layer: &LayerSource, state: &QuantState) -> Result<Scales> {
-    let absmax = layer.tensor("weight.absmax")?;
-    if absmax.dtype() == Dtype::F32 {
-        return absmax.floats().map(Scales::Plain);
+impl Nested {
+    fn parse(layer: &LayerSource, state: &QuantState, codes: &TensorView) -> Result<Self> {
+        let missing = |key: &str| layer.error(format!("nested absmax without `{key}`"));
+        let block = state
+            .nested_blocksize
+            .filter(|&block| block > 0)
+            .ok_or_else(|| missing("nested_blocksize"))?;
+        let offset = state
+            .nested_offset
+            .ok_or_else(|| missing("nested_offset"))? as f32;
+        let absmax = layer.tensor("weight.nested_absmax")?;
+        absmax.expect_shape(&[codes.elements().div_ceil(block)])?;
+        Ok(Self {
+            table: fixed(&layer.tensor("weight.nested_quant_map")?)?,
+            block,
+            absmax,
+            offset,
+        })
     }
-    absmax.expect_dtype(&[Dtype::U8, Dtype::F32])?;
-    let missing = |key: &str| layer.error(backend, format!("nested absmax without `{key}`"));
-    let block = state
-        .nested_blocksize
-        .ok_or_else(|| missing("nested_blocksize"))?;
-    let offset = state
-        .nested_offset
-        .ok_or_else(|| missing("nested_offset"))? as f32;
-    let nested = layer.tensor("weight.nested_absmax")?;
-    let blocks = absmax.elements().div_ceil(block.max(1));
-    nested.expect_shape(&[blocks])?;
-    Ok(Scales::Nested {
-        codes: absmax.bytes().clone(),
-        table: Box::new(fixed(&layer.tensor("weight.nested_quant_map")?)?),
-        absmax: nested.floats()?,
-        block,
-        offset,
-    })
 }
 
 /// A vector of so many finite `f32` values.
-pub fn fixed<const N: usize>(tensor: &TensorView) -> Result<[f32; N]> {
+fn fixed<const N: usize>(tensor: &TensorView) -> Result<[f32; N]> {
     tensor.expect_dtype(&[Dtype::F32])?;
     let values = tensor.to_finite_f32()?;
     let found = values.len();
@@ -106,38 +146,50 @@ pub fn fixed<const N: usize>(tensor: &TensorView) -> Result<[f32; N]> {
 }
 
 /// An int8 layer: rows of codes and their absmax. The codes stay on the memory map.
-pub fn load_8bit(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
-    let weight = layer.tensor("weight")?;
-    weight.expect_dtype(&[Dtype::I8])?;
-    let &[n, k] = weight.shape() else {
-        return Err(weight.error("a matrix", format!("shape {:?}", weight.shape())));
-    };
-    layer.check_shape(backend, [n, k])?;
-    if let Some(format) = layer.get("weight_format") {
-        format.expect_dtype(&[Dtype::U8])?;
-        if format.bytes().iter().any(|&b| b != 0) {
-            return Err(format.error("0 (row-major)", format!("{:?}", format.bytes())));
+pub struct EightBit {
+    /// `[out_features, in_features]`.
+    pub shape: [usize; 2],
+    weight: TensorView,
+    scb: TensorView,
+    quantizer: Option<Arc<OutlierInt8>>,
+}
+
+impl EightBit {
+    /// Finds the tensors of a layer, whose input is quantized by `quantizer`.
+    ///
+    /// # Errors
+    /// If one is missing or does not fit the others.
+    pub fn parse(layer: &LayerSource, quantizer: Option<Arc<OutlierInt8>>) -> Result<Self> {
+        let weight = layer.tensor("weight")?;
+        let shape = weight.expect_dtype(&[Dtype::I8])?.matrix()?;
+        if let Some(format) = layer.get("weight_format") {
+            format.expect_dtype(&[Dtype::U8])?;
+            if format.bytes().iter().any(|&b| b != 0) {
+                return Err(format.error("0 (row-major)", format!("{:?}", format.bytes())));
+            }
         }
+        let scb = layer.tensor("SCB")?;
+        scb.expect_dtype(&[Dtype::F32])?.expect_shape(&shape[..1])?;
+        Ok(Self {
+            shape,
+            weight,
+            scb,
+            quantizer,
+        })
     }
-    let scb = layer.tensor("SCB")?;
-    scb.expect_dtype(&[Dtype::F32])?.expect_shape(&[n])?;
-    let packed = GroupedWeight::new(
-        [n, k],
-        Codes {
-            bytes: weight.bytes().clone(),
+
+    /// # Errors
+    /// If a scale is not finite.
+    pub fn load(&self) -> Result<LoadedLinear> {
+        let codes = Codes {
+            bytes: self.weight.bytes().clone(),
             bits: 8,
-        },
-        CodeMap::Int8,
-        Groups::ROW,
-        Scales::Plain(scb.floats()?),
-        "int8",
-    )
-    .map_err(layer.weight_error(backend))?
-    .with_factor(ONE_127TH);
-    let bias = layer.bias(n)?;
-    Ok(LoadedLinear {
-        weight: Arc::new(packed),
-        bias,
-        input_quantizer: None,
-    })
+        };
+        let scales = Scales::Plain(self.scb.floats()?);
+        let weight = GroupedWeight::builder(self.shape, codes, CodeMap::Int8, Groups::ROW, scales)
+            .factor(ONE_127TH)
+            .build("int8")?;
+        let quantizer = self.quantizer.clone();
+        Ok(LoadedLinear::new(weight).with_input_quantizer(quantizer.map(|q| q as _)))
+    }
 }

@@ -4,19 +4,34 @@
 //! by its tensors, not by `config.json`: checkpoints mix quantized and dense layers.
 
 mod config;
+mod grid;
 mod input;
 mod layout;
+mod quantize;
 mod requantize;
+mod sum;
+mod tables;
 
+use std::sync::Arc;
+
+use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
-    Registration, RequantizeOptions, Result, register_backend,
+    Capabilities, Checkpoint, CodeSearch, DenseLayer, Keys, LayerSource, LoadedLinear, NewTensor,
+    ParsedLayer, Purpose, QuantBackend, Registration, Requantize, Result, Scheme, SchemeOptions,
+    register_backend,
 };
 
-pub use config::{BlobDtype, QuantState};
+pub use config::{BlobDtype, QuantState, Settings4Bit};
 pub use input::OutlierInt8;
 
+use config::threshold;
+use layout::{EightBit, FourBit};
+
 /// nf4 and fp4 layers, with or without double quantization.
+///
+/// Dense weights are quantized by the keys that transformers writes: `bnb_4bit_quant_type`,
+/// `bnb_4bit_use_double_quant` and `bnb_4bit_quant_storage`, and by `blocksize`, see
+/// [`Settings4Bit`].
 #[derive(Debug, Clone, Copy)]
 pub struct Bnb4Bit;
 
@@ -28,16 +43,10 @@ pub struct Bnb4Bit;
 #[derive(Debug, Clone, Copy)]
 pub struct Bnb8Bit;
 
-/// The registration of [`Bnb8Bit`].
-pub static REGISTRATION_8BIT: Registration = Registration {
-    order: 100,
-    backend: &Bnb8Bit,
-};
-/// The registration of [`Bnb4Bit`].
-pub static REGISTRATION_4BIT: Registration = Registration {
-    order: 200,
-    backend: &Bnb4Bit,
-};
+/// The registration of [`Bnb8Bit`], at PEFT's place.
+pub static REGISTRATION_8BIT: Registration = Registration::new(&Bnb8Bit).at(100);
+/// The registration of [`Bnb4Bit`], at PEFT's place.
+pub static REGISTRATION_4BIT: Registration = Registration::new(&Bnb4Bit).at(200);
 
 register_backend!(REGISTRATION_8BIT);
 register_backend!(REGISTRATION_4BIT);
@@ -51,28 +60,48 @@ impl QuantBackend for Bnb4Bit {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            requantize: true,
-            ..Capabilities::LINEAR
-        }
+        Capabilities::LINEAR.and_requantize().and_quantize()
     }
 
+    fn open(&self, _: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
+        Ok(Some(Box::new(Opened4Bit)))
+    }
+
+    fn quantize(
+        &self,
+        dense: &DenseLayer,
+        settings: &Keys,
+        search: &dyn CodeSearch,
+    ) -> Result<Vec<NewTensor>> {
+        quantize::four_bit(dense, &Settings4Bit::read(settings)?, search)
+    }
+}
+
+/// A checkpoint that may have 4-bit layers; each describes itself.
+struct Opened4Bit;
+
+impl Scheme for Opened4Bit {
     fn claim(&self, layer: &LayerSource) -> bool {
         layer.has("weight.quant_map")
             || layer.suffixes().any(|s| s.starts_with(config::QUANT_STATE))
     }
 
-    fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear> {
-        layout::load_4bit(self, layer, options.purpose)
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        Ok(Box::new(FourBit::parse(layer)?))
+    }
+}
+
+impl ParsedLayer for FourBit {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
     }
 
-    fn requantize(
-        &self,
-        layer: &LayerSource,
-        weight: &Matrix,
-        options: &RequantizeOptions,
-    ) -> Result<Vec<NewTensor>> {
-        requantize::requantize_4bit(self, layer, weight, options)
+    fn load(&self, purpose: Purpose) -> Result<LoadedLinear> {
+        self.load(purpose)
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        self.requantize(weight, how)
     }
 }
 
@@ -82,34 +111,64 @@ impl QuantBackend for Bnb8Bit {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            requantize: true,
-            ..Capabilities::LINEAR
-        }
+        Capabilities::LINEAR.and_requantize().and_quantize()
     }
 
     fn options(&self) -> &'static [&'static str] {
         &[INT8_ACTIVATIONS]
     }
 
+    fn open(
+        &self,
+        checkpoint: &Checkpoint,
+        options: &SchemeOptions,
+    ) -> Result<Option<Box<dyn Scheme>>> {
+        let keys = Keys::quantization(checkpoint, self.config_files())?;
+        let threshold = match options.flag(INT8_ACTIVATIONS)? {
+            true => threshold(&keys).map(Some),
+            false => Ok(None),
+        };
+        Ok(Some(Box::new(Opened8Bit { threshold })))
+    }
+
+    fn quantize(
+        &self,
+        dense: &DenseLayer,
+        _settings: &Keys,
+        search: &dyn CodeSearch,
+    ) -> Result<Vec<NewTensor>> {
+        quantize::eight_bit(dense, search)
+    }
+}
+
+/// A checkpoint that may have int8 layers.
+struct Opened8Bit {
+    /// Inputs of at least this magnitude are outliers; `None` where inputs are not quantized.
+    threshold: Result<Option<f32>>,
+}
+
+impl Scheme for Opened8Bit {
     fn claim(&self, layer: &LayerSource) -> bool {
         layer.has("SCB")
     }
 
-    fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear> {
-        let mut loaded = layout::load_8bit(self, layer)?;
-        if options.backend.flag(self.name(), INT8_ACTIVATIONS)? {
-            loaded.input_quantizer = Some(input::quantizer(self, layer)?);
-        }
-        Ok(loaded)
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        let threshold = self.threshold.clone()?;
+        let quantizer = threshold.map(|threshold| Arc::new(OutlierInt8 { threshold }));
+        Ok(Box::new(EightBit::parse(layer, quantizer)?))
+    }
+}
+
+impl ParsedLayer for EightBit {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
     }
 
-    fn requantize(
-        &self,
-        layer: &LayerSource,
-        weight: &Matrix,
-        options: &RequantizeOptions,
-    ) -> Result<Vec<NewTensor>> {
-        requantize::requantize_8bit(layer, weight, options.search)
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
+        self.load()
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        self.requantize(weight, how)
     }
 }

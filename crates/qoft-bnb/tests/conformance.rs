@@ -1,6 +1,7 @@
 //! The behaviour of every backend, on files that bitsandbytes wrote.
 
 use qoft_conformance::{PeakAlloc, Subject};
+use serde_json::json;
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -16,8 +17,24 @@ fn folders(prefixes: &[&str]) -> Vec<std::path::PathBuf> {
 
 #[test]
 fn conforms() {
-    let four = Subject::new(&qoft_bnb::REGISTRATION_4BIT);
+    let config = |quant_type: &str, double: bool, storage: &str| {
+        json!({
+            "quant_method": "bitsandbytes", "load_in_4bit": true,
+            "bnb_4bit_quant_type": quant_type, "bnb_4bit_use_double_quant": double,
+            "bnb_4bit_quant_storage": storage, "blocksize": 64,
+        })
+    };
+    let settings = [
+        config("nf4", true, "uint8"),
+        config("fp4", false, "bfloat16"),
+    ];
+    let four = Subject::new(&qoft_bnb::REGISTRATION_4BIT).settings(settings);
     four.folders(folders(&["nf4", "fp4"])).check();
-    let eight = Subject::new(&qoft_bnb::REGISTRATION_8BIT);
-    eight.folders(folders(&["int8"])).check();
+    let eight = || {
+        let config = json!({"quant_method": "bitsandbytes", "load_in_8bit": true});
+        let eight = Subject::new(&qoft_bnb::REGISTRATION_8BIT).settings([config]);
+        eight.folders(folders(&["int8"]))
+    };
+    eight().check();
+    eight().options(&["bnb-8bit.int8_activations=true"]).check();
 }

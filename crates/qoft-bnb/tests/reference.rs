@@ -1,7 +1,7 @@
 //! The forward of int8 layers, against bitsandbytes' own.
 
 use qoft_bnb::{REGISTRATION_4BIT, REGISTRATION_8BIT};
-use qoft_scheme::{BackendOptions, Checkpoint, LayerSource, LoadOptions, Registry};
+use qoft_scheme::{BackendOptions, Checkpoint, LayerSource, Purpose, Registry};
 use safetensors::SafeTensors;
 
 fn registry() -> Registry {
@@ -30,13 +30,9 @@ fn int8_forwards_equal_the_reference() {
                 continue;
             };
             for (mode, kind) in [("false", "train_output"), ("true", "eval_output")] {
-                let options = LoadOptions {
-                    backend: option(mode).unwrap(),
-                    ..LoadOptions::default()
-                };
-                let loaded = registry()
-                    .load(&LayerSource::new(&checkpoint, "proj"), &options)
-                    .unwrap();
+                let schemes = registry().open(&checkpoint, &option(mode).unwrap());
+                let layer = LayerSource::new(&checkpoint, "proj", None);
+                let loaded = schemes.unwrap().load(layer, Purpose::Forward).unwrap();
                 let [n, k] = loaded.weight.shape();
                 let mut x = floats(tensor.data());
                 if let Some(quantizer) = &loaded.input_quantizer {

@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::Device;
 use qoft::ScaledAdapter;
-use qoft::core::{BackendOptions, LoadOptions, Registry};
+use qoft::core::{BackendOptions, Checkpoint, Registry, Schemes};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
 use qoft::peft::{self, AdapterFolder, ModelFacts};
 use qoft::train::Evaluation;
@@ -25,12 +25,10 @@ pub fn device(name: Option<&str>) -> Result<Device> {
     Ok(name.map_or_else(qoft::default_device, qoft::device)?)
 }
 
-/// The options that all layers are loaded with.
-pub fn load_options(backend_options: &[String]) -> Result<LoadOptions> {
-    Ok(LoadOptions {
-        backend: BackendOptions::parse(backend_options)?,
-        ..LoadOptions::default()
-    })
+/// The schemes of a checkpoint, all of those that are linked.
+pub fn schemes(checkpoint: &Checkpoint, backend_options: &[String]) -> Result<Schemes> {
+    let options = BackendOptions::parse(backend_options)?;
+    Ok(Registry::linked()?.open(checkpoint, &options)?)
 }
 
 /// Opens a model's folder.
@@ -41,18 +39,20 @@ pub fn open(path: &Path) -> Result<ModelFolder> {
 /// Loads a frozen model.
 pub fn model(path: &Path, backend_options: &[String], device: &Device) -> Result<CausalLm> {
     let folder = open(path)?;
-    let options = load_options(backend_options)?;
-    let bar = progress::bar("loading", 0);
-    let model = CausalLm::load(
+    load(
         &folder,
-        &Registry::linked()?,
-        &options,
+        &schemes(folder.checkpoint(), backend_options)?,
         device,
-        &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
-    );
+    )
+}
+
+/// Loads the frozen model of an opened folder.
+pub fn load(folder: &ModelFolder, schemes: &Schemes, device: &Device) -> Result<CausalLm> {
+    let bar = progress::bar("loading", 0);
+    let model = CausalLm::load(folder, schemes, device, &mut |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
     bar.finish_and_clear();
     Ok(model?)
 }

@@ -2,7 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use qoft_core::{Dtype, LayerSource, LoadOptions, Matrix, Purpose, Result};
+use qoft_core::{Checkpoint, ClaimedLayer, Dtype, LayerSource, Matrix, Nearest, Purpose, Result};
 use rand::Rng;
 use rand::rngs::StdRng;
 use serde_json::{Value, json};
@@ -93,7 +93,7 @@ fn silent(tensor: &FileTensor) -> Vec<(&'static str, FileTensor)> {
 
 /// Tries every kind of damage on every tensor of the layer.
 pub(crate) fn check(layer: &Layer) {
-    let file = LayerFile::new(layer.checkpoint, layer.path);
+    let file = layer_file(layer);
     let intact = attempt(layer, &file, None, "intact")
         .unwrap_or_else(|| panic!("{layer}: not found on its own"))
         .unwrap_or_else(|e| panic!("{layer}: cannot be loaded on its own: {e}"));
@@ -151,7 +151,14 @@ pub(crate) fn check(layer: &Layer) {
     }
 }
 
-/// Loads a damaged layer: `None` if it cannot even be opened or is not claimed any more.
+fn layer_file(layer: &Layer) -> LayerFile {
+    let opened = layer.opened;
+    let config = opened.schemes.quantization_config();
+    LayerFile::new(&opened.checkpoint, config, layer.path)
+}
+
+/// Loads a damaged layer, and writes it again: `None` if it cannot even be opened or is not claimed
+/// any more. The result is that of loading.
 ///
 /// # Panics
 /// If the backend panics, or if an error does not say which layer it is about.
@@ -161,17 +168,19 @@ fn attempt(
     shape: Option<[usize; 2]>,
     what: &str,
 ) -> Option<Result<Matrix>> {
-    let backend = layer.registration.backend;
-    let load = |source: &LayerSource| -> Option<Result<Matrix>> {
-        let source = &shape.map_or(*source, |shape| source.expecting(shape));
-        if !backend.claim(source) {
-            return None;
-        }
-        let options = LoadOptions {
-            purpose: Purpose::Forward,
-            ..LoadOptions::default()
+    let opened = layer.opened;
+    let load = |checkpoint: &Checkpoint| -> Option<Result<Matrix>> {
+        let schemes = match opened.registry().open(checkpoint, &opened.options) {
+            Ok(schemes) => schemes,
+            Err(error) => return Some(Err(error)),
         };
-        let loaded = backend.load(source, &options);
+        let claimed = schemes.claim(LayerSource::new(checkpoint, layer.path, shape))?;
+        let loaded = claimed.load(Purpose::Forward);
+        if claimed.capabilities().requantize
+            && let Err(error) = write(&claimed, checkpoint)
+        {
+            names_it(layer, what, &error.to_string());
+        }
         Some(loaded.map(|loaded| Matrix::decode(&*loaded.weight)))
     };
     let outcome = catch_unwind(AssertUnwindSafe(|| file.with(load)));
@@ -185,19 +194,54 @@ fn attempt(
     };
     let outcome = outcome.flatten();
     if let Some(Err(error)) = &outcome {
-        let text = error.to_string();
-        let named = text.contains(layer.path) || text.contains("config");
-        assert!(
-            named,
-            "{layer}: {what}: the error does not name the layer: {text}"
-        );
+        names_it(layer, what, &error.to_string());
     }
     outcome
 }
 
+/// Writes a damaged layer with the weight that it has, or one of zeros.
+fn write(claimed: &ClaimedLayer, checkpoint: &Checkpoint) -> Result<()> {
+    let parsed = claimed.parse()?;
+    let weight = match parsed.load(Purpose::Dequantize) {
+        Ok(loaded) => Matrix::decode(&*loaded.weight),
+        Err(_) => {
+            let shape = parsed.shape();
+            // So many that they would not fit into memory are left to the backend.
+            let count = shape[0].saturating_mul(shape[1]);
+            if count > 1 << 20 {
+                return Ok(());
+            }
+            let values = vec![0.0; count];
+            Matrix { shape, values }
+        }
+    };
+    parsed.requantize(&weight, &Nearest, checkpoint).map(drop)
+}
+
+fn names_it(layer: &Layer, what: &str, text: &str) {
+    let named = text.contains(layer.path) || text.contains("config");
+    assert!(
+        named,
+        "{layer}: {what}: the error does not name the layer: {text}"
+    );
+}
+
 /// The quantization's configuration with each value replaced by impossible ones.
 fn odd_configs(file: &LayerFile) -> Vec<LayerFile> {
-    let odd = [
+    let mut all = Vec::new();
+    for pointer in leaves(&file.config) {
+        for value in odd_values() {
+            let mut damaged = file.clone();
+            damaged.config = with_value(&file.config, &pointer, value);
+            all.push(damaged);
+        }
+    }
+    all
+}
+
+/// Values that next to no key can have.
+pub(crate) fn odd_values() -> [Value; 7] {
+    [
         json!(null),
         json!(-1),
         json!(0),
@@ -205,34 +249,36 @@ fn odd_configs(file: &LayerFile) -> Vec<LayerFile> {
         json!("x"),
         json!([1]),
         json!({}),
-    ];
-    let mut all = Vec::new();
-    let mut pointers = Vec::new();
-    leaves(&file.config, String::new(), &mut pointers);
-    for pointer in pointers {
-        for value in &odd {
-            let mut damaged = file.clone();
-            if let Some(place) = damaged.config.pointer_mut(&pointer) {
-                *place = value.clone();
-            }
-            all.push(damaged);
-        }
+    ]
+}
+
+/// A configuration with another value at a JSON pointer.
+pub(crate) fn with_value(config: &Value, pointer: &str, value: Value) -> Value {
+    let mut config = config.clone();
+    if let Some(place) = config.pointer_mut(pointer) {
+        *place = value;
     }
-    all
+    config
 }
 
 /// JSON pointers of all values that hold no others.
-fn leaves(value: &Value, pointer: String, found: &mut Vec<String>) {
+pub(crate) fn leaves(value: &Value) -> Vec<String> {
+    let mut found = Vec::new();
+    add_leaves(value, String::new(), &mut found);
+    found
+}
+
+fn add_leaves(value: &Value, pointer: String, found: &mut Vec<String>) {
     let escape = |key: &str| key.replace('~', "~0").replace('/', "~1");
     match value {
         Value::Object(map) if !map.is_empty() => {
             for (key, value) in map {
-                leaves(value, format!("{pointer}/{}", escape(key)), found);
+                add_leaves(value, format!("{pointer}/{}", escape(key)), found);
             }
         }
         Value::Array(items) if !items.is_empty() => {
             for (index, value) in items.iter().enumerate() {
-                leaves(value, format!("{pointer}/{index}"), found);
+                add_leaves(value, format!("{pointer}/{index}"), found);
             }
         }
         _ => found.push(pointer),
@@ -241,7 +287,7 @@ fn leaves(value: &Value, pointer: String, found: &mut Vec<String>) {
 
 /// One to three random changes.
 pub(crate) fn fuzz(layer: &Layer, random: &mut StdRng) {
-    let mut file = LayerFile::new(layer.checkpoint, layer.path);
+    let mut file = layer_file(layer);
     let mut what = String::from("fuzzed:");
     for _ in 0..random.random_range(1..=3) {
         let own = file.own();

@@ -2,9 +2,17 @@
 
 use std::path::Path;
 
-use qoft_core::{Checkpoint, Dtype, LayerSource};
+use qoft_core::{Checkpoint, Dtype, NewTensor};
 use safetensors::tensor::TensorView;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
+use tempfile::TempDir;
+
+/// A folder in memory, if the system has such.
+pub(crate) fn folder() -> TempDir {
+    const IN_MEMORY: &str = "/dev/shm";
+    let folder = tempfile::tempdir_in(IN_MEMORY).or_else(|_| tempfile::tempdir());
+    folder.expect("a temporary folder")
+}
 
 /// A tensor on its own.
 #[derive(Debug, Clone)]
@@ -25,10 +33,10 @@ pub(crate) struct LayerFile {
 }
 
 impl LayerFile {
-    /// Copies a layer out of a checkpoint.
-    pub fn new(checkpoint: &Checkpoint, path: &str) -> Self {
+    /// Copies a layer out of a checkpoint with this configuration.
+    pub fn new(checkpoint: &Checkpoint, quantization: Option<&Value>, path: &str) -> Self {
         let mut config = Map::new();
-        if let Some(quantization) = checkpoint.quantization_config() {
+        if let Some(quantization) = quantization {
             config.insert("quantization_config".into(), quantization.clone());
         }
         let parent = path.rsplit_once('.').map_or(path, |(parent, _)| parent);
@@ -69,11 +77,27 @@ impl LayerFile {
         Some(())
     }
 
-    /// Writes a folder, opens it and hands the layer to `f`.
-    pub fn with<T>(&self, f: impl FnOnce(&LayerSource) -> T) -> Option<T> {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+    /// A layer of new tensors alone, under a `quantization_config`.
+    pub fn of_new(path: &str, quantization: &Value, tensors: Vec<NewTensor>) -> Self {
+        let tensors = tensors.into_iter().map(|tensor| FileTensor {
+            name: tensor.name(),
+            dtype: tensor.dtype,
+            shape: tensor.shape,
+            bytes: tensor.bytes,
+        });
+        Self {
+            path: path.to_owned(),
+            config: json!({ "quantization_config": quantization }),
+            tensors: tensors.collect(),
+        }
+    }
+
+    /// Writes a folder, opens it and hands the checkpoint to `f`; `None` if safetensors cannot hold
+    /// such tensors.
+    pub fn with<T>(&self, f: impl FnOnce(&Checkpoint) -> T) -> Option<T> {
+        let folder = folder();
         self.write(folder.path())?;
         let checkpoint = Checkpoint::open(folder.path()).ok()?;
-        Some(f(&LayerSource::new(&checkpoint, &self.path)))
+        Some(f(&checkpoint))
     }
 }

@@ -5,7 +5,7 @@
 //! ```no_run
 //! use qoft_conformance::{PeakAlloc, Subject};
 //! # use qoft_core::{Dense, Registration};
-//! # static REGISTRATION: Registration = Registration { order: 1, backend: &Dense };
+//! # static REGISTRATION: Registration = Registration::new(&Dense);
 //!
 //! #[global_allocator]
 //! static ALLOCATOR: PeakAlloc = PeakAlloc;
@@ -28,7 +28,14 @@
 //! 4. forward, gradient of the input and gradient of an adapter are right;
 //! 5. the memory that a layer holds is what it says, and loading it takes no dense copy;
 //! 6. an adapter on it can be saved and loaded;
-//! 7. damaged tensors and configurations give errors, never a panic; a broken scale is an error.
+//! 7. a quantization of the input is repeatable and leaves finite numbers finite;
+//! 8. a changed weight that is written is read back, and other layers stay as they are;
+//! 9. damaged tensors and configurations give errors, never a panic, when a layer is loaded and
+//!    when it is written; a broken scale is an error;
+//! 10. options refuse values that they do not know;
+//! 11. dense weights that are quantized are read back, and impossible settings are errors.
+//!
+//! What a backend's capabilities leave out is not checked.
 //!
 //! Then it goes on with random damage for a second, or for as many as the environment variable
 //! `FUZZ_SECONDS` says.
@@ -40,9 +47,12 @@ mod adapter;
 mod compute;
 mod damage;
 mod foreign;
+mod input;
 mod layer;
 mod layer_file;
 mod memory;
+mod options;
+mod quantize;
 mod reference;
 mod requantize;
 mod subject;

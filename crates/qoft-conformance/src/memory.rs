@@ -1,7 +1,7 @@
 //! What a loaded layer holds in memory, and what loading it takes.
 
 use peak_alloc::PeakAlloc;
-use qoft_core::{LayerSource, Purpose};
+use qoft_core::Purpose;
 
 use crate::layer::Layer;
 
@@ -11,7 +11,7 @@ const SLACK: usize = 4096;
 /// Holds no more than `packed_bytes`, and never has a dense copy beside it.
 pub(crate) fn check(layer: &Layer) {
     assert_counting();
-    let source = LayerSource::new(layer.checkpoint, layer.path);
+    let source = layer.source(None);
     let file_bytes: usize = source
         .suffixes()
         .filter_map(|suffix| source.get(suffix))

@@ -3,17 +3,21 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use qoft_core::{Checkpoint, LayerSource, Matrix, Purpose, Registration};
+use qoft_core::{BackendOptions, Matrix, Purpose, Registration};
 use rand::rngs::StdRng;
 use rand::{Rng, SeedableRng};
+use serde_json::Value;
 
-use crate::layer::Layer;
+use crate::layer::{Layer, Opened, alone};
 use crate::reference::expected_weights;
-use crate::{adapter, compute, damage, foreign, memory};
+use crate::{adapter, compute, damage, foreign, input, memory, options, quantize, requantize};
 
 /// A backend with folders of checkpoints in its format.
 pub struct Subject {
     registration: &'static Registration,
+    replaced: Vec<String>,
+    options: BackendOptions,
+    settings: Vec<Value>,
     folders: Vec<PathBuf>,
 }
 
@@ -22,6 +26,9 @@ impl Subject {
     pub fn new(registration: &'static Registration) -> Self {
         Self {
             registration,
+            replaced: Vec::new(),
+            options: BackendOptions::default(),
+            settings: Vec::new(),
             folders: Vec::new(),
         }
     }
@@ -33,6 +40,31 @@ impl Subject {
         self
     }
 
+    /// Says that the backend is meant to take over the layers of another one.
+    #[must_use]
+    pub fn replacing(mut self, backend: &str) -> Self {
+        self.replaced.push(backend.to_owned());
+        self
+    }
+
+    /// Runs the checks with options, as `BACKEND.KEY=VALUE`.
+    ///
+    /// # Panics
+    /// If one has another form.
+    #[must_use]
+    pub fn options(mut self, options: &[&str]) -> Self {
+        self.options = BackendOptions::parse(options).unwrap_or_else(|e| panic!("{e}"));
+        self
+    }
+
+    /// Settings by which dense weights are quantized, if the backend can do that. They are a
+    /// checkpoint's `quantization_config`, too.
+    #[must_use]
+    pub fn settings(mut self, settings: impl IntoIterator<Item = Value>) -> Self {
+        self.settings.extend(settings);
+        self
+    }
+
     /// Runs all checks, and then [`Self::fuzz`] for as many seconds as the environment variable
     /// `FUZZ_SECONDS` says, for one if it is not set.
     ///
@@ -40,9 +72,10 @@ impl Subject {
     /// If the backend fails one.
     pub fn check(&self) {
         assert!(!self.folders.is_empty(), "no checkpoints to check");
-        let capabilities = self.registration.backend.capabilities();
+        let capabilities = self.registration.backend().capabilities();
+        let mut shapes = Vec::new();
         for (number, folder) in self.folders.iter().enumerate() {
-            let checkpoint = open(folder);
+            let opened = self.open(folder);
             let expected = expected_weights(folder);
             assert!(
                 !expected.is_empty(),
@@ -50,36 +83,46 @@ impl Subject {
                 folder.display()
             );
             for (at, (path, expected)) in expected.iter().enumerate() {
-                let layer = self.layer(&checkpoint, path);
-                assert!(self.claims(&checkpoint, path), "{layer} is not claimed");
+                let layer = opened.layer(path);
                 if capabilities.dequantize {
                     check_values(&layer, expected);
                 }
                 check_tiles(&layer, (number * 100 + at) as u64);
                 memory::check(&layer);
             }
-            self.check_claims(
-                &checkpoint,
-                &expected.keys().map(String::as_str).collect::<Vec<_>>(),
-            );
+            opened.check_claims(&expected.keys().map(String::as_str).collect::<Vec<_>>());
             // One layer of each folder stands for the others where a check is slow.
-            let path = expected
-                .keys()
+            let (path, weight) = expected
+                .iter()
                 .nth(number % expected.len())
                 .expect("not empty");
-            let layer = self.layer(&checkpoint, path);
+            let layer = opened.layer(path);
             compute::check(&layer);
+            input::check(&layer);
             if capabilities.train {
                 adapter::check(&layer);
             }
+            if capabilities.requantize {
+                requantize::check(&layer);
+            }
             damage::check(&layer);
+            shapes.push(weight.shape);
         }
-        foreign::check(self.registration);
+        let registry = alone(self.registration);
+        foreign::check(&registry, &self.replaced);
+        options::check(&registry, &self.open(&self.folders[0]).checkpoint);
+        if capabilities.quantize {
+            let settings = &self.settings;
+            assert!(!settings.is_empty(), "no settings to quantize by");
+            quantize::check(&registry, settings, &shapes);
+        }
         let seconds = std::env::var("FUZZ_SECONDS");
         let seconds = seconds.map_or(1, |s| s.parse().expect("FUZZ_SECONDS is a number"));
         let layers = self.fuzz(Duration::from_secs(seconds), seconds);
-        let name = self.registration.backend.name();
-        println!("{name}: {layers} damaged layers, no panic");
+        println!(
+            "{}: {layers} damaged layers, no panic",
+            self.registration.name()
+        );
     }
 
     /// Damages random layers in random ways for `duration`; `seed` makes it repeatable.
@@ -90,8 +133,8 @@ impl Subject {
     pub fn fuzz(&self, duration: Duration, seed: u64) -> usize {
         let mut random = StdRng::seed_from_u64(seed);
         let (end, mut rounds) = (std::time::Instant::now() + duration, 0);
-        let checkpoints: Vec<Checkpoint> = self.folders.iter().map(|f| open(f)).collect();
-        let layers: Vec<(usize, String)> = (0..checkpoints.len())
+        let opened: Vec<Opened> = self.folders.iter().map(|f| self.open(f)).collect();
+        let layers: Vec<(usize, String)> = (0..opened.len())
             .flat_map(|at| {
                 let paths = expected_weights(&self.folders[at]).into_keys();
                 paths.map(move |path| (at, path))
@@ -99,39 +142,15 @@ impl Subject {
             .collect();
         while std::time::Instant::now() < end {
             let (at, path) = &layers[random.random_range(0..layers.len())];
-            damage::fuzz(&self.layer(&checkpoints[*at], path), &mut random);
+            damage::fuzz(&opened[*at].layer(path), &mut random);
             rounds += 1;
         }
         rounds
     }
 
-    fn layer<'a>(&self, checkpoint: &'a Checkpoint, path: &'a str) -> Layer<'a> {
-        Layer {
-            registration: self.registration,
-            checkpoint,
-            path,
-        }
+    fn open(&self, folder: &Path) -> Opened {
+        Opened::new(self.registration, &self.options, folder)
     }
-
-    fn claims(&self, checkpoint: &Checkpoint, path: &str) -> bool {
-        let source = LayerSource::new(checkpoint, path);
-        self.registration.backend.claim(&source)
-    }
-
-    /// What is claimed in a checkpoint are the layers that have an expected weight, no others.
-    fn check_claims(&self, checkpoint: &Checkpoint, expected: &[&str]) {
-        for path in checkpoint.modules() {
-            assert!(
-                expected.contains(&path) || !self.claims(checkpoint, path),
-                "{}: {path} is claimed, but has no weight in expected.safetensors",
-                checkpoint.dir().display()
-            );
-        }
-    }
-}
-
-fn open(folder: &Path) -> Checkpoint {
-    Checkpoint::open(folder).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The layer dequantizes bit for bit; zeros may differ in sign.

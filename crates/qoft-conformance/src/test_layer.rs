@@ -1,12 +1,12 @@
 //! A made-up layer, for a backend's own tests of unusual and damaged files.
 
 use qoft_core::{
-    BackendOptions, Checkpoint, Dtype, LayerSource, LoadOptions, LoadedLinear, Matrix,
-    QuantBackend, Result,
+    BackendOptions, Checkpoint, ClaimedLayer, Dtype, LayerSource, LoadedLinear, Matrix, Nearest,
+    NewTensor, Purpose, QuantBackend, Registration, Registry, Result, Schemes,
 };
 use serde_json::{Value, json};
 
-use crate::layer_file::{FileTensor, LayerFile};
+use crate::layer_file::{self, FileTensor, LayerFile};
 
 /// A tensor: dtype, shape and bytes.
 pub type TestTensor = (Dtype, Vec<usize>, Vec<u8>);
@@ -118,22 +118,34 @@ impl TestLayer {
         (tensor.dtype, tensor.shape.clone(), tensor.bytes.clone())
     }
 
-    /// Opens the checkpoint and hands the layer to `f`.
-    ///
-    /// # Panics
-    /// If safetensors cannot hold the tensors.
-    pub fn open<T>(&self, f: impl FnOnce(&LayerSource) -> T) -> T {
-        let folder = tempfile::tempdir().expect("a temporary folder");
+    /// Writes and opens the checkpoint, and hands it to `f` with its schemes.
+    fn open<T>(&self, f: impl FnOnce(&Checkpoint, &Schemes) -> Result<T>) -> Result<T> {
+        let folder = layer_file::folder();
         let written = self.file.write(folder.path());
         written.expect("tensors whose bytes fit their shapes");
         let checkpoint = Checkpoint::open(folder.path()).expect("a checkpoint just written");
-        let layer = LayerSource::new(&checkpoint, &self.file.path);
-        f(&self.expected.map_or(layer, |shape| layer.expecting(shape)))
+        let registry = Registry::new([&Registration::new(self.backend)])?;
+        let options = BackendOptions::parse(&self.options)?;
+        f(&checkpoint, &registry.open(&checkpoint, &options)?)
+    }
+
+    /// The layer with its owner; the backend is the only one.
+    fn claim<'a>(
+        &'a self,
+        checkpoint: &'a Checkpoint,
+        schemes: &'a Schemes,
+    ) -> Result<ClaimedLayer<'a>> {
+        schemes.find(LayerSource::new(checkpoint, &self.file.path, self.expected))
     }
 
     /// Whether the backend claims the layer.
+    ///
+    /// # Panics
+    /// If the scheme cannot be opened.
+    #[track_caller]
     pub fn claimed(&self) -> bool {
-        self.open(|layer| self.backend.claim(layer))
+        let claimed = self.open(|checkpoint, schemes| Ok(self.claim(checkpoint, schemes).is_ok()));
+        claimed.unwrap_or_else(|e| panic!("{e}"))
     }
 
     /// Loads the layer.
@@ -141,11 +153,26 @@ impl TestLayer {
     /// # Errors
     /// Those of the backend.
     pub fn load(&self) -> Result<LoadedLinear> {
-        let options = LoadOptions {
-            backend: BackendOptions::parse(&self.options)?,
-            ..LoadOptions::default()
-        };
-        self.open(|layer| self.backend.load(layer, &options))
+        self.load_for(Purpose::Forward)
+    }
+
+    /// As [`Self::load`], for a purpose.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn load_for(&self, purpose: Purpose) -> Result<LoadedLinear> {
+        self.open(|checkpoint, schemes| self.claim(checkpoint, schemes)?.load(purpose))
+    }
+
+    /// Writes the layer with a changed weight: its new tensors.
+    ///
+    /// # Errors
+    /// Those of the backend.
+    pub fn requantize(&self, weight: &Matrix) -> Result<Vec<NewTensor>> {
+        self.open(|checkpoint, schemes| {
+            let layer = self.claim(checkpoint, schemes)?.parse()?;
+            layer.requantize(weight, &Nearest, checkpoint)
+        })
     }
 
     /// The weight of `[out_features, in_features]`, row-major.

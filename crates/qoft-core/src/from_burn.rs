@@ -17,12 +17,8 @@ impl From<&burn::nn::Linear> for Linear {
         // Burn's weight is [in_features, out_features].
         let weight = layer.weight.val().inner().transpose();
         let device = weight.device();
-        let loaded = LoadedLinear {
-            weight: Arc::new(dense(weight)),
-            bias: layer.bias.as_ref().map(|bias| values(bias.val())),
-            input_quantizer: None,
-        };
-        Self::new(loaded, &device)
+        let bias = layer.bias.as_ref().map(|bias| values(bias.val()));
+        Self::new(LoadedLinear::new(dense(weight)).with_bias(bias), &device)
     }
 }
 

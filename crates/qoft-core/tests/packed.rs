@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Tensor, TensorData};
 use qoft_core::kernels::{
-    CodeMap, CodebookShape, CodebookWeight, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight,
-    Groups, Scales, WeightInfo, Zeros,
+    CodeMap, CodebookShape, CodebookWeight, Codes, DenseWeight, FloatFormat, Floats,
+    GroupedBuilder, GroupedWeight, Groups, Scales, WeightInfo, Zeros,
 };
 use qoft_core::{Matrix, PackedWeight, default_device, ops};
 
@@ -54,11 +54,11 @@ fn check(weight: impl PackedWeight + 'static) {
     }
 }
 
-fn grouped(shape: [usize; 2], bits: u32, map: CodeMap, groups: Groups) -> GroupedWeight {
+fn grouped(shape: [usize; 2], bits: u32, map: CodeMap, groups: Groups) -> GroupedBuilder {
     let elements = shape[0] * shape[1];
     let codes = (0..elements).map(|i| (i.wrapping_mul(0x9E37_79B9) >> 12) as u8);
     let scales = Scales::Plain(floats(groups.count(shape), FloatFormat::Bf16));
-    GroupedWeight::new(shape, Codes::pack(bits, codes), map, groups, scales, "test").unwrap()
+    GroupedWeight::builder(shape, Codes::pack(bits, codes), map, groups, scales)
 }
 
 fn integers(count: usize) -> Zeros {
@@ -76,12 +76,9 @@ fn indexed(k: usize) -> Groups {
 fn codes_of_every_width() {
     for bits in [1, 2, 3, 4, 8] {
         for shape in [[9, 24], [7, 21]] {
-            check(grouped(
-                shape,
-                bits,
-                CodeMap::Unsigned,
-                Groups::Blocks([1, 8]),
-            ));
+            let groups = Groups::Blocks([1, 8]);
+            let weight = grouped(shape, bits, CodeMap::Unsigned, groups);
+            check(weight.build("test").unwrap());
         }
     }
 }
@@ -100,7 +97,7 @@ fn groups_of_every_shape() {
     ] {
         let count = groups.count([9, 24]);
         let weight = grouped([9, 24], 4, CodeMap::Unsigned, groups);
-        check(weight.with_zeros(integers(count)).unwrap());
+        check(weight.zeros(integers(count)).build("test").unwrap());
     }
 }
 
@@ -110,7 +107,8 @@ fn maps_zeros_factors_and_roundings() {
     let table16 = CodeMap::Table16(Box::new(std::array::from_fn(|i| i as f32 / 7.3 - 1.0)));
     let table256 = CodeMap::Table256(Box::new(std::array::from_fn(|i| i as f32 / 99.0)));
     for (bits, map) in [(8, CodeMap::Int8), (4, table16), (8, table256)] {
-        check(grouped(shape, bits, map, Groups::Flat(8)).with_factor(1.0 / 127.0));
+        let weight = grouped(shape, bits, map, Groups::Flat(8)).factor(1.0 / 127.0);
+        check(weight.build("test").unwrap());
     }
     // Values of all sizes: some are subnormal in f16, and some too small for it.
     let scales = |format| {
@@ -120,10 +118,11 @@ fn maps_zeros_factors_and_roundings() {
     for rounding in [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16] {
         let codes = Codes::pack(8, (0..9 * 24).map(|i| (i * 7) as u8));
         let scales = scales(FloatFormat::F32);
-        let weight = GroupedWeight::new(shape, codes, CodeMap::Unsigned, Groups::ROW, scales, "r");
+        let map = CodeMap::Unsigned;
+        let weight = GroupedWeight::builder(shape, codes, map, Groups::ROW, scales);
         let zeros = Zeros::Floats(floats(9, FloatFormat::F16));
-        let weight = weight.unwrap().with_rounding(rounding);
-        check(weight.with_zeros(zeros).unwrap());
+        let weight = weight.rounding(rounding).zeros(zeros);
+        check(weight.build("test").unwrap());
     }
 }
 
@@ -141,7 +140,8 @@ fn nested_scales() {
             Codes::pack(4, (0..9 * 24).map(|i| i as u8)),
             Groups::Flat(8),
         );
-        check(GroupedWeight::new([9, 24], codes, CodeMap::Unsigned, groups, scales, "n").unwrap());
+        let weight = GroupedWeight::builder([9, 24], codes, CodeMap::Unsigned, groups, scales);
+        check(weight.build("test").unwrap());
     }
 }
 

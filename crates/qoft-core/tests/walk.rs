@@ -8,12 +8,7 @@ use qoft_core::{Embedding, Layer, Linear, LoadedLinear, Matrix, Norm, Walk};
 
 fn linear() -> Linear {
     let weight = Arc::new(DenseWeight::from_f32(&[0.5; 8], [2, 4]));
-    let loaded = LoadedLinear {
-        weight,
-        bias: None,
-        input_quantizer: None,
-    };
-    Linear::new(loaded, &Device::flex())
+    Linear::new(LoadedLinear::shared(weight), &Device::flex())
 }
 
 fn norm() -> Norm {

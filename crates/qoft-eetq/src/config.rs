@@ -1,52 +1,37 @@
 //! What `quantization_config` says of an EETQ checkpoint: next to nothing.
 
-use qoft_scheme::{Error, LayerSource, Result};
-use serde::Deserialize;
-use serde_json::Value;
+use std::fmt::Display;
 
-/// How messages name the configuration.
-const NAME: &str = "quantization_config";
-
-/// The keys that could stand for another format: `weights` is transformers', the others are those
-/// of EETQ itself.
-#[derive(Debug, Deserialize)]
-struct Config {
-    weights: Option<String>,
-    bits: Option<u64>,
-    zero_point: Option<bool>,
-}
+use qoft_scheme::{Keys, Result};
 
 /// Whether the checkpoint is said to be EETQ's.
-pub fn is_eetq(layer: &LayerSource) -> bool {
-    let method = layer
-        .quantization_config()
-        .and_then(|config| config.get("quant_method"))
-        .and_then(Value::as_str);
-    method.is_some_and(|method| method.eq_ignore_ascii_case("eetq"))
+pub fn is_eetq(keys: &Keys) -> bool {
+    keys.method().as_deref() == Some("eetq")
 }
 
-/// Fails if the configuration names something else than symmetric 8-bit weights.
-pub fn check(layer: &LayerSource) -> Result<()> {
-    let Some(config) = layer.quantization_config().filter(|_| is_eetq(layer)) else {
-        return Ok(());
-    };
-    let config = Config::deserialize(config).map_err(|e| Error::config(NAME, "eetq", e))?;
-    let unsupported = |key, value: &dyn std::fmt::Display, expected| {
+/// Fails if the configuration names something else than symmetric 8-bit weights: `weights` is
+/// transformers' key, the others are those of EETQ itself.
+pub fn check(keys: &Keys) -> Result<()> {
+    match is_eetq(keys) {
+        true => check_settings(keys),
+        false => Ok(()),
+    }
+}
+
+/// As [`check`], for a configuration that is of this scheme.
+pub fn check_settings(keys: &Keys) -> Result<()> {
+    let unsupported = |key, value: &dyn Display, expected| {
         let reason = format!("{value} is not supported, only {expected}");
-        Err(Error::config(NAME, key, reason))
+        Err(keys.error(key, reason))
     };
-    match config {
-        Config {
-            weights: Some(kind),
-            ..
-        } if kind != "int8" => unsupported("weights", &kind, "int8"),
-        Config {
-            bits: Some(bits), ..
-        } if bits != 8 => unsupported("bits", &bits, "8"),
-        Config {
-            zero_point: Some(true),
-            ..
-        } => unsupported("zero_point", &true, "false"),
-        _ => Ok(()),
+    if let Some(kind) = keys.get::<String>("weights")?.filter(|kind| kind != "int8") {
+        return unsupported("weights", &kind, "int8");
+    }
+    if let Some(bits) = keys.get::<u64>("bits")?.filter(|bits| *bits != 8) {
+        return unsupported("bits", &bits, "8");
+    }
+    match keys.flag("zero_point", false)? {
+        true => unsupported("zero_point", &true, "false"),
+        false => Ok(()),
     }
 }

@@ -1,10 +1,35 @@
 //! Telling the layouts apart by the codes.
 
-use crate::place::Place;
+use qoft_scheme::{Checkpoint, LayerSource};
+
+use crate::place::{Place, SCALES, Stock};
 use crate::stored::{Layout, TILE};
 
+/// Layers that are asked for the layout of their checkpoint.
+const ASKED: usize = 8;
 /// Blocks of 64 channels that are looked at.
 const SAMPLES: usize = 4;
+
+/// The order of the bytes in a checkpoint: that of most of the first layers that can tell, or else
+/// the one that most GPUs use. All layers of a file were written on one GPU.
+pub fn layout_of(checkpoint: &Checkpoint) -> Layout {
+    let paths = checkpoint.names().filter_map(|name| {
+        let (path, suffix) = name.rsplit_once('.')?;
+        (suffix == SCALES).then_some(path)
+    });
+    let told = paths.filter_map(|path| {
+        let stock = Stock::of(&LayerSource::new(checkpoint, path, None)).ok()?;
+        let layouts: &[Layout] = match has_no_bias(stock.tensor.bytes()) {
+            true => &[Layout::Plain, Layout::Sm80, Layout::Sm70],
+            false => &[Layout::Sm80, Layout::Sm70],
+        };
+        choose(&readings(&stock.places, layouts)).map(|reading| reading.layout)
+    });
+    let told: Vec<Layout> = told.take(ASKED).collect();
+    let votes = |layout: &Layout| told.iter().filter(|told| *told == layout).count();
+    let most = told.iter().max_by_key(|layout| votes(layout));
+    most.copied().unwrap_or(Layout::Sm80)
+}
 
 /// A way to read a layer.
 #[derive(Debug, Clone)]
@@ -55,6 +80,21 @@ impl Reading<'_> {
     }
 }
 
+/// What can be tried. Only in one layout does it matter whether a layer was cut from a larger
+/// matrix; in the others all places give the same.
+pub fn readings<'a>(places: &'a [Place], layouts: &[Layout]) -> Vec<Reading<'a>> {
+    let mut readings = Vec::new();
+    for &layout in layouts {
+        let count = match layout {
+            Layout::Sm80 => places.len(),
+            Layout::Sm70 | Layout::Plain => 1,
+        };
+        let places = places.iter().take(count);
+        readings.extend(places.map(|place| Reading { place, layout }));
+    }
+    readings
+}
+
 /// The share of channels that say nothing, at most.
 const FEW: f64 = 1.0 / 16.0;
 
@@ -80,7 +120,7 @@ pub fn choose<'a, 'b>(readings: &'b [Reading<'a>]) -> Option<&'b Reading<'a>> {
 
 /// Whether codes are stored without the 128 that EETQ adds: most are small, so that such
 /// bytes are near 0 or 255, and others near 128.
-pub fn has_no_bias(bytes: &[u8]) -> bool {
+fn has_no_bias(bytes: &[u8]) -> bool {
     let middle = bytes.iter().filter(|b| (64..192).contains(*b)).count();
     middle < bytes.len() / 4
 }

@@ -8,26 +8,30 @@ mod config;
 mod detect;
 mod layout;
 mod place;
+mod quantize;
 mod requantize;
 mod stored;
 
-use qoft_scheme::kernels::FloatFormat;
+use qoft_scheme::kernels::{FloatFormat, Matrix};
 use qoft_scheme::{
-    Capabilities, Dtype, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
-    Registration, RequantizeOptions, Result, register_backend,
+    Capabilities, Checkpoint, CodeSearch, DenseLayer, Dtype, Error, Keys, LayerSource,
+    LoadedLinear, NewTensor, ParsedLayer, Purpose, QuantBackend, Registration, Requantize, Result,
+    Scheme, SchemeOptions, register_backend,
 };
 
 pub use stored::Layout;
 
+use layout::EetqLayer;
+
 /// EETQ layers, written by transformers or by EETQ itself.
+///
+/// Dense weights are quantized as transformers stores them, in the order of bytes that most GPUs
+/// use ([`Layout::Sm80`]); the one setting that there is, `weights`, can only be `int8`.
 #[derive(Debug, Clone, Copy)]
 pub struct Eetq;
 
-/// The registration of [`Eetq`].
-pub static REGISTRATION: Registration = Registration {
-    order: 300,
-    backend: &Eetq,
-};
+/// The registration of [`Eetq`], at PEFT's place.
+pub static REGISTRATION: Registration = Registration::new(&Eetq).at(300);
 
 register_backend!(REGISTRATION);
 
@@ -40,39 +44,71 @@ impl QuantBackend for Eetq {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            dtypes: &[FloatFormat::F16, FloatFormat::F32],
-            requantize: true,
-            ..Capabilities::LINEAR
-        }
+        Capabilities::LINEAR
+            .and_requantize()
+            .and_quantize()
+            .with_dtypes(&[FloatFormat::F16, FloatFormat::F32])
     }
 
     fn options(&self) -> &'static [&'static str] {
         &[LAYOUT]
     }
 
+    fn open(
+        &self,
+        checkpoint: &Checkpoint,
+        options: &SchemeOptions,
+    ) -> Result<Option<Box<dyn Scheme>>> {
+        let layout = options.choice(LAYOUT, &Layout::NAMES)?;
+        let keys = Keys::quantization(checkpoint, self.config_files())?;
+        Ok(Some(Box::new(Opened {
+            is_named: config::is_eetq(&keys),
+            config: config::check(&keys),
+            layout: layout.unwrap_or_else(|| detect::layout_of(checkpoint)),
+        })))
+    }
+
+    fn quantize(
+        &self,
+        dense: &DenseLayer,
+        settings: &Keys,
+        search: &dyn CodeSearch,
+    ) -> Result<Vec<NewTensor>> {
+        quantize::quantize(dense, settings, search)
+    }
+}
+
+/// A checkpoint that may have layers of the scheme.
+struct Opened {
+    /// The configuration says that it has.
+    is_named: bool,
+    config: Result<()>,
+    /// The order of all layers' bytes.
+    layout: Layout,
+}
+
+impl Scheme for Opened {
     fn claim(&self, layer: &LayerSource) -> bool {
         let codes = |name| layer.get(name).is_some_and(|t| t.dtype() == Dtype::I8);
-        layer.has(layout::SCALES) || config::is_eetq(layer) && layout::CODES.into_iter().any(codes)
+        layer.has(place::SCALES) || self.is_named && place::CODES.into_iter().any(codes)
     }
 
-    fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear> {
-        config::check(layer)?;
-        let layout = options
-            .backend
-            .choice(self.name(), LAYOUT, &Layout::NAMES)?;
-        layout::load(self, layer, layout)
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        self.config.as_ref().map_err(Error::clone)?;
+        Ok(Box::new(EetqLayer::parse(layer, self.layout)?))
+    }
+}
+
+impl ParsedLayer for EetqLayer {
+    fn shape(&self) -> [usize; 2] {
+        self.place.shape()
     }
 
-    fn requantize(
-        &self,
-        layer: &LayerSource,
-        weight: &Matrix,
-        options: &RequantizeOptions,
-    ) -> Result<Vec<NewTensor>> {
-        let layout = options
-            .backend
-            .choice(self.name(), LAYOUT, &Layout::NAMES)?;
-        requantize::requantize(self, layer, weight, options, layout)
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
+        self.load()
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        self.requantize(weight, how)
     }
 }

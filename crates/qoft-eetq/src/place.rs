@@ -4,8 +4,12 @@ use std::ops::Range;
 
 use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
-use crate::layout::CODES;
 use crate::stored::{Layout, Stored};
+
+/// The codes, as transformers and as EETQ itself name them.
+pub const CODES: [&str; 2] = ["weight", "qweight"];
+/// The scales.
+pub const SCALES: &str = "weight_scales";
 
 /// Layers that EETQ itself quantizes as one matrix. It then cuts the finished bytes into columns,
 /// which leaves each layer with bytes of the others.
@@ -59,7 +63,7 @@ impl Place {
             let [k, n] = sizes(&tensor)?;
             if k != rows {
                 let expected = format!("{rows} rows as in `{}.{}`", layer.path(), CODES[1]);
-                return Err(tensor.error(expected, format!("shape {:?}", tensor.shape())));
+                return Err(tensor.error(expected, tensor.shown_shape()));
             }
             if *sibling == name {
                 channels = first..first + n;
@@ -73,6 +77,24 @@ impl Place {
             channels,
             layers,
         }))
+    }
+
+    /// The same place as it is in a checkpoint in which layers were written.
+    ///
+    /// # Errors
+    /// If a tensor is missing or has another size.
+    pub fn within(&self, layer: &LayerSource, name: &str) -> Result<Self> {
+        let mut parts = Vec::with_capacity(self.layers.len());
+        for (path, width) in self.layers.iter().zip(self.stored.widths()) {
+            let tensor = layer.sibling(path).tensor(name)?;
+            tensor.expect_shape(&[self.stored.rows(), width])?;
+            parts.push((tensor.bytes().clone(), width));
+        }
+        let stored = Stored::new(self.stored.rows(), parts);
+        Ok(Self {
+            stored: stored.ok_or_else(|| layer.error("its codes have changed their size"))?,
+            ..self.clone()
+        })
     }
 
     /// The layer's `[out_features, in_features]`.
@@ -99,6 +121,39 @@ pub fn sizes(tensor: &TensorView) -> Result<[usize; 2]> {
     tensor.expect_dtype(&[Dtype::I8])?;
     match *tensor.shape() {
         [rows, columns] => Ok([rows, columns]),
-        _ => Err(tensor.error("a matrix", format!("shape {:?}", tensor.shape()))),
+        _ => Err(tensor.error("a matrix", tensor.shown_shape())),
+    }
+}
+
+/// The codes of a layer and where they may lie.
+pub struct Stock {
+    /// The name of the tensor that holds them.
+    pub name: &'static str,
+    /// That tensor.
+    pub tensor: TensorView,
+    /// Places, the likeliest one first.
+    pub places: Vec<Place>,
+}
+
+impl Stock {
+    /// Looks for a layer's codes.
+    ///
+    /// # Errors
+    /// If a tensor is missing or does not fit the others.
+    pub fn of(layer: &LayerSource) -> Result<Self> {
+        let is_qweight = layer.has(CODES[1]) && !layer.has(CODES[0]);
+        let name = CODES[usize::from(is_qweight)];
+        let tensor = layer.tensor(name)?;
+        let sizes = sizes(&tensor)?;
+        let fused = match is_qweight {
+            true => Place::fused(layer, sizes[0])?,
+            false => None,
+        };
+        let alone = Place::alone(layer, &tensor, sizes);
+        Ok(Self {
+            name,
+            tensor,
+            places: fused.into_iter().chain(alone).collect(),
+        })
     }
 }

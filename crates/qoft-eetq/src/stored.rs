@@ -77,7 +77,10 @@ impl Stored {
     ///
     /// `None` if such a matrix does not consist of whole tiles, or channels are not in pairs.
     pub fn new(rows: usize, parts: Vec<(Bytes, usize)>) -> Option<Self> {
-        let columns = parts.iter().map(|(_, columns)| columns).sum();
+        let mut columns = 0usize;
+        for (_, width) in &parts {
+            columns = columns.checked_add(*width)?;
+        }
         let whole = |size: usize| size > 0 && size.is_multiple_of(TILE);
         let fits = |(bytes, columns): &(Bytes, usize)| {
             columns.is_multiple_of(2) && rows.checked_mul(*columns) == Some(bytes.len())
@@ -97,6 +100,11 @@ impl Stored {
     /// Output features.
     pub fn columns(&self) -> usize {
         self.columns
+    }
+
+    /// Columns of each part.
+    pub fn widths(&self) -> impl Iterator<Item = usize> {
+        self.parts.iter().map(|(_, width)| *width)
     }
 
     /// Copies bytes of the row-major matrix, from index `at` on.

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 
 use qoft_conformance::expected_weights;
-use qoft_eetq::Eetq;
+use qoft_eetq::REGISTRATION;
 use qoft_scheme::{
-    BackendOptions, Checkpoint, Dtype, LayerSource, LoadOptions, Matrix, QuantBackend, Result,
+    BackendOptions, Checkpoint, Dtype, LayerSource, Matrix, Purpose, Registry, Result,
 };
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -56,15 +56,12 @@ impl File {
         let bytes = safetensors::serialize(tensors, None).unwrap();
         std::fs::write(folder.path().join("model.safetensors"), bytes).unwrap();
         let checkpoint = Checkpoint::open(folder.path())?;
-        let layer = LayerSource::new(&checkpoint, path);
-        assert!(Eetq.claim(&layer), "{path} is not claimed");
         let options: Vec<&str> = option.into_iter().collect();
-        let options = LoadOptions {
-            backend: BackendOptions::parse(&options)?,
-            ..LoadOptions::default()
-        };
-        let weight = Eetq.load(&layer, &options)?.weight;
-        Ok(Matrix::decode(&*weight).values)
+        let options = BackendOptions::parse(&options)?;
+        let schemes = Registry::new([&REGISTRATION])?.open(&checkpoint, &options)?;
+        let layer = schemes.claim(LayerSource::new(&checkpoint, path, None));
+        let layer = layer.unwrap_or_else(|| panic!("{path} is not claimed"));
+        Ok(Matrix::decode(&*layer.load(Purpose::Forward)?.weight).values)
     }
 
     /// The layer is claimed, and the message of its error contains all of `parts`.
@@ -156,7 +153,8 @@ fn the_layout_can_be_given() {
 fn a_matrix_without_bias_is_recognized() {
     // Without a bias and with the swapped bytes in order, this layout is the plain one.
     let file = File::fixture("sm70_layers").with(|f| {
-        for word in f.tensor("wide.weight").2.as_chunks_mut::<4>().0 {
+        let codes = f.tensors.values_mut().filter(|t| t.0 == Dtype::I8);
+        for word in codes.flat_map(|codes| codes.2.as_chunks_mut::<4>().0) {
             let [a, b, c, d] = *word;
             *word = [a, c, b, d].map(|byte| byte ^ 0x80);
         }

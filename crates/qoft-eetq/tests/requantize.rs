@@ -3,7 +3,7 @@
 use qoft_eetq::REGISTRATION;
 use qoft_scheme::kernels::FloatFormat;
 use qoft_scheme::{
-    BackendOptions, Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, RequantizeOptions,
+    BackendOptions, Checkpoint, LayerSource, Matrix, Nearest, Purpose, Registry, Schemes,
     WaitingFile,
 };
 use safetensors::SafeTensors;
@@ -27,23 +27,25 @@ fn layers_can_be_written_again() {
     }
 }
 
-/// Writes a layer with a weight.
-fn write(checkpoint: &mut Checkpoint, path: &str, weight: &Matrix) {
-    let options = RequantizeOptions {
-        backend: BackendOptions::default(),
-        search: &Nearest,
-    };
-    let layer = LayerSource::new(checkpoint, path);
-    let tensors = REGISTRATION.backend.requantize(&layer, weight, &options);
-    let mut file = WaitingFile::new(&std::env::temp_dir()).unwrap();
-    checkpoint
-        .replace(path, &tensors.unwrap(), &mut file)
-        .unwrap();
+fn open(checkpoint: &Checkpoint) -> Schemes {
+    let registry = Registry::new([&REGISTRATION]).unwrap();
+    registry
+        .open(checkpoint, &BackendOptions::default())
+        .unwrap()
 }
 
-fn load(checkpoint: &Checkpoint, path: &str) -> Matrix {
-    let layer = LayerSource::new(checkpoint, path);
-    let loaded = REGISTRATION.backend.load(&layer, &LoadOptions::default());
+/// Writes a layer with a weight.
+fn write(schemes: &Schemes, checkpoint: &mut Checkpoint, path: &str, weight: &Matrix) {
+    let layer = schemes.find(LayerSource::new(checkpoint, path, None));
+    let layer = layer.unwrap().parse().unwrap();
+    let tensors = layer.requantize(weight, &Nearest, checkpoint).unwrap();
+    let mut file = WaitingFile::new(&std::env::temp_dir()).unwrap();
+    checkpoint.replace(path, &tensors, &mut file).unwrap();
+}
+
+fn load(schemes: &Schemes, checkpoint: &Checkpoint, path: &str) -> Matrix {
+    let layer = LayerSource::new(checkpoint, path, None);
+    let loaded = schemes.load(layer, Purpose::Forward);
     Matrix::decode(&*loaded.unwrap().weight)
 }
 
@@ -66,6 +68,7 @@ fn the_librarys_bytes_come_out_of_the_weights_that_it_had() {
 
         let library = Checkpoint::open(&folder).unwrap();
         let mut ours = library.clone();
+        let schemes = &open(&library);
         let same = |ours: &Checkpoint, path: &str| {
             let names = ["qweight", "weight_scales"].map(|suffix| format!("{path}.{suffix}"));
             let tensors = |from: &Checkpoint| {
@@ -78,13 +81,19 @@ fn the_librarys_bytes_come_out_of_the_weights_that_it_had() {
             // Other weights, with other scales.
             let mut other = weight.clone();
             other.values.reverse();
-            write(&mut ours, path, &other);
+            write(schemes, &mut ours, path, &other);
         }
         for (path, weight) in &source {
             assert!(!same(&ours, path), "{case}: {path}");
-            assert!(load(&ours, path) != load(&library, path), "{case}: {path}");
-            write(&mut ours, path, weight);
-            assert!(load(&ours, path) == load(&library, path), "{case}: {path}");
+            assert!(
+                load(schemes, &ours, path) != load(schemes, &library, path),
+                "{case}: {path}"
+            );
+            write(schemes, &mut ours, path, weight);
+            assert!(
+                load(schemes, &ours, path) == load(schemes, &library, path),
+                "{case}: {path}"
+            );
         }
         for (path, _) in &source {
             assert!(same(&ours, path), "{case}: {path}");

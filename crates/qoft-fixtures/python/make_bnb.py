@@ -6,6 +6,8 @@ Each folder holds
   source.safetensors    the dense weights they were quantized from
   expected.safetensors  the dequantized weights `<layer>.weight` as f32; for int8 also inputs and outputs
 
+variants.json says how each folder was made; means.json has means that torch computes.
+
 The 4-bit reference is bitsandbytes' pure torch dequantization in the dtype of the quantized weight.
 Its compiled CPU kernel reads the wrong scale where a block straddles two rows, so it is only used
 as a cross-check on layers where no block does.
@@ -163,6 +165,16 @@ def make_int8(variant, dtype, bias, seed):
     }
 
 
+def means():
+    """Pairs of a count and the bits of the mean of so many numbers, by torch."""
+    pairs = []
+    for count in (1, 2, 5, 6, 7, 8, 9, 31, 33, 64, 100, 129, 258, 1000, 2049, 4096, 5000, 12345, 20000, 32768):
+        number = (torch.arange(count) * 7919 % 10007).to(F32) / 10007
+        mean = (number * number * number).mean()
+        pairs.append([count, mean.view(torch.int32).item()])
+    return pairs
+
+
 def write(variant, tensors, source, expected):
     folder = fresh("bnb", variant)
     write_json(folder / "config.json", {})
@@ -180,6 +192,7 @@ def main():
     variants["int8_bf16"] = make_int8("int8_bf16", BF16, False, 2010)
     variants["int8_f32"] = make_int8("int8_f32", F32, True, 2020)
     write_json(root / "variants.json", variants)
+    write_json(root / "means.json", means())
 
 
 if __name__ == "__main__":

@@ -1,18 +1,31 @@
 //! What a checkpoint says of its quantization.
 
-use qoft_scheme::{Error, LayerSource, Result};
-use serde::de::DeserializeOwned;
+use qoft_scheme::{Error, Keys, ModuleRules, Result};
 use serde_json::Value;
-
-/// How messages name the configuration: it is part of `config.json` or a file of its own.
-const NAME: &str = "quantization_config";
 
 /// Widths of codes that can be read.
 pub const SUPPORTED_BITS: [usize; 4] = [2, 3, 4, 8];
+/// Spellings of the width of codes.
+const BITS: [&str; 2] = ["bits", "w_bit"];
+/// Spellings of the size of groups.
+pub const GROUP_SIZE: [&str; 2] = ["group_size", "q_group_size"];
 
 /// The keys of the configuration that matter to a reader.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct GptqConfig {
+    /// What holds for modules that have no rule of their own.
+    pub common: ModuleConfig,
+    /// What a stored zero point means.
+    pub zero_points: ZeroPoints,
+    rules: ModuleRules,
+    keys: Keys,
+}
+
+/// What holds for a module.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModuleConfig {
     /// Width of a code: 2, 3, 4 or 8.
     pub bits: Option<usize>,
     /// Input channels in a group; [`usize::MAX`] if all are in one.
@@ -21,10 +34,6 @@ pub struct GptqConfig {
     pub desc_act: bool,
     /// Whether all zero points are said to be the middle of the range.
     pub sym: bool,
-    /// What a stored zero point means.
-    pub zero_points: ZeroPoints,
-    /// Whether single modules may have another width or group size.
-    pub overrides: bool,
 }
 
 /// What a stored zero point means.
@@ -46,81 +55,54 @@ impl ZeroPoints {
     }
 }
 
-/// The scheme that the configuration names, in lower case.
-pub fn method(layer: &LayerSource) -> Option<String> {
-    let config = layer.quantization_config()?;
-    let named = |key| config.get(key).and_then(Value::as_str);
-    let method = named("quant_method").or_else(|| named("method"))?;
-    Some(method.to_lowercase())
-}
-
 impl GptqConfig {
     /// Reads the configuration; without one everything has its default.
     ///
     /// # Errors
     /// If a value is of the wrong kind, or stands for a layout that is not supported.
-    pub fn read(layer: &LayerSource) -> Result<Self> {
-        let config = layer.quantization_config().unwrap_or(&Value::Null);
-        refuse_repacked(config)?;
-        refuse_changed_inputs(config)?;
-        let dynamic = config.get("dynamic").and_then(Value::as_object);
+    pub fn read(keys: Keys) -> Result<Self> {
+        refuse_repacked(&keys)?;
+        refuse_changed_inputs(&keys)?;
         Ok(Self {
-            bits: bits(config)?,
-            group_size: group_size(config)?,
-            desc_act: get(config, "desc_act")?.unwrap_or(false),
-            sym: get(config, "sym")?.unwrap_or(true),
-            zero_points: zero_points(config)?,
-            overrides: dynamic.is_some_and(|rules| !rules.is_empty()),
+            common: ModuleConfig::read(&keys, None)?,
+            zero_points: zero_points(&keys)?,
+            rules: ModuleRules::read(&keys)?,
+            keys,
+        })
+    }
+
+    /// What holds for the module at `path`.
+    ///
+    /// # Errors
+    /// If a rule for it has a wrong value.
+    pub fn module(&self, path: &str) -> Result<ModuleConfig> {
+        match self.rules.of(&self.keys, path)? {
+            None => Ok(self.common),
+            Some(keys) => ModuleConfig::read(keys, Some(&self.common)),
+        }
+    }
+}
+
+impl ModuleConfig {
+    /// Reads the keys; those that are absent have the values of `common` or their defaults.
+    fn read(keys: &Keys, common: Option<&Self>) -> Result<Self> {
+        Ok(Self {
+            bits: bits(keys)?.or(common.and_then(|common| common.bits)),
+            group_size: keys
+                .group_size(&GROUP_SIZE)?
+                .or(common.and_then(|common| common.group_size)),
+            desc_act: keys.flag("desc_act", common.is_some_and(|common| common.desc_act))?,
+            sym: keys.flag("sym", common.is_none_or(|common| common.sym))?,
         })
     }
 }
 
-/// A value that is neither absent nor null.
-fn get<T: DeserializeOwned>(config: &Value, key: &str) -> Result<Option<T>> {
-    match config.get(key).filter(|value| !value.is_null()) {
-        None => Ok(None),
-        Some(value) => T::deserialize(value)
-            .map(Some)
-            .map_err(|e| Error::config(NAME, key, e)),
-    }
-}
-
-/// The first of two spellings of a key.
-fn either<'a, T: DeserializeOwned>(
-    config: &Value,
-    keys: [&'a str; 2],
-) -> Result<Option<(&'a str, T)>> {
-    for key in keys {
-        if let Some(value) = get(config, key)? {
-            return Ok(Some((key, value)));
+fn bits(keys: &Keys) -> Result<Option<usize>> {
+    match keys.first::<usize>(&BITS)? {
+        Some((key, bits)) if !SUPPORTED_BITS.contains(&bits) => {
+            Err(keys.error(key, unsupported_bits(bits)))
         }
-    }
-    Ok(None)
-}
-
-fn bits(config: &Value) -> Result<Option<usize>> {
-    let Some((key, bits)) = either::<usize>(config, ["bits", "w_bit"])? else {
-        return Ok(None);
-    };
-    if SUPPORTED_BITS.contains(&bits) {
-        Ok(Some(bits))
-    } else {
-        Err(Error::config(NAME, key, unsupported_bits(bits)))
-    }
-}
-
-fn group_size(config: &Value) -> Result<Option<usize>> {
-    match either::<i64>(config, ["group_size", "q_group_size"])? {
-        None => Ok(None),
-        Some((_, -1)) => Ok(Some(usize::MAX)),
-        Some((key, size)) => match usize::try_from(size) {
-            Ok(size) if size > 0 => Ok(Some(size)),
-            _ => Err(Error::config(
-                NAME,
-                key,
-                format!("expected -1 or more than 0, found {size}"),
-            )),
-        },
+        found => Ok(found.map(|(_, bits)| bits)),
     }
 }
 
@@ -133,30 +115,32 @@ pub fn unsupported_bits(bits: usize) -> String {
     format!("a width of {bits} bits is not supported{why}; supported are 2, 3, 4 and 8")
 }
 
-fn zero_points(config: &Value) -> Result<ZeroPoints> {
-    let Some((key, format)) = either::<String>(config, ["checkpoint_format", "format"])? else {
+/// What a stored zero point means.
+pub fn zero_points(keys: &Keys) -> Result<ZeroPoints> {
+    let Some((key, format)) = keys.first::<String>(&["checkpoint_format", "format"])? else {
         return Ok(ZeroPoints::V1);
     };
     match format.to_lowercase().as_str() {
         "gptq" => Ok(ZeroPoints::V1),
         "gptq_v2" => Ok(ZeroPoints::V2),
-        _ => Err(unsupported_format(key, &format)),
+        _ => Err(unsupported_format(keys, key, &format)),
     }
 }
 
 /// Marlin files have names of their own for what they are.
-fn refuse_repacked(config: &Value) -> Result<()> {
-    if get(config, "is_marlin_format")? == Some(true) {
-        return Err(unsupported_format("is_marlin_format", "marlin"));
+fn refuse_repacked(keys: &Keys) -> Result<()> {
+    if keys.flag("is_marlin_format", false)? {
+        return Err(unsupported_format(keys, "is_marlin_format", "marlin"));
     }
-    let method: Option<String> = get(config, "quant_method")?;
-    match method.filter(|method| method.eq_ignore_ascii_case("marlin")) {
-        Some(method) => Err(unsupported_format("quant_method", &method)),
-        None => Ok(()),
+    match keys.get::<String>("quant_method")? {
+        Some(method) if method.eq_ignore_ascii_case("marlin") => {
+            Err(unsupported_format(keys, "quant_method", &method))
+        }
+        _ => Ok(()),
     }
 }
 
-fn unsupported_format(key: &str, format: &str) -> Error {
+fn unsupported_format(keys: &Keys, key: &str, format: &str) -> Error {
     let why = match format.to_lowercase().as_str() {
         "marlin" | "bitblas" | "exllama" | "exllamav2" => {
             "the weights are arranged for a single GPU kernel"
@@ -165,24 +149,24 @@ fn unsupported_format(key: &str, format: &str) -> Error {
         _ => "the layout is unknown",
     };
     let reason = format!("`{format}` is not supported: {why}; supported are gptq and gptq_v2");
-    Error::config(NAME, key, reason)
+    keys.error(key, reason)
 }
 
 /// GPTQModel can turn or quantize what goes into the layers. The weights alone are then not the
 /// layer.
-fn refuse_changed_inputs(config: &Value) -> Result<()> {
-    let keys = [
+fn refuse_changed_inputs(keys: &Keys) -> Result<()> {
+    let refused = [
         (
             "rotation",
             "some layers transform their input (Hadamard matrix)",
         ),
         ("activation", "layers quantize their input"),
     ];
-    for (key, why) in keys {
-        let off = |value: &Value| value.is_null() || *value == Value::Bool(false);
-        if let Some(value) = config.get(key).filter(|value| !off(value)) {
+    for (key, why) in refused {
+        let value = keys.value(key);
+        if let Some(value) = value.filter(|value| **value != Value::Bool(false)) {
             let reason = format!("{value} is not supported: {why}");
-            return Err(Error::config(NAME, key, reason));
+            return Err(keys.error(key, reason));
         }
     }
     Ok(())

@@ -10,30 +10,47 @@
 //! The words of a column of `qweight`, one after another, are a stream of codes that starts with
 //! the least significant bits. So the transposed matrix of words is our stream of rows.
 
-use qoft_scheme::kernels::{
-    CodeMap, Codes, GroupedWeight, Groups, Scales, Zeros, check_finite, transpose,
-};
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
+use qoft_scheme::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales, Zeros, transpose};
+use qoft_scheme::{Dtype, Keys, LayerSource, LoadedLinear, Result, TensorView};
 
-use crate::config::{self, GptqConfig};
+use crate::config::{self, GptqConfig, ModuleConfig, ZeroPoints};
+use crate::words::{WORD, words_of};
 use crate::zeros;
 
-/// Bits of a word.
-const WORD: usize = 32;
 /// Where a layer without `g_idx` does not say how large its groups are.
-const DEFAULT_GROUP_SIZE: usize = 128;
-/// Weights are at most 255 times such a scale, which every float format can hold.
-const HARMLESS_SCALE: f32 = 256.0;
+pub const DEFAULT_GROUP_SIZE: usize = 128;
 
-/// Whether a layer is GPTQ's.
-pub fn is_gptq(layer: &LayerSource) -> bool {
-    let packed = layer.has("qweight") || layer.has("qzeros");
-    match config::method(layer).as_deref() {
-        Some("gptq") => packed || layer.has("g_idx") || is_marlin(layer),
-        Some("marlin") => packed || is_marlin(layer),
-        Some(_) => false,
-        None if packed => layer.has("g_idx") || packed_along_input(layer),
-        None => is_marlin(layer),
+/// What the configuration calls the scheme of a checkpoint that may be of this one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Named {
+    /// GPTQ.
+    Gptq,
+    /// GPTQ, arranged for the Marlin kernel.
+    Marlin,
+    /// It has no name: the tensors have to tell.
+    Nothing,
+}
+
+impl Named {
+    /// `None` where it is another scheme's.
+    pub fn of(keys: &Keys) -> Option<Self> {
+        match keys.method().as_deref() {
+            Some("gptq") => Some(Self::Gptq),
+            Some("marlin") => Some(Self::Marlin),
+            Some(_) => None,
+            None => Some(Self::Nothing),
+        }
+    }
+
+    /// Whether a layer is GPTQ's.
+    pub fn claims(self, layer: &LayerSource) -> bool {
+        let packed = layer.has("qweight") || layer.has("qzeros");
+        match self {
+            Self::Gptq => packed || layer.has("g_idx") || is_marlin(layer),
+            Self::Marlin => packed || is_marlin(layer),
+            Self::Nothing if packed => layer.has("g_idx") || packed_along_input(layer),
+            Self::Nothing => is_marlin(layer),
+        }
     }
 }
 
@@ -57,41 +74,47 @@ fn packed_along_input(layer: &LayerSource) -> bool {
 }
 
 /// A layer's tensors and what they are, checked against each other.
-pub struct Parts {
-    /// What the checkpoint says.
-    pub config: GptqConfig,
-    /// The codes.
-    pub qweight: TensorView,
+pub struct GptqLayer {
+    /// `[out_features, in_features]`.
+    pub shape: [usize; 2],
+    /// Width of a code.
+    pub bits: usize,
+    /// Groups in a row.
+    pub groups: usize,
+    /// What a stored zero point means.
+    pub zero_points: ZeroPoints,
     /// The zero points.
     pub qzeros: TensorView,
     /// The scales.
     pub scales: TensorView,
-    /// Width of a code.
-    pub bits: usize,
-    /// `[out_features, in_features]`.
-    pub shape: [usize; 2],
-    /// Groups in a row.
-    pub groups: usize,
-    /// The group of each input channel, if the layer tells.
-    index: Option<Vec<u32>>,
+    qweight: TensorView,
+    assignment: Assignment,
 }
 
-impl Parts {
+/// Which group each input channel is in.
+enum Assignment {
+    /// As `g_idx` says.
+    Index(Vec<u32>),
+    /// So many one after another.
+    Size(usize),
+}
+
+impl GptqLayer {
     /// Finds a layer's tensors.
     ///
     /// # Errors
     /// If one is missing or does not fit the others.
-    pub fn read(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Self> {
-        let config = GptqConfig::read(layer)?;
+    pub fn parse(layer: &LayerSource, config: &GptqConfig) -> Result<Self> {
+        let module = config.module(layer.path())?;
         if is_marlin(layer) {
             let reason = "tensors of the Marlin format, whose weights are arranged for a single \
                           GPU kernel; supported are gptq and gptq_v2";
-            return Err(layer.error(backend, reason));
+            return Err(layer.error(reason));
         }
         let qweight = layer.tensor("qweight")?;
-        let [words, n] = matrix(qweight.expect_dtype(&[Dtype::I32])?)?;
+        let [words, n] = qweight.expect_dtype(&[Dtype::I32])?.matrix()?;
         let scales = layer.tensor("scales")?;
-        let [groups, _] = matrix(&scales)?;
+        let [groups, _] = scales.matrix()?;
         scales.expect_shape(&[groups, n])?.float_format()?;
         let index = group_index(layer, groups)?;
         let known_k = match &index {
@@ -100,114 +123,92 @@ impl Parts {
         };
 
         let qzeros = layer.tensor("qzeros")?;
-        let bits = bits(&config, &qzeros, [groups, n], |bits| {
+        let bits = bits(&module, &qzeros, [groups, n], |bits| {
             known_k.is_none_or(|k| words_of(k, bits) == words)
         })?;
         let k = known_k.unwrap_or(words * WORD / bits);
-        let shape = [n, k];
         if words_of(k, bits) != words {
             let expected = format!("{bits}-bit codes of {k} input channels");
-            return Err(qweight.error(expected, format!("shape {:?}", qweight.shape())));
+            return Err(qweight.error(expected, qweight.shown_shape()));
         }
-        layer.check_shape(backend, shape)?;
+        let assignment = match index {
+            Some(index) => Assignment::Index(index),
+            None => Assignment::Size(group_size(&module, layer, &scales, k)?),
+        };
         Ok(Self {
-            config,
-            qweight,
+            shape: [n, k],
+            bits,
+            groups,
+            zero_points: config.zero_points,
             qzeros,
             scales,
-            bits,
-            shape,
-            groups,
-            index,
+            qweight,
+            assignment,
         })
     }
 
     /// The group of each input channel.
-    ///
-    /// # Errors
-    /// If the groups of a layer without `g_idx` cannot be told.
-    pub fn group_of_each(&self, layer: &LayerSource) -> Result<Vec<u32>> {
-        let k = self.shape[1];
-        if let Some(index) = &self.index {
-            return Ok(index.clone());
+    pub fn group_of_each(&self) -> Vec<u32> {
+        match &self.assignment {
+            Assignment::Index(index) => index.clone(),
+            Assignment::Size(size) => (0..self.shape[1]).map(|k| (k / size) as u32).collect(),
         }
-        let size = group_size(&self.config, layer, &self.scales, k)?;
-        Ok((0..k).map(|k| (k / size) as u32).collect())
     }
-}
 
-/// Loads a layer.
-pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
-    let parts = Parts::read(backend, layer)?;
-    let (bits, groups, [n, k]) = (parts.bits, parts.groups, parts.shape);
-    let floats = parts.scales.floats()?;
-    let rounding = floats.format();
-    let weight = GroupedWeight::new(
-        [n, k],
-        codes(&parts.qweight, bits, [n, k])?,
-        CodeMap::Unsigned,
-        match parts.index {
-            Some(index) => groups_of(index, groups),
-            None => Groups::Blocks([1, group_size(&parts.config, layer, &parts.scales, k)?]),
-        },
-        Scales::Plain(floats.transposed(groups, n)),
-        match bits {
+    /// The zero points as they are stored, `[groups, out]`.
+    pub fn stored_zeros(&self) -> Vec<u8> {
+        zeros::unpack(self.qzeros.bytes(), self.bits, [self.groups, self.shape[0]])
+    }
+
+    /// The zero points, `[out, groups]`.
+    pub fn zeros(&self) -> Vec<u8> {
+        let sizes = [self.groups, self.shape[0]];
+        zeros::read(self.zero_points, self.qzeros.bytes(), self.bits, sizes)
+    }
+
+    /// # Errors
+    /// If a scale or a weight is not finite, or there is something behind the codes.
+    pub fn load(&self) -> Result<LoadedLinear> {
+        let [n, _] = self.shape;
+        let floats = self.scales.floats()?;
+        let rounding = floats.format();
+        let weight = GroupedWeight::builder(
+            self.shape,
+            codes(&self.qweight, self.bits, self.shape)?,
+            CodeMap::Unsigned,
+            match &self.assignment {
+                Assignment::Index(index) => groups_of(index, self.groups),
+                Assignment::Size(size) => Groups::Blocks([1, *size]),
+            },
+            Scales::Plain(floats.transposed(self.groups, n)),
+        )
+        .zeros(Zeros::Integers(self.zeros().into()))
+        .rounding(rounding)
+        .build(match self.bits {
             2 => "int2",
             3 => "int3",
             4 => "int4",
             _ => "int8",
-        },
-    )
-    .map_err(layer.weight_error(backend))?
-    .with_zeros(Zeros::Integers(
-        zeros::read(&parts.config, layer, &parts.qzeros, bits, [groups, n]).into(),
-    ))
-    .map_err(layer.weight_error(backend))?
-    .with_rounding(rounding);
-    if parts
-        .scales
-        .to_f32()?
-        .iter()
-        .any(|s| s.abs() > HARMLESS_SCALE)
-    {
-        check_finite(&weight).map_err(layer.weight_error(backend))?;
-    }
-    Ok(LoadedLinear {
-        weight: weight.sorted(),
-        bias: layer.bias(n)?,
-        input_quantizer: None,
-    })
-}
-
-/// The sizes of a matrix that is not empty.
-fn matrix(tensor: &TensorView) -> Result<[usize; 2]> {
-    match *tensor.shape() {
-        [rows, cols] if rows > 0 && cols > 0 => Ok([rows, cols]),
-        _ => Err(tensor.error("a matrix", format!("shape {:?}", tensor.shape()))),
+        })?;
+        Ok(LoadedLinear::shared(weight.sorted()))
     }
 }
 
-/// Words that hold so many codes.
-fn words_of(codes: usize, bits: usize) -> usize {
-    codes.saturating_mul(bits).div_ceil(WORD)
-}
-
-/// The width of the codes. Where single modules may differ from the configuration, the shapes
-/// tell: `fits` says whether that of `qweight` allows a width.
+/// The width of the codes. Where the configuration is silent, the shapes tell: `fits` says whether
+/// that of `qweight` allows a width.
 fn bits(
-    config: &GptqConfig,
+    module: &ModuleConfig,
     qzeros: &TensorView,
     [groups, n]: [usize; 2],
     fits: impl Fn(usize) -> bool,
 ) -> Result<usize> {
     qzeros.expect_dtype(&[Dtype::I32])?;
     let shape = |bits| [groups, words_of(n, bits)];
-    if let (Some(bits), false) = (config.bits, config.overrides) {
+    if let Some(bits) = module.bits {
         qzeros.expect_shape(&shape(bits))?;
         return Ok(bits);
     }
-    let all = config.bits.into_iter().chain([4, 8, 3, 2, 5, 6, 7]);
-    let found = all
+    let found = [4, 8, 3, 2, 5, 6, 7]
         .into_iter()
         .find(|&b| qzeros.shape() == shape(b) && fits(b));
     match found {
@@ -215,7 +216,7 @@ fn bits(
         Some(bits) => Err(qzeros.error("a supported width", config::unsupported_bits(bits))),
         None => {
             let expected = format!("{groups} rows of {n} zero points with 2, 3, 4 or 8 bits");
-            Err(qzeros.error(expected, format!("shape {:?}", qzeros.shape())))
+            Err(qzeros.error(expected, qzeros.shown_shape()))
         }
     }
 }
@@ -227,7 +228,7 @@ fn group_index(layer: &LayerSource, groups: usize) -> Result<Option<Vec<u32>>> {
     };
     tensor.expect_dtype(&[Dtype::I32])?;
     if tensor.shape().len() != 1 || tensor.bytes().is_empty() {
-        return Err(tensor.error("a vector", format!("shape {:?}", tensor.shape())));
+        return Err(tensor.error("a vector", tensor.shown_shape()));
     }
     let words = tensor.bytes().as_chunks::<4>().0;
     let index: Vec<u32> = words.iter().map(|w| u32::from_le_bytes(*w)).collect();
@@ -241,7 +242,7 @@ fn group_index(layer: &LayerSource, groups: usize) -> Result<Option<Vec<u32>>> {
 }
 
 /// Groups that follow each other need no index.
-fn groups_of(index: Vec<u32>, groups: usize) -> Groups {
+fn groups_of(index: &[u32], groups: usize) -> Groups {
     let size = index.iter().position(|&g| g != 0).unwrap_or(index.len());
     let in_order = size > 0
         && index.len().div_ceil(size) == groups
@@ -261,16 +262,16 @@ fn groups_of(index: Vec<u32>, groups: usize) -> Groups {
 
 /// The group size of a layer without `g_idx`.
 fn group_size(
-    config: &GptqConfig,
+    module: &ModuleConfig,
     layer: &LayerSource,
     scales: &TensorView,
     k: usize,
 ) -> Result<usize> {
     let groups = scales.shape()[0];
-    if config.desc_act && groups > 1 {
+    if module.desc_act && groups > 1 {
         layer.tensor("g_idx")?;
     }
-    let size = config.group_size.unwrap_or(DEFAULT_GROUP_SIZE);
+    let size = module.group_size.unwrap_or(DEFAULT_GROUP_SIZE);
     // Tools that leave `g_idx` out round up to 32 channels; anything else is a truncated tensor,
     // unless the model's sizes say otherwise.
     let plausible =
@@ -278,7 +279,7 @@ fn group_size(
     if k.div_ceil(size) == groups && plausible {
         return Ok(size);
     }
-    if (config.overrides || config.group_size.is_none()) && k.is_multiple_of(groups) {
+    if module.group_size.is_none() && k.is_multiple_of(groups) {
         return Ok(k / groups);
     }
     let each = match size {
@@ -286,7 +287,7 @@ fn group_size(
         size => format!("{size} in each"),
     };
     let expected = format!("groups of {k} input channels, {each}");
-    Err(scales.error(expected, format!("shape {:?}", scales.shape())))
+    Err(scales.error(expected, scales.shown_shape()))
 }
 
 /// The codes in our order.
@@ -312,23 +313,4 @@ fn codes(qweight: &TensorView, bits: usize, [n, k]: [usize; 2]) -> Result<Codes>
     }
     let without_padding = (0..n * k).map(|i| stored.get(i / k * capacity + i % k));
     Ok(Codes::pack(bits as u32, without_padding))
-}
-
-/// Codes in our order as the words of `qweight`.
-pub fn pack(codes: &[u8], bits: usize, [n, k]: [usize; 2]) -> Vec<u8> {
-    let words = words_of(k, bits);
-    let mut stream = Vec::with_capacity(n * words * 4);
-    for row in codes.chunks_exact(k) {
-        stream.extend(pack_row(row, bits));
-    }
-    transpose(&stream, 4, [n, words])
-}
-
-/// A stream of codes, filled up to whole words.
-pub fn pack_row(codes: &[u8], bits: usize) -> Vec<u8> {
-    let mut bytes = Codes::pack(bits as u32, codes.iter().copied())
-        .bytes
-        .to_vec();
-    bytes.resize(words_of(codes.len(), bits) * 4, 0);
-    bytes
 }

@@ -4,50 +4,61 @@
 //! scales; its plain range, as in the library's quantizer, is one of those tried.
 
 use qoft_scheme::kernels::{Matrix, transpose};
-use qoft_scheme::{IntegerGrid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+use qoft_scheme::{IntegerGrid, NewTensor, Requantize, Result};
 
-use crate::layout::{Parts, pack};
+use crate::config::ZeroPoints;
+use crate::layout::GptqLayer;
+use crate::words::pack;
 use crate::zeros;
 
-/// The layer again, with its width, groups, scale dtype and version of the zero points. Layers
-/// whose zero points are all in the middle keep them.
-pub fn requantize(
-    backend: &dyn QuantBackend,
-    layer: &LayerSource,
-    weight: &Matrix,
-    options: &RequantizeOptions,
-) -> Result<Vec<NewTensor>> {
-    let parts = Parts::read(backend, layer)?;
-    let (bits, groups, [n, k]) = (parts.bits, parts.groups, parts.shape);
-    layer.check_weight(backend, weight, parts.shape)?;
-    let zeros = zeros::read(&parts.config, layer, &parts.qzeros, bits, [groups, n]);
-    let symmetric = zeros.iter().all(|&zero| zero == 1 << (bits - 1));
-    let stored = parts.scales.floats()?;
-    let mut scales = vec![0.0; n * groups];
-    stored.transposed(groups, n).read(0, &mut scales);
-    let mut grid = IntegerGrid {
-        index: parts.group_of_each(layer)?.into(),
-        count: groups,
-        largest: ((1u32 << bits) - 1) as u8,
-        format: stored.format(),
-        scales,
-        zeros,
-    };
-    grid.fit(weight, symmetric);
-    let codes = options.search.codes(weight, &grid);
-
-    // A fit takes finite scales only.
-    let scales = stored.format().to_bytes(&grid.scales);
-    let scales = transpose(&scales, stored.format().size(), [n, groups]);
-    let size = [groups, n];
-    let zeros = zeros::write(&parts.config, layer, &parts.qzeros, bits, size, &grid.zeros);
-    let mut tensors = vec![
-        layer.rewritten("qweight", pack(&codes, bits, [n, k]))?,
-        layer.rewritten("qzeros", zeros)?,
-        layer.rewritten("scales", scales)?,
-    ];
-    if layer.has("g_idx") {
-        tensors.push(layer.copy("g_idx")?);
+impl GptqLayer {
+    /// The layer again, with its width, groups, scale dtype and version of the zero points. Layers
+    /// whose zero points are all in the middle keep them.
+    ///
+    /// # Errors
+    /// If a scale is not finite, or a tensor is missing.
+    pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        let zeros = self.zeros();
+        let symmetric = zeros.iter().all(|&zero| zero == 1 << (self.bits - 1));
+        let stored = self.scales.floats()?;
+        let mut scales = vec![0.0; stored.len()];
+        stored
+            .transposed(self.groups, self.shape[0])
+            .read(0, &mut scales);
+        let mut grid = IntegerGrid {
+            index: self.group_of_each().into(),
+            count: self.groups,
+            largest: ((1u32 << self.bits) - 1) as u8,
+            format: stored.format(),
+            scales,
+            zeros,
+        };
+        grid.fit(weight, symmetric);
+        let codes = how.search.codes(weight, &grid);
+        let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, self.bits, self.zero_points);
+        let layer = &how.current;
+        layer.with_rest(vec![
+            layer.rewritten("qweight", qweight)?,
+            layer.rewritten("qzeros", qzeros)?,
+            layer.rewritten("scales", scales)?,
+        ])
     }
-    Ok(tensors)
+}
+
+/// The bytes of `qweight`, `qzeros` and `scales`.
+pub fn tensor_bytes(
+    codes: &[u8],
+    grid: &IntegerGrid,
+    bits: usize,
+    version: ZeroPoints,
+) -> [Vec<u8>; 3] {
+    let (k, groups) = (grid.index.len(), grid.count);
+    let n = codes.len() / k;
+    // A fit takes finite scales only.
+    let scales = grid.format.to_bytes(&grid.scales);
+    [
+        pack(codes, bits, [n, k]),
+        zeros::write(version, &grid.zeros, bits, [groups, n]),
+        transpose(&scales, grid.format.size(), [n, groups]),
+    ]
 }

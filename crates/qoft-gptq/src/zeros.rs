@@ -1,42 +1,26 @@
 //! Zero points: packed along the outputs, in one of two versions.
 
-use std::sync::Once;
-
 use bytes::Bytes;
 use qoft_scheme::kernels::{Codes, transpose};
-use qoft_scheme::{LayerSource, TensorView};
 
-use crate::config::{GptqConfig, ZeroPoints};
-use crate::layout::pack_row;
+use crate::config::ZeroPoints;
+use crate::words::pack_row;
 
 /// The zero points as bytes, `[out, groups]`.
-pub fn read(
-    config: &GptqConfig,
-    layer: &LayerSource,
-    qzeros: &TensorView,
-    bits: usize,
-    sizes: [usize; 2],
-) -> Vec<u8> {
-    let stored = unpack(qzeros.bytes(), bits, sizes);
-    let zeros = match version(config, layer, &stored, bits) {
-        ZeroPoints::V2 => stored,
-        ZeroPoints::V1 if bits == 3 => stored.into_iter().map(|z| (z + 1) & 7).collect(),
-        ZeroPoints::V1 => unpack(&plus_one(qzeros.bytes(), bits), bits, sizes),
+pub fn read(version: ZeroPoints, words: &Bytes, bits: usize, sizes: [usize; 2]) -> Vec<u8> {
+    let zeros = match version {
+        ZeroPoints::V2 => unpack(words, bits, sizes),
+        ZeroPoints::V1 if bits == 3 => {
+            let stored = unpack(words, bits, sizes).into_iter();
+            stored.map(|z| (z + 1) & 7).collect()
+        }
+        ZeroPoints::V1 => unpack(&plus_one(words, bits), bits, sizes),
     };
     transpose(&zeros, 1, sizes)
 }
 
-/// `qzeros` with other zero points, `[out, groups]`, in the version that it has now.
-pub fn write(
-    config: &GptqConfig,
-    layer: &LayerSource,
-    qzeros: &TensorView,
-    bits: usize,
-    [groups, n]: [usize; 2],
-    zeros: &[u8],
-) -> Vec<u8> {
-    let stored = unpack(qzeros.bytes(), bits, [groups, n]);
-    let version = version(config, layer, &stored, bits);
+/// The words of zero points `[out, groups]`.
+pub fn write(version: ZeroPoints, zeros: &[u8], bits: usize, [groups, n]: [usize; 2]) -> Vec<u8> {
     let mut zeros = transpose(zeros, 1, [n, groups]);
     if version == ZeroPoints::V1 && bits == 3 {
         zeros.iter_mut().for_each(|z| *z = z.wrapping_sub(1) & 7);
@@ -50,7 +34,7 @@ pub fn write(
 }
 
 /// The fields, `[groups, out]`.
-fn unpack(bytes: &Bytes, bits: usize, [groups, n]: [usize; 2]) -> Vec<u8> {
+pub fn unpack(bytes: &Bytes, bits: usize, [groups, n]: [usize; 2]) -> Vec<u8> {
     let row_bytes = bytes.len() / groups;
     let mut fields = Vec::with_capacity(groups * n);
     for row in 0..groups {
@@ -83,33 +67,4 @@ fn change_words(bytes: &Bytes, change: impl Fn(u32) -> u32) -> Bytes {
     let words = bytes.as_chunks::<4>().0.iter();
     let changed = words.map(|word| change(u32::from_le_bytes(*word)).to_le_bytes());
     Vec::from_iter(changed).into_flattened().into()
-}
-
-/// The version that the fields themselves give away, or else the one that the file claims.
-///
-/// There are files with the wrong label. A symmetric layer has the middle of the range as its
-/// only zero point.
-fn version(config: &GptqConfig, layer: &LayerSource, stored: &[u8], bits: usize) -> ZeroPoints {
-    static WARNING: Once = Once::new();
-    let middle = 1u8 << (bits - 1);
-    let all = |value| config.sym && stored.iter().all(|&field| field == value);
-    let found = if all(middle) {
-        ZeroPoints::V2
-    } else if all(middle - 1) {
-        ZeroPoints::V1
-    } else {
-        config.zero_points
-    };
-    if found != config.zero_points {
-        WARNING.call_once(|| {
-            tracing::warn!(
-                "layer `{}`: the configuration says {}, but the zero points are those of a \
-                 symmetric {} layer; they are read as such, here and in other layers like it",
-                layer.path(),
-                config.zero_points.name(),
-                found.name(),
-            );
-        });
-    }
-    found
 }

@@ -62,7 +62,9 @@ fn single_modules_may_have_another_width_but_none_that_is_unsupported() {
     let odd = dynamic
         .tensor("qweight", ints(&[12, 8], [0; 96]))
         .tensor("qzeros", ints(&[2, 2], [0; 4]));
-    odd.fails(&["proj.qzeros", "6 bits"]);
+    odd.fails(&["proj.qweight", "8-bit codes of 64", "[12, 8]"]);
+    let six = odd.key("dynamic", json!({"+:.*": {"bits": 6}}));
+    six.fails(&["dynamic", "`bits`", "6 bits"]);
     let wide = wide.key("dynamic", Value::Null);
     wide.fails(&["proj.qzeros", "[2, 1]", "[2, 2]"]);
 }

@@ -1,9 +1,10 @@
 //! The settings of a layer: numbers and strings, stored as tensors.
 
-use qoft_scheme::{Dtype, LayerSource, QuantBackend, Result, TensorView, dtype_name};
+use qoft_scheme::{Dtype, LayerSource, Result, TensorView, dtype_name};
 
 /// What a layer says of itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LayerConfig {
     /// `[out_features, in_features]`.
     pub shape: [usize; 2],
@@ -120,22 +121,22 @@ impl LayerConfig {
     ///
     /// # Errors
     /// If one is missing, impossible or not supported.
-    pub fn read(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<Self> {
-        refuse_quantized_metadata(backend, layer)?;
+    pub fn read(layer: &LayerSource) -> Result<Self> {
+        refuse_quantized_metadata(layer)?;
         let settings = ["shape", "nbits", "group_size", "axis", "packing"];
         if let Some(name) = settings.iter().find(|name| !layer.has(name)) {
             let reason = format!(
                 "`W_q` cannot be read without the setting `{name}`, which files of hqq 0.2 and \
                  transformers 4.46 or later have as a tensor"
             );
-            return Err(layer.error(backend, reason));
+            return Err(layer.error(reason));
         }
         let packing = packing(&layer.tensor("packing")?)?;
         check_names(layer, packing)?;
         let per_group = layer.get("channel_wise").map(|tensor| flag(&tensor));
         if per_group.transpose()? == Some(false) {
             let reason = "one scale for the whole weight (channel_wise false) is not supported";
-            return Err(layer.error(backend, reason));
+            return Err(layer.error(reason));
         }
         let view_as_float = layer.get("view_as_float").map(|tensor| flag(&tensor));
         Ok(Self {
@@ -149,38 +150,7 @@ impl LayerConfig {
     }
 }
 
-/// What the library looks at when it quantizes a layer.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Quantizer {
-    /// The largest code.
-    pub largest: f32,
-    /// Zero points are whole numbers at first.
-    pub round_zero: bool,
-    /// Zero points are adjusted to the weights.
-    pub optimize: bool,
-}
-
-impl Quantizer {
-    /// Reads the settings.
-    ///
-    /// # Errors
-    /// If one is impossible.
-    pub fn read(layer: &LayerSource) -> Result<Self> {
-        let bits = number(&layer.tensor("nbits")?)?;
-        let flag = |name, default| match layer.get(name) {
-            None => Ok(default),
-            Some(tensor) => flag(&tensor),
-        };
-        Ok(Self {
-            // 1.58 bits are three codes.
-            largest: (bits.exp2() - 1.0).round() as f32,
-            round_zero: flag("round_zero", bits == 4.0)?,
-            optimize: flag("optimize", true)?,
-        })
-    }
-}
-
-fn refuse_quantized_metadata(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<()> {
+fn refuse_quantized_metadata(layer: &LayerSource) -> Result<()> {
     let mut found = layer.suffixes().filter(|suffix| {
         let name = suffix.split('.').next().unwrap_or_default();
         QUANTIZED_METADATA.contains(&name)
@@ -197,7 +167,7 @@ fn refuse_quantized_metadata(backend: &dyn QuantBackend, layer: &LayerSource) ->
                 "`{name}`: scales or zero points that are quantized themselves are not supported; \
                  hqq 0.2 does not write them any more"
             );
-            Err(layer.error(backend, reason))
+            Err(layer.error(reason))
         }
     }
 }
@@ -265,12 +235,18 @@ fn positive(tensor: &TensorView) -> Result<usize> {
     }
 }
 
+/// The packing and the name of the format for a number of bits.
+pub fn width(bits: f64) -> Option<(Packing, &'static str)> {
+    let mut widths = WIDTHS.iter();
+    let found = widths.find(|width| (width.0 - bits).abs() < 1e-6);
+    found.map(|&(_, packing, format)| (packing, format))
+}
+
 fn format(tensor: &TensorView, packing: Packing) -> Result<&'static str> {
     let bits = number(tensor)?;
-    let width = |width: &&(f64, Packing, &str)| (width.0 - bits).abs() < 1e-6;
-    match WIDTHS.iter().find(width) {
-        Some((_, expected, format)) if *expected == packing => Ok(format),
-        Some((_, expected, _)) => {
+    match width(bits) {
+        Some((expected, format)) if expected == packing => Ok(format),
+        Some((expected, _)) => {
             let found = format!("`{}`", packing.name());
             let expected = format!("packing {} for {bits} bits", expected.name());
             Err(tensor.error(expected, found))
@@ -279,7 +255,7 @@ fn format(tensor: &TensorView, packing: Packing) -> Result<&'static str> {
     }
 }
 
-fn flag(tensor: &TensorView) -> Result<bool> {
+pub fn flag(tensor: &TensorView) -> Result<bool> {
     match number(tensor)? {
         0.0 => Ok(false),
         1.0 => Ok(true),
@@ -288,9 +264,9 @@ fn flag(tensor: &TensorView) -> Result<bool> {
 }
 
 /// A tensor with a single number, of any dtype that the library chooses for one.
-fn number(tensor: &TensorView) -> Result<f64> {
+pub fn number(tensor: &TensorView) -> Result<f64> {
     if tensor.elements() != 1 {
-        return Err(tensor.error("a single number", format!("shape {:?}", tensor.shape())));
+        return Err(tensor.error("a single number", tensor.shown_shape()));
     }
     let bytes = tensor.bytes();
     let four = || bytes.first_chunk::<4>().copied().unwrap_or_default();

@@ -1,63 +1,85 @@
 //! HQQ's tensors ↔ our packed form.
 
-use std::sync::Arc;
-
-use qoft_scheme::kernels::{
-    CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, check_finite,
-};
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView, dtype_name};
+use qoft_scheme::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales, Zeros};
+use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Result, TensorView, dtype_name};
 
 use crate::config::{Axis, LayerConfig, Packing};
 use crate::repack::repack;
+use crate::solve::Quantizer;
 
-/// A layer. Codes of 8 bits and the scales and zero points stay on the memory map.
-pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
-    let packed = layer.tensor("W_q")?;
-    let config = LayerConfig::read(backend, layer)?;
-    layer.check_shape(backend, config.shape)?;
-    let [n, _] = config.shape;
-    let Reshaped {
-        sizes: reshaped,
-        metadata,
-        ..
-    } = Reshaped::of(backend, layer, &config)?;
-    let kind = match config.axis {
-        Axis::Rows => Groups::Flat(config.group_size),
-        Axis::Columns => Groups::Interleaved(reshaped[1]),
-    };
-    let scale = layer.tensor("scale")?;
-    let zero = layer.tensor("zero")?;
-    let scales = scale.expect_shape(&metadata)?.floats()?;
-    zero.expect_shape(&metadata)?
-        .expect_dtype(&[scale.dtype()])?;
-    let zeros = zero.floats()?;
-    let codes = codes(&packed, &config, reshaped)?;
+/// A layer's tensors and what they are, checked against each other.
+pub struct HqqLayer {
+    /// What the layer says of itself.
+    pub config: LayerConfig,
+    /// What the library looked at when it quantized the layer.
+    pub quantizer: Quantizer,
+    /// How its weight is reshaped.
+    pub reshaped: Reshaped,
+    /// The scales.
+    pub scale: TensorView,
+    /// The zero points.
+    pub zero: TensorView,
+    packed: TensorView,
+}
 
-    let doubtful = may_overflow(&scales, &zeros, config.packing);
-    // The library subtracts and multiplies in this dtype.
-    let format = scales.format();
-    let weight = GroupedWeight::new(
-        config.shape,
-        codes,
-        CodeMap::Unsigned,
-        kind,
-        Scales::Plain(scales),
-        config.format,
-    )
-    .and_then(|weight| weight.with_zeros(Zeros::Floats(zeros)))
-    .map(|weight| weight.with_rounding(format))
-    .map_err(layer.weight_error(backend))?;
-    if doubtful {
-        check_finite(&weight).map_err(layer.weight_error(backend))?;
+impl HqqLayer {
+    /// Finds a layer's tensors.
+    ///
+    /// # Errors
+    /// If one is missing or does not fit the others.
+    pub fn parse(layer: &LayerSource) -> Result<Self> {
+        let packed = layer.tensor("W_q")?;
+        let config = LayerConfig::read(layer)?;
+        let reshaped = Reshaped::of(&config).map_err(|reason| layer.error(reason))?;
+        let scale = layer.tensor("scale")?;
+        scale.expect_shape(&reshaped.metadata)?.float_format()?;
+        let zero = layer.tensor("zero")?;
+        zero.expect_shape(&reshaped.metadata)?
+            .expect_dtype(&[scale.dtype()])?;
+        check_packed(&packed, &config, reshaped.sizes)?;
+        Ok(Self {
+            config,
+            quantizer: Quantizer::of_layer(layer)?,
+            reshaped,
+            scale,
+            zero,
+            packed,
+        })
     }
-    Ok(LoadedLinear {
-        weight: Arc::new(weight),
-        bias: layer.bias(n)?,
-        input_quantizer: None,
-    })
+
+    /// Codes of 8 bits and the scales and zero points stay on the memory map.
+    ///
+    /// # Errors
+    /// If a scale, a zero point or a weight is not finite.
+    pub fn load(&self) -> Result<LoadedLinear> {
+        let [rows, cols] = self.reshaped.sizes;
+        let groups = match self.config.axis {
+            Axis::Rows => Groups::Flat(self.config.group_size),
+            Axis::Columns => Groups::Interleaved(cols),
+        };
+        let packing = self.config.packing;
+        let codes = Codes {
+            bytes: match packing {
+                Packing::EightBits => self.packed.bytes().clone(),
+                _ => repack(self.packed.bytes(), packing, rows * cols).into(),
+            },
+            bits: packing.bits(),
+        };
+        let (scales, zeros) = (self.scale.floats()?, self.zero.floats()?);
+        // The library subtracts and multiplies in this dtype.
+        let rounding = scales.format();
+        let scales = Scales::Plain(scales);
+        let shape = self.config.shape;
+        let weight = GroupedWeight::builder(shape, codes, CodeMap::Unsigned, groups, scales)
+            .zeros(Zeros::Floats(zeros))
+            .rounding(rounding)
+            .build(self.config.format)?;
+        Ok(LoadedLinear::new(weight))
+    }
 }
 
 /// The weight, reshaped so that a group is a row or a column.
+#[derive(Debug, Clone, Copy)]
 pub struct Reshaped {
     /// How many groups.
     pub groups: usize,
@@ -72,20 +94,13 @@ impl Reshaped {
     ///
     /// # Errors
     /// If the groups do not divide the weight.
-    pub fn of(
-        backend: &dyn QuantBackend,
-        layer: &LayerSource,
-        config: &LayerConfig,
-    ) -> Result<Self> {
+    pub fn of(config: &LayerConfig) -> std::result::Result<Self, String> {
         let ([n, k], size) = (config.shape, config.group_size);
         let groups = n
             .checked_mul(k)
-            .filter(|elements| elements.is_multiple_of(size))
+            .filter(|elements| size > 0 && elements.is_multiple_of(size))
             .map(|elements| elements / size)
-            .ok_or_else(|| {
-                let reason = format!("groups of {size} do not divide [{n}, {k}]");
-                layer.error(backend, reason)
-            })?;
+            .ok_or_else(|| format!("groups of {size} do not divide [{n}, {k}]"))?;
         let (sizes, metadata) = match config.axis {
             Axis::Rows => ([groups, size], [groups, 1]),
             Axis::Columns => ([size, groups], [1, groups]),
@@ -98,8 +113,8 @@ impl Reshaped {
     }
 }
 
-/// The codes of a weight that was reshaped to `rows` × `cols`, as a stream.
-fn codes(packed: &TensorView, config: &LayerConfig, [rows, cols]: [usize; 2]) -> Result<Codes> {
+/// Checks the codes of a weight that was reshaped to `rows` × `cols`.
+fn check_packed(packed: &TensorView, config: &LayerConfig, [rows, cols]: [usize; 2]) -> Result<()> {
     let packing = config.packing;
     let word = packing.dtype();
     let mut dtypes = vec![word];
@@ -123,31 +138,5 @@ fn codes(packed: &TensorView, config: &LayerConfig, [rows, cols]: [usize; 2]) ->
             packed.error(expected, dtype_name(packed.dtype()))
         })?;
     packed.expect_shape(&[word_rows, width])?;
-    let bytes = match packing {
-        Packing::EightBits => packed.bytes().clone(),
-        _ => repack(packed.bytes(), packing, rows * cols).into(),
-    };
-    Ok(Codes {
-        bytes,
-        bits: packing.bits(),
-    })
-}
-
-/// Whether a code could stand for a number that the dtype of the scales cannot hold.
-fn may_overflow(scales: &Floats, zeros: &Floats, packing: Packing) -> bool {
-    let limit = match scales.format() {
-        FloatFormat::F16 => 65_504.0,
-        FloatFormat::Bf16 | FloatFormat::F32 => 3.38e38,
-    };
-    let largest_code = ((1u32 << packing.bits()) - 1) as f32;
-    let (mut scale, mut zero) = ([0.0; 64], [0.0; 64]);
-    (0..scales.len()).step_by(64).any(|start| {
-        let count = (scales.len() - start).min(64);
-        scales.read(start, &mut scale[..count]);
-        zeros.read(start, &mut zero[..count]);
-        scale.iter().zip(&zero).take(count).any(|(scale, zero)| {
-            let reach = zero.abs() + largest_code;
-            reach > limit || reach * scale.abs() > limit
-        })
-    })
+    Ok(())
 }

@@ -5,28 +5,34 @@
 
 mod config;
 mod layout;
+mod quantize;
 mod repack;
 mod requantize;
+mod solve;
 
+use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
-    Registration, RequantizeOptions, Result, register_backend,
+    Capabilities, Checkpoint, CodeSearch, DenseLayer, Keys, LayerSource, LoadedLinear, NewTensor,
+    ParsedLayer, Purpose, QuantBackend, Registration, Requantize, Result, Scheme, SchemeOptions,
+    register_backend,
 };
 
 pub use config::{Axis, LayerConfig, Packing};
 
+use layout::HqqLayer;
+
 /// Layers with `W_q`, written by hqq itself or by transformers.
 ///
-/// The library computes with the weights that it dequantizes, so [`qoft_scheme::Purpose`] changes
-/// nothing.
+/// The library computes with the weights that it dequantizes, so [`Purpose`] changes nothing.
+///
+/// Dense weights are quantized by the keys of the library's `BaseQuantizeConfig`: `nbits`,
+/// `group_size`, `axis`, `optimize`, `round_zero`, and `view_as_float`, inside
+/// `quant_config.weight_quant_params` as transformers writes them, or alone.
 #[derive(Debug, Clone, Copy)]
 pub struct Hqq;
 
-/// The registration of [`Hqq`].
-pub static REGISTRATION: Registration = Registration {
-    order: 700,
-    backend: &Hqq,
-};
+/// The registration of [`Hqq`], at PEFT's place.
+pub static REGISTRATION: Registration = Registration::new(&Hqq).at(700);
 
 register_backend!(REGISTRATION);
 
@@ -36,27 +42,47 @@ impl QuantBackend for Hqq {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            requantize: true,
-            ..Capabilities::LINEAR
-        }
+        Capabilities::LINEAR.and_requantize().and_quantize()
     }
 
+    fn open(&self, _: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
+        Ok(Some(Box::new(Opened)))
+    }
+
+    fn quantize(
+        &self,
+        dense: &DenseLayer,
+        settings: &Keys,
+        search: &dyn CodeSearch,
+    ) -> Result<Vec<NewTensor>> {
+        quantize::quantize(dense, settings, search)
+    }
+}
+
+/// A checkpoint that may have layers of the scheme; each describes itself.
+struct Opened;
+
+impl Scheme for Opened {
     fn claim(&self, layer: &LayerSource) -> bool {
         let names = ["nbits", "group_size", "axis"];
         layer.has("W_q") || names.iter().all(|name| layer.has(name))
     }
 
-    fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
-        layout::load(self, layer)
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        Ok(Box::new(HqqLayer::parse(layer)?))
+    }
+}
+
+impl ParsedLayer for HqqLayer {
+    fn shape(&self) -> [usize; 2] {
+        self.config.shape
     }
 
-    fn requantize(
-        &self,
-        layer: &LayerSource,
-        weight: &Matrix,
-        options: &RequantizeOptions,
-    ) -> Result<Vec<NewTensor>> {
-        requantize::requantize(self, layer, weight, options)
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
+        self.load()
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        self.requantize(weight, how)
     }
 }

@@ -204,7 +204,12 @@ fn weights_that_are_not_finite_are_refused() {
 
 #[test]
 fn a_pickle_is_refused_with_what_to_do() {
-    let error = Checkpoint::open(qoft_fixtures::path("schemes/hqq/qmodel_pt")).unwrap_err();
+    let fixture = qoft_fixtures::path("schemes/hqq/qmodel_pt");
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["config.json", "qmodel.pt"] {
+        std::fs::copy(fixture.join(name), folder.path().join(name)).unwrap();
+    }
+    let error = Checkpoint::open(folder.path()).unwrap_err();
     let text = error.to_string();
     for part in ["qmodel.pt", "pickle", "save_to_safetensors"] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");

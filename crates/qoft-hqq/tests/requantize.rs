@@ -3,8 +3,8 @@
 use qoft_hqq::REGISTRATION;
 use qoft_scheme::kernels::FloatFormat;
 use qoft_scheme::{
-    BackendOptions, Checkpoint, LayerSource, LoadOptions, Matrix, Nearest, NewTensor,
-    RequantizeOptions,
+    BackendOptions, Checkpoint, CheckpointLayer, LayerSource, Matrix, Nearest, NewTensor, Purpose,
+    Registry,
 };
 use safetensors::SafeTensors;
 
@@ -38,6 +38,13 @@ fn layers_can_be_written_again() {
     }
 }
 
+/// A layer of a checkpoint.
+fn parse(layer: LayerSource, checkpoint: &Checkpoint) -> CheckpointLayer {
+    let registry = Registry::new([&REGISTRATION]).unwrap();
+    let schemes = registry.open(checkpoint, &BackendOptions::default());
+    schemes.unwrap().find(layer).unwrap().parse().unwrap()
+}
+
 fn floats(tensor: &NewTensor) -> Vec<f32> {
     let format = qoft_scheme::float_format(tensor.dtype).unwrap();
     let mut values = vec![0.0; tensor.bytes.len() / format.size()];
@@ -56,19 +63,15 @@ fn the_librarys_tensors_come_out_of_the_weights_that_it_had() {
         let checkpoint = Checkpoint::open(&folder).unwrap();
         for (name, tensor) in source.iter() {
             let path = name.strip_suffix(".weight").unwrap();
-            let layer = LayerSource::new(&checkpoint, path);
+            let layer = LayerSource::new(&checkpoint, path, None);
             let mut values = vec![0.0; tensor.data().len() / 4];
             FloatFormat::F32.decode(tensor.data(), &mut values);
             let weight = Matrix {
                 shape: tensor.shape().try_into().unwrap(),
                 values,
             };
-            let options = RequantizeOptions {
-                backend: BackendOptions::default(),
-                search: &Nearest,
-            };
-            let backend = REGISTRATION.backend;
-            for found in backend.requantize(&layer, &weight, &options).unwrap() {
+            let parsed = parse(layer, &checkpoint);
+            for found in parsed.requantize(&weight, &Nearest, &checkpoint).unwrap() {
                 let expected = layer.copy(&found.suffix).unwrap();
                 let case = format!("{}: {path}.{}", folder.display(), found.suffix);
                 if found.dtype != qoft_scheme::Dtype::F32 {
@@ -97,15 +100,12 @@ fn groups_that_have_not_changed_stay() {
         let checkpoint = Checkpoint::open(&folder).unwrap();
         let codes = checkpoint.names().filter_map(|n| n.strip_suffix(".W_q"));
         for path in codes {
-            let (backend, layer) = (REGISTRATION.backend, LayerSource::new(&checkpoint, path));
-            let loaded = backend.load(&layer, &LoadOptions::default()).unwrap();
+            let layer = LayerSource::new(&checkpoint, path, None);
+            let parsed = parse(layer, &checkpoint);
+            let loaded = parsed.load(Purpose::Forward).unwrap();
             let mut weight = Matrix::decode(&*loaded.weight);
             weight.values[0] += 0.5;
-            let options = RequantizeOptions {
-                backend: BackendOptions::default(),
-                search: &Nearest,
-            };
-            let written = backend.requantize(&layer, &weight, &options).unwrap();
+            let written = parsed.requantize(&weight, &Nearest, &checkpoint).unwrap();
             let changed = |tensor: &NewTensor| {
                 let before = layer.tensor(&tensor.suffix).unwrap().to_f32().unwrap();
                 let after = floats(tensor);

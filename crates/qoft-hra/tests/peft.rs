@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor, TensorData};
-use qoft_core::{Layer, Linear, LoadOptions, Registry, Walk, adapters, default_device};
+use qoft_core::{Layer, Linear, Schemes, Walk, adapters, default_device};
 use qoft_hra::HraConfig;
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_peft::{self as peft, AdapterConfig, CommonConfig, ModelFacts};
@@ -19,9 +19,9 @@ fn expected() -> Value {
 fn model() -> CausalLm {
     let folder = qoft_fixtures::path("models/llama");
     let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let device = default_device().unwrap();
-    CausalLm::load(&folder, &registry, &options, &device, &mut |_, _| ()).unwrap()
+    CausalLm::load(&folder, &schemes, &device, &mut |_, _| ()).unwrap()
 }
 
 fn folder(case: &str) -> PathBuf {

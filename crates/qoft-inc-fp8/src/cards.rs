@@ -1,6 +1,6 @@
 //! A layer's tensors, which may be spread over the accelerators that a model was saved from.
 
-use qoft_scheme::{Dtype, LayerSource, QuantBackend, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
 /// The tensors of a layer, under their plain names or as `<name>_<rank>_<count>` for each card.
 #[derive(Debug, Clone, Copy)]
@@ -107,19 +107,13 @@ impl<'a> Cards<'a> {
         }
     }
 
-    /// The optional bias of a layer of `out_features`.
+    /// The bias of a layer of `out_features` that is spread over several cards.
     ///
     /// # Errors
     /// If it has another shape or dtype.
-    pub fn bias(
-        &self,
-        backend: &dyn QuantBackend,
-        out_features: usize,
-    ) -> Result<Option<Vec<f32>>> {
-        if self.count == 1 {
-            return self.layer.bias(out_features);
-        }
-        if !self.has("bias") {
+    pub fn bias(&self, out_features: usize) -> Result<Option<Vec<f32>>> {
+        // One under its plain name is not the scheme's.
+        if self.count == 1 || !self.has("bias") {
             return Ok(None);
         }
         let parts = self.tensors("bias")?;
@@ -133,7 +127,7 @@ impl<'a> Cards<'a> {
         }
         if bias.len() != out_features {
             let reason = format!("{} values of bias, expected {out_features}", bias.len());
-            return Err(self.layer.error(backend, reason));
+            return Err(self.layer.error(reason));
         }
         Ok(Some(bias))
     }

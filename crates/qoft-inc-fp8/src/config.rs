@@ -1,28 +1,51 @@
 //! What `quantization_config` says of a checkpoint of Intel Neural Compressor.
 
 use qoft_scheme::kernels::FloatFormat;
-use qoft_scheme::{Error, LayerSource, Result};
+use qoft_scheme::{Error, Keys, Result};
 use serde_json::Value;
 
-/// How messages name the configuration: it is part of `config.json` or a file of its own.
-const NAME: &str = "quantization_config";
-
 /// Whether the checkpoint is said to be of this library. It has no `quant_method`.
-pub fn is_inc(layer: &LayerSource) -> bool {
-    let config = layer.quantization_config();
-    config.is_some_and(|c| c.get("fp8_config").is_some() && c.get("quant_method").is_none())
+pub fn is_inc(keys: &Keys) -> bool {
+    let has = |key| keys.all().is_some_and(|all| all.get(key).is_some());
+    has("fp8_config") && !has("quant_method")
 }
 
-/// The dtype of everything that is not quantized.
-pub fn high_precision(layer: &LayerSource) -> Result<FloatFormat> {
-    let Some(value) = get(layer, "hp_dtype") else {
+/// What holds for all layers. Each value is only asked for by layers that need it, which then say
+/// what is wrong with it.
+#[derive(Debug, Clone)]
+pub struct IncConfig {
+    /// Numbers are those of a Gaudi 2.
+    pub gaudi2: bool,
+    /// The dtype of everything that is not quantized.
+    pub high_precision: Result<FloatFormat>,
+    /// The method for inputs without scales in the file; `None` unless the configuration says that
+    /// they have none.
+    pub dynamic_method: Result<Option<DynamicMethod>>,
+    /// The method for weights.
+    pub weight_method: Result<WeightMethod>,
+}
+
+impl IncConfig {
+    /// Reads the configuration.
+    pub fn new(keys: &Keys, gaudi2: bool) -> Self {
+        Self {
+            gaudi2,
+            high_precision: high_precision(keys),
+            dynamic_method: dynamic_method(keys),
+            weight_method: weight_method(keys),
+        }
+    }
+}
+
+fn high_precision(keys: &Keys) -> Result<FloatFormat> {
+    let Some(value) = raw(keys, "hp_dtype") else {
         return Ok(FloatFormat::Bf16);
     };
     match lower(value).as_str() {
         "bf16" => Ok(FloatFormat::Bf16),
         "fp16" => Ok(FloatFormat::F16),
         "fp32" => Ok(FloatFormat::F32),
-        _ => Err(error("hp_dtype", value, "bf16, fp16 or fp32")),
+        _ => Err(error(keys, "hp_dtype", value, "bf16, fp16 or fp32")),
     }
 }
 
@@ -35,15 +58,13 @@ pub struct DynamicMethod {
     pub power_of_two: bool,
 }
 
-/// The method for inputs without scales in the file; `None` unless the configuration says that
-/// they have none.
-pub fn dynamic_method(layer: &LayerSource) -> Result<Option<DynamicMethod>> {
+fn dynamic_method(keys: &Keys) -> Result<Option<DynamicMethod>> {
     // The library writes some of its booleans as strings.
-    let dynamic = get(layer, "dynamic_quantization").map(lower);
+    let dynamic = raw(keys, "dynamic_quantization").map(lower);
     if dynamic.as_deref() != Some("true") {
         return Ok(None);
     }
-    let method = get(layer, "scale_method").unwrap_or(&Value::Null);
+    let method = raw(keys, "scale_method").unwrap_or(&Value::Null);
     let (per_row, power_of_two) = match lower(method).as_str() {
         "maxabs_pow2"
         | "maxabs_pow2_opt_weight"
@@ -53,7 +74,7 @@ pub fn dynamic_method(layer: &LayerSource) -> Result<Option<DynamicMethod>> {
         "maxabs_pcs_pow2" | "act_maxabs_pcs_pow2_weight_maxabs_pts_pow2_hw" => (true, true),
         _ => {
             let expected = "a method that the library has for dynamic quantization";
-            return Err(error("scale_method", method, expected));
+            return Err(error(keys, "scale_method", method, expected));
         }
     };
     Ok(Some(DynamicMethod {
@@ -86,11 +107,10 @@ pub enum ScaleRounding {
     LargestOfHardware,
 }
 
-/// The method for weights.
-pub fn weight_method(layer: &LayerSource) -> Result<WeightMethod> {
+fn weight_method(keys: &Keys) -> Result<WeightMethod> {
     use ScaleRounding::{Arbitrary, Hardware, LargestOfHardware, PowerOfTwo, Unit};
     let default = Value::from("maxabs_hw");
-    let method = get(layer, "scale_method").unwrap_or(&default);
+    let method = raw(keys, "scale_method").unwrap_or(&default);
     let (rounding, search) = match lower(method).as_str() {
         "maxabs_arbitrary" => (Arbitrary, false),
         "maxabs_pow2"
@@ -106,14 +126,15 @@ pub fn weight_method(layer: &LayerSource) -> Result<WeightMethod> {
         "hw_aligned_single_scale" => (LargestOfHardware, false),
         _ => {
             let expected = "the name of a method that the library has for weights";
-            return Err(error("scale_method", method, expected));
+            return Err(error(keys, "scale_method", method, expected));
         }
     };
     Ok(WeightMethod { rounding, search })
 }
 
-fn get<'a>(layer: &LayerSource<'a>, key: &str) -> Option<&'a Value> {
-    layer.quantization_config()?.get(key)
+/// A value, null too: the library has no default for that.
+fn raw<'a>(keys: &'a Keys, key: &str) -> Option<&'a Value> {
+    keys.all()?.get(key)
 }
 
 /// The text of a string, or the value as JSON, in lower case.
@@ -124,6 +145,6 @@ fn lower(value: &Value) -> String {
         .to_lowercase()
 }
 
-fn error(key: &str, found: &Value, expected: &str) -> Error {
-    Error::config(NAME, key, format!("expected {expected}, found {found}"))
+fn error(keys: &Keys, key: &str, found: &Value, expected: &str) -> Error {
+    keys.error(key, format!("expected {expected}, found {found}"))
 }

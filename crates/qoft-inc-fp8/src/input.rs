@@ -1,20 +1,10 @@
 //! Rounding of inputs to 8-bit floats.
 
-use std::sync::Arc;
-
 use qoft_scheme::kernels::ops::InputQuantizer;
 use qoft_scheme::kernels::{FloatFormat, Fp8Format};
-use qoft_scheme::{Result, TensorView};
-
-use crate::cards::Cards;
-use crate::config::{self, DynamicMethod};
-use crate::layout::Mode;
 
 /// One over the scale of the input.
 pub const SCALE_INV: &str = "quant_input.scale_inv";
-
-/// The largest E4M3 number of a Gaudi 2.
-pub const GAUDI2_MAX: f32 = 240.0;
 
 /// A fixed scale for all inputs.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -130,69 +120,5 @@ impl InputQuantizer for DynamicInput {
             };
             quantizer.quantize(x, in_features);
         }
-    }
-}
-
-/// The quantizer of a layer's input.
-///
-/// # Errors
-/// If a scale is missing or no positive number, or the method of finding it is not known.
-pub fn quantizer(
-    cards: &Cards,
-    mode: Mode,
-    format: Fp8Format,
-    gaudi2: bool,
-) -> Result<Arc<dyn InputQuantizer>> {
-    let max = match format {
-        Fp8Format::E4m3 if gaudi2 => GAUDI2_MAX,
-        _ => format.max(),
-    };
-    let rounding = config::high_precision(&cards.layer)?;
-    let has_scales = cards.has(mode.input_scale()) || cards.has(SCALE_INV);
-    if mode == Mode::Gaudi && !has_scales {
-        let method = config::dynamic_method(&cards.layer)?;
-        if let Some(DynamicMethod {
-            per_row,
-            power_of_two,
-        }) = method
-        {
-            return Ok(Arc::new(DynamicInput {
-                format,
-                max,
-                per_row,
-                power_of_two,
-                rounding,
-            }));
-        }
-    }
-    // Cards that measured different ranges: the larger one holds for all.
-    let scale = scalar(cards, mode.input_scale(), f32::max)?;
-    let steps = match mode {
-        Mode::Gaudi => StaticSteps::Gaudi {
-            scale_inv: scalar(cards, SCALE_INV, f32::min)?,
-        },
-        Mode::Qdq => StaticSteps::Qdq { rounding },
-    };
-    Ok(Arc::new(StaticInput {
-        format,
-        max,
-        scale,
-        steps,
-    }))
-}
-
-/// A positive number, chosen from those of all cards.
-fn scalar(cards: &Cards, name: &str, choose: fn(f32, f32) -> f32) -> Result<f32> {
-    let numbers = cards.tensors(name)?;
-    let numbers: Vec<f32> = numbers.iter().map(positive).collect::<Result<_>>()?;
-    Ok(numbers.into_iter().reduce(choose).unwrap_or(1.0))
-}
-
-fn positive(tensor: &TensorView) -> Result<f32> {
-    let values = tensor.to_finite_f32()?;
-    match *values.as_slice() {
-        [value] if value > 0.0 => Ok(value),
-        [value] => Err(tensor.error("a positive number", value)),
-        _ => Err(tensor.error("one number", format!("shape {:?}", tensor.shape()))),
     }
 }

@@ -2,17 +2,18 @@
 
 use std::sync::Arc;
 
+use qoft_scheme::kernels::ops::InputQuantizer;
 use qoft_scheme::kernels::{
-    CodeMap, Codes, Fp8Format, GroupedWeight, Groups, Scales, check_finite, transpose,
+    CodeMap, Codes, FloatFormat, Fp8Format, GroupedWeight, Groups, Scales, transpose,
 };
-use qoft_scheme::{Dtype, PackedWeight, QuantBackend, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Result, TensorView};
 
 use crate::cards::Cards;
-use crate::config;
+use crate::config::{DynamicMethod, IncConfig, WeightMethod};
+use crate::input::{DynamicInput, SCALE_INV, StaticInput, StaticSteps};
 use crate::merge::merge;
-
-/// Products up to here are finite in every dtype.
-const SAFE_PRODUCT: f32 = 65504.0;
+use crate::numbers::Numbers;
+use crate::split::Split;
 
 /// How the library was run, which shows in the names of tensors.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,11 +40,11 @@ impl Mode {
     }
 
     /// Fails where the library does not know several cards.
-    pub fn check_cards(self, backend: &dyn QuantBackend, cards: &Cards) -> Result<()> {
+    fn check_cards(self, cards: &Cards) -> Result<()> {
         if self == Self::Qdq && cards.count > 1 {
             let reason = "the tensors of several cards in QDQ mode: \
                           the library has no rule for their scales";
-            return Err(cards.layer.error(backend, reason));
+            return Err(cards.layer.error(reason));
         }
         Ok(())
     }
@@ -65,59 +66,108 @@ impl Mode {
     }
 }
 
-/// A weight and the format of its numbers.
-pub fn load(
-    backend: &dyn QuantBackend,
-    cards: &Cards,
-    mode: Mode,
-) -> Result<(Arc<dyn PackedWeight>, Fp8Format)> {
-    let layer = &cards.layer;
-    for name in ["quant_input.zero_point", "dequant_weights.zero_point"] {
-        if cards.has(name) {
-            cards.tensors(name)?.iter().try_for_each(expect_zero)?;
-        }
-    }
-    let parts = cards.tensors("weight")?;
-    let (format, [k, n]) = (format(&parts[0])?, sizes(&parts[0])?);
-    let scales = cards.tensors(mode.weight_scale())?;
-    for scale in &scales {
-        expect_scales(scale, n)?;
-    }
-    mode.check_cards(backend, cards)?;
-    let (shape, codes, scales) = match (parts.as_slice(), scales.as_slice()) {
-        ([part], [scales]) => {
-            let codes = transpose(part.bytes(), 1, [k, n]);
-            ([n, k], codes, scales.floats()?)
-        }
-        _ => merge(backend, cards, &parts, &scales, format)?,
-    };
-    layer.check_shape(backend, shape)?;
-    let codes = Codes {
-        bytes: codes.into(),
-        bits: 8,
-    };
-    let groups = if scales.len() == 1 {
-        Groups::TENSOR
-    } else {
-        Groups::ROW
-    };
-    let mut values = vec![0.0; scales.len()];
-    scales.read(0, &mut values);
-    let map = CodeMap::Table256(format.table());
-    let scales = Scales::Plain(scales);
-    let mut weight = GroupedWeight::new(shape, codes, map, groups, scales, format.name())
-        .map_err(layer.weight_error(backend))?;
-    if mode == Mode::Qdq {
-        weight = weight.with_rounding(config::high_precision(layer)?);
-    }
-    let largest = values.iter().fold(0.0f32, |max, v| max.max(v.abs()));
-    if largest * format.max() > SAFE_PRODUCT {
-        check_finite(&weight).map_err(layer.weight_error(backend))?;
-    }
-    Ok((Arc::new(weight), format))
+/// A layer's tensors and what they are, checked against each other.
+pub struct IncLayer {
+    /// `[out_features, in_features]`.
+    pub shape: [usize; 2],
+    /// How the library was run.
+    pub mode: Mode,
+    /// Where the parts of the cards lie.
+    pub split: Split,
+    /// The numbers of the codes.
+    pub numbers: Numbers,
+    /// Numbers are those of a Gaudi 2.
+    pub gaudi2: bool,
+    /// The dtype of everything that is not quantized.
+    pub high_precision: Result<FloatFormat>,
+    /// How scales of weights are found.
+    pub weight_method: Result<WeightMethod>,
+    /// The scales of the weight on each card.
+    pub scales: Vec<TensorView>,
+    /// The codes on each card, `[in_features, out_features]`.
+    parts: Vec<TensorView>,
+    bias: Option<Vec<f32>>,
+    quantizer: Result<Arc<dyn InputQuantizer>>,
 }
 
-pub fn format(tensor: &TensorView) -> Result<Fp8Format> {
+impl IncLayer {
+    /// Finds a layer's tensors.
+    ///
+    /// # Errors
+    /// If one is missing or does not fit the others.
+    pub fn parse(layer: &LayerSource, config: &IncConfig) -> Result<Self> {
+        let cards = Cards::of(layer);
+        let mode = Mode::of(&cards);
+        for name in ["quant_input.zero_point", "dequant_weights.zero_point"] {
+            if cards.has(name) {
+                cards.tensors(name)?.iter().try_for_each(expect_zero)?;
+            }
+        }
+        let parts = cards.tensors("weight")?;
+        let (format, [k, n]) = (format(&parts[0])?, parts[0].matrix()?);
+        let scales = cards.tensors(mode.weight_scale())?;
+        for scale in &scales {
+            expect_scales(scale, n)?;
+        }
+        mode.check_cards(&cards)?;
+        let split = Split {
+            part: [n, k],
+            count: cards.count,
+            axis: cards.axis([n, k]),
+        };
+        let too_large = || layer.error("more elements than can be counted");
+        let shape = split.shape().ok_or_else(too_large)?;
+        let numbers = Numbers::of(format, config.gaudi2);
+        Ok(Self {
+            shape,
+            mode,
+            split,
+            numbers,
+            gaudi2: config.gaudi2,
+            high_precision: config.high_precision.clone(),
+            weight_method: config.weight_method.clone(),
+            scales,
+            parts,
+            bias: cards.bias(shape[0])?,
+            quantizer: quantizer(&cards, mode, numbers, config),
+        })
+    }
+
+    /// # Errors
+    /// If a scale or a weight is not finite, or the input's quantization is not known.
+    pub fn load(&self) -> Result<LoadedLinear> {
+        let format = self.numbers.format;
+        let (codes, scales) = match (self.parts.as_slice(), self.scales.as_slice()) {
+            ([part], [scales]) => {
+                let codes = transpose(part.bytes(), 1, part.matrix()?);
+                (codes, scales.floats()?)
+            }
+            _ => merge(self.split, &self.parts, &self.scales, format)?,
+        };
+        let codes = Codes {
+            bytes: codes.into(),
+            bits: 8,
+        };
+        let groups = if scales.len() == 1 {
+            Groups::TENSOR
+        } else {
+            Groups::ROW
+        };
+        let map = CodeMap::Table256(format.table());
+        let parts = GroupedWeight::builder(self.shape, codes, map, groups, Scales::Plain(scales));
+        let parts = match self.mode {
+            Mode::Gaudi => parts,
+            Mode::Qdq => parts.rounding(self.high_precision.clone()?),
+        };
+        let loaded = LoadedLinear::new(parts.build(format.name())?);
+        let quantizer = self.quantizer.clone()?;
+        Ok(loaded
+            .with_bias(self.bias.clone())
+            .with_input_quantizer(Some(quantizer)))
+    }
+}
+
+fn format(tensor: &TensorView) -> Result<Fp8Format> {
     tensor.expect_dtype(&[Dtype::F8_E4M3, Dtype::F8_E5M2])?;
     Ok(match tensor.dtype() {
         Dtype::F8_E5M2 => Fp8Format::E5m2,
@@ -125,25 +175,14 @@ pub fn format(tensor: &TensorView) -> Result<Fp8Format> {
     })
 }
 
-/// Rows and columns as they are stored: input and output features.
-pub fn sizes(tensor: &TensorView) -> Result<[usize; 2]> {
-    match *tensor.shape() {
-        [rows, columns] if rows > 0 && columns > 0 => Ok([rows, columns]),
-        _ => {
-            let found = format!("shape {:?}", tensor.shape());
-            Err(tensor.error("a matrix with elements", found))
-        }
-    }
-}
-
 /// One scale, or one for each of `channels`.
-pub fn expect_scales(tensor: &TensorView, channels: usize) -> Result<()> {
+fn expect_scales(tensor: &TensorView, channels: usize) -> Result<()> {
     match *tensor.shape() {
         [] | [1] => Ok(()),
         [count] if count == channels => Ok(()),
         _ => {
-            let found = format!("shape {:?}", tensor.shape());
-            Err(tensor.error(format!("one scale or [{channels}]"), found))
+            let expected = format!("one scale or [{channels}]");
+            Err(tensor.error(expected, tensor.shown_shape()))
         }
     }
 }
@@ -152,5 +191,65 @@ fn expect_zero(tensor: &TensorView) -> Result<()> {
     match tensor.to_f32()?.iter().find(|value| **value != 0.0) {
         None => Ok(()),
         Some(value) => Err(tensor.error("0", value)),
+    }
+}
+
+/// The quantizer of a layer's input.
+///
+/// # Errors
+/// If a scale is missing or no positive number, or the method of finding it is not known.
+fn quantizer(
+    cards: &Cards,
+    mode: Mode,
+    numbers: Numbers,
+    config: &IncConfig,
+) -> Result<Arc<dyn InputQuantizer>> {
+    let Numbers { format, max } = numbers;
+    let rounding = config.high_precision.clone()?;
+    let has_scales = cards.has(mode.input_scale()) || cards.has(SCALE_INV);
+    if mode == Mode::Gaudi && !has_scales {
+        if let Some(DynamicMethod {
+            per_row,
+            power_of_two,
+        }) = config.dynamic_method.clone()?
+        {
+            return Ok(Arc::new(DynamicInput {
+                format,
+                max,
+                per_row,
+                power_of_two,
+                rounding,
+            }));
+        }
+    }
+    // Cards that measured different ranges: the larger one holds for all.
+    let scale = scalar(cards, mode.input_scale(), f32::max)?;
+    let steps = match mode {
+        Mode::Gaudi => StaticSteps::Gaudi {
+            scale_inv: scalar(cards, SCALE_INV, f32::min)?,
+        },
+        Mode::Qdq => StaticSteps::Qdq { rounding },
+    };
+    Ok(Arc::new(StaticInput {
+        format,
+        max,
+        scale,
+        steps,
+    }))
+}
+
+/// A positive number, chosen from those of all cards.
+fn scalar(cards: &Cards, name: &str, choose: fn(f32, f32) -> f32) -> Result<f32> {
+    let numbers = cards.tensors(name)?;
+    let numbers: Vec<f32> = numbers.iter().map(positive).collect::<Result<_>>()?;
+    Ok(numbers.into_iter().reduce(choose).unwrap_or(1.0))
+}
+
+fn positive(tensor: &TensorView) -> Result<f32> {
+    let values = tensor.to_finite_f32()?;
+    match *values.as_slice() {
+        [value] if value > 0.0 => Ok(value),
+        [value] => Err(tensor.error("a positive number", value)),
+        _ => Err(tensor.error("one number", tensor.shown_shape())),
     }
 }

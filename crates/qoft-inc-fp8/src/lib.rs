@@ -10,18 +10,21 @@ mod config;
 mod input;
 mod layout;
 mod merge;
+mod numbers;
 mod requantize;
 mod split;
 
+use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, Matrix, NewTensor, QuantBackend,
-    Registration, RequantizeOptions, Result, register_backend,
+    Capabilities, Checkpoint, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer, Purpose,
+    QuantBackend, Registration, Requantize, Result, Scheme, SchemeOptions, register_backend,
 };
 
+pub use config::DynamicMethod;
 pub use input::{DynamicInput, StaticInput, StaticSteps};
 
-use cards::Cards;
-use layout::Mode;
+use config::IncConfig;
+use layout::{IncLayer, Mode};
 
 /// Layers of Intel Neural Compressor.
 ///
@@ -31,11 +34,8 @@ use layout::Mode;
 #[derive(Debug, Clone, Copy)]
 pub struct IncFp8;
 
-/// The registration of [`IncFp8`].
-pub static REGISTRATION: Registration = Registration {
-    order: 800,
-    backend: &IncFp8,
-};
+/// The registration of [`IncFp8`], at PEFT's place.
+pub static REGISTRATION: Registration = Registration::new(&IncFp8).at(800);
 
 register_backend!(REGISTRATION);
 
@@ -48,16 +48,38 @@ impl QuantBackend for IncFp8 {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            requantize: true,
-            ..Capabilities::LINEAR
-        }
+        Capabilities::LINEAR.and_requantize()
     }
 
     fn options(&self) -> &'static [&'static str] {
         &[GAUDI2]
     }
 
+    fn config_files(&self) -> &'static [&'static str] {
+        &["quantization_config.json"]
+    }
+
+    fn open(
+        &self,
+        checkpoint: &Checkpoint,
+        options: &SchemeOptions,
+    ) -> Result<Option<Box<dyn Scheme>>> {
+        let keys = Keys::quantization(checkpoint, self.config_files())?;
+        Ok(Some(Box::new(Opened {
+            is_named: config::is_inc(&keys),
+            config: IncConfig::new(&keys, options.flag(GAUDI2)?),
+        })))
+    }
+}
+
+/// A checkpoint that may have layers of the scheme.
+struct Opened {
+    /// The configuration says that it has.
+    is_named: bool,
+    config: IncConfig,
+}
+
+impl Scheme for Opened {
     fn claim(&self, layer: &LayerSource) -> bool {
         let names: Vec<&str> = layer.suffixes().map(cards::without_rank).collect();
         let any = |wanted: &[&str]| names.iter().any(|name| wanted.contains(name));
@@ -68,29 +90,24 @@ impl QuantBackend for IncFp8 {
             || cards::has_fp8_weight(layer)
                 && (any(&Mode::ALL.map(Mode::input_scale))
                     || any(&[input::SCALE_INV])
-                    || config::is_inc(layer))
+                    || self.is_named)
     }
 
-    fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear> {
-        let gaudi2 = options.backend.flag(self.name(), GAUDI2)?;
-        let cards = Cards::of(layer);
-        let mode = Mode::of(&cards);
-        let (weight, format) = layout::load(self, &cards, mode)?;
-        let bias = cards.bias(self, weight.shape()[0])?;
-        Ok(LoadedLinear {
-            weight,
-            bias,
-            input_quantizer: Some(input::quantizer(&cards, mode, format, gaudi2)?),
-        })
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        Ok(Box::new(IncLayer::parse(layer, &self.config)?))
+    }
+}
+
+impl ParsedLayer for IncLayer {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
     }
 
-    fn requantize(
-        &self,
-        layer: &LayerSource,
-        weight: &Matrix,
-        options: &RequantizeOptions,
-    ) -> Result<Vec<NewTensor>> {
-        let gaudi2 = options.backend.flag(self.name(), GAUDI2)?;
-        requantize::requantize(self, layer, weight, options, gaudi2)
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
+        self.load()
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        self.requantize(weight, how)
     }
 }

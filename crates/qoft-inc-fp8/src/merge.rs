@@ -1,37 +1,27 @@
 //! One weight from those of several cards.
 
 use qoft_scheme::kernels::{FloatFormat, Floats, Fp8Format, transpose};
-use qoft_scheme::{QuantBackend, Result, TensorView};
+use qoft_scheme::{Result, TensorView};
 
-use crate::cards::{Axis, Cards};
+use crate::cards::Axis;
+use crate::numbers::code_of;
 use crate::split::Split;
 
-/// Shape, codes by rows, and scales of the whole weight.
+/// Codes by rows and scales of the whole weight.
 ///
 /// Cards may have scaled their parts differently. As the library does where it loads such files
 /// with fewer cards, the larger scale is taken and the codes of the others are adapted to it;
 /// scales of output features that are on one card only are kept.
 pub fn merge(
-    backend: &dyn QuantBackend,
-    cards: &Cards,
+    split: Split,
     parts: &[TensorView],
     scales: &[TensorView],
     format: Fp8Format,
-) -> Result<([usize; 2], Vec<u8>, Floats)> {
-    let &[k, n] = parts[0].shape() else {
-        return Err(parts[0].error("a matrix", format!("shape {:?}", parts[0].shape())));
-    };
-    let split = Split {
-        part: [n, k],
-        count: parts.len(),
-        axis: cards.axis([n, k]),
-    };
-    let too_large = "more elements than can be counted";
-    let shape = split.shape();
-    let shape = shape.ok_or_else(|| cards.layer.error(backend, too_large))?;
-    cards.layer.check_shape(backend, shape)?;
+) -> Result<(Vec<u8>, Floats)> {
+    let [n, k] = split.part;
+    // As many as the parts have together.
     let mut weight = Merging {
-        codes: vec![0; shape[0] * shape[1]],
+        codes: vec![0; n * k * split.count],
         split,
     };
     for (rank, part) in parts.iter().enumerate() {
@@ -47,9 +37,7 @@ pub fn merge(
     } else {
         weight.adapt(scales, format)
     };
-    let merged = Floats::from_f32(&merged, scales_format);
-    let merged = merged.map_err(cards.layer.weight_error(backend))?;
-    Ok((shape, weight.codes, merged))
+    Ok((weight.codes, Floats::from_f32(&merged, scales_format)?))
 }
 
 /// The codes of all cards, row-major.
@@ -100,13 +88,6 @@ impl Merging {
             }
         }
     }
-}
-
-/// The code of a number of the format.
-pub fn code_of(number: f32, table: &[f32; 256]) -> u8 {
-    // Codes of positive numbers are in their numbers' order.
-    let magnitude = table[..0x80].partition_point(|&v| v < number.abs()) as u8;
-    magnitude | (u8::from(number.is_sign_negative()) << 7)
 }
 
 /// For each code the one that stands for its number after the scale has changed, computed in the

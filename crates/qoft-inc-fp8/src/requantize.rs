@@ -1,16 +1,13 @@
 //! Quantizing as the library does, by the `scale_method` of the configuration.
 
-use std::collections::BTreeMap;
-
-use qoft_scheme::kernels::{FloatFormat, Floats, Fp8Format, Matrix, transpose};
-use qoft_scheme::{Grid, LayerSource, NewTensor, QuantBackend, RequantizeOptions, Result};
+use qoft_scheme::kernels::{FloatFormat, Floats, Matrix, transpose};
+use qoft_scheme::{Grid, NewTensor, Requantize, Result};
 use rayon::prelude::*;
 
 use crate::cards::Cards;
-use crate::config::{self, ScaleRounding, WeightMethod};
-use crate::input::GAUDI2_MAX;
-use crate::layout::{self, Mode};
-use crate::merge::code_of;
+use crate::config::{ScaleRounding, WeightMethod};
+use crate::layout::{IncLayer, Mode};
+use crate::numbers::{Numbers, code_of};
 use crate::split::Split;
 
 /// Weights use so much of the range of their format.
@@ -20,74 +17,50 @@ const SMALLEST: f32 = f32::MIN_POSITIVE;
 /// Powers of two around a scale that a search tries.
 const SEARCHED: std::ops::Range<i32> = -3..5;
 
-/// The layer again: names, granularity of the scales, and the quantization of its input are kept.
-/// Each card's part is quantized as a weight of its own, as each card does it.
-pub fn requantize(
-    backend: &dyn QuantBackend,
-    layer: &LayerSource,
-    weight: &Matrix,
-    options: &RequantizeOptions,
-    gaudi2: bool,
-) -> Result<Vec<NewTensor>> {
-    let cards = Cards::of(&layer.expecting(weight.shape));
-    let mode = Mode::of(&cards);
-    mode.check_cards(backend, &cards)?;
-    let stored = &cards.tensors("weight")?[0];
-    let (format, [k, n]) = (layout::format(stored)?, layout::sizes(stored)?);
-    let split = Split {
-        part: [n, k],
-        count: cards.count,
-        axis: cards.axis([n, k]),
-    };
-    layer.check_weight(backend, weight, split.shape().unwrap_or_default())?;
-    let max = match format {
-        Fp8Format::E4m3 if gaudi2 => GAUDI2_MAX,
-        _ => format.max(),
-    };
-    let rule = Rule {
-        method: config::weight_method(layer)?,
-        numbers: Numbers { format, max },
-        high: config::high_precision(layer)?,
-        gaudi2,
-    };
-    let mut parts = Vec::new();
-    for (rank, scale) in cards.tensors(mode.weight_scale())?.iter().enumerate() {
-        layout::expect_scales(scale, n)?;
-        let part = split.cut_matrix(weight, rank);
-        let scales = rule.scales(&part, scale.elements() == 1);
-        let scales = Floats::from_f32(&scales, scale.float_format()?);
-        let scales = scales.map_err(layer.weight_error(backend))?;
-        parts.push(Part::new(&rule, scales));
-    }
-    let grid = Bytes {
-        split,
-        parts,
-        numbers: rule.numbers,
-        table: format.table(),
-        rounding: (mode == Mode::Qdq).then_some(rule.high),
-    };
-    let codes = options.search.codes(weight, &grid);
+impl IncLayer {
+    /// The layer again: names, granularity of the scales, and the quantization of its input are
+    /// kept. Each card's part is quantized as a weight of its own, as each card does it.
+    ///
+    /// # Errors
+    /// If the method for scales is not known, a scale is not finite, or a tensor is missing.
+    pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        let (layer, split) = (&how.current, self.split);
+        let [n, k] = split.part;
+        let rule = Rule {
+            method: self.weight_method.clone()?,
+            numbers: self.numbers,
+            high: self.high_precision.clone()?,
+            gaudi2: self.gaudi2,
+        };
+        let mut parts = Vec::new();
+        for (rank, scale) in self.scales.iter().enumerate() {
+            let part = split.cut_matrix(weight, rank);
+            let scales = rule.scales(&part, scale.elements() == 1);
+            let scales = Floats::from_f32(&scales, scale.float_format()?)?;
+            parts.push(Part::new(&rule, scales));
+        }
+        let grid = Bytes {
+            split,
+            parts,
+            numbers: rule.numbers,
+            table: rule.numbers.format.table(),
+            rounding: (self.mode == Mode::Qdq).then_some(rule.high),
+        };
+        let codes = how.search.codes(weight, &grid);
 
-    let mut written = BTreeMap::new();
-    for (rank, part) in grid.parts.iter().enumerate() {
-        let codes = transpose(&split.cut(&codes, rank), 1, [n, k]);
-        written.insert(cards.name("weight", rank), codes);
-        let scales = part.format.to_bytes(&part.scales);
-        written.insert(cards.name(mode.weight_scale(), rank), scales);
+        let cards = Cards {
+            layer: *layer,
+            count: split.count,
+        };
+        let mut written = Vec::new();
+        for (rank, part) in grid.parts.iter().enumerate() {
+            let codes = transpose(&split.cut(&codes, rank), 1, [n, k]);
+            written.push(layer.rewritten(&cards.name("weight", rank), codes)?);
+            let (name, scales) = (self.mode.weight_scale(), part.format.to_bytes(&part.scales));
+            written.push(layer.rewritten(&cards.name(name, rank), scales)?);
+        }
+        layer.with_rest(written)
     }
-    let names = layer.suffixes().filter(|name| *name != "bias");
-    let tensor = |name| match written.remove(name) {
-        Some(bytes) => layer.rewritten(name, bytes),
-        None => layer.copy(name),
-    };
-    names.map(tensor).collect()
-}
-
-/// The numbers of 8 bits that a device has.
-#[derive(Clone, Copy)]
-struct Numbers {
-    format: Fp8Format,
-    max: f32,
 }
 
 /// How scales are found.

@@ -32,14 +32,9 @@ fn grouped(shape: [usize; 2], bits: u32) -> GroupedWeight {
         bits,
         bytes: bytes.into(),
     };
-    GroupedWeight::new(
-        shape,
-        codes,
-        map,
-        Groups::Flat(64),
-        Scales::Plain(scales),
-        "bench",
-    )
+    let scales = Scales::Plain(scales);
+    GroupedWeight::builder(shape, codes, map, Groups::Flat(64), scales)
+        .build("bench")
     .expect("parts that fit")
 }
 

@@ -77,7 +77,7 @@ impl Codes {
 
     /// Bytes that `count` codes take.
     pub(crate) fn byte_len(bits: u32, count: usize) -> usize {
-        (count * bits as usize).div_ceil(8)
+        count.saturating_mul(bits as usize).div_ceil(8)
     }
 }
 
@@ -115,6 +115,20 @@ impl CodeMap {
                 all.then_some(()).ok_or(WeightError::NotFinite("codes"))
             }
             _ => Ok(()),
+        }
+    }
+
+    /// The largest magnitude that a code of this width can stand for, of finite ones.
+    pub(crate) fn largest(&self, bits: u32) -> f32 {
+        let of = |table: &[f32]| {
+            let finite = table.iter().filter(|v| v.is_finite());
+            finite.fold(0.0f32, |largest, v| largest.max(v.abs()))
+        };
+        match self {
+            Self::Int8 => 128.0,
+            Self::Unsigned => ((1u32 << bits) - 1) as f32,
+            Self::Table16(table) => of(&**table),
+            Self::Table256(table) => of(&**table),
         }
     }
 

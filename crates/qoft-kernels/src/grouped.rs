@@ -1,5 +1,6 @@
 //! Codes, a map, scales and zero points by group: the representation that most schemes share.
 
+mod builder;
 mod device;
 mod rows;
 mod sorted;
@@ -7,11 +8,11 @@ mod span;
 
 use std::ops::Range;
 
+pub use self::builder::GroupedBuilder;
 use self::span::Span;
 use crate::codes::{CodeMap, Codes};
 use crate::decode::{self, SmallCodes};
 use crate::device::DeviceWeight;
-use crate::error::{WeightError, check_length, elements};
 use crate::floats::FloatFormat;
 use crate::groups::{Groups, Scales, Zeros};
 use crate::row::InputRow;
@@ -39,65 +40,6 @@ pub struct GroupedWeight {
 }
 
 impl GroupedWeight {
-    /// Puts the parts together. `format` is the name that `qoft inspect` prints.
-    ///
-    /// # Errors
-    /// If the parts' lengths do not fit `shape`, or a scale is not finite.
-    pub fn new(
-        shape: [usize; 2],
-        codes: Codes,
-        map: CodeMap,
-        groups: Groups,
-        scales: Scales,
-        format: &'static str,
-    ) -> Result<Self, WeightError> {
-        let elements = elements(shape)?;
-        check_length(
-            "codes",
-            Codes::byte_len(codes.bits, elements),
-            codes.bytes.len(),
-        )?;
-        map.check(&codes)?;
-        groups.check(shape)?;
-        scales.check(groups.count(shape))?;
-        Ok(Self {
-            shape,
-            small: map.small(codes.bits),
-            codes,
-            map,
-            groups,
-            scales,
-            zeros: None,
-            factor: None,
-            rounding: FloatFormat::F32,
-            format,
-        })
-    }
-
-    /// Subtracts a zero point from every number, before it is scaled.
-    ///
-    /// # Errors
-    /// If there is not one for each group.
-    pub fn with_zeros(mut self, zeros: Zeros) -> Result<Self, WeightError> {
-        check_length("zero points", self.groups.count(self.shape), zeros.len())?;
-        self.zeros = Some(zeros);
-        Ok(self)
-    }
-
-    /// Multiplies every weight by `factor`, after its scale.
-    #[must_use]
-    pub fn with_factor(mut self, factor: f32) -> Self {
-        self.factor = Some(factor);
-        self
-    }
-
-    /// Rounds after the subtraction and at the end.
-    #[must_use]
-    pub fn with_rounding(mut self, rounding: FloatFormat) -> Self {
-        self.rounding = rounding;
-        self
-    }
-
     /// Whether rounding after the subtraction can change anything: integers stay as they are.
     fn rounds_zero(&self) -> bool {
         match &self.zeros {

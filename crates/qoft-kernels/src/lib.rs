@@ -45,7 +45,7 @@ pub use device::{
 pub use error::WeightError;
 pub use floats::{FloatFormat, Floats, whole};
 pub use fp8::Fp8Format;
-pub use grouped::GroupedWeight;
+pub use grouped::{GroupedBuilder, GroupedWeight};
 pub use groups::{Groups, Scales, Zeros};
 pub use matrix::Matrix;
 pub use op::{Forward, HostOp, HostView};

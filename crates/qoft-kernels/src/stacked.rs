@@ -142,7 +142,8 @@ mod tests {
         let codes = Codes::pack(4, (0..5 * k as u32).map(|i| (i * 37 + 11) as u8));
         let scales = Floats::from_f32(&[0.5, 1.0, -2.0, 4.0, 3.0], FloatFormat::F32).unwrap();
         let (map, scales) = (CodeMap::Unsigned, Scales::Plain(scales));
-        let small = GroupedWeight::new([5, k], codes, map, Groups::ROW, scales, "test").unwrap();
+        let small = GroupedWeight::builder([5, k], codes, map, Groups::ROW, scales);
+        let small = small.build("test").unwrap();
         let parts = vec![dense(20), Arc::new(small), dense(1), dense(9)];
         let x: Vec<f32> = (0..k).map(|i| (i * 29 % 31) as f32 - 15.0).collect();
         let each = parts.iter().map(|part| packed_matmul(&x, &**part, false));
@@ -171,9 +172,8 @@ mod tests {
             let index = (0..k).map(|i| ((i + turn) % 2) as u32).collect();
             let groups = Groups::Indexed { index, count: 2 };
             let scales = Scales::Plain(scales);
-            let weight =
-                GroupedWeight::new([n, k], codes, CodeMap::Unsigned, groups, scales, "test");
-            weight.unwrap().sorted()
+            let weight = GroupedWeight::builder([n, k], codes, CodeMap::Unsigned, groups, scales);
+            weight.build("test").unwrap().sorted()
         };
         let parts = vec![sorted(5, 0), sorted(20, 0)];
         let x: Vec<f32> = (0..k).map(|i| (i * 29 % 31) as f32 - 15.0).collect();

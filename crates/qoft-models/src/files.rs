@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use qoft_core::{Checkpoint, Embedding, Linear, LoadOptions, Registry, Result, dense_weight};
+use qoft_core::{Checkpoint, Embedding, Linear, Purpose, Result, Schemes, dense_weight};
 
 use crate::layer_spec::LayerSpec;
 use crate::loader::Origin;
@@ -13,10 +13,8 @@ use crate::loader::Origin;
 pub struct Files<'a> {
     /// The tensors.
     pub checkpoint: &'a Checkpoint,
-    /// The quantization schemes.
-    pub registry: &'a Registry,
-    /// How to load layers.
-    pub options: &'a LoadOptions,
+    /// Its quantization schemes.
+    pub schemes: &'a Schemes,
     /// Where norms and biases live.
     pub device: &'a Device,
     /// Called after each block with the numbers of loaded and of all blocks.
@@ -51,7 +49,7 @@ impl Origin for Files<'_> {
             self.checkpoint.tensor(&format!("{path}.bias"))?;
         }
         let source = spec.source(self.checkpoint);
-        let mut loaded = self.registry.load(&source, self.options)?;
+        let mut loaded = self.schemes.load(source, Purpose::Forward)?;
         if !spec.bias
             && let Some(bias) = loaded.bias.take()
             && bias.iter().any(|&value| value != 0.0)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use qoft_core::ops::Traced;
-use qoft_core::{Layer, Linear, LoadOptions, LoadedLinear, Registry, Result, Walk, walk};
+use qoft_core::{Layer, Linear, LoadedLinear, Result, Schemes, Walk, walk};
 
 use crate::any_body::AnyBody;
 use crate::cache::Cache;
@@ -45,24 +45,22 @@ impl CausalLm {
     /// Loads a model onto a plain device; training needs no autodiff device here, as adapters
     /// bring their own.
     ///
-    /// `progress` is called after each block with the numbers of loaded and of all blocks.
+    /// `schemes` are those of the folder's checkpoint. `progress` is called after each block with
+    /// the numbers of loaded and of all blocks.
     ///
     /// # Errors
     /// If the architecture or its configuration is not supported, or a tensor is missing or does not
     /// fit it.
     pub fn load(
         folder: &ModelFolder,
-        registry: &Registry,
-        options: &LoadOptions,
+        schemes: &Schemes,
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
-        registry.check_options(&options.backend)?;
         let spec = folder.spec()?;
         let files = Files {
             checkpoint: folder.checkpoint(),
-            registry,
-            options,
+            schemes,
             device,
             progress: RefCell::new(progress),
             unread_biases: RefCell::default(),
@@ -70,11 +68,7 @@ impl CausalLm {
         let body = spec.build(&files)?;
         let config = spec.config();
         let lm_head = if config.tie_word_embeddings {
-            let tied = LoadedLinear {
-                weight: body.tokens().weight().clone(),
-                bias: None,
-                input_quantizer: None,
-            };
+            let tied = LoadedLinear::shared(body.tokens().weight().clone());
             Linear::new(tied, device).tied()
         } else {
             let shape = [config.vocab_size, config.hidden_size];

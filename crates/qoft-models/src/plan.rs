@@ -37,11 +37,7 @@ impl Plan {
 
 impl Origin for Plan {
     fn linear(&self, spec: LayerSpec) -> Result<Linear> {
-        let loaded = LoadedLinear {
-            weight: self.add(spec),
-            bias: None,
-            input_quantizer: None,
-        };
+        let loaded = LoadedLinear::shared(self.add(spec));
         Ok(Linear::new(loaded, &Device::flex()))
     }
 

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Int, Tensor};
-use qoft_core::{Error, LoadOptions, Registry, Result, Walk, default_device};
+use qoft_core::{Error, Result, Schemes, Walk, default_device};
 use qoft_models::{
     Architecture, ArchitectureRegistration, Architectures, CausalLm, ModelFolder, ModelNames,
     ModelSpec, Object, Tier,
@@ -140,10 +140,10 @@ fn the_text_part_of_a_larger_model_computes_as_the_model_alone() {
     let work = tempfile::tempdir().unwrap();
     write_wrapped(work.path());
     let linked = Architectures::linked().unwrap();
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
     let device = default_device().unwrap();
     let load = |folder: &ModelFolder| {
-        CausalLm::load(folder, &registry, &options, &device, &mut |_, _| ()).unwrap()
+        let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+        CausalLm::load(folder, &schemes, &device, &mut |_, _| ()).unwrap()
     };
     let alone = load(&ModelFolder::open(qoft_fixtures::path("models/llama"), &linked).unwrap());
     let wrapped = Architectures::new([&entry(&WRAPPER)]).unwrap();

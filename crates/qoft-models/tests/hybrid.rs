@@ -11,7 +11,7 @@ use burn::optim::GradientsParams;
 use burn::tensor::{Gradients, Int, Tensor};
 use common::{batch, loss, rotate};
 use qoft_core::ops::Traced;
-use qoft_core::{Embedding, Linear, LoadOptions, Norm, Registry, Result, Walk, default_device};
+use qoft_core::{Embedding, Linear, Norm, Result, Schemes, Walk, default_device};
 use qoft_models::decoder::{Attention, AttentionConfig, RopeConfig, RopeDefaults, RopeTables};
 use qoft_models::{
     AnyBody, Architecture, ArchitectureRegistration, Architectures, Block, Blueprint, Body,
@@ -204,9 +204,9 @@ fn model() -> CausalLm {
     // The projection of the queries is square in this one.
     let folder = qoft_fixtures::path("models/llama_bias");
     let folder = ModelFolder::open(folder, &Architectures::new([&REGISTRATION]).unwrap()).unwrap();
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let device = default_device().unwrap();
-    CausalLm::load(&folder, &registry, &options, &device, &mut |_, _| ()).unwrap()
+    CausalLm::load(&folder, &schemes, &device, &mut |_, _| ()).unwrap()
 }
 
 #[test]

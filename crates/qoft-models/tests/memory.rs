@@ -131,11 +131,8 @@ fn graphs_keep_little() {
 /// the leaf of the graph.
 fn held_of(format: FloatFormat, read: impl Fn(Tensor<2>) -> Traced<2>) -> usize {
     let layers = [1, 2, 3].map(|id| {
-        let loaded = LoadedLinear {
-            weight: Arc::new(DenseWeight::from_f32(&[0.1; 2 * WIDTH], [2, WIDTH])),
-            bias: None,
-            input_quantizer: None,
-        };
+        let weight = DenseWeight::from_f32(&[0.1; 2 * WIDTH], [2, WIDTH]);
+        let loaded = LoadedLinear::new(weight);
         let mut layer = Linear::new(loaded, &Device::flex());
         layer
             .push_adapter("default", rotation(id, WIDTH, 0.0))

@@ -5,7 +5,7 @@ use std::path::Path;
 
 use burn::tensor::{Int, Tensor, TensorData};
 use qoft_core::{
-    Error, LayerKind, LoadOptions, Registry, Result, Walk, default_device, trainable_parameters,
+    Error, LayerKind, Purpose, Result, Schemes, Walk, default_device, trainable_parameters,
 };
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use serde_json::{Value, json};
@@ -39,11 +39,10 @@ const CASES: [&str; 24] = [
 
 fn load(folder: &Path) -> Result<CausalLm> {
     let folder = ModelFolder::open(folder, &Architectures::linked()?)?;
-    let (registry, options) = (Registry::linked()?, LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint())?;
     CausalLm::load(
         &folder,
-        &registry,
-        &options,
+        &schemes,
         &default_device().unwrap(),
         &mut |_, _| {},
     )
@@ -211,6 +210,7 @@ fn what_is_known_before_loading_is_what_there_is() {
         let folder = qoft_fixtures::path(&format!("models/{case}"));
         let model = load(&folder).unwrap();
         let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
+        let schemes = Schemes::linked(folder.checkpoint()).unwrap();
         let spec = folder.spec().unwrap();
         let layers = model.layers();
         assert_eq!(layers.len(), spec.layers().len(), "{case}");
@@ -221,9 +221,7 @@ fn what_is_known_before_loading_is_what_there_is() {
             assert_eq!(spec.layer(path), Some(known));
             if known.kind == LayerKind::Linear && known.tied_to.is_none() {
                 let source = known.source(folder.checkpoint());
-                let loaded = Registry::linked()
-                    .unwrap()
-                    .load(&source, &LoadOptions::default());
+                let loaded = schemes.load(source, Purpose::Forward);
                 assert_eq!(loaded.unwrap().weight.shape(), known.shape);
             }
         }
@@ -249,11 +247,11 @@ fn parameters_are_counted_once() {
 fn loading_reports_each_layer() {
     let folder = qoft_fixtures::path("models/smollm3");
     let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let mut seen = Vec::new();
     let mut progress = |done, total| seen.push((done, total));
     let device = default_device().unwrap();
-    CausalLm::load(&folder, &registry, &options, &device, &mut progress).unwrap();
+    CausalLm::load(&folder, &schemes, &device, &mut progress).unwrap();
     assert_eq!(seen, [(1, 3), (2, 3), (3, 3)]);
 }
 

@@ -16,8 +16,8 @@
 //! # fn main() -> qoft_core::Result<()> {
 //! let device = Device::flex();
 //! let linear = || {
-//!     let weight = std::sync::Arc::new(DenseWeight::from_f32(&[0.5; 32], [4, 8]));
-//!     Linear::new(LoadedLinear { weight, bias: None, input_quantizer: None }, &device)
+//!     let weight = DenseWeight::from_f32(&[0.5; 32], [4, 8]);
+//!     Linear::new(LoadedLinear::new(weight), &device)
 //! };
 //! let mut model = Model { first: linear(), second: linear() };
 //! let config = OftConfig {

@@ -45,11 +45,7 @@ impl Model {
 fn model() -> Model {
     let table = DenseWeight::from_f32(&numbers(5 * 8, 40), [5, 8]);
     let bytes = FloatFormat::Bf16.to_bytes(&numbers(6 * 8, 41));
-    let packed = LoadedLinear {
-        weight: Arc::new(DenseWeight::new(bytes.into(), FloatFormat::Bf16, [6, 8])),
-        bias: None,
-        input_quantizer: None,
-    };
+    let packed = LoadedLinear::new(DenseWeight::new(bytes.into(), FloatFormat::Bf16, [6, 8]));
     let device = Device::flex();
     let mut model = Model {
         table: Embedding::new(Arc::new(table)),

@@ -16,11 +16,7 @@ fn run(device: &Device) -> [Vec<f32>; 2] {
     let numbers = |count: usize| (0..count).map(|i| ((i * 37 % 23) as f32 - 11.0) / 11.0);
     let weight = DenseWeight::from_f32(&numbers(5 * 8).collect::<Vec<_>>(), [5, 8]);
     let bias = Some(numbers(5).collect());
-    let loaded = LoadedLinear {
-        weight: Arc::new(weight),
-        bias,
-        input_quantizer: None,
-    };
+    let loaded = LoadedLinear::new(weight).with_bias(bias);
     let mut linear = Linear::new(loaded, device);
     let config = OftConfig {
         oft_block_size: 4,

@@ -1,17 +1,20 @@
-//! What a quantization scheme is.
+//! What a quantization scheme is: registered, opened on a checkpoint, and asked for layers.
 
 use std::sync::Arc;
 
 use qoft_kernels::ops::InputQuantizer;
-use qoft_kernels::{FloatFormat, Matrix, PackedWeight};
+use qoft_kernels::{Matrix, PackedWeight};
 
-use crate::checkpoint::NewTensor;
-use crate::error::{Error, Result};
-use crate::layer_kind::LayerKind;
+use crate::capabilities::Capabilities;
+use crate::checkpoint::{Checkpoint, NewTensor};
+use crate::dense_layer::DenseLayer;
+use crate::error::Result;
+use crate::grid::CodeSearch;
+use crate::keys::Keys;
 use crate::layer_source::LayerSource;
-use crate::options::{LoadOptions, RequantizeOptions};
+use crate::options::{Purpose, SchemeOptions};
 
-/// A quantization scheme: recognizes its layers in a checkpoint and loads them.
+/// A quantization scheme, as a crate registers it.
 pub trait QuantBackend: Send + Sync + 'static {
     /// The name that `qoft inspect` prints and options use, such as `bnb-4bit`.
     fn name(&self) -> &'static str;
@@ -19,77 +22,117 @@ pub trait QuantBackend: Send + Sync + 'static {
     /// What this backend can do.
     fn capabilities(&self) -> Capabilities;
 
-    /// Keys of the options that this backend understands, see [`BackendOptions`].
+    /// Keys of the options that this backend understands, see
+    /// [`BackendOptions`](crate::BackendOptions).
     fn options(&self) -> &'static [&'static str] {
         &[]
     }
 
+    /// Files beside `config.json` in which tools write this scheme's configuration, in the order
+    /// in which they are looked for, see [`Keys::quantization`]. Dense checkpoints do not get them.
+    fn config_files(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Opens the scheme on a checkpoint: what holds for the whole file is found out here, once.
+    ///
+    /// `None` if no layer of the checkpoint can be of this scheme, since its configuration names
+    /// another one, for example. A configuration that is wrong is no error yet: the layers may be
+    /// somebody else's. Keep the [`Error`](crate::Error), which can be cloned, and return it from
+    /// [`Scheme::parse`].
+    ///
+    /// # Errors
+    /// If an option has an impossible value, or a configuration file cannot be read.
+    fn open(
+        &self,
+        checkpoint: &Checkpoint,
+        options: &SchemeOptions,
+    ) -> Result<Option<Box<dyn Scheme>>>;
+
+    /// Quantizes a dense weight by the keys that a `quantization_config` of this scheme has, for
+    /// backends whose capabilities say so. `search` chooses the codes once the scales are found.
+    ///
+    /// Returns all tensors that such a layer has in a checkpoint, but its bias.
+    ///
+    /// # Errors
+    /// If the settings are impossible or not supported, or do not fit the weight.
+    fn quantize(
+        &self,
+        dense: &DenseLayer,
+        _settings: &Keys,
+        _search: &dyn CodeSearch,
+    ) -> Result<Vec<NewTensor>> {
+        Err(dense.incapable())
+    }
+}
+
+/// A scheme that was opened on a checkpoint. It does not hold the checkpoint: layers are read from
+/// the one that their [`LayerSource`] has, in which a merge may have replaced some.
+pub trait Scheme: Send + Sync {
     /// Whether the layer is stored in this scheme, judged by its tensors.
     ///
     /// Cheap, and free of side effects. A layer that is damaged but clearly of this scheme is
-    /// claimed too: [`Self::load`] then says what is wrong.
+    /// claimed too: [`Self::parse`] then says what is wrong.
     fn claim(&self, layer: &LayerSource) -> bool;
 
-    /// Parses, validates and repacks a layer.
+    /// Finds and checks the tensors of a layer. What it stands for, its shape included, is decided
+    /// here, once for loading and for writing back.
+    ///
+    /// The caller compares the shape with that of the model.
     ///
     /// # Errors
-    /// If a tensor is missing or does not fit the others, or the model's sizes.
-    fn load(&self, layer: &LayerSource, options: &LoadOptions) -> Result<LoadedLinear>;
+    /// If a tensor is missing or does not fit the others, or the configuration is wrong.
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>>;
+}
 
-    /// Quantizes a changed weight of the layer into the scheme's format, with the layer's own
-    /// settings (bits, group size, dtypes …), for backends whose capabilities say so.
+/// A layer that was parsed.
+pub trait ParsedLayer: Send + Sync {
+    /// `[out_features, in_features]`.
+    fn shape(&self) -> [usize; 2];
+
+    /// Repacks the layer. The caller adds a bias that the layer has under its plain name.
+    ///
+    /// # Errors
+    /// If the tensors do not make up a weight.
+    fn load(&self, purpose: Purpose) -> Result<LoadedLinear>;
+
+    /// Quantizes a changed weight, of the layer's shape, into the scheme's format, with the layer's
+    /// own settings (bits, group size, dtypes …), for backends whose capabilities say so.
     ///
     /// Returns all tensors of the layer but its bias; they take the place of those that it has.
     ///
     /// Where a scheme spreads one matrix over several layers (see [`LayerSource::sibling`]), those
     /// tensors of the others that change along are returned as well. The weights of these layers
     /// stay as they are, bit by bit. If they change too, each is written in its turn, and finds
-    /// the tensors that were written before it.
+    /// the tensors that were written before it in [`Requantize::current`].
     ///
     /// # Errors
     /// If the scheme, or this layer's variant of it, cannot be written.
-    fn requantize(
-        &self,
-        layer: &LayerSource,
-        _weight: &Matrix,
-        _options: &RequantizeOptions,
-    ) -> Result<Vec<NewTensor>> {
-        Err(Error::Requantize {
-            layer: layer.path().to_owned(),
-            backend: self.name().to_owned(),
-            reason: "this scheme cannot be written".into(),
-        })
+    fn requantize(&self, _weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        Err(how.current.incapable("write changed weights"))
     }
 }
 
-/// What a backend can do; shown by `qoft backends`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
-pub struct Capabilities {
-    /// Adapters train on its layers.
-    pub train: bool,
-    /// Its layers can be written as dense weights.
-    pub dequantize: bool,
-    /// Changed weights can be quantized into its format again.
-    pub requantize: bool,
-    /// Kinds of layers that it loads.
-    pub layers: &'static [LayerKind],
-    /// Dtypes of the floating-point tensors (scales, biases and the like) that it reads.
-    pub dtypes: &'static [FloatFormat],
+/// How a changed weight is written.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct Requantize<'a> {
+    /// Chooses the codes once the scheme has chosen its scales.
+    pub search: &'a dyn CodeSearch,
+    /// The layer in the checkpoint as it is now: with the layers that were written before.
+    pub current: LayerSource<'a>,
 }
 
-impl Capabilities {
-    /// Reads linear layers in every float dtype; trains on them and makes them dense.
-    pub const LINEAR: Self = Self {
-        train: true,
-        dequantize: true,
-        requantize: false,
-        layers: &[LayerKind::Linear],
-        dtypes: &[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16],
-    };
+impl<'a> Requantize<'a> {
+    /// Into the layer `current`, with codes that `search` chooses.
+    pub fn new(search: &'a dyn CodeSearch, current: LayerSource<'a>) -> Self {
+        Self { search, current }
+    }
 }
 
 /// A loaded linear layer.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LoadedLinear {
     /// The weight, packed.
     pub weight: Arc<dyn PackedWeight>,
@@ -97,4 +140,35 @@ pub struct LoadedLinear {
     pub bias: Option<Vec<f32>>,
     /// Quantization of the layer's input, if the scheme has one.
     pub input_quantizer: Option<Arc<dyn InputQuantizer>>,
+}
+
+impl LoadedLinear {
+    /// A layer of this weight without a bias.
+    pub fn new(weight: impl PackedWeight + 'static) -> Self {
+        Self::shared(Arc::new(weight))
+    }
+
+    /// A layer of a weight that is shared.
+    pub fn shared(weight: Arc<dyn PackedWeight>) -> Self {
+        Self {
+            weight,
+            bias: None,
+            input_quantizer: None,
+        }
+    }
+
+    /// The same with a bias of `[out_features]`, or without.
+    #[must_use]
+    pub fn with_bias(self, bias: Option<Vec<f32>>) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// The same with a quantization of the layer's input, or without.
+    #[must_use]
+    pub fn with_input_quantizer(self, input_quantizer: Option<Arc<dyn InputQuantizer>>) -> Self {
+        Self {
+            input_quantizer,
+            ..self
+        }
+    }
 }

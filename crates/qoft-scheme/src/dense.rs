@@ -1,25 +1,21 @@
 //! The backend of layers that are not quantized; the last one asked.
 
-use std::sync::Arc;
+use qoft_kernels::{DenseWeight, Matrix, transpose};
 
-use qoft_kernels::{DenseWeight, Matrix, PackedWeight, transpose};
-
-use crate::backend::{Capabilities, LoadedLinear, QuantBackend};
-use crate::checkpoint::{NewTensor, TensorView};
+use crate::backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
+use crate::capabilities::Capabilities;
+use crate::checkpoint::{Checkpoint, NewTensor, TensorView};
 use crate::error::Result;
 use crate::layer_source::LayerSource;
-use crate::options::{LoadOptions, RequantizeOptions};
-use crate::registry::Registration;
+use crate::options::{Purpose, SchemeOptions};
+use crate::registry::{Registration, Tier};
 
 /// Dense `f32`, `f16` or `bf16` layers, kept in their dtype on the memory map.
 #[derive(Debug, Clone, Copy)]
 pub struct Dense;
 
 /// The registration of [`Dense`].
-pub static REGISTRATION: Registration = Registration {
-    order: 10_000,
-    backend: &Dense,
-};
+pub static REGISTRATION: Registration = Registration::new(&Dense).in_tier(Tier::Fallback);
 
 crate::register_backend!(REGISTRATION);
 
@@ -29,44 +25,75 @@ impl QuantBackend for Dense {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities {
-            requantize: true,
-            ..Capabilities::LINEAR
-        }
+        Capabilities::LINEAR.and_requantize().of_dense()
     }
 
-    fn claim(&self, layer: &LayerSource) -> bool {
-        let plain = |suffix| suffix == "weight" || suffix == "bias";
+    fn open(&self, _: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
+        Ok(Some(Box::new(Self)))
+    }
+}
+
+impl Dense {
+    /// Whether a layer has a plain matrix for a weight, and nothing else but a bias.
+    pub fn is_dense(layer: &LayerSource) -> bool {
+        let plain = |suffix| suffix == WEIGHT || suffix == "bias";
         layer.suffixes().all(plain)
             && layer
-                .get("weight")
+                .get(WEIGHT)
                 .is_some_and(|w| w.shape().len() == 2 && w.float_format().is_ok())
     }
+}
 
-    fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
-        let tensor = layer.tensor("weight")?;
-        let weight = match layer.is_fan_in_fan_out() {
-            true => transposed_weight(&tensor)?,
-            false => dense_weight(&tensor)?,
-        };
-        layer.check_shape(self, weight.shape())?;
-        let bias = layer.bias(weight.shape()[0])?;
-        Ok(LoadedLinear {
-            weight: Arc::new(weight),
-            bias,
-            input_quantizer: None,
-        })
+const WEIGHT: &str = "weight";
+
+impl Scheme for Dense {
+    fn claim(&self, layer: &LayerSource) -> bool {
+        Self::is_dense(layer)
     }
 
-    fn requantize(
-        &self,
-        layer: &LayerSource,
-        weight: &Matrix,
-        _options: &RequantizeOptions,
-    ) -> Result<Vec<NewTensor>> {
-        let format = layer.tensor("weight")?.float_format()?;
-        let bytes = format.to_bytes(&layer.dense_layout(weight.clone()).values);
-        layer.rewritten("weight", bytes).map(|tensor| vec![tensor])
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        let tensor = layer.tensor(WEIGHT)?;
+        tensor.float_format()?;
+        let [rows, cols] = tensor.matrix()?;
+        let turned = layer.is_fan_in_fan_out();
+        let shape = if turned { [cols, rows] } else { [rows, cols] };
+        Ok(Box::new(Parsed {
+            tensor,
+            shape,
+            turned,
+        }))
+    }
+}
+
+/// A layer with a plain matrix.
+struct Parsed {
+    tensor: TensorView,
+    /// `[out_features, in_features]`
+    shape: [usize; 2],
+    /// The file has it as `[in_features, out_features]`.
+    turned: bool,
+}
+
+impl ParsedLayer for Parsed {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
+        if !self.turned {
+            return dense_weight(&self.tensor).map(LoadedLinear::new);
+        }
+        let format = self.tensor.float_format()?;
+        let bytes = transpose(self.tensor.bytes(), format.size(), self.tensor.matrix()?);
+        let weight = DenseWeight::new(bytes.into(), format, self.shape);
+        Ok(LoadedLinear::new(weight))
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        let format = self.tensor.float_format()?;
+        let values = how.current.dense_layout(weight.clone()).values;
+        let tensor = how.current.rewritten(WEIGHT, format.to_bytes(&values))?;
+        Ok(vec![tensor])
     }
 }
 
@@ -75,23 +102,6 @@ impl QuantBackend for Dense {
 /// # Errors
 /// If the tensor is no float matrix.
 pub fn dense_weight(tensor: &TensorView) -> Result<DenseWeight> {
-    let (shape, format) = (matrix_shape(tensor)?, tensor.float_format()?);
+    let (shape, format) = (tensor.matrix()?, tensor.float_format()?);
     Ok(DenseWeight::new(tensor.bytes().clone(), format, shape))
-}
-
-/// A matrix of a checkpoint, turned over: a copy in its dtype.
-fn transposed_weight(tensor: &TensorView) -> Result<DenseWeight> {
-    let ([rows, cols], format) = (matrix_shape(tensor)?, tensor.float_format()?);
-    let bytes = transpose(tensor.bytes(), format.size(), [rows, cols]);
-    Ok(DenseWeight::new(bytes.into(), format, [cols, rows]))
-}
-
-fn matrix_shape(tensor: &TensorView) -> Result<[usize; 2]> {
-    let &[rows, cols] = tensor.shape() else {
-        return Err(tensor.error("a matrix", format!("shape {:?}", tensor.shape())));
-    };
-    if rows == 0 || cols == 0 {
-        return Err(tensor.error("a matrix with elements", format!("shape [{rows}, {cols}]")));
-    }
-    Ok([rows, cols])
 }

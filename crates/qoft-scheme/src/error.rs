@@ -2,12 +2,15 @@
 //! what was found.
 
 use std::path::PathBuf;
+use std::sync::Arc;
+
+use qoft_kernels::WeightError;
 
 /// Result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What can go wrong between a checkpoint, a backend and an adapter.
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
 pub enum Error {
     /// A file or folder could not be read or written.
@@ -16,7 +19,7 @@ pub enum Error {
         /// The file or folder.
         path: PathBuf,
         /// What the system said.
-        source: std::io::Error,
+        source: Arc<std::io::Error>,
     },
     /// Another process is writing into the same output folder.
     #[error(
@@ -76,6 +79,22 @@ pub enum Error {
         backend: String,
         /// What is wrong.
         reason: String,
+        /// Why the parts do not make a weight, if that is it.
+        source: Option<WeightError>,
+    },
+    /// The parts of a weight do not fit each other. Where a scheme loads a layer, this becomes
+    /// [`Self::Layer`].
+    #[error(transparent)]
+    Weight(#[from] WeightError),
+    /// A scheme cannot do what is asked for.
+    #[error("layer `{layer}` ({backend}): this scheme cannot {what}")]
+    Incapable {
+        /// Module path of the layer.
+        layer: String,
+        /// The backend of its scheme.
+        backend: String,
+        /// What it cannot do.
+        what: String,
     },
     /// A changed weight cannot be written in the scheme that its layer has.
     #[error("layer `{layer}` ({backend}): {reason}")]
@@ -97,18 +116,29 @@ pub enum Error {
     },
     /// No registered backend claims a layer.
     #[error(
-        "layer `{layer}`: no registered backend claims it (quant_method: {quant_method}, \
-         tensors: {tensors}); registered backends: {registered}"
+        "layer `{layer}`: no registered backend claims it (quant_method: {}, tensors: {}); \
+         registered backends: {}",
+        quant_method.as_deref().unwrap_or("none"),
+        list(tensors),
+        registered.join(", ")
     )]
     NoBackend {
         /// Module path of the layer.
         layer: String,
-        /// The checkpoint's quantization method, or `none`.
-        quant_method: String,
-        /// Names of the layer's tensors.
-        tensors: String,
+        /// The checkpoint's quantization method, if its configuration names one.
+        quant_method: Option<String>,
+        /// Names of the layer's tensors, below its path.
+        tensors: Vec<String>,
         /// Names of the registered backends.
-        registered: String,
+        registered: Vec<&'static str>,
+    },
+    /// There is no backend of a name.
+    #[error("there is no backend `{name}`; registered backends: {}", registered.join(", "))]
+    UnknownBackend {
+        /// The name.
+        name: String,
+        /// Names of the registered backends.
+        registered: Vec<&'static str>,
     },
     /// Two backends have the same name.
     #[error("two backends are registered under the name `{0}`")]
@@ -189,7 +219,10 @@ impl Error {
     /// For `map_err`: an I/O error at `path`.
     pub fn io(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
         let path = path.into();
-        move |source| Self::Io { path, source }
+        move |source| Self::Io {
+            path,
+            source: Arc::new(source),
+        }
     }
 
     /// A file whose content is wrong.
@@ -200,6 +233,58 @@ impl Error {
         }
     }
 
+    /// The scheme of a layer cannot do `what`.
+    pub(crate) fn incapable(
+        layer: impl Into<String>,
+        backend: impl Into<String>,
+        what: impl Into<String>,
+    ) -> Self {
+        Self::Incapable {
+            layer: layer.into(),
+            backend: backend.into(),
+            what: what.into(),
+        }
+    }
+
+    /// Says of an error about parts which layer they are of, and whose.
+    pub(crate) fn of_layer(self, layer: &str, backend: &str) -> Self {
+        match self {
+            Self::Weight(source) => Self::Layer {
+                layer: layer.to_owned(),
+                backend: backend.to_owned(),
+                reason: source.to_string(),
+                source: Some(source),
+            },
+            other => other,
+        }
+    }
+
+    /// Says of an error about a layer that it came from writing it in its scheme.
+    pub(crate) fn of_writing(self) -> Self {
+        match self {
+            Self::Layer {
+                layer,
+                backend,
+                reason,
+                ..
+            } => Self::Requantize {
+                layer,
+                backend,
+                reason,
+            },
+            Self::Incapable {
+                layer,
+                backend,
+                what,
+            } => Self::Requantize {
+                layer,
+                backend,
+                reason: format!("this scheme cannot {what}"),
+            },
+            other => other,
+        }
+    }
+
     /// A configuration value that is wrong or unsupported.
     pub fn config(file: impl Into<String>, key: impl Into<String>, reason: impl ToString) -> Self {
         Self::Config {
@@ -207,5 +292,13 @@ impl Error {
             key: key.into(),
             reason: reason.to_string(),
         }
+    }
+}
+
+/// Names as messages have them.
+fn list(names: &[String]) -> String {
+    match names {
+        [] => "none".into(),
+        names => names.join(", "),
     }
 }

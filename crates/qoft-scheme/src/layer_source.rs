@@ -1,39 +1,44 @@
 //! The tensors of one layer.
 
-use qoft_kernels::{Matrix, WeightError};
+use qoft_kernels::Matrix;
 use safetensors::Dtype;
-use serde_json::Value;
 
-use crate::backend::QuantBackend;
 use crate::checkpoint::{Checkpoint, NewTensor, TensorView};
 use crate::error::{Error, Result};
 
-/// The tensors of one layer, with the checkpoint's configuration.
+/// The tensors of one layer of a checkpoint, and what the model knows about it.
 #[derive(Debug, Clone, Copy)]
 pub struct LayerSource<'a> {
     checkpoint: &'a Checkpoint,
     path: &'a str,
     shape: Option<[usize; 2]>,
     fan_in_fan_out: bool,
+    /// Name of the backend that claimed it.
+    owner: Option<&'static str>,
 }
 
 impl<'a> LayerSource<'a> {
-    /// The layer at module path `path`.
-    pub fn new(checkpoint: &'a Checkpoint, path: &'a str) -> Self {
+    /// The layer at module path `path`, for which the model expects `[out_features, in_features]`
+    /// `shape`; `None` where no model is known.
+    pub fn new(checkpoint: &'a Checkpoint, path: &'a str, shape: Option<[usize; 2]>) -> Self {
         Self {
             checkpoint,
             path,
-            shape: None,
+            shape,
             fan_in_fan_out: false,
+            owner: None,
         }
     }
 
-    /// Says which `[out_features, in_features]` the model expects.
+    /// The same layer in another checkpoint, in which layers were replaced.
     #[must_use]
-    pub fn expecting(self, shape: [usize; 2]) -> Self {
-        Self {
-            shape: Some(shape),
-            ..self
+    pub fn within<'b>(&self, checkpoint: &'b Checkpoint) -> LayerSource<'b>
+    where
+        'a: 'b,
+    {
+        LayerSource {
+            checkpoint,
+            ..*self
         }
     }
 
@@ -53,7 +58,8 @@ impl<'a> LayerSource<'a> {
         self.path
     }
 
-    /// The `[out_features, in_features]` that the model expects, if known.
+    /// The `[out_features, in_features]` that the model expects, if known. Schemes look at it where
+    /// the tensors alone do not tell the shape; others need not, since shapes are compared anyway.
     pub fn expected_shape(&self) -> Option<[usize; 2]> {
         self.shape
     }
@@ -74,32 +80,17 @@ impl<'a> LayerSource<'a> {
     }
 
     /// Another layer of the same checkpoint, for schemes whose layers depend on each other.
+    #[must_use]
     pub fn sibling<'b>(&self, path: &'b str) -> LayerSource<'b>
     where
         'a: 'b,
     {
-        LayerSource::new(self.checkpoint, path)
-    }
-
-    /// The same layer in another state of its checkpoint.
-    pub fn within<'b>(&self, checkpoint: &'b Checkpoint) -> LayerSource<'b>
-    where
-        'a: 'b,
-    {
         LayerSource {
-            checkpoint,
+            path,
+            shape: None,
+            fan_in_fan_out: false,
             ..*self
         }
-    }
-
-    /// The checkpoint's `config.json`.
-    pub fn config(&self) -> &'a Value {
-        self.checkpoint.config()
-    }
-
-    /// The checkpoint's `quantization_config`.
-    pub fn quantization_config(&self) -> Option<&'a Value> {
-        self.checkpoint.quantization_config()
     }
 
     /// Whether the layer has a tensor of this name.
@@ -120,6 +111,24 @@ impl<'a> LayerSource<'a> {
         self.checkpoint.tensor(&format!("{}.{suffix}", self.path))
     }
 
+    /// Suffixes of all tensors of this layer.
+    pub fn suffixes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
+        let skip = self.path.len() + 1;
+        self.checkpoint
+            .under(self.path)
+            .map(move |name| &name[skip..])
+    }
+
+    /// The optional bias of `out_features` finite values.
+    ///
+    /// # Errors
+    /// If it has another shape or dtype.
+    pub fn bias(&self, out_features: usize) -> Result<Option<Vec<f32>>> {
+        self.get(BIAS)
+            .map(|tensor| tensor.expect_shape(&[out_features])?.to_finite_f32())
+            .transpose()
+    }
+
     /// A tensor `path.suffix` to be written.
     pub fn new_tensor(
         &self,
@@ -128,13 +137,7 @@ impl<'a> LayerSource<'a> {
         shape: &[usize],
         bytes: Vec<u8>,
     ) -> NewTensor {
-        NewTensor {
-            layer: self.path.to_owned(),
-            suffix: suffix.into(),
-            dtype,
-            shape: shape.to_vec(),
-            bytes,
-        }
+        NewTensor::new(self.path, suffix, dtype, shape, bytes)
     }
 
     /// The tensor `path.suffix` with other bytes, to be written; dtype and shape stay.
@@ -154,76 +157,50 @@ impl<'a> LayerSource<'a> {
         self.rewritten(suffix, self.tensor(suffix)?.bytes().to_vec())
     }
 
-    /// Suffixes of all tensors of this layer.
-    pub fn suffixes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
-        let skip = self.path.len() + 1;
-        self.checkpoint
-            .under(self.path)
-            .map(move |name| &name[skip..])
-    }
-
-    /// The optional bias of `out_features` finite values.
+    /// All tensors of the layer but its bias: those in `changed` (of which some may be of other
+    /// layers), and copies of the others.
     ///
     /// # Errors
-    /// If it has another shape or dtype.
-    pub fn bias(&self, out_features: usize) -> Result<Option<Vec<f32>>> {
-        let Some(bias) = self.get("bias") else {
-            return Ok(None);
-        };
-        bias.expect_shape(&[out_features])?
-            .to_finite_f32()
-            .map(Some)
-    }
-
-    /// Fails unless the model expects `shape` or expects nothing.
-    ///
-    /// # Errors
-    /// If the sizes differ.
-    pub fn check_shape(&self, backend: &dyn QuantBackend, shape: [usize; 2]) -> Result<()> {
-        match self.shape {
-            Some(expected) if expected != shape => Err(self.error(
-                backend,
-                format!(
-                    "weight of [out_features, in_features] {shape:?}, config.json says {expected:?}"
-                ),
-            )),
-            _ => Ok(()),
+    /// If a tensor cannot be read.
+    pub fn with_rest(&self, mut changed: Vec<NewTensor>) -> Result<Vec<NewTensor>> {
+        let own = changed.iter().filter(|tensor| tensor.layer == self.path);
+        let own: Vec<String> = own.map(|tensor| tensor.suffix.clone()).collect();
+        let kept = self.suffixes().filter(|name| *name != BIAS);
+        let kept = kept.filter(|name| !own.iter().any(|own| own == name));
+        for name in kept {
+            changed.push(self.copy(name)?);
         }
-    }
-
-    /// Fails unless a changed weight has the layer's own shape.
-    ///
-    /// # Errors
-    /// If the shapes differ.
-    pub fn check_weight(
-        &self,
-        backend: &dyn QuantBackend,
-        weight: &Matrix,
-        shape: [usize; 2],
-    ) -> Result<()> {
-        if weight.shape == shape {
-            return Ok(());
-        }
-        let reason = format!("a weight of {:?} for one of {shape:?}", weight.shape);
-        Err(self.error(backend, reason))
+        Ok(changed)
     }
 
     /// An error about this layer.
-    pub fn error(&self, backend: &dyn QuantBackend, reason: impl ToString) -> Error {
+    pub fn error(&self, reason: impl ToString) -> Error {
         Error::Layer {
             layer: self.path.to_owned(),
-            backend: backend.name().to_owned(),
+            backend: self.owner().to_owned(),
             reason: reason.to_string(),
+            source: None,
         }
     }
 
-    /// For `map_err`: the parts of this layer do not make a weight.
-    pub fn weight_error(&self, backend: &dyn QuantBackend) -> impl FnOnce(WeightError) -> Error {
-        let (layer, backend) = (self.path.to_owned(), backend.name().to_owned());
-        move |e| Error::Layer {
-            layer,
-            backend,
-            reason: e.to_string(),
+    /// An error: the scheme that has claimed this layer cannot do `what`.
+    pub fn incapable(&self, what: &str) -> Error {
+        Error::incapable(self.path, self.owner(), what)
+    }
+
+    /// The backend that has claimed it.
+    pub(crate) fn owner(&self) -> &'static str {
+        self.owner.unwrap_or("of no backend")
+    }
+
+    /// Says which backend has claimed it.
+    pub(crate) fn owned_by(self, backend: &'static str) -> Self {
+        Self {
+            owner: Some(backend),
+            ..self
         }
     }
 }
+
+/// The plain name of a bias.
+pub(crate) const BIAS: &str = "bias";

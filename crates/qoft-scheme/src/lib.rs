@@ -1,40 +1,54 @@
 //! What a quantization scheme is, and the files that it reads and writes. Nothing here needs Burn.
 //!
 //! - [`Checkpoint`]: a folder of Hugging Face, its tensors on the memory map.
-//! - [`QuantBackend`]: a scheme. It claims layers of a checkpoint and loads them as
-//!   [`PackedWeight`]s. Backends enter the [`Registry`] through [`register_backend!`].
+//! - [`QuantBackend`]: a scheme. Backends enter the [`Registry`] through [`register_backend!`].
+//! - [`Schemes`]: a registry that was opened on a checkpoint. A [`Scheme`] claims layers and parses
+//!   them, once for loading them as [`PackedWeight`]s and for writing them back.
 //! - [`Grid`] and [`CodeSearch`]: how weights are quantized.
 //! - [`StagedDir`]: output that is there as a whole, or not at all.
 
 mod backend;
+mod capabilities;
 mod checkpoint;
+mod claimed;
 mod dense;
+mod dense_layer;
 mod error;
 mod grid;
 mod integer_grid;
+mod keys;
 mod layer_kind;
 mod layer_source;
+mod module_rules;
 mod options;
 mod output;
+mod quantize;
 mod registry;
+mod schemes;
 
-pub use backend::{Capabilities, LoadedLinear, QuantBackend};
+pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
+pub use capabilities::Capabilities;
 pub use checkpoint::{
     Checkpoint, NewTensor, TensorView, WaitingFile, dtype_name, float_dtype, float_format,
 };
+pub use claimed::{CheckpointLayer, ClaimedLayer};
 pub use dense::{Dense, dense_weight};
+pub use dense_layer::DenseLayer;
 pub use error::{Error, Result};
 pub use grid::{CodeSearch, Grid, Nearest};
 pub use integer_grid::IntegerGrid;
+pub use keys::Keys;
 pub use layer_kind::LayerKind;
 pub use layer_source::LayerSource;
-pub use options::{BackendOptions, LoadOptions, Purpose, RequantizeOptions};
+pub use module_rules::ModuleRules;
+pub use options::{BackendOptions, Purpose, SchemeOptions};
 pub use output::{
     OutputLock, ScratchDir, StagedDir, discard_unfinished, remove_leftovers, write_file,
 };
 #[doc(hidden)]
 pub use registry::registry_entry;
-pub use registry::{Registration, Registry};
+pub use registry::{Registration, Registry, Tier};
+pub use schemes::Schemes;
 
 pub use inventory;
 pub use qoft_kernels as kernels;

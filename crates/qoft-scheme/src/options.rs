@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use crate::error::{Error, Result};
-use crate::grid::CodeSearch;
 
 /// What a layer is loaded for. Some schemes compute with other values than they store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -13,15 +12,6 @@ pub enum Purpose {
     Forward,
     /// To write dense weights: the values that the scheme's own dequantization returns.
     Dequantize,
-}
-
-/// How to load layers.
-#[derive(Debug, Clone, Default)]
-pub struct LoadOptions {
-    /// What the layers are for.
-    pub purpose: Purpose,
-    /// Options of single backends.
-    pub backend: BackendOptions,
 }
 
 /// Options of backends, given as `BACKEND.KEY=VALUE`.
@@ -54,44 +44,45 @@ impl BackendOptions {
         entries.map(|((backend, key), value)| (backend.as_str(), key.as_str(), value.as_str()))
     }
 
-    /// A boolean option of a backend, false unless given.
+    /// Those of one backend.
+    pub fn of(&self, backend: &'static str) -> SchemeOptions<'_> {
+        SchemeOptions { backend, all: self }
+    }
+}
+
+/// The options of one backend.
+#[derive(Debug, Clone, Copy)]
+pub struct SchemeOptions<'a> {
+    backend: &'static str,
+    all: &'a BackendOptions,
+}
+
+impl SchemeOptions<'_> {
+    /// A boolean option, false unless given.
     ///
     /// # Errors
     /// If the value is neither `true` nor `false`.
-    pub fn flag(&self, backend: &str, key: &str) -> Result<bool> {
+    pub fn flag(&self, key: &str) -> Result<bool> {
         let choices = [("false", false), ("true", true)];
-        Ok(self.choice(backend, key, &choices)?.unwrap_or(false))
+        Ok(self.choice(key, &choices)?.unwrap_or(false))
     }
 
     /// An option with some named values; `None` unless given.
     ///
     /// # Errors
     /// If the value is none of them.
-    pub fn choice<T: Copy>(
-        &self,
-        backend: &str,
-        key: &str,
-        choices: &[(&str, T)],
-    ) -> Result<Option<T>> {
-        let Some(value) = self.0.get(&(backend.to_owned(), key.to_owned())) else {
+    pub fn choice<T: Copy>(&self, key: &str, choices: &[(&str, T)]) -> Result<Option<T>> {
+        let name = (self.backend.to_owned(), key.to_owned());
+        let Some(value) = self.all.0.get(&name) else {
             return Ok(None);
         };
         let found = choices.iter().find(|(name, _)| name == value);
         found.map(|&(_, choice)| Some(choice)).ok_or_else(|| {
             let names: Vec<&str> = choices.iter().map(|&(name, _)| name).collect();
             Error::BackendOption {
-                option: format!("{backend}.{key}={value}"),
+                option: format!("{}.{key}={value}", self.backend),
                 reason: format!("expected {}", names.join(" or ")),
             }
         })
     }
-}
-
-/// How to quantize a weight again.
-#[derive(Clone)]
-pub struct RequantizeOptions<'a> {
-    /// Options of single backends.
-    pub backend: BackendOptions,
-    /// Chooses the codes once a scheme has chosen its scales.
-    pub search: &'a dyn CodeSearch,
 }

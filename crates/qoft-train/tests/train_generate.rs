@@ -2,7 +2,7 @@
 
 use burn::tensor::{Tensor, TensorData};
 use qoft_bnb as _;
-use qoft_core::{LoadOptions, Registry, default_device};
+use qoft_core::{Schemes, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::{GenerateOptions, generate};
@@ -11,10 +11,9 @@ use qoft_train::{GenerateOptions, generate};
 fn generation_with_a_cache_follows_the_likeliest_tokens() {
     let folder = qoft_fixtures::path("models/llama_nf4");
     let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
-    let registry = Registry::linked().unwrap();
-    let load = LoadOptions::default();
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let device = default_device().unwrap();
-    let model = CausalLm::load(&folder, &registry, &load, &device, &mut |_, _| {}).unwrap();
+    let model = CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap();
     // The vocabularies differ; ids without a token have no text.
     let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
     let options = GenerateOptions {

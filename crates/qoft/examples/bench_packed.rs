@@ -31,17 +31,18 @@ fn scales(groups: usize) -> Result<Floats, WeightError> {
 /// Weights as bitsandbytes' nf4, EETQ's int8 and GPTQ in 4 bits have them.
 fn weights(shape: [usize; 2]) -> Result<[(&'static str, GroupedWeight); 3], WeightError> {
     let [n, k] = shape;
-    let make = |bits, map, groups: Groups, name| {
+    let make = |bits, map, groups: Groups| {
         let scales = Scales::Plain(scales(groups.count(shape))?);
-        GroupedWeight::new(shape, codes(bits, n * k), map, groups, scales, name)
+        let codes = codes(bits, n * k);
+        Ok(GroupedWeight::builder(shape, codes, map, groups, scales))
     };
     let table = Box::new(std::array::from_fn(|i| i as f32 / 7.5 - 1.0));
-    let nf4 = make(4, CodeMap::Table16(table), Groups::Flat(64), "nf4")?;
-    let int8 = make(8, CodeMap::Int8, Groups::ROW, "int8")?;
+    let nf4 = make(4, CodeMap::Table16(table), Groups::Flat(64))?.build("nf4")?;
+    let int8 = make(8, CodeMap::Int8, Groups::ROW)?.build("int8")?;
     let groups = Groups::Blocks([1, 128]);
     let zeros = Zeros::Integers(vec![8; groups.count(shape)].into());
-    let gptq = make(4, CodeMap::Unsigned, groups, "gptq")?.with_zeros(zeros)?;
-    let gptq = gptq.with_rounding(FloatFormat::F16);
+    let gptq = make(4, CodeMap::Unsigned, groups)?.zeros(zeros);
+    let gptq = gptq.rounding(FloatFormat::F16).build("gptq")?;
     Ok([("nf4", nf4), ("int8", int8), ("gptq 4", gptq)])
 }
 

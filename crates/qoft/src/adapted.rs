@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::{Composition, Error, LayerKind, LayerSource, Matrix, Pass, Result};
+use qoft_core::{ClaimedLayer, Composition, Error, LayerKind, LayerSource, Matrix, Pass, Result};
 use qoft_models::ModelFolder;
 use qoft_peft::{ModuleKind, Modules, Selection, Site};
 use rayon::prelude::*;
 
 use crate::adapter::ScaledAdapter;
-use crate::layers::{Claimed, embeddings, head, is_tied};
+use crate::layers::{embeddings, head, is_tied};
 use crate::own;
 
 /// Fails if an adapter does not belong to the checkpoint: if it has values for something that is
@@ -17,7 +17,7 @@ use crate::own;
 pub(crate) fn check(
     adapters: &[ScaledAdapter],
     folder: &ModelFolder,
-    layers: &[Claimed],
+    layers: &[ClaimedLayer],
 ) -> Result<()> {
     let config = folder.checkpoint().config();
     let (modules, head) = (modules(folder, layers), head(folder));
@@ -55,13 +55,13 @@ pub(crate) fn check(
 
 /// The modules of the model, as far as its architecture is known: no others are meant, such as those
 /// that see images. Else those that tensors of the checkpoint belong to.
-fn modules(folder: &ModelFolder, layers: &[Claimed]) -> Modules {
+fn modules(folder: &ModelFolder, layers: &[ClaimedLayer]) -> Modules {
     if let Some(spec) = folder.known() {
         let layers = spec.layers().iter();
         let layers = layers.map(|layer| (&layer.path, ModuleKind::Layer(layer.kind)));
         return Modules::new(layers, head(folder));
     }
-    let linear: BTreeSet<&str> = layers.iter().map(|layer| layer.path).collect();
+    let linear: BTreeSet<&str> = layers.iter().map(|layer| layer.path()).collect();
     let tables = embeddings(folder).into_iter();
     let tables: BTreeSet<&str> = tables.map(|table| table.path()).collect();
     let modules = folder.checkpoint().modules().into_iter().map(|path| {

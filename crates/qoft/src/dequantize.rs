@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{LoadOptions, Registry, Result};
+use qoft_core::{Result, Schemes};
 use qoft_models::ModelFolder;
 
 use crate::merge::{MergeTarget, merge};
@@ -32,13 +32,13 @@ pub struct DequantizeReport {
 /// no output folder.
 pub fn dequantize(
     folder: &ModelFolder,
-    registry: &Registry,
+    schemes: &Schemes,
     output: &Path,
     format: FloatFormat,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<DequantizeReport> {
-    let (options, target) = (LoadOptions::default(), MergeTarget::Dense(format));
-    let report = merge(folder, registry, &options, &[], target, output, progress)?;
+    let target = MergeTarget::Dense(format);
+    let report = merge(folder, schemes, &[], target, output, progress)?;
     Ok(DequantizeReport {
         layers: report.dequantized,
         tensors: report.tensors,

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, Dtype, Error, LoadOptions, Matrix, Registry, Result, StagedDir, write_file,
+    Checkpoint, ClaimedLayer, Dtype, Error, Matrix, Purpose, Result, Schemes, StagedDir, write_file,
 };
 use qoft_models::ModelFolder;
 use qoft_peft::{PEFT_VERSION, PREFIX};
@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use crate::adapted::{check, from_tensor, relative_error, rotated, to_tensor};
 use crate::adapter::ScaledAdapter;
-use crate::layers::{Claimed, claimed};
+use crate::layers::claimed;
 use crate::svd::{Svd, truncated};
 use crate::write::write_json;
 
@@ -62,25 +62,23 @@ pub struct LoraLayer {
 /// not finite, or the output cannot be written; then there is no output folder.
 pub fn export_lora(
     folder: &ModelFolder,
-    registry: &Registry,
-    options: &LoadOptions,
+    schemes: &Schemes,
     adapters: &[ScaledAdapter],
     rank: NonZeroUsize,
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<LoraReport> {
-    registry.check_options(&options.backend)?;
-    let layers = claimed(folder, registry)?;
+    let layers = claimed(folder, schemes)?;
     refuse_embeddings(adapters)?;
     check(adapters, folder, &layers)?;
-    let adapted = |layer: &&Claimed| adapters.iter().any(|adapter| adapter.has(layer.path));
-    let rotated: Vec<&Claimed> = layers.iter().filter(adapted).collect();
+    let adapted = |layer: &&ClaimedLayer| adapters.iter().any(|adapter| adapter.has(layer.path()));
+    let rotated: Vec<&ClaimedLayer> = layers.iter().filter(adapted).collect();
     let own = Own::new(folder, &layers, &rotated, adapters)?;
     let staged = StagedDir::new(output)?;
     let layers = rotated;
     let (mut reports, mut pairs) = (Vec::new(), Vec::new());
     for (index, layer) in layers.iter().enumerate() {
-        let (report, pair) = lora_layer(folder.checkpoint(), layer, options, adapters, rank)?;
+        let (report, pair) = lora_layer(layer, adapters, rank)?;
         reports.push(report);
         pairs.push(pair);
         progress(index + 1, layers.len());
@@ -187,14 +185,12 @@ impl Pair {
 }
 
 fn lora_layer(
-    checkpoint: &Checkpoint,
-    layer: &Claimed,
-    options: &LoadOptions,
+    layer: &ClaimedLayer,
     adapters: &[ScaledAdapter],
     rank: NonZeroUsize,
 ) -> Result<(LoraLayer, Pair)> {
-    let source = layer.source(checkpoint);
-    let weight = Matrix::decode(&*layer.backend.load(&source, options)?.weight);
+    let source = layer.source();
+    let weight = Matrix::decode(&*layer.load(Purpose::Forward)?.weight);
     let (mut delta, _) = rotated(weight.clone(), adapters, &source)?;
     let change = relative_error(&delta, &weight);
     for (value, before) in delta.values.iter_mut().zip(&weight.values) {
@@ -202,12 +198,12 @@ fn lora_layer(
     }
     if delta.values.iter().any(|v| !v.is_finite()) {
         let reason = "the rotated weight has values that are infinite or not a number";
-        return Err(source.error(layer.backend, reason));
+        return Err(source.error(reason));
     }
     let pair = Pair::new(&truncated(&delta, rank.get()), delta.shape);
     let report = LoraLayer {
-        name: layer.path.to_owned(),
-        backend: layer.backend.name(),
+        name: layer.path().to_owned(),
+        backend: layer.backend(),
         change,
         residual: relative_error(&pair.product(), &delta),
     };
@@ -229,7 +225,7 @@ fn write_tensors(file: &Path, tensors: &[Named]) -> Result<()> {
 fn config(
     checkpoint: &Checkpoint,
     adapters: &[ScaledAdapter],
-    layers: &[&Claimed],
+    layers: &[&ClaimedLayer],
     r: usize,
     own: &Own,
 ) -> Value {
@@ -250,9 +246,9 @@ fn config(
         "lora_dropout": 0.0,
         "use_rslora": false,
         "bias": own.bias(),
-        "fan_in_fan_out": layers.iter().any(|layer| layer.source(checkpoint).is_fan_in_fan_out()),
+        "fan_in_fan_out": layers.iter().any(|layer| layer.source().is_fan_in_fan_out()),
         "init_lora_weights": true,
         "modules_to_save": own.modules_to_save(),
-        "target_modules": layers.iter().map(|layer| layer.path).collect::<Vec<_>>(),
+        "target_modules": layers.iter().map(|layer| layer.path()).collect::<Vec<_>>(),
     })
 }

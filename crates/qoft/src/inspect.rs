@@ -1,6 +1,6 @@
 //! What a checkpoint consists of.
 
-use qoft_core::{LoadOptions, Registry, Result};
+use qoft_core::{Purpose, Result, Schemes};
 use qoft_models::ModelFolder;
 use serde::Serialize;
 
@@ -13,6 +13,9 @@ pub struct LayerReport {
     pub name: String,
     /// The backend that claims it.
     pub backend: &'static str,
+    /// Backends that claim it too, but are asked later.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub also_claimed_by: Vec<&'static str>,
     /// Number format: `nf4`, `int8`, `bf16` …
     pub format: String,
     /// Bits of a code.
@@ -50,16 +53,16 @@ pub struct Inspection {
 ///
 /// # Errors
 /// If a layer is damaged or claimed by no backend.
-pub fn inspect(folder: &ModelFolder, registry: &Registry) -> Result<Inspection> {
-    let (found, checkpoint) = (claimed(folder, registry)?, folder.checkpoint());
+pub fn inspect(folder: &ModelFolder, schemes: &Schemes) -> Result<Inspection> {
+    let (found, checkpoint) = (claimed(folder, schemes)?, folder.checkpoint());
     let mut layers = Vec::with_capacity(found.len());
     for layer in &found {
-        let source = layer.source(checkpoint);
-        let weight = layer.backend.load(&source, &LoadOptions::default())?.weight;
+        let weight = layer.load(Purpose::Forward)?.weight;
         let ([out_features, in_features], info) = (weight.shape(), weight.info());
         layers.push(LayerReport {
-            name: layer.path.to_owned(),
-            backend: layer.backend.name(),
+            name: layer.path().to_owned(),
+            backend: layer.backend(),
+            also_claimed_by: schemes.claimants(&layer.source()).split_off(1),
             format: info.format,
             bits: info.bits,
             group_size: info.group_size,
@@ -70,7 +73,7 @@ pub fn inspect(folder: &ModelFolder, registry: &Registry) -> Result<Inspection> 
     }
     let mut other_parameters = 0;
     for name in checkpoint.names() {
-        if !found.iter().any(|c| is_under(name, c.path)) || name.ends_with(".bias") {
+        if !found.iter().any(|c| is_under(name, c.path())) || name.ends_with(".bias") {
             other_parameters += checkpoint.tensor(name)?.elements();
         }
     }
@@ -80,11 +83,7 @@ pub fn inspect(folder: &ModelFolder, registry: &Registry) -> Result<Inspection> 
         .filter_map(|file| std::fs::metadata(file).ok());
     Ok(Inspection {
         model_type: text(checkpoint.config().get("model_type")),
-        quant_method: text(
-            checkpoint
-                .quantization_config()
-                .and_then(|c| c.get("quant_method")),
-        ),
+        quant_method: schemes.quant_method().map(Into::into),
         linear_parameters: layers.iter().map(|l| l.in_features * l.out_features).sum(),
         other_parameters,
         packed_bytes: layers.iter().map(|l| l.packed_bytes).sum(),

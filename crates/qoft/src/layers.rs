@@ -1,32 +1,7 @@
 //! Which modules of a checkpoint are linear layers, and whose.
 
-use qoft_core::{Checkpoint, Dense, LayerKind, LayerSource, QuantBackend, Registry, Result};
+use qoft_core::{ClaimedLayer, Dense, LayerKind, LayerSource, Result, Schemes};
 use qoft_models::{LayerSpec, ModelFolder, ModelNames};
-
-/// A linear layer and the backend that claims it.
-pub struct Claimed<'a> {
-    /// Module path.
-    pub path: &'a str,
-    /// The backend.
-    pub backend: &'static dyn QuantBackend,
-    /// What the model's architecture says about it, if it is one of the model's layers.
-    pub spec: Option<&'a LayerSpec>,
-}
-
-impl<'a> Claimed<'a> {
-    /// Whether it is not dense.
-    pub fn is_quantized(&self) -> bool {
-        self.backend.name() != Dense.name()
-    }
-
-    /// Its tensors.
-    pub fn source<'b>(&self, checkpoint: &'b Checkpoint) -> LayerSource<'b>
-    where
-        'a: 'b,
-    {
-        source(checkpoint, self.path, self.spec)
-    }
-}
 
 /// All linear layers, in the order of their paths with numbers compared as numbers. Where the
 /// architecture is known, its layers have the sizes that it says.
@@ -35,32 +10,23 @@ impl<'a> Claimed<'a> {
 ///
 /// # Errors
 /// If a tensor is neither a plain float nor part of a claimed layer.
-pub fn claimed<'a>(folder: &'a ModelFolder, registry: &Registry) -> Result<Vec<Claimed<'a>>> {
+pub fn claimed<'a>(folder: &'a ModelFolder, schemes: &'a Schemes) -> Result<Vec<ClaimedLayer<'a>>> {
     if let Some(error) = folder.refused() {
         tracing::warn!("{error}; which layers there are is judged by the tensors alone");
     }
     let checkpoint = folder.checkpoint();
-    let mut found: Vec<Claimed> = Vec::new();
-    for path in checkpoint.modules() {
-        let spec = layer(folder, path);
-        let layer = source(checkpoint, path, spec);
-        if let Some(backend) = registry.backends().find(|b| b.claim(&layer)) {
-            found.push(Claimed {
-                path,
-                backend,
-                spec,
-            });
-        }
-    }
+    let paths = checkpoint.modules().into_iter();
+    let found = paths.filter_map(|path| schemes.claim(source(folder, path)));
+    let mut found: Vec<ClaimedLayer> = found.collect();
     for name in checkpoint.names() {
-        let owned = found.iter().any(|c| is_under(name, c.path));
+        let owned = found.iter().any(|layer| is_under(name, layer.path()));
         if !owned && checkpoint.tensor(name)?.float_format().is_err() {
             let path = name.rsplit_once('.').map_or(name, |(path, _)| path);
-            registry.find(&LayerSource::new(checkpoint, path))?;
+            schemes.find(source(folder, path))?;
         }
     }
-    found.retain(|c| !is_embedding(folder, c.path));
-    found.sort_by_key(|c| natural(c.path));
+    found.retain(|layer| !is_embedding(folder, layer.path()));
+    found.sort_by_key(|layer| natural(layer.path()));
     Ok(found)
 }
 
@@ -69,8 +35,8 @@ pub fn embeddings(folder: &ModelFolder) -> Vec<LayerSource<'_>> {
     let checkpoint = folder.checkpoint();
     let paths = checkpoint.modules().into_iter();
     let tables = paths.filter(|path| is_embedding(folder, path));
-    let tables = tables.map(|path| source(checkpoint, path, layer(folder, path)));
-    tables.filter(|table| Dense.claim(table)).collect()
+    let tables = tables.map(|path| source(folder, path));
+    tables.filter(Dense::is_dense).collect()
 }
 
 /// The embedding table of the tokens.
@@ -108,14 +74,11 @@ fn layer<'a>(folder: &'a ModelFolder, path: &str) -> Option<&'a LayerSpec> {
     folder.known()?.layer(path)
 }
 
-fn source<'a>(
-    checkpoint: &'a Checkpoint,
-    path: &'a str,
-    spec: Option<&'a LayerSpec>,
-) -> LayerSource<'a> {
-    match spec {
-        Some(spec) => spec.source(checkpoint),
-        None => LayerSource::new(checkpoint, path),
+/// The tensors of a layer, and what the model's architecture says of it.
+pub fn source<'a>(folder: &'a ModelFolder, path: &'a str) -> LayerSource<'a> {
+    match layer(folder, path) {
+        Some(spec) => spec.source(folder.checkpoint()),
+        None => LayerSource::new(folder.checkpoint(), path, None),
     }
 }
 

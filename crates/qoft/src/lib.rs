@@ -5,15 +5,14 @@
 //! no feature here: link its crate, and its registration is found.
 //!
 //! ```no_run
-//! use qoft::core::{LoadOptions, Registry};
+//! use qoft::core::Schemes;
 //! use qoft::models::{Architectures, CausalLm, ModelFolder};
 //!
 //! # fn main() -> qoft::core::Result<()> {
 //! let folder = ModelFolder::open("SmolLM2-135M-nf4", &Architectures::linked()?)?;
 //! let device = qoft::device("cpu")?;
-//! let registry = Registry::linked()?;
-//! let model =
-//!     CausalLm::load(&folder, &registry, &LoadOptions::default(), &device, &mut |_, _| ())?;
+//! let schemes = Schemes::linked(folder.checkpoint())?;
+//! let model = CausalLm::load(&folder, &schemes, &device, &mut |_, _| ())?;
 //! println!("{} layers", model.config().num_hidden_layers);
 //! # Ok(())
 //! # }
@@ -30,8 +29,10 @@ mod layers;
 mod merge;
 pub mod nn;
 mod own;
+mod quantize;
 mod schemes;
 mod svd;
+mod trainable;
 mod write;
 
 pub use adapter::ScaledAdapter;
@@ -49,7 +50,9 @@ pub use qoft_models as models;
 pub use qoft_oft as oft;
 pub use qoft_peft as peft;
 pub use qoft_train as train;
+pub use quantize::quantize_layer;
 pub use schemes::{SCHEMES, Scheme, missing_feature};
+pub use trainable::check_trainable;
 
 // The linker drops crates that nobody names, and their registrations with them. HRA is a family of
 // adapters, the others are schemes.

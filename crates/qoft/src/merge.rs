@@ -10,14 +10,14 @@ mod work;
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, Error, LoadOptions, Registry, Result, StagedDir, WaitingFile};
+use qoft_core::{Checkpoint, ClaimedLayer, Error, Result, Schemes, StagedDir, WaitingFile};
 use qoft_models::ModelFolder;
 use serde_json::Value;
 
 use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
 use crate::ahead::one_ahead;
-use crate::layers::{Claimed, claimed, is_under};
+use crate::layers::{claimed, is_under};
 use crate::own;
 use crate::write::{Output, fill};
 
@@ -91,43 +91,38 @@ impl StagedMerge {
 /// not finite, or the output cannot be written; then there is no output folder.
 pub fn merge(
     folder: &ModelFolder,
-    registry: &Registry,
-    options: &LoadOptions,
+    schemes: &Schemes,
     adapters: &[ScaledAdapter],
     target: MergeTarget,
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<MergeReport> {
-    check_merge(folder, registry, options, adapters, target)?;
+    check_merge(folder, schemes, adapters, target)?;
     let staged = StagedDir::new(output)?;
-    merge_staged(
-        folder, registry, options, adapters, target, staged, progress,
-    )?
-    .commit()
+    merge_staged(folder, schemes, adapters, target, staged, progress)?.commit()
 }
 
 /// As [`merge`] into a folder that was begun, and stays hidden until [`StagedMerge::commit`].
 ///
 /// # Errors
 /// Those of [`merge`].
-pub fn merge_staged(
-    folder: &ModelFolder,
-    registry: &Registry,
-    options: &LoadOptions,
-    adapters: &[ScaledAdapter],
+pub fn merge_staged<'a>(
+    folder: &'a ModelFolder,
+    schemes: &'a Schemes,
+    adapters: &'a [ScaledAdapter],
     target: MergeTarget,
     staged: StagedDir,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedMerge> {
-    let layers = checked(folder, registry, options, adapters, target)?;
+    let layers = checked(folder, schemes, adapters, target)?;
     let checkpoint = folder.checkpoint();
     // With the layers that were quantized again, which wait in a file, so that memory only holds
     // those in work.
     let mut current = checkpoint.clone();
     let mut waiting = WaitingFile::new(staged.path())?;
-    let changes = |layer: &&Claimed| match target {
-        MergeTarget::Dense(_) => layer.is_quantized() || adapted(adapters, layer.path),
-        MergeTarget::SameScheme(_) => adapted(adapters, layer.path),
+    let changes = |layer: &&ClaimedLayer| match target {
+        MergeTarget::Dense(_) => layer.is_quantized() || adapted(adapters, layer.path()),
+        MergeTarget::SameScheme(_) => adapted(adapters, layer.path()),
     };
     let changing: Vec<_> = layers.iter().filter(changes).collect();
     let dequantized = match target {
@@ -135,32 +130,27 @@ pub fn merge_staged(
         MergeTarget::SameScheme(_) => 0,
     };
     let reports = Reports::default();
-    let work = |index| {
-        let layer: &Claimed = changing[index];
-        Work {
-            index,
-            source: layer.source(checkpoint),
-            backend: layer.backend,
-            options,
-            adapters,
-        }
+    let work = |(index, layer): (usize, &ClaimedLayer<'a>)| Work {
+        index,
+        layer: *layer,
+        adapters,
     };
     let (mut outputs, mut requantized) = (Vec::new(), 0);
+    let works = changing.iter().copied().enumerate().map(work);
     match target {
         MergeTarget::Dense(format) => {
-            for index in 0..changing.len() {
-                outputs.extend(work(index).dense(format, &reports)?);
+            for work in works {
+                outputs.extend(work.dense(format, &reports)?);
             }
         }
         MergeTarget::SameScheme(search) => {
             let mut quantized = Vec::new();
-            for (index, layer) in changing.iter().enumerate() {
-                let work = work(index);
-                if layer.is_quantized() {
+            for work in works {
+                if work.layer.is_quantized() {
                     quantized.push(work);
                     continue;
                 }
-                let format = work.source.tensor("weight")?.float_format()?;
+                let format = work.layer.source().tensor("weight")?.float_format()?;
                 outputs.extend(work.dense(format, &reports)?);
             }
             let total = quantized.len() + checkpoint.names().count();
@@ -173,14 +163,14 @@ pub fn merge_staged(
         }
     }
     drop(waiting);
-    let tables = Tables::new(folder, adapters);
-    outputs.extend(tables.outputs(changing.len(), options, target, &reports)?);
+    let tables = Tables::new(folder, schemes, adapters);
+    outputs.extend(tables.outputs(changing.len(), target, &reports)?);
     for name in current.names() {
         if tables.replace(name) {
             continue;
         }
-        let owner = changing.iter().find(|layer| is_under(name, layer.path));
-        if owner.is_none_or(|layer| name.strip_prefix(layer.path) == Some(".bias")) {
+        let owner = changing.iter().find(|layer| is_under(name, layer.path()));
+        if owner.is_none_or(|layer| name.strip_prefix(layer.path()) == Some(".bias")) {
             outputs.push(own::kept(&current, adapters, name, target.dense_format())?);
         } else if let MergeTarget::SameScheme(_) = target
             && owner.is_some_and(|layer| layer.is_quantized())
@@ -195,7 +185,7 @@ pub fn merge_staged(
     tables.configure(&mut config);
     let from = checkpoint.dir();
     let skip = match target {
-        MergeTarget::Dense(_) => Checkpoint::QUANTIZATION_FILES.as_slice(),
+        MergeTarget::Dense(_) => schemes.config_files(),
         MergeTarget::SameScheme(_) => &[],
     };
     let written = fill(&staged, outputs, &config, from, skip, &|at, total| {
@@ -219,28 +209,33 @@ pub fn merge_staged(
 /// If a layer is of no known scheme, or of one that cannot be written, or an adapter does not fit.
 pub fn check_merge(
     folder: &ModelFolder,
-    registry: &Registry,
-    options: &LoadOptions,
+    schemes: &Schemes,
     adapters: &[ScaledAdapter],
     target: MergeTarget,
 ) -> Result<()> {
-    checked(folder, registry, options, adapters, target).map(drop)
+    checked(folder, schemes, adapters, target).map(drop)
 }
 
 /// The layers of a checkpoint that can be merged.
 fn checked<'a>(
     folder: &'a ModelFolder,
-    registry: &Registry,
-    options: &LoadOptions,
+    schemes: &'a Schemes,
     adapters: &[ScaledAdapter],
     target: MergeTarget,
-) -> Result<Vec<Claimed<'a>>> {
-    registry.check_options(&options.backend)?;
-    let layers = claimed(folder, registry)?;
+) -> Result<Vec<ClaimedLayer<'a>>> {
+    let layers = claimed(folder, schemes)?;
     check(adapters, folder, &layers)?;
-    if let MergeTarget::SameScheme(_) = target {
-        check_requantizable(adapters, &layers)?;
-        own::refuse_spread(folder.checkpoint(), &layers, adapters)?;
+    match target {
+        MergeTarget::Dense(_) => {
+            let stuck = |layer: &&ClaimedLayer| !layer.capabilities().dequantize;
+            if let Some(layer) = layers.iter().find(stuck) {
+                return Err(layer.source().incapable("be made dense"));
+            }
+        }
+        MergeTarget::SameScheme(_) => {
+            check_requantizable(adapters, &layers)?;
+            own::refuse_spread(&layers, adapters)?;
+        }
     }
     Ok(layers)
 }
@@ -250,10 +245,10 @@ fn adapted(adapters: &[ScaledAdapter], path: &str) -> bool {
 }
 
 /// Fails if a layer that changes is of a scheme that cannot be written.
-fn check_requantizable(adapters: &[ScaledAdapter], layers: &[Claimed]) -> Result<()> {
+fn check_requantizable(adapters: &[ScaledAdapter], layers: &[ClaimedLayer]) -> Result<()> {
     let mut stuck = layers
         .iter()
-        .filter(|layer| adapted(adapters, layer.path) && !layer.backend.capabilities().requantize);
+        .filter(|layer| adapted(adapters, layer.path()) && !layer.capabilities().requantize);
     let Some(layer) = stuck.next() else {
         return Ok(());
     };
@@ -262,8 +257,8 @@ fn check_requantizable(adapters: &[ScaledAdapter], layers: &[Claimed]) -> Result
         others => format!(" (and {others} more layers)"),
     };
     Err(Error::Requantize {
-        layer: layer.path.to_owned(),
-        backend: layer.backend.name().to_owned(),
+        layer: layer.path().to_owned(),
+        backend: layer.backend().to_owned(),
         reason: format!("changed weights cannot be written in this scheme{others}"),
     })
 }

@@ -3,30 +3,30 @@
 use std::collections::BTreeMap;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, Error, LayerSource, LoadOptions, QuantBackend, Result, float_dtype};
+use qoft_core::{Checkpoint, ClaimedLayer, Error, Purpose, Result, float_dtype};
 use qoft_models::ModelFolder;
 use qoft_peft::{Selection, quantized};
 
 use crate::adapter::ScaledAdapter;
-use crate::layers::{self, Claimed, is_tied, is_under};
+use crate::layers::{self, is_tied, is_under};
 use crate::write::{Data, Output};
 
 /// The tensors that an adapter has values for, by name, with their shapes.
 pub(crate) fn expected(
     selection: &Selection,
     folder: &ModelFolder,
-    layers: &[Claimed],
+    layers: &[ClaimedLayer],
 ) -> Result<BTreeMap<String, Vec<usize>>> {
     let (mut expected, checkpoint) = (BTreeMap::new(), folder.checkpoint());
     for name in checkpoint.names() {
-        let owner = layers.iter().find(|layer| is_under(name, layer.path));
+        let owner = layers.iter().find(|layer| is_under(name, layer.path()));
         let path = match owner {
-            Some(layer) => layer.path,
+            Some(layer) => layer.path(),
             None => name.rsplit_once('.').map_or("", |(path, _)| path),
         };
         let bias = name.strip_prefix(path) == Some(".bias");
         let whole = selection.is_whole(path);
-        if whole && !bias && owner.is_some_and(Claimed::is_quantized) {
+        if whole && !bias && owner.is_some_and(ClaimedLayer::is_quantized) {
             return Err(quantized(name));
         }
         if whole || (bias && selection.trains_bias(path)) {
@@ -34,9 +34,9 @@ pub(crate) fn expected(
         }
     }
     for layer in layers {
-        if selection.trains_bias(layer.path) {
-            let bias = spread_bias(checkpoint, layer)?;
-            let bias = bias.map(|bias| (bias_name(layer.path), vec![bias.len()]));
+        if selection.trains_bias(layer.path()) {
+            let bias = spread_bias(layer)?;
+            let bias = bias.map(|bias| (bias_name(layer.path()), vec![bias.len()]));
             expected.extend(bias);
         }
     }
@@ -48,26 +48,22 @@ pub(crate) fn expected(
 }
 
 /// The bias of a layer that has it in several tensors, under other names than its plain one.
-pub(crate) fn spread_bias(checkpoint: &Checkpoint, layer: &Claimed) -> Result<Option<Vec<f32>>> {
-    let source = layer.source(checkpoint);
+pub(crate) fn spread_bias(layer: &ClaimedLayer) -> Result<Option<Vec<f32>>> {
+    let source = layer.source();
     let spread = |name: &str| name != "bias" && name.starts_with("bias");
     if source.has("bias") || !source.suffixes().any(spread) {
         return Ok(None);
     }
-    Ok(layer.backend.load(&source, &LoadOptions::default())?.bias)
+    Ok(layer.load(Purpose::Forward)?.bias)
 }
 
 /// Fails if adapters change a bias that several tensors hold.
-pub(crate) fn refuse_spread(
-    checkpoint: &Checkpoint,
-    layers: &[Claimed],
-    adapters: &[ScaledAdapter],
-) -> Result<()> {
+pub(crate) fn refuse_spread(layers: &[ClaimedLayer], adapters: &[ScaledAdapter]) -> Result<()> {
     for layer in layers {
-        if replaced(adapters, &bias_name(layer.path)) && spread_bias(checkpoint, layer)?.is_some() {
+        if replaced(adapters, &bias_name(layer.path())) && spread_bias(layer)?.is_some() {
             return Err(Error::Requantize {
-                layer: layer.path.to_owned(),
-                backend: layer.backend.name().to_owned(),
+                layer: layer.path().to_owned(),
+                backend: layer.backend().to_owned(),
                 reason: "its bias is spread over several tensors, which a trained bias is not \
                          written to; merge into dense weights (`--dequantize`)"
                     .to_owned(),
@@ -168,17 +164,16 @@ pub(crate) fn named<'a>(
 
 /// The bias of a layer that has it in several tensors, as one: as it is or as adapters have it.
 pub(crate) fn gathered(
-    source: &LayerSource,
-    backend: &dyn QuantBackend,
+    layer: &ClaimedLayer,
     adapters: &[ScaledAdapter],
     mut bias: Vec<f32>,
     format: FloatFormat,
 ) -> Result<Output<'static>> {
-    let name = bias_name(source.path());
+    let name = bias_name(layer.path());
     replace(&mut bias, adapters, &name);
     if bias.iter().any(|v| !v.is_finite()) {
         let reason = "its bias gets values that are infinite or not a number";
-        return Err(source.error(backend, reason));
+        return Err(layer.source().error(reason));
     }
     Ok(Output {
         name,

@@ -61,10 +61,11 @@ fn absent(schemes: &[Scheme], error: &Error) -> Option<&'static str> {
     };
     let absent = || schemes.iter().filter(|scheme| !scheme.built_in);
     let by_tensors = absent().find(|scheme| {
-        let mut names = tensors.split(", ");
-        names.any(|name| scheme.tensors.contains(&name))
+        let mut names = tensors.iter();
+        names.any(|name| scheme.tensors.contains(&name.as_str()))
     });
-    let by_method = || absent().find(|scheme| scheme.method == Some(quant_method));
+    let method = quant_method.as_deref();
+    let by_method = || absent().find(|scheme| method.is_some() && scheme.method == method);
     by_tensors.or_else(by_method).map(|scheme| scheme.feature)
 }
 
@@ -79,9 +80,9 @@ mod tests {
         });
         let error = Error::NoBackend {
             layer: "model.layers.0.mlp.up_proj".into(),
-            quant_method: quant_method.into(),
-            tensors: tensors.into(),
-            registered: "dense".into(),
+            quant_method: Some(quant_method.to_owned()).filter(|method| method != "none"),
+            tensors: tensors.split(", ").map(str::to_owned).collect(),
+            registered: vec!["dense"],
         };
         absent(&schemes, &error)
     }

@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::Matrix;
-use qoft::core::{Checkpoint, Error, LayerSource, LoadOptions, Nearest, Registry};
+use qoft::core::{Checkpoint, Error, LayerSource, Nearest, Purpose, Schemes};
 use qoft::models::CausalLm;
 use qoft::peft::{self, AdapterFolder, ModelFacts};
 use qoft::train::data::Example;
@@ -85,9 +85,9 @@ fn collect(
 /// The weight of a layer of a checkpoint.
 fn weight(folder: &Path, layer: &str) -> Matrix {
     let checkpoint = Checkpoint::open(folder).unwrap();
-    let source = LayerSource::new(&checkpoint, layer);
-    let registry = Registry::linked().unwrap();
-    let loaded = registry.load(&source, &LoadOptions::default()).unwrap();
+    let source = LayerSource::new(&checkpoint, layer, None);
+    let schemes = Schemes::linked(&checkpoint).unwrap();
+    let loaded = schemes.load(source, Purpose::Forward).unwrap();
     Matrix::decode(&*loaded.weight)
 }
 
@@ -123,19 +123,10 @@ fn outputs_are_closer_to_those_of_the_rotated_weights() {
         assert_eq!(calls.last(), Some(&(examples().len(), examples().len())));
         let merged = |target, name: &str| {
             let output = work.path().join(name);
-            let (folder, registry) = (open(&path), Registry::linked().unwrap());
+            let folder = open(&path);
+            let schemes = Schemes::linked(folder.checkpoint()).unwrap();
             let adapters = std::slice::from_ref(&adapter);
-            let options = LoadOptions::default();
-            merge(
-                &folder,
-                &registry,
-                &options,
-                adapters,
-                target,
-                &output,
-                &|_, _| (),
-            )
-            .unwrap();
+            merge(&folder, &schemes, adapters, target, &output, &|_, _| ()).unwrap();
             output
         };
         let exact = merged(

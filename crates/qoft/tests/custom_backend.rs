@@ -1,22 +1,18 @@
 //! A scheme that this repository does not ship, registered from outside.
 
-use std::sync::Arc;
-
 use qoft::core::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales};
 use qoft::core::{
-    Capabilities, Checkpoint, Dtype, Error, LayerSource, LoadOptions, LoadedLinear, QuantBackend,
-    Registration, Registry, Result, register_backend,
+    Capabilities, Checkpoint, Dtype, Error, LayerSource, LoadedLinear, ParsedLayer, Purpose,
+    QuantBackend, Registration, Registry, Result, Scheme, SchemeOptions, Schemes, TensorView,
+    register_backend,
 };
 use qoft::models::{Architectures, ModelFolder};
-use safetensors::tensor::TensorView;
+use safetensors::tensor::TensorView as View;
 
 /// 8-bit integers with a scale for each row.
 struct My8;
 
-static REGISTRATION: Registration = Registration {
-    order: 1_000,
-    backend: &My8,
-};
+static REGISTRATION: Registration = Registration::new(&My8);
 
 register_backend!(REGISTRATION);
 
@@ -29,39 +25,48 @@ impl QuantBackend for My8 {
         Capabilities::LINEAR
     }
 
+    fn open(&self, _: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
+        Ok(Some(Box::new(Self)))
+    }
+}
+
+impl Scheme for My8 {
     fn claim(&self, layer: &LayerSource) -> bool {
         layer.has("my8_codes")
     }
 
-    fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
         let codes = layer.tensor("my8_codes")?;
-        let &[rows, cols] = codes.expect_dtype(&[Dtype::I8])?.shape() else {
-            return Err(codes.error("a matrix", format!("shape {:?}", codes.shape())));
-        };
-        let scales = layer
-            .tensor("my8_scales")?
-            .expect_shape(&[rows])?
-            .floats()?;
+        let shape = codes.expect_dtype(&[Dtype::I8])?.matrix()?;
+        let scales = layer.tensor("my8_scales")?;
+        scales.expect_shape(&shape[..1])?;
+        Ok(Box::new(My8Layer {
+            shape,
+            codes,
+            scales,
+        }))
+    }
+}
+
+struct My8Layer {
+    shape: [usize; 2],
+    codes: TensorView,
+    scales: TensorView,
+}
+
+impl ParsedLayer for My8Layer {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
         let codes = Codes {
-            bytes: codes.bytes().clone(),
+            bytes: self.codes.bytes().clone(),
             bits: 8,
         };
-        let scales = Scales::Plain(scales);
-        let weight = GroupedWeight::new(
-            [rows, cols],
-            codes,
-            CodeMap::Int8,
-            Groups::ROW,
-            scales,
-            "my8",
-        )
-        .map_err(layer.weight_error(self))?;
-        let bias = layer.bias(rows)?;
-        Ok(LoadedLinear {
-            weight: Arc::new(weight),
-            bias,
-            input_quantizer: None,
-        })
+        let scales = Scales::Plain(self.scales.floats()?);
+        let weight = GroupedWeight::builder(self.shape, codes, CodeMap::Int8, Groups::ROW, scales);
+        Ok(LoadedLinear::new(weight.build("my8")?))
     }
 }
 
@@ -72,8 +77,8 @@ fn folder(codes: &str, scales: &str) -> (tempfile::TempDir, ModelFolder) {
         [0.5f32, 2.0].map(f32::to_le_bytes).concat(),
     );
     let tensors = [
-        (codes, TensorView::new(Dtype::I8, vec![2, 3], &c).unwrap()),
-        (scales, TensorView::new(Dtype::F32, vec![2], &s).unwrap()),
+        (codes, View::new(Dtype::I8, vec![2, 3], &c).unwrap()),
+        (scales, View::new(Dtype::F32, vec![2], &s).unwrap()),
     ];
     let dir = tempfile::tempdir().unwrap();
     std::fs::write(dir.path().join("config.json"), "{}").unwrap();
@@ -84,9 +89,9 @@ fn folder(codes: &str, scales: &str) -> (tempfile::TempDir, ModelFolder) {
 
 #[test]
 fn a_registered_scheme_is_found_inspected_and_dequantized() {
-    let registry = Registry::linked().unwrap();
     let (_model, folder) = folder("block.proj.my8_codes", "block.proj.my8_scales");
-    let inspection = qoft::inspect(&folder, &registry).unwrap();
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    let inspection = qoft::inspect(&folder, &schemes).unwrap();
     let layers: Vec<_> = inspection
         .layers
         .iter()
@@ -97,7 +102,7 @@ fn a_registered_scheme_is_found_inspected_and_dequantized() {
     let work = tempfile::tempdir().unwrap();
     let output = work.path().join("dense");
     let format = qoft::core::kernels::FloatFormat::F32;
-    qoft::dequantize(&folder, &registry, &output, format, &|_, _| ()).unwrap();
+    qoft::dequantize(&folder, &schemes, &output, format, &|_, _| ()).unwrap();
     let dense = Checkpoint::open(&output).unwrap();
     let values = dense.tensor("block.proj.weight").unwrap().to_f32().unwrap();
     assert_eq!(values, [0.5, 1.0, -0.5, 8.0, 10.0, -256.0]);
@@ -106,7 +111,8 @@ fn a_registered_scheme_is_found_inspected_and_dequantized() {
 #[test]
 fn an_unknown_scheme_is_an_error_that_lists_the_registered_ones() {
     let (_model, folder) = folder("block.proj.their_codes", "block.proj.their_scales");
-    let error = qoft::inspect(&folder, &Registry::linked().unwrap()).unwrap_err();
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    let error = qoft::inspect(&folder, &schemes).unwrap_err();
     assert!(matches!(error, Error::NoBackend { .. }));
     let text = error.to_string();
     assert!(

@@ -9,8 +9,8 @@ use std::path::Path;
 
 use burn::tensor::Device;
 use common::{load, loss, open, rows};
+use qoft::core::Schemes;
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{LoadOptions, Registry};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, CommonConfig, ModelFacts};
 use qoft::{LoraReport, ScaledAdapter, dequantize, export_lora};
@@ -25,13 +25,11 @@ fn export(model: &Path, adapters: &[&Path], rank: usize, output: &Path) -> LoraR
     };
     let adapters: Vec<_> = adapters.iter().map(adapter).collect();
     let folder = open(model);
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let rank = NonZeroUsize::new(rank).unwrap();
     let progress = &|_, _| ();
-    export_lora(
-        &folder, &registry, &options, &adapters, rank, output, progress,
-    )
-    .unwrap_or_else(|e| panic!("{e}"))
+    export_lora(&folder, &schemes, &adapters, rank, output, progress)
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 type Tensors = BTreeMap<String, (Vec<usize>, Vec<f32>)>;
@@ -132,8 +130,8 @@ fn all_of_a_lora_is_the_adapter() {
             assert!(layer.change > 1e-3, "{layer:?}");
         }
         let folder = open(&model);
-        let registry = Registry::linked().unwrap();
-        dequantize(&folder, &registry, &dense, FloatFormat::F32, &|_, _| ()).unwrap();
+        let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+        dequantize(&folder, &schemes, &dense, FloatFormat::F32, &|_, _| ()).unwrap();
         apply(&lora, &dense);
 
         let rows = rows(&reference[key]);
@@ -197,8 +195,8 @@ fn biases_and_whole_modules_go_along() {
         assert_eq!(names(&lora), before, "{name}");
 
         let folder = open(&model);
-        let registry = Registry::linked().unwrap();
-        dequantize(&folder, &registry, &dense, FloatFormat::F32, &|_, _| ()).unwrap();
+        let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+        dequantize(&folder, &schemes, &dense, FloatFormat::F32, &|_, _| ()).unwrap();
         apply(&lora, &dense);
         let row = |line| serde_json::from_str::<Value>(line).unwrap()["input_ids"].take();
         let ids: Vec<Value> = text("rows.jsonl").lines().map(row).collect();
@@ -240,13 +238,12 @@ fn a_layer_cannot_be_whole_and_rotated() {
     .unwrap();
     std::fs::create_dir(&rotating).unwrap();
     peft::save(&model, &config, "new", &rotating).unwrap();
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let rank = NonZeroUsize::new(4).unwrap();
     let output = work.path().join("lora");
     let error = export_lora(
         &folder,
-        &registry,
-        &options,
+        &schemes,
         &[adapter(&rotating), adapter(&whole)],
         rank,
         &output,
@@ -285,7 +282,7 @@ fn a_higher_rank_leaves_out_less() {
 #[test]
 fn an_embedding_table_is_not_exported() {
     let folder = open(&qoft_fixtures::path("models/llama_nf4"));
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let adapter = ScaledAdapter {
         folder: AdapterFolder::open(&qoft_fixtures::path("adapters/embedding")).unwrap(),
         strength: 1.0,
@@ -294,15 +291,7 @@ fn an_embedding_table_is_not_exported() {
     let output = work.path().join("lora");
     let rank = NonZeroUsize::new(4).unwrap();
     let progress = &|_, _| ();
-    let error = export_lora(
-        &folder,
-        &registry,
-        &options,
-        &[adapter],
-        rank,
-        &output,
-        progress,
-    );
+    let error = export_lora(&folder, &schemes, &[adapter], rank, &output, progress);
     let error = error.unwrap_err().to_string();
     assert!(
         error.contains("`model.embed_tokens` is an embedding table"),

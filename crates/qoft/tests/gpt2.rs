@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicBool;
 use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry, Walk};
+use qoft::core::{Checkpoint, Nearest, Schemes, Walk};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, ModelFacts};
 use qoft::train::data::{Dataset, DatasetReport, Example};
@@ -37,14 +37,11 @@ fn adapter(folder: &Path) -> ScaledAdapter {
 
 fn merged(model: &Path, adapters: &[ScaledAdapter], target: MergeTarget) -> (TempDir, PathBuf) {
     let folder = open(model);
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let work = tempfile::tempdir().unwrap();
     let output = work.path().join("merged");
     let progress = &|_, _| ();
-    merge(
-        &folder, &registry, &options, adapters, target, &output, progress,
-    )
-    .unwrap_or_else(|e| panic!("{e}"));
+    merge(&folder, &schemes, adapters, target, &output, progress).unwrap_or_else(|e| panic!("{e}"));
     (work, output)
 }
 
@@ -157,14 +154,12 @@ fn a_checkpoint_without_the_prefix_is_written_with_it() {
 fn exported_lora_says_how_the_weights_are_stored() {
     let case = case("dense");
     let folder = open(&case);
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let (work, rank) = (tempfile::tempdir().unwrap(), NonZeroUsize::new(64).unwrap());
     let output = work.path().join("lora");
     let adapters = [adapter(&case.join("adapter"))];
     let progress = &|_, _| ();
-    let report = export_lora(
-        &folder, &registry, &options, &adapters, rank, &output, progress,
-    );
+    let report = export_lora(&folder, &schemes, &adapters, rank, &output, progress);
     // The full rank of these layers leaves nothing out.
     assert!(
         report

@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
+use qoft::core::{Checkpoint, Nearest, Schemes};
 use qoft::peft::{self, AdapterFolder, ModelFacts};
 use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
 use serde_json::Value;
@@ -27,17 +27,8 @@ fn merged(
     output: &Path,
 ) -> MergeReport {
     let folder = open(model);
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
-    merge(
-        &folder,
-        &registry,
-        &options,
-        adapters,
-        target,
-        output,
-        &|_, _| (),
-    )
-    .unwrap_or_else(|e| panic!("{e}"))
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    merge(&folder, &schemes, adapters, target, output, &|_, _| ()).unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The model of each merge by PEFT in the fixtures.

@@ -5,9 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Mutex;
 
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{
-    Checkpoint, CodeSearch, LayerSource, LoadOptions, Matrix, Nearest, Registry, Result,
-};
+use qoft::core::{Checkpoint, CodeSearch, LayerSource, Matrix, Nearest, Purpose, Result, Schemes};
 use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::AdapterFolder;
 use qoft::{LayerSearch, MergeReport, MergeTarget, ScaledAdapter, merge};
@@ -77,10 +75,10 @@ fn merged(
     target: MergeTarget,
     output: PathBuf,
 ) -> (Checkpoint, MergeReport) {
+    let folder = ModelFolder::open(model, &Architectures::linked().unwrap()).unwrap();
     let report = merge(
-        &ModelFolder::open(model, &Architectures::linked().unwrap()).unwrap(),
-        &Registry::linked().unwrap(),
-        &LoadOptions::default(),
+        &folder,
+        &Schemes::linked(folder.checkpoint()).unwrap(),
         std::slice::from_ref(adapter),
         target,
         &output,
@@ -92,9 +90,9 @@ fn merged(
 
 fn weight(checkpoint: &Checkpoint, layer: &str) -> Matrix {
     let path = path(layer);
-    let source = LayerSource::new(checkpoint, &path);
-    let registry = Registry::linked().unwrap();
-    let loaded = registry.load(&source, &LoadOptions::default()).unwrap();
+    let source = LayerSource::new(checkpoint, &path, None);
+    let schemes = Schemes::linked(checkpoint).unwrap();
+    let loaded = schemes.load(source, Purpose::Forward).unwrap();
     Matrix::decode(&*loaded.weight)
 }
 

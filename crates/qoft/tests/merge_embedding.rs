@@ -8,7 +8,7 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Checkpoint, Error, LoadOptions, Nearest, Registry, Result};
+use qoft::core::{Checkpoint, Error, Nearest, Result, Schemes};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, CommonConfig, ModelFacts};
 use qoft::{MergeReport, MergeTarget, ScaledAdapter, dequantize, merge};
@@ -31,11 +31,9 @@ fn merged(
         })
         .collect();
     let folder = open(model);
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let progress = &|_, _| ();
-    merge(
-        &folder, &registry, &options, &adapters, target, output, progress,
-    )
+    merge(&folder, &schemes, &adapters, target, output, progress)
 }
 
 fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
@@ -202,8 +200,8 @@ fn an_adapter_of_another_table_is_refused() {
 /// way round.
 fn untied_model(folder: &Path) {
     let tied = open(&qoft_fixtures::path("models/llama_nf4"));
-    let registry = Registry::linked().unwrap();
-    dequantize(&tied, &registry, folder, FloatFormat::F32, &|_, _| ()).unwrap();
+    let schemes = Schemes::linked(tied.checkpoint()).unwrap();
+    dequantize(&tied, &schemes, folder, FloatFormat::F32, &|_, _| ()).unwrap();
     let file = folder.join("model.safetensors");
     let bytes = std::fs::read(&file).unwrap();
     let tensors = safetensors::SafeTensors::deserialize(&bytes).unwrap();

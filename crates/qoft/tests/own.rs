@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use common::{load, loss, open};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry};
+use qoft::core::{Checkpoint, Nearest, Schemes};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, CommonConfig, ModelFacts};
@@ -57,11 +57,10 @@ impl Case {
             strength,
         });
         let folder = open(&self.model);
-        let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+        let schemes = Schemes::linked(folder.checkpoint()).unwrap();
         qoft::merge(
             &folder,
-            &registry,
-            &options,
+            &schemes,
             &adapters.collect::<Vec<_>>(),
             target,
             output,

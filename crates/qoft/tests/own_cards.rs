@@ -5,7 +5,7 @@ use std::path::Path;
 use std::slice;
 
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Checkpoint, LoadOptions, Nearest, Registry, Result};
+use qoft::core::{Checkpoint, Nearest, Result, Schemes};
 use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::AdapterFolder;
 use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
@@ -16,16 +16,8 @@ use serde_json::json;
 fn merged(adapters: &[ScaledAdapter], target: MergeTarget, output: &Path) -> Result<MergeReport> {
     let folder = qoft_fixtures::path("schemes/inc-fp8/two_cards");
     let folder = ModelFolder::open(folder, &Architectures::linked()?)?;
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
-    merge(
-        &folder,
-        &registry,
-        &options,
-        adapters,
-        target,
-        output,
-        &|_, _| (),
-    )
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    merge(&folder, &schemes, adapters, target, output, &|_, _| ())
 }
 
 /// A rotation that does nothing, and these biases.

@@ -105,34 +105,34 @@ type Weights = [(&'static str, Box<dyn PackedWeight>); 4];
 
 /// The weight as each scheme has it, of random codes.
 fn weights(shape @ [n, k]: [usize; 2]) -> Result<Weights, WeightError> {
-    let nf4 = GroupedWeight::new(
+    let nf4 = GroupedWeight::builder(
         shape,
         codes(4, n * k),
         CodeMap::Table16(Box::new(NF4)),
         Groups::Flat(64),
         Scales::Plain(Floats::from_f32(&values(n * k / 64), FloatFormat::F32)?),
-        "nf4",
-    )?;
-    let int8 = GroupedWeight::new(
+    )
+    .build("nf4")?;
+    let int8 = GroupedWeight::builder(
         shape,
         codes(8, n * k),
         CodeMap::Int8,
         Groups::ROW,
         Scales::Plain(Floats::from_f32(&values(n), FloatFormat::F32)?),
-        "int8",
-    )?;
+    )
+    .build("int8")?;
     let groups = n * k / 128;
     let zeros: Vec<u8> = (0..groups).map(|i| (i % 16) as u8).collect();
-    let gptq = GroupedWeight::new(
+    let gptq = GroupedWeight::builder(
         shape,
         codes(4, n * k),
         CodeMap::Unsigned,
         Groups::Blocks([1, 128]),
         Scales::Plain(Floats::from_f32(&values(groups), FloatFormat::F16)?),
-        "int4",
-    )?
-    .with_zeros(Zeros::Integers(zeros.into()))?
-    .with_rounding(FloatFormat::F16);
+    )
+    .zeros(Zeros::Integers(zeros.into()))
+    .rounding(FloatFormat::F16)
+    .build("int4")?;
     let dense = DenseWeight::from_f32(&values(n * k), shape);
     Ok([
         ("dense f32", Box::new(dense)),

@@ -13,31 +13,43 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
     let registry = Registry::linked()?;
     if args.json {
         let backends: Vec<_> = registry
-            .backends()
-            .map(|b| json!({"name": b.name(), "capabilities": b.capabilities()}))
+            .registrations()
+            .iter()
+            .map(|entry| {
+                json!({
+                    "name": entry.name(),
+                    "tier": entry.tier(),
+                    "order": entry.order(),
+                    "capabilities": entry.backend().capabilities(),
+                })
+            })
             .collect();
         outln!("{}", json!({ "backends": backends }));
         return Ok(());
     }
     outln!(
-        "{:<12} {:<6} {:<11} {:<11} {:<8} dtypes",
+        "{:<12} {:<10} {:<6} {:<11} {:<11} {:<9} {:<8} dtypes",
         "backend",
+        "tier",
         "train",
         "dequantize",
         "requantize",
+        "quantize",
         "layers"
     );
     let mark = |can| if can { "yes" } else { "no" };
-    for backend in registry.backends() {
-        let can = backend.capabilities();
+    for entry in registry.registrations() {
+        let can = entry.backend().capabilities();
         let layers: Vec<&str> = can.layers.iter().map(|kind| kind.name()).collect();
         let dtypes: Vec<&str> = can.dtypes.iter().map(|dtype| dtype.name()).collect();
         outln!(
-            "{:<12} {:<6} {:<11} {:<11} {:<8} {}",
-            backend.name(),
+            "{:<12} {:<10} {:<6} {:<11} {:<11} {:<9} {:<8} {}",
+            entry.name(),
+            entry.tier().name(),
             mark(can.train),
             mark(can.dequantize),
             mark(can.requantize),
+            mark(can.quantize),
             layers.join(" "),
             dtypes.join(" "),
         );

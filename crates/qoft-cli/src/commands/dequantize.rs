@@ -1,7 +1,7 @@
 //! `qoft dequantize`.
 
 use anyhow::Result;
-use qoft::core::Registry;
+use qoft::core::Schemes;
 
 use crate::args::DequantizeArgs;
 use crate::print::{errln, outln};
@@ -13,7 +13,7 @@ pub fn run(args: &DequantizeArgs) -> Result<()> {
     let bar = progress::bar("writing", 0);
     let report = qoft::dequantize(
         &folder,
-        &Registry::linked()?,
+        &Schemes::linked(folder.checkpoint())?,
         &args.output,
         args.dtype.into(),
         &|done, total| {

@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use qoft::LoraReport;
-use qoft::core::Registry;
 
 use crate::args::{ExportArgs, ExportForm};
 use crate::print::{errln, outln};
@@ -21,8 +20,7 @@ fn lora(args: &ExportArgs) -> Result<()> {
     let bar = progress::bar("decomposing", 0);
     let report = qoft::export_lora(
         &folder,
-        &Registry::linked()?,
-        &files::load_options(&args.backend_option)?,
+        &files::schemes(folder.checkpoint(), &args.backend_option)?,
         &adapters,
         args.rank,
         &args.output,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use qoft::core::Registry;
+use qoft::core::Schemes;
 use qoft::{Inspection, inspect};
 
 use crate::args::InspectArgs;
@@ -14,7 +14,7 @@ use crate::progress::{bytes, grouped};
 /// Prints a checkpoint's layers.
 pub fn run(args: &InspectArgs) -> Result<()> {
     let folder = files::open(&args.model)?;
-    let inspection = inspect(&folder, &Registry::linked()?)?;
+    let inspection = inspect(&folder, &Schemes::linked(folder.checkpoint())?)?;
     if args.json {
         outln!("{}", serde_json::to_string(&inspection)?);
     } else {
@@ -69,6 +69,9 @@ fn print(inspection: &Inspection) {
         inspection.layers.len(),
         backends.join(", ")
     );
+    for line in contested(inspection) {
+        outln!("{line}");
+    }
     outln!(
         "parameters:    {} in linear layers, {} elsewhere",
         grouped(inspection.linear_parameters),
@@ -80,4 +83,18 @@ fn print(inspection: &Inspection) {
         bytes(inspection.packed_bytes as u64),
         bytes(inspection.file_bytes)
     );
+}
+
+/// Which backends would have had layers that others got.
+fn contested(inspection: &Inspection) -> Vec<String> {
+    let mut pairs: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    for layer in &inspection.layers {
+        for other in &layer.also_claimed_by {
+            *pairs.entry((other, layer.backend)).or_default() += 1;
+        }
+    }
+    let line = |((other, owner), count)| {
+        format!("               {other} claims {count} layers of {owner} too, and is asked later")
+    };
+    pairs.into_iter().map(line).collect()
 }

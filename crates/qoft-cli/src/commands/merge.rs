@@ -5,7 +5,7 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use burn::tensor::Device;
-use qoft::core::{Dense, Error, Nearest, QuantBackend, Registry, StagedDir};
+use qoft::core::{Dense, Error, Nearest, QuantBackend, Schemes, StagedDir};
 use qoft::models::ModelFolder;
 use qoft::train::data::Dataset;
 use qoft::{
@@ -30,7 +30,8 @@ const LITTLE_KEPT: f64 = 0.5;
 pub fn run(args: &MergeArgs) -> Result<()> {
     let model = files::open(&args.model)?;
     let adapters = files::adapters(&args.adapter)?;
-    check(args, &model, &adapters)?;
+    let schemes = files::schemes(model.checkpoint(), &args.backend_option)?;
+    qoft::check_merge(&model, &schemes, &adapters, target(args, &Nearest)).map_err(into_dense)?;
     let folder = StagedDir::new(&args.output)?;
     let data = match &args.data {
         None => None,
@@ -38,13 +39,15 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     };
     let calibration = match &args.calibration {
         None => None,
-        Some(path) => Some(calibration(args, &model, &adapters, path, &folder)?),
+        Some(path) => Some(calibration(
+            args, &model, &schemes, &adapters, path, &folder,
+        )?),
     };
     let search: &dyn LayerSearch = match &calibration {
         None => &Nearest,
         Some(calibration) => calibration,
     };
-    let mut staged = staged(args, &model, &adapters, search, folder)?;
+    let mut staged = staged(&model, &schemes, &adapters, target(args, search), folder)?;
     drop(calibration);
     if let Some((path, dataset)) = &data {
         files::report_losses(path, dataset);
@@ -61,14 +64,6 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     Ok(())
 }
 
-/// Fails where the merge would fail, before anything takes time.
-fn check(args: &MergeArgs, model: &ModelFolder, adapters: &[ScaledAdapter]) -> Result<()> {
-    let registry = Registry::linked()?;
-    let options = files::load_options(&args.backend_option)?;
-    let target = target(args, &Nearest);
-    qoft::check_merge(model, &registry, &options, adapters, target).map_err(into_dense)
-}
-
 fn target<'a>(args: &MergeArgs, search: &'a dyn LayerSearch) -> MergeTarget<'a> {
     match args.dequantize {
         true => MergeTarget::Dense(args.dtype.unwrap_or(DtypeArg::F32).into()),
@@ -77,25 +72,17 @@ fn target<'a>(args: &MergeArgs, search: &'a dyn LayerSearch) -> MergeTarget<'a> 
 }
 
 fn staged(
-    args: &MergeArgs,
     model: &ModelFolder,
+    schemes: &Schemes,
     adapters: &[ScaledAdapter],
-    search: &dyn LayerSearch,
+    target: MergeTarget,
     folder: StagedDir,
 ) -> Result<StagedMerge> {
     let bar = progress::bar("merging", 0);
-    let staged = qoft::merge_staged(
-        model,
-        &Registry::linked()?,
-        &files::load_options(&args.backend_option)?,
-        adapters,
-        target(args, search),
-        folder,
-        &|done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
-    );
+    let staged = qoft::merge_staged(model, schemes, adapters, target, folder, &|done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
     bar.finish_and_clear();
     staged.map_err(into_dense)
 }
@@ -118,6 +105,7 @@ fn dataset(args: &MergeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset
 fn calibration(
     args: &MergeArgs,
     model: &ModelFolder,
+    schemes: &Schemes,
     adapters: &[ScaledAdapter],
     path: &Path,
     folder: &StagedDir,
@@ -126,7 +114,7 @@ fn calibration(
     let rows = args.calibration_rows.map_or(CALIBRATION_ROWS, Into::into);
     let examples = &dataset.examples[..rows.min(dataset.examples.len())];
     let device = Device::flex();
-    let mut model = files::model(&args.model, &args.backend_option, &device)?;
+    let mut model = files::load(model, schemes, &device)?;
     files::attach(&mut model, adapters, &device)?;
     let bar = progress::bar("calibrating", 0);
     let calibration = Calibration::collect(

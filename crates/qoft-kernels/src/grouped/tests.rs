@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::*;
+use crate::error::WeightError;
 use crate::floats::Floats;
 use crate::ops::packed_matmul;
 
@@ -40,23 +41,16 @@ fn check(bits: u32, zeros: bool, factor: Option<f32>, format: FloatFormat) {
         let scale: Vec<f32> = (0..count).map(|g| (g as f32 + 1.0) * 0.37 - 2.0).collect();
         let zero: Vec<f32> = (0..count).map(|g| (g * 5 % 7) as f32 * 0.9).collect();
         let scales = Scales::Plain(floats(scale.clone(), FloatFormat::F32));
-        let mut weight = GroupedWeight::new(
-            SHAPE,
-            codes.clone(),
-            CodeMap::Unsigned,
-            groups.clone(),
-            scales,
-            "test",
-        )
-        .unwrap()
-        .with_rounding(format);
+        let map = CodeMap::Unsigned;
+        let mut parts = GroupedWeight::builder(SHAPE, codes.clone(), map, groups.clone(), scales)
+            .rounding(format);
         if zeros {
-            let zeros = Zeros::Floats(floats(zero.clone(), FloatFormat::F32));
-            weight = weight.with_zeros(zeros).unwrap();
+            parts = parts.zeros(Zeros::Floats(floats(zero.clone(), FloatFormat::F32)));
         }
         if let Some(factor) = factor {
-            weight = weight.with_factor(factor);
+            parts = parts.factor(factor);
         }
+        let weight = parts.build("test").unwrap();
         let round = |v: f32| {
             let mut v = [v];
             format.round(&mut v);
@@ -100,7 +94,8 @@ fn wrong_parts_are_refused() {
     let make = |codes: usize, scales: usize, groups| {
         let codes = Codes::pack(4, vec![0; 2 * codes]);
         let scales = Scales::Plain(floats(vec![1.0; scales], FloatFormat::F16));
-        GroupedWeight::new([4, 4], codes, CodeMap::Unsigned, groups, scales, "test")
+        let parts = GroupedWeight::builder([4, 4], codes, CodeMap::Unsigned, groups, scales);
+        parts.build("test")
     };
     assert!(make(8, 4, Groups::Flat(4)).is_ok());
     let error = make(7, 4, Groups::Flat(4)).unwrap_err();
@@ -123,8 +118,52 @@ fn wrong_parts_are_refused() {
         error.to_string(),
         "input feature 3 is in group 2, there are only 2"
     );
+    let (codes, scales) = (
+        Codes::pack(4, vec![0; 16]),
+        floats([1.0; 4], FloatFormat::F16),
+    );
+    let scales = Scales::Plain(scales);
+    let parts = GroupedWeight::builder([4, 4], codes, CodeMap::Unsigned, Groups::ROW, scales);
     let zeros = Zeros::Integers(vec![0; 3].into());
-    assert!(make(8, 4, Groups::ROW).unwrap().with_zeros(zeros).is_err());
+    assert!(parts.zeros(zeros).build("test").is_err());
+}
+
+#[test]
+fn weights_that_are_not_finite_are_refused() {
+    let infinite = Err(WeightError::NotFinite("weights"));
+    let make = |codes: [u8; 4], map: CodeMap, scale: f32| {
+        let scales = Scales::Plain(floats([scale], FloatFormat::F32));
+        GroupedWeight::builder([2, 2], Codes::pack(8, codes), map, Groups::TENSOR, scales)
+    };
+    let built = |parts: GroupedBuilder| parts.build("test").map(|_| ());
+    // A large scale is no error where no code makes too much of it.
+    for (code, expected) in [(1, Ok(())), (200, infinite.clone())] {
+        let parts = make([0, 1, code, 0], CodeMap::Unsigned, 3e38);
+        assert_eq!(built(parts), expected);
+        let parts = make([0, 1, code, 0], CodeMap::Unsigned, 60_000.0);
+        assert_eq!(built(parts.clone()), Ok(()));
+        assert_eq!(built(parts.rounding(FloatFormat::F16)), expected);
+    }
+    // What is infinite before the factor, and after it.
+    let parts = make([0, 100, 0, 0], CodeMap::Int8, 1e37);
+    assert_eq!(built(parts.clone().factor(1e-3)), infinite);
+    assert_eq!(built(make([0, 100, 0, 0], CodeMap::Int8, 1e36)), Ok(()));
+    let parts = make([0, 100, 0, 0], CodeMap::Int8, 1e36);
+    assert_eq!(built(parts.factor(10.0)), infinite);
+    // A zero point may do it alone.
+    let parts = make([0; 4], CodeMap::Unsigned, 1e30);
+    let zeros = Zeros::Floats(floats([-1e9], FloatFormat::F32));
+    assert_eq!(built(parts.zeros(zeros)), infinite);
+    let nested = Scales::Nested {
+        codes: vec![0; 1].into(),
+        table: Box::new([1e30; 256]),
+        absmax: floats([1e30], FloatFormat::F32),
+        block: 1,
+        offset: 0.0,
+    };
+    let codes = Codes::pack(8, [0; 4]);
+    let parts = GroupedWeight::builder([2, 2], codes, CodeMap::Int8, Groups::TENSOR, nested);
+    assert_eq!(built(parts), Err(WeightError::NotFinite("scales")));
 }
 
 #[test]
@@ -142,11 +181,10 @@ fn sorted_weights_are_the_same() {
             let scale = (0..3 * n).map(|g| (g as f32 + 1.0) * 0.37 - 2.0);
             let scales = Scales::Plain(floats(scale, FloatFormat::F32));
             let codes = Codes::pack(bits, (0..66u32).map(|i| (i * 37 + 11) as u8));
-            let weight =
-                GroupedWeight::new(SHAPE, codes, CodeMap::Unsigned, groups, scales, "test");
+            let parts = GroupedWeight::builder(SHAPE, codes, CodeMap::Unsigned, groups, scales);
             let zeros = Zeros::Integers((0..3 * n).map(|g| (g * 5 % 7) as u8).collect());
-            let weight = weight.unwrap().with_zeros(zeros).unwrap();
-            let weight = weight.with_rounding(FloatFormat::F16);
+            let parts = parts.zeros(zeros).rounding(FloatFormat::F16);
+            let weight = parts.build("test").unwrap();
             let sorted = weight.clone().sorted();
             assert_eq!(sorted.reordered().is_some(), can);
             for (rows, cols) in [(0..n, 0..k), (1..3, 2..9), (4..5, 10..11)] {

@@ -3,7 +3,7 @@
 
 use burn::module::ParamId;
 use burn::tensor::{Int, Tensor};
-use qoft_core::{LayerKind, LoadOptions, Registry, Walk, default_device};
+use qoft_core::{LayerKind, Schemes, Walk, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_oft::{OftConfig, OftRotation, RotationSettings};
 
@@ -24,9 +24,9 @@ pub const CASES: &[&str] = &[
 pub fn load(case: &str) -> CausalLm {
     let folder = qoft_fixtures::path(&format!("models/{case}"));
     let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
-    let (registry, options) = (Registry::linked().unwrap(), LoadOptions::default());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let device = default_device().unwrap();
-    CausalLm::load(&folder, &registry, &options, &device, &mut |_, _| {}).unwrap()
+    CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap()
 }
 
 /// A rotation of `in_features`, with small parameters that are those of `id`.

@@ -2,8 +2,6 @@
 // Each test file uses some of this.
 #![allow(dead_code)]
 
-use std::sync::Arc;
-
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::kernels::DenseWeight;
@@ -32,11 +30,7 @@ pub fn tensor<const D: usize>(shape: [usize; D], seed: u64) -> Tensor<D> {
 /// A dense linear layer with a bias.
 pub fn linear([out, input]: [usize; 2], seed: u64) -> Linear {
     let weight = DenseWeight::from_f32(&numbers(out * input, seed), [out, input]);
-    let loaded = LoadedLinear {
-        weight: Arc::new(weight),
-        bias: Some(numbers(out, seed + 1)),
-        input_quantizer: None,
-    };
+    let loaded = LoadedLinear::new(weight).with_bias(Some(numbers(out, seed + 1)));
     Linear::new(loaded, &Device::flex())
 }
 

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-use json::read_json;
+pub(crate) use json::read_json;
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
 use shard::Shard;
@@ -26,7 +26,6 @@ pub use tensor::{TensorView, dtype_name, float_dtype, float_format};
 pub struct Checkpoint {
     dir: PathBuf,
     config: Value,
-    quantization: Option<Value>,
     shards: Vec<Arc<Shard>>,
     tensors: BTreeMap<String, Stored>,
 }
@@ -46,13 +45,6 @@ impl Stored {
 }
 
 impl Checkpoint {
-    /// Where tools write the quantization's configuration, beside or instead of `config.json`.
-    pub const QUANTIZATION_FILES: [&'static str; 3] = [
-        "quantize_config.json",
-        "quant_config.json",
-        "quantization_config.json",
-    ];
-
     /// Opens a folder with `config.json` and `model.safetensors` or a sharded index.
     ///
     /// # Errors
@@ -74,7 +66,6 @@ impl Checkpoint {
         let tensors = tensors.into_iter();
         Ok(Self {
             dir: dir.to_path_buf(),
-            quantization: quantization(dir, &config)?,
             config,
             tensors: tensors
                 .map(|(n, s)| (n, Stored::new(shards[s].clone())))
@@ -93,10 +84,12 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The `quantization_config` of `config.json`, or what a file of its own, such as
-    /// `quantize_config.json`, holds.
+    /// The `quantization_config` of `config.json`. Schemes that also have it in a file of its own
+    /// read it through [`Keys::quantization`](crate::Keys::quantization).
     pub fn quantization_config(&self) -> Option<&Value> {
-        self.quantization.as_ref()
+        self.config
+            .get("quantization_config")
+            .filter(|v| !v.is_null())
     }
 
     /// The same with other names for its tensors: `name` makes them from those that they have, and
@@ -170,15 +163,4 @@ impl Checkpoint {
 /// What stands before the last dot.
 fn parent(name: &str) -> Option<&str> {
     name.rsplit_once('.').map(|(parent, _)| parent)
-}
-
-fn quantization(dir: &Path, config: &Value) -> Result<Option<Value>> {
-    if let Some(inside) = config.get("quantization_config").filter(|v| !v.is_null()) {
-        return Ok(Some(inside.clone()));
-    }
-    let mut paths = Checkpoint::QUANTIZATION_FILES
-        .iter()
-        .map(|name| dir.join(name));
-    let path = paths.find(|path| path.is_file());
-    path.map(|path| read_json(&path)).transpose()
 }

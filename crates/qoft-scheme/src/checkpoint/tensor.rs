@@ -97,6 +97,23 @@ impl TensorView {
         Err(self.error(format!("shape {shape:?}"), format!("{:?}", self.shape)))
     }
 
+    /// Rows and columns of a matrix that is not empty.
+    ///
+    /// # Errors
+    /// If the tensor is none.
+    pub fn matrix(&self) -> Result<[usize; 2]> {
+        match *self.shape {
+            [rows, cols] if rows > 0 && cols > 0 => Ok([rows, cols]),
+            [_, _] => Err(self.error("a matrix with elements", self.shown_shape())),
+            _ => Err(self.error("a matrix", self.shown_shape())),
+        }
+    }
+
+    /// The shape as messages have it.
+    pub fn shown_shape(&self) -> String {
+        format!("shape {:?}", self.shape)
+    }
+
     /// The storage format of a dense float tensor.
     ///
     /// # Errors

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use qoft_bnb as _;
-use qoft_core::{Checkpoint, LoadOptions, Registry, default_device};
+use qoft_core::{Checkpoint, Schemes, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_oft::OftConfig;
 use qoft_peft::{self as peft, ModelFacts};
@@ -173,10 +173,9 @@ impl Case {
 
 pub fn load(folder: &Path) -> CausalLm {
     let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
-    let registry = Registry::linked().unwrap();
-    let options = LoadOptions::default();
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let device = default_device().unwrap();
-    CausalLm::load(&folder, &registry, &options, &device, &mut |_, _| {}).unwrap()
+    CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap()
 }
 
 /// The adapter in `folder` by name, read as the program reads adapters.

@@ -2,14 +2,13 @@
 
 use std::collections::BTreeSet;
 
-use qoft_core::Result;
 use qoft_core::kernels::FloatFormat;
+use qoft_core::{ClaimedLayer, Result};
 use qoft_models::ModelFolder;
 use qoft_peft::PREFIX;
 
 use super::Named;
 use crate::adapter::ScaledAdapter;
-use crate::layers::Claimed;
 use crate::own::{self, bias_name};
 use crate::write::Output;
 
@@ -28,12 +27,12 @@ impl<'a> Own<'a> {
     /// If one of these layers is a whole module, too.
     pub fn new(
         folder: &'a ModelFolder,
-        layers: &[Claimed],
-        rotated: &[&Claimed<'a>],
+        layers: &[ClaimedLayer],
+        rotated: &[&ClaimedLayer<'a>],
         adapters: &'a [ScaledAdapter],
     ) -> Result<Self> {
         let checkpoint = folder.checkpoint();
-        let rotated: BTreeSet<&str> = rotated.iter().map(|layer| layer.path).collect();
+        let rotated: BTreeSet<&str> = rotated.iter().map(|layer| layer.path()).collect();
         let used: Vec<_> = adapters.iter().filter(|a| a.strength != 0.0).collect();
         for adapter in &used {
             let own = adapter.folder.own().keys();
@@ -51,14 +50,11 @@ impl<'a> Own<'a> {
         let format = FloatFormat::F32;
         let mut outputs = Vec::new();
         for name in names {
-            let is_gathered = |layer: &&Claimed| *name == bias_name(layer.path);
+            let is_gathered = |layer: &&ClaimedLayer| *name == bias_name(layer.path());
             let owner = layers.iter().find(is_gathered);
-            let spread = owner.map(|layer| own::spread_bias(checkpoint, layer));
+            let spread = owner.map(own::spread_bias);
             outputs.push(match (owner, spread.transpose()?.flatten()) {
-                (Some(layer), Some(bias)) => {
-                    let source = layer.source(checkpoint);
-                    own::gathered(&source, layer.backend, adapters, bias, format)?
-                }
+                (Some(layer), Some(bias)) => own::gathered(layer, adapters, bias, format)?,
                 _ => {
                     let tied = own::tied_table(folder).filter(|_| *name == own::head(folder));
                     let from = tied.as_deref().unwrap_or(name);

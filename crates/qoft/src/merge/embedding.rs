@@ -1,6 +1,6 @@
 //! Embedding tables that adapters rotate, and output heads that are no longer the table.
 
-use qoft_core::{Dense, LayerSource, LoadOptions, Result};
+use qoft_core::{LayerSource, Result, Schemes};
 use qoft_models::ModelFolder;
 use serde_json::Value;
 use tracing::warn;
@@ -15,6 +15,7 @@ use crate::write::Output;
 /// The tables of a checkpoint that adapters rotate.
 pub(super) struct Tables<'a> {
     folder: &'a ModelFolder,
+    schemes: &'a Schemes,
     adapters: &'a [ScaledAdapter],
     tables: Vec<LayerSource<'a>>,
     /// The table that was the output head too, of which only one of the two changes, or both in
@@ -24,7 +25,11 @@ pub(super) struct Tables<'a> {
 }
 
 impl<'a> Tables<'a> {
-    pub fn new(folder: &'a ModelFolder, adapters: &'a [ScaledAdapter]) -> Self {
+    pub fn new(
+        folder: &'a ModelFolder,
+        schemes: &'a Schemes,
+        adapters: &'a [ScaledAdapter],
+    ) -> Self {
         let mut tables = embeddings(folder);
         tables.retain(|table| adapted(adapters, table.path()));
         let untied = own::tied_table(folder).filter(|table| {
@@ -34,6 +39,7 @@ impl<'a> Tables<'a> {
         });
         Self {
             folder,
+            schemes,
             adapters,
             tables,
             untied,
@@ -52,21 +58,19 @@ impl<'a> Tables<'a> {
     pub fn outputs(
         &self,
         first: usize,
-        options: &'a LoadOptions,
         target: MergeTarget,
         reports: &'a Reports,
     ) -> Result<Vec<Output<'a>>> {
         let mut outputs = Vec::new();
         for (number, &source) in self.tables.iter().enumerate() {
+            let layer = self.schemes.find(source)?;
             let format = match target {
                 MergeTarget::Dense(format) => format,
                 MergeTarget::SameScheme(_) => source.tensor("weight")?.float_format()?,
             };
             let work = Work {
                 index: first + number,
-                source,
-                backend: &Dense,
-                options,
+                layer,
                 adapters: self.adapters,
             };
             outputs.extend(work.dense(format, reports)?);

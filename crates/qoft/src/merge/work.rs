@@ -5,8 +5,7 @@ use std::sync::{Mutex, PoisonError};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, Error, LayerSource, LoadOptions, Matrix, Purpose, QuantBackend, RequantizeOptions,
-    Result, WaitingFile, float_dtype,
+    Checkpoint, CheckpointLayer, ClaimedLayer, Matrix, Purpose, Result, WaitingFile, float_dtype,
 };
 
 use super::search::Asked;
@@ -34,8 +33,9 @@ impl Reports {
     }
 }
 
-/// A weight before and after the adapters.
+/// A layer that was parsed, with its weight before and after the adapters.
 pub(super) struct Rotated {
+    layer: CheckpointLayer,
     before: Matrix,
     weight: Matrix,
     /// The largest ‖RᵀR − I‖ of a block of the adapters.
@@ -47,46 +47,52 @@ pub(super) struct Rotated {
 pub(super) struct Work<'a> {
     /// Its number among those that change.
     pub index: usize,
-    pub source: LayerSource<'a>,
-    pub backend: &'static dyn QuantBackend,
-    pub options: &'a LoadOptions,
+    pub layer: ClaimedLayer<'a>,
     pub adapters: &'a [ScaledAdapter],
 }
 
 impl<'a> Work<'a> {
-    /// The values that are written, not those that are computed with.
-    fn load_options(&self) -> LoadOptions {
-        LoadOptions {
-            purpose: Purpose::Dequantize,
-            ..self.options.clone()
-        }
-    }
-
     /// The weight with the adapters in it.
     pub fn rotated(&self) -> Result<Rotated> {
-        let loaded = self.backend.load(&self.source, &self.load_options())?;
-        let before = Matrix::decode(&*loaded.weight);
-        let (weight, orthogonality_error) = rotated(before.clone(), self.adapters, &self.source)?;
-        if !weight.is_finite() {
-            let reason = "the merged weight has values that are infinite or not a number";
-            return Err(self.source.error(self.backend, reason));
-        }
+        let layer = self.layer.parse()?;
+        let (before, weight, orthogonality_error) = self.rotate(&layer)?;
         Ok(Rotated {
+            layer,
             before,
             weight,
             orthogonality_error,
         })
     }
 
+    /// The weight of the layer before and after the adapters, and how far these are off
+    /// orthogonality. These are the values that are written, not those that are computed with.
+    fn rotate(&self, layer: &CheckpointLayer) -> Result<(Matrix, Matrix, f64)> {
+        let loaded = layer.load(Purpose::Dequantize)?;
+        let before = Matrix::decode(&*loaded.weight);
+        let source = self.layer.source();
+        let (weight, orthogonality_error) = rotated(before.clone(), self.adapters, &source)?;
+        if !weight.is_finite() {
+            let reason = "the merged weight has values that are infinite or not a number";
+            return Err(source.error(reason));
+        }
+        Ok((before, weight, orthogonality_error))
+    }
+
     /// Tells of the layer, if adapters change it.
-    fn report(&self, reports: &Reports, rotated: &Rotated, written: &Matrix, searched: bool) {
-        if adapted(self.adapters, self.source.path()) {
+    fn report(
+        &self,
+        reports: &Reports,
+        (before, weight, orthogonality_error): (&Matrix, &Matrix, f64),
+        written: &Matrix,
+        searched: bool,
+    ) {
+        if adapted(self.adapters, self.layer.path()) {
             let layer = MergedLayer {
-                name: self.source.path().to_owned(),
-                backend: self.backend.name(),
-                orthogonality_error: rotated.orthogonality_error,
-                relative_error: relative_error(written, &rotated.weight),
-                change: Change::new(&rotated.before, &rotated.weight, written),
+                name: self.layer.path().to_owned(),
+                backend: self.layer.backend(),
+                orthogonality_error,
+                relative_error: relative_error(written, weight),
+                change: Change::new(before, weight, written),
                 searched,
             };
             reports.add(self.index, layer);
@@ -96,26 +102,26 @@ impl<'a> Work<'a> {
     /// The dense weight, made when it is written, and a bias that is spread over several tensors;
     /// the layer is read once before, to see that it can be.
     pub fn dense(self, format: FloatFormat, reports: &'a Reports) -> Result<Vec<Output<'a>>> {
-        let loaded = self.backend.load(&self.source, &self.load_options())?;
-        let mut shape = loaded.weight.shape().to_vec();
-        if self.source.is_fan_in_fan_out() {
+        let (layer, source) = (self.layer.parse()?, self.layer.source());
+        let loaded = layer.load(Purpose::Dequantize)?;
+        let mut shape = layer.shape().to_vec();
+        if source.is_fan_in_fan_out() {
             shape.reverse();
         }
         // A bias under its plain name is kept as every other tensor is.
-        let bias = loaded.bias.filter(|_| !self.source.has("bias"));
-        let gathered =
-            |bias| own::gathered(&self.source, self.backend, self.adapters, bias, format);
+        let bias = loaded.bias.filter(|_| !source.has("bias"));
+        let gathered = |bias| own::gathered(&self.layer, self.adapters, bias, format);
         let bias = bias.map(gathered).transpose()?;
         let weight = Output {
-            name: format!("{}.weight", self.source.path()),
+            name: format!("{}.weight", self.layer.path()),
             dtype: float_dtype(format),
             shape,
             data: Data::Made(Box::new(move || {
-                let rotated = self.rotated()?;
-                let mut written = rotated.weight.clone();
+                let (before, weight, off) = self.rotate(&layer)?;
+                let mut written = weight.clone();
                 written.round(format);
-                self.report(reports, &rotated, &written, false);
-                Ok(format.to_bytes(&self.source.dense_layout(written).values))
+                self.report(reports, (&before, &weight, off), &written, false);
+                Ok(format.to_bytes(&source.dense_layout(written).values))
             })),
         };
         Ok(bias.into_iter().chain([weight]).collect())
@@ -131,36 +137,20 @@ impl<'a> Work<'a> {
         file: &mut WaitingFile,
         reports: &Reports,
     ) -> Result<()> {
-        let path = self.source.path();
-        let search = Asked::new(search.search(path)?);
-        let options = RequantizeOptions {
-            backend: self.options.backend.clone(),
-            search: &search,
-        };
-        let source = self.source.within(checkpoint);
-        let tensors = self.backend.requantize(&source, &rotated.weight, &options);
-        checkpoint.replace(path, &tensors.map_err(into_requantize)?, file)?;
+        let Rotated {
+            layer,
+            before,
+            weight,
+            orthogonality_error,
+        } = rotated;
+        let search = Asked::new(search.search(layer.path())?);
+        let tensors = layer.requantize(&weight, &search, checkpoint)?;
+        checkpoint.replace(layer.path(), &tensors, file)?;
         // What readers will find in the new tensors.
-        let source = self.source.within(checkpoint);
-        let read = self.backend.load(&source, &self.load_options())?;
+        let read = self.layer.within(checkpoint).load(Purpose::Dequantize)?;
         let written = Matrix::decode(&*read.weight);
-        self.report(reports, &rotated, &written, search.was_asked());
+        let rotated = (&before, &weight, orthogonality_error);
+        self.report(reports, rotated, &written, search.was_asked());
         Ok(())
-    }
-}
-
-/// Says of an error that it came from writing the layer in its scheme.
-fn into_requantize(error: Error) -> Error {
-    match error {
-        Error::Layer {
-            layer,
-            backend,
-            reason,
-        } => Error::Requantize {
-            layer,
-            backend,
-            reason,
-        },
-        other => other,
     }
 }

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use burn::tensor::{Int, Tensor, TensorData};
-use qoft::core::{BackendOptions, LoadOptions, Registry, default_device};
+use qoft::core::{BackendOptions, Registry, default_device};
 use qoft::models::{Architectures, CausalLm, ModelFolder};
 use serde_json::Value;
 
@@ -16,15 +16,13 @@ pub fn open(folder: &Path) -> ModelFolder {
 /// Loads a model with options of backends.
 pub fn load(folder: &Path, options: &[&str]) -> CausalLm {
     let folder = open(folder);
-    let options = LoadOptions {
-        backend: BackendOptions::parse(options).unwrap(),
-        ..LoadOptions::default()
-    };
+    let options = BackendOptions::parse(options).unwrap();
     let registry = Registry::linked().unwrap();
+    let schemes = registry.open(folder.checkpoint(), &options);
+    let schemes = schemes.unwrap_or_else(|e| panic!("{e}"));
     CausalLm::load(
         &folder,
-        &registry,
-        &options,
+        &schemes,
         &default_device().unwrap(),
         &mut |_, _| (),
     )

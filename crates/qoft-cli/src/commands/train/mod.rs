@@ -36,7 +36,9 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let device = files::device(args.device.as_deref())?;
     let backend_options = args.backend_option.clone().unwrap_or_default();
 
-    let mut model = files::model(model_dir, &backend_options, &device)?;
+    let base_folder = files::open(model_dir)?;
+    let schemes = files::schemes(base_folder.checkpoint(), &backend_options)?;
+    let mut model = files::load(&base_folder, &schemes, &device)?;
     let base = Digest::of_checkpoint(&Checkpoint::open(model_dir)?)?;
     let tokenizer = files::tokenizer(model_dir)?;
     let max_length = Some(args.max_length.unwrap_or(files::MAX_LENGTH));
@@ -57,6 +59,8 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         config.seed,
         &autodiff,
     )?;
+    qoft::check_trainable(&base_folder, &schemes, &model)?;
+    drop((base_folder, schemes));
     errln!("{}", trainable_line(&model));
     let trainer = Trainer {
         config: &config,

@@ -1,0 +1,93 @@
+//! Dense weights in a scheme.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use qoft_core::kernels::FloatFormat;
+use qoft_core::{
+    BackendOptions, DenseLayer, Error, Keys, LayerSource, Matrix, Nearest, NewTensor, Purpose,
+    Registry, Result,
+};
+use serde_json::Value;
+
+use crate::compute::random;
+use crate::damage::{odd_values, with_value};
+use crate::layer::only_name;
+use crate::layer_file::LayerFile;
+use crate::requantize::distance;
+
+const PATH: &str = "model.layers.0.mlp.up_proj";
+/// What one bit a weight may cost, and more than anything else does.
+const WORST: f64 = 0.5;
+
+/// Weights of the shapes of layers, and of common ones, come back from a checkpoint that has the
+/// settings as its configuration. Impossible settings are errors.
+pub(crate) fn check(registry: &Registry, settings: &[Value], shapes: &[[usize; 2]]) {
+    let mut written = 0;
+    for settings in settings {
+        for &shape in shapes.iter().chain(&[[128, 128], [192, 64]]) {
+            let weight = weight(shape);
+            match quantize(registry, settings, &weight) {
+                Ok(tensors) => {
+                    let read = read(registry, settings, tensors, shape);
+                    let off = distance(&read, &weight);
+                    assert!(off < WORST, "{settings}: {shape:?} comes back {off} off");
+                    written += 1;
+                }
+                // A scheme need not have groups or tiles for every shape.
+                Err(error) => {
+                    let text = error.to_string();
+                    let told = text.contains(PATH) || text.contains("settings");
+                    assert!(told, "{settings}: {shape:?}: {text}");
+                }
+            }
+        }
+        for pointer in crate::damage::leaves(settings) {
+            for value in odd_values() {
+                let odd = with_value(settings, &pointer, value);
+                let weight = weight([128, 128]);
+                let tried = catch_unwind(AssertUnwindSafe(|| quantize(registry, &odd, &weight)));
+                assert!(tried.is_ok(), "quantizing panics with {odd}");
+            }
+        }
+    }
+    assert!(written >= settings.len(), "only {written} weights written");
+    let infinite = Matrix {
+        shape: [128, 128],
+        values: vec![f32::INFINITY; 128 * 128],
+    };
+    let tried = quantize(registry, &settings[0], &infinite);
+    assert!(tried.is_err(), "infinite weights are quantized");
+}
+
+fn weight(shape: [usize; 2]) -> Matrix {
+    let mut weight = Matrix {
+        shape,
+        values: random(shape[0] * shape[1], 11),
+    };
+    weight.round(FloatFormat::F16);
+    weight
+}
+
+fn quantize(registry: &Registry, settings: &Value, weight: &Matrix) -> Result<Vec<NewTensor>> {
+    let dense = DenseLayer::new(PATH, weight, FloatFormat::F16);
+    let keys = Keys::new("settings", settings.clone());
+    registry.quantize(only_name(registry), dense, &keys, &Nearest)
+}
+
+/// The layer as a reader finds it.
+fn read(
+    registry: &Registry,
+    settings: &Value,
+    tensors: Vec<NewTensor>,
+    shape: [usize; 2],
+) -> Matrix {
+    let file = LayerFile::of_new(PATH, settings, tensors);
+    let read = file.with(|checkpoint| {
+        let schemes = registry.open(checkpoint, &BackendOptions::default())?;
+        let layer = LayerSource::new(checkpoint, PATH, Some(shape));
+        let loaded = schemes.load(layer, Purpose::Dequantize)?;
+        Ok::<_, Error>(Matrix::decode(&*loaded.weight))
+    });
+    let read = read.unwrap_or_else(|| panic!("{settings}: tensors whose bytes do not fit"));
+    read.unwrap_or_else(|e| panic!("{settings}: {e}"))
+}

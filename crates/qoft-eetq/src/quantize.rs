@@ -1,0 +1,64 @@
+//! Quantizing as EETQ does.
+
+use qoft_scheme::kernels::{FloatFormat, Floats, Matrix};
+use qoft_scheme::{CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, Result};
+
+use crate::config;
+use crate::place::{CODES, SCALES};
+use crate::stored::{Layout, TILE};
+
+/// A weight under transformers' names, its scales in the one dtype that the library has for them.
+pub fn quantize(
+    dense: &DenseLayer,
+    settings: &Keys,
+    search: &dyn CodeSearch,
+) -> Result<Vec<NewTensor>> {
+    config::check_settings(settings)?;
+    let [n, k] = dense.weight.shape;
+    if !n.is_multiple_of(TILE) || !k.is_multiple_of(TILE) {
+        let reason = format!("sizes must be multiples of {TILE}, found [{n}, {k}]");
+        return Err(dense.error(reason));
+    }
+    let grid = Rows::new(dense.weight, FloatFormat::F16)?;
+    let codes = search.codes(dense.weight, &grid);
+    let bytes = Layout::Sm80.encode(&codes, [n, k]);
+    Ok(vec![
+        dense.new_tensor(CODES[0], Dtype::I8, &[k, n], bytes),
+        dense.new_tensor(SCALES, Dtype::F16, &[n], grid.scale_bytes()),
+    ])
+}
+
+/// A scale for each row. The library chooses codes with those that are not rounded yet.
+pub struct Rows {
+    exact: Vec<f32>,
+    stored: Floats,
+}
+
+impl Rows {
+    /// The scales of a weight's rows, stored in `format`.
+    ///
+    /// # Errors
+    /// If one is too large for it.
+    pub fn new(weight: &Matrix, format: FloatFormat) -> Result<Self> {
+        let largest = |row: &[f32]| row.iter().fold(0.0f32, |max, v| max.max(v.abs()));
+        let exact: Vec<f32> = weight.rows().map(|row| largest(row) / 128.0).collect();
+        let stored = Floats::from_f32(&exact, format)?;
+        Ok(Self { exact, stored })
+    }
+
+    /// The scales as they are stored.
+    pub fn scale_bytes(&self) -> Vec<u8> {
+        self.stored.format().to_bytes(&self.exact)
+    }
+}
+
+impl Grid for Rows {
+    fn nearest(&self, n: usize, _k: usize, value: f32) -> (u8, f32) {
+        // In a row of zeros the library divides 0 by 0, and finds the largest code.
+        let code = match self.exact[n] {
+            0.0 => 127.0,
+            scale => (value / scale).round().clamp(-128.0, 127.0),
+        };
+        (code as i8 as u8, code * self.stored.get(n))
+    }
+}

@@ -1,0 +1,259 @@
+//! Quantizing a dense weight as the library does.
+
+use qoft_scheme::kernels::{FloatFormat, Floats};
+use qoft_scheme::{
+    CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, Result, dtype_name, float_dtype,
+};
+
+use crate::config::{Axis, LayerConfig, width};
+use crate::layout::Reshaped;
+use crate::repack::pack;
+use crate::solve::{Quantizer, by_groups};
+
+/// Where transformers has the settings.
+const INSIDE: [&str; 2] = ["quant_config", "weight_quant_params"];
+/// The library's defaults.
+const BITS: f64 = 4.0;
+const GROUP_SIZE: usize = 64;
+
+/// The settings of one layer.
+struct Settings {
+    bits: f64,
+    layer: LayerConfig,
+    quantizer: Quantizer,
+}
+
+impl Settings {
+    fn read(dense: &DenseLayer, keys: &Keys) -> Result<Self> {
+        let inside = keys
+            .object(INSIDE[0])
+            .and_then(|keys| keys.object(INSIDE[1]));
+        let keys = inside.as_ref().unwrap_or(keys);
+        let bits = keys.get::<f64>("nbits")?.unwrap_or(BITS);
+        let (packing, format) = width(bits).ok_or_else(|| {
+            let reason = format!("expected 8, 6, 5, 4, 3, 2, 1.58 or 1, found {bits}");
+            keys.error("nbits", reason)
+        })?;
+        let axis = match keys.get::<u64>("axis")? {
+            Some(0) => Axis::Columns,
+            None | Some(1) => Axis::Rows,
+            Some(other) => {
+                return Err(keys.error("axis", format!("expected 0 or 1, found {other}")));
+            }
+        };
+        let [n, k] = dense.weight.shape;
+        // Without groups a row or a column is one.
+        let whole = match axis {
+            Axis::Rows => k,
+            Axis::Columns => n,
+        };
+        let group_size = match keys.value("group_size") {
+            None if keys
+                .all()
+                .is_some_and(|all| all.get("group_size").is_some()) =>
+            {
+                whole
+            }
+            None => GROUP_SIZE,
+            Some(_) => keys.get::<usize>("group_size")?.unwrap_or(GROUP_SIZE),
+        };
+        for key in ["quant_scale", "quant_zero"] {
+            if keys.flag(key, false)? {
+                let reason =
+                    "scales or zero points that are quantized themselves are not supported";
+                return Err(keys.error(key, reason));
+            }
+        }
+        if !keys.flag("channel_wise", true)? {
+            let reason = "one scale for the whole weight is not supported";
+            return Err(keys.error("channel_wise", reason));
+        }
+        let new = Quantizer::new(bits);
+        Ok(Self {
+            bits,
+            layer: LayerConfig {
+                shape: [n, k],
+                group_size,
+                axis,
+                packing,
+                view_as_float: keys.flag("view_as_float", false)?,
+                format,
+            },
+            quantizer: Quantizer {
+                round_zero: keys.flag("round_zero", new.round_zero)?,
+                optimize: keys.flag("optimize", new.optimize)?,
+                ..new
+            },
+        })
+    }
+}
+
+/// A weight with the settings; scales and zero points get the dtype that it has in the model.
+pub fn quantize(
+    dense: &DenseLayer,
+    settings: &Keys,
+    search: &dyn CodeSearch,
+) -> Result<Vec<NewTensor>> {
+    let Settings {
+        bits,
+        layer,
+        quantizer,
+    } = Settings::read(dense, settings)?;
+    let reshaped = Reshaped::of(&layer).map_err(|reason| dense.error(reason))?;
+    let (packing, [rows, cols]) = (layer.packing, reshaped.sizes);
+    let fills = rows.is_multiple_of(packing.per_word());
+    if packing.dtype() != Dtype::I32 && !fills {
+        let reason = format!("{rows} rows of codes, {} in a word", packing.per_word());
+        return Err(dense.error(reason));
+    }
+    let grouped = by_groups(dense.weight.values.clone(), layer.axis, reshaped.groups);
+    let (scales, zeros) = quantizer.solve(&grouped, layer.group_size);
+    drop(grouped);
+    let format = dense.format;
+    let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
+    let grid = Numbers {
+        stored_scales: stored(&inverse, format)?,
+        stored_zeros: stored(&zeros, format)?,
+        scales,
+        zeros,
+        largest: quantizer.largest,
+        cols: layer.shape[1],
+        axis: layer.axis,
+        size: layer.group_size,
+        format,
+    };
+    let codes = search.codes(dense.weight, &grid);
+    let words = pack(&codes, rows, packing);
+    let word = packing.dtype();
+    let dtype = match layer.view_as_float {
+        true => float_dtype(format),
+        false => word,
+    };
+    let width = cols * word.bitsize() / dtype.bitsize();
+    if cols * word.bitsize() != width * dtype.bitsize() {
+        let reason = format!("rows of {cols} words are no {}", dtype_name(dtype));
+        return Err(dense.error(reason));
+    }
+    let mut tensors = vec![
+        dense.new_tensor(
+            "W_q",
+            dtype,
+            &[rows.div_ceil(packing.per_word()), width],
+            words,
+        ),
+        dense.new_tensor(
+            "scale",
+            float_dtype(format),
+            &reshaped.metadata,
+            format.to_bytes(&grid.stored_scales),
+        ),
+        dense.new_tensor(
+            "zero",
+            float_dtype(format),
+            &reshaped.metadata,
+            format.to_bytes(&grid.stored_zeros),
+        ),
+    ];
+    tensors.extend(metadata(dense, bits, &layer, &quantizer));
+    Ok(tensors)
+}
+
+/// The settings as the tensors in which the library keeps them.
+fn metadata(
+    dense: &DenseLayer,
+    bits: f64,
+    layer: &LayerConfig,
+    quantizer: &Quantizer,
+) -> Vec<NewTensor> {
+    let flag = |name, value: bool| dense.new_tensor(name, Dtype::U8, &[], vec![value.into()]);
+    let int =
+        |name, value: i32| dense.new_tensor(name, Dtype::I32, &[], value.to_le_bytes().to_vec());
+    let text = |name, value: &str| {
+        dense.new_tensor(name, Dtype::U8, &[value.len()], value.as_bytes().to_vec())
+    };
+    let nbits = match bits.fract() {
+        0.0 => int("nbits", bits as i32),
+        _ => dense.new_tensor(
+            "nbits",
+            Dtype::F32,
+            &[],
+            (bits as f32).to_le_bytes().to_vec(),
+        ),
+    };
+    let compute_dtype = match dense.format {
+        FloatFormat::F32 => "torch.float32",
+        FloatFormat::F16 => "torch.float16",
+        FloatFormat::Bf16 => "torch.bfloat16",
+    };
+    let view_dtype = match layer.packing.dtype() {
+        Dtype::I32 => "torch.int32",
+        _ => "torch.uint8",
+    };
+    let shape = layer.shape.map(|size| size as i64);
+    let shape = shape.into_iter().flat_map(i64::to_le_bytes).collect();
+    vec![
+        nbits,
+        dense.new_tensor("shape", Dtype::I64, &[2], shape),
+        int("group_size", layer.group_size as i32),
+        int("axis", i32::from(layer.axis == Axis::Rows)),
+        text("packing", layer.packing.name()),
+        text("unpack_view_dtype", view_dtype),
+        text("compute_dtype", compute_dtype),
+        flag("view_as_float", layer.view_as_float),
+        flag("quant_scale", false),
+        flag("quant_zero", false),
+        flag("channel_wise", true),
+        flag("optimize", quantizer.optimize),
+        flag("round_zero", quantizer.round_zero),
+    ]
+}
+
+/// Values as readers find them in a dtype.
+///
+/// # Errors
+/// If one is not finite there.
+pub fn stored(values: &[f32], format: FloatFormat) -> Result<Vec<f32>> {
+    let floats = Floats::from_f32(values, format)?;
+    let mut values = vec![0.0; floats.len()];
+    floats.read(0, &mut values);
+    Ok(values)
+}
+
+/// The numbers that weights of a layer can be, by their scales and zero points.
+pub struct Numbers {
+    /// Factors from weights to codes: what the library chooses codes with.
+    pub scales: Vec<f32>,
+    /// Zero points that it chooses codes with.
+    pub zeros: Vec<f32>,
+    /// The scales that readers find.
+    pub stored_scales: Vec<f32>,
+    /// The zero points that readers find.
+    pub stored_zeros: Vec<f32>,
+    /// The largest code.
+    pub largest: f32,
+    /// Input features.
+    pub cols: usize,
+    /// Which weights share a scale.
+    pub axis: Axis,
+    /// How many weights do.
+    pub size: usize,
+    /// The dtype of scales and zero points, in which readers compute.
+    pub format: FloatFormat,
+}
+
+impl Grid for Numbers {
+    fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
+        let flat = n * self.cols + k;
+        let group = match self.axis {
+            Axis::Rows => flat / self.size,
+            Axis::Columns => flat % self.zeros.len(),
+        };
+        let code = value * self.scales[group] + self.zeros[group];
+        let code = code.round_ties_even().clamp(0.0, self.largest);
+        let mut number = [code - self.stored_zeros[group]];
+        self.format.round(&mut number);
+        number[0] *= self.stored_scales[group];
+        self.format.round(&mut number);
+        (code as u8, number[0])
+    }
+}

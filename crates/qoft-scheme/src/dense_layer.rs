@@ -1,0 +1,63 @@
+//! A dense weight on its way into a scheme.
+
+use qoft_kernels::{FloatFormat, Matrix};
+use safetensors::Dtype;
+
+use crate::checkpoint::NewTensor;
+use crate::error::Error;
+
+/// A dense weight that is to be quantized.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct DenseLayer<'a> {
+    /// Module path, which the new tensors get.
+    pub path: &'a str,
+    /// The values, `[out_features, in_features]`, all of them finite.
+    pub weight: &'a Matrix,
+    /// The dtype that they have in the model. Some libraries compute in it or write it down.
+    pub format: FloatFormat,
+    /// Name of the backend that quantizes it.
+    backend: &'static str,
+}
+
+impl<'a> DenseLayer<'a> {
+    /// The weight of the layer at module path `path`, whose values are numbers of `format`.
+    pub fn new(path: &'a str, weight: &'a Matrix, format: FloatFormat) -> Self {
+        Self {
+            path,
+            weight,
+            format,
+            backend: "of no backend",
+        }
+    }
+
+    /// A tensor `path.suffix` to be written.
+    pub fn new_tensor(
+        &self,
+        suffix: impl Into<String>,
+        dtype: Dtype,
+        shape: &[usize],
+        bytes: Vec<u8>,
+    ) -> NewTensor {
+        NewTensor::new(self.path, suffix, dtype, shape, bytes)
+    }
+
+    /// An error: the weight does not become such a layer.
+    pub fn error(&self, reason: impl ToString) -> Error {
+        Error::Requantize {
+            layer: self.path.to_owned(),
+            backend: self.backend.to_owned(),
+            reason: reason.to_string(),
+        }
+    }
+
+    /// Says which backend quantizes it.
+    pub(crate) fn for_backend(self, backend: &'static str) -> Self {
+        Self { backend, ..self }
+    }
+
+    /// An error: the scheme quantizes no dense weights.
+    pub(crate) fn incapable(&self) -> Error {
+        Error::incapable(self.path, self.backend, "quantize dense weights")
+    }
+}

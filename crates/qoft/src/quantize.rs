@@ -1,0 +1,42 @@
+//! Quantizing layers of a dense checkpoint.
+
+use qoft_core::kernels::FloatFormat;
+use qoft_core::{
+    BackendOptions, CodeSearch, DenseLayer, Keys, Matrix, NewTensor, Purpose, Registry, Result,
+    Schemes,
+};
+use qoft_models::ModelFolder;
+use serde_json::Value;
+
+use crate::layers::source;
+
+/// The tensors, but the bias, that the dense layer at module path `path` has in another scheme: that
+/// of the backend `backend`, by the keys that a `quantization_config` of the scheme has. `search`
+/// chooses the codes once the scheme has found its scales.
+///
+/// # Errors
+/// If the layer is missing or not dense, there is no such backend or it cannot quantize dense
+/// weights, or the settings are not its own or do not fit the layer.
+pub fn quantize_layer(
+    folder: &ModelFolder,
+    path: &str,
+    registry: &Registry,
+    backend: &str,
+    settings: &Value,
+    search: &dyn CodeSearch,
+) -> Result<Vec<NewTensor>> {
+    let schemes = registry.open(folder.checkpoint(), &BackendOptions::default())?;
+    let (weight, format) = dense(folder, &schemes, path)?;
+    let dense = DenseLayer::new(path, &weight, format);
+    let settings = Keys::new("settings", settings.clone());
+    registry.quantize(backend, dense, &settings, search)
+}
+
+/// The weight of a dense layer and the dtype that it has.
+fn dense(folder: &ModelFolder, schemes: &Schemes, path: &str) -> Result<(Matrix, FloatFormat)> {
+    let layer = schemes.find(source(folder, path))?;
+    let weight = layer.load(Purpose::Dequantize)?.weight;
+    let format = weight.info().dense;
+    let format = format.ok_or_else(|| layer.source().error("it is quantized already"))?;
+    Ok((Matrix::decode(&*weight), format))
+}
