@@ -6,7 +6,7 @@ use serde_json::Value;
 use crate::error::Result;
 use crate::keys::Keys;
 
-/// The key, as GPTQModel writes it.
+/// The key of the configuration.
 const DYNAMIC: &str = "dynamic";
 
 /// The rules of a configuration. The first whose expression matches from the start of a module's

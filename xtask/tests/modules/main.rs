@@ -23,16 +23,10 @@ fn circles_of(files: &[(&str, &str)]) -> Vec<Vec<String>> {
     circles(&edges(&Tree::from_files(files)))
 }
 
-/// Crates whose circles are still to be removed.
-const KNOWN: &[&str] = &["qoft-eetq", "qoft-gptq", "qoft-scheme"];
-
 #[test]
 fn no_crate_has_a_circle_of_imports() {
     let (mut report, mut count) = (String::new(), 0);
     for package in packages::all() {
-        if KNOWN.contains(&package.name().as_str()) {
-            continue;
-        }
         for root in package.roots() {
             let edges = edges(&Tree::read(&root));
             count += edges.len();
@@ -190,7 +184,7 @@ fn modules_inside_a_file_count() {
 }
 
 /// PEFT's own table of the layers that it adapts in each model.
-const TABLES: &[&str] = &["qoft-peft/src/defaults.rs", "qoft-scheme/src/registry.rs"];
+const TABLES: &[&str] = &["qoft-peft/src/defaults.rs"];
 
 #[test]
 fn shared_crates_name_no_scheme_and_no_model() {
