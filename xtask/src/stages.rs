@@ -160,11 +160,22 @@ const DOCUMENTATION: &[Stage] = &[Stage {
 }];
 
 /// Everything that `test-all` runs.
-pub const TEST_ALL: &[&[Stage]] = &[STAGES, example!("custom-backend"), DOCUMENTATION];
+pub const TEST_ALL: &[&[Stage]] = &[
+    STAGES,
+    example!("custom-backend"),
+    example!("custom-architecture"),
+    DOCUMENTATION,
+];
 
 /// The examples that are crates of their own, and the guides that quote them.
 #[cfg(test)]
-const EXAMPLES: &[[&str; 2]] = &[["examples/custom-backend", "docs/add-a-scheme.md"]];
+const EXAMPLES: &[[&str; 2]] = &[
+    ["examples/custom-backend", "docs/add-a-scheme.md"],
+    [
+        "examples/custom-architecture",
+        "docs/add-an-architecture.md",
+    ],
+];
 
 /// Arguments of cargo for the stages of `test-gpu`, after the command.
 macro_rules! gpu {
