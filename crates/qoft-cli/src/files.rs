@@ -7,11 +7,11 @@ use burn::tensor::Device;
 use qoft::ScaledAdapter;
 use qoft::core::{BackendOptions, Checkpoint, Registry, Schemes};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
-use qoft::peft::{self, AdapterFolder, ModelFacts};
-use qoft::train::Evaluation;
+use qoft::peft::{self, AdapterFolder};
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::Below;
+use qoft::train::{Evaluation, model_facts};
 
 use crate::args::{AdapterArg, ModelArgs};
 use crate::print::{errln, warnln};
@@ -104,18 +104,10 @@ pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
 
 /// Puts adapters on a model, one after another.
 pub fn attach(model: &mut CausalLm, adapters: &[ScaledAdapter], device: &Device) -> Result<()> {
-    let model_type = model.config().model_type.clone();
-    let head = model.head().to_owned();
+    let spec = model.spec().clone();
     for (index, ScaledAdapter { folder, strength }) in adapters.iter().enumerate() {
         let name = format!("adapter_{index}");
-        peft::attach_folder(
-            model,
-            folder,
-            *strength,
-            ModelFacts::new(&model_type, &head),
-            &name,
-            device,
-        )?;
+        peft::attach_folder(model, folder, *strength, model_facts(&spec), &name, device)?;
     }
     Ok(())
 }

@@ -88,7 +88,7 @@ impl CausalLm {
     }
 
     /// What is known of the model without its tensors.
-    pub fn spec(&self) -> &ModelSpec {
+    pub fn spec(&self) -> &Arc<ModelSpec> {
         &self.spec
     }
 

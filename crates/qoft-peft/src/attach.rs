@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use tracing::warn;
 
+use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
 use crate::folder::AdapterFolder;
 use crate::modules::Modules;
@@ -16,23 +17,6 @@ use qoft_core::{
     AdapterParam, AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor, Random,
     Result, WEIGHT, Walk, adapters, param_id,
 };
-
-/// What PEFT's rules have to know of a model beside its layers.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct ModelFacts<'a> {
-    /// `model_type` of its configuration, for the default targets; empty if it has none.
-    pub model_type: &'a str,
-    /// Path of the output head, which `all-linear` does not mean; empty if there is none.
-    pub head: &'a str,
-}
-
-impl<'a> ModelFacts<'a> {
-    /// Of a model of this type, with the output head at the path `head`.
-    pub const fn new(model_type: &'a str, head: &'a str) -> Self {
-        Self { model_type, head }
-    }
-}
 
 /// Adds a new adapter to each layer that the configuration means; returns how many layers got a
 /// rotation.
@@ -140,7 +124,7 @@ impl Attachment<'_> {
     fn attach(&self, model: &mut impl Walk, facts: ModelFacts) -> Result<usize> {
         adapters::expect_free(model, self.adapter)?;
         let modules = Modules::of(model, facts.head);
-        let selection = Selection::new(self.config, facts.model_type, &modules)?;
+        let selection = Selection::new(self.config, facts, &modules)?;
         let (mut slots, own_names) = self.collect(model, &selection)?;
         match self.source {
             Source::Saved { folder, .. } => folder.check_unused(selection.rotated(), &own_names)?,

@@ -1,6 +1,7 @@
 //! Which layers a model's adapters are for when a configuration does not say it.
 
 use crate::common::OneOrMany;
+use crate::facts::ModelFacts;
 
 /// PEFT's defaults, of OFT and HRA alike (`TRANSFORMERS_MODELS_TO_OFT_TARGET_MODULES_MAPPING`).
 const OF_PEFT: &[(&[&str], &[&str])] = &[
@@ -58,12 +59,6 @@ const OF_PEFT: &[(&[&str], &[&str])] = &[
 /// PEFT's only default that is an expression.
 const EXPRESSION_OF_PEFT: (&str, &str) = ("gemma4", r".*language_model\..*\.(q_proj|v_proj)");
 
-/// Defaults for model types that PEFT has none for.
-const MORE: &[(&[&str], &[&str])] = &[
-    (&["granite", "olmo2", "smollm3"], &["q_proj", "v_proj"]),
-    (&["phi3"], &["qkv_proj"]),
-];
-
 /// PEFT's default `target_modules` of a model type.
 pub fn peft_default_targets(model_type: &str) -> Option<OneOrMany> {
     let (of, expression) = EXPRESSION_OF_PEFT;
@@ -73,9 +68,12 @@ pub fn peft_default_targets(model_type: &str) -> Option<OneOrMany> {
     find(OF_PEFT, model_type)
 }
 
-/// The default `target_modules` of a model type: PEFT's, or ours where it has none.
-pub fn default_targets(model_type: &str) -> Option<OneOrMany> {
-    peft_default_targets(model_type).or_else(|| find(MORE, model_type))
+/// The default `target_modules` of a model: PEFT's for its type, or the model's own where PEFT has
+/// none.
+pub fn default_targets(facts: ModelFacts) -> Option<OneOrMany> {
+    let own = facts.default_targets.iter().map(|&name| name.to_owned());
+    let own = Some(OneOrMany::Many(own.collect())).filter(|_| !facts.default_targets.is_empty());
+    peft_default_targets(facts.model_type).or(own)
 }
 
 fn find(table: &[(&[&str], &[&str])], model_type: &str) -> Option<OneOrMany> {

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use qoft_core::{BIAS, Error, Layer, LayerKind, LayerTensor, Result};
 
 use crate::common::OneOrMany;
+use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
 use crate::modules::{ModuleKind, Modules};
 use crate::targets::{Targets, match_nothing};
@@ -26,15 +27,18 @@ enum Biases {
 }
 
 impl<'a> Selection<'a> {
-    /// What a configuration means in a model with these modules, with the default targets for
-    /// `model_type`.
+    /// What a configuration means in a model with these modules, with the model's default targets.
     ///
     /// # Errors
     /// If an expression is invalid or takes too long, options contradict each other, there is no
     /// default, no module is meant, or one that cannot have what it is meant to have.
-    pub fn new(config: &'a dyn AdapterConfig, model_type: &str, modules: &Modules) -> Result<Self> {
+    pub fn new(
+        config: &'a dyn AdapterConfig,
+        facts: ModelFacts,
+        modules: &Modules,
+    ) -> Result<Self> {
         let common = config.common();
-        let targets = Targets::new(common, model_type, modules)?;
+        let targets = Targets::new(common, facts, modules)?;
         let mut rotated = BTreeMap::new();
         for (path, kind) in modules.iter() {
             if targets.matches(path)? {

@@ -8,6 +8,7 @@ use tracing::warn;
 use crate::common::{CommonConfig, Layers, OneOrMany};
 use crate::defaults::default_targets;
 use crate::expression::Expression;
+use crate::facts::ModelFacts;
 use crate::modules::{ModuleKind, Modules};
 
 /// The word for all linear layers but the output head, in letters of any case.
@@ -28,14 +29,14 @@ pub struct Targets {
 }
 
 impl Targets {
-    /// Compiles what a configuration says for a model of this type, with the default targets of the
-    /// type.
+    /// Compiles what a configuration says for a model, with the model's default targets.
     ///
     /// # Errors
     /// If an expression is invalid, options contradict each other, or there is no default.
-    pub fn new(config: &CommonConfig, model_type: &str, modules: &Modules) -> Result<Self> {
+    pub fn new(config: &CommonConfig, facts: ModelFacts, modules: &Modules) -> Result<Self> {
         let default = || {
-            default_targets(model_type).ok_or_else(|| {
+            default_targets(facts).ok_or_else(|| {
+                let model_type = facts.model_type;
                 let reason = format!("no default for model_type {model_type}; name the layers");
                 Error::config("adapter configuration", TARGET_MODULES, reason)
             })

@@ -15,4 +15,6 @@ pub use error::{GenerateError, NotFinite, TrainError};
 pub use eval::{Evaluation, evaluate};
 pub use generate::{GenerateOptions, Generated, generate};
 pub use inputs::{check_lengths, input_ids, targets};
-pub use model::{GenerateModel, TokenModel, TrainBatch, TrainBlocks, TrainData, TrainModel};
+pub use model::{
+    GenerateModel, TokenModel, TrainBatch, TrainBlocks, TrainData, TrainModel, model_facts,
+};

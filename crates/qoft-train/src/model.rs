@@ -10,7 +10,8 @@ use std::num::NonZeroUsize;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use qoft_core::Walk;
-use qoft_models::{Cache, CausalLm};
+use qoft_models::{Cache, CausalLm, ModelSpec};
+use qoft_peft::ModelFacts;
 
 use crate::data::{Batch, Dataset, Example, Order};
 use crate::error::TrainError;
@@ -87,14 +88,9 @@ pub trait TrainModel: Module + Walk {
         None
     }
 
-    /// The `model_type` by which PEFT chooses layers where a configuration names none.
-    fn model_type(&self) -> &str {
-        ""
-    }
-
-    /// Module path of the output head, which `all-linear` does not mean.
-    fn head(&self) -> &str {
-        ""
+    /// What PEFT's rules have to know of it beside its layers.
+    fn facts(&self) -> ModelFacts<'_> {
+        ModelFacts::default()
     }
 }
 
@@ -182,6 +178,12 @@ impl TrainBatch for Batch {
     }
 }
 
+/// What PEFT's rules have to know of a model beside its layers.
+pub fn model_facts(spec: &ModelSpec) -> ModelFacts<'_> {
+    let names = spec.names();
+    ModelFacts::new(&spec.config().model_type, names.head).with_default_targets(names.targets)
+}
+
 impl TrainModel for CausalLm {
     type Data = Dataset;
 
@@ -205,12 +207,8 @@ impl TrainModel for CausalLm {
         Some(self)
     }
 
-    fn model_type(&self) -> &str {
-        &self.config().model_type
-    }
-
-    fn head(&self) -> &str {
-        CausalLm::head(self)
+    fn facts(&self) -> ModelFacts<'_> {
+        model_facts(self.spec())
     }
 }
 

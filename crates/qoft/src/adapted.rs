@@ -5,7 +5,8 @@ use std::collections::BTreeSet;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::{ClaimedLayer, Composition, Error, LayerKind, LayerSource, Matrix, Pass, Result};
 use qoft_models::ModelFolder;
-use qoft_peft::{ModuleKind, Modules, Selection, Site};
+use qoft_peft::{ModelFacts, ModuleKind, Modules, Selection, Site};
+use qoft_train::model_facts;
 use rayon::prelude::*;
 
 use crate::adapter::ScaledAdapter;
@@ -19,16 +20,15 @@ pub(crate) fn check(
     folder: &ModelFolder,
     layers: &[ClaimedLayer],
 ) -> Result<()> {
-    let config = folder.checkpoint().config();
-    let (modules, head) = (modules(folder, layers), head(folder));
-    let model_type = config["model_type"].as_str().unwrap_or_default();
+    let (modules, facts) = (modules(folder, layers), facts(folder));
     let mut weights = BTreeSet::new();
     for adapter in adapters {
-        let selection = Selection::new(&**adapter.folder.config(), model_type, &modules)?;
-        if adapter.has(head) && is_tied(folder) {
+        let selection = Selection::new(&**adapter.folder.config(), facts, &modules)?;
+        if adapter.has(facts.head) && is_tied(folder) {
             let reason = format!(
-                "an adapter rotates the input of `{head}`, which shares its weight with the \
-                 embedding table and so has none of its own to change"
+                "an adapter rotates the input of `{}`, which shares its weight with the embedding \
+                 table and so has none of its own to change",
+                facts.head
             );
             let file = folder
                 .checkpoint()
@@ -51,6 +51,13 @@ pub(crate) fn check(
         adapter.folder.check_complete(selection.rotated())?;
     }
     Ok(())
+}
+
+/// What PEFT's rules have to know of the model.
+fn facts(folder: &ModelFolder) -> ModelFacts<'_> {
+    let model_type = folder.checkpoint().config()["model_type"].as_str();
+    let unknown = || ModelFacts::new(model_type.unwrap_or_default(), head(folder));
+    folder.known().map_or_else(unknown, model_facts)
 }
 
 /// The modules of the model, as far as its architecture is known: no others are meant, such as those

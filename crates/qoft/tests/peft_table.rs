@@ -5,8 +5,8 @@ use std::sync::Arc;
 
 use qoft::core::{Error, LayerKind, Result};
 use qoft::peft::{
-    AdapterConfig, Families, ModuleKind, Modules, OneOrMany, PEFT_VERSION, Selection,
-    default_targets, peft_default_targets,
+    AdapterConfig, Families, ModelFacts, ModuleKind, Modules, OneOrMany, PEFT_VERSION, Selection,
+    peft_default_targets,
 };
 use serde_json::{Value, json};
 
@@ -100,14 +100,9 @@ fn difference(row: &Value, model: &Model) -> Option<String> {
     // GPT-2's layers, which PEFT's OFT and HRA do not know, are linear layers like others here.
     let ours_only = row["error"] == "unsupported" && is_conv1d(&row["module"]);
     let model_type = row["type"].as_str().unwrap_or(&model.model_type);
-    if row["error"] == "no_default" && default_targets(model_type).is_some() {
-        // We have defaults for more types; adapters are saved with the names.
-        let peft_has = peft_default_targets(model_type);
-        return peft_has.map(|targets| format!("found {targets:?}"));
-    }
     let config = config(row);
     let parts = match &config {
-        Ok(config) => Selection::new(&**config, model_type, &model.modules),
+        Ok(config) => Selection::new(&**config, ModelFacts::new(model_type, ""), &model.modules),
         Err(error) => {
             let found = word_of(error);
             return (row["error"] != found).then(|| format!("found {found}: {error}"));

@@ -179,3 +179,29 @@ fn text_is_generated_with_an_adapter() {
     let count = generated["new_tokens"].as_u64().expect("a count");
     assert!(count > 0 && count <= 20, "{generated}");
 }
+
+#[test]
+fn adapters_have_default_targets() {
+    let (model, work) = (case("dense"), tempfile::tempdir().expect("a folder"));
+    let rows = data(work.path(), &reference("dense")["rows"]);
+    let output = work.path().join("adapter");
+    let files = [
+        "--model",
+        text(&model),
+        "--data",
+        text(&rows),
+        "--output",
+        text(&output),
+    ];
+    program(
+        &[
+            &["train"][..],
+            &files,
+            &["--max-steps=1", "--oft-block-size=8"],
+        ]
+        .concat(),
+    );
+    let config = std::fs::read(output.join("adapter_config.json")).expect("a file");
+    let config: Value = serde_json::from_slice(&config).expect("JSON");
+    assert_eq!(config["target_modules"], json!(["q_proj", "v_proj"]));
+}

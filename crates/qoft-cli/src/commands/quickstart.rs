@@ -7,10 +7,10 @@ use burn::tensor::Device;
 use qoft::core::{Checkpoint, Error, StagedDir, write_file};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
-use qoft::peft::{self, CommonConfig, ModelFacts};
+use qoft::peft::{self, CommonConfig};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::{ADAPTER, Digest, RunFolder, Start, TrainConfig, Trainer};
-use qoft::train::{Evaluation, GenerateOptions};
+use qoft::train::{Evaluation, GenerateOptions, model_facts};
 
 use super::train::{follow, trainable_line};
 use crate::args::QuickstartArgs;
@@ -69,11 +69,11 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let (config, oft_config) = (train_config(args.max_steps), oft_config(&model_dir));
     let autodiff = device.clone().autodiff();
-    let (model_type, head) = (model.config().model_type.clone(), model.head().to_owned());
+    let spec = model.spec().clone();
     peft::attach(
         &mut model,
         &oft_config,
-        ModelFacts::new(&model_type, &head),
+        model_facts(&spec),
         ADAPTER,
         config.seed,
         &autodiff,

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use qoft_core::{AdapterParam, AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
-use qoft_peft::{AdapterConfig, ModelFacts, WEIGHTS};
+use qoft_peft::{AdapterConfig, WEIGHTS};
 
 use super::ADAPTER;
 use super::below::Below;
@@ -73,8 +73,7 @@ pub(super) fn restore_adapter(
     // The adapter of the folder is attached to a copy, which shares the weights of the model.
     let mut copy = model.clone();
     adapters::delete(&mut copy, ADAPTER)?;
-    let facts = ModelFacts::new(model.model_type(), model.head());
-    qoft_peft::load(&mut copy, folder, facts, ADAPTER, device)?;
+    qoft_peft::load(&mut copy, folder, model.facts(), ADAPTER, device)?;
     let mut loaded = loaded_params(&copy);
     let mut mismatch = None;
     model.walk_mut("", &mut |path, layer| {

@@ -9,8 +9,9 @@ use std::time::Instant;
 use anyhow::Result;
 use qoft::core::{Checkpoint, Error, trainable_parameters};
 use qoft::models::CausalLm;
-use qoft::peft::{self, ModelFacts};
+use qoft::peft;
 use qoft::train::data::Dataset;
+use qoft::train::model_facts;
 use qoft::train::train::{ADAPTER, Below, Digest, RunFolder, Summary, Trainer};
 use serde_json::json;
 
@@ -48,13 +49,13 @@ pub fn run(args: &TrainArgs) -> Result<()> {
         .map(|path| files::dataset(path, &tokenizer, model.config(), max_length))
         .transpose()?;
 
-    let (model_type, head) = (model.config().model_type.clone(), model.head().to_owned());
+    let spec = model.spec().clone();
     files::attach(&mut model, &frozen, &device)?;
     let autodiff = device.autodiff();
     peft::attach(
         &mut model,
         &*adapter_config,
-        ModelFacts::new(&model_type, &head),
+        model_facts(&spec),
         ADAPTER,
         config.seed,
         &autodiff,

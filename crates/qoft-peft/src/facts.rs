@@ -1,0 +1,34 @@
+//! What PEFT's rules have to know of a model beside its layers.
+
+/// Facts about a model that its layers do not tell.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ModelFacts<'a> {
+    /// `model_type` of its configuration, for the default targets; empty if it has none.
+    pub model_type: &'a str,
+    /// Path of the output head, which `all-linear` does not mean; empty if there is none.
+    pub head: &'a str,
+    /// The layers that get an adapter unless a configuration names others, where PEFT has no default
+    /// for the type: last components of module paths.
+    pub default_targets: &'a [&'a str],
+}
+
+impl<'a> ModelFacts<'a> {
+    /// Of a model of this type, with the output head at the path `head`.
+    pub const fn new(model_type: &'a str, head: &'a str) -> Self {
+        Self {
+            model_type,
+            head,
+            default_targets: &[],
+        }
+    }
+
+    /// The same with layers that get an adapter where PEFT has no default.
+    #[must_use]
+    pub const fn with_default_targets(self, default_targets: &'a [&'a str]) -> Self {
+        Self {
+            default_targets,
+            ..self
+        }
+    }
+}
