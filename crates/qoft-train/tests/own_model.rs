@@ -2,6 +2,7 @@
 
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Mutex, PoisonError};
 
 use burn::module::Module;
 use burn::nn::{EmbeddingConfig, LinearConfig};
@@ -20,6 +21,9 @@ use qoft_train::{
 
 const VOCAB: usize = 320;
 
+/// The generator of a device is that of all threads: who seeds it draws before another does.
+static SEEDED: Mutex<()> = Mutex::new(());
+
 /// Sees the last token only.
 #[derive(Module, Debug, Walk)]
 struct Bigrams {
@@ -30,6 +34,7 @@ struct Bigrams {
 
 impl Bigrams {
     fn new(device: &Device) -> Self {
+        let _alone = SEEDED.lock().unwrap_or_else(PoisonError::into_inner);
         device.seed(3);
         let linear = |input, out| Linear::from(&LinearConfig::new(input, out).init(device));
         Self {
@@ -309,12 +314,15 @@ impl TrainModel for Turn {
 #[test]
 fn a_model_without_tokens_learns_a_rotation() {
     let device = default_device().unwrap();
-    let mut burn_layer = LinearConfig::new(2, 1).with_bias(false).init(&device);
-    burn_layer.weight = burn_layer
-        .weight
-        .map(|_| Tensor::from_data([[1.0], [0.0]], &device));
-    let model = Turn {
-        layer: Linear::from(&burn_layer),
+    let model = {
+        let _alone = SEEDED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layer = LinearConfig::new(2, 1).with_bias(false).init(&device);
+        layer.weight = layer
+            .weight
+            .map(|_| Tensor::from_data([[1.0], [0.0]], &device));
+        Turn {
+            layer: Linear::from(&layer),
+        }
     };
     // The coordinate after a turn by 0.6.
     let point = |i: usize| [(i as f32 * 0.7).sin(), (i as f32 * 1.3).cos()];
