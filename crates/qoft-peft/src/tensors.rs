@@ -139,6 +139,8 @@ pub fn save(
     let mut config = config.to_json();
     config["target_modules"] = serde_json::to_value(targets).map_err(|e| Error::file(&path, e))?;
     config["inference_mode"] = true.into();
+    // In the order in which PEFT has them.
+    config.sort_all_objects();
     let mut text = serde_json::to_string_pretty(&config).map_err(|e| Error::file(&path, e))?;
     text.push('\n');
     write_file(&file, &data)?;
