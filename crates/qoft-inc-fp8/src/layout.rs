@@ -207,20 +207,20 @@ fn quantizer(
     let Numbers { format, max } = numbers;
     let rounding = config.high_precision.clone()?;
     let has_scales = cards.has(mode.input_scale()) || cards.has(SCALE_INV);
-    if mode == Mode::Gaudi && !has_scales {
-        if let Some(DynamicMethod {
+    if mode == Mode::Gaudi
+        && !has_scales
+        && let Some(DynamicMethod {
             per_row,
             power_of_two,
         }) = config.dynamic_method.clone()?
-        {
-            return Ok(Arc::new(DynamicInput {
-                format,
-                max,
-                per_row,
-                power_of_two,
-                rounding,
-            }));
-        }
+    {
+        return Ok(Arc::new(DynamicInput {
+            format,
+            max,
+            per_row,
+            power_of_two,
+            rounding,
+        }));
     }
     // Cards that measured different ranges: the larger one holds for all.
     let scale = scalar(cards, mode.input_scale(), f32::max)?;
