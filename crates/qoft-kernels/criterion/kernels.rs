@@ -35,7 +35,7 @@ fn grouped(shape: [usize; 2], bits: u32) -> GroupedWeight {
     let scales = Scales::Plain(scales);
     GroupedWeight::builder(shape, codes, map, Groups::Flat(64), scales)
         .build("bench")
-    .expect("parts that fit")
+        .expect("parts that fit")
 }
 
 fn products(c: &mut Criterion) {
