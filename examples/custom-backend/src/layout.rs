@@ -1,57 +1,65 @@
 //! The scheme's tensors as our packed form.
 
-use std::sync::Arc;
-
 use qoft_core::kernels::{
-    CodeMap, Codes, FloatFormat, Floats, Fp8Format, GroupedWeight, Groups, Scales, check_finite,
+    CodeMap, Codes, FloatFormat, Floats, Fp8Format, GroupedWeight, Groups, Scales,
 };
-use qoft_core::{Dtype, LayerSource, LoadedLinear, QuantBackend, Result, TensorView};
-
-use crate::config;
+use qoft_core::{Dtype, LayerSource, LoadedLinear, ParsedLayer, Purpose, Result, TensorView};
 
 /// Name of the codes: one byte a weight, `[out_features, in_features]`.
 pub const WEIGHT: &str = "weight";
 /// Name of the scales. In spite of it, weights are codes times scales.
 pub const SCALES: &str = "weight_scale_inv";
 
-/// Loads a layer. The codes stay on the memory map.
-pub fn load(backend: &dyn QuantBackend, layer: &LayerSource) -> Result<LoadedLinear> {
-    let codes = layer.tensor(WEIGHT)?;
-    let &[n, k] = codes.expect_dtype(&[Dtype::F8_E4M3])?.shape() else {
-        return Err(codes.error("a matrix", format!("shape {:?}", codes.shape())));
-    };
-    layer.check_shape(backend, [n, k])?;
+/// The tensors of a layer, checked.
+pub struct Fp8Layer {
+    shape: [usize; 2],
+    codes: TensorView,
+    groups: Groups,
+    scales: TensorView,
+}
 
-    let format = Fp8Format::E4m3;
-    let stored = layer.tensor(SCALES)?;
-    let scales = scales(&stored)?;
-    let largest = (0..scales.len()).map(|group| scales.get(group).abs());
-    let overflows = largest.fold(0.0, f32::max) * format.max() == f32::INFINITY;
-    let weight = GroupedWeight::new(
-        [n, k],
-        Codes {
-            bytes: codes.bytes().clone(),
-            bits: 8,
-        },
-        CodeMap::Table256(format.table()),
-        groups(layer, &stored, [n, k])?,
-        Scales::Plain(scales),
-        format.name(),
-    )
-    .map_err(layer.weight_error(backend))?;
-    if overflows {
-        check_finite(&weight).map_err(layer.weight_error(backend))?;
+impl Fp8Layer {
+    /// Finds the tensors; `blocks` are the rows and columns that share a scale, see
+    /// [`block_size`](crate::config::block_size).
+    ///
+    /// # Errors
+    /// If a tensor is missing, or of another dtype or shape.
+    pub fn parse(layer: &LayerSource, blocks: Option<[usize; 2]>) -> Result<Self> {
+        let codes = layer.tensor(WEIGHT)?;
+        let shape = codes.expect_dtype(&[Dtype::F8_E4M3])?.matrix()?;
+        let scales = layer.tensor(SCALES)?;
+        Ok(Self {
+            shape,
+            codes,
+            groups: groups(&scales, shape, blocks)?,
+            scales,
+        })
     }
-    Ok(LoadedLinear {
-        weight: Arc::new(weight),
-        bias: layer.bias(n)?,
-        input_quantizer: None,
-    })
+}
+
+impl ParsedLayer for Fp8Layer {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    /// The codes stay on the memory map. Inputs are not quantized, so that there is only one set of
+    /// values for all purposes.
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
+        let format = Fp8Format::E4m3;
+        let codes = Codes {
+            bytes: self.codes.bytes().clone(),
+            bits: 8,
+        };
+        let map = CodeMap::Table256(format.table());
+        let scales = Scales::Plain(scales(&self.scales)?);
+        let weight = GroupedWeight::builder(self.shape, codes, map, self.groups.clone(), scales);
+        Ok(LoadedLinear::new(weight.build(format.name())?))
+    }
 }
 
 /// Blocks, short ones at the edges, or the whole matrix. There has to be one scale for each.
-fn groups(layer: &LayerSource, scales: &TensorView, [n, k]: [usize; 2]) -> Result<Groups> {
-    match config::block_size(layer)? {
+fn groups(scales: &TensorView, [n, k]: [usize; 2], blocks: Option<[usize; 2]>) -> Result<Groups> {
+    match blocks {
         Some([rows, cols]) => {
             scales.expect_shape(&[n.div_ceil(rows), k.div_ceil(cols)])?;
             Ok(Groups::Blocks([rows, cols]))

@@ -8,19 +8,18 @@ mod config;
 mod layout;
 
 use qoft_core::{
-    Capabilities, LayerSource, LoadOptions, LoadedLinear, QuantBackend, Registration, Result,
-    TensorView, register_backend,
+    Capabilities, Checkpoint, Keys, LayerSource, ParsedLayer, QuantBackend, Registration, Result,
+    Scheme, SchemeOptions, TensorView, register_backend,
 };
+
+use layout::Fp8Layer;
 
 /// FP8 layers with scales by block.
 #[derive(Debug, Clone, Copy)]
 pub struct BlockFp8;
 
 /// The registration of [`BlockFp8`].
-pub static REGISTRATION: Registration = Registration {
-    order: 1_000,
-    backend: &BlockFp8,
-};
+pub static REGISTRATION: Registration = Registration::new(&BlockFp8);
 
 register_backend!(REGISTRATION);
 
@@ -33,15 +32,35 @@ impl QuantBackend for BlockFp8 {
         Capabilities::LINEAR
     }
 
+    fn open(
+        &self,
+        checkpoint: &Checkpoint,
+        _options: &SchemeOptions,
+    ) -> Result<Option<Box<dyn Scheme>>> {
+        let keys = Keys::quantization(checkpoint, &[])?;
+        if !config::is_fp8(&keys) {
+            return Ok(None);
+        }
+        let blocks = config::block_size(&keys);
+        Ok(Some(Box::new(Opened { blocks })))
+    }
+}
+
+/// The scheme on a checkpoint.
+struct Opened {
+    /// Rows and columns that share a scale.
+    blocks: Result<Option<[usize; 2]>>,
+}
+
+impl Scheme for Opened {
     fn claim(&self, layer: &LayerSource) -> bool {
         // Layers that transformers left dense may have scales too, which mean nothing.
         let dense = |weight: TensorView| weight.float_format().is_ok();
-        config::is_fp8(layer)
-            && layer.has(layout::SCALES)
-            && !layer.get(layout::WEIGHT).is_some_and(dense)
+        layer.has(layout::SCALES) && !layer.get(layout::WEIGHT).is_some_and(dense)
     }
 
-    fn load(&self, layer: &LayerSource, _options: &LoadOptions) -> Result<LoadedLinear> {
-        layout::load(self, layer)
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        let blocks = self.blocks.clone()?;
+        Ok(Box::new(Fp8Layer::parse(layer, blocks)?))
     }
 }
