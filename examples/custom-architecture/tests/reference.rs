@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 // The schemes come with the program.
 use qoft_cli as _;
 use qoft_core::burn::tensor::{Int, Tensor, TensorData};
-use qoft_core::{LoadOptions, Registry, Result, Walk, default_device};
+use qoft_core::{Result, Schemes, Walk, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_starcoder2 as _;
 use serde_json::{Value, json};
@@ -25,9 +25,9 @@ fn open(folder: &Path) -> ModelFolder {
 }
 
 fn load(folder: &Path) -> Result<CausalLm> {
-    let (registry, options) = (Registry::linked()?, LoadOptions::default());
-    let device = default_device()?;
-    CausalLm::load(&open(folder), &registry, &options, &device, &mut |_, _| ())
+    let folder = open(folder);
+    let schemes = Schemes::linked(folder.checkpoint())?;
+    CausalLm::load(&folder, &schemes, &default_device()?, &mut |_, _| ())
 }
 
 fn reference(name: &str) -> Value {
