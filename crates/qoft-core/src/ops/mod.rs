@@ -1,6 +1,6 @@
 //! Operations of [`qoft_kernels`] as part of Burn's autodiff graph.
 //!
-//! One extension of Burn's backends runs any [`HostOp`]: on CPU backends it borrows the tensors'
+//! One extension of Burn's backends runs any [`HostOp`](qoft_kernels::HostOp): on CPU backends it borrows the tensors'
 //! memory, and its backward is the operation's own. On GPUs the same operations are composed of
 //! Burn's own, and another extension, [`PackedOps`], multiplies with packed weights; only what
 //! cannot be composed is copied to the host and back.
