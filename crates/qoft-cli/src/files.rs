@@ -33,7 +33,12 @@ pub fn schemes(checkpoint: &Checkpoint, backend_options: &[String]) -> Result<Sc
 
 /// Opens a model's folder.
 pub fn open(path: &Path) -> Result<ModelFolder> {
-    Ok(ModelFolder::open(path, &Architectures::linked()?)?)
+    described(Checkpoint::open(path)?)
+}
+
+/// A model's folder whose checkpoint is opened already.
+pub fn described(checkpoint: Checkpoint) -> Result<ModelFolder> {
+    Ok(ModelFolder::new(checkpoint, &Architectures::linked()?))
 }
 
 /// Loads a frozen model.

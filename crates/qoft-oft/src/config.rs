@@ -6,8 +6,8 @@ use qoft_core::kernels::ops::CayleyMap;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use qoft_core::{Error, Result};
-use qoft_peft::{AdapterConfig, CommonConfig, read_config};
+use qoft_core::{Error, Result, read_json};
+use qoft_peft::{AdapterConfig, CommonConfig};
 
 /// PEFT's `OFTConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -69,7 +69,7 @@ impl OftConfig {
     /// # Errors
     /// If the file is no valid OFT configuration, or is from before PEFT 0.14.
     pub fn read(path: &Path) -> Result<Self> {
-        Self::from_json(read_config(path)?, &path.display().to_string())
+        Self::from_json(read_json(path)?, &path.display().to_string())
     }
 
     /// As [`Self::read`], for what was read already; `file` is named in errors.

@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use burn::tensor::Device;
 use qoft_core::Matrix;
-use serde_json::Value;
 
 use crate::family::AdapterConfig;
 use crate::registry::Families;
 use crate::site::Site;
 use crate::tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
-use qoft_core::{AdapterParam, BIAS, Error, Layer, LayerKind, OftAdapter, Result, param_id};
+use qoft_core::{
+    AdapterParam, BIAS, Error, Layer, LayerKind, OftAdapter, Result, param_id, read_json,
+};
 
 /// What PEFT puts between a layer that has a rotation and the layer's own tensors.
 const BASE: &str = "base_layer";
@@ -39,15 +40,6 @@ pub struct OwnValues {
     pub values: Vec<f32>,
 }
 
-/// Reads `adapter_config.json`, of any family.
-///
-/// # Errors
-/// If the file is no JSON.
-pub fn read_config(path: &Path) -> Result<Value> {
-    let text = std::fs::read_to_string(path).map_err(Error::io(path))?;
-    serde_json::from_str(&text).map_err(|e| Error::file(path, format!("not valid JSON: {e}")))
-}
-
 impl AdapterFolder {
     /// Reads `adapter_config.json` and `adapter_model.safetensors`.
     ///
@@ -58,7 +50,7 @@ impl AdapterFolder {
             return Err(Error::file(folder, "no such adapter folder"));
         }
         let path = folder.join(CONFIG);
-        let (json, name) = (read_config(&path)?, path.display().to_string());
+        let (json, name) = (read_json(&path)?, path.display().to_string());
         let Some(family) = json["peft_type"].as_str() else {
             return Err(Error::config(name, "peft_type", "it is missing"));
         };

@@ -33,7 +33,7 @@ pub use common::{CommonConfig, Layers, OneOrMany, PEFT_VERSION};
 pub use defaults::peft_default_targets;
 pub use facts::ModelFacts;
 pub use family::{AdapterConfig, AdapterFamily};
-pub use folder::{AdapterFolder, OwnValues, read_config};
+pub use folder::{AdapterFolder, OwnValues};
 pub use modules::{ModuleKind, Modules};
 pub use registry::Families;
 #[doc(hidden)]

@@ -30,6 +30,7 @@ pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 pub use capabilities::Capabilities;
 pub use checkpoint::{
     Checkpoint, NewTensor, TensorView, WaitingFile, dtype_name, float_dtype, float_format,
+    read_json,
 };
 pub use claimed::{CheckpointLayer, ClaimedLayer};
 pub use dense::{Dense, dense_weight};

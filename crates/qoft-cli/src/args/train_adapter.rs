@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
-use qoft::peft::{AdapterConfig, CONFIG, Families, PEFT_VERSION, read_config};
+use qoft::core::read_json;
+use qoft::peft::{AdapterConfig, CONFIG, Families, PEFT_VERSION};
 use serde_json::{Map, Value};
 
 use super::train::{names, parse_targets};
@@ -37,7 +38,7 @@ impl TrainArgs {
         // A run from the weights of an adapter has its options.
         let start = self.start_from.as_ref().map(|folder| folder.join(CONFIG));
         let saved = self.adapter_config.as_ref().or(start.as_ref());
-        let saved = saved.map(|path| Ok((path.display().to_string(), read_config(path)?)));
+        let saved = saved.map(|path| Ok((path.display().to_string(), read_json(path)?)));
         let saved = saved.transpose().map_err(|e: qoft::core::Error| e)?;
         let of_file = saved
             .as_ref()

@@ -9,7 +9,7 @@ use crate::error::{Error, Result};
 /// How files begin that stand for others in a Git repository.
 const LFS_POINTER: &[u8] = b"version https://git-lfs";
 
-/// Reads a JSON file.
+/// Reads a JSON file of a model or an adapter.
 ///
 /// # Errors
 /// If it cannot be read or is no JSON.

@@ -14,7 +14,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-pub(crate) use json::read_json;
+pub use json::read_json;
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
 use shard::Shard;

@@ -3,6 +3,8 @@
 mod lock;
 mod scratch;
 mod staged;
+#[cfg(test)]
+mod testing;
 mod unfinished;
 
 use std::fs::File;

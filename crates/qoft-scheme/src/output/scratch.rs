@@ -202,15 +202,8 @@ fn is_ours(name: &str, prefix: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::names;
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(folder).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
-    }
 
     #[test]
     fn only_folders_of_this_name_that_nobody_holds_are_removed() {

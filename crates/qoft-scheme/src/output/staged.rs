@@ -126,16 +126,9 @@ fn refuse_occupied(folder: &Path, hidden: &[&str]) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use super::super::testing::names;
     use super::super::write_file;
     use super::*;
-
-    fn names(folder: &Path) -> Vec<String> {
-        let entries = std::fs::read_dir(folder).unwrap();
-        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
-        let mut names: Vec<String> = names.collect();
-        names.sort();
-        names
-    }
 
     #[test]
     fn a_staged_folder_appears_at_once_or_never() {

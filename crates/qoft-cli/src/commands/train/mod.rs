@@ -37,10 +37,12 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let device = files::device(args.device.as_deref())?;
     let backend_options = args.backend_option.clone().unwrap_or_default();
 
-    let base_folder = files::open(model_dir)?;
+    // The digest is that of the files, before tensors get the names that they have in the model.
+    let checkpoint = Checkpoint::open(model_dir)?;
+    let base = Digest::of_checkpoint(&checkpoint)?;
+    let base_folder = files::described(checkpoint)?;
     let schemes = files::schemes(base_folder.checkpoint(), &backend_options)?;
     let mut model = files::load(&base_folder, &schemes, &device)?;
-    let base = Digest::of_checkpoint(&Checkpoint::open(model_dir)?)?;
     let tokenizer = files::tokenizer(model_dir)?;
     let max_length = Some(args.max_length.unwrap_or(files::MAX_LENGTH));
     let dataset = files::dataset(data, &tokenizer, model.config(), max_length)?;
