@@ -33,9 +33,8 @@ impl Reports {
     }
 }
 
-/// A layer that was parsed, with its weight before and after the adapters.
+/// A weight before and after the adapters.
 pub(super) struct Rotated {
-    layer: CheckpointLayer,
     before: Matrix,
     weight: Matrix,
     /// The largest ‖RᵀR − I‖ of a block of the adapters.
@@ -52,21 +51,15 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// The weight with the adapters in it.
-    pub fn rotated(&self) -> Result<Rotated> {
+    /// The layer, and its weight with the adapters in it.
+    pub fn rotated(&self) -> Result<(CheckpointLayer, Rotated)> {
         let layer = self.layer.parse()?;
-        let (before, weight, orthogonality_error) = self.rotate(&layer)?;
-        Ok(Rotated {
-            layer,
-            before,
-            weight,
-            orthogonality_error,
-        })
+        let rotated = self.rotate(&layer)?;
+        Ok((layer, rotated))
     }
 
-    /// The weight of the layer before and after the adapters, and how far these are off
-    /// orthogonality. These are the values that are written, not those that are computed with.
-    fn rotate(&self, layer: &CheckpointLayer) -> Result<(Matrix, Matrix, f64)> {
+    /// The values that are written, not those that are computed with.
+    fn rotate(&self, layer: &CheckpointLayer) -> Result<Rotated> {
         let loaded = layer.load(Purpose::Dequantize)?;
         let before = Matrix::decode(&*loaded.weight);
         let source = self.layer.source();
@@ -75,24 +68,22 @@ impl<'a> Work<'a> {
             let reason = "the merged weight has values that are infinite or not a number";
             return Err(source.error(reason));
         }
-        Ok((before, weight, orthogonality_error))
+        Ok(Rotated {
+            before,
+            weight,
+            orthogonality_error,
+        })
     }
 
     /// Tells of the layer, if adapters change it.
-    fn report(
-        &self,
-        reports: &Reports,
-        (before, weight, orthogonality_error): (&Matrix, &Matrix, f64),
-        written: &Matrix,
-        searched: bool,
-    ) {
+    fn report(&self, reports: &Reports, rotated: &Rotated, written: &Matrix, searched: bool) {
         if adapted(self.adapters, self.layer.path()) {
             let layer = MergedLayer {
                 name: self.layer.path().to_owned(),
                 backend: self.layer.backend(),
-                orthogonality_error,
-                relative_error: relative_error(written, weight),
-                change: Change::new(before, weight, written),
+                orthogonality_error: rotated.orthogonality_error,
+                relative_error: relative_error(written, &rotated.weight),
+                change: Change::new(&rotated.before, &rotated.weight, written),
                 searched,
             };
             reports.add(self.index, layer);
@@ -117,10 +108,10 @@ impl<'a> Work<'a> {
             dtype: float_dtype(format),
             shape,
             data: Data::Made(Box::new(move || {
-                let (before, weight, off) = self.rotate(&layer)?;
-                let mut written = weight.clone();
+                let rotated = self.rotate(&layer)?;
+                let mut written = rotated.weight.clone();
                 written.round(format);
-                self.report(reports, (&before, &weight, off), &written, false);
+                self.report(reports, &rotated, &written, false);
                 Ok(format.to_bytes(&source.dense_layout(written).values))
             })),
         };
@@ -131,26 +122,19 @@ impl<'a> Work<'a> {
     /// `file`. Layers that share a matrix with it may have been written there before.
     pub fn requantize(
         self,
-        rotated: Rotated,
+        (layer, rotated): (CheckpointLayer, Rotated),
         search: &dyn LayerSearch,
         checkpoint: &mut Checkpoint,
         file: &mut WaitingFile,
         reports: &Reports,
     ) -> Result<()> {
-        let Rotated {
-            layer,
-            before,
-            weight,
-            orthogonality_error,
-        } = rotated;
         let search = Asked::new(search.search(layer.path())?);
-        let tensors = layer.requantize(&weight, &search, checkpoint)?;
+        let tensors = layer.requantize(&rotated.weight, &search, checkpoint)?;
         checkpoint.replace(layer.path(), &tensors, file)?;
         // What readers will find in the new tensors.
         let read = self.layer.within(checkpoint).load(Purpose::Dequantize)?;
         let written = Matrix::decode(&*read.weight);
-        let rotated = (&before, &weight, orthogonality_error);
-        self.report(reports, rotated, &written, search.was_asked());
+        self.report(reports, &rotated, &written, search.was_asked());
         Ok(())
     }
 }
