@@ -153,6 +153,23 @@ macro_rules! example {
     };
 }
 
+/// What would be published: manifests, versions and files. The sources were compiled by the stages
+/// before.
+const PACKAGES: &[Stage] = &[Stage {
+    title: "packages",
+    args: &[
+        "package",
+        "--workspace",
+        "--no-verify",
+        "--allow-dirty",
+        "--exclude",
+        "qoft-fixtures",
+        "--exclude",
+        "xtask",
+    ],
+    env: &[],
+}];
+
 const DOCUMENTATION: &[Stage] = &[Stage {
     title: "documentation",
     args: &["doc", "--release", "--workspace", "--no-deps"],
@@ -164,6 +181,7 @@ pub const TEST_ALL: &[&[Stage]] = &[
     STAGES,
     example!("custom-backend"),
     example!("custom-architecture"),
+    PACKAGES,
     DOCUMENTATION,
 ];
 
