@@ -1,39 +1,44 @@
 //! Inverses of small matrices.
 
-/// The inverse of a row-major matrix of `size` rows, by Gauss–Jordan elimination with pivots in
-/// `f64`; `None` if it is singular.
-pub(super) fn inverse(matrix: &[f32], size: usize) -> Option<Vec<f32>> {
-    let width = 2 * size;
-    let mut rows = vec![0.0f64; size * width];
-    for (index, row) in rows.chunks_exact_mut(width).enumerate() {
-        let values = &matrix[index * size..][..size];
-        row.iter_mut()
-            .zip(values)
-            .for_each(|(to, &from)| *to = f64::from(from));
-        row[size + index] = 1.0;
+use faer::dyn_stack::{MemBuffer, MemStack};
+use faer::linalg::lu::partial_pivoting::{factor, inverse};
+use faer::{Mat, MatRef, Par};
+
+/// The inverse of a row-major matrix of `size` rows, by an LU decomposition in `f64`; `None` if it is
+/// singular.
+pub(super) fn inverse_of(matrix: &[f32], size: usize) -> Option<Vec<f32>> {
+    // One thread: blocks are small, and there are many.
+    let par = Par::Seq;
+    let matrix = MatRef::from_row_major_slice(matrix, size, size);
+    let mut lu = Mat::from_fn(size, size, |i, j| f64::from(matrix[(i, j)]));
+    let scratch = factor::lu_in_place_scratch::<usize, f64>(size, size, par, Default::default());
+    let scratch = scratch.or(inverse::inverse_scratch::<usize, f64>(size, par));
+    let mut memory = MemBuffer::new(scratch);
+    let stack = MemStack::new(&mut memory);
+    let (mut forward, mut back) = (vec![0usize; size], vec![0; size]);
+    let (_, permutation) = factor::lu_in_place(
+        lu.as_mut(),
+        &mut forward,
+        &mut back,
+        par,
+        stack,
+        Default::default(),
+    );
+    // False for what is not a number, too.
+    if !(0..size).all(|i| lu[(i, i)].abs() >= 1e-12) {
+        return None;
     }
-    for col in 0..size {
-        let of = |row: &usize| rows[row * width + col].abs();
-        let pivot = (col..size).max_by(|a, b| of(a).total_cmp(&of(b)))?;
-        let scale = rows[pivot * width + col];
-        if scale.abs() < 1e-12 {
-            return None;
-        }
-        for at in 0..width {
-            rows.swap(pivot * width + at, col * width + at);
-        }
-        rows[col * width..][..width]
-            .iter_mut()
-            .for_each(|v| *v /= scale);
-        for row in (0..size).filter(|&row| row != col) {
-            let factor = rows[row * width + col];
-            for at in col..width {
-                rows[row * width + at] -= factor * rows[col * width + at];
-            }
-        }
-    }
-    let right = rows.chunks_exact(width).flat_map(|row| &row[size..]);
-    Some(right.map(|&value| value as f32).collect())
+    let mut found = Mat::zeros(size, size);
+    inverse::inverse(
+        found.as_mut(),
+        lu.as_ref(),
+        lu.as_ref(),
+        permutation,
+        par,
+        stack,
+    );
+    let values = (0..size * size).map(|at| found[(at / size, at % size)] as f32);
+    Some(values.collect())
 }
 
 #[cfg(test)]
@@ -45,7 +50,7 @@ mod tests {
         let size = 5;
         let value = |i: usize| ((i * 29 % 13) as f32 - 6.0) / 5.0;
         let matrix: Vec<f32> = (0..size * size).map(value).collect();
-        let inverse = inverse(&matrix, size).unwrap();
+        let inverse = inverse_of(&matrix, size).unwrap();
         for row in 0..size {
             for col in 0..size {
                 let products = (0..size).map(|k| matrix[row * size + k] * inverse[k * size + col]);
@@ -57,6 +62,6 @@ mod tests {
 
     #[test]
     fn a_singular_matrix_has_none() {
-        assert_eq!(inverse(&[1.0, 2.0, 2.0, 4.0], 2), None);
+        assert_eq!(inverse_of(&[1.0, 2.0, 2.0, 4.0], 2), None);
     }
 }

@@ -5,7 +5,7 @@ use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::kernels::ops::{Cayley, CayleyMap, coft_project, pairs};
 
 use super::config::OftConfig;
-use super::inverse::inverse;
+use super::inverse::inverse_of;
 use qoft_core::ops::{self, Traced};
 use qoft_core::{AdapterParam, Composition, LayerKind, OftAdapter, Pass, Random};
 
@@ -151,7 +151,8 @@ impl OftRotation {
         let ([stored, size, _], device) = (blocks.dims(), blocks.device());
         let values = blocks.into_data().try_into_vec::<f32>().ok()?;
         let inverses = values.chunks_exact(size * size);
-        let inverses: Option<Vec<Vec<f32>>> = inverses.map(|block| inverse(block, size)).collect();
+        let inverses: Option<Vec<Vec<f32>>> =
+            inverses.map(|block| inverse_of(block, size)).collect();
         let data = TensorData::new(inverses?.concat(), [stored, size, size]);
         Some(Tensor::from_data(data, &device))
     }

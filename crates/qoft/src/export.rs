@@ -133,8 +133,8 @@ impl Pair {
         let mut b = vec![0.0; rows * rank];
         for (k, value) in svd.values.iter().enumerate() {
             let root = value.sqrt();
-            a.extend(svd.right.0[k].iter().map(|v| (v * root) as f32));
-            for (row, v) in b.chunks_exact_mut(rank).zip(&svd.left.0[k]) {
+            a.extend(svd.right.col(k).iter().map(|v| (v * root) as f32));
+            for (row, v) in b.chunks_exact_mut(rank).zip(svd.left.col(k).iter()) {
                 row[k] = (v * root) as f32;
             }
         }
@@ -196,11 +196,13 @@ fn lora_layer(
     for (value, before) in delta.values.iter_mut().zip(&weight.values) {
         *value -= before;
     }
-    if delta.values.iter().any(|v| !v.is_finite()) {
+    let finite = delta.values.iter().all(|v| v.is_finite());
+    let svd = finite.then(|| truncated(&delta, rank.get())).flatten();
+    let svd = svd.ok_or_else(|| {
         let reason = "the rotated weight has values that are infinite or not a number";
-        return Err(source.error(reason));
-    }
-    let pair = Pair::new(&truncated(&delta, rank.get()), delta.shape);
+        source.error(reason)
+    })?;
+    let pair = Pair::new(&svd, delta.shape);
     let report = LoraLayer {
         name: layer.path().to_owned(),
         backend: layer.backend(),

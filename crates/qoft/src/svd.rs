@@ -1,237 +1,165 @@
 //! The largest singular values of a matrix with their vectors.
 //!
-//! Subspace iteration: products with the matrix in `f32`, everything else in `f64`. If most of the
-//! values are wanted, the subspace is the whole space and nothing is iterated.
+//! Where the matrix is small for the rank, its decomposition is computed and cut off. Otherwise it is
+//! that of a projection to the block Krylov space of random vectors (Musco and Musco, "Randomized
+//! block Krylov methods for stronger and faster approximate singular value decomposition", algorithm
+//! 2), which finds the largest values after a few products, even where all are nearly as large.
+//! Products with the matrix are in `f32`, everything else in `f64`.
 
-use burn::tensor::Tensor;
+use faer::linalg::matmul::matmul;
+use faer::{Accum, Mat, MatRef, Par};
 use qoft_core::Matrix;
 
-use crate::adapted::{from_tensor, to_tensor};
-
-/// The iteration stops when a step adds less than this share to what the subspace captures.
-const ENOUGH: f64 = 1e-8;
-const MAX_STEPS: usize = 200;
-const MAX_SWEEPS: usize = 40;
+/// Random vectors beside as many as values are wanted (Halko, Martinsson and Tropp,
+/// arXiv 0909.4061, section 4.3).
+const OVERSAMPLING: usize = 16;
+/// Blocks of vectors. For random matrices, whose values are as near to each other as they come, what
+/// is left over is less than 0.02 % larger than it had to be.
+const BLOCKS: usize = 8;
+/// Below so many times the vectors of a block, the whole decomposition takes no longer.
+const SMALL: usize = 4;
 
 /// `matrix ≈ left · diag(values) · rightᵀ`.
 pub struct Svd {
     /// Singular values, from large to small.
     pub values: Vec<f64>,
     /// One column for each value.
-    pub left: Columns,
+    pub left: Mat<f64>,
     /// One column for each value.
-    pub right: Columns,
+    pub right: Mat<f64>,
 }
 
-/// A matrix as a list of its columns.
-#[derive(Clone)]
-pub struct Columns(pub Vec<Vec<f64>>);
-
-/// The `rank` largest singular values of a matrix, or as many as it has.
-pub fn truncated(matrix: &Matrix, rank: usize) -> Svd {
-    let rows = to_tensor(matrix.clone());
+/// The `rank` largest singular values of a matrix, or as many as it has; `None` if it has values that
+/// are not finite. They are the same in every run.
+pub fn truncated(matrix: &Matrix, rank: usize) -> Option<Svd> {
     let [height, width] = matrix.shape;
+    let rows = MatRef::from_row_major_slice(&matrix.values, height, width);
     if height > width {
         let Svd {
             values,
             left,
             right,
-        } = wide(&rows.transpose(), rank);
-        return Svd {
+        } = wide(rows.transpose(), rank)?;
+        return Some(Svd {
             values,
             left: right,
             right: left,
-        };
+        });
     }
-    wide(&rows, rank)
+    wide(rows, rank)
 }
 
 /// That of a matrix that is at least as wide as high.
-fn wide(matrix: &Tensor<2>, rank: usize) -> Svd {
-    let [height, width] = matrix.dims();
+fn wide(matrix: MatRef<f32>, rank: usize) -> Option<Svd> {
+    let height = matrix.nrows();
     let rank = rank.min(height);
-    let size = rank + (rank / 2).max(16);
-    let (left, right, triangle) = if size >= height {
-        let left = Columns::identity(height);
-        let (right, triangle) = left.times(matrix).orthonormal();
-        (left, right, triangle)
-    } else {
-        iterate(matrix, Columns::random(width, size))
-    };
-    // matrix ≈ left · triangleᵀ · rightᵀ
-    let (values, small_right, small_left) = jacobi(triangle, rank);
-    Svd {
-        values,
-        left: left.combined(&small_left),
-        right: right.combined(&small_right),
+    let size = rank + OVERSAMPLING;
+    if height <= SMALL * size {
+        return decomposed(&in_f64(matrix), rank);
     }
+    let (basis, images) = krylov(matrix, size, BLOCKS.min(height / size));
+    let small = decomposed(&images, rank)?;
+    let mut right = Mat::zeros(matrix.ncols(), rank);
+    let (basis, factors) = (basis.as_ref(), small.right.as_ref());
+    matmul(
+        right.as_mut(),
+        Accum::Replace,
+        basis,
+        factors,
+        1.0,
+        threads(),
+    );
+    Some(Svd { right, ..small })
 }
 
-/// Bases of the largest singular vectors on both sides, and the product between them.
-fn iterate(matrix: &Tensor<2>, mut right: Columns) -> (Columns, Columns, Columns) {
-    let across = matrix.clone().transpose();
-    let mut captured = 0.0;
-    let mut step = 0;
-    loop {
-        let (left, _) = right.times(&across).orthonormal();
-        let (next, triangle) = left.times(matrix).orthonormal();
-        let now: f64 = triangle.0.iter().map(|column| dot(column, column)).sum();
-        step += 1;
-        if now - captured <= ENOUGH * now || step == MAX_STEPS {
-            return (left, next, triangle);
-        }
-        (captured, right) = (now, next);
-    }
+/// The whole decomposition, cut off.
+fn decomposed(matrix: &Mat<f64>, rank: usize) -> Option<Svd> {
+    let svd = matrix.thin_svd().ok()?;
+    let values = svd.S().column_vector().iter().take(rank);
+    Some(Svd {
+        values: values.copied().collect(),
+        left: svd.U().subcols(0, rank).to_owned(),
+        right: svd.V().subcols(0, rank).to_owned(),
+    })
 }
 
-impl Columns {
-    fn identity(size: usize) -> Self {
-        let unit = |k: usize| (0..size).map(|i| f64::from(u8::from(i == k))).collect();
-        Self((0..size).map(unit).collect())
+/// An orthonormal basis of `blocks` blocks of `size` vectors, which `matrixᵀ · matrix` makes of random
+/// ones one after another, and the products of the matrix with it.
+fn krylov(matrix: MatRef<f32>, size: usize, blocks: usize) -> (Mat<f64>, Mat<f64>) {
+    let (height, width) = (matrix.nrows(), matrix.ncols());
+    let mut basis = Mat::zeros(width, blocks * size);
+    let mut images = Mat::zeros(height, blocks * size);
+    let mut next = random(width, size);
+    for start in (0..blocks).map(|block| block * size) {
+        let block = orthonormal(next, basis.as_ref().subcols(0, start));
+        basis.as_mut().subcols_mut(start, size).copy_from(&block);
+        let image = product(matrix, &block);
+        images.as_mut().subcols_mut(start, size).copy_from(&image);
+        // Its directions count, not how long they are.
+        next = product(matrix.transpose(), &image.qr().compute_thin_Q());
     }
-
-    /// Values between −1 and 1, the same in every run.
-    fn random(height: usize, width: usize) -> Self {
-        let mut state = 0x9e37_79b9_7f4a_7c15u64;
-        let mut next = || {
-            // xorshift64*
-            state ^= state >> 12;
-            state ^= state << 25;
-            state ^= state >> 27;
-            let bits = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
-            bits as f64 / (1u64 << 52) as f64 - 1.0
-        };
-        Self(
-            (0..width)
-                .map(|_| (0..height).map(|_| next()).collect())
-                .collect(),
-        )
-    }
-
-    /// `matrixᵀ · self`.
-    fn times(&self, matrix: &Tensor<2>) -> Self {
-        let values = self.0.iter().flatten().map(|&v| v as f32).collect();
-        let shape = [self.0.len(), matrix.dims()[0]];
-        // Columns are the rows of the transpose.
-        let product = from_tensor(to_tensor(Matrix { shape, values }).matmul(matrix.clone()));
-        let wide = |row: &[f32]| row.iter().map(|&v| f64::from(v)).collect();
-        Self(product.rows().map(wide).collect())
-    }
-
-    /// Columns of length 1 at right angles, and the upper triangle that they are multiplied with
-    /// to get `self`. A column that depends on those before it becomes 0.
-    fn orthonormal(mut self) -> (Self, Self) {
-        let count = self.0.len();
-        let mut triangle = vec![vec![0.0; count]; count];
-        for (k, factors) in triangle.iter_mut().enumerate() {
-            let (done, rest) = self.0.split_at_mut(k);
-            let column = &mut rest[0];
-            let before = dot(column, column).sqrt();
-            // Once is not enough where little is left.
-            for _ in 0..2 {
-                let shares: Vec<f64> = done.iter().map(|q| dot(q, column)).collect();
-                for (i, (q, share)) in done.iter().zip(shares).enumerate() {
-                    factors[i] += share;
-                    add(column, -share, q);
-                }
-            }
-            let length = dot(column, column).sqrt();
-            if length <= 1e-10 * before {
-                column.fill(0.0);
-            } else {
-                column.iter_mut().for_each(|v| *v /= length);
-                factors[k] = length;
-            }
-        }
-        (self, Self(triangle))
-    }
-
-    /// `self · factors`.
-    fn combined(&self, factors: &Self) -> Self {
-        let height = self.0.first().map_or(0, Vec::len);
-        let sum = |factors: &Vec<f64>| {
-            let mut sum = vec![0.0; height];
-            for (column, &factor) in self.0.iter().zip(factors) {
-                add(&mut sum, factor, column);
-            }
-            sum
-        };
-        Self(factors.0.iter().map(sum).collect())
-    }
+    (basis, images)
 }
 
-/// The `rank` largest singular values of a small square matrix, and their left and right vectors,
-/// by one-sided Jacobi rotations.
-fn jacobi(matrix: Columns, rank: usize) -> (Vec<f64>, Columns, Columns) {
-    let mut scaled = matrix.0;
-    let mut right = Columns::identity(scaled.len()).0;
-    for _ in 0..MAX_SWEEPS {
-        let mut turned = false;
-        for j in 1..scaled.len() {
-            for i in 0..j {
-                let (a, b) = (dot(&scaled[i], &scaled[i]), dot(&scaled[j], &scaled[j]));
-                let both = dot(&scaled[i], &scaled[j]);
-                if both.abs() <= 1e-12 * (a * b).sqrt() {
-                    continue;
-                }
-                turned = true;
-                let half = (b - a) / (2.0 * both);
-                let tan = half.signum() / (half.abs() + (1.0 + half * half).sqrt());
-                let cos = 1.0 / (1.0 + tan * tan).sqrt();
-                turn(&mut scaled, i, j, cos, cos * tan);
-                turn(&mut right, i, j, cos, cos * tan);
-            }
-        }
-        if !turned {
-            break;
-        }
+/// Orthonormal columns that span what `block` adds to the orthonormal columns `before`.
+fn orthonormal(mut block: Mat<f64>, before: MatRef<f64>) -> Mat<f64> {
+    let mut shares = Mat::zeros(before.ncols(), block.ncols());
+    // Once is not enough where little is left: it may lie in `before` as far as rounding goes.
+    for _ in 0..2 {
+        let (to, from) = (shares.as_mut(), block.as_ref());
+        matmul(to, Accum::Replace, before.transpose(), from, 1.0, threads());
+        matmul(
+            block.as_mut(),
+            Accum::Add,
+            before,
+            shares.as_ref(),
+            -1.0,
+            threads(),
+        );
+        block = block.qr().compute_thin_Q();
     }
-    let lengths: Vec<f64> = scaled.iter().map(|c| dot(c, c).sqrt()).collect();
-    let mut order: Vec<usize> = (0..lengths.len()).collect();
-    order.sort_by(|&i, &j| lengths[j].total_cmp(&lengths[i]));
-    order.truncate(rank);
-    let unit = |&k: &usize| {
-        let by = if lengths[k] > 0.0 {
-            1.0 / lengths[k]
-        } else {
-            0.0
-        };
-        scaled[k].iter().map(|v| v * by).collect()
-    };
-    (
-        order.iter().map(|&k| lengths[k]).collect(),
-        Columns(order.iter().map(unit).collect()),
-        Columns(order.iter().map(|&k| right[k].clone()).collect()),
-    )
+    block
 }
 
-/// Rotates columns `i` and `j`, `i < j`.
-fn turn(columns: &mut [Vec<f64>], i: usize, j: usize, cos: f64, sin: f64) {
-    let (left, right) = columns.split_at_mut(j);
-    for (x, y) in left[i].iter_mut().zip(&mut right[0]) {
-        (*x, *y) = (cos * *x - sin * *y, sin * *x + cos * *y);
-    }
+/// `matrix · vectors`.
+fn product(matrix: MatRef<f32>, vectors: &Mat<f64>) -> Mat<f64> {
+    let rounded = Mat::from_fn(vectors.nrows(), vectors.ncols(), |i, j| {
+        vectors[(i, j)] as f32
+    });
+    let mut product = Mat::zeros(matrix.nrows(), vectors.ncols());
+    matmul(
+        product.as_mut(),
+        Accum::Replace,
+        matrix,
+        rounded.as_ref(),
+        1.0,
+        threads(),
+    );
+    in_f64(product.as_ref())
 }
 
-/// In eight sums, which run side by side.
-fn dot(x: &[f64], y: &[f64]) -> f64 {
-    let (x8, y8) = (x.chunks_exact(8), y.chunks_exact(8));
-    let rest = x8.remainder().iter().zip(y8.remainder());
-    let rest: f64 = rest.map(|(a, b)| a * b).sum();
-    let mut sums = [0.0; 8];
-    for (x, y) in x8.zip(y8) {
-        for lane in 0..8 {
-            sums[lane] += x[lane] * y[lane];
-        }
-    }
-    sums.iter().sum::<f64>() + rest
+fn in_f64(matrix: MatRef<f32>) -> Mat<f64> {
+    Mat::from_fn(matrix.nrows(), matrix.ncols(), |i, j| {
+        f64::from(matrix[(i, j)])
+    })
 }
 
-/// `y += factor · x`.
-fn add(y: &mut [f64], factor: f64, x: &[f64]) {
-    for (y, x) in y.iter_mut().zip(x) {
-        *y += factor * x;
-    }
+/// Values between −1 and 1, the same in every run.
+fn random(height: usize, width: usize) -> Mat<f64> {
+    let mut state = 0x9e37_79b9_7f4a_7c15u64;
+    Mat::from_fn(height, width, |_, _| {
+        // xorshift64*
+        state ^= state >> 12;
+        state ^= state << 25;
+        state ^= state >> 27;
+        let bits = state.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 11;
+        bits as f64 / (1u64 << 52) as f64 - 1.0
+    })
+}
+
+/// All that rayon has.
+fn threads() -> Par {
+    Par::rayon(0)
 }
 
 #[cfg(test)]
@@ -240,28 +168,28 @@ mod tests {
 
     /// A matrix with these singular values.
     fn known(shape: [usize; 2], values: &[f64]) -> Matrix {
-        let (left, _) = Columns::random(shape[0], values.len()).orthonormal();
-        let mut right = Columns::random(shape[1], values.len() + 3);
-        right.0.drain(..3);
-        let (right, _) = right.orthonormal();
+        let nothing = |height| Mat::zeros(height, 0);
+        let left = orthonormal(random(shape[0], values.len()), nothing(shape[0]).as_ref());
+        let more = random(shape[1], values.len() + 3);
+        let right = more.as_ref().subcols(3, values.len()).to_owned();
+        let right = orthonormal(right, nothing(shape[1]).as_ref());
         rebuilt(shape, values, &left, &right)
     }
 
-    fn rebuilt(shape: [usize; 2], values: &[f64], left: &Columns, right: &Columns) -> Matrix {
-        let mut sum = vec![0.0; shape[0] * shape[1]];
-        for ((value, left), right) in values.iter().zip(&left.0).zip(&right.0) {
-            for (row, l) in sum.chunks_exact_mut(shape[1]).zip(left) {
-                add(row, value * l, right);
-            }
+    fn rebuilt(shape: [usize; 2], values: &[f64], left: &Mat<f64>, right: &Mat<f64>) -> Matrix {
+        let scaled = Mat::from_fn(shape[0], values.len(), |i, k| left[(i, k)] * values[k]);
+        let sum = scaled * right.transpose();
+        let values = (0..shape[0] * shape[1]).map(|at| sum[(at / shape[1], at % shape[1])] as f32);
+        Matrix {
+            shape,
+            values: values.collect(),
         }
-        let values = sum.into_iter().map(|v| v as f32).collect();
-        Matrix { shape, values }
     }
 
     #[track_caller]
     fn check(shape: [usize; 2], values: &[f64], rank: usize) {
         let matrix = known(shape, values);
-        let svd = truncated(&matrix, rank);
+        let svd = truncated(&matrix, rank).unwrap();
         assert_eq!(svd.values.len(), rank.min(shape[0]).min(shape[1]));
         for (k, found) in svd.values.iter().enumerate() {
             let wanted = values.get(k).copied().unwrap_or(0.0);
@@ -272,10 +200,11 @@ mod tests {
             );
         }
         for columns in [&svd.left, &svd.right] {
-            for (k, a) in columns.0.iter().enumerate().take(values.len()) {
-                for (l, b) in columns.0.iter().enumerate().take(k + 1) {
+            let products = columns.transpose() * columns;
+            for k in 0..values.len().min(svd.values.len()) {
+                for l in 0..=k {
                     let wanted = f64::from(u8::from(k == l));
-                    assert!((dot(a, b) - wanted).abs() < 1e-5, "{k} {l}");
+                    assert!((products[(k, l)] - wanted).abs() < 1e-5, "{k} {l}");
                 }
             }
         }
@@ -304,8 +233,35 @@ mod tests {
     fn matrices_without_full_rank() {
         check([40, 30], &[5.0, 5.0, 1.0], 30);
         check([400, 300], &[5.0, 5.0, 1.0], 8);
-        let (shape, values) = ([6, 9], vec![0.0; 54]);
-        let svd = truncated(&Matrix { shape, values }, 4);
-        assert_eq!(svd.values, [0.0; 4]);
+        for (rows, rank) in [(6, 4), (200, 4)] {
+            let (shape, values) = ([rows, 300], vec![0.0; rows * 300]);
+            let svd = truncated(&Matrix { shape, values }, rank).unwrap();
+            assert_eq!(svd.values, [0.0; 4]);
+            assert!((0..4).all(|k| svd.right.col(k).iter().all(|v| v.is_finite())));
+        }
+    }
+
+    /// Values as near to each other as they come: those of random numbers.
+    #[test]
+    fn little_more_is_left_over_than_has_to_be() {
+        let (shape, rank) = ([320, 400], 12);
+        let numbers = random(shape[0], shape[1]);
+        let values =
+            (0..shape[0] * shape[1]).map(|at| numbers[(at / shape[1], at % shape[1])] as f32);
+        let matrix = Matrix {
+            shape,
+            values: values.collect(),
+        };
+        let all = truncated(&matrix, shape[0]).unwrap();
+        let some = truncated(&matrix, rank).unwrap();
+        let squares = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
+        let left = |svd: &Svd| squares(&all.values) - squares(&svd.values[..rank]);
+        assert!((left(&some) / left(&all)).sqrt() < 1.0002);
+    }
+
+    #[test]
+    fn what_is_not_finite_has_none() {
+        let (shape, values) = ([2, 3], vec![f32::NAN; 6]);
+        assert!(truncated(&Matrix { shape, values }, 1).is_none());
     }
 }
