@@ -56,6 +56,11 @@ impl AwqConfig {
         })
     }
 
+    /// Input channels in a group where no rule says something else; [`usize::MAX`] if all are in one.
+    pub fn common_group_size(&self) -> Option<usize> {
+        self.group_size
+    }
+
     /// Input channels in a group of the module at `path`; [`usize::MAX`] if all are in one.
     ///
     /// # Errors

@@ -10,14 +10,15 @@ mod requantize;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, CodeSearch, DenseLayer, Error, Keys, LayerSource, LoadedLinear,
-    NewTensor, ParsedLayer, Purpose, QuantBackend, Registration, Requantize, Result, Scheme,
-    SchemeOptions, register_backend,
+    Capabilities, Checkpoint, Error, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
+    register_backend,
 };
 
 pub use config::{AwqConfig, Layout};
 
 use layout::{AwqLayer, Named};
+use quantize::ToAwq;
 
 /// 4-bit integers with a scale and a zero point for each group of input channels.
 ///
@@ -60,13 +61,15 @@ impl QuantBackend for Awq {
         Ok(Some(Box::new(Opened { named, config })))
     }
 
-    fn quantize(
-        &self,
-        dense: &DenseLayer,
-        settings: &Keys,
-        search: &dyn CodeSearch,
-    ) -> Result<Vec<NewTensor>> {
-        quantize::quantize(dense, settings, search)
+    fn settings(&self) -> &'static [&'static str] {
+        &["group_size", "zero_point", "version"]
+    }
+
+    fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
+        Ok(match ToAwq::read(settings)? {
+            Some(quantizer) => Some(Box::new(quantizer)),
+            None => None,
+        })
     }
 }
 

@@ -2,77 +2,126 @@
 
 use qoft_scheme::kernels::{Codes, FloatFormat, transpose};
 use qoft_scheme::{
-    CodeSearch, DenseLayer, Dtype, IntegerGrid, Keys, NewTensor, Result, float_dtype,
+    CodeSearch, DenseLayer, Dtype, IntegerGrid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
+    float_dtype,
 };
+use serde_json::{Value, json};
 
 use crate::config::{AwqConfig, Layout};
 use crate::layout::{DEFAULT_GROUP_SIZE, PACK, gemm_words, gemv_width};
 use crate::requantize::{LARGEST, gemv_zeros, with_starts};
 
-/// A weight with the groups and in the layout of the settings.
-pub fn quantize(
-    dense: &DenseLayer,
-    settings: &Keys,
-    search: &dyn CodeSearch,
-) -> Result<Vec<NewTensor>> {
-    let config = AwqConfig::read(settings.clone())?;
-    let [n, k] = dense.weight.shape;
-    let size = config.group_size(dense.path)?;
-    let size = size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
-    if !k.is_multiple_of(size) || !k.is_multiple_of(PACK) || !n.is_multiple_of(PACK) {
-        let reason = format!(
-            "sizes must be multiples of {PACK}, and the inputs of the group size {size}, found \
-             [{n}, {k}]"
-        );
-        return Err(dense.error(reason));
-    }
-    let count = k / size;
-    // The libraries compute in half precision at most.
-    let format = match dense.format {
-        FloatFormat::F32 => FloatFormat::F16,
-        half => half,
-    };
-    let mut grid = IntegerGrid {
-        index: (0..k).map(|k| (k / size) as u32).collect(),
-        count,
-        largest: LARGEST,
-        format,
-        scales: vec![0.0; n * count],
-        zeros: vec![0; n * count],
-    };
-    grid.fit(dense.weight, !config.zero_point);
-    let codes = search.codes(dense.weight, &grid);
-    let bytes = format.to_bytes(&grid.scales);
-    let (layout, dtype) = (config.layout.unwrap_or(Layout::Gemm), float_dtype(format));
-    let integers =
-        |name, shape: [usize; 2], bytes| dense.new_tensor(name, Dtype::I32, &shape, bytes);
-    match layout {
-        Layout::Gemm => {
-            let scales = transpose(&bytes, format.size(), [n, count]);
-            Ok(vec![
-                integers("qweight", [k, n / PACK], gemm_words(&codes, [n, k])),
-                integers(
-                    "qzeros",
-                    [count, n / PACK],
-                    gemm_words(&grid.zeros, [n, count]),
-                ),
-                dense.new_tensor("scales", dtype, &[count, n], scales),
-            ])
+/// The settings of all layers.
+pub struct ToAwq {
+    config: AwqConfig,
+    /// `modules_to_not_convert`.
+    skips: Option<Vec<String>>,
+}
+
+impl ToAwq {
+    /// Reads the settings; `None` if they are of another scheme.
+    ///
+    /// # Errors
+    /// If a value is of the wrong kind, or stands for a layout that is not supported.
+    pub fn read(keys: &Keys) -> Result<Option<Self>> {
+        if keys.method().is_some_and(|method| method != "awq") {
+            return Ok(None);
         }
-        Layout::Gemv => {
-            let Some(width) = gemv_width(count, size) else {
-                let reason = format!("the GEMV layout has no groups of {size}");
-                return Err(dense.error(reason));
-            };
-            let zeros = gemv_zeros(&vec![0; n * width * 4], &grid.zeros, n);
-            let empty = vec![0; n * width * PACK * format.size()];
-            let scales = with_starts(&empty, &bytes, n);
-            let codes = Codes::pack(4, codes).bytes.to_vec();
-            Ok(vec![
-                integers("qweight", [n, k / PACK], codes),
-                integers("qzeros", [n, width], zeros),
-                dense.new_tensor("scales", dtype, &[n, width * PACK], scales),
-            ])
+        Ok(Some(Self {
+            config: AwqConfig::read(keys.clone())?,
+            skips: keys.get("modules_to_not_convert")?,
+        }))
+    }
+
+    fn layout(&self) -> Layout {
+        self.config.layout.unwrap_or(Layout::Gemm)
+    }
+}
+
+impl Quantizer for ToAwq {
+    /// As AutoAWQ writes it.
+    fn config(&self, model: &QuantizedModel) -> Value {
+        let size = match self.config.common_group_size() {
+            Some(usize::MAX) => json!(-1),
+            size => json!(size.unwrap_or(DEFAULT_GROUP_SIZE)),
+        };
+        json!({
+            "quant_method": "awq",
+            "bits": 4,
+            "group_size": size,
+            "zero_point": self.config.zero_point,
+            "version": match self.layout() {
+                Layout::Gemm => "gemm",
+                Layout::Gemv => "gemv",
+            },
+            "modules_to_not_convert": model.skips,
+        })
+    }
+
+    fn skips(&self) -> Option<&[String]> {
+        self.skips.as_deref()
+    }
+
+    fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
+        let config = &self.config;
+        let [n, k] = dense.weight.shape;
+        let size = config.group_size(dense.path)?;
+        let size = size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
+        if !k.is_multiple_of(size) || !k.is_multiple_of(PACK) || !n.is_multiple_of(PACK) {
+            let reason = format!(
+                "sizes must be multiples of {PACK}, and the inputs of the group size {size}, found \
+             [{n}, {k}]"
+            );
+            return Err(dense.error(reason));
+        }
+        let count = k / size;
+        // The libraries compute in half precision at most.
+        let format = match dense.format {
+            FloatFormat::F32 => FloatFormat::F16,
+            half => half,
+        };
+        let mut grid = IntegerGrid {
+            index: (0..k).map(|k| (k / size) as u32).collect(),
+            count,
+            largest: LARGEST,
+            format,
+            scales: vec![0.0; n * count],
+            zeros: vec![0; n * count],
+        };
+        grid.fit(dense.weight, !config.zero_point);
+        let codes = search.codes(dense.weight, &grid);
+        let bytes = format.to_bytes(&grid.scales);
+        let dtype = float_dtype(format);
+        let integers =
+            |name, shape: [usize; 2], bytes| dense.new_tensor(name, Dtype::I32, &shape, bytes);
+        match self.layout() {
+            Layout::Gemm => {
+                let scales = transpose(&bytes, format.size(), [n, count]);
+                Ok(vec![
+                    integers("qweight", [k, n / PACK], gemm_words(&codes, [n, k])),
+                    integers(
+                        "qzeros",
+                        [count, n / PACK],
+                        gemm_words(&grid.zeros, [n, count]),
+                    ),
+                    dense.new_tensor("scales", dtype, &[count, n], scales),
+                ])
+            }
+            Layout::Gemv => {
+                let Some(width) = gemv_width(count, size) else {
+                    let reason = format!("the GEMV layout has no groups of {size}");
+                    return Err(dense.error(reason));
+                };
+                let zeros = gemv_zeros(&vec![0; n * width * 4], &grid.zeros, n);
+                let empty = vec![0; n * width * PACK * format.size()];
+                let scales = with_starts(&empty, &bytes, n);
+                let codes = Codes::pack(4, codes).bytes.to_vec();
+                Ok(vec![
+                    integers("qweight", [n, k / PACK], codes),
+                    integers("qzeros", [n, width], zeros),
+                    dense.new_tensor("scales", dtype, &[n, width * PACK], scales),
+                ])
+            }
         }
     }
 }

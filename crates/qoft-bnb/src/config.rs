@@ -1,15 +1,18 @@
 //! What bitsandbytes writes down: in `quantization_config`, and as the state of each 4-bit layer.
 
 use qoft_scheme::kernels::FloatFormat;
-use qoft_scheme::{Dtype, Keys, LayerSource, Result};
+use qoft_scheme::{Dtype, Keys, LayerSource, QuantizedModel, Result};
 use serde::Deserialize;
+use serde_json::{Value, json};
 
 /// Start of the name of the tensor that holds the state; `nf4` or `fp4` follows.
 pub const QUANT_STATE: &str = "weight.quant_state.bitsandbytes__";
 /// Groups that share a nested absmax where the library quantizes.
 pub const NESTED_BLOCKSIZE: usize = 256;
 /// The library's threshold for outliers.
-const THRESHOLD: f64 = 6.0;
+const DEFAULT_THRESHOLD: f64 = 6.0;
+/// Its key.
+pub const THRESHOLD: &str = "llm_int8_threshold";
 
 /// What bitsandbytes records of a quantized weight: JSON text, stored as a tensor of bytes.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
@@ -138,14 +141,7 @@ impl Settings4Bit {
     pub fn read(keys: &Keys) -> Result<Self> {
         let types = [("fp4", QuantType::Fp4), ("nf4", QuantType::Nf4)];
         let quant_type = keys.choice("bnb_4bit_quant_type", &types)?;
-        let dtypes = [
-            ("uint8", Dtype::U8),
-            ("int8", Dtype::I8),
-            ("float16", Dtype::F16),
-            ("bfloat16", Dtype::BF16),
-            ("float32", Dtype::F32),
-        ];
-        let storage = keys.choice("bnb_4bit_quant_storage", &dtypes)?;
+        let storage = keys.choice("bnb_4bit_quant_storage", &STORAGE)?;
         let blocksize = keys.get::<usize>("blocksize")?.unwrap_or(64);
         if !blocksize.is_power_of_two() || !(32..=4096).contains(&blocksize) {
             let reason = format!("expected a power of two from 32 to 4096, found {blocksize}");
@@ -160,16 +156,94 @@ impl Settings4Bit {
     }
 }
 
+/// Dtypes that packed codes can be stored under, by torch's names.
+const STORAGE: [(&str, Dtype); 5] = [
+    ("uint8", Dtype::U8),
+    ("int8", Dtype::I8),
+    ("float16", Dtype::F16),
+    ("bfloat16", Dtype::BF16),
+    ("float32", Dtype::F32),
+];
+
+/// What a `quantization_config` has for both formats.
+#[derive(Debug, Clone)]
+pub struct CommonSettings {
+    /// `llm_int8_skip_modules`.
+    pub skips: Option<Vec<String>>,
+    /// The configuration, with keys that only readers use.
+    keys: Keys,
+}
+
+impl CommonSettings {
+    /// Reads the settings; `None` if they are of another scheme, or ask for the other format alone.
+    ///
+    /// # Errors
+    /// If a value is of another type.
+    pub fn read(keys: &Keys, four_bit: bool) -> Result<Option<Self>> {
+        if keys.method().is_some_and(|method| method != "bitsandbytes") {
+            return Ok(None);
+        }
+        let (four, eight) = (keys.flag(LOAD[0], false)?, keys.flag(LOAD[1], false)?);
+        if four && eight {
+            return Err(keys.error(LOAD[0], "true, and `load_in_8bit` as well"));
+        }
+        let other = if four_bit { eight } else { four };
+        Ok((!other).then_some(Self {
+            skips: keys.get("llm_int8_skip_modules")?,
+            keys: keys.clone(),
+        }))
+    }
+
+    /// The `quantization_config` that transformers writes.
+    pub fn written(&self, four_bit: Option<&Settings4Bit>, model: &QuantizedModel) -> Value {
+        let defaults = Settings4Bit {
+            quant_type: QuantType::Fp4,
+            double_quant: false,
+            storage: Dtype::U8,
+            blocksize: 64,
+        };
+        let settings = four_bit.unwrap_or(&defaults);
+        let storage = STORAGE.iter().find(|(_, dtype)| *dtype == settings.storage);
+        let given = |key: &str, default: Value| self.keys.value(key).cloned().unwrap_or(default);
+        let four_bit = four_bit.is_some();
+        let mut config = json!({
+            "quant_method": "bitsandbytes",
+            "_load_in_4bit": four_bit,
+            "_load_in_8bit": !four_bit,
+            LOAD[0]: four_bit,
+            LOAD[1]: !four_bit,
+            "bnb_4bit_compute_dtype": given("bnb_4bit_compute_dtype", json!("float32")),
+            "bnb_4bit_quant_storage": storage.map(|(name, _)| name),
+            "bnb_4bit_quant_type": settings.quant_type.name(),
+            "bnb_4bit_use_double_quant": settings.double_quant,
+            "llm_int8_enable_fp32_cpu_offload": false,
+            "llm_int8_has_fp16_weight": false,
+            "llm_int8_skip_modules": model.skips,
+            THRESHOLD: given(THRESHOLD, json!(DEFAULT_THRESHOLD)),
+        });
+        if settings.blocksize != defaults.blocksize {
+            config["blocksize"] = json!(settings.blocksize);
+        }
+        config
+    }
+}
+
+/// The flags that choose the format.
+const LOAD: [&str; 2] = ["load_in_4bit", "load_in_8bit"];
+
 /// Activations of at least this magnitude are outliers; 0: none is.
 ///
 /// # Errors
 /// If it is no number from 0 on.
 pub fn threshold(keys: &Keys) -> Result<f32> {
-    const KEY: &str = "llm_int8_threshold";
-    let value = keys.get::<f64>(KEY)?.unwrap_or(THRESHOLD);
+    let value = keys.get::<f64>(THRESHOLD)?;
+    let value = value.unwrap_or(DEFAULT_THRESHOLD);
     if value >= 0.0 && value.is_finite() {
         Ok(value as f32)
     } else {
-        Err(keys.error(KEY, format!("expected a number from 0 on, found {value}")))
+        Err(keys.error(
+            THRESHOLD,
+            format!("expected a number from 0 on, found {value}"),
+        ))
     }
 }

@@ -16,16 +16,17 @@ use std::sync::Arc;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, CodeSearch, DenseLayer, Keys, LayerSource, LoadedLinear, NewTensor,
-    ParsedLayer, Purpose, QuantBackend, Registration, Requantize, Result, Scheme, SchemeOptions,
+    Capabilities, Checkpoint, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer, Purpose,
+    QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
     register_backend,
 };
 
 pub use config::{BlobDtype, QuantState, Settings4Bit};
 pub use input::OutlierInt8;
 
-use config::threshold;
+use config::{CommonSettings, THRESHOLD, threshold};
 use layout::{EightBit, FourBit};
+use quantize::{To4Bit, To8Bit};
 
 /// nf4 and fp4 layers, with or without double quantization.
 ///
@@ -67,13 +68,22 @@ impl QuantBackend for Bnb4Bit {
         Ok(Some(Box::new(Opened4Bit)))
     }
 
-    fn quantize(
-        &self,
-        dense: &DenseLayer,
-        settings: &Keys,
-        search: &dyn CodeSearch,
-    ) -> Result<Vec<NewTensor>> {
-        quantize::four_bit(dense, &Settings4Bit::read(settings)?, search)
+    fn settings(&self) -> &'static [&'static str] {
+        &[
+            "bnb_4bit_quant_type",
+            "bnb_4bit_use_double_quant",
+            "bnb_4bit_quant_storage",
+            "bnb_4bit_compute_dtype",
+            "blocksize",
+        ]
+    }
+
+    fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
+        let Some(common) = CommonSettings::read(settings, true)? else {
+            return Ok(None);
+        };
+        let settings = Settings4Bit::read(settings)?;
+        Ok(Some(Box::new(To4Bit { common, settings })))
     }
 }
 
@@ -131,13 +141,16 @@ impl QuantBackend for Bnb8Bit {
         Ok(Some(Box::new(Opened8Bit { threshold })))
     }
 
-    fn quantize(
-        &self,
-        dense: &DenseLayer,
-        _settings: &Keys,
-        search: &dyn CodeSearch,
-    ) -> Result<Vec<NewTensor>> {
-        quantize::eight_bit(dense, search)
+    fn settings(&self) -> &'static [&'static str] {
+        &[THRESHOLD]
+    }
+
+    fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
+        let Some(common) = CommonSettings::read(settings, false)? else {
+            return Ok(None);
+        };
+        threshold(settings)?;
+        Ok(Some(Box::new(To8Bit { common })))
     }
 }
 

@@ -1,15 +1,58 @@
 //! Dense weights in the library's formats, as it quantizes and stores them.
 
 use qoft_scheme::kernels::FloatFormat;
-use qoft_scheme::{CodeSearch, DenseLayer, Dtype, NewTensor, Result};
+use qoft_scheme::{CodeSearch, DenseLayer, Dtype, NewTensor, QuantizedModel, Quantizer, Result};
 use rayon::prelude::*;
+use serde_json::Value;
 
-use crate::config::{NESTED_BLOCKSIZE, QUANT_STATE, Settings4Bit, torch_name};
+use crate::config::{CommonSettings, NESTED_BLOCKSIZE, QUANT_STATE, Settings4Bit, torch_name};
 use crate::grid::{BlockFormat, Statistics, int8};
 use crate::tables;
 
+/// Quantizes into 4 bits.
+pub struct To4Bit {
+    /// What both formats have.
+    pub common: CommonSettings,
+    /// What this one has.
+    pub settings: Settings4Bit,
+}
+
+impl Quantizer for To4Bit {
+    fn config(&self, model: &QuantizedModel) -> Value {
+        self.common.written(Some(&self.settings), model)
+    }
+
+    fn skips(&self) -> Option<&[String]> {
+        self.common.skips.as_deref()
+    }
+
+    fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
+        four_bit(dense, &self.settings, search)
+    }
+}
+
+/// Quantizes into int8.
+pub struct To8Bit {
+    /// The settings.
+    pub common: CommonSettings,
+}
+
+impl Quantizer for To8Bit {
+    fn config(&self, model: &QuantizedModel) -> Value {
+        self.common.written(None, model)
+    }
+
+    fn skips(&self) -> Option<&[String]> {
+        self.common.skips.as_deref()
+    }
+
+    fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
+        eight_bit(dense, search)
+    }
+}
+
 /// A weight in 4 bits. Its values are those of its dtype, as in the library.
-pub fn four_bit(
+fn four_bit(
     dense: &DenseLayer,
     settings: &Settings4Bit,
     search: &dyn CodeSearch,
@@ -75,7 +118,7 @@ pub fn four_bit(
 }
 
 /// A weight in int8.
-pub fn eight_bit(dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
+fn eight_bit(dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
     // The library quantizes halves, whatever the weight's dtype is.
     let mut weight = dense.weight.clone();
     weight.round(FloatFormat::F16);

@@ -3,14 +3,16 @@
 use std::path::Path;
 
 use qoft_bnb::{REGISTRATION_4BIT, REGISTRATION_8BIT};
-use qoft_scheme::{Checkpoint, DenseLayer, Keys, Matrix, Nearest, NewTensor, Registry, Result};
+use qoft_scheme::kernels::FloatFormat;
+use qoft_scheme::{
+    Checkpoint, Keys, Matrix, Nearest, NewTensor, Quantization, QuantizedModel, Registry, Result,
+};
 use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
-fn quantize(backend: &str, dense: DenseLayer, settings: &Value) -> Result<Vec<NewTensor>> {
+fn quantization(backend: &str, settings: &Value) -> Result<Quantization> {
     let registry = Registry::new([&REGISTRATION_4BIT, &REGISTRATION_8BIT])?;
-    let settings = Keys::new("settings", settings.clone());
-    registry.quantize(backend, dense, &settings, &Nearest)
+    registry.quantization(backend, &Keys::new("settings", settings.clone()))
 }
 
 /// The settings that a folder of the fixtures was made with, by transformers' names.
@@ -42,8 +44,9 @@ fn check(folder: &Path, variant: &Value) -> usize {
         let mut values = vec![0.0; shape[0] * shape[1]];
         format.decode(tensor.data(), &mut values);
         let weight = Matrix { shape, values };
-        let dense = DenseLayer::new(path, &weight, format);
-        let found = quantize(backend, dense, &settings).unwrap();
+        let quantization = quantization(backend, &settings).unwrap();
+        let found = quantization.quantize(path, weight, format, &Nearest);
+        let found = found.unwrap();
         let bias = format!("{path}.bias");
         let expected = library.under(path).filter(|name| *name != bias);
         let mut names: Vec<String> = found.iter().map(NewTensor::name).collect();
@@ -90,9 +93,12 @@ fn settings_that_the_library_does_not_have_are_refused() {
         shape: [3, 7],
         values: vec![0.5; 21],
     };
-    let dense = || DenseLayer::new("proj", &weight, qoft_scheme::kernels::FloatFormat::F32);
+    let quantize = |backend: &str, settings: &Value, weight: &Matrix| {
+        let quantization = quantization(backend, settings)?;
+        quantization.quantize("proj", weight.clone(), FloatFormat::F32, &Nearest)
+    };
     let fails = |backend: &str, settings: Value, parts: &[&str]| {
-        let error = quantize(backend, dense(), &settings).unwrap_err();
+        let error = quantize(backend, &settings, &weight).unwrap_err();
         let text = error.to_string();
         for part in parts {
             assert!(text.contains(part), "{part:?} is not in {text:?}");
@@ -115,7 +121,49 @@ fn settings_that_the_library_does_not_have_are_refused() {
         shape: [1, 2],
         values: vec![1.0, 1e5],
     };
-    let large = DenseLayer::new("proj", &large, qoft_scheme::kernels::FloatFormat::F32);
-    let error = quantize("bnb-8bit", large, &json!({})).unwrap_err();
+    let error = quantize("bnb-8bit", &json!({}), &large).unwrap_err();
     assert!(error.to_string().contains("`proj` (bnb-8bit)"), "{error}");
+}
+
+#[test]
+fn the_configuration_is_transformers_own() {
+    let registry = Registry::new([&REGISTRATION_4BIT, &REGISTRATION_8BIT]).unwrap();
+    let written = |config: Value| {
+        let quantization = registry.quantization_of(&Keys::new("config", config))?;
+        let model = QuantizedModel::new(FloatFormat::Bf16, None, &[]);
+        Ok::<_, qoft_scheme::Error>((quantization.backend(), quantization.config(&model)))
+    };
+    let given = json!({
+        "quant_method": "bitsandbytes",
+        "load_in_4bit": true,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_compute_dtype": "bfloat16",
+    });
+    let expected = json!({
+        "quant_method": "bitsandbytes",
+        "_load_in_4bit": true,
+        "_load_in_8bit": false,
+        "load_in_4bit": true,
+        "load_in_8bit": false,
+        "bnb_4bit_compute_dtype": "bfloat16",
+        "bnb_4bit_quant_storage": "uint8",
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": false,
+        "llm_int8_enable_fp32_cpu_offload": false,
+        "llm_int8_has_fp16_weight": false,
+        "llm_int8_skip_modules": null,
+        "llm_int8_threshold": 6.0,
+    });
+    assert_eq!(written(given).unwrap(), ("bnb-4bit", expected));
+    let (backend, config) = written(json!({"load_in_8bit": true})).unwrap();
+    assert_eq!(
+        (backend, &config["load_in_8bit"]),
+        ("bnb-8bit", &json!(true))
+    );
+    let error = written(json!({"quant_method": "gguf"})).unwrap_err();
+    assert_eq!(
+        error.to_string(),
+        "`gguf` cannot quantize dense weights here; those that can: bnb-8bit, bnb-4bit"
+    );
+    assert!(written(json!({"load_in_8bit": true, "load_in_4bit": true})).is_err());
 }

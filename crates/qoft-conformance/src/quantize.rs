@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    BackendOptions, DenseLayer, Error, Keys, LayerSource, Matrix, Nearest, NewTensor, Purpose,
+    BackendOptions, Error, Keys, LayerSource, Matrix, Nearest, NewTensor, Purpose, QuantizedModel,
     Registry, Result,
 };
 use serde_json::Value;
@@ -28,6 +28,7 @@ pub(crate) fn check(registry: &Registry, settings: &[Value], shapes: &[[usize; 2
             let weight = weight(shape);
             match quantize(registry, settings, &weight) {
                 Ok(tensors) => {
+                    check_config(registry, settings, &weight, &tensors);
                     let read = read(registry, settings, tensors, shape);
                     let off = distance(&read, &weight);
                     assert!(off < WORST, "{settings}: {shape:?} comes back {off} off");
@@ -59,6 +60,25 @@ pub(crate) fn check(registry: &Registry, settings: &[Value], shapes: &[[usize; 2
     assert!(tried.is_err(), "infinite weights are quantized");
 }
 
+/// The configuration that is written asks for the same tensors, and for the list of modules that was
+/// given.
+fn check_config(registry: &Registry, settings: &Value, weight: &Matrix, tensors: &[NewTensor]) {
+    let name = only_name(registry);
+    let read = |settings: &Value| {
+        let keys = Keys::new("settings", settings.clone());
+        registry.quantization(name, &keys).unwrap()
+    };
+    let skips = ["lm_head".to_owned(), "visual".to_owned()];
+    let model = QuantizedModel::new(FloatFormat::F16, Some(&skips), &skips[..1]);
+    let config = read(settings).config(&model);
+    let keys = Keys::new("quantization_config", config.clone());
+    let again = registry.quantization_of(&keys).unwrap();
+    assert_eq!(again.backend(), name, "{config}");
+    assert_eq!(again.skips(), Some(&skips[..]), "{config}");
+    let found = again.quantize(PATH, weight.clone(), FloatFormat::F16, &Nearest);
+    assert!(found.unwrap() == tensors, "{config} is not {settings}");
+}
+
 fn weight(shape: [usize; 2]) -> Matrix {
     let mut weight = Matrix {
         shape,
@@ -69,9 +89,9 @@ fn weight(shape: [usize; 2]) -> Matrix {
 }
 
 fn quantize(registry: &Registry, settings: &Value, weight: &Matrix) -> Result<Vec<NewTensor>> {
-    let dense = DenseLayer::new(PATH, weight, FloatFormat::F16);
     let keys = Keys::new("settings", settings.clone());
-    registry.quantize(only_name(registry), dense, &keys, &Nearest)
+    let quantization = registry.quantization(only_name(registry), &keys)?;
+    quantization.quantize(PATH, weight.clone(), FloatFormat::F16, &Nearest)
 }
 
 /// The layer as a reader finds it.

@@ -14,14 +14,15 @@ mod stored;
 
 use qoft_scheme::kernels::{FloatFormat, Matrix};
 use qoft_scheme::{
-    Capabilities, Checkpoint, CodeSearch, DenseLayer, Dtype, Error, Keys, LayerSource,
-    LoadedLinear, NewTensor, ParsedLayer, Purpose, QuantBackend, Registration, Requantize, Result,
-    Scheme, SchemeOptions, register_backend,
+    Capabilities, Checkpoint, Dtype, Error, Keys, LayerSource, LoadedLinear, NewTensor,
+    ParsedLayer, Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme,
+    SchemeOptions, register_backend,
 };
 
 pub use stored::Layout;
 
 use layout::EetqLayer;
+use quantize::ToEetq;
 
 /// EETQ layers, written by transformers or by EETQ itself.
 ///
@@ -68,13 +69,15 @@ impl QuantBackend for Eetq {
         })))
     }
 
-    fn quantize(
-        &self,
-        dense: &DenseLayer,
-        settings: &Keys,
-        search: &dyn CodeSearch,
-    ) -> Result<Vec<NewTensor>> {
-        quantize::quantize(dense, settings, search)
+    fn settings(&self) -> &'static [&'static str] {
+        &["weights"]
+    }
+
+    fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
+        Ok(match ToEetq::read(settings)? {
+            Some(quantizer) => Some(Box::new(quantizer)),
+            None => None,
+        })
     }
 }
 

@@ -1,31 +1,64 @@
 //! Quantizing as EETQ does.
 
 use qoft_scheme::kernels::{FloatFormat, Floats, Matrix};
-use qoft_scheme::{CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, Result};
+use qoft_scheme::{
+    CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
+};
+use serde_json::{Value, json};
 
 use crate::config;
 use crate::place::{CODES, SCALES};
 use crate::stored::{Layout, TILE};
 
-/// A weight under transformers' names, its scales in the one dtype that the library has for them.
-pub fn quantize(
-    dense: &DenseLayer,
-    settings: &Keys,
-    search: &dyn CodeSearch,
-) -> Result<Vec<NewTensor>> {
-    config::check_settings(settings)?;
-    let [n, k] = dense.weight.shape;
-    if !n.is_multiple_of(TILE) || !k.is_multiple_of(TILE) {
-        let reason = format!("sizes must be multiples of {TILE}, found [{n}, {k}]");
-        return Err(dense.error(reason));
+/// The settings of all layers.
+pub struct ToEetq {
+    /// `modules_to_not_convert`.
+    skips: Option<Vec<String>>,
+}
+
+impl ToEetq {
+    /// Reads the settings; `None` if they are of another scheme.
+    ///
+    /// # Errors
+    /// If they ask for something else than symmetric 8-bit weights.
+    pub fn read(keys: &Keys) -> Result<Option<Self>> {
+        if keys.method().is_some_and(|method| method != "eetq") {
+            return Ok(None);
+        }
+        config::check_settings(keys)?;
+        let skips = keys.get("modules_to_not_convert")?;
+        Ok(Some(Self { skips }))
     }
-    let grid = Rows::new(dense.weight, FloatFormat::F16)?;
-    let codes = search.codes(dense.weight, &grid);
-    let bytes = Layout::Sm80.encode(&codes, [n, k]);
-    Ok(vec![
-        dense.new_tensor(CODES[0], Dtype::I8, &[k, n], bytes),
-        dense.new_tensor(SCALES, Dtype::F16, &[n], grid.scale_bytes()),
-    ])
+}
+
+impl Quantizer for ToEetq {
+    fn config(&self, model: &QuantizedModel) -> Value {
+        json!({
+            "quant_method": "eetq",
+            "weights": "int8",
+            "modules_to_not_convert": model.skips,
+        })
+    }
+
+    fn skips(&self) -> Option<&[String]> {
+        self.skips.as_deref()
+    }
+
+    /// Tensors have transformers' names, and scales the one dtype that the library has for them.
+    fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
+        let [n, k] = dense.weight.shape;
+        if !n.is_multiple_of(TILE) || !k.is_multiple_of(TILE) {
+            let reason = format!("sizes must be multiples of {TILE}, found [{n}, {k}]");
+            return Err(dense.error(reason));
+        }
+        let grid = Rows::new(dense.weight, FloatFormat::F16)?;
+        let codes = search.codes(dense.weight, &grid);
+        let bytes = Layout::Sm80.encode(&codes, [n, k]);
+        Ok(vec![
+            dense.new_tensor(CODES[0], Dtype::I8, &[k, n], bytes),
+            dense.new_tensor(SCALES, Dtype::F16, &[n], grid.scale_bytes()),
+        ])
+    }
 }
 
 /// A scale for each row. The library chooses codes with those that are not rounded yet.

@@ -10,6 +10,10 @@ const BITS: [&str; 2] = ["bits", "w_bit"];
 /// Spellings of the size of groups.
 pub const GROUP_SIZE: [&str; 2] = ["group_size", "q_group_size"];
 
+/// Spellings of whether zero points are all the middle of the range: GPTQ's, and that of
+/// compressed tensors.
+const SYM: [&str; 2] = ["sym", "symmetric"];
+
 /// The keys of the configuration that matter to a reader.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -71,6 +75,11 @@ impl GptqConfig {
         })
     }
 
+    /// The rules for single modules, as the configuration has them.
+    pub fn dynamic(&self) -> Option<&Value> {
+        self.keys.value("dynamic")
+    }
+
     /// What holds for the module at `path`.
     ///
     /// # Errors
@@ -92,7 +101,9 @@ impl ModuleConfig {
                 .group_size(&GROUP_SIZE)?
                 .or(common.and_then(|common| common.group_size)),
             desc_act: keys.flag("desc_act", common.is_some_and(|common| common.desc_act))?,
-            sym: keys.flag("sym", common.is_none_or(|common| common.sym))?,
+            sym: keys
+                .first(&SYM)?
+                .map_or(common.is_none_or(|common| common.sym), |(_, sym)| sym),
         })
     }
 }

@@ -14,14 +14,15 @@ mod zeros;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, CodeSearch, DenseLayer, Error, Keys, LayerSource, LoadedLinear,
-    NewTensor, ParsedLayer, Purpose, QuantBackend, Registration, Requantize, Result, Scheme,
-    SchemeOptions, register_backend,
+    Capabilities, Checkpoint, Error, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
+    register_backend,
 };
 
 pub use config::{GptqConfig, ModuleConfig, ZeroPoints};
 
 use layout::{GptqLayer, Named};
+use quantize::ToGptq;
 
 /// Integers with a scale and a zero point for each group of input channels.
 ///
@@ -64,13 +65,22 @@ impl QuantBackend for Gptq {
         Ok(Some(Box::new(Opened { named, config })))
     }
 
-    fn quantize(
-        &self,
-        dense: &DenseLayer,
-        settings: &Keys,
-        search: &dyn CodeSearch,
-    ) -> Result<Vec<NewTensor>> {
-        quantize::quantize(dense, settings, search)
+    fn settings(&self) -> &'static [&'static str] {
+        &[
+            "bits",
+            "group_size",
+            "sym",
+            "symmetric",
+            "desc_act",
+            "checkpoint_format",
+        ]
+    }
+
+    fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
+        Ok(match ToGptq::read(settings)? {
+            Some(quantizer) => Some(Box::new(quantizer)),
+            None => None,
+        })
     }
 }
 

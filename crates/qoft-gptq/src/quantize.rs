@@ -1,8 +1,10 @@
 //! Rounding a dense weight without calibration data.
 
 use qoft_scheme::{
-    CodeSearch, DenseLayer, Dtype, IntegerGrid, Keys, NewTensor, Result, float_dtype,
+    CodeSearch, DenseLayer, Dtype, IntegerGrid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
+    float_dtype,
 };
+use serde_json::{Value, json};
 
 use crate::config::{GptqConfig, ModuleConfig};
 use crate::layout::DEFAULT_GROUP_SIZE;
@@ -12,48 +14,108 @@ use crate::words::words_of;
 /// The width where the settings have none.
 const DEFAULT_BITS: usize = 4;
 
-/// A weight with the width, the groups and the version of the settings; groups follow each other.
-pub fn quantize(
-    dense: &DenseLayer,
-    settings: &Keys,
-    search: &dyn CodeSearch,
-) -> Result<Vec<NewTensor>> {
-    let config = GptqConfig::read(settings.clone())?;
-    let ModuleConfig {
-        bits,
-        group_size,
-        desc_act,
-        sym,
-    } = config.module(dense.path)?;
-    if desc_act {
-        let reason = "groups in the order of activations need calibration data";
-        return Err(settings.error("desc_act", reason));
+/// The settings of all layers.
+pub struct ToGptq {
+    config: GptqConfig,
+    /// `modules_to_not_convert`.
+    skips: Option<Vec<String>>,
+}
+
+impl ToGptq {
+    /// Reads the settings; `None` if they are of another scheme.
+    ///
+    /// # Errors
+    /// If a value is of the wrong kind, or stands for a layout that is not supported.
+    pub fn read(keys: &Keys) -> Result<Option<Self>> {
+        if keys.method().is_some_and(|method| method != "gptq") {
+            return Ok(None);
+        }
+        let config = GptqConfig::read(keys.clone())?;
+        if config.common.desc_act {
+            let reason = "groups in the order of activations need calibration data";
+            return Err(keys.error("desc_act", reason));
+        }
+        let rules = keys.object("dynamic");
+        let mut rules = rules.iter().flat_map(Keys::entries);
+        if let Some((rule, _)) = rules.find(|(rule, _)| rule.starts_with("-:")) {
+            let reason = "to leave modules dense, list them in `modules_to_not_convert`";
+            return Err(keys.error(rule, reason));
+        }
+        let skips = keys.get("modules_to_not_convert")?;
+        Ok(Some(Self { config, skips }))
     }
-    let bits = bits.unwrap_or(DEFAULT_BITS);
-    let [n, k] = dense.weight.shape;
-    // The library's kernels take whole words.
-    if !n.is_multiple_of(32) || !k.is_multiple_of(32) {
-        let reason = format!("sizes must be multiples of 32, found [{n}, {k}]");
-        return Err(dense.error(reason));
+}
+
+impl Quantizer for ToGptq {
+    /// With the keys that GPTQModel and AutoGPTQ need to read it.
+    fn config(&self, model: &QuantizedModel) -> Value {
+        let GptqConfig {
+            common,
+            zero_points,
+            ..
+        } = &self.config;
+        let size = match common.group_size.unwrap_or(DEFAULT_GROUP_SIZE) {
+            usize::MAX => json!(-1),
+            size => json!(size),
+        };
+        let mut config = json!({
+            "quant_method": "gptq",
+            "bits": common.bits.unwrap_or(DEFAULT_BITS),
+            "group_size": size,
+            "desc_act": false,
+            "sym": common.sym,
+            "lm_head": false,
+            "true_sequential": true,
+            "checkpoint_format": zero_points.name(),
+        });
+        if let Some(skips) = model.skips {
+            config["modules_to_not_convert"] = json!(skips);
+        }
+        if let Some(dynamic) = self.config.dynamic() {
+            config["dynamic"] = dynamic.clone();
+        }
+        config
     }
-    let size = group_size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
-    let groups = k.div_ceil(size);
-    let mut grid = IntegerGrid {
-        index: (0..k).map(|k| (k / size) as u32).collect(),
-        count: groups,
-        largest: ((1u32 << bits) - 1) as u8,
-        format: dense.format,
-        scales: vec![0.0; n * groups],
-        zeros: vec![0; n * groups],
-    };
-    grid.fit(dense.weight, sym);
-    let codes = search.codes(dense.weight, &grid);
-    let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, bits, config.zero_points);
-    let index: Vec<u8> = grid.index.iter().flat_map(|g| g.to_le_bytes()).collect();
-    Ok(vec![
-        dense.new_tensor("qweight", Dtype::I32, &[words_of(k, bits), n], qweight),
-        dense.new_tensor("qzeros", Dtype::I32, &[groups, words_of(n, bits)], qzeros),
-        dense.new_tensor("scales", float_dtype(grid.format), &[groups, n], scales),
-        dense.new_tensor("g_idx", Dtype::I32, &[k], index),
-    ])
+
+    fn skips(&self) -> Option<&[String]> {
+        self.skips.as_deref()
+    }
+
+    /// Groups follow each other.
+    fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
+        let config = &self.config;
+        let ModuleConfig {
+            bits,
+            group_size,
+            sym,
+            ..
+        } = config.module(dense.path)?;
+        let bits = bits.unwrap_or(DEFAULT_BITS);
+        let [n, k] = dense.weight.shape;
+        // The library's kernels take whole words.
+        if !n.is_multiple_of(32) || !k.is_multiple_of(32) {
+            let reason = format!("sizes must be multiples of 32, found [{n}, {k}]");
+            return Err(dense.error(reason));
+        }
+        let size = group_size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
+        let groups = k.div_ceil(size);
+        let mut grid = IntegerGrid {
+            index: (0..k).map(|k| (k / size) as u32).collect(),
+            count: groups,
+            largest: ((1u32 << bits) - 1) as u8,
+            format: dense.format,
+            scales: vec![0.0; n * groups],
+            zeros: vec![0; n * groups],
+        };
+        grid.fit(dense.weight, sym);
+        let codes = search.codes(dense.weight, &grid);
+        let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, bits, config.zero_points);
+        let index: Vec<u8> = grid.index.iter().flat_map(|g| g.to_le_bytes()).collect();
+        Ok(vec![
+            dense.new_tensor("qweight", Dtype::I32, &[words_of(k, bits), n], qweight),
+            dense.new_tensor("qzeros", Dtype::I32, &[groups, words_of(n, bits)], qzeros),
+            dense.new_tensor("scales", float_dtype(grid.format), &[groups, n], scales),
+            dense.new_tensor("g_idx", Dtype::I32, &[k], index),
+        ])
+    }
 }

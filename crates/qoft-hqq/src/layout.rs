@@ -5,14 +5,14 @@ use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Result, TensorView, dtype_na
 
 use crate::config::{Axis, LayerConfig, Packing};
 use crate::repack::repack;
-use crate::solve::Quantizer;
+use crate::solve::Solver;
 
 /// A layer's tensors and what they are, checked against each other.
 pub struct HqqLayer {
     /// What the layer says of itself.
     pub config: LayerConfig,
     /// What the library looked at when it quantized the layer.
-    pub quantizer: Quantizer,
+    pub solver: Solver,
     /// How its weight is reshaped.
     pub reshaped: Reshaped,
     /// The scales.
@@ -39,7 +39,7 @@ impl HqqLayer {
         check_packed(&packed, &config, reshaped.sizes)?;
         Ok(Self {
             config,
-            quantizer: Quantizer::of_layer(layer)?,
+            solver: Solver::of_layer(layer)?,
             reshaped,
             scale,
             zero,

@@ -12,14 +12,15 @@ mod solve;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, CodeSearch, DenseLayer, Keys, LayerSource, LoadedLinear, NewTensor,
-    ParsedLayer, Purpose, QuantBackend, Registration, Requantize, Result, Scheme, SchemeOptions,
+    Capabilities, Checkpoint, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer, Purpose,
+    QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
     register_backend,
 };
 
 pub use config::{Axis, LayerConfig, Packing};
 
 use layout::HqqLayer;
+use quantize::ToHqq;
 
 /// Layers with `W_q`, written by hqq itself or by transformers.
 ///
@@ -49,13 +50,22 @@ impl QuantBackend for Hqq {
         Ok(Some(Box::new(Opened)))
     }
 
-    fn quantize(
-        &self,
-        dense: &DenseLayer,
-        settings: &Keys,
-        search: &dyn CodeSearch,
-    ) -> Result<Vec<NewTensor>> {
-        quantize::quantize(dense, settings, search)
+    fn settings(&self) -> &'static [&'static str] {
+        &[
+            "nbits",
+            "group_size",
+            "axis",
+            "optimize",
+            "round_zero",
+            "view_as_float",
+        ]
+    }
+
+    fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
+        Ok(match ToHqq::read(settings)? {
+            Some(quantizer) => Some(Box::new(quantizer)),
+            None => None,
+        })
     }
 }
 

@@ -2,13 +2,15 @@
 
 use qoft_scheme::kernels::{FloatFormat, Floats};
 use qoft_scheme::{
-    CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, Result, dtype_name, float_dtype,
+    CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
+    dtype_name, float_dtype,
 };
+use serde_json::{Value, json};
 
-use crate::config::{Axis, LayerConfig, width};
+use crate::config::{Axis, LayerConfig, Packing, width};
 use crate::layout::Reshaped;
 use crate::repack::pack;
-use crate::solve::{Quantizer, by_groups};
+use crate::solve::{Solver, by_groups};
 
 /// Where transformers has the settings.
 const INSIDE: [&str; 2] = ["quant_config", "weight_quant_params"];
@@ -16,18 +18,32 @@ const INSIDE: [&str; 2] = ["quant_config", "weight_quant_params"];
 const BITS: f64 = 4.0;
 const GROUP_SIZE: usize = 64;
 
-/// The settings of one layer.
-struct Settings {
+/// The settings of all layers.
+pub struct ToHqq {
     bits: f64,
-    layer: LayerConfig,
-    quantizer: Quantizer,
+    packing: Packing,
+    format: &'static str,
+    /// Weights that share a scale; `None`: all of a row or a column.
+    group_size: Option<usize>,
+    axis: Axis,
+    view_as_float: bool,
+    solver: Solver,
+    /// `skip_modules`.
+    skips: Option<Vec<String>>,
 }
 
-impl Settings {
-    fn read(dense: &DenseLayer, keys: &Keys) -> Result<Self> {
-        let inside = keys
-            .object(INSIDE[0])
-            .and_then(|keys| keys.object(INSIDE[1]));
+impl ToHqq {
+    /// Reads the settings; `None` if they are of another scheme.
+    ///
+    /// # Errors
+    /// If one has a value that the library or this crate does not have.
+    pub fn read(keys: &Keys) -> Result<Option<Self>> {
+        if keys.method().is_some_and(|method| method != "hqq") {
+            return Ok(None);
+        }
+        let skips = keys.get("skip_modules")?;
+        let inside = keys.object(INSIDE[0]);
+        let inside = inside.and_then(|keys| keys.object(INSIDE[1]));
         let keys = inside.as_ref().unwrap_or(keys);
         let bits = keys.get::<f64>("nbits")?.unwrap_or(BITS);
         let (packing, format) = width(bits).ok_or_else(|| {
@@ -41,21 +57,10 @@ impl Settings {
                 return Err(keys.error("axis", format!("expected 0 or 1, found {other}")));
             }
         };
-        let [n, k] = dense.weight.shape;
-        // Without groups a row or a column is one.
-        let whole = match axis {
-            Axis::Rows => k,
-            Axis::Columns => n,
-        };
-        let group_size = match keys.value("group_size") {
-            None if keys
-                .all()
-                .is_some_and(|all| all.get("group_size").is_some()) =>
-            {
-                whole
-            }
-            None => GROUP_SIZE,
-            Some(_) => keys.get::<usize>("group_size")?.unwrap_or(GROUP_SIZE),
+        let is_null = |all: &Value| all.get("group_size").is_some_and(Value::is_null);
+        let group_size = match keys.all().is_some_and(is_null) {
+            true => None,
+            false => Some(keys.get::<usize>("group_size")?.unwrap_or(GROUP_SIZE)),
         };
         for key in ["quant_scale", "quant_zero"] {
             if keys.flag(key, false)? {
@@ -68,103 +73,126 @@ impl Settings {
             let reason = "one scale for the whole weight is not supported";
             return Err(keys.error("channel_wise", reason));
         }
-        let new = Quantizer::new(bits);
-        Ok(Self {
+        let new = Solver::new(bits);
+        Ok(Some(Self {
             bits,
-            layer: LayerConfig {
-                shape: [n, k],
-                group_size,
-                axis,
-                packing,
-                view_as_float: keys.flag("view_as_float", false)?,
-                format,
-            },
-            quantizer: Quantizer {
+            packing,
+            format,
+            group_size,
+            axis,
+            view_as_float: keys.flag("view_as_float", false)?,
+            solver: Solver {
                 round_zero: keys.flag("round_zero", new.round_zero)?,
                 optimize: keys.flag("optimize", new.optimize)?,
                 ..new
             },
-        })
+            skips,
+        }))
+    }
+
+    fn layer(&self, [n, k]: [usize; 2]) -> LayerConfig {
+        let whole = match self.axis {
+            Axis::Rows => k,
+            Axis::Columns => n,
+        };
+        LayerConfig {
+            shape: [n, k],
+            group_size: self.group_size.unwrap_or(whole),
+            axis: self.axis,
+            packing: self.packing,
+            view_as_float: self.view_as_float,
+            format: self.format,
+        }
     }
 }
 
-/// A weight with the settings; scales and zero points get the dtype that it has in the model.
-pub fn quantize(
-    dense: &DenseLayer,
-    settings: &Keys,
-    search: &dyn CodeSearch,
-) -> Result<Vec<NewTensor>> {
-    let Settings {
-        bits,
-        layer,
-        quantizer,
-    } = Settings::read(dense, settings)?;
-    let reshaped = Reshaped::of(&layer).map_err(|reason| dense.error(reason))?;
-    let (packing, [rows, cols]) = (layer.packing, reshaped.sizes);
-    let fills = rows.is_multiple_of(packing.per_word());
-    if packing.dtype() != Dtype::I32 && !fills {
-        let reason = format!("{rows} rows of codes, {} in a word", packing.per_word());
-        return Err(dense.error(reason));
+impl Quantizer for ToHqq {
+    /// As transformers writes it; the library's own files have none.
+    fn config(&self, model: &QuantizedModel) -> Value {
+        let skips = model.skips.map_or_else(|| json!(["lm_head"]), |s| json!(s));
+        let bits = match self.bits.fract() {
+            0.0 => json!(self.bits as u64),
+            _ => json!(self.bits),
+        };
+        json!({
+            "quant_method": "hqq",
+            INSIDE[0]: {
+                INSIDE[1]: {
+                    "nbits": bits,
+                    "channel_wise": true,
+                    "group_size": self.group_size,
+                    "optimize": self.solver.optimize,
+                    "round_zero": self.solver.round_zero,
+                    "axis": i32::from(self.axis == Axis::Rows),
+                    "view_as_float": self.view_as_float,
+                },
+                "scale_quant_params": null,
+                "zero_quant_params": null,
+                "offload_meta": false,
+            },
+            "skip_modules": skips,
+        })
     }
-    let grouped = by_groups(dense.weight.values.clone(), layer.axis, reshaped.groups);
-    let (scales, zeros) = quantizer.solve(&grouped, layer.group_size);
-    drop(grouped);
-    let format = dense.format;
-    let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
-    let grid = Numbers {
-        stored_scales: stored(&inverse, format)?,
-        stored_zeros: stored(&zeros, format)?,
-        scales,
-        zeros,
-        largest: quantizer.largest,
-        cols: layer.shape[1],
-        axis: layer.axis,
-        size: layer.group_size,
-        format,
-    };
-    let codes = search.codes(dense.weight, &grid);
-    let words = pack(&codes, rows, packing);
-    let word = packing.dtype();
-    let dtype = match layer.view_as_float {
-        true => float_dtype(format),
-        false => word,
-    };
-    let width = cols * word.bitsize() / dtype.bitsize();
-    if cols * word.bitsize() != width * dtype.bitsize() {
-        let reason = format!("rows of {cols} words are no {}", dtype_name(dtype));
-        return Err(dense.error(reason));
+
+    fn skips(&self) -> Option<&[String]> {
+        self.skips.as_deref()
     }
-    let mut tensors = vec![
-        dense.new_tensor(
-            "W_q",
-            dtype,
-            &[rows.div_ceil(packing.per_word()), width],
-            words,
-        ),
-        dense.new_tensor(
-            "scale",
-            float_dtype(format),
-            &reshaped.metadata,
-            format.to_bytes(&grid.stored_scales),
-        ),
-        dense.new_tensor(
-            "zero",
-            float_dtype(format),
-            &reshaped.metadata,
-            format.to_bytes(&grid.stored_zeros),
-        ),
-    ];
-    tensors.extend(metadata(dense, bits, &layer, &quantizer));
-    Ok(tensors)
+
+    /// Scales and zero points get the dtype that the weight has in the model.
+    fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
+        let layer = self.layer(dense.weight.shape);
+        let reshaped = Reshaped::of(&layer).map_err(|reason| dense.error(reason))?;
+        let (packing, [rows, cols]) = (layer.packing, reshaped.sizes);
+        let fills = rows.is_multiple_of(packing.per_word());
+        if packing.dtype() != Dtype::I32 && !fills {
+            let reason = format!("{rows} rows of codes, {} in a word", packing.per_word());
+            return Err(dense.error(reason));
+        }
+        let grouped = by_groups(dense.weight.values.clone(), layer.axis, reshaped.groups);
+        let (scales, zeros) = self.solver.solve(&grouped, layer.group_size);
+        drop(grouped);
+        let format = dense.format;
+        let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
+        let grid = Numbers {
+            stored_scales: stored(&inverse, format)?,
+            stored_zeros: stored(&zeros, format)?,
+            scales,
+            zeros,
+            largest: self.solver.largest,
+            cols: layer.shape[1],
+            axis: layer.axis,
+            size: layer.group_size,
+            format,
+        };
+        let codes = search.codes(dense.weight, &grid);
+        let words = pack(&codes, rows, packing);
+        let word = packing.dtype();
+        let dtype = match layer.view_as_float {
+            true => float_dtype(format),
+            false => word,
+        };
+        let width = cols * word.bitsize() / dtype.bitsize();
+        if cols * word.bitsize() != width * dtype.bitsize() {
+            let reason = format!("rows of {cols} words are no {}", dtype_name(dtype));
+            return Err(dense.error(reason));
+        }
+        let floats = |name, values: &[f32]| {
+            let bytes = format.to_bytes(values);
+            dense.new_tensor(name, float_dtype(format), &reshaped.metadata, bytes)
+        };
+        let height = rows.div_ceil(packing.per_word());
+        let mut tensors = vec![
+            dense.new_tensor("W_q", dtype, &[height, width], words),
+            floats("scale", &grid.stored_scales),
+            floats("zero", &grid.stored_zeros),
+        ];
+        tensors.extend(metadata(dense, self.bits, &layer, &self.solver));
+        Ok(tensors)
+    }
 }
 
 /// The settings as the tensors in which the library keeps them.
-fn metadata(
-    dense: &DenseLayer,
-    bits: f64,
-    layer: &LayerConfig,
-    quantizer: &Quantizer,
-) -> Vec<NewTensor> {
+fn metadata(dense: &DenseLayer, bits: f64, layer: &LayerConfig, solver: &Solver) -> Vec<NewTensor> {
     let flag = |name, value: bool| dense.new_tensor(name, Dtype::U8, &[], vec![value.into()]);
     let int =
         |name, value: i32| dense.new_tensor(name, Dtype::I32, &[], value.to_le_bytes().to_vec());
@@ -203,8 +231,8 @@ fn metadata(
         flag("quant_scale", false),
         flag("quant_zero", false),
         flag("channel_wise", true),
-        flag("optimize", quantizer.optimize),
-        flag("round_zero", quantizer.round_zero),
+        flag("optimize", solver.optimize),
+        flag("round_zero", solver.round_zero),
     ]
 }
 

@@ -23,10 +23,10 @@ impl HqqLayer {
     /// # Errors
     /// If a scale or a zero point is not finite, or a tensor is missing.
     pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        let (quantizer, groups) = (self.quantizer, self.reshaped.groups);
+        let (solver, groups) = (self.solver, self.reshaped.groups);
         let (axis, size) = (self.config.axis, self.config.group_size);
         let grouped = by_groups(weight.values.clone(), axis, groups);
-        let (mut scales, mut zeros) = quantizer.solve(&grouped, size);
+        let (mut scales, mut zeros) = solver.solve(&grouped, size);
 
         let format = self.scale.float_format()?;
         let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
@@ -42,9 +42,9 @@ impl HqqLayer {
         let kept = pairs.enumerate().map(|(group, (weights, before))| {
             let new = (stored_scales[group], stored_zeros[group]);
             let old = (old_scales[group], old_zeros[group]);
-            let error = quantizer.error(weights, (scales[group], zeros[group]), new);
+            let error = solver.error(weights, (scales[group], zeros[group]), new);
             let destroyed = error > DESTROYED * squares(weights.iter().copied())
-                && error > quantizer.error(weights, (1.0 / old.0, old.1), old);
+                && error > solver.error(weights, (1.0 / old.0, old.1), old);
             destroyed || weights == before
         });
         let kept: Vec<bool> = kept.collect();
@@ -57,7 +57,7 @@ impl HqqLayer {
         let grid = Numbers {
             stored_scales,
             stored_zeros,
-            largest: quantizer.largest,
+            largest: solver.largest,
             cols: weight.shape[1],
             axis,
             size,

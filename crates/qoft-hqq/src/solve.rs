@@ -20,7 +20,7 @@ const NOTHING_LEFT: f32 = 0.17;
 
 /// What the library looks at when it quantizes a layer.
 #[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Quantizer {
+pub struct Solver {
     /// The largest code.
     pub largest: f32,
     /// Zero points are whole numbers at first.
@@ -29,7 +29,7 @@ pub struct Quantizer {
     pub optimize: bool,
 }
 
-impl Quantizer {
+impl Solver {
     /// That of a layer.
     ///
     /// # Errors
@@ -58,7 +58,7 @@ impl Quantizer {
     }
 }
 
-impl Quantizer {
+impl Solver {
     /// Factors from weights to codes, and zero points, of groups of so many weights.
     pub fn solve(&self, weights: &[f32], size: usize) -> (Vec<f32>, Vec<f32>) {
         let groups = weights.par_chunks_exact(size);

@@ -7,12 +7,12 @@ use qoft_kernels::{Matrix, PackedWeight};
 
 use crate::capabilities::Capabilities;
 use crate::checkpoint::{Checkpoint, NewTensor};
-use crate::dense_layer::DenseLayer;
 use crate::error::Result;
 use crate::grid::CodeSearch;
 use crate::keys::Keys;
 use crate::layer_source::LayerSource;
 use crate::options::{Purpose, SchemeOptions};
+use crate::quantizer::Quantizer;
 
 /// A quantization scheme, as a crate registers it.
 pub trait QuantBackend: Send + Sync + 'static {
@@ -49,20 +49,21 @@ pub trait QuantBackend: Send + Sync + 'static {
         options: &SchemeOptions,
     ) -> Result<Option<Box<dyn Scheme>>>;
 
-    /// Quantizes a dense weight by the keys that a `quantization_config` of this scheme has, for
-    /// backends whose capabilities say so. `search` chooses the codes once the scales are found.
+    /// Keys of the settings by which this backend quantizes dense weights; empty if it cannot. A
+    /// `quantization_config` may have more: those that only say how a library computes.
+    fn settings(&self) -> &'static [&'static str] {
+        &[]
+    }
+
+    /// Reads the settings by which dense weights are to be quantized: a `quantization_config` as the
+    /// scheme's library writes it, or some of [`Self::settings`] alone.
     ///
-    /// Returns all tensors that such a layer has in a checkpoint, but its bias.
+    /// `None` if the configuration names another scheme, or this backend quantizes nothing.
     ///
     /// # Errors
-    /// If the settings are impossible or not supported, or do not fit the weight.
-    fn quantize(
-        &self,
-        dense: &DenseLayer,
-        _settings: &Keys,
-        _search: &dyn CodeSearch,
-    ) -> Result<Vec<NewTensor>> {
-        Err(dense.incapable())
+    /// If the settings are impossible or not supported.
+    fn quantizer(&self, _settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
+        Ok(None)
     }
 }
 

@@ -21,13 +21,19 @@ pub struct DenseLayer<'a> {
 }
 
 impl<'a> DenseLayer<'a> {
-    /// The weight of the layer at module path `path`, whose values are numbers of `format`.
-    pub fn new(path: &'a str, weight: &'a Matrix, format: FloatFormat) -> Self {
+    /// The weight of the layer at module path `path`, whose values are numbers of `format`, on its
+    /// way into the scheme of `backend`.
+    pub(crate) fn new(
+        path: &'a str,
+        weight: &'a Matrix,
+        format: FloatFormat,
+        backend: &'static str,
+    ) -> Self {
         Self {
             path,
             weight,
             format,
-            backend: "of no backend",
+            backend,
         }
     }
 
@@ -49,15 +55,5 @@ impl<'a> DenseLayer<'a> {
             backend: self.backend.to_owned(),
             reason: reason.to_string(),
         }
-    }
-
-    /// Says which backend quantizes it.
-    pub(crate) fn for_backend(self, backend: &'static str) -> Self {
-        Self { backend, ..self }
-    }
-
-    /// An error: the scheme quantizes no dense weights.
-    pub(crate) fn incapable(&self) -> Error {
-        Error::incapable(self.path, self.backend, "quantize dense weights")
     }
 }

@@ -96,6 +96,17 @@ pub enum Error {
         /// What it cannot do.
         what: String,
     },
+    /// A scheme does not quantize dense weights.
+    #[error(
+        "`{scheme}` cannot quantize dense weights here; those that can: {}",
+        quantizing.join(", ")
+    )]
+    CannotQuantize {
+        /// The backend or the `quant_method`.
+        scheme: String,
+        /// Names of the backends that can.
+        quantizing: Vec<&'static str>,
+    },
     /// A changed weight cannot be written in the scheme that its layer has.
     #[error("layer `{layer}` ({backend}): {reason}")]
     Requantize {
@@ -243,6 +254,14 @@ impl Error {
             layer: layer.into(),
             backend: backend.into(),
             what: what.into(),
+        }
+    }
+
+    /// No dense weights are quantized into `scheme`.
+    pub(crate) fn cannot_quantize(scheme: &str, quantizing: Vec<&'static str>) -> Self {
+        Self::CannotQuantize {
+            scheme: scheme.to_owned(),
+            quantizing,
         }
     }
 

@@ -19,10 +19,11 @@ mod integer_grid;
 mod keys;
 mod layer_kind;
 mod layer_source;
+mod module_patterns;
 mod module_rules;
 mod options;
 mod output;
-mod quantize;
+mod quantizer;
 mod registry;
 mod schemes;
 
@@ -41,11 +42,13 @@ pub use integer_grid::IntegerGrid;
 pub use keys::Keys;
 pub use layer_kind::LayerKind;
 pub use layer_source::LayerSource;
+pub use module_patterns::ModulePatterns;
 pub use module_rules::ModuleRules;
 pub use options::{BackendOptions, Purpose, SchemeOptions};
 pub use output::{
     OutputLock, ScratchDir, StagedDir, discard_unfinished, remove_leftovers, write_file,
 };
+pub use quantizer::{Quantization, QuantizedModel, Quantizer};
 #[doc(hidden)]
 pub use registry::registry_entry;
 pub use registry::{Registration, Registry, Tier};

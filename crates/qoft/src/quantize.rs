@@ -1,10 +1,6 @@
 //! Quantizing layers of a dense checkpoint.
 
-use qoft_core::kernels::FloatFormat;
-use qoft_core::{
-    BackendOptions, CodeSearch, DenseLayer, Keys, Matrix, NewTensor, Purpose, Registry, Result,
-    Schemes,
-};
+use qoft_core::{BackendOptions, CodeSearch, Keys, Matrix, NewTensor, Purpose, Registry, Result};
 use qoft_models::ModelFolder;
 use serde_json::Value;
 
@@ -26,17 +22,11 @@ pub fn quantize_layer(
     search: &dyn CodeSearch,
 ) -> Result<Vec<NewTensor>> {
     let schemes = registry.open(folder.checkpoint(), &BackendOptions::default())?;
-    let (weight, format) = dense(folder, &schemes, path)?;
-    let dense = DenseLayer::new(path, &weight, format);
-    let settings = Keys::new("settings", settings.clone());
-    registry.quantize(backend, dense, &settings, search)
-}
-
-/// The weight of a dense layer and the dtype that it has.
-fn dense(folder: &ModelFolder, schemes: &Schemes, path: &str) -> Result<(Matrix, FloatFormat)> {
     let layer = schemes.find(source(folder, path))?;
     let weight = layer.load(Purpose::Dequantize)?.weight;
     let format = weight.info().dense;
     let format = format.ok_or_else(|| layer.source().error("it is quantized already"))?;
-    Ok((Matrix::decode(&*weight), format))
+    let settings = Keys::new("settings", settings.clone());
+    let quantization = registry.quantization(backend, &settings)?;
+    quantization.quantize(path, Matrix::decode(&*weight), format, search)
 }

@@ -1,0 +1,88 @@
+//! Lists of modules as transformers' quantization configurations have them.
+
+use fancy_regex::Regex;
+
+use crate::error::{Error, Result};
+
+/// Patterns of module paths. One matches a path if it is its end, or, as a regular expression,
+/// its start up to the end of a component (transformers' `should_convert_module`): `q_proj` matches
+/// every `q_proj`, `layers.1` only a path that begins so.
+#[derive(Debug, Clone, Default)]
+pub struct ModulePatterns(Vec<Pattern>);
+
+#[derive(Debug, Clone)]
+struct Pattern {
+    text: String,
+    expression: Regex,
+}
+
+impl ModulePatterns {
+    /// Reads patterns.
+    ///
+    /// # Errors
+    /// If one is no regular expression.
+    pub fn new(patterns: &[String]) -> Result<Self> {
+        let read = |text: &String| {
+            let expression = Regex::new(&format!(r"^(?:{text})(?:(?<=\.)|(?=\.|$))"));
+            Ok(Pattern {
+                text: text.clone(),
+                expression: expression.map_err(|e| wrong(text, e))?,
+            })
+        };
+        patterns.iter().map(read).collect::<Result<_>>().map(Self)
+    }
+
+    /// Whether one of the patterns matches a module path.
+    ///
+    /// # Errors
+    /// If an expression takes too long.
+    pub fn matches(&self, path: &str) -> Result<bool> {
+        for Pattern { text, expression } in &self.0 {
+            let found = expression.is_match(path).map_err(|e| wrong(text, e))?;
+            if found || path.ends_with(text) {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+}
+
+fn wrong(pattern: &str, reason: impl ToString) -> Error {
+    Error::config("modules that stay dense", pattern, reason)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patterns_match_as_in_transformers() {
+        let matches = |pattern: &str, path| {
+            let patterns = ModulePatterns::new(&[pattern.to_owned()]).unwrap();
+            patterns.matches(path).unwrap()
+        };
+        let path = "model.layers.11.mlp.gate_proj";
+        for pattern in [
+            "gate_proj",
+            "mlp.gate_proj",
+            "_proj",
+            "model.layers.11",
+            "model.layers.1.",
+            r"model\.layers\.\d+",
+            "model|lm_head",
+            "model.layers.11.mlp.gate_proj",
+        ] {
+            assert!(matches(pattern, path), "{pattern}");
+        }
+        for pattern in ["model.layers.1", "layers.11", "mlp", "gate", "mlp.gate"] {
+            assert!(!matches(pattern, path), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_expression_is_refused() {
+        let error = ModulePatterns::new(&["(".to_owned()]).unwrap_err();
+        assert!(error.to_string().contains("`(`"), "{error}");
+        assert!(!ModulePatterns::default().matches("x").unwrap());
+    }
+}
