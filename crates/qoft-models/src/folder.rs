@@ -83,6 +83,15 @@ impl ModelFolder {
         }
     }
 
+    /// The same model with another checkpoint of the same layers: quantized ones, for example.
+    #[must_use]
+    pub fn with_checkpoint(&self, checkpoint: Checkpoint) -> Self {
+        Self {
+            checkpoint,
+            ..self.clone()
+        }
+    }
+
     /// The tensors.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint

@@ -50,7 +50,7 @@ pub use qoft_models as models;
 pub use qoft_oft as oft;
 pub use qoft_peft as peft;
 pub use qoft_train as train;
-pub use quantize::quantize_layer;
+pub use quantize::{QuantizeOptions, quantize, quantize_layer};
 pub use schemes::{SCHEMES, Scheme, missing_feature};
 pub use trainable::check_trainable;
 

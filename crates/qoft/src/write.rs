@@ -5,7 +5,7 @@ mod shard;
 use std::borrow::Cow;
 use std::path::Path;
 
-use qoft_core::{Dtype, Error, Result, StagedDir, TensorView, write_file};
+use qoft_core::{Dtype, Error, Result, ScratchDir, StagedDir, TensorView, write_file};
 use serde_json::{Map, Value, json};
 
 /// Shards are at most this large, as transformers writes them.
@@ -102,6 +102,15 @@ pub(crate) fn fill(
         shards: count,
         bytes,
     })
+}
+
+/// Writes one file of tensors, which appears in one step.
+pub(crate) fn write_tensors(path: &Path, outputs: &[Output]) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    let scratch = ScratchDir::new(folder, "qoft-tensors")?;
+    let file = scratch.path().join("tensors");
+    shard::write(&file, outputs.iter().collect(), &mut || ())?;
+    std::fs::rename(&file, path).map_err(Error::io(path))
 }
 
 fn into_shards<'a, 'b>(outputs: &'b [Output<'a>]) -> Vec<Vec<&'b Output<'a>>> {

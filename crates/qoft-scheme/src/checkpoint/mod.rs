@@ -27,6 +27,8 @@ pub struct Checkpoint {
     dir: PathBuf,
     config: Value,
     shards: Vec<Arc<Shard>>,
+    /// Maps of tensors that have taken the place of others.
+    added: Vec<Arc<Shard>>,
     tensors: BTreeMap<String, Stored>,
 }
 
@@ -71,6 +73,7 @@ impl Checkpoint {
                 .map(|(n, s)| (n, Stored::new(shards[s].clone())))
                 .collect(),
             shards,
+            added: Vec::new(),
         })
     }
 
@@ -90,6 +93,13 @@ impl Checkpoint {
         self.config
             .get("quantization_config")
             .filter(|v| !v.is_null())
+    }
+
+    /// The same with another `quantization_config`.
+    #[must_use]
+    pub fn with_quantization_config(mut self, config: Value) -> Self {
+        self.config["quantization_config"] = config;
+        self
     }
 
     /// The same with other names for its tensors: `name` makes them from those that they have, and
@@ -122,7 +132,8 @@ impl Checkpoint {
     /// from the system's cache of files, when somebody reads them; so a model that was loaded into
     /// memory of its own does not count twice.
     pub fn release(&self) {
-        self.shards.iter().for_each(|shard| shard.release());
+        let maps = self.shards.iter().chain(&self.added);
+        maps.for_each(|shard| shard.release());
     }
 
     /// A tensor, if it is there.

@@ -69,17 +69,54 @@ impl Checkpoint {
         tensors: &[NewTensor],
         file: &mut WaitingFile,
     ) -> Result<()> {
-        let shard = Arc::new(file.take(tensors)?);
+        self.remove_layer(layer);
+        self.insert(tensors, file)
+    }
+
+    /// Lets this checkpoint have `tensors`, in place of those that have the same names, as
+    /// [`Self::replace`] does.
+    ///
+    /// # Errors
+    /// Those of [`Self::replace`].
+    pub fn insert(&mut self, tensors: &[NewTensor], file: &mut WaitingFile) -> Result<()> {
+        let shard = file.take(tensors)?;
+        self.add(shard);
+        Ok(())
+    }
+
+    /// Lets this checkpoint have the tensors of the safetensors file `path`, in place of those of
+    /// `layers` but their biases, and of those that have the same names.
+    ///
+    /// # Errors
+    /// If the file is damaged.
+    pub fn overlay<'a>(
+        &mut self,
+        path: &Path,
+        layers: impl IntoIterator<Item = &'a str>,
+    ) -> Result<()> {
+        let shard = Shard::open(path.to_owned())?;
+        for layer in layers {
+            self.remove_layer(layer);
+        }
+        self.add(shard);
+        Ok(())
+    }
+
+    /// Forgets all tensors of a layer but its bias.
+    fn remove_layer(&mut self, layer: &str) {
         let bias = format!("{layer}.bias");
         let old = self.under(layer).filter(|name| *name != bias);
         let old: Vec<String> = old.map(str::to_owned).collect();
         for name in old {
             self.tensors.remove(&name);
         }
-        let new = tensors
-            .iter()
-            .map(|t| (t.name(), Stored::new(shard.clone())));
-        self.tensors.extend(new);
-        Ok(())
+    }
+
+    fn add(&mut self, shard: Shard) {
+        let shard = Arc::new(shard);
+        let names = shard.names().map(str::to_owned);
+        let new = names.map(|name| (name, Stored::new(shard.clone())));
+        self.tensors.extend(new.collect::<Vec<_>>());
+        self.added.push(shard);
     }
 }

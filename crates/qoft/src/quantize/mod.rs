@@ -1,0 +1,123 @@
+//! Quantizing a dense checkpoint while it is loaded.
+
+mod cache;
+mod layer;
+mod plan;
+
+use std::collections::BTreeSet;
+use std::path::PathBuf;
+
+use qoft_core::kernels::FloatFormat;
+use qoft_core::{
+    Checkpoint, ClaimedLayer, Matrix, NewTensor, Purpose, Quantization, QuantizedModel, Result,
+    Schemes, WaitingFile, float_dtype,
+};
+use qoft_models::ModelFolder;
+
+use crate::ahead::one_ahead;
+use crate::merge::LayerSearch;
+
+pub use layer::quantize_layer;
+use plan::Plan;
+
+/// How a dense checkpoint is quantized, beside the settings of the scheme.
+#[derive(Debug, Clone, Default)]
+#[non_exhaustive]
+pub struct QuantizeOptions {
+    /// Modules that stay dense, in place of the settings' own list, see
+    /// [`ModulePatterns`](qoft_core::ModulePatterns). Without any list the output head does.
+    pub skips: Option<Vec<String>>,
+    /// The dtype that weights are rounded to before; that of the model unless given.
+    pub format: Option<FloatFormat>,
+    /// A folder that keeps the packed weights for the next time.
+    pub cache: Option<PathBuf>,
+}
+
+/// The model with its dense layers quantized, as the scheme's library does it on load. Their tensors
+/// wait in a file without a name in the system's folder for temporary files, or in the cache; all
+/// others are those of `folder`, rounded to the model's dtype where the files have a finer one.
+///
+/// `schemes` are those of the folder's checkpoint; `search` gives each layer its codes once the
+/// scheme has chosen scales. One layer after another is read, rounded and let go. `progress` is told
+/// how many of how many layers are done.
+///
+/// # Errors
+/// If a layer is quantized already or damaged, the settings do not fit one, none is left to quantize,
+/// or a file cannot be written.
+pub fn quantize(
+    folder: &ModelFolder,
+    schemes: &Schemes,
+    quantization: &Quantization,
+    options: &QuantizeOptions,
+    search: &dyn LayerSearch,
+    progress: &mut (dyn FnMut(usize, usize) + Send),
+) -> Result<ModelFolder> {
+    let plan = Plan::new(folder, schemes, quantization, options)?;
+    let skips = options.skips.as_deref().or(quantization.skips());
+    let config = quantization.config(&QuantizedModel::new(plan.format, skips, &plan.dense));
+    let mut current = folder.checkpoint().clone().with_quantization_config(config);
+    let cached = options.cache.as_deref();
+    let cached = cached.map(|dir| cache::file(dir, &current, quantization, plan.format));
+    let cached = cached.transpose()?;
+    let total = plan.layers.len();
+    if let Some(file) = &cached
+        && cache::read(file, &mut current, &plan)
+    {
+        progress(total, total);
+        return Ok(folder.with_checkpoint(current));
+    }
+    let mut waiting = WaitingFile::new(&std::env::temp_dir())?;
+    for tensors in plan.rounded_others(folder.checkpoint()) {
+        current.insert(&tensors?, &mut waiting)?;
+    }
+    let mut done = 0;
+    let make = |layer: &ClaimedLayer| quantized(layer, quantization, plan.format, search);
+    one_ahead(&plan.layers, make, |layer, tensors| {
+        current.replace(layer.path(), &tensors, &mut waiting)?;
+        current.release();
+        done += 1;
+        progress(done, total);
+        Ok(())
+    })?;
+    if let Some(file) = &cached {
+        cache::write(file, folder.checkpoint(), &current);
+    }
+    Ok(folder.with_checkpoint(current))
+}
+
+/// The new tensors of a layer.
+fn quantized(
+    layer: &ClaimedLayer,
+    quantization: &Quantization,
+    format: FloatFormat,
+    search: &dyn LayerSearch,
+) -> Result<Vec<NewTensor>> {
+    let weight = layer.load(Purpose::Dequantize)?.weight;
+    let weight = Matrix::decode(&*weight);
+    let search = search.search(layer.path())?;
+    quantization.quantize(layer.path(), weight, format, &*search)
+}
+
+impl Plan<'_> {
+    /// The floats beside the layers that are quantized, in the model's dtype, where rounding to it
+    /// changes them: embeddings, norms, biases and the layers that stay dense.
+    fn rounded_others(&self, dense: &Checkpoint) -> impl Iterator<Item = Result<[NewTensor; 1]>> {
+        let quantized: BTreeSet<&str> = self.layers.iter().map(ClaimedLayer::path).collect();
+        let format = self.format;
+        dense.names().filter_map(move |name| {
+            let (layer, suffix) = name.rsplit_once('.')?;
+            if suffix == "weight" && quantized.contains(layer) {
+                return None;
+            }
+            let tensor = dense.get(name)?;
+            // Every number of 16 bits is one of 32.
+            let stored = tensor.float_format().ok()?;
+            let coarser = stored != format && format != FloatFormat::F32;
+            coarser.then(|| {
+                let bytes = format.to_bytes(&tensor.to_finite_f32()?);
+                let dtype = float_dtype(format);
+                Ok([NewTensor::new(layer, suffix, dtype, tensor.shape(), bytes)])
+            })
+        })
+    }
+}
