@@ -11,6 +11,8 @@ const SLACK: usize = 4096;
 /// Holds no more than `packed_bytes`, and never has a dense copy beside it.
 pub(crate) fn check(layer: &Layer) {
     assert_counting();
+    // What threads set up for themselves when they first work is not the layer's.
+    drop(layer.load(Purpose::Forward));
     let source = layer.source(None);
     let file_bytes: usize = source
         .suffixes()
