@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use qoft::ScaledAdapter;
 use qoft::core::{BackendOptions, Checkpoint, Registry, Schemes};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
-use qoft::peft::{self, AdapterFolder};
+use qoft::peft::{self, AdapterFolder, Families};
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::Below;
@@ -65,9 +65,10 @@ pub fn load(folder: &ModelFolder, schemes: &Schemes, device: &Device) -> Result<
 /// Reads adapter folders.
 pub fn adapters(args: &[AdapterArg]) -> Result<Vec<ScaledAdapter>> {
     warn_of_missing(args)?;
+    let families = Families::linked()?;
     let open = |arg: &AdapterArg| {
         Ok(ScaledAdapter {
-            folder: AdapterFolder::open(&arg.folder)?,
+            folder: AdapterFolder::open(&arg.folder, &families)?,
             strength: arg.strength,
         })
     };

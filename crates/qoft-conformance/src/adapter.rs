@@ -4,7 +4,7 @@ use burn::module::Module;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::{Layer as _, Linear, Matrix, Purpose, Walk};
 use qoft_oft::OftConfig;
-use qoft_peft::{self as peft, CommonConfig, ModelFacts};
+use qoft_peft::{self as peft, CommonConfig, Families, ModelFacts};
 
 use crate::compute::{device, random};
 use crate::layer::Layer;
@@ -28,8 +28,15 @@ pub(crate) fn check(layer: &Layer) {
     let config = config(trained.proj.in_features());
     peft::save(&trained, &config, ADAPTER, folder.path()).expect("an adapter that can be saved");
     let mut again = bare(layer, &device);
-    peft::load(&mut again, folder.path(), FACTS, ADAPTER, &device)
-        .unwrap_or_else(|e| panic!("{layer}: {e}"));
+    peft::load(
+        &mut again,
+        folder.path(),
+        &Families::linked().unwrap(),
+        FACTS,
+        ADAPTER,
+        &device,
+    )
+    .unwrap_or_else(|e| panic!("{layer}: {e}"));
     let x = input(&again, &device);
     let y = values(again.proj.forward(x.clone()));
     let expected = values(trained.valid().proj.forward(x.clone()));

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qoft_core::{AdapterParam, Error, LayerKind, OftAdapter, Random, Result};
-use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, Site};
+use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, FamilyRegistration, Site};
 use serde_json::Value;
 
 use crate::config::HraConfig;
@@ -12,7 +12,10 @@ use crate::rotation::HraRotation;
 /// PEFT's `HRA`.
 pub struct Hra;
 
-qoft_peft::register_family!(Hra);
+/// The registration of [`Hra`].
+pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Hra);
+
+qoft_peft::register_family!(REGISTRATION);
 
 impl AdapterFamily for Hra {
     fn peft_type(&self) -> &'static str {
@@ -29,8 +32,8 @@ impl AdapterFamily for Hra {
 }
 
 impl AdapterConfig for HraConfig {
-    fn peft_type(&self) -> &'static str {
-        Hra.peft_type()
+    fn family(&self) -> &'static dyn AdapterFamily {
+        &Hra
     }
 
     fn common(&self) -> &CommonConfig {

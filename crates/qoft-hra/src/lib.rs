@@ -35,5 +35,5 @@ mod family;
 mod rotation;
 
 pub use config::HraConfig;
-pub use family::Hra;
+pub use family::{Hra, REGISTRATION};
 pub use rotation::HraRotation;

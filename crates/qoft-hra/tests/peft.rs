@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use qoft_core::{Layer, Linear, Schemes, Walk, adapters, default_device};
 use qoft_hra::HraConfig;
 use qoft_models::{Architectures, CausalLm, ModelFolder};
-use qoft_peft::{self as peft, AdapterConfig, CommonConfig, ModelFacts};
+use qoft_peft::{self as peft, AdapterConfig, CommonConfig, Families, ModelFacts};
 use serde_json::Value;
 
 fn expected() -> Value {
@@ -33,6 +33,7 @@ fn load(model: &mut CausalLm, folder: &Path) -> qoft_core::Result<Arc<dyn Adapte
     peft::load(
         model,
         folder,
+        &Families::linked().unwrap(),
         ModelFacts::new("llama", head),
         "default",
         &device,
@@ -91,7 +92,15 @@ fn of_two_adapters_the_input_meets_the_last_one_first() {
         let facts = ModelFacts::new("llama", head);
         for name in ["first", "second"] {
             let folder = folder(pair[name].as_str().unwrap());
-            peft::load(&mut model, &folder, facts, name, &device).unwrap();
+            peft::load(
+                &mut model,
+                &folder,
+                &Families::linked().unwrap(),
+                facts,
+                name,
+                &device,
+            )
+            .unwrap();
         }
         assert_eq!(adapters::active(&model), ["first", "second"]);
         close(loss(&model, &expected), &pair["loss"], "adapted");

@@ -7,12 +7,15 @@ use serde_json::Value;
 use super::config::OftConfig;
 use super::rotation::{OftRotation, RotationSettings, random_values};
 use qoft_core::{AdapterParam, LayerKind, OftAdapter, Random, Result};
-use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, Site};
+use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, FamilyRegistration, Site};
 
 /// PEFT's `OFT`.
 pub struct Oft;
 
-qoft_peft::register_family!(Oft);
+/// The registration of [`Oft`].
+pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Oft);
+
+qoft_peft::register_family!(REGISTRATION);
 
 impl AdapterFamily for Oft {
     fn peft_type(&self) -> &'static str {
@@ -29,8 +32,8 @@ impl AdapterFamily for Oft {
 }
 
 impl AdapterConfig for OftConfig {
-    fn peft_type(&self) -> &'static str {
-        Oft.peft_type()
+    fn family(&self) -> &'static dyn AdapterFamily {
+        &Oft
     }
 
     fn common(&self) -> &CommonConfig {

@@ -8,7 +8,7 @@ use burn::tensor::{Device, Tensor};
 use common::{difference, linear, rotation, tensor};
 use qoft_core::{AdapterSlot, Error, Layer, Linear, Pass, Walk, adapters, trainable_parameters};
 use qoft_oft::OftConfig;
-use qoft_peft::{self as peft, CommonConfig, ModelFacts};
+use qoft_peft::{self as peft, CommonConfig, Families, ModelFacts};
 
 const FACTS: ModelFacts = ModelFacts::new("", "");
 
@@ -190,7 +190,15 @@ fn each_adapter_saves_by_itself() {
     adapters::disable_all(&mut model);
     peft::save(&model, &config, "b", folder.path()).unwrap();
     let device = Device::flex();
-    peft::load(&mut model, folder.path(), FACTS, "again", &device).unwrap();
+    peft::load(
+        &mut model,
+        folder.path(),
+        &Families::linked().unwrap(),
+        FACTS,
+        "again",
+        &device,
+    )
+    .unwrap();
     let x = tensor([5, 8], 20);
     let again = model.forward(x.clone());
     adapters::activate(&mut model, &["b"]).unwrap();

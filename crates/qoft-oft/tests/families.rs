@@ -1,7 +1,7 @@
 //! OFT among the registered families.
 
 use qoft_oft::Oft;
-use qoft_peft::Families;
+use qoft_peft::{Families, FamilyRegistration};
 
 #[test]
 fn an_unknown_family_is_refused_with_the_list_of_those_there_are() {
@@ -12,5 +12,20 @@ fn an_unknown_family_is_refused_with_the_list_of_those_there_are() {
         error.contains("`VERA`") && error.ends_with("registered: OFT"),
         "{error}"
     );
-    assert!(Families::new([&Oft as _, &Oft as _]).is_err());
+}
+
+#[test]
+fn a_family_replaces_one_of_its_name_only_if_it_says_so() {
+    let built_in = FamilyRegistration::new(&Oft);
+    let other = built_in.replacing();
+    assert!(Families::new([&built_in, &built_in]).is_err());
+    assert!(Families::new([&other, &other]).is_err());
+    for entries in [[&built_in, &other], [&other, &built_in]] {
+        assert_eq!(Families::new(entries).unwrap().families().count(), 1);
+    }
+    let none = Families::new([]).unwrap();
+    assert!(none.find("OFT", "x").is_err());
+    let one = none.with(&built_in).unwrap();
+    assert!(one.find("OFT", "x").is_ok() && one.with(&built_in).is_err());
+    assert!(one.with(&other).is_ok());
 }

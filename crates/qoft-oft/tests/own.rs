@@ -11,7 +11,7 @@ use qoft_core::{
     trainable_parameters,
 };
 use qoft_oft::OftConfig;
-use qoft_peft::{self as peft, AdapterConfig, CommonConfig, ModelFacts};
+use qoft_peft::{self as peft, AdapterConfig, CommonConfig, Families, ModelFacts};
 
 const FACTS: ModelFacts = ModelFacts::new("", "head");
 
@@ -222,7 +222,7 @@ fn folders_keep_own_values_and_a_strength_scales_them() {
     let mut model = Model::new();
     attach(&mut model, &config, "a");
     peft::save(&model, &config, "a", folder.path()).unwrap();
-    let saved = peft::AdapterFolder::open(folder.path()).unwrap();
+    let saved = peft::AdapterFolder::open(folder.path(), &Families::linked().unwrap()).unwrap();
     assert_eq!(saved.config().to_json()["inference_mode"], true);
     let with = |strength: f64| {
         let mut model = Model::new();
@@ -300,7 +300,14 @@ fn values_that_do_not_fit_are_named() {
         std::fs::write(folder.path().join(peft::CONFIG), text).unwrap();
         let device = Device::flex();
         let mut model = Model::new();
-        let loaded = peft::load(&mut model, folder.path(), FACTS, "b", &device);
+        let loaded = peft::load(
+            &mut model,
+            folder.path(),
+            &Families::linked().unwrap(),
+            FACTS,
+            "b",
+            &device,
+        );
         (loaded.map(drop).map_err(|e| e.to_string()), model)
     };
     let missing = load(&config("all", &["norm", "head"])).0.unwrap_err();

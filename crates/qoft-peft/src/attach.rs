@@ -11,6 +11,7 @@ use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
 use crate::folder::AdapterFolder;
 use crate::modules::Modules;
+use crate::registry::Families;
 use crate::selection::{Selection, is_part_of};
 use crate::site::Site;
 use qoft_core::{
@@ -61,19 +62,20 @@ pub fn attach(
     Ok(count)
 }
 
-/// Attaches a saved adapter; returns its configuration.
+/// Attaches a saved adapter of one of these families; returns its configuration.
 ///
 /// # Errors
-/// If the folder is damaged, of no family that is linked in, or does not fit the model. Then the
-/// model stays as it is.
+/// If the folder is damaged, of another family, or does not fit the model. Then the model stays as
+/// it is.
 pub fn load(
     model: &mut impl Walk,
     folder: &Path,
+    families: &Families,
     facts: ModelFacts,
     adapter: &str,
     device: &Device,
 ) -> Result<Arc<dyn AdapterConfig>> {
-    let folder = AdapterFolder::open(folder)?;
+    let folder = AdapterFolder::open(folder, families)?;
     attach_folder(model, &folder, 1.0, facts, adapter, device)?;
     Ok(folder.config().clone())
 }

@@ -26,8 +26,13 @@ pub trait AdapterFamily: Send + Sync {
 
 /// The configuration of an adapter: which layers it is for, and what it has for each.
 pub trait AdapterConfig: Debug + Send + Sync {
+    /// The family whose configuration it is.
+    fn family(&self) -> &'static dyn AdapterFamily;
+
     /// PEFT's name of the family, in capitals.
-    fn peft_type(&self) -> &'static str;
+    fn peft_type(&self) -> &'static str {
+        self.family().peft_type()
+    }
 
     /// The keys that all families share.
     fn common(&self) -> &CommonConfig;

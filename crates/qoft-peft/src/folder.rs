@@ -41,11 +41,12 @@ pub struct OwnValues {
 }
 
 impl AdapterFolder {
-    /// Reads `adapter_config.json` and `adapter_model.safetensors`.
+    /// Reads `adapter_config.json` and `adapter_model.safetensors` of an adapter of one of these
+    /// families.
     ///
     /// # Errors
-    /// If the folder is damaged, or of no family that is linked in.
-    pub fn open(folder: &Path) -> Result<Self> {
+    /// If the folder is damaged, or of another family.
+    pub fn open(folder: &Path, families: &Families) -> Result<Self> {
         if !folder.is_dir() {
             return Err(Error::file(folder, "no such adapter folder"));
         }
@@ -54,7 +55,7 @@ impl AdapterFolder {
         let Some(family) = json["peft_type"].as_str() else {
             return Err(Error::config(name, "peft_type", "it is missing"));
         };
-        let config = Families::linked()?.find(family, &name)?.read(json, &name)?;
+        let config = families.find(family, &name)?.read(json, &name)?;
         let file = folder.join(WEIGHTS);
         let mut folder = Self {
             config,

@@ -35,9 +35,9 @@ pub use facts::ModelFacts;
 pub use family::{AdapterConfig, AdapterFamily};
 pub use folder::{AdapterFolder, OwnValues};
 pub use modules::{ModuleKind, Modules};
-pub use registry::Families;
 #[doc(hidden)]
-pub use registry::{FamilyEntry, family_entry};
+pub use registry::family_entry;
+pub use registry::{Families, FamilyRegistration};
 pub use selection::{Selection, quantized};
 pub use site::Site;
 pub use targets::Targets;

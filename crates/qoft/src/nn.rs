@@ -9,7 +9,7 @@
 //! use burn::nn::LinearConfig;
 //! use burn::optim::{AdamConfig, GradientsParams};
 //! use burn::tensor::{Device, Tensor};
-//! use qoft::nn::{self, CommonConfig, Draw, Linear, OftConfig, Walk};
+//! use qoft::nn::{self, CommonConfig, Draw, Families, Linear, OftConfig, Walk};
 //!
 //! #[derive(Module, Debug, Walk)]
 //! struct Mlp {
@@ -54,7 +54,7 @@
 //! nn::save(&model, &config, "mine", &folder)?;
 //! let trained = model.valid().forward(x.clone());
 //! nn::delete(&mut model, "mine")?;
-//! nn::load(&mut model, &folder, "mine", &device)?;
+//! nn::load(&mut model, &folder, &Families::linked()?, "mine", &device)?;
 //! nn::merge(&mut model)?;
 //! let off = (model.forward(x) - trained).abs().max().into_scalar::<f32>();
 //! assert!(off < 1e-5);
@@ -80,7 +80,7 @@ pub use qoft_derive::FacadeWalk as Walk;
 pub use qoft_oft::OftConfig;
 use qoft_peft as peft;
 use qoft_peft::ModelFacts;
-pub use qoft_peft::{AdapterConfig, CommonConfig, Layers, OneOrMany};
+pub use qoft_peft::{AdapterConfig, CommonConfig, Families, Layers, OneOrMany};
 
 /// Adds an adapter of any family to each layer that `target_modules` means; returns to how many.
 /// `bias` and `modules_to_save` work as in PEFT, see [`qoft_peft`].
@@ -115,15 +115,24 @@ pub fn save(
     peft::save(model, config, adapter, folder)
 }
 
-/// Adds a saved adapter of any family under the name `adapter`; returns its configuration.
+/// Adds a saved adapter of one of these families under the name `adapter`; returns its
+/// configuration.
 ///
 /// # Errors
 /// If the folder is damaged, does not fit the model, or the name is taken.
 pub fn load(
     model: &mut impl Walk,
     folder: &Path,
+    families: &Families,
     adapter: &str,
     device: &Device,
 ) -> Result<Arc<dyn AdapterConfig>> {
-    peft::load(model, folder, ModelFacts::default(), adapter, device)
+    peft::load(
+        model,
+        folder,
+        families,
+        ModelFacts::default(),
+        adapter,
+        device,
+    )
 }

@@ -10,7 +10,7 @@ use common::{load, loss, open, rows};
 use qoft::core::kernels::Matrix;
 use qoft::core::{Checkpoint, Error, LayerSource, Nearest, Purpose, Schemes};
 use qoft::models::CausalLm;
-use qoft::peft::{self, AdapterFolder, ModelFacts};
+use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
 use qoft::train::data::Example;
 use qoft::{Calibration, CalibrationOptions, LayerSearch, MergeTarget, ScaledAdapter, merge};
 use qoft_calibrate::Hessian;
@@ -27,7 +27,7 @@ const CASES: [(&str, &str); 2] = [
 fn adapter(name: &str) -> ScaledAdapter {
     let folder = qoft_fixtures::path(&format!("adapters/{name}"));
     ScaledAdapter {
-        folder: AdapterFolder::open(&folder).unwrap(),
+        folder: AdapterFolder::open(&folder, &Families::linked().unwrap()).unwrap(),
         strength: 1.0,
     }
 }

@@ -12,7 +12,7 @@ use common::{load, loss, open, rows};
 use qoft::core::Schemes;
 use qoft::core::kernels::FloatFormat;
 use qoft::oft::OftConfig;
-use qoft::peft::{self, AdapterFolder, CommonConfig, ModelFacts};
+use qoft::peft::{self, AdapterFolder, CommonConfig, Families, ModelFacts};
 use qoft::{LoraReport, ScaledAdapter, dequantize, export_lora};
 use safetensors::tensor::TensorView;
 use safetensors::{Dtype, SafeTensors};
@@ -20,7 +20,7 @@ use serde_json::{Value, json};
 
 fn export(model: &Path, adapters: &[&Path], rank: usize, output: &Path) -> LoraReport {
     let adapter = |folder: &&Path| ScaledAdapter {
-        folder: AdapterFolder::open(folder).unwrap(),
+        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
         strength: 1.0,
     };
     let adapters: Vec<_> = adapters.iter().map(adapter).collect();
@@ -141,6 +141,7 @@ fn all_of_a_lora_is_the_adapter() {
             peft::load(
                 &mut adapted,
                 folder,
+                &Families::linked().unwrap(),
                 ModelFacts::new("llama", "lm_head"),
                 &name,
                 &device,
@@ -214,7 +215,7 @@ fn a_layer_cannot_be_whole_and_rotated() {
     let model = qoft_fixtures::path("models/qwen2");
     let folder = open(&model);
     let adapter = |folder: &Path| ScaledAdapter {
-        folder: AdapterFolder::open(folder).unwrap(),
+        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
         strength: 1.0,
     };
     let whole = qoft_fixtures::path("train/qwen2_own_decay");
@@ -284,7 +285,11 @@ fn an_embedding_table_is_not_exported() {
     let folder = open(&qoft_fixtures::path("models/llama_nf4"));
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let adapter = ScaledAdapter {
-        folder: AdapterFolder::open(&qoft_fixtures::path("adapters/embedding")).unwrap(),
+        folder: AdapterFolder::open(
+            &qoft_fixtures::path("adapters/embedding"),
+            &Families::linked().unwrap(),
+        )
+        .unwrap(),
         strength: 1.0,
     };
     let work = tempfile::tempdir().unwrap();

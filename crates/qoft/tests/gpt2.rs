@@ -12,7 +12,7 @@ use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Nearest, Schemes, Walk};
 use qoft::oft::OftConfig;
-use qoft::peft::{self, AdapterFolder, ModelFacts};
+use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
 use qoft::train::data::{Dataset, DatasetReport, Example};
 use qoft::train::{TrainError, evaluate};
 use qoft::{MergeTarget, ScaledAdapter, export_lora, merge};
@@ -30,7 +30,7 @@ fn reference(case: &Path) -> Value {
 
 fn adapter(folder: &Path) -> ScaledAdapter {
     ScaledAdapter {
-        folder: AdapterFolder::open(folder).unwrap(),
+        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
         strength: 1.0,
     }
 }

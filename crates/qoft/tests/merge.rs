@@ -9,13 +9,13 @@ use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Nearest, Schemes};
-use qoft::peft::{self, AdapterFolder, ModelFacts};
+use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
 use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
 use serde_json::Value;
 
 fn adapter(folder: &Path) -> ScaledAdapter {
     ScaledAdapter {
-        folder: AdapterFolder::open(folder).unwrap(),
+        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
         strength: 1.0,
     }
 }
@@ -133,6 +133,7 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
         peft::load(
             &mut model,
             folder,
+            &Families::linked().unwrap(),
             ModelFacts::new("llama", "lm_head"),
             &name,
             &device,

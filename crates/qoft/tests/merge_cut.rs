@@ -7,7 +7,7 @@ use std::sync::Mutex;
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, CodeSearch, LayerSource, Matrix, Nearest, Purpose, Result, Schemes};
 use qoft::models::{Architectures, ModelFolder};
-use qoft::peft::AdapterFolder;
+use qoft::peft::{AdapterFolder, Families};
 use qoft::{LayerSearch, MergeReport, MergeTarget, ScaledAdapter, merge};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
@@ -64,7 +64,7 @@ fn adapter(model: &Path, layers: &[&str], folder: &Path) -> ScaledAdapter {
     std::fs::write(folder.join("adapter_model.safetensors"), bytes).unwrap();
     std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
     ScaledAdapter {
-        folder: AdapterFolder::open(folder).unwrap(),
+        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
         strength: 1.0,
     }
 }

@@ -10,7 +10,7 @@ use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Error, Nearest, Result, Schemes};
 use qoft::oft::OftConfig;
-use qoft::peft::{self, AdapterFolder, CommonConfig, ModelFacts};
+use qoft::peft::{self, AdapterFolder, CommonConfig, Families, ModelFacts};
 use qoft::{MergeReport, MergeTarget, ScaledAdapter, dequantize, merge};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
@@ -26,7 +26,7 @@ fn merged(
     let adapters: Vec<ScaledAdapter> = adapters
         .iter()
         .map(|folder| ScaledAdapter {
-            folder: AdapterFolder::open(folder).unwrap(),
+            folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
             strength: 1.0,
         })
         .collect();
@@ -43,6 +43,7 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
         peft::load(
             &mut model,
             folder,
+            &Families::linked().unwrap(),
             ModelFacts::new("llama", "lm_head"),
             &name,
             &device,

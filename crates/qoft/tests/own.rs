@@ -11,7 +11,7 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Nearest, Schemes};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
-use qoft::peft::{self, AdapterFolder, CommonConfig, ModelFacts};
+use qoft::peft::{self, AdapterFolder, CommonConfig, Families, ModelFacts};
 use qoft::{MergeTarget, ScaledAdapter};
 use serde_json::Value;
 
@@ -53,7 +53,7 @@ impl Case {
         output: &Path,
     ) -> Checkpoint {
         let adapters = adapters.iter().map(|&(folder, strength)| ScaledAdapter {
-            folder: AdapterFolder::open(folder).unwrap(),
+            folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
             strength,
         });
         let folder = open(&self.model);
@@ -119,7 +119,7 @@ fn merged_models_have_the_loss_of_the_adapter_with_its_strength() {
         let case = Case::new(name);
         let mut adapted = load(&case.model, &[]);
         let model_type = adapted.config().model_type.clone();
-        let folder = AdapterFolder::open(&case.folder).unwrap();
+        let folder = AdapterFolder::open(&case.folder, &Families::linked().unwrap()).unwrap();
         let (head, device) = ("lm_head", Device::flex());
         peft::attach_folder(
             &mut adapted,
@@ -152,7 +152,7 @@ fn an_output_head_of_its_own_unties_the_merged_model() {
         &out.path().join("m"),
     );
     assert_eq!(merged.config()["tie_word_embeddings"], false);
-    let adapter = AdapterFolder::open(&case.folder).unwrap();
+    let adapter = AdapterFolder::open(&case.folder, &Families::linked().unwrap()).unwrap();
     let head = merged.tensor("lm_head.weight").unwrap().to_f32().unwrap();
     assert_eq!(head, adapter.own()["lm_head.weight"].values);
     let before = Checkpoint::open(&case.model).unwrap();
@@ -201,6 +201,7 @@ fn a_whole_module_is_rotated_by_another_adapter() {
     peft::load(
         &mut model,
         &case.folder,
+        &Families::linked().unwrap(),
         ModelFacts::new("gpt2", head),
         "b",
         &device,

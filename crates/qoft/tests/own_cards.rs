@@ -7,7 +7,7 @@ use std::slice;
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Nearest, Result, Schemes};
 use qoft::models::{Architectures, ModelFolder};
-use qoft::peft::AdapterFolder;
+use qoft::peft::{AdapterFolder, Families};
 use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
@@ -75,7 +75,7 @@ fn a_trained_bias_of_several_cards_becomes_dense() {
 
     for strength in [1.0, 0.5] {
         let adapter = ScaledAdapter {
-            folder: AdapterFolder::open(&folder).unwrap(),
+            folder: AdapterFolder::open(&folder, &Families::linked().unwrap()).unwrap(),
             strength,
         };
         let output = work.path().join(format!("dense{strength}"));

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use common::{load, loss, rows};
 use qoft::core::{Walk, adapters, default_device};
 use qoft::models::CausalLm;
-use qoft::peft::{self, AdapterConfig, ModelFacts};
+use qoft::peft::{self, AdapterConfig, Families, ModelFacts};
 use serde_json::Value;
 
 fn expected() -> Value {
@@ -33,6 +33,7 @@ fn adapt(
     peft::load(
         model,
         &adapter(case),
+        &Families::linked().unwrap(),
         ModelFacts::new("llama", "lm_head"),
         name,
         &default_device().unwrap(),
@@ -105,6 +106,7 @@ fn what_we_save_is_the_same_to_peft() {
         peft::load(
             &mut model,
             &folder,
+            &Families::linked().unwrap(),
             ModelFacts::new("", "lm_head"),
             "default",
             &device,
@@ -176,6 +178,7 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
         peft::load(
             &mut second,
             path,
+            &Families::linked().unwrap(),
             ModelFacts::new("llama", "lm_head"),
             "default",
             &device,
@@ -236,6 +239,7 @@ fn an_adapter_of_another_embedding_table_is_refused() {
     let error = peft::load(
         &mut model,
         folder.path(),
+        &Families::linked().unwrap(),
         ModelFacts::new("llama", head),
         "default",
         &device,

@@ -11,7 +11,7 @@ use common::{load, loss, rows};
 use qoft::core::{Checkpoint, default_device};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
-use qoft::peft::{self, ModelFacts};
+use qoft::peft::{self, Families, ModelFacts};
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::{
@@ -81,6 +81,7 @@ impl Case {
         peft::load(
             &mut model,
             &folder,
+            &Families::linked().unwrap(),
             ModelFacts::new("llama", "lm_head"),
             ADAPTER,
             &device,

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use qoft_core::{AdapterParam, AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
-use qoft_peft::{AdapterConfig, WEIGHTS};
+use qoft_peft::{AdapterConfig, Families, WEIGHTS};
 
 use super::ADAPTER;
 use super::below::Below;
@@ -64,16 +64,19 @@ pub(super) fn restore_optimizer(
         .map_err(|reason| resume(&path, reason))
 }
 
-/// Gives the adapter of `model` the weights in `folder`, a checkpoint or an adapter.
+/// Gives the adapter of `model` the weights in `folder`, a checkpoint or an adapter of the same
+/// family.
 pub(super) fn restore_adapter(
     model: &mut impl TrainModel,
+    config: &dyn AdapterConfig,
     folder: &Path,
     device: &Device,
 ) -> Result<(), TrainError> {
     // The adapter of the folder is attached to a copy, which shares the weights of the model.
     let mut copy = model.clone();
     adapters::delete(&mut copy, ADAPTER)?;
-    qoft_peft::load(&mut copy, folder, model.facts(), ADAPTER, device)?;
+    let families = Families::only(config.family());
+    qoft_peft::load(&mut copy, folder, &families, model.facts(), ADAPTER, device)?;
     let mut loaded = loaded_params(&copy);
     let mut mismatch = None;
     model.walk_mut("", &mut |path, layer| {

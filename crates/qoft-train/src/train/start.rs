@@ -57,7 +57,9 @@ impl<D: TrainData> Trainer<'_, D> {
         let mut step = 0;
         match self.start {
             Start::New => {}
-            Start::Weights(folder) => checkpoint::restore_adapter(&mut model, folder, &device)?,
+            Start::Weights(folder) => {
+                checkpoint::restore_adapter(&mut model, self.adapter_config, folder, &device)?;
+            }
             Start::Checkpoint(folder) => {
                 let state = TrainerState::read(folder)?;
                 let other_data = state.run.data != identity.data;
@@ -74,7 +76,7 @@ impl<D: TrainData> Trainer<'_, D> {
                     state.check(&identity, folder)?;
                     step = check_step(&state, &plan, folder)?;
                 }
-                checkpoint::restore_adapter(&mut model, folder, &device)?;
+                checkpoint::restore_adapter(&mut model, self.adapter_config, folder, &device)?;
                 if step > 0 {
                     optimizer = checkpoint::restore_optimizer(optimizer, folder, &model, step)?;
                 }

@@ -8,7 +8,7 @@ use qoft_bnb as _;
 use qoft_core::{Checkpoint, Schemes, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_oft::OftConfig;
-use qoft_peft::{self as peft, ModelFacts};
+use qoft_peft::{self as peft, Families, ModelFacts};
 use qoft_train::data::{Dataset, DatasetOptions};
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::train::{
@@ -186,6 +186,7 @@ pub fn adapter(case: &Case, folder: &Path) -> Tensors {
     peft::load(
         &mut model,
         folder,
+        &Families::linked().unwrap(),
         ModelFacts::new(&model_type, "lm_head"),
         ADAPTER,
         &device,

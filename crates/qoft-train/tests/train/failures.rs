@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qoft_peft::AdapterFolder;
+use qoft_peft::{AdapterFolder, Families};
 use qoft_train::TrainError;
 use qoft_train::train::Start;
 use tempfile::TempDir;
@@ -248,7 +248,7 @@ fn a_damaged_or_foreign_optimizer_is_named() {
     case.run(&mut Recorder::default(), again.path(), Some(&middle), None)
         .unwrap();
     assert_eq!(adapter(&case, again.path()), adapter(&case, out.path()));
-    AdapterFolder::open(&last).unwrap();
+    AdapterFolder::open(&last, &Families::linked().unwrap()).unwrap();
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use qoft_core::default_device;
-use qoft_peft::{self as peft, ModelFacts};
+use qoft_peft::{self as peft, Families, ModelFacts};
 use qoft_train::evaluate;
 use qoft_train::train::ADAPTER;
 use serde_json::Value;
@@ -31,6 +31,7 @@ fn check_own(name: &str) {
     peft::load(
         &mut model,
         folder,
+        &Families::linked().unwrap(),
         ModelFacts::new(&model_type, head),
         ADAPTER,
         &device,

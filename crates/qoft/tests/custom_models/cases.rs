@@ -24,7 +24,14 @@ fn cases(model: &str) -> Vec<String> {
 /// The model with the adapter of the case.
 fn adapted<N: Net>(case: &str, device: &Device) -> N {
     let mut model = N::load();
-    nn::load(&mut model, &path(case), NAME, device).unwrap_or_else(|e| panic!("{case}: {e}"));
+    nn::load(
+        &mut model,
+        &path(case),
+        &nn::Families::linked().unwrap(),
+        NAME,
+        device,
+    )
+    .unwrap_or_else(|e| panic!("{case}: {e}"));
     model
 }
 
@@ -61,7 +68,14 @@ fn outputs<N: Net>(case: &str) {
     nn::save(&model, &config(case), NAME, folder.path()).unwrap();
     // Of two adapters with the same whole module only one can be there.
     nn::disable_all(&mut model);
-    nn::load(&mut model, folder.path(), "again", &device).unwrap();
+    nn::load(
+        &mut model,
+        folder.path(),
+        &nn::Families::linked().unwrap(),
+        "again",
+        &device,
+    )
+    .unwrap();
     nn::delete(&mut model, NAME).unwrap();
     assert_eq!(nn::active(&model), ["again"]);
     near(&run(&model), &with, case);
@@ -182,7 +196,14 @@ fn a_whole_module_beside_the_adapter() {
     let ours: BTreeSet<String> = ours.names().into_iter().map(str::to_owned).collect();
     assert_eq!(ours, theirs.names().into_iter().collect());
 
-    let error = nn::load(&mut model, &path("mlp_5"), "second", &device).unwrap_err();
+    let error = nn::load(
+        &mut model,
+        &path("mlp_5"),
+        &nn::Families::linked().unwrap(),
+        "second",
+        &device,
+    )
+    .unwrap_err();
     assert!(error.to_string().contains("only one of them"), "{error}");
 }
 

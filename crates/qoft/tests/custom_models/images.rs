@@ -78,7 +78,14 @@ fn adapted_and_merged_images_are_those_of_the_turned_filters() {
         near(&model.sample(&x, dims), &base, case);
         assert!(off(&adapted, &base) > 0.1, "{case}");
         let folder = path(&format!("image_{case}"));
-        nn::load(&mut model, &folder, "default", &Device::flex()).unwrap();
+        nn::load(
+            &mut model,
+            &folder,
+            &nn::Families::linked().unwrap(),
+            "default",
+            &Device::flex(),
+        )
+        .unwrap();
         near(&model.sample(&x, dims), &adapted, case);
         nn::merge(&mut model).unwrap();
         near(&model.sample(&x, dims), &adapted, case);

@@ -17,7 +17,14 @@ fn pair(case: &str) -> (Mlp, Tensors) {
     let mut model = Mlp::load();
     for name in ["0", "1"] {
         let folder = path(&format!("pair_{case}/{name}"));
-        nn::load(&mut model, &folder, name, &Device::flex()).unwrap();
+        nn::load(
+            &mut model,
+            &folder,
+            &nn::Families::linked().unwrap(),
+            name,
+            &Device::flex(),
+        )
+        .unwrap();
     }
     (model, expected)
 }
