@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::Device;
 use qoft::ScaledAdapter;
-use qoft::core::{BackendOptions, Checkpoint, Registry, Schemes};
+use qoft::core::{BackendOptions, Checkpoint, Nearest, Registry, Schemes};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
 use qoft::peft::{self, AdapterFolder, Families};
 use qoft::train::data::{Dataset, DatasetOptions};
@@ -13,7 +13,7 @@ use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::Below;
 use qoft::train::{Evaluation, model_facts};
 
-use crate::args::{AdapterArg, ModelArgs};
+use crate::args::{AdapterArg, LoadArgs, ModelArgs};
 use crate::print::{errln, warnln};
 use crate::{progress, stop};
 
@@ -41,17 +41,50 @@ pub fn described(checkpoint: Checkpoint) -> Result<ModelFolder> {
     Ok(ModelFolder::new(checkpoint, &Architectures::linked()?))
 }
 
+/// The model of a folder, quantized if the options say so: `scheme` is the value of `--quantize`.
+pub fn quantized(
+    folder: ModelFolder,
+    scheme: Option<&str>,
+    load: &LoadArgs,
+) -> Result<ModelFolder> {
+    let registry = Registry::linked()?;
+    let Some(quantization) = load.quantization(scheme, &registry)? else {
+        return Ok(folder);
+    };
+    let options = load.options()?;
+    let schemes = registry.open(folder.checkpoint(), &BackendOptions::default())?;
+    let bar = progress::bar("quantizing", 0);
+    let quantized = qoft::quantize(
+        &folder,
+        &schemes,
+        &quantization,
+        &options,
+        &Nearest,
+        &mut |done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        },
+    );
+    bar.finish_and_clear();
+    Ok(quantized?)
+}
+
 /// Loads a frozen model.
 pub fn model(path: &Path, backend_options: &[String], device: &Device) -> Result<CausalLm> {
-    let folder = open(path)?;
-    load(
-        &folder,
-        &schemes(folder.checkpoint(), backend_options)?,
-        device,
-    )
+    opened_model(&open(path)?, backend_options, device)
 }
 
 /// Loads the frozen model of an opened folder.
+fn opened_model(
+    folder: &ModelFolder,
+    backend_options: &[String],
+    device: &Device,
+) -> Result<CausalLm> {
+    let schemes = schemes(folder.checkpoint(), backend_options)?;
+    load(folder, &schemes, device)
+}
+
+/// Loads the frozen model of an opened folder with its schemes.
 pub fn load(folder: &ModelFolder, schemes: &Schemes, device: &Device) -> Result<CausalLm> {
     let bar = progress::bar("loading", 0);
     let model = CausalLm::load(folder, schemes, device, &mut |done, total| {
@@ -103,7 +136,8 @@ fn warn_of_missing(args: &[AdapterArg]) -> Result<()> {
 pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
     let device = device(args.device.as_deref())?;
     let adapters = adapters(&args.adapter)?;
-    let mut model = model(&args.model, &args.backend_option, &device)?;
+    let folder = quantized(open(&args.model)?, args.quantize.as_deref(), &args.load)?;
+    let mut model = opened_model(&folder, &args.backend_option, &device)?;
     attach(&mut model, &adapters, &device)?;
     Ok(model)
 }

@@ -1,7 +1,7 @@
 //! Quantizing dense weights.
 
 use qoft_kernels::{FloatFormat, Matrix};
-use serde_json::Value;
+use serde_json::{Map, Value};
 
 use crate::backend::QuantBackend;
 use crate::checkpoint::NewTensor;
@@ -91,6 +91,31 @@ impl Registry {
         }
         let method = config.method().unwrap_or_default();
         Err(Error::cannot_quantize(&method, self.quantizing()))
+    }
+
+    /// A backend with settings, as one text: `hqq,nbits=4,group_size=64`. Values are JSON, or plain
+    /// text.
+    ///
+    /// # Errors
+    /// If there is no such backend, it cannot quantize, a key is not one of its settings, or a value
+    /// is impossible.
+    pub fn parse_quantization(&self, text: &str) -> Result<Quantization> {
+        let (name, rest) = text.split_once(',').unwrap_or((text, ""));
+        let backend = self.backend(name.trim())?;
+        let mut settings = Map::new();
+        for pair in rest.split(',').filter(|pair| !pair.trim().is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (key, value) = (key.trim(), value.trim());
+            let known = backend.settings();
+            if !known.is_empty() && !known.contains(&key) {
+                let known = known.join(", ");
+                let reason = format!("no such setting; those of {} are {known}", backend.name());
+                return Err(Error::config(text, key, reason));
+            }
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            settings.insert(key.to_owned(), value);
+        }
+        self.quantization(backend.name(), &Keys::new(text, settings.into()))
     }
 
     /// Names of the backends that can quantize.

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod adapter;
+mod load;
 mod merge;
 mod run_options;
 mod train;
@@ -14,9 +15,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use qoft::core::kernels::FloatFormat;
 
 pub use adapter::AdapterArg;
+pub use load::LoadArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use run_options::RunOptions;
 pub use train::TrainArgs;
+
+use train::names;
 
 /// Fine-tune quantized language models with Orthogonal Fine-Tuning (OFT).
 #[derive(Debug, Parser)]
@@ -143,6 +147,13 @@ pub struct ModelArgs {
     /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
     #[arg(long, value_name = "BACKEND.KEY=VALUE")]
     pub backend_option: Vec<String>,
+    /// Quantize a dense model by a scheme and its settings, such as
+    /// `hqq,nbits=4,group_size=64`; `qoft backends` lists those that can.
+    #[arg(long, value_name = "SCHEME[,KEY=VALUE…]")]
+    pub quantize: Option<String>,
+    /// How a dense model is quantized.
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 /// Options of `eval`.

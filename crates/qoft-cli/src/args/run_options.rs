@@ -15,9 +15,24 @@ const FILE: &str = "training_args.json";
 /// Options that say where a run is, and not what it is.
 const PLACES: [&str; 2] = ["output", "resume_from"];
 /// Options that change nothing in what is trained.
-const REPORTS: [&str; 5] = ["json", "logging_steps", "save_steps", "threads", "device"];
+const REPORTS: [&str; 6] = [
+    "json",
+    "logging_steps",
+    "save_steps",
+    "threads",
+    "device",
+    "quantize_cache",
+];
 /// Options that are paths.
-const PATHS: [&str; 5] = ["model", "data", "eval_data", "adapter_config", "start_from"];
+const PATHS: [&str; 7] = [
+    "model",
+    "data",
+    "eval_data",
+    "adapter_config",
+    "start_from",
+    "quantization_config",
+    "quantize_cache",
+];
 
 /// The options of a run, by their names in a file of `--config`.
 #[derive(Debug, Clone, PartialEq)]

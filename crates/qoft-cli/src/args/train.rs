@@ -10,12 +10,12 @@ use qoft::train::train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-use super::RunOptions;
+use super::{LoadArgs, RunOptions};
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
 /// `--config` may say, and defaults fill the rest.
 #[derive(Debug, Default, Args, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
+#[serde(default)]
 pub struct TrainArgs {
     /// A YAML file with options of the same names; flags win.
     #[arg(long)]
@@ -47,6 +47,15 @@ pub struct TrainArgs {
     /// As the flag that all commands have; here it is the file's.
     #[arg(skip)]
     pub threads: Option<NonZeroUsize>,
+
+    /// Quantize a dense model by a scheme and its settings, such as
+    /// `hqq,nbits=4,group_size=64`; `qoft backends` lists those that can.
+    #[arg(long, value_name = "SCHEME[,KEY=VALUE…]")]
+    pub quantize: Option<String>,
+    /// How a dense model is quantized.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub load: LoadArgs,
 
     /// An adapter folder that stays as it is below the one that trains, with a strength other than
     /// 1 if wanted; several are applied one after another.
@@ -210,6 +219,11 @@ impl TrainArgs {
                 options.insert(key.clone(), value.clone());
             }
         }
+        let known = serde_json::to_value(Self::default())?;
+        let unknown = options.keys().find(|key| known.get(key.as_str()).is_none());
+        if let Some(key) = unknown {
+            bail!("{source}: there is no option `{key}`; `qoft train --help` lists all");
+        }
         serde_json::from_value(Value::Object(options)).context(source)
     }
 
@@ -230,6 +244,11 @@ impl TrainArgs {
                 if missing.len() == 1 { "is" } else { "are" }
             ),
         }
+    }
+
+    /// Whether a dense model is quantized.
+    pub fn quantizes(&self) -> bool {
+        self.quantize.is_some() || self.load.asks()
     }
 
     /// The settings of the training loop.
@@ -277,7 +296,7 @@ fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
         // A list of modules may be written as a list, and one adapter as one.
         let value = match (key.as_str(), value) {
             ("adapter" | "adapter_option", Value::String(one)) => vec![one].into(),
-            ("target_modules" | "modules_to_save", Value::Array(names)) => {
+            ("target_modules" | "modules_to_save" | "quantize_skip", Value::Array(names)) => {
                 let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
                 names.join(",").into()
             }

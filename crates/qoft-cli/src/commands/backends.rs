@@ -21,6 +21,7 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
                     "tier": entry.tier(),
                     "order": entry.order(),
                     "capabilities": entry.backend().capabilities(),
+                    "settings": entry.backend().settings(),
                 })
             })
             .collect();
