@@ -40,10 +40,13 @@
 //! Then it goes on with random damage for a second, or for as many as the environment variable
 //! `FUZZ_SECONDS` says.
 //!
+//! [`ArchitectureSubject`] does the same for architectures of models.
+//!
 //! [`TestLayer`] is for what only the scheme's own crate knows: files that are unusual, of a kind
 //! that it refuses, or damaged, and what its errors say about them.
 
 mod adapter;
+mod architecture;
 mod compute;
 mod damage;
 mod foreign;
@@ -58,6 +61,7 @@ mod requantize;
 mod subject;
 mod test_layer;
 
+pub use architecture::ArchitectureSubject;
 pub use peak_alloc::PeakAlloc;
 pub use reference::expected_weights;
 pub use requantize::{Requantized, requantize, requantize_with};

@@ -49,7 +49,7 @@ pub use model::CausalLm;
 pub use padding::pad_token_id;
 #[doc(hidden)]
 pub use registry::architecture_entry;
-pub use registry::{ArchitectureRegistration, Architectures, Tier};
+pub use registry::{ArchitectureRegistration, Architectures};
 pub use spec::{Blueprint, ModelSpec};
 
 #[doc(hidden)]

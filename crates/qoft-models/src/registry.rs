@@ -1,46 +1,58 @@
 //! The list of architectures, filled by the crates that are linked in.
 
-use qoft_core::{Error, Result};
+use qoft_core::{Error, Result, Tier, inventory};
 use serde_json::Value;
 
 use crate::architecture::Architecture;
 use crate::json::Object;
 use crate::spec::ModelSpec;
 
-/// Which architectures are asked first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Tier {
-    /// Before all others: one that takes the place of a built-in.
-    Preferred,
-    /// The built-in ones, and most others.
-    Standard,
-    /// Where no other reads a configuration.
-    Fallback,
-}
-
 /// An entry of the registry: a plain static of an architecture's crate.
 #[derive(Clone, Copy)]
-#[non_exhaustive]
 pub struct ArchitectureRegistration {
-    /// When it is asked.
-    pub tier: Tier,
-    /// The architecture.
-    pub architecture: &'static dyn Architecture,
+    architecture: &'static dyn Architecture,
+    tier: Tier,
+    replaces: bool,
 }
 
 impl ArchitectureRegistration {
-    /// An entry among the standard ones.
+    /// An architecture of the standard tier, where the built-in ones are.
     pub const fn new(architecture: &'static dyn Architecture) -> Self {
         Self {
-            tier: Tier::Standard,
             architecture,
+            tier: Tier::Standard,
+            replaces: false,
         }
     }
 
-    /// The same in another tier.
+    /// The same in another tier. All of one tier are asked before those of the next.
     #[must_use]
     pub const fn in_tier(self, tier: Tier) -> Self {
         Self { tier, ..self }
+    }
+
+    /// The same in place of another architecture of its name.
+    #[must_use]
+    pub const fn replacing(self) -> Self {
+        Self {
+            replaces: true,
+            ..self
+        }
+    }
+
+    /// The architecture.
+    pub fn architecture(&self) -> &'static dyn Architecture {
+        self.architecture
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &'static str {
+        self.architecture.name()
+    }
+
+    /// Its tier.
+    pub fn tier(&self) -> Tier {
+        self.tier
     }
 }
 
@@ -48,12 +60,13 @@ impl ArchitectureRegistration {
 #[doc(hidden)]
 pub struct Collected(pub &'static ArchitectureRegistration);
 
-qoft_core::inventory::collect!(Collected);
+inventory::collect!(Collected);
 
 /// Registers an architecture: `register_architecture!(REGISTRATION);`, once per architecture.
 ///
 /// The crate must be linked: a program that only lists it in `Cargo.toml` writes
-/// `use my_architecture as _;`.
+/// `use my_architecture as _;`. Where that does not do, as with some static libraries, see
+/// [`Architectures::with`].
 #[macro_export]
 macro_rules! register_architecture {
     ($registration:path) => {
@@ -72,7 +85,7 @@ pub const fn architecture_entry(registration: &'static ArchitectureRegistration)
 
 /// The architectures, in the order in which they are asked.
 #[derive(Clone)]
-pub struct Architectures(Vec<&'static dyn Architecture>);
+pub struct Architectures(Vec<ArchitectureRegistration>);
 
 impl Architectures {
     /// All architectures that are linked into this program.
@@ -80,31 +93,56 @@ impl Architectures {
     /// # Errors
     /// As [`Self::new`].
     pub fn linked() -> Result<Self> {
-        Self::new(qoft_core::inventory::iter::<Collected>().map(|entry| entry.0))
+        Self::new(inventory::iter::<Collected>().map(|entry| entry.0))
     }
 
     /// A list of one's own.
     ///
     /// # Errors
-    /// If two in the same tier have the same name, or read the same `model_type`. Those of a later
-    /// tier give way.
+    /// If two have the same name, and not one of them replaces the other, or two of the same tier
+    /// read the same `model_type`.
     pub fn new<'a>(
         entries: impl IntoIterator<Item = &'a ArchitectureRegistration>,
     ) -> Result<Self> {
-        let mut entries: Vec<&ArchitectureRegistration> = entries.into_iter().collect();
-        entries.sort_by_key(|entry| (entry.tier, entry.architecture.name()));
-        for (number, entry) in entries.iter().enumerate() {
-            let others = entries[..number].iter();
+        let mut all: Vec<ArchitectureRegistration> = Vec::new();
+        for entry in entries {
+            let same = all.iter().position(|known| known.name() == entry.name());
+            match same {
+                None => all.push(*entry),
+                Some(at) if entry.replaces && !all[at].replaces => all[at] = *entry,
+                Some(at) if all[at].replaces && !entry.replaces => {}
+                Some(_) => {
+                    let reason = format!("are registered under the name `{}`", entry.name());
+                    return Err(Error::DuplicateArchitecture(reason));
+                }
+            }
+        }
+        all.sort_by_key(|entry| (entry.tier, entry.name()));
+        for (number, entry) in all.iter().enumerate() {
+            let others = all[..number].iter();
             for other in others.filter(|other| other.tier == entry.tier) {
                 check_apart(other.architecture, entry.architecture)?;
             }
         }
-        Ok(Self(entries.into_iter().map(|e| e.architecture).collect()))
+        Ok(Self(all))
+    }
+
+    /// The same with one more architecture, which need not be linked.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn with(&self, entry: &ArchitectureRegistration) -> Result<Self> {
+        Self::new(self.0.iter().chain([entry]))
+    }
+
+    /// The registrations in order.
+    pub fn registrations(&self) -> &[ArchitectureRegistration] {
+        &self.0
     }
 
     /// The architectures in order.
     pub fn architectures(&self) -> impl Iterator<Item = &'static dyn Architecture> {
-        self.0.iter().copied()
+        self.0.iter().map(ArchitectureRegistration::architecture)
     }
 
     /// The first architecture that reads a `config.json`.
@@ -131,14 +169,8 @@ impl Architectures {
     }
 }
 
-/// Fails if it is not clear which of two architectures is meant.
+/// Fails if two architectures read the same `model_type`.
 fn check_apart(a: &dyn Architecture, b: &dyn Architecture) -> Result<()> {
-    if a.name() == b.name() {
-        return Err(Error::DuplicateArchitecture(format!(
-            "are registered under the name `{}`",
-            a.name()
-        )));
-    }
     let mut shared = a.model_types().iter();
     match shared.find(|model_type| b.model_types().contains(model_type)) {
         None => Ok(()),

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use burn::tensor::{Int, Tensor};
-use qoft_core::{Error, Result, Schemes, Walk, default_device};
+use qoft_core::{Error, Result, Schemes, Tier, Walk, default_device};
 use qoft_models::{
     Architecture, ArchitectureRegistration, Architectures, CausalLm, ModelFolder, ModelNames,
-    ModelSpec, Object, Tier,
+    ModelSpec, Object,
 };
 use serde_json::{Value, json};
 
@@ -60,11 +60,6 @@ fn entry(architecture: &'static dyn Architecture) -> ArchitectureRegistration {
     ArchitectureRegistration::new(architecture)
 }
 
-fn found(entries: &[ArchitectureRegistration], config: Value) -> Result<&'static str> {
-    let list = Architectures::new(entries)?;
-    list.find(&config).map(Architecture::name)
-}
-
 #[test]
 fn all_built_in_architectures_are_linked() {
     let linked = Architectures::linked().unwrap();
@@ -84,9 +79,7 @@ fn it_is_never_unclear_which_architecture_is_meant() {
     assert!(error.to_string().contains("`wrapper`"), "{error}");
 
     let linked = Architectures::linked().unwrap();
-    let mut entries: Vec<_> = linked.architectures().map(entry).collect();
-    entries.push(entry(&OTHER_LLAMA));
-    let error = Architectures::new(&entries).map(drop).unwrap_err();
+    let error = linked.with(&entry(&OTHER_LLAMA)).map(drop).unwrap_err();
     let text = error.to_string();
     assert!(
         text.contains("`llama`") && text.contains("llama and other"),
@@ -95,24 +88,34 @@ fn it_is_never_unclear_which_architecture_is_meant() {
 }
 
 #[test]
+fn one_may_take_the_place_of_another() {
+    let first = entry(&WRAPPER);
+    let second = entry(&SAME_NAME).replacing();
+    let config = || json!({"model_type": "something", "text_config": {"a": 1}});
+    for entries in [[first, second], [second, first]] {
+        let list = Architectures::new(&entries).unwrap();
+        assert_eq!(list.registrations().len(), 1);
+        assert_eq!(list.find(&config()).unwrap().model_types(), ["something"]);
+    }
+    assert!(Architectures::new(&[second, second]).is_err());
+}
+
+#[test]
 fn tiers_decide_who_is_asked_first() {
     let linked = Architectures::linked().unwrap();
-    let plain = || json!({"model_type": "llama"});
-    let with_text = || json!({"model_type": "llama", "text_config": {"model_type": "llama"}});
+    let plain = json!({"model_type": "llama"});
+    let with_text = json!({"model_type": "llama", "text_config": {"model_type": "llama"}});
+    let found = |list: &Architectures, config: &Value| list.find(config).unwrap().name();
     for (tier, expected) in [(Tier::Preferred, "other"), (Tier::Fallback, "llama")] {
-        let mut entries: Vec<_> = linked.architectures().map(entry).collect();
-        entries.push(entry(&OTHER_LLAMA).in_tier(tier));
-        assert_eq!(found(&entries, with_text()).unwrap(), expected);
-        // The preferred one does not read this.
-        assert_eq!(found(&entries, plain()).unwrap(), "llama");
+        let list = linked.with(&entry(&OTHER_LLAMA).in_tier(tier)).unwrap();
+        assert_eq!(found(&list, &with_text), expected);
+        // The other one does not read this.
+        assert_eq!(found(&list, &plain), "llama");
     }
-    // The same name in another tier takes the place of the first.
-    let entries = [entry(&WRAPPER), entry(&SAME_NAME).in_tier(Tier::Preferred)];
-    let config = json!({"model_type": "something", "text_config": {"a": 1}});
-    assert_eq!(found(&entries, config).unwrap(), "wrapper");
-    let error = found(&entries, plain()).unwrap_err().to_string();
+    let wrapper = Architectures::new([&entry(&WRAPPER)]).unwrap();
+    let error = wrapper.find(&plain).map(drop).unwrap_err().to_string();
     assert!(
-        error.contains("`llama` is not supported; supported are something, wrapper"),
+        error.contains("`llama` is not supported; supported are wrapper"),
         "{error}"
     );
 }

@@ -2,7 +2,9 @@
 //!
 //! Build the model with [`Linear`], [`Conv2d`] and [`Embedding`] in place of Burn's layers: each
 //! is made from Burn's by `from`, frozen. Derive [`Walk`], which finds the layers in it.
-//! Then [`inject`] adapters, train with a loop of your own, [`save`], [`load`] and [`merge`].
+//! Then [`inject`] adapters, train with a loop of your own, [`save`], [`load`] and [`merge`]. Or let the
+//! model be a [`TrainModel`](qoft_train::TrainModel): then the training loop of the program trains it,
+//! with its schedules, checkpoints and reports.
 //!
 //! ```
 //! use burn::module::Module;

@@ -1,0 +1,78 @@
+//! The behaviour of every architecture, for those of this crate.
+
+use qoft_conformance::ArchitectureSubject;
+use qoft_core::Result;
+use qoft_models::{
+    Architecture, ArchitectureRegistration, Architectures, ModelNames, ModelSpec, Object,
+};
+use serde_json::json;
+
+#[test]
+fn all_built_in_architectures_conform() {
+    // Where frequencies depend on the length of the sequence, keys in a cache differ, in transformers
+    // too; these models are in the other tests.
+    let folders = [
+        "gpt2",
+        "gpt2_bare",
+        "gpt2_options",
+        "granite",
+        "llama",
+        "llama_bias",
+        "llama_rope_llama3",
+        "mistral",
+        "olmo2",
+        "phi3",
+        "phi3_partial",
+        "qwen2",
+        "qwen2_sliding",
+        "qwen3",
+        "smollm3",
+    ];
+    let folders = folders.map(|case| qoft_fixtures::path(&format!("models/{case}")));
+    ArchitectureSubject::new(Architectures::linked().unwrap())
+        .folders(folders)
+        .reference("expected.json")
+        .check();
+}
+
+/// Reads mistral's models as if they were llama's, without their windows.
+struct WithoutWindows(ModelNames);
+
+impl Architecture for WithoutWindows {
+    fn name(&self) -> &'static str {
+        "without windows"
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        &["mistral"]
+    }
+
+    fn describe(&self, config: Object) -> Result<ModelSpec> {
+        let llama = Architectures::linked()?.find(&json!({"model_type": "llama"}))?;
+        llama.describe(config)?.with_names(self.0)
+    }
+}
+
+static WITHOUT_WINDOWS: WithoutWindows = WithoutWindows(ModelNames::USUAL);
+static WITH_OTHER_NAMES: WithoutWindows =
+    WithoutWindows(ModelNames::new("model", "embeddings", "lm_head"));
+
+fn check(architecture: &'static WithoutWindows) {
+    let list = Architectures::new([&ArchitectureRegistration::new(architecture)]).unwrap();
+    ArchitectureSubject::new(list)
+        .folders([qoft_fixtures::path("models/mistral")])
+        .reference("expected.json")
+        .check();
+}
+
+#[test]
+#[should_panic(expected = "transformers has")]
+fn another_loss_is_noticed() {
+    check(&WITHOUT_WINDOWS);
+}
+
+#[test]
+#[should_panic(expected = "no table of tokens is at `model.embeddings`")]
+fn a_wrong_name_is_noticed() {
+    check(&WITH_OTHER_NAMES);
+}
