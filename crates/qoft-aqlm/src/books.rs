@@ -2,7 +2,7 @@
 
 use qoft_scheme::kernels::{CodebookShape, FloatFormat};
 
-use crate::layout::Parts;
+use crate::layout::AqlmTensors;
 
 /// Codebooks with values that their file can hold.
 #[derive(Clone)]
@@ -21,7 +21,7 @@ pub struct Books {
 }
 
 impl Books {
-    pub fn new(parts: &Parts) -> Self {
+    pub fn new(parts: &AqlmTensors) -> Self {
         let mut vectors = vec![0.0; parts.codebooks.len()];
         parts.codebooks.read(0, &mut vectors);
         Self::from_vectors(parts.sizes, parts.codebooks.format(), vectors)

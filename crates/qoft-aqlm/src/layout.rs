@@ -2,7 +2,7 @@
 
 use bytes::Bytes;
 use qoft_scheme::kernels::{CodebookShape, CodebookWeight, Floats, transpose};
-use qoft_scheme::{Checkpoint, Dtype, LayerSource, LoadedLinear, Result, TensorView, dtype_name};
+use qoft_scheme::{Checkpoint, Dtype, LayerSource, Result, TensorView, dtype_name};
 
 use crate::config::AqlmConfig;
 
@@ -16,7 +16,7 @@ pub struct AqlmLayer {
     /// All other sizes.
     pub sizes: CodebookShape,
     /// The order of the codes in the file.
-    pub order: Order,
+    pub order: CodesOrder,
     /// The file has the codes permuted.
     pub permuted: bool,
     codes: TensorView,
@@ -25,7 +25,7 @@ pub struct AqlmLayer {
 }
 
 /// What a layer's tensors hold.
-pub struct Parts {
+pub struct AqlmTensors {
     /// All sizes but the layer's own.
     pub sizes: CodebookShape,
     /// `[out_features / og, in_features / ig, codebooks]`, as wide as in the file.
@@ -59,7 +59,7 @@ impl AqlmLayer {
             let expected = format!("shape [{out_groups}, in_features / {ig}, {count}]");
             codes.error(expected, format!("{:?}", codes.shape()))
         })?;
-        let permuted = order == Order::Permuted || order == Order::Either && permuted;
+        let permuted = order == CodesOrder::Permuted || order == CodesOrder::Either && permuted;
         let in_groups = codes.shape()[usize::from(!permuted)];
 
         let product = |groups: usize, size: usize| {
@@ -94,7 +94,7 @@ impl AqlmLayer {
     ///
     /// # Errors
     /// If a value is not finite.
-    pub fn parts(&self) -> Result<Parts> {
+    pub fn tensors(&self) -> Result<AqlmTensors> {
         let codes = if self.permuted {
             let [out_groups, in_groups] = self.groups();
             let sizes = [in_groups, out_groups];
@@ -102,7 +102,7 @@ impl AqlmLayer {
         } else {
             self.codes.bytes().clone()
         };
-        Ok(Parts {
+        Ok(AqlmTensors {
             sizes: self.sizes,
             codes,
             codebooks: self.codebooks.floats()?,
@@ -112,15 +112,16 @@ impl AqlmLayer {
 
     /// # Errors
     /// If a value or a weight is not finite.
-    pub fn load(&self) -> Result<LoadedLinear> {
-        let Parts {
+    pub fn packed(&self) -> Result<CodebookWeight> {
+        let AqlmTensors {
             sizes,
             codes,
             codebooks,
             scales,
-        } = self.parts()?;
-        let weight = CodebookWeight::new(self.shape, sizes, codes, codebooks, scales)?;
-        Ok(LoadedLinear::new(weight))
+        } = self.tensors()?;
+        Ok(CodebookWeight::new(
+            self.shape, sizes, codes, codebooks, scales,
+        )?)
     }
 }
 
@@ -165,7 +166,7 @@ fn sizes(
 
 /// The order of the first two dimensions of `codes`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Order {
+pub enum CodesOrder {
     /// Groups of outputs, groups of inputs.
     Plain,
     /// Groups of inputs, groups of outputs: a forward of the library on a CPU turns them over,
@@ -176,7 +177,7 @@ pub enum Order {
 }
 
 /// The order that the shapes tell; `None` if they do not fit together.
-fn order(codes: &TensorView, codebooks: &TensorView, scales: &TensorView) -> Option<Order> {
+fn order(codes: &TensorView, codebooks: &TensorView, scales: &TensorView) -> Option<CodesOrder> {
     let (&[first, second, count], &[codebooks, entries, ..]) = (codes.shape(), codebooks.shape())
     else {
         return None;
@@ -185,9 +186,9 @@ fn order(codes: &TensorView, codebooks: &TensorView, scales: &TensorView) -> Opt
     let permuted = second == out_groups && entries == PERMUTED_ENTRIES;
     match (first == out_groups, permuted) {
         _ if count != codebooks => None,
-        (true, true) => Some(Order::Either),
-        (true, false) => Some(Order::Plain),
-        (false, true) => Some(Order::Permuted),
+        (true, true) => Some(CodesOrder::Either),
+        (true, false) => Some(CodesOrder::Plain),
+        (false, true) => Some(CodesOrder::Permuted),
         (false, false) => None,
     }
 }
@@ -205,7 +206,7 @@ pub fn is_permuted(checkpoint: &Checkpoint) -> bool {
             layer.get("codebooks")?,
             layer.get("scales")?,
         );
-        order(&tensors.0, &tensors.1, &tensors.2).filter(|order| *order != Order::Either)
+        order(&tensors.0, &tensors.1, &tensors.2).filter(|order| *order != CodesOrder::Either)
     });
-    orders.next() == Some(Order::Permuted)
+    orders.next() == Some(CodesOrder::Permuted)
 }

@@ -102,10 +102,10 @@ impl ParsedLayer for Parsed {
     }
 
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
-        self.layer.load()
+        Ok(LoadedLinear::new(self.layer.packed()?))
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        self.layer.requantize(weight, self.codebooks, how)
+        requantize::requantize(&self.layer, weight, self.codebooks, how)
     }
 }

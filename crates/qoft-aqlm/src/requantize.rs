@@ -3,7 +3,7 @@
 use qoft_scheme::kernels::{Matrix, transpose};
 use qoft_scheme::{NewTensor, Requantize, Result};
 
-use crate::layout::{AqlmLayer, Order};
+use crate::layout::{AqlmLayer, CodesOrder};
 use crate::sums::Sums;
 
 /// How often codebooks are fitted and codes chosen anew, at most.
@@ -26,39 +26,37 @@ impl Codebooks {
     pub const NAMES: [(&str, Self); 2] = [("keep", Self::Keep), ("refit", Self::Refit)];
 }
 
-impl AqlmLayer {
-    /// The layer again: codes that bring the sums of vectors near to the weights, scales that fit
-    /// these sums, and vectors that fit both. A search of codes one by one does not apply, since a
-    /// code covers several weights.
-    ///
-    /// # Errors
-    /// If the layer has no weights, or it could not be read back.
-    pub fn requantize(
-        &self,
-        weight: &Matrix,
-        codebooks: Codebooks,
-        how: &Requantize,
-    ) -> Result<Vec<NewTensor>> {
-        let layer = &how.current;
-        if self.shape.contains(&0) {
-            return Err(layer.error("it has no weights"));
-        }
-        if self.permuted && self.order == Order::Either {
-            let reason = "its codes are permuted, which only other layers of the checkpoint tell; \
-                          it cannot be written alone. Merge into dense weights instead";
-            return Err(layer.error(reason));
-        }
-        let sums = fitted(Sums::new(&self.parts()?), weight, codebooks);
-        let mut codes = sums.code_bytes();
-        if self.permuted {
-            codes = transpose(&codes, self.code_size(), self.groups());
-        }
-        layer.with_rest(vec![
-            layer.rewritten("codes", codes)?,
-            layer.rewritten("codebooks", sums.book_bytes())?,
-            layer.rewritten("scales", sums.scale_bytes())?,
-        ])
+/// The layer again: codes that bring the sums of vectors near to the weights, scales that fit
+/// these sums, and vectors that fit both. A search of codes one by one does not apply, since a
+/// code covers several weights.
+///
+/// # Errors
+/// If the layer has no weights, or it could not be read back.
+pub fn requantize(
+    parsed: &AqlmLayer,
+    weight: &Matrix,
+    codebooks: Codebooks,
+    how: &Requantize,
+) -> Result<Vec<NewTensor>> {
+    let layer = &how.current;
+    if parsed.shape.contains(&0) {
+        return Err(layer.error("it has no weights"));
     }
+    if parsed.permuted && parsed.order == CodesOrder::Either {
+        let reason = "its codes are permuted, which only other layers of the checkpoint tell; \
+                      it cannot be written alone. Merge into dense weights instead";
+        return Err(layer.error(reason));
+    }
+    let sums = fitted(Sums::new(&parsed.tensors()?), weight, codebooks);
+    let mut codes = sums.code_bytes();
+    if parsed.permuted {
+        codes = transpose(&codes, parsed.code_size(), parsed.groups());
+    }
+    layer.with_rest(vec![
+        layer.rewritten("codes", codes)?,
+        layer.rewritten("codebooks", sums.book_bytes())?,
+        layer.rewritten("scales", sums.scale_bytes())?,
+    ])
 }
 
 /// Sums near to a weight. Fitted codebooks are at least as near as those that stay.

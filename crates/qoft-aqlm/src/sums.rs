@@ -4,7 +4,7 @@ use qoft_scheme::kernels::{FloatFormat, Matrix};
 use rayon::prelude::*;
 
 use crate::books::Books;
-use crate::layout::Parts;
+use crate::layout::AqlmTensors;
 use crate::search::Search;
 
 /// What a layer's tensors stand for. All numbers are such as their file can hold.
@@ -20,7 +20,7 @@ pub struct Sums {
 }
 
 impl Sums {
-    pub fn new(parts: &Parts) -> Self {
+    pub fn new(parts: &AqlmTensors) -> Self {
         let mut scales = vec![0.0; parts.scales.len()];
         parts.scales.read(0, &mut scales);
         let books = Books::new(parts);

@@ -12,7 +12,7 @@ const VERSION: [&str; 3] = ["version", "checkpoint_format", "format"];
 #[non_exhaustive]
 pub struct AwqConfig {
     /// How the codes are arranged, unless the configuration is silent.
-    pub layout: Option<Layout>,
+    pub version: Option<AwqVersion>,
     /// Whether zero points are others than the middle of the range; only for quantizing.
     pub zero_point: bool,
     group_size: Option<usize>,
@@ -22,7 +22,7 @@ pub struct AwqConfig {
 
 /// How the codes are arranged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub enum AwqVersion {
     /// Packed along the outputs, interleaved.
     Gemm,
     /// Packed along the input channels, in their order.
@@ -48,7 +48,7 @@ impl AwqConfig {
             return Err(unsupported(&keys, key, &backend));
         }
         Ok(Self {
-            layout: layout(&keys)?,
+            version: version(&keys)?,
             zero_point: keys.flag("zero_point", true)?,
             group_size: keys.group_size(&GROUP_SIZE)?,
             rules: ModuleRules::read(&keys)?,
@@ -72,16 +72,16 @@ impl AwqConfig {
     }
 }
 
-fn layout(keys: &Keys) -> Result<Option<Layout>> {
-    let Some((key, version)) = keys.first::<String>(&VERSION)? else {
+fn version(keys: &Keys) -> Result<Option<AwqVersion>> {
+    let Some((key, name)) = keys.first::<String>(&VERSION)? else {
         return Ok(None);
     };
-    match version.to_lowercase().as_str() {
-        "gemm" => Ok(Some(Layout::Gemm)),
-        "gemv" => Ok(Some(Layout::Gemv)),
+    match name.to_lowercase().as_str() {
+        "gemm" => Ok(Some(AwqVersion::Gemm)),
+        "gemv" => Ok(Some(AwqVersion::Gemv)),
         // Kernels that take the weights as they are in the file.
         "exllama" | "ipex" => Ok(None),
-        _ => Err(unsupported(keys, key, &version)),
+        _ => Err(unsupported(keys, key, &name)),
     }
 }
 

@@ -13,9 +13,9 @@ use bytes::Bytes;
 use qoft_scheme::kernels::{
     CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, transpose,
 };
-use qoft_scheme::{Dtype, Keys, LayerSource, LoadedLinear, Result, TensorView};
+use qoft_scheme::{Dtype, Keys, LayerSource, Result, TensorView};
 
-use crate::config::{AwqConfig, Layout};
+use crate::config::{AwqConfig, AwqVersion};
 
 /// Integers in a word.
 pub const PACK: usize = 8;
@@ -50,7 +50,7 @@ impl Named {
                 layer.has("qweight") || layer.has("qzeros") || self.is_scaled_activation(layer)
             }
             Self::Nothing => {
-                !layer.has("g_idx") && shapes(layer).is_some_and(|s| s.layout().is_some())
+                !layer.has("g_idx") && shapes(layer).is_some_and(|s| s.version().is_some())
             }
         }
     }
@@ -85,7 +85,7 @@ fn shapes(layer: &LayerSource) -> Option<Shapes> {
 }
 
 impl Shapes {
-    fn layout(&self) -> Option<Layout> {
+    fn version(&self) -> Option<AwqVersion> {
         let [rows, words] = self.qweight;
         let [zero_rows, zero_words] = self.qzeros;
         let [scale_rows, scales] = self.scales;
@@ -93,9 +93,9 @@ impl Shapes {
         if zero_rows != scale_rows || !eightfold {
             None
         } else if rows == scale_rows {
-            Some(Layout::Gemv)
+            Some(AwqVersion::Gemv)
         } else {
-            (words == zero_words).then_some(Layout::Gemm)
+            (words == zero_words).then_some(AwqVersion::Gemm)
         }
     }
 }
@@ -103,7 +103,7 @@ impl Shapes {
 /// A layer's tensors and what they are, checked against each other.
 pub struct AwqLayer {
     /// How the codes are arranged.
-    pub layout: Layout,
+    pub version: AwqVersion,
     /// `[out_features, in_features]`.
     pub shape: [usize; 2],
     /// Input channels in a group.
@@ -113,7 +113,7 @@ pub struct AwqLayer {
     /// The scales.
     pub scales: TensorView,
     qweight: TensorView,
-    /// Words in a row of the zero points of [`Layout::Gemv`].
+    /// Words in a row of the zero points of [`AwqVersion::Gemv`].
     width: usize,
 }
 
@@ -123,11 +123,11 @@ impl AwqLayer {
     /// # Errors
     /// If one is missing or does not fit the others.
     pub fn parse(layer: &LayerSource, config: &AwqConfig) -> Result<Self> {
-        let layout = config.layout.or_else(|| shapes(layer)?.layout());
+        let version = config.version.or_else(|| shapes(layer)?.version());
         let group_size = config.group_size(layer.path())?;
-        match layout.unwrap_or(Layout::Gemm) {
-            Layout::Gemm => Self::gemm(layer, group_size),
-            Layout::Gemv => Self::gemv(layer, group_size),
+        match version.unwrap_or(AwqVersion::Gemm) {
+            AwqVersion::Gemm => Self::gemm(layer, group_size),
+            AwqVersion::Gemv => Self::gemv(layer, group_size),
         }
     }
 
@@ -147,7 +147,7 @@ impl AwqLayer {
         let scales = layer.tensor("scales")?;
         scales.expect_shape(&[groups, n])?.float_format()?;
         Ok(Self {
-            layout: Layout::Gemm,
+            version: AwqVersion::Gemm,
             shape: [n, k],
             group_size,
             qzeros,
@@ -174,7 +174,7 @@ impl AwqLayer {
         let scales = layer.tensor("scales")?;
         scales.expect_shape(&[n, width * PACK])?.float_format()?;
         Ok(Self {
-            layout: Layout::Gemv,
+            version: AwqVersion::Gemv,
             shape: [n, k],
             group_size,
             qzeros,
@@ -192,8 +192,8 @@ impl AwqLayer {
     /// The zero points, `[out, groups]`.
     pub fn zeros(&self) -> Vec<u8> {
         let (n, groups) = (self.shape[0], self.groups());
-        match self.layout {
-            Layout::Gemm => {
+        match self.version {
+            AwqVersion::Gemm => {
                 let words = self.qzeros.bytes().as_chunks::<4>().0.iter();
                 let zeros = words.map(|word| {
                     PLACE.map(|place| (u32::from_le_bytes(*word) >> (4 * place)) as u8 & 15)
@@ -201,7 +201,7 @@ impl AwqLayer {
                 let zeros: Vec<[u8; PACK]> = zeros.collect();
                 transpose(zeros.as_flattened(), 1, [groups, n])
             }
-            Layout::Gemv => {
+            AwqVersion::Gemv => {
                 let stored = Codes {
                     bytes: self.qzeros.bytes().clone(),
                     bits: 4,
@@ -220,9 +220,9 @@ impl AwqLayer {
     pub fn computed_scales(&self) -> Result<Floats> {
         let (n, groups) = (self.shape[0], self.groups());
         let stored = floats(&self.scales)?;
-        match self.layout {
-            Layout::Gemm => Ok(stored.transposed(groups, n)),
-            Layout::Gemv => {
+        match self.version {
+            AwqVersion::Gemm => Ok(stored.transposed(groups, n)),
+            AwqVersion::Gemv => {
                 let mut values = vec![0.0; n * groups];
                 for (row, values) in values.chunks_exact_mut(groups).enumerate() {
                     stored.read(row * self.width * PACK, values);
@@ -234,24 +234,25 @@ impl AwqLayer {
 
     /// # Errors
     /// If a scale or a weight is not finite.
-    pub fn load(&self) -> Result<LoadedLinear> {
+    pub fn packed(&self) -> Result<GroupedWeight> {
         let [_, k] = self.shape;
         let scales = self.computed_scales()?;
         let rounding = scales.format();
         let codes = Codes {
-            bytes: match self.layout {
-                Layout::Gemm => gemm_codes(self.qweight.bytes(), [k, self.width]),
-                Layout::Gemv => self.qweight.bytes().clone(),
+            bytes: match self.version {
+                AwqVersion::Gemm => gemm_codes(self.qweight.bytes(), [k, self.width]),
+                AwqVersion::Gemv => self.qweight.bytes().clone(),
             },
             bits: 4,
         };
         let groups = Groups::Blocks([1, self.group_size]);
         let scales = Scales::Plain(scales);
-        let weight = GroupedWeight::builder(self.shape, codes, CodeMap::Unsigned, groups, scales)
-            .zeros(Zeros::Integers(self.zeros().into()))
-            .rounding(rounding)
-            .build("int4")?;
-        Ok(LoadedLinear::new(weight))
+        Ok(
+            GroupedWeight::builder(self.shape, codes, CodeMap::Unsigned, groups, scales)
+                .zeros(Zeros::Integers(self.zeros().into()))
+                .rounding(rounding)
+                .build("int4")?,
+        )
     }
 }
 

@@ -15,7 +15,7 @@ use qoft_scheme::{
     register_backend,
 };
 
-pub use config::{AwqConfig, Layout};
+pub use config::{AwqConfig, AwqVersion};
 
 use layout::{AwqLayer, Named};
 use quantize::ToAwq;
@@ -101,10 +101,10 @@ impl ParsedLayer for AwqLayer {
     }
 
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
-        self.load()
+        Ok(LoadedLinear::new(self.packed()?))
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        self.requantize(weight, how)
+        requantize::requantize(self, weight, how)
     }
 }

@@ -7,7 +7,7 @@ use qoft_scheme::{
 };
 use serde_json::{Value, json};
 
-use crate::config::{AwqConfig, Layout};
+use crate::config::{AwqConfig, AwqVersion};
 use crate::layout::{DEFAULT_GROUP_SIZE, PACK, gemm_words, gemv_width};
 use crate::requantize::{LARGEST, gemv_zeros, with_starts};
 
@@ -33,8 +33,8 @@ impl ToAwq {
         }))
     }
 
-    fn layout(&self) -> Layout {
-        self.config.layout.unwrap_or(Layout::Gemm)
+    fn version(&self) -> AwqVersion {
+        self.config.version.unwrap_or(AwqVersion::Gemm)
     }
 }
 
@@ -50,9 +50,9 @@ impl Quantizer for ToAwq {
             "bits": 4,
             "group_size": size,
             "zero_point": self.config.zero_point,
-            "version": match self.layout() {
-                Layout::Gemm => "gemm",
-                Layout::Gemv => "gemv",
+            "version": match self.version() {
+                AwqVersion::Gemm => "gemm",
+                AwqVersion::Gemv => "gemv",
             },
             "modules_to_not_convert": model.skips,
         })
@@ -94,8 +94,8 @@ impl Quantizer for ToAwq {
         let dtype = float_dtype(format);
         let integers =
             |name, shape: [usize; 2], bytes| dense.new_tensor(name, Dtype::I32, &shape, bytes);
-        match self.layout() {
-            Layout::Gemm => {
+        match self.version() {
+            AwqVersion::Gemm => {
                 let scales = transpose(&bytes, format.size(), [n, count]);
                 Ok(vec![
                     integers("qweight", [k, n / PACK], gemm_words(&codes, [n, k])),
@@ -107,7 +107,7 @@ impl Quantizer for ToAwq {
                     dense.new_tensor("scales", dtype, &[count, n], scales),
                 ])
             }
-            Layout::Gemv => {
+            AwqVersion::Gemv => {
                 let Some(width) = gemv_width(count, size) else {
                     let reason = format!("the GEMV layout has no groups of {size}");
                     return Err(dense.error(reason));

@@ -7,7 +7,7 @@
 use qoft_scheme::kernels::{Codes, Matrix, transpose};
 use qoft_scheme::{IntegerGrid, NewTensor, Requantize, Result};
 
-use crate::config::Layout;
+use crate::config::AwqVersion;
 use crate::layout::{AwqLayer, gemm_words};
 
 /// The largest code.
@@ -15,51 +15,49 @@ pub const LARGEST: u8 = 15;
 /// The zero point of all groups of symmetric layers.
 const MIDDLE: u8 = 8;
 
-impl AwqLayer {
-    /// The layer again, with its groups, scale dtype and arrangement. Layers whose zero points are
-    /// all in the middle keep them.
-    ///
-    /// # Errors
-    /// If a scale is not finite, or a tensor is missing.
-    pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        let ([n, k], count) = (self.shape, self.groups());
-        let (zeros, stored) = (self.zeros(), self.computed_scales()?);
-        let mut scales = vec![0.0; n * count];
-        stored.read(0, &mut scales);
-        let symmetric = zeros.iter().all(|&zero| zero == MIDDLE);
-        let mut grid = IntegerGrid {
-            index: (0..k).map(|k| (k / self.group_size) as u32).collect(),
-            count,
-            largest: LARGEST,
-            format: stored.format(),
-            scales,
-            zeros,
-        };
-        grid.fit(weight, symmetric);
-        let codes = how.search.codes(weight, &grid);
+/// The layer again, with its groups, scale dtype and arrangement. Layers whose zero points are
+/// all in the middle keep them.
+///
+/// # Errors
+/// If a scale is not finite, or a tensor is missing.
+pub fn requantize(parsed: &AwqLayer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    let ([n, k], count) = (parsed.shape, parsed.groups());
+    let (zeros, stored) = (parsed.zeros(), parsed.computed_scales()?);
+    let mut scales = vec![0.0; n * count];
+    stored.read(0, &mut scales);
+    let symmetric = zeros.iter().all(|&zero| zero == MIDDLE);
+    let mut grid = IntegerGrid {
+        index: (0..k).map(|k| (k / parsed.group_size) as u32).collect(),
+        count,
+        largest: LARGEST,
+        format: stored.format(),
+        scales,
+        zeros,
+    };
+    grid.fit(weight, symmetric);
+    let codes = how.search.codes(weight, &grid);
 
-        let format = self.scales.float_format()?;
-        // A fit takes finite scales only.
-        let bytes = format.to_bytes(&grid.scales);
-        let [qweight, qzeros, scales] = match self.layout {
-            Layout::Gemm => [
-                gemm_words(&codes, [n, k]),
-                gemm_words(&grid.zeros, [n, count]),
-                transpose(&bytes, format.size(), [n, count]),
-            ],
-            Layout::Gemv => [
-                Codes::pack(4, codes).bytes.to_vec(),
-                gemv_zeros(self.qzeros.bytes(), &grid.zeros, n),
-                with_starts(self.scales.bytes(), &bytes, n),
-            ],
-        };
-        let layer = &how.current;
-        layer.with_rest(vec![
-            layer.rewritten("qweight", qweight)?,
-            layer.rewritten("qzeros", qzeros)?,
-            layer.rewritten("scales", scales)?,
-        ])
-    }
+    let format = parsed.scales.float_format()?;
+    // A fit takes finite scales only.
+    let bytes = format.to_bytes(&grid.scales);
+    let [qweight, qzeros, scales] = match parsed.version {
+        AwqVersion::Gemm => [
+            gemm_words(&codes, [n, k]),
+            gemm_words(&grid.zeros, [n, count]),
+            transpose(&bytes, format.size(), [n, count]),
+        ],
+        AwqVersion::Gemv => [
+            Codes::pack(4, codes).bytes.to_vec(),
+            gemv_zeros(parsed.qzeros.bytes(), &grid.zeros, n),
+            with_starts(parsed.scales.bytes(), &bytes, n),
+        ],
+    };
+    let layer = &how.current;
+    layer.with_rest(vec![
+        layer.rewritten("qweight", qweight)?,
+        layer.rewritten("qzeros", qzeros)?,
+        layer.rewritten("scales", scales)?,
+    ])
 }
 
 /// Zero points in the GEMV layout; what fills the rows up stays.

@@ -114,7 +114,7 @@ fn on_steps(value: f32) -> f32 {
 /// A weight in int8: the codes, and the largest magnitude of each row.
 pub fn int8(weight: &Matrix, search: &dyn CodeSearch) -> (Vec<u8>, Vec<f32>) {
     let rows = weight.values.par_chunks(weight.shape[1]);
-    let grid = Rows(rows.map(largest).collect());
+    let grid = AbsmaxRows(rows.map(largest).collect());
     (search.codes(weight, &grid), grid.0)
 }
 
@@ -212,9 +212,9 @@ impl Grid for Blocks {
 }
 
 /// The largest magnitude of each row.
-struct Rows(Vec<f32>);
+struct AbsmaxRows(Vec<f32>);
 
-impl Grid for Rows {
+impl Grid for AbsmaxRows {
     fn nearest(&self, n: usize, _k: usize, value: f32) -> (u8, f32) {
         let largest = self.0[n];
         if largest == 0.0 {

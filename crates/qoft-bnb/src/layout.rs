@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use qoft_scheme::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales};
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Purpose, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, Purpose, Result, TensorView};
 
 use crate::config::QuantState;
 use crate::input::OutlierInt8;
@@ -77,7 +77,7 @@ impl FourBit {
     ///
     /// # Errors
     /// If the sizes do not fit each other, or a scale is not finite.
-    pub fn load(&self, purpose: Purpose) -> Result<LoadedLinear> {
+    pub fn packed(&self, purpose: Purpose) -> Result<GroupedWeight> {
         let bytes = self.weight.bytes().iter();
         let codes: Vec<u8> = bytes.map(|byte| byte.rotate_left(4)).collect();
         let scales = match &self.nested {
@@ -105,7 +105,7 @@ impl FourBit {
             Purpose::Forward => parts,
             Purpose::Dequantize => parts.rounding(self.state.dtype.format()),
         };
-        Ok(LoadedLinear::new(parts.build(self.state.format())?))
+        Ok(parts.build(self.state.format())?)
     }
 
     /// Bytes of the packed codes, and what fills the last word of their storage dtype up.
@@ -151,7 +151,8 @@ pub struct EightBit {
     pub shape: [usize; 2],
     weight: TensorView,
     scb: TensorView,
-    quantizer: Option<Arc<OutlierInt8>>,
+    /// The quantization of the input.
+    pub quantizer: Option<Arc<OutlierInt8>>,
 }
 
 impl EightBit {
@@ -180,16 +181,13 @@ impl EightBit {
 
     /// # Errors
     /// If a scale is not finite.
-    pub fn load(&self) -> Result<LoadedLinear> {
+    pub fn packed(&self) -> Result<GroupedWeight> {
         let codes = Codes {
             bytes: self.weight.bytes().clone(),
             bits: 8,
         };
         let scales = Scales::Plain(self.scb.floats()?);
-        let weight = GroupedWeight::builder(self.shape, codes, CodeMap::Int8, Groups::ROW, scales)
-            .factor(ONE_127TH)
-            .build("int8")?;
-        let quantizer = self.quantizer.clone();
-        Ok(LoadedLinear::new(weight).with_input_quantizer(quantizer.map(|q| q as _)))
+        let parts = GroupedWeight::builder(self.shape, codes, CodeMap::Int8, Groups::ROW, scales);
+        Ok(parts.factor(ONE_127TH).build("int8")?)
     }
 }

@@ -107,11 +107,11 @@ impl ParsedLayer for FourBit {
     }
 
     fn load(&self, purpose: Purpose) -> Result<LoadedLinear> {
-        self.load(purpose)
+        Ok(LoadedLinear::new(self.packed(purpose)?))
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        self.requantize(weight, how)
+        requantize::four_bit(self, weight, how)
     }
 }
 
@@ -178,10 +178,12 @@ impl ParsedLayer for EightBit {
     }
 
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
-        self.load()
+        let quantizer = self.quantizer.clone();
+        let loaded = LoadedLinear::new(self.packed()?);
+        Ok(loaded.with_input_quantizer(quantizer.map(|quantizer| quantizer as _)))
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        self.requantize(weight, how)
+        requantize::eight_bit(weight, how)
     }
 }

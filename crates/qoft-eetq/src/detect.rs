@@ -1,43 +1,43 @@
-//! Telling the layouts apart by the codes.
+//! Telling the orders apart by the codes.
 
 use qoft_scheme::{Checkpoint, LayerSource};
 
-use crate::place::{Place, SCALES, Stock};
-use crate::stored::{Layout, TILE};
+use crate::cut::{CutMatrix, LayerCodes, SCALES};
+use crate::stored::{ByteOrder, TILE};
 
-/// Layers that are asked for the layout of their checkpoint.
+/// Layers that are asked for the order of their checkpoint.
 const ASKED: usize = 8;
 /// Blocks of 64 channels that are looked at.
 const SAMPLES: usize = 4;
 
 /// The order of the bytes in a checkpoint: that of most of the first layers that can tell, or else
 /// the one that most GPUs use. All layers of a file were written on one GPU.
-pub fn layout_of(checkpoint: &Checkpoint) -> Layout {
+pub fn order_of(checkpoint: &Checkpoint) -> ByteOrder {
     let paths = checkpoint.names().filter_map(|name| {
         let (path, suffix) = name.rsplit_once('.')?;
         (suffix == SCALES).then_some(path)
     });
     let told = paths.filter_map(|path| {
-        let stock = Stock::of(&LayerSource::new(checkpoint, path, None)).ok()?;
-        let layouts: &[Layout] = match has_no_bias(stock.tensor.bytes()) {
-            true => &[Layout::Plain, Layout::Sm80, Layout::Sm70],
-            false => &[Layout::Sm80, Layout::Sm70],
+        let codes = LayerCodes::of(&LayerSource::new(checkpoint, path, None)).ok()?;
+        let orders: &[ByteOrder] = match has_no_bias(codes.tensor.bytes()) {
+            true => &[ByteOrder::Plain, ByteOrder::Sm80, ByteOrder::Sm70],
+            false => &[ByteOrder::Sm80, ByteOrder::Sm70],
         };
-        choose(&readings(&stock.places, layouts)).map(|reading| reading.layout)
+        choose(&readings(&codes.cuts, orders)).map(|reading| reading.order)
     });
-    let told: Vec<Layout> = told.take(ASKED).collect();
-    let votes = |layout: &Layout| told.iter().filter(|told| *told == layout).count();
-    let most = told.iter().max_by_key(|layout| votes(layout));
-    most.copied().unwrap_or(Layout::Sm80)
+    let told: Vec<ByteOrder> = told.take(ASKED).collect();
+    let votes = |order: &ByteOrder| told.iter().filter(|told| *told == order).count();
+    let most = told.iter().max_by_key(|order| votes(order));
+    most.copied().unwrap_or(ByteOrder::Sm80)
 }
 
 /// A way to read a layer.
 #[derive(Debug, Clone)]
 pub struct Reading<'a> {
     /// The matrix: the layer's own tensor, or one with the parts of its siblings.
-    pub place: &'a Place,
+    pub cut: &'a CutMatrix,
     /// The order of its bytes.
-    pub layout: Layout,
+    pub order: ByteOrder,
 }
 
 /// What the codes of a reading look like.
@@ -46,7 +46,7 @@ struct Evidence {
     ///
     /// EETQ's quantizer scales each channel so that its largest weight gets such a code; where
     /// codes were chosen with calibration data, one in a hundred channels may miss it. A wrong
-    /// layout mixes the channels up, and only 60 to 90 % of them have one.
+    /// order mixes the channels up, and only 60 to 90 % of them have one.
     share: f64,
     /// The variance of the channels' sizes. It is smaller where they are mixed up.
     variance: f64,
@@ -54,13 +54,13 @@ struct Evidence {
 
 impl Reading<'_> {
     fn evidence(&self) -> Evidence {
-        let stored = &self.place.stored;
+        let stored = &self.cut.stored;
         let (rows, blocks) = (stored.rows(), stored.columns() / TILE);
         let count = blocks.min(SAMPLES);
         let (mut with_largest, mut sum, mut squares) = (0.0, 0.0, 0.0);
         for sample in 0..count {
             let first = sample * blocks / count * TILE;
-            let codes = stored.codes(self.layout, first..first + TILE);
+            let codes = stored.codes(self.order, first..first + TILE);
             for channel in codes.chunks_exact(rows) {
                 let sizes = channel.iter().map(|&code| (code as i8).unsigned_abs());
                 if sizes.clone().any(|size| size >= 127) {
@@ -80,17 +80,17 @@ impl Reading<'_> {
     }
 }
 
-/// What can be tried. Only in one layout does it matter whether a layer was cut from a larger
-/// matrix; in the others all places give the same.
-pub fn readings<'a>(places: &'a [Place], layouts: &[Layout]) -> Vec<Reading<'a>> {
+/// What can be tried. Only in one order does it matter whether a layer was cut from a larger
+/// matrix; in the others all cuts give the same.
+pub fn readings<'a>(cuts: &'a [CutMatrix], orders: &[ByteOrder]) -> Vec<Reading<'a>> {
     let mut readings = Vec::new();
-    for &layout in layouts {
-        let count = match layout {
-            Layout::Sm80 => places.len(),
-            Layout::Sm70 | Layout::Plain => 1,
+    for &order in orders {
+        let count = match order {
+            ByteOrder::Sm80 => cuts.len(),
+            ByteOrder::Sm70 | ByteOrder::Plain => 1,
         };
-        let places = places.iter().take(count);
-        readings.extend(places.map(|place| Reading { place, layout }));
+        let cuts = cuts.iter().take(count);
+        readings.extend(cuts.map(|cut| Reading { cut, order }));
     }
     readings
 }
@@ -98,14 +98,14 @@ pub fn readings<'a>(places: &'a [Place], layouts: &[Layout]) -> Vec<Reading<'a>>
 /// The share of channels that say nothing, at most.
 const FEW: f64 = 1.0 / 16.0;
 
-/// The reading that EETQ's quantizer could have written. In doubt it is the first one of a layout.
+/// The reading that EETQ's quantizer could have written. In doubt it is the first one of an order.
 pub fn choose<'a, 'b>(readings: &'b [Reading<'a>]) -> Option<&'b Reading<'a>> {
     let mut best: Option<(&Reading, Evidence)> = None;
     for reading in readings {
         let found = reading.evidence();
         let better = match &best {
             None => found.share >= 1.0 - FEW,
-            Some((chosen, known)) if chosen.layout == reading.layout => {
+            Some((chosen, known)) if chosen.order == reading.order => {
                 found.share > known.share + FEW
             }
             Some((_, known)) if found.share == known.share => found.variance > known.variance,
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn the_right_layout_is_chosen() {
+    fn the_right_order_is_chosen() {
         let (rows, columns) = (128, 128);
         let codes = codes(rows, columns);
         // Sm70: row-major, two of four bytes swapped.
@@ -169,13 +169,13 @@ mod tests {
             .0
             .iter_mut()
             .for_each(|b| b.swap(1, 2));
-        let place = &Place {
+        let cut = &CutMatrix {
             stored: Stored::new(rows, vec![(bytes.into(), columns)]).unwrap(),
             channels: 0..columns,
             layers: vec!["wide".into()],
         };
-        let readings = [Layout::Sm80, Layout::Sm70].map(|layout| Reading { place, layout });
-        assert_eq!(choose(&readings).unwrap().layout, Layout::Sm70);
+        let readings = [ByteOrder::Sm80, ByteOrder::Sm70].map(|order| Reading { cut, order });
+        assert_eq!(choose(&readings).unwrap().order, ByteOrder::Sm70);
         assert!(choose(&readings[..1]).is_none());
     }
 }

@@ -1,20 +1,20 @@
 //! EETQ's tensors ↔ our packed form.
 
 use qoft_scheme::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales};
-use qoft_scheme::{Dtype, Error, LayerSource, LoadedLinear, Result, TensorView};
+use qoft_scheme::{Dtype, Error, LayerSource, Result, TensorView};
 
+use crate::cut::{CutMatrix, LayerCodes, SCALES, sizes};
 use crate::detect::{choose, readings};
-use crate::place::{Place, SCALES, Stock, sizes};
-use crate::stored::{Layout, TILE};
+use crate::stored::{ByteOrder, TILE};
 
 /// A layer's tensors and what they are.
 pub struct EetqLayer {
     /// The name of the tensor that holds the codes.
     pub name: &'static str,
     /// Where they are.
-    pub place: Place,
+    pub cut: CutMatrix,
     /// The order that they have in the file.
-    pub layout: Layout,
+    pub order: ByteOrder,
     /// One for each output.
     pub scales: TensorView,
 }
@@ -24,40 +24,36 @@ impl EetqLayer {
     ///
     /// # Errors
     /// If a tensor is missing or does not fit the others.
-    pub fn parse(layer: &LayerSource, layout: Layout) -> Result<Self> {
-        let Stock {
-            name,
-            tensor,
-            places,
-        } = Stock::of(layer)?;
+    pub fn parse(layer: &LayerSource, order: ByteOrder) -> Result<Self> {
+        let LayerCodes { name, tensor, cuts } = LayerCodes::of(layer)?;
         let [_, n] = sizes(&tensor)?;
         let scales = layer.tensor(SCALES)?;
         scales
             .expect_dtype(&[Dtype::F16, Dtype::F32])?
             .expect_shape(&[n])?;
-        let readings = readings(&places, &[layout]);
+        let readings = readings(&cuts, &[order]);
         // Codes of some other quantizer are where the names say.
         let reading = choose(&readings)
             .or_else(|| readings.first())
             .ok_or_else(|| no_tiles(&tensor))?;
         Ok(Self {
             name,
-            place: reading.place.clone(),
-            layout,
+            cut: reading.cut.clone(),
+            order,
             scales,
         })
     }
 
     /// # Errors
     /// If a scale or a weight is not finite.
-    pub fn load(&self) -> Result<LoadedLinear> {
+    pub fn packed(&self) -> Result<GroupedWeight> {
         let codes = Codes {
-            bytes: self.place.codes(self.layout).into(),
+            bytes: self.cut.codes(self.order).into(),
             bits: 8,
         };
-        let (shape, scales) = (self.place.shape(), Scales::Plain(self.scales.floats()?));
+        let (shape, scales) = (self.cut.shape(), Scales::Plain(self.scales.floats()?));
         let parts = GroupedWeight::builder(shape, codes, CodeMap::Int8, Groups::ROW, scales);
-        Ok(LoadedLinear::new(parts.build("int8")?))
+        Ok(parts.build("int8")?)
     }
 }
 

@@ -2,12 +2,12 @@
 //!
 //! EETQ stores a weight in the order in which the matrix product of one kind of GPU reads it, and
 //! nowhere writes down which kind that is. The order is recognized by the codes, see
-//! [`Layout`], or given as the option `eetq.layout=sm80`, `sm70` or `plain`.
+//! [`ByteOrder`], or given as the option `eetq.layout=sm80`, `sm70` or `plain`.
 
 mod config;
+mod cut;
 mod detect;
 mod layout;
-mod place;
 mod quantize;
 mod requantize;
 mod stored;
@@ -19,7 +19,7 @@ use qoft_scheme::{
     SchemeOptions, register_backend,
 };
 
-pub use stored::Layout;
+pub use stored::ByteOrder;
 
 use layout::EetqLayer;
 use quantize::ToEetq;
@@ -27,7 +27,7 @@ use quantize::ToEetq;
 /// EETQ layers, written by transformers or by EETQ itself.
 ///
 /// Dense weights are quantized as transformers stores them, in the order of bytes that most GPUs
-/// use ([`Layout::Sm80`]); the one setting that there is, `weights`, can only be `int8`.
+/// use ([`ByteOrder::Sm80`]); the one setting that there is, `weights`, can only be `int8`.
 #[derive(Debug, Clone, Copy)]
 pub struct Eetq;
 
@@ -60,12 +60,12 @@ impl QuantBackend for Eetq {
         checkpoint: &Checkpoint,
         options: &SchemeOptions,
     ) -> Result<Option<Box<dyn Scheme>>> {
-        let layout = options.choice(LAYOUT, &Layout::NAMES)?;
+        let order = options.choice(LAYOUT, &ByteOrder::NAMES)?;
         let keys = Keys::quantization(checkpoint, self.config_files())?;
         Ok(Some(Box::new(Opened {
             is_named: config::is_eetq(&keys),
             config: config::check(&keys),
-            layout: layout.unwrap_or_else(|| detect::layout_of(checkpoint)),
+            order: order.unwrap_or_else(|| detect::order_of(checkpoint)),
         })))
     }
 
@@ -87,31 +87,31 @@ struct Opened {
     is_named: bool,
     config: Result<()>,
     /// The order of all layers' bytes.
-    layout: Layout,
+    order: ByteOrder,
 }
 
 impl Scheme for Opened {
     fn claim(&self, layer: &LayerSource) -> bool {
         let codes = |name| layer.get(name).is_some_and(|t| t.dtype() == Dtype::I8);
-        layer.has(place::SCALES) || self.is_named && place::CODES.into_iter().any(codes)
+        layer.has(cut::SCALES) || self.is_named && cut::CODES.into_iter().any(codes)
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
         self.config.as_ref().map_err(Error::clone)?;
-        Ok(Box::new(EetqLayer::parse(layer, self.layout)?))
+        Ok(Box::new(EetqLayer::parse(layer, self.order)?))
     }
 }
 
 impl ParsedLayer for EetqLayer {
     fn shape(&self) -> [usize; 2] {
-        self.place.shape()
+        self.cut.shape()
     }
 
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
-        self.load()
+        Ok(LoadedLinear::new(self.packed()?))
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        self.requantize(weight, how)
+        requantize::requantize(self, weight, how)
     }
 }

@@ -7,8 +7,8 @@ use qoft_scheme::{
 use serde_json::{Value, json};
 
 use crate::config;
-use crate::place::{CODES, SCALES};
-use crate::stored::{Layout, TILE};
+use crate::cut::{CODES, SCALES};
+use crate::stored::{ByteOrder, TILE};
 
 /// The settings of all layers.
 pub struct ToEetq {
@@ -51,9 +51,9 @@ impl Quantizer for ToEetq {
             let reason = format!("sizes must be multiples of {TILE}, found [{n}, {k}]");
             return Err(dense.error(reason));
         }
-        let grid = Rows::new(dense.weight, FloatFormat::F16)?;
+        let grid = ChannelGrid::new(dense.weight, FloatFormat::F16)?;
         let codes = search.codes(dense.weight, &grid);
-        let bytes = Layout::Sm80.encode(&codes, [n, k]);
+        let bytes = ByteOrder::Sm80.encode(&codes, [n, k]);
         Ok(vec![
             dense.new_tensor(CODES[0], Dtype::I8, &[k, n], bytes),
             dense.new_tensor(SCALES, Dtype::F16, &[n], grid.scale_bytes()),
@@ -62,12 +62,12 @@ impl Quantizer for ToEetq {
 }
 
 /// A scale for each row. The library chooses codes with those that are not rounded yet.
-pub struct Rows {
+pub struct ChannelGrid {
     exact: Vec<f32>,
     stored: Floats,
 }
 
-impl Rows {
+impl ChannelGrid {
     /// The scales of a weight's rows, stored in `format`.
     ///
     /// # Errors
@@ -85,7 +85,7 @@ impl Rows {
     }
 }
 
-impl Grid for Rows {
+impl Grid for ChannelGrid {
     fn nearest(&self, n: usize, _k: usize, value: f32) -> (u8, f32) {
         // In a row of zeros the library divides 0 by 0, and finds the largest code.
         let code = match self.exact[n] {

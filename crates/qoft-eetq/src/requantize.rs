@@ -3,28 +3,23 @@
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{NewTensor, Requantize, Result};
 
+use crate::cut::SCALES;
 use crate::layout::EetqLayer;
-use crate::place::SCALES;
-use crate::quantize::Rows;
+use crate::quantize::ChannelGrid;
 
-impl EetqLayer {
-    /// The layer again, in the layout and scale dtype that it has. The bytes of layers that were
-    /// cut from the same matrix change with its codes; their codes and scales stay.
-    ///
-    /// # Errors
-    /// If a scale is not finite, or a tensor is missing.
-    pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        let layer = &how.current;
-        let place = self.place.within(layer, self.name)?;
-        let format = self.scales.float_format()?;
-        let grid = Rows::new(weight, format)?;
-        let codes = how.search.codes(weight, &grid);
-        let parts = place
-            .layers
-            .iter()
-            .zip(place.with_codes(self.layout, &codes));
-        let tensors = parts.map(|(path, bytes)| layer.sibling(path).rewritten(self.name, bytes));
-        let scales = layer.rewritten(SCALES, grid.scale_bytes());
-        layer.with_rest(tensors.chain([scales]).collect::<Result<_>>()?)
-    }
+/// The layer again, in the order and scale dtype that it has. The bytes of layers that were
+/// cut from the same matrix change with its codes; their codes and scales stay.
+///
+/// # Errors
+/// If a scale is not finite, or a tensor is missing.
+pub fn requantize(parsed: &EetqLayer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    let layer = &how.current;
+    let cut = parsed.cut.within(layer, parsed.name)?;
+    let format = parsed.scales.float_format()?;
+    let grid = ChannelGrid::new(weight, format)?;
+    let codes = how.search.codes(weight, &grid);
+    let parts = cut.layers.iter().zip(cut.with_codes(parsed.order, &codes));
+    let tensors = parts.map(|(path, bytes)| layer.sibling(path).rewritten(parsed.name, bytes));
+    let scales = layer.rewritten(SCALES, grid.scale_bytes());
+    layer.with_rest(tensors.chain([scales]).collect::<Result<_>>()?)
 }

@@ -10,9 +10,9 @@ pub const TILE: usize = 64;
 
 /// The order of the bytes of a weight of `K` input and `N` output features.
 ///
-/// All but [`Layout::Plain`] store a code plus 128.
+/// All but [`ByteOrder::Plain`] store a code plus 128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Layout {
+pub enum ByteOrder {
     /// For compute capability 7.5 to 8.9. Two output channels at a time: tiles of 64 codes of
     /// the one and of the other take turns. Within 16 codes the halves alternate: 0, 8, 1, 9 …
     Sm80,
@@ -22,7 +22,7 @@ pub enum Layout {
     Plain,
 }
 
-impl Layout {
+impl ByteOrder {
     /// The values of the option.
     pub const NAMES: [(&str, Self); 3] = [
         ("sm80", Self::Sm80),
@@ -58,7 +58,7 @@ impl Layout {
     }
 }
 
-/// The order within 16 codes of [`Layout::Sm80`].
+/// The order within 16 codes of [`ByteOrder::Sm80`].
 fn alternating(codes: &[u8; 16]) -> [u8; 16] {
     std::array::from_fn(|at| codes[at / 2 + at % 2 * 8] ^ 0x80)
 }
@@ -148,15 +148,15 @@ impl Stored {
     /// The signed codes of some output channels, one channel after another.
     ///
     /// The range starts and ends with a pair.
-    pub fn codes(&self, layout: Layout, channels: Range<usize>) -> Vec<u8> {
+    pub fn codes(&self, order: ByteOrder, channels: Range<usize>) -> Vec<u8> {
         let mut codes = vec![0; channels.len() * self.rows];
-        match layout {
-            Layout::Sm80 => self.decode_pairs(channels, &mut codes),
-            Layout::Sm70 => self.decode_columns(channels, &mut codes, |word| {
+        match order {
+            ByteOrder::Sm80 => self.decode_pairs(channels, &mut codes),
+            ByteOrder::Sm70 => self.decode_columns(channels, &mut codes, |word| {
                 let [a, b, c, d] = *word;
                 *word = [a, c, b, d].map(|byte| byte ^ 0x80);
             }),
-            Layout::Plain => self.decode_columns(channels, &mut codes, |_| {}),
+            ByteOrder::Plain => self.decode_columns(channels, &mut codes, |_| {}),
         }
         codes
     }
@@ -211,15 +211,15 @@ mod tests {
     use super::*;
 
     /// Where the reference stores the code of input `k` and output `n`.
-    fn address(layout: Layout, [rows, columns]: [usize; 2], k: usize, n: usize) -> usize {
+    fn address(order: ByteOrder, [rows, columns]: [usize; 2], k: usize, n: usize) -> usize {
         let plain = k * columns + n;
-        match layout {
-            Layout::Sm80 => {
+        match order {
+            ByteOrder::Sm80 => {
                 let (pair, tile) = (n / 2 * 2 * rows, k / 64 * 128 + n % 2 * 64);
                 pair + tile + k % 64 / 16 * 16 + 2 * (k % 8) + k % 16 / 8
             }
-            Layout::Sm70 => plain - plain % 4 + [0, 2, 1, 3][plain % 4],
-            Layout::Plain => plain,
+            ByteOrder::Sm70 => plain - plain % 4 + [0, 2, 1, 3][plain % 4],
+            ByteOrder::Plain => plain,
         }
     }
 
@@ -227,14 +227,14 @@ mod tests {
         ((k * 57 + n * 91) >> 2) as u8
     }
 
-    /// A matrix in a layout, cut into columns of these widths.
-    fn stored(layout: Layout, rows: usize, widths: &[usize]) -> Stored {
+    /// A matrix in an order, cut into columns of these widths.
+    fn stored(order: ByteOrder, rows: usize, widths: &[usize]) -> Stored {
         let columns: usize = widths.iter().sum();
-        let bias = if layout == Layout::Plain { 0 } else { 128 };
+        let bias = if order == ByteOrder::Plain { 0 } else { 128 };
         let mut bytes = vec![0; rows * columns];
         for k in 0..rows {
             for n in 0..columns {
-                let at = address(layout, [rows, columns], k, n);
+                let at = address(order, [rows, columns], k, n);
                 bytes[at] = code(k, n).wrapping_add(bias);
             }
         }
@@ -251,21 +251,21 @@ mod tests {
     }
 
     #[test]
-    fn every_layout_is_undone_in_any_part() {
-        for (_, layout) in Layout::NAMES {
+    fn every_order_is_undone_in_any_part() {
+        for (_, order) in ByteOrder::NAMES {
             for (rows, widths) in [
                 (64, &[64][..]),
                 (128, &[192]),
                 (192, &[64, 34, 30]),
                 (64, &[100, 156]),
             ] {
-                let stored = stored(layout, rows, widths);
+                let stored = stored(order, rows, widths);
                 for channels in [0..stored.columns(), 2..40, 34..36, 60..64] {
-                    let out = stored.codes(layout, channels.clone());
+                    let out = stored.codes(order, channels.clone());
                     let expected: Vec<u8> = channels
                         .flat_map(|n| (0..rows).map(move |k| code(k, n)))
                         .collect();
-                    assert!(out == expected, "{layout:?} {rows} {widths:?}");
+                    assert!(out == expected, "{order:?} {rows} {widths:?}");
                 }
             }
         }
@@ -273,13 +273,13 @@ mod tests {
 
     #[test]
     fn encoding_undoes_decoding() {
-        for (_, layout) in Layout::NAMES {
+        for (_, order) in ByteOrder::NAMES {
             for (k, widths) in [(128, &[64][..]), (64, &[192]), (192, &[64, 34, 30])] {
-                let stored = stored(layout, k, widths);
+                let stored = stored(order, k, widths);
                 let n = stored.columns();
-                let bytes = layout.encode(&stored.codes(layout, 0..n), [n, k]);
+                let bytes = order.encode(&stored.codes(order, 0..n), [n, k]);
                 for (part, (expected, _)) in stored.cut(&bytes).into_iter().zip(&stored.parts) {
-                    assert!(part == *expected, "{layout:?} {widths:?}");
+                    assert!(part == *expected, "{order:?} {widths:?}");
                 }
             }
         }

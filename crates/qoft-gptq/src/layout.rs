@@ -10,8 +10,12 @@
 //! The words of a column of `qweight`, one after another, are a stream of codes that starts with
 //! the least significant bits. So the transposed matrix of words is our stream of rows.
 
-use qoft_scheme::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales, Zeros, transpose};
-use qoft_scheme::{Dtype, Keys, LayerSource, LoadedLinear, Result, TensorView};
+use std::sync::Arc;
+
+use qoft_scheme::kernels::{
+    CodeMap, Codes, GroupedWeight, Groups, PackedWeight, Scales, Zeros, transpose,
+};
+use qoft_scheme::{Dtype, Keys, LayerSource, Result, TensorView};
 
 use crate::config::{self, GptqConfig, ModuleConfig, ZeroPoints};
 use crate::words::{WORD, words_of};
@@ -168,7 +172,7 @@ impl GptqLayer {
 
     /// # Errors
     /// If a scale or a weight is not finite, or there is something behind the codes.
-    pub fn load(&self) -> Result<LoadedLinear> {
+    pub fn packed(&self) -> Result<Arc<dyn PackedWeight>> {
         let [n, _] = self.shape;
         let floats = self.scales.floats()?;
         let rounding = floats.format();
@@ -190,7 +194,7 @@ impl GptqLayer {
             4 => "int4",
             _ => "int8",
         })?;
-        Ok(LoadedLinear::shared(weight.sorted()))
+        Ok(weight.sorted())
     }
 }
 

@@ -11,38 +11,36 @@ use crate::layout::GptqLayer;
 use crate::words::pack;
 use crate::zeros;
 
-impl GptqLayer {
-    /// The layer again, with its width, groups, scale dtype and version of the zero points. Layers
-    /// whose zero points are all in the middle keep them.
-    ///
-    /// # Errors
-    /// If a scale is not finite, or a tensor is missing.
-    pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        let zeros = self.zeros();
-        let symmetric = zeros.iter().all(|&zero| zero == 1 << (self.bits - 1));
-        let stored = self.scales.floats()?;
-        let mut scales = vec![0.0; stored.len()];
-        stored
-            .transposed(self.groups, self.shape[0])
-            .read(0, &mut scales);
-        let mut grid = IntegerGrid {
-            index: self.group_of_each().into(),
-            count: self.groups,
-            largest: ((1u32 << self.bits) - 1) as u8,
-            format: stored.format(),
-            scales,
-            zeros,
-        };
-        grid.fit(weight, symmetric);
-        let codes = how.search.codes(weight, &grid);
-        let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, self.bits, self.zero_points);
-        let layer = &how.current;
-        layer.with_rest(vec![
-            layer.rewritten("qweight", qweight)?,
-            layer.rewritten("qzeros", qzeros)?,
-            layer.rewritten("scales", scales)?,
-        ])
-    }
+/// The layer again, with its width, groups, scale dtype and version of the zero points. Layers
+/// whose zero points are all in the middle keep them.
+///
+/// # Errors
+/// If a scale is not finite, or a tensor is missing.
+pub fn requantize(parsed: &GptqLayer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    let zeros = parsed.zeros();
+    let symmetric = zeros.iter().all(|&zero| zero == 1 << (parsed.bits - 1));
+    let stored = parsed.scales.floats()?;
+    let mut scales = vec![0.0; stored.len()];
+    stored
+        .transposed(parsed.groups, parsed.shape[0])
+        .read(0, &mut scales);
+    let mut grid = IntegerGrid {
+        index: parsed.group_of_each().into(),
+        count: parsed.groups,
+        largest: ((1u32 << parsed.bits) - 1) as u8,
+        format: stored.format(),
+        scales,
+        zeros,
+    };
+    grid.fit(weight, symmetric);
+    let codes = how.search.codes(weight, &grid);
+    let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, parsed.bits, parsed.zero_points);
+    let layer = &how.current;
+    layer.with_rest(vec![
+        layer.rewritten("qweight", qweight)?,
+        layer.rewritten("qzeros", qzeros)?,
+        layer.rewritten("scales", scales)?,
+    ])
 }
 
 /// The bytes of `qweight`, `qzeros` and `scales`.

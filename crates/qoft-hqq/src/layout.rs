@@ -1,7 +1,7 @@
 //! HQQ's tensors ↔ our packed form.
 
 use qoft_scheme::kernels::{CodeMap, Codes, GroupedWeight, Groups, Scales, Zeros};
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Result, TensorView, dtype_name};
+use qoft_scheme::{Dtype, LayerSource, Result, TensorView, dtype_name};
 
 use crate::config::{Axis, LayerConfig, Packing};
 use crate::repack::repack;
@@ -51,7 +51,7 @@ impl HqqLayer {
     ///
     /// # Errors
     /// If a scale, a zero point or a weight is not finite.
-    pub fn load(&self) -> Result<LoadedLinear> {
+    pub fn packed(&self) -> Result<GroupedWeight> {
         let [rows, cols] = self.reshaped.sizes;
         let groups = match self.config.axis {
             Axis::Rows => Groups::Flat(self.config.group_size),
@@ -70,11 +70,12 @@ impl HqqLayer {
         let rounding = scales.format();
         let scales = Scales::Plain(scales);
         let shape = self.config.shape;
-        let weight = GroupedWeight::builder(shape, codes, CodeMap::Unsigned, groups, scales)
-            .zeros(Zeros::Floats(zeros))
-            .rounding(rounding)
-            .build(self.config.format)?;
-        Ok(LoadedLinear::new(weight))
+        Ok(
+            GroupedWeight::builder(shape, codes, CodeMap::Unsigned, groups, scales)
+                .zeros(Zeros::Floats(zeros))
+                .rounding(rounding)
+                .build(self.config.format)?,
+        )
     }
 }
 

@@ -89,10 +89,10 @@ impl ParsedLayer for HqqLayer {
     }
 
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
-        self.load()
+        Ok(LoadedLinear::new(self.packed()?))
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        self.requantize(weight, how)
+        requantize::requantize(self, weight, how)
     }
 }

@@ -17,61 +17,59 @@ use crate::solve::{by_groups, squares};
 /// Errors of more than this share of the squares of a group's weights destroy it.
 const DESTROYED: f64 = 0.25;
 
-impl HqqLayer {
-    /// The layer again, with its settings, groups and dtypes.
-    ///
-    /// # Errors
-    /// If a scale or a zero point is not finite, or a tensor is missing.
-    pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        let (solver, groups) = (self.solver, self.reshaped.groups);
-        let (axis, size) = (self.config.axis, self.config.group_size);
-        let grouped = by_groups(weight.values.clone(), axis, groups);
-        let (mut scales, mut zeros) = solver.solve(&grouped, size);
+/// The layer again, with its settings, groups and dtypes.
+///
+/// # Errors
+/// If a scale or a zero point is not finite, or a tensor is missing.
+pub fn requantize(parsed: &HqqLayer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    let (solver, groups) = (parsed.solver, parsed.reshaped.groups);
+    let (axis, size) = (parsed.config.axis, parsed.config.group_size);
+    let grouped = by_groups(weight.values.clone(), axis, groups);
+    let (mut scales, mut zeros) = solver.solve(&grouped, size);
 
-        let format = self.scale.float_format()?;
-        let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
-        let (mut stored_scales, mut stored_zeros) =
-            (stored(&inverse, format)?, stored(&zeros, format)?);
-        let old_scales = self.scale.to_finite_f32()?;
-        let old_zeros = self.zero.to_finite_f32()?;
-        let before = Matrix::decode(&*self.load()?.weight).values;
-        let before = by_groups(before, axis, groups);
-        let pairs = grouped
-            .par_chunks_exact(size)
-            .zip(before.par_chunks_exact(size));
-        let kept = pairs.enumerate().map(|(group, (weights, before))| {
-            let new = (stored_scales[group], stored_zeros[group]);
-            let old = (old_scales[group], old_zeros[group]);
-            let error = solver.error(weights, (scales[group], zeros[group]), new);
-            let destroyed = error > DESTROYED * squares(weights.iter().copied())
-                && error > solver.error(weights, (1.0 / old.0, old.1), old);
-            destroyed || weights == before
-        });
-        let kept: Vec<bool> = kept.collect();
-        drop((grouped, before));
-        for group in (0..groups).filter(|&group| kept[group]) {
-            let (scale, zero) = (old_scales[group], old_zeros[group]);
-            (scales[group], zeros[group]) = (1.0 / scale, zero);
-            (stored_scales[group], stored_zeros[group]) = (scale, zero);
-        }
-        let grid = Numbers {
-            stored_scales,
-            stored_zeros,
-            largest: solver.largest,
-            cols: weight.shape[1],
-            axis,
-            size,
-            format,
-            scales,
-            zeros,
-        };
-        let codes = how.search.codes(weight, &grid);
-        let words = pack(&codes, self.reshaped.sizes[0], self.config.packing);
-        let layer = &how.current;
-        layer.with_rest(vec![
-            layer.rewritten("W_q", words)?,
-            layer.rewritten("scale", format.to_bytes(&grid.stored_scales))?,
-            layer.rewritten("zero", format.to_bytes(&grid.stored_zeros))?,
-        ])
+    let format = parsed.scale.float_format()?;
+    let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
+    let (mut stored_scales, mut stored_zeros) =
+        (stored(&inverse, format)?, stored(&zeros, format)?);
+    let old_scales = parsed.scale.to_finite_f32()?;
+    let old_zeros = parsed.zero.to_finite_f32()?;
+    let before = Matrix::decode(&parsed.packed()?).values;
+    let before = by_groups(before, axis, groups);
+    let pairs = grouped
+        .par_chunks_exact(size)
+        .zip(before.par_chunks_exact(size));
+    let kept = pairs.enumerate().map(|(group, (weights, before))| {
+        let new = (stored_scales[group], stored_zeros[group]);
+        let old = (old_scales[group], old_zeros[group]);
+        let error = solver.error(weights, (scales[group], zeros[group]), new);
+        let destroyed = error > DESTROYED * squares(weights.iter().copied())
+            && error > solver.error(weights, (1.0 / old.0, old.1), old);
+        destroyed || weights == before
+    });
+    let kept: Vec<bool> = kept.collect();
+    drop((grouped, before));
+    for group in (0..groups).filter(|&group| kept[group]) {
+        let (scale, zero) = (old_scales[group], old_zeros[group]);
+        (scales[group], zeros[group]) = (1.0 / scale, zero);
+        (stored_scales[group], stored_zeros[group]) = (scale, zero);
     }
+    let grid = Numbers {
+        stored_scales,
+        stored_zeros,
+        largest: solver.largest,
+        cols: weight.shape[1],
+        axis,
+        size,
+        format,
+        scales,
+        zeros,
+    };
+    let codes = how.search.codes(weight, &grid);
+    let words = pack(&codes, parsed.reshaped.sizes[0], parsed.config.packing);
+    let layer = &how.current;
+    layer.with_rest(vec![
+        layer.rewritten("W_q", words)?,
+        layer.rewritten("scale", format.to_bytes(&grid.stored_scales))?,
+        layer.rewritten("zero", format.to_bytes(&grid.stored_zeros))?,
+    ])
 }

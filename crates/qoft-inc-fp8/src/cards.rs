@@ -13,7 +13,7 @@ pub struct Cards<'a> {
 
 /// What the cards of a layer share out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Axis {
+pub enum SplitAxis {
     /// Each card has some output features.
     Out,
     /// Each card has some input features.
@@ -97,13 +97,13 @@ impl<'a> Cards<'a> {
     }
 
     /// What is shared out, for parts of `[out_features, in_features]` `part`.
-    pub fn axis(&self, [n, k]: [usize; 2]) -> Axis {
+    pub fn axis(&self, [n, k]: [usize; 2]) -> SplitAxis {
         let name = self.layer.path().rsplit('.').next().unwrap_or_default();
         match self.layer.expected_shape() {
-            Some([rows, columns]) if rows == n && columns != k => Axis::In,
-            Some([rows, columns]) if rows != n && columns == k => Axis::Out,
-            _ if SHARED_INPUTS.contains(&name) => Axis::In,
-            _ => Axis::Out,
+            Some([rows, columns]) if rows == n && columns != k => SplitAxis::In,
+            Some([rows, columns]) if rows != n && columns == k => SplitAxis::Out,
+            _ if SHARED_INPUTS.contains(&name) => SplitAxis::In,
+            _ => SplitAxis::Out,
         }
     }
 

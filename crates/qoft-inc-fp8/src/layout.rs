@@ -6,7 +6,7 @@ use qoft_scheme::kernels::ops::InputQuantizer;
 use qoft_scheme::kernels::{
     CodeMap, Codes, FloatFormat, Fp8Format, GroupedWeight, Groups, Scales, transpose,
 };
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
 use crate::cards::Cards;
 use crate::config::{DynamicMethod, IncConfig, WeightMethod};
@@ -86,8 +86,10 @@ pub struct IncLayer {
     pub scales: Vec<TensorView>,
     /// The codes on each card, `[in_features, out_features]`.
     parts: Vec<TensorView>,
-    bias: Option<Vec<f32>>,
-    quantizer: Result<Arc<dyn InputQuantizer>>,
+    /// `[out_features]`.
+    pub bias: Option<Vec<f32>>,
+    /// The quantization of the input, or why there is none.
+    pub quantizer: Result<Arc<dyn InputQuantizer>>,
 }
 
 impl IncLayer {
@@ -134,8 +136,8 @@ impl IncLayer {
     }
 
     /// # Errors
-    /// If a scale or a weight is not finite, or the input's quantization is not known.
-    pub fn load(&self) -> Result<LoadedLinear> {
+    /// If a scale or a weight is not finite.
+    pub fn packed(&self) -> Result<GroupedWeight> {
         let format = self.numbers.format;
         let (codes, scales) = match (self.parts.as_slice(), self.scales.as_slice()) {
             ([part], [scales]) => {
@@ -159,11 +161,7 @@ impl IncLayer {
             Mode::Gaudi => parts,
             Mode::Qdq => parts.rounding(self.high_precision.clone()?),
         };
-        let loaded = LoadedLinear::new(parts.build(format.name())?);
-        let quantizer = self.quantizer.clone()?;
-        Ok(loaded
-            .with_bias(self.bias.clone())
-            .with_input_quantizer(Some(quantizer)))
+        Ok(parts.build(format.name())?)
     }
 }
 

@@ -104,10 +104,13 @@ impl ParsedLayer for IncLayer {
     }
 
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
-        self.load()
+        let loaded = LoadedLinear::new(self.packed()?);
+        Ok(loaded
+            .with_bias(self.bias.clone())
+            .with_input_quantizer(Some(self.quantizer.clone()?)))
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        self.requantize(weight, how)
+        requantize::requantize(self, weight, how)
     }
 }

@@ -3,7 +3,7 @@
 use qoft_scheme::kernels::{FloatFormat, Floats, Fp8Format, transpose};
 use qoft_scheme::{Result, TensorView};
 
-use crate::cards::Axis;
+use crate::cards::SplitAxis;
 use crate::numbers::code_of;
 use crate::split::Split;
 
@@ -32,7 +32,7 @@ pub fn merge(
         .iter()
         .map(TensorView::to_finite_f32)
         .collect::<Result<_>>()?;
-    let merged = if split.axis == Axis::Out && scales[0].len() > 1 {
+    let merged = if split.axis == SplitAxis::Out && scales[0].len() > 1 {
         scales.concat()
     } else {
         weight.adapt(scales, format)

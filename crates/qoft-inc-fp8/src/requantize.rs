@@ -17,50 +17,51 @@ const SMALLEST: f32 = f32::MIN_POSITIVE;
 /// Powers of two around a scale that a search tries.
 const SEARCHED: std::ops::Range<i32> = -3..5;
 
-impl IncLayer {
-    /// The layer again: names, granularity of the scales, and the quantization of its input are
-    /// kept. Each card's part is quantized as a weight of its own, as each card does it.
-    ///
-    /// # Errors
-    /// If the method for scales is not known, a scale is not finite, or a tensor is missing.
-    pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        let (layer, split) = (&how.current, self.split);
-        let [n, k] = split.part;
-        let rule = Rule {
-            method: self.weight_method.clone()?,
-            numbers: self.numbers,
-            high: self.high_precision.clone()?,
-            gaudi2: self.gaudi2,
-        };
-        let mut parts = Vec::new();
-        for (rank, scale) in self.scales.iter().enumerate() {
-            let part = split.cut_matrix(weight, rank);
-            let scales = rule.scales(&part, scale.elements() == 1);
-            let scales = Floats::from_f32(&scales, scale.float_format()?)?;
-            parts.push(Part::new(&rule, scales));
-        }
-        let grid = Bytes {
-            split,
-            parts,
-            numbers: rule.numbers,
-            table: rule.numbers.format.table(),
-            rounding: (self.mode == Mode::Qdq).then_some(rule.high),
-        };
-        let codes = how.search.codes(weight, &grid);
-
-        let cards = Cards {
-            layer: *layer,
-            count: split.count,
-        };
-        let mut written = Vec::new();
-        for (rank, part) in grid.parts.iter().enumerate() {
-            let codes = transpose(&split.cut(&codes, rank), 1, [n, k]);
-            written.push(layer.rewritten(&cards.name("weight", rank), codes)?);
-            let (name, scales) = (self.mode.weight_scale(), part.format.to_bytes(&part.scales));
-            written.push(layer.rewritten(&cards.name(name, rank), scales)?);
-        }
-        layer.with_rest(written)
+/// The layer again: names, granularity of the scales, and the quantization of its input are
+/// kept. Each card's part is quantized as a weight of its own, as each card does it.
+///
+/// # Errors
+/// If the method for scales is not known, a scale is not finite, or a tensor is missing.
+pub fn requantize(parsed: &IncLayer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    let (layer, split) = (&how.current, parsed.split);
+    let [n, k] = split.part;
+    let rule = Rule {
+        method: parsed.weight_method.clone()?,
+        numbers: parsed.numbers,
+        high: parsed.high_precision.clone()?,
+        gaudi2: parsed.gaudi2,
+    };
+    let mut parts = Vec::new();
+    for (rank, scale) in parsed.scales.iter().enumerate() {
+        let part = split.cut_matrix(weight, rank);
+        let scales = rule.scales(&part, scale.elements() == 1);
+        let scales = Floats::from_f32(&scales, scale.float_format()?)?;
+        parts.push(Part::new(&rule, scales));
     }
+    let grid = Bytes {
+        split,
+        parts,
+        numbers: rule.numbers,
+        table: rule.numbers.format.table(),
+        rounding: (parsed.mode == Mode::Qdq).then_some(rule.high),
+    };
+    let codes = how.search.codes(weight, &grid);
+
+    let cards = Cards {
+        layer: *layer,
+        count: split.count,
+    };
+    let mut written = Vec::new();
+    for (rank, part) in grid.parts.iter().enumerate() {
+        let codes = transpose(&split.cut(&codes, rank), 1, [n, k]);
+        written.push(layer.rewritten(&cards.name("weight", rank), codes)?);
+        let (name, scales) = (
+            parsed.mode.weight_scale(),
+            part.format.to_bytes(&part.scales),
+        );
+        written.push(layer.rewritten(&cards.name(name, rank), scales)?);
+    }
+    layer.with_rest(written)
 }
 
 /// How scales are found.

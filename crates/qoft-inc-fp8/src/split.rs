@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use qoft_scheme::kernels::Matrix;
 
-use crate::cards::Axis;
+use crate::cards::SplitAxis;
 
 /// A matrix of equal parts, one for each card.
 #[derive(Debug, Clone, Copy)]
@@ -14,7 +14,7 @@ pub struct Split {
     /// The number of parts.
     pub count: usize,
     /// Along which side they lie.
-    pub axis: Axis,
+    pub axis: SplitAxis,
 }
 
 impl Split {
@@ -22,8 +22,8 @@ impl Split {
     pub fn shape(&self) -> Option<[usize; 2]> {
         let [n, k] = self.part;
         let shape = match self.axis {
-            Axis::Out => [n.checked_mul(self.count)?, k],
-            Axis::In => [n, k.checked_mul(self.count)?],
+            SplitAxis::Out => [n.checked_mul(self.count)?, k],
+            SplitAxis::In => [n, k.checked_mul(self.count)?],
         };
         shape[0].checked_mul(shape[1]).map(|_| shape)
     }
@@ -32,8 +32,8 @@ impl Split {
     pub fn place(&self, rank: usize, row: usize) -> Range<usize> {
         let [n, k] = self.part;
         let start = match self.axis {
-            Axis::Out => (rank * n + row) * k,
-            Axis::In => (row * self.count + rank) * k,
+            SplitAxis::Out => (rank * n + row) * k,
+            SplitAxis::In => (row * self.count + rank) * k,
         };
         start..start + k
     }
@@ -41,8 +41,8 @@ impl Split {
     /// The card that has output `n` and input `k`, and the row of its part.
     pub fn card(&self, n: usize, k: usize) -> (usize, usize) {
         match self.axis {
-            Axis::Out => (n / self.part[0], n % self.part[0]),
-            Axis::In => (k / self.part[1], n),
+            SplitAxis::Out => (n / self.part[0], n % self.part[0]),
+            SplitAxis::In => (k / self.part[1], n),
         }
     }
 
@@ -67,7 +67,7 @@ mod tests {
 
     #[test]
     fn parts_lie_below_or_beside_each_other() {
-        for axis in [Axis::Out, Axis::In] {
+        for axis in [SplitAxis::Out, SplitAxis::In] {
             let (part, count) = ([2, 3], 2);
             let split = Split { part, count, axis };
             let [rows, cols] = split.shape().unwrap();
@@ -87,7 +87,7 @@ mod tests {
         let beside = Split {
             part: [2, 3],
             count: 2,
-            axis: Axis::In,
+            axis: SplitAxis::In,
         };
         let whole: Vec<usize> = (0..12).collect();
         assert_eq!(beside.cut(&whole, 1), [3, 4, 5, 9, 10, 11]);

@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
-use crate::stored::{Layout, Stored};
+use crate::stored::{ByteOrder, Stored};
 
 /// The codes, as transformers and as EETQ itself name them.
 pub const CODES: [&str; 2] = ["weight", "qweight"];
@@ -17,7 +17,7 @@ const FUSED: [&[&str]; 2] = [&["q_proj", "k_proj", "v_proj"], &["gate_proj", "up
 
 /// A stored matrix and the part of it that is a layer's.
 #[derive(Debug, Clone)]
-pub struct Place {
+pub struct CutMatrix {
     /// The matrix.
     pub stored: Stored,
     /// The layer's channels in it.
@@ -26,7 +26,7 @@ pub struct Place {
     pub layers: Vec<String>,
 }
 
-impl Place {
+impl CutMatrix {
     /// The tensor of the layer itself; `None` if it does not consist of whole tiles.
     pub fn alone(
         layer: &LayerSource,
@@ -79,7 +79,7 @@ impl Place {
         }))
     }
 
-    /// The same place as it is in a checkpoint in which layers were written.
+    /// The same cut as it is in a checkpoint in which layers were written.
     ///
     /// # Errors
     /// If a tensor is missing or has another size.
@@ -103,16 +103,16 @@ impl Place {
     }
 
     /// The layer's codes, row-major.
-    pub fn codes(&self, layout: Layout) -> Vec<u8> {
-        self.stored.codes(layout, self.channels.clone())
+    pub fn codes(&self, order: ByteOrder) -> Vec<u8> {
+        self.stored.codes(order, self.channels.clone())
     }
 
     /// The bytes of all parts where the layer has other codes.
-    pub fn with_codes(&self, layout: Layout, codes: &[u8]) -> Vec<Vec<u8>> {
+    pub fn with_codes(&self, order: ByteOrder, codes: &[u8]) -> Vec<Vec<u8>> {
         let (rows, columns) = (self.stored.rows(), self.stored.columns());
-        let mut all = self.stored.codes(layout, 0..columns);
+        let mut all = self.stored.codes(order, 0..columns);
         all[self.channels.start * rows..self.channels.end * rows].copy_from_slice(codes);
-        self.stored.cut(&layout.encode(&all, [columns, rows]))
+        self.stored.cut(&order.encode(&all, [columns, rows]))
     }
 }
 
@@ -125,17 +125,17 @@ pub fn sizes(tensor: &TensorView) -> Result<[usize; 2]> {
     }
 }
 
-/// The codes of a layer and where they may lie.
-pub struct Stock {
+/// The codes of a layer and how it may have been cut.
+pub struct LayerCodes {
     /// The name of the tensor that holds them.
     pub name: &'static str,
     /// That tensor.
     pub tensor: TensorView,
-    /// Places, the likeliest one first.
-    pub places: Vec<Place>,
+    /// Cuts, the likeliest one first.
+    pub cuts: Vec<CutMatrix>,
 }
 
-impl Stock {
+impl LayerCodes {
     /// Looks for a layer's codes.
     ///
     /// # Errors
@@ -146,14 +146,14 @@ impl Stock {
         let tensor = layer.tensor(name)?;
         let sizes = sizes(&tensor)?;
         let fused = match is_qweight {
-            true => Place::fused(layer, sizes[0])?,
+            true => CutMatrix::fused(layer, sizes[0])?,
             false => None,
         };
-        let alone = Place::alone(layer, &tensor, sizes);
+        let alone = CutMatrix::alone(layer, &tensor, sizes);
         Ok(Self {
             name,
             tensor,
-            places: fused.into_iter().chain(alone).collect(),
+            cuts: fused.into_iter().chain(alone).collect(),
         })
     }
 }
