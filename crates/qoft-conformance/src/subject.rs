@@ -72,7 +72,7 @@ impl Subject {
     /// If the backend fails one.
     pub fn check(&self) {
         assert!(!self.folders.is_empty(), "no checkpoints to check");
-        let capabilities = self.registration.backend().capabilities();
+        let capabilities = self.registration.item().capabilities();
         let mut shapes = Vec::new();
         for (number, folder) in self.folders.iter().enumerate() {
             let opened = self.open(folder);

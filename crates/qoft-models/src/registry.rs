@@ -1,60 +1,22 @@
 //! The list of architectures, filled by the crates that are linked in.
 
-use qoft_core::{Error, Result, Tier, inventory};
+use qoft_core::{Entries, Entry, Error, Registered, Result, inventory};
 use serde_json::Value;
 
 use crate::architecture::Architecture;
 use crate::json::Object;
 use crate::spec::ModelSpec;
 
+impl Registered for dyn Architecture {
+    const PLURAL: &'static str = "architectures";
+
+    fn registered_name(&self) -> &'static str {
+        self.name()
+    }
+}
+
 /// An entry of the registry: a plain static of an architecture's crate.
-#[derive(Clone, Copy)]
-pub struct ArchitectureRegistration {
-    architecture: &'static dyn Architecture,
-    tier: Tier,
-    replaces: bool,
-}
-
-impl ArchitectureRegistration {
-    /// An architecture of the standard tier, where the built-in ones are.
-    pub const fn new(architecture: &'static dyn Architecture) -> Self {
-        Self {
-            architecture,
-            tier: Tier::Standard,
-            replaces: false,
-        }
-    }
-
-    /// The same in another tier. All of one tier are asked before those of the next.
-    #[must_use]
-    pub const fn in_tier(self, tier: Tier) -> Self {
-        Self { tier, ..self }
-    }
-
-    /// The same in place of another architecture of its name.
-    #[must_use]
-    pub const fn replacing(self) -> Self {
-        Self {
-            replaces: true,
-            ..self
-        }
-    }
-
-    /// The architecture.
-    pub fn architecture(&self) -> &'static dyn Architecture {
-        self.architecture
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        self.architecture.name()
-    }
-
-    /// Its tier.
-    pub fn tier(&self) -> Tier {
-        self.tier
-    }
-}
+pub type ArchitectureRegistration = Entry<dyn Architecture>;
 
 /// A registration as `inventory` collects it.
 #[doc(hidden)]
@@ -85,7 +47,7 @@ pub const fn architecture_entry(registration: &'static ArchitectureRegistration)
 
 /// The architectures, in the order in which they are asked.
 #[derive(Clone)]
-pub struct Architectures(Vec<ArchitectureRegistration>);
+pub struct Architectures(Entries<dyn Architecture>);
 
 impl Architectures {
     /// All architectures that are linked into this program.
@@ -104,27 +66,15 @@ impl Architectures {
     pub fn new<'a>(
         entries: impl IntoIterator<Item = &'a ArchitectureRegistration>,
     ) -> Result<Self> {
-        let mut all: Vec<ArchitectureRegistration> = Vec::new();
-        for entry in entries {
-            let same = all.iter().position(|known| known.name() == entry.name());
-            match same {
-                None => all.push(*entry),
-                Some(at) if entry.replaces && !all[at].replaces => all[at] = *entry,
-                Some(at) if all[at].replaces && !entry.replaces => {}
-                Some(_) => {
-                    let reason = format!("are registered under the name `{}`", entry.name());
-                    return Err(Error::DuplicateArchitecture(reason));
-                }
-            }
-        }
-        all.sort_by_key(|entry| (entry.tier, entry.name()));
+        let entries = Entries::new(entries)?;
+        let all = entries.all();
         for (number, entry) in all.iter().enumerate() {
             let others = all[..number].iter();
-            for other in others.filter(|other| other.tier == entry.tier) {
-                check_apart(other.architecture, entry.architecture)?;
+            for other in others.filter(|other| other.tier() == entry.tier()) {
+                check_apart(other.item(), entry.item())?;
             }
         }
-        Ok(Self(all))
+        Ok(Self(entries))
     }
 
     /// The same with one more architecture, which need not be linked.
@@ -132,17 +82,17 @@ impl Architectures {
     /// # Errors
     /// As [`Self::new`].
     pub fn with(&self, entry: &ArchitectureRegistration) -> Result<Self> {
-        Self::new(self.0.iter().chain([entry]))
+        Self::new(self.0.all().iter().chain([entry]))
     }
 
     /// The registrations in order.
     pub fn registrations(&self) -> &[ArchitectureRegistration] {
-        &self.0
+        self.0.all()
     }
 
     /// The architectures in order.
     pub fn architectures(&self) -> impl Iterator<Item = &'static dyn Architecture> {
-        self.0.iter().map(ArchitectureRegistration::architecture)
+        self.0.items()
     }
 
     /// The first architecture that reads a `config.json`.
@@ -174,10 +124,13 @@ fn check_apart(a: &dyn Architecture, b: &dyn Architecture) -> Result<()> {
     let mut shared = a.model_types().iter();
     match shared.find(|model_type| b.model_types().contains(model_type)) {
         None => Ok(()),
-        Some(shared) => Err(Error::DuplicateArchitecture(format!(
-            "read model_type `{shared}`: {} and {}",
-            a.name(),
-            b.name()
-        ))),
+        Some(shared) => Err(Error::Duplicate {
+            what: <dyn Architecture>::PLURAL,
+            reason: format!(
+                "read model_type `{shared}`: {} and {}",
+                a.name(),
+                b.name()
+            ),
+        }),
     }
 }

@@ -75,7 +75,7 @@ fn all_built_in_architectures_are_linked() {
 fn it_is_never_unclear_which_architecture_is_meant() {
     let same_name = [entry(&WRAPPER), entry(&SAME_NAME)];
     let error = Architectures::new(&same_name).map(drop).unwrap_err();
-    assert!(matches!(error, Error::DuplicateArchitecture(_)));
+    assert!(matches!(error, Error::Duplicate { .. }));
     assert!(error.to_string().contains("`wrapper`"), "{error}");
 
     let linked = Architectures::linked().unwrap();

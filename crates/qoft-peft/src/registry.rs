@@ -1,45 +1,19 @@
 //! The list of families, filled by the crates that are linked in.
 
 use crate::family::AdapterFamily;
-use qoft_core::{Error, Result};
+use qoft_core::{Entries, Entry, Error, Registered, Result};
 
-/// An entry of the registry: a plain static of a family's crate.
-///
-/// Unlike schemes, families need no tiers: a folder names its family, so at most one is asked.
-#[derive(Clone, Copy)]
-pub struct FamilyRegistration {
-    family: &'static dyn AdapterFamily,
-    replaces: bool,
-}
+impl Registered for dyn AdapterFamily {
+    const PLURAL: &'static str = "families of adapters";
 
-impl FamilyRegistration {
-    /// A family under its name.
-    pub const fn new(family: &'static dyn AdapterFamily) -> Self {
-        Self {
-            family,
-            replaces: false,
-        }
-    }
-
-    /// The same in place of another family of its name.
-    #[must_use]
-    pub const fn replacing(self) -> Self {
-        Self {
-            replaces: true,
-            ..self
-        }
-    }
-
-    /// The family.
-    pub fn family(&self) -> &'static dyn AdapterFamily {
-        self.family
-    }
-
-    /// Its `peft_type`.
-    pub fn name(&self) -> &'static str {
-        self.family.peft_type()
+    fn registered_name(&self) -> &'static str {
+        self.peft_type()
     }
 }
+
+/// An entry of the registry: a plain static of a family's crate. A folder names its family, so tiers
+/// and places only order lists.
+pub type FamilyRegistration = Entry<dyn AdapterFamily>;
 
 /// A registration as `inventory` collects it.
 #[doc(hidden)]
@@ -68,9 +42,9 @@ pub const fn family_entry(registration: &'static FamilyRegistration) -> Collecte
     Collected(registration)
 }
 
-/// The families of adapters, by name.
+/// The families of adapters. Their names are the same in capitals or not.
 #[derive(Clone)]
-pub struct Families(Vec<FamilyRegistration>);
+pub struct Families(Entries<dyn AdapterFamily>);
 
 impl Families {
     /// All families that are linked into this program.
@@ -86,20 +60,7 @@ impl Families {
     /// # Errors
     /// If two have the same name, and not one of them replaces the other.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a FamilyRegistration>) -> Result<Self> {
-        let mut all: Vec<FamilyRegistration> = Vec::new();
-        for entry in entries {
-            let is_same =
-                |known: &FamilyRegistration| known.name().eq_ignore_ascii_case(entry.name());
-            let same = all.iter().position(is_same);
-            match same {
-                None => all.push(*entry),
-                Some(at) if entry.replaces && !all[at].replaces => all[at] = *entry,
-                Some(at) if all[at].replaces && !entry.replaces => {}
-                Some(_) => return Err(Error::DuplicateFamily(entry.name().to_owned())),
-            }
-        }
-        all.sort_by_key(FamilyRegistration::name);
-        Ok(Self(all))
+        Entries::new(entries).map(Self)
     }
 
     /// The same with one more family, which need not be linked.
@@ -107,22 +68,22 @@ impl Families {
     /// # Errors
     /// If there is one of this name already, unless the new one replaces it.
     pub fn with(&self, entry: &FamilyRegistration) -> Result<Self> {
-        Self::new(self.0.iter().chain([entry]))
+        self.0.with(entry).map(Self)
     }
 
     /// Only this family.
     pub fn only(family: &'static dyn AdapterFamily) -> Self {
-        Self(vec![FamilyRegistration::new(family)])
+        Self(Entries::only(family))
     }
 
-    /// The registrations, in the order of their names.
+    /// The registrations in order.
     pub fn registrations(&self) -> &[FamilyRegistration] {
-        &self.0
+        self.0.all()
     }
 
-    /// The families, in the order of their names.
+    /// The families in order.
     pub fn families(&self) -> impl Iterator<Item = &'static dyn AdapterFamily> {
-        self.0.iter().map(FamilyRegistration::family)
+        self.0.items()
     }
 
     /// The family of this `peft_type`, in capitals or not; `file` is named in errors.
@@ -133,10 +94,9 @@ impl Families {
         let same = |name: &str| name.eq_ignore_ascii_case(peft_type);
         let found = self.families().find(|family| same(family.peft_type()));
         found.ok_or_else(|| {
-            let names: Vec<&str> = self.families().map(AdapterFamily::peft_type).collect();
             let reason = format!(
                 "no adapter family `{peft_type}` is registered; registered: {}",
-                names.join(", ")
+                self.0.names().join(", ")
             );
             Error::config(file, "peft_type", reason)
         })

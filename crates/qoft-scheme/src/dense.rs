@@ -5,10 +5,11 @@ use qoft_kernels::{DenseWeight, Matrix, transpose};
 use crate::backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 use crate::capabilities::Capabilities;
 use crate::checkpoint::{Checkpoint, NewTensor, TensorView};
+use crate::entry::Tier;
 use crate::error::Result;
 use crate::layer_source::LayerSource;
 use crate::options::{Purpose, SchemeOptions};
-use crate::registry::{Registration, Tier};
+use crate::registry::Registration;
 
 /// Dense `f32`, `f16` or `bf16` layers, kept in their dtype on the memory map.
 #[derive(Debug, Clone, Copy)]

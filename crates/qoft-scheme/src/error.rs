@@ -151,15 +151,14 @@ pub enum Error {
         /// Names of the registered backends.
         registered: Vec<&'static str>,
     },
-    /// Two backends have the same name.
-    #[error("two backends are registered under the name `{0}`")]
-    DuplicateBackend(String),
-    /// It is not clear which of two architectures is meant.
-    #[error("two architectures {0}")]
-    DuplicateArchitecture(String),
-    /// Two families of adapters have the same name.
-    #[error("two families of adapters are registered under the name `{0}`")]
-    DuplicateFamily(String),
+    /// It is not clear which of two registered backends, architectures or families is meant.
+    #[error("two {what} {reason}")]
+    Duplicate {
+        /// What the two are.
+        what: &'static str,
+        /// Why it is not clear.
+        reason: String,
+    },
     /// A device is unknown, or the machine has none of its kind.
     #[error("device `{name}`: {reason}")]
     Device {

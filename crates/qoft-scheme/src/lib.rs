@@ -13,6 +13,7 @@ mod checkpoint;
 mod claimed;
 mod dense;
 mod dense_layer;
+mod entry;
 mod error;
 mod grid;
 mod integer_grid;
@@ -36,6 +37,7 @@ pub use checkpoint::{
 pub use claimed::{CheckpointLayer, ClaimedLayer};
 pub use dense::{Dense, dense_weight};
 pub use dense_layer::DenseLayer;
+pub use entry::{Entries, Entry, Registered, Tier};
 pub use error::{Error, Result};
 pub use grid::{CodeSearch, Grid, Nearest};
 pub use integer_grid::IntegerGrid;
@@ -51,7 +53,7 @@ pub use output::{
 pub use quantizer::{Quantization, QuantizedModel, Quantizer};
 #[doc(hidden)]
 pub use registry::registry_entry;
-pub use registry::{Registration, Registry, Tier};
+pub use registry::{Registration, Registry};
 pub use schemes::Schemes;
 
 pub use inventory;

@@ -1,95 +1,21 @@
 //! The list of backends, filled by the scheme crates that are linked in.
 
 use crate::backend::QuantBackend;
+use crate::entry::{Entries, Entry, Registered};
 use crate::error::{Error, Result};
 use crate::options::BackendOptions;
 
-/// When a backend is asked for a layer: all of one tier before those of the next.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Tier {
-    /// Before all others: for a backend that takes over layers which another one could load.
-    Preferred,
-    /// Where schemes are.
-    Standard,
-    /// If nobody else claims a layer: dense ones, for example.
-    Fallback,
-}
+impl Registered for dyn QuantBackend {
+    const PLURAL: &'static str = "backends";
 
-impl Tier {
-    /// `preferred`, `standard`, `fallback`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Preferred => "preferred",
-            Self::Standard => "standard",
-            Self::Fallback => "fallback",
-        }
+    fn registered_name(&self) -> &'static str {
+        self.name()
     }
 }
 
-/// An entry of the registry: a plain static of a scheme crate.
-#[derive(Clone, Copy)]
-pub struct Registration {
-    backend: &'static dyn QuantBackend,
-    tier: Tier,
-    order: u16,
-    replaces: bool,
-}
-
-impl Registration {
-    /// A backend of the standard tier, after those that have a place there.
-    pub const fn new(backend: &'static dyn QuantBackend) -> Self {
-        Self {
-            backend,
-            tier: Tier::Standard,
-            order: u16::MAX,
-            replaces: false,
-        }
-    }
-
-    /// The same in another tier.
-    #[must_use]
-    pub const fn in_tier(self, tier: Tier) -> Self {
-        Self { tier, ..self }
-    }
-
-    /// The same at a place within its tier: low ones are asked first, those of one place in the
-    /// order of their names. `qoft backends` shows the places.
-    #[must_use]
-    pub const fn at(self, order: u16) -> Self {
-        Self { order, ..self }
-    }
-
-    /// The same in place of another backend of its name, whose tier and place it leaves.
-    #[must_use]
-    pub const fn replacing(self) -> Self {
-        Self {
-            replaces: true,
-            ..self
-        }
-    }
-
-    /// The backend.
-    pub fn backend(&self) -> &'static dyn QuantBackend {
-        self.backend
-    }
-
-    /// Its name.
-    pub fn name(&self) -> &'static str {
-        self.backend.name()
-    }
-
-    /// Its tier.
-    pub fn tier(&self) -> Tier {
-        self.tier
-    }
-
-    /// Its place within the tier.
-    pub fn order(&self) -> u16 {
-        self.order
-    }
-}
+/// An entry of the registry of backends: a plain static of a scheme crate. `qoft backends` shows
+/// tiers and places.
+pub type Registration = Entry<dyn QuantBackend>;
 
 /// A registration as `inventory` collects it.
 #[doc(hidden)]
@@ -120,7 +46,7 @@ pub const fn registry_entry(registration: &'static Registration) -> Collected {
 
 /// The backends, in the order in which they are asked.
 #[derive(Clone)]
-pub struct Registry(Vec<Registration>);
+pub struct Registry(Entries<dyn QuantBackend>);
 
 impl Registry {
     /// All backends that are linked into this program.
@@ -136,18 +62,7 @@ impl Registry {
     /// # Errors
     /// If two have the same name, and not one of them replaces the other.
     pub fn new<'a>(entries: impl IntoIterator<Item = &'a Registration>) -> Result<Self> {
-        let mut all: Vec<Registration> = Vec::new();
-        for entry in entries {
-            let same = all.iter().position(|known| known.name() == entry.name());
-            match same {
-                None => all.push(*entry),
-                Some(at) if entry.replaces && !all[at].replaces => all[at] = *entry,
-                Some(at) if all[at].replaces && !entry.replaces => {}
-                Some(_) => return Err(Error::DuplicateBackend(entry.name().to_owned())),
-            }
-        }
-        all.sort_by_key(|e| (e.tier, e.order, e.name()));
-        Ok(Self(all))
+        Entries::new(entries).map(Self)
     }
 
     /// The same with one more backend, which need not be linked.
@@ -155,17 +70,17 @@ impl Registry {
     /// # Errors
     /// If there is one of this name already, unless the new one replaces it.
     pub fn with(&self, entry: &Registration) -> Result<Self> {
-        Self::new(self.0.iter().chain([entry]))
+        self.0.with(entry).map(Self)
     }
 
     /// The registrations in order.
     pub fn registrations(&self) -> &[Registration] {
-        &self.0
+        self.0.all()
     }
 
     /// The backends in order.
     pub fn backends(&self) -> impl Iterator<Item = &'static dyn QuantBackend> {
-        self.0.iter().map(Registration::backend)
+        self.0.items()
     }
 
     /// The backend of a name.
@@ -176,7 +91,7 @@ impl Registry {
         let found = self.backends().find(|backend| backend.name() == name);
         found.ok_or_else(|| Error::UnknownBackend {
             name: name.to_owned(),
-            registered: self.backends().map(QuantBackend::name).collect(),
+            registered: self.0.names(),
         })
     }
 
@@ -196,8 +111,7 @@ impl Registry {
         for (name, key, value) in options.iter() {
             let reason = match self.backends().find(|b| b.name() == name) {
                 None => {
-                    let names: Vec<&str> = self.backends().map(QuantBackend::name).collect();
-                    let names = names.join(", ");
+                    let names = self.0.names().join(", ");
                     format!("no such backend; registered backends: {names}")
                 }
                 Some(backend) if !backend.options().contains(&key) => match backend.options() {

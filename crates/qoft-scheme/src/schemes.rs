@@ -5,6 +5,7 @@ use serde_json::Value;
 use crate::backend::{LoadedLinear, QuantBackend, Scheme};
 use crate::checkpoint::Checkpoint;
 use crate::claimed::ClaimedLayer;
+use crate::entry::Entry;
 use crate::error::{Error, Result};
 use crate::keys::Keys;
 use crate::layer_source::LayerSource;
@@ -37,7 +38,7 @@ impl Registry {
         let config_files = self.config_files();
         Ok(Schemes {
             opened,
-            registered: self.backends().map(QuantBackend::name).collect(),
+            registered: self.registrations().iter().map(Entry::name).collect(),
             config: Keys::quantization(checkpoint, &config_files)?,
             config_files,
         })

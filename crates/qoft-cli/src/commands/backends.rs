@@ -20,8 +20,8 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
                     "name": entry.name(),
                     "tier": entry.tier(),
                     "order": entry.order(),
-                    "capabilities": entry.backend().capabilities(),
-                    "settings": entry.backend().settings(),
+                    "capabilities": entry.item().capabilities(),
+                    "settings": entry.item().settings(),
                 })
             })
             .collect();
@@ -40,7 +40,7 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
     );
     let mark = |can| if can { "yes" } else { "no" };
     for entry in registry.registrations() {
-        let can = entry.backend().capabilities();
+        let can = entry.item().capabilities();
         let layers: Vec<&str> = can.layers.iter().map(|kind| kind.name()).collect();
         let dtypes: Vec<&str> = can.dtypes.iter().map(|dtype| dtype.name()).collect();
         outln!(

@@ -7,7 +7,7 @@ use burn::tensor::Gradients;
 use qoft_core::{LayerKind, Walk, default_device};
 use qoft_models::{CausalLm, ModelFolder};
 use qoft_oft::OftConfig;
-use qoft_peft::{self as peft, CommonConfig, ModelFacts};
+use qoft_peft::{self as peft, AdapterConfig, CommonConfig, Families, ModelFacts};
 
 use super::case::{Case, ids, targets};
 
@@ -178,8 +178,16 @@ fn saved(case: &Case, model: &CausalLm) {
     peft::save(&trained, &config, ADAPTER, folder.path()).expect("an adapter that can be saved");
     let (mut again, device) = (model.clone(), default_device().expect("a device"));
     let facts = ModelFacts::new("", model.head());
-    peft::load(&mut again, folder.path(), facts, ADAPTER, &device)
-        .unwrap_or_else(|error| panic!("{}: {error}", case.folder.display()));
+    let families = Families::only(config.family());
+    peft::load(
+        &mut again,
+        folder.path(),
+        &families,
+        facts,
+        ADAPTER,
+        &device,
+    )
+    .unwrap_or_else(|error| panic!("{}: {error}", case.folder.display()));
     let (expected, found) = (case.loss_of(&trained), case.loss_of(&again));
     assert!(
         (expected - found).abs() <= 1e-6 * expected,
