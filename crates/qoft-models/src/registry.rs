@@ -126,11 +126,7 @@ fn check_apart(a: &dyn Architecture, b: &dyn Architecture) -> Result<()> {
         None => Ok(()),
         Some(shared) => Err(Error::Duplicate {
             what: <dyn Architecture>::PLURAL,
-            reason: format!(
-                "read model_type `{shared}`: {} and {}",
-                a.name(),
-                b.name()
-            ),
+            reason: format!("read model_type `{shared}`: {} and {}", a.name(), b.name()),
         }),
     }
 }

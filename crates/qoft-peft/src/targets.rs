@@ -75,7 +75,7 @@ impl Targets {
         }
         match &self.include {
             Rule::Expression(expression) => expression.is_match(path),
-            Rule::Names(names) if names.iter().any(|name| name == path) => Ok(true),
+            Rule::Names(names) if names.contains(path) => Ok(true),
             names => Ok(names.matches(path)? && self.limits.layer_matches(path)?),
         }
     }
@@ -87,29 +87,23 @@ enum Rule {
     /// Matches the whole path.
     Expression(Expression),
     /// Equal the path or its last components.
-    Names(Vec<String>),
+    Names(BTreeSet<String>),
 }
 
 impl Rule {
     fn new(rule: &OneOrMany, key: &'static str) -> Result<Self> {
         match rule {
             OneOrMany::One(one) => Expression::full(one, key).map(Self::Expression),
-            OneOrMany::Many(many) => Ok(Self::Names(many.clone())),
+            OneOrMany::Many(many) => Ok(Self::Names(many.iter().cloned().collect())),
         }
     }
 
     fn matches(&self, path: &str) -> Result<bool> {
         match self {
             Self::Expression(expression) => expression.is_match(path),
-            Self::Names(names) => Ok(names.iter().any(|name| is_name_of(name, path))),
+            Self::Names(names) => Ok(ends(path).iter().any(|&end| names.contains(end))),
         }
     }
-}
-
-/// Whether a name is the path, or its last components.
-fn is_name_of(name: &str, path: &str) -> bool {
-    let before = path.strip_suffix(name);
-    before.is_some_and(|before| before.is_empty() || before.ends_with('.'))
 }
 
 /// What a configuration says against modules that its targets mean.
@@ -216,7 +210,7 @@ fn resolve(targets: OneOrMany, modules: &Modules) -> OneOrMany {
     let distinct: BTreeSet<&str> = names.iter().map(String::as_str).collect();
     if distinct.len() >= MANY_NAMES {
         let paths = modules.iter().map(|(path, _)| path);
-        let others = paths.filter(|path| !names.iter().any(|name| is_name_of(name, path)));
+        let others = paths.filter(|path| !ends(path).iter().any(|end| distinct.contains(end)));
         let fewer = fewest_names(&distinct, others);
         if fewer.len() < distinct.len() {
             return OneOrMany::Many(fewer);

@@ -4,7 +4,8 @@ use qoft_core::{Purpose, Result, Schemes};
 use qoft_models::ModelFolder;
 use serde::Serialize;
 
-use crate::layers::{claimed, is_under};
+use crate::layers::claimed;
+use crate::owners::Owners;
 
 /// One linear layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -71,9 +72,9 @@ pub fn inspect(folder: &ModelFolder, schemes: &Schemes) -> Result<Inspection> {
             packed_bytes: weight.packed_bytes(),
         });
     }
-    let mut other_parameters = 0;
+    let (mut other_parameters, owners) = (0, Owners::new(&found));
     for name in checkpoint.names() {
-        if !found.iter().any(|c| is_under(name, c.path())) || name.ends_with(".bias") {
+        if owners.of(name).is_none() || name.ends_with(".bias") {
             other_parameters += checkpoint.tensor(name)?.elements();
         }
     }

@@ -3,6 +3,8 @@
 use qoft_core::{ClaimedLayer, Dense, LayerKind, LayerSource, Result, Schemes};
 use qoft_models::{LayerSpec, ModelFolder, ModelNames};
 
+use crate::owners::Owners;
+
 /// All linear layers, in the order of their paths with numbers compared as numbers. Where the
 /// architecture is known, its layers have the sizes that it says.
 ///
@@ -18,15 +20,15 @@ pub fn claimed<'a>(folder: &'a ModelFolder, schemes: &'a Schemes) -> Result<Vec<
     let paths = checkpoint.modules().into_iter();
     let found = paths.filter_map(|path| schemes.claim(source(folder, path)));
     let mut found: Vec<ClaimedLayer> = found.collect();
+    let owners = Owners::new(&found);
     for name in checkpoint.names() {
-        let owned = found.iter().any(|layer| is_under(name, layer.path()));
-        if !owned && checkpoint.tensor(name)?.float_format().is_err() {
+        if owners.of(name).is_none() && checkpoint.tensor(name)?.float_format().is_err() {
             let path = name.rsplit_once('.').map_or(name, |(path, _)| path);
             schemes.find(source(folder, path))?;
         }
     }
     found.retain(|layer| !is_embedding(folder, layer.path()));
-    found.sort_by_key(|layer| natural(layer.path()));
+    found.sort_by_cached_key(|layer| natural(layer.path()));
     Ok(found)
 }
 

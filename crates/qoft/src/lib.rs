@@ -29,6 +29,7 @@ mod layers;
 mod merge;
 pub mod nn;
 mod own;
+mod owners;
 mod quantize;
 mod schemes;
 mod svd;

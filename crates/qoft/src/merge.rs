@@ -17,8 +17,9 @@ use serde_json::Value;
 use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
 use crate::ahead::one_ahead;
-use crate::layers::{claimed, is_under};
+use crate::layers::claimed;
 use crate::own;
+use crate::owners::Owners;
 use crate::write::{Output, fill};
 
 use embedding::Tables;
@@ -165,11 +166,12 @@ pub fn merge_staged<'a>(
     drop(waiting);
     let tables = Tables::new(folder, schemes, adapters);
     outputs.extend(tables.outputs(changing.len(), target, &reports)?);
+    let owners = Owners::new(changing.iter().copied());
     for name in current.names() {
         if tables.replace(name) {
             continue;
         }
-        let owner = changing.iter().find(|layer| is_under(name, layer.path()));
+        let owner = owners.of(name);
         if owner.is_none_or(|layer| name.strip_prefix(layer.path()) == Some(".bias")) {
             outputs.push(own::kept(&current, adapters, name, target.dense_format())?);
         } else if let MergeTarget::SameScheme(_) = target

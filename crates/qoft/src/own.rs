@@ -8,7 +8,8 @@ use qoft_models::ModelFolder;
 use qoft_peft::{Selection, quantized};
 
 use crate::adapter::ScaledAdapter;
-use crate::layers::{self, is_tied, is_under};
+use crate::layers::{self, is_tied};
+use crate::owners::Owners;
 use crate::write::{Data, Output};
 
 /// The tensors that an adapter has values for, by name, with their shapes.
@@ -18,8 +19,9 @@ pub(crate) fn expected(
     layers: &[ClaimedLayer],
 ) -> Result<BTreeMap<String, Vec<usize>>> {
     let (mut expected, checkpoint) = (BTreeMap::new(), folder.checkpoint());
+    let owners = Owners::new(layers);
     for name in checkpoint.names() {
-        let owner = layers.iter().find(|layer| is_under(name, layer.path()));
+        let owner = owners.of(name);
         let path = match owner {
             Some(layer) => layer.path(),
             None => name.rsplit_once('.').map_or("", |(path, _)| path),

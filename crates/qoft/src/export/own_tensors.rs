@@ -9,7 +9,8 @@ use qoft_peft::PREFIX;
 
 use super::Named;
 use crate::adapter::ScaledAdapter;
-use crate::own::{self, bias_name};
+use crate::own;
+use crate::owners::Owners;
 use crate::write::Output;
 
 /// What the adapters have instead of the checkpoint's tensors.
@@ -47,11 +48,10 @@ impl<'a> Own<'a> {
         }
         let names = used.iter().flat_map(|adapter| adapter.folder.own().keys());
         let names: BTreeSet<&String> = names.collect();
-        let format = FloatFormat::F32;
+        let (format, owners) = (FloatFormat::F32, Owners::new(layers));
         let mut outputs = Vec::new();
         for name in names {
-            let is_gathered = |layer: &&ClaimedLayer| *name == bias_name(layer.path());
-            let owner = layers.iter().find(is_gathered);
+            let owner = name.strip_suffix(".bias").and_then(|path| owners.at(path));
             let spread = owner.map(own::spread_bias);
             outputs.push(match (owner, spread.transpose()?.flatten()) {
                 (Some(layer), Some(bias)) => own::gathered(layer, adapters, bias, format)?,
