@@ -4,11 +4,11 @@ sm80, sm70              whole models, quantized, saved and reloaded by transform
 sm80_layers, sm70_layers  single layers by the same code: in and out sizes that differ both ways, a bias, and
                         `special` with odd channels (0 all zero, 1 all equal and positive so that the code
                         128 is clipped to 127, 2 all equal and negative, 3 so small that the f16 scale
-                        is subnormal, 4 so small that it is 0, 5 with one large value)
+                        is subnormal, 4 so small that it is 0, 5 with one large value).
+                        source.safetensors: the f16 weights that were quantized
 fused_sm80, fused_sm70  whole models by EETQ's own saver (tensor names `qweight`): it fuses q, k, v and
                         gate, up, quantizes the fused matrix and slices the finished bytes by columns.
-                        Its fused layers get a bias of zeros. source.safetensors: the f16 weights that
-                        it quantized.
+                        Its fused layers get a bias of zeros. source.safetensors: as above
 
 expected.safetensors: the product of code and stored f16 scale in f32. EETQ's kernels round it to f16.
 """
@@ -130,6 +130,7 @@ def make_layers(case, name, seed):
             tensors[f"{path}.bias"] = torch.randn(n, generator=gen).to(F16)
     folder = fresh("schemes", "eetq", case)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file({f"{path}.weight": dense for path, dense in sources.items()}, folder / "source.safetensors")
     config = {"quantization_config": EetqConfig("int8").to_dict()}
     (folder / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     finish(folder, name, sources)

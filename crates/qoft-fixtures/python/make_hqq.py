@@ -74,7 +74,22 @@ LAYERS = {
     "int1_axis1_g64_f16": (1, 1, 64, "f16", {}),
     "int1_axis0_g8_bf16": (1, 0, 8, "bf16", {}),
 }
-SOURCES = ["int4_axis1_g64_f32", "int4_axis1_g64_f16", "int2_axis0_g16_f32"]
+SOURCES = [
+    "int8_axis1_g64_f16",
+    "int8_axis0_g32_f32",
+    "int6_axis1_g64_bf16",
+    "int5_axis0_g64_f16",
+    "int4_axis1_g64_f32",
+    "int4_axis1_g64_f16",
+    "int4_axis1_g64_bf16",
+    "int4_axis0_gnone_f32",
+    "int3_axis1_g16_f16_view",
+    "int3_axis0_g32_f16",
+    "int2_axis0_g16_f32",
+    "int2_axis1_g64_f32_view",
+    "int158_axis1_g64_f16",
+    "int1_axis0_g8_bf16",
+]
 
 # linear: nbits, axis, group size
 DYNAMIC = {
@@ -157,7 +172,9 @@ def write_source(folder, model, config, dtype):
         source[name + ".weight"] = linear.weight.data
         again = HQQLinear(linear, config.quant_config, compute_dtype=dtype, device="cpu", del_orig=False)
         for key in ("W_q", "scale", "zero"):
-            assert torch.equal(again.state_dict()[key], state[key]), (name, key)
+            # Codes that are stored as floats can be NaN.
+            made, stored = (tensor.contiguous().view(torch.uint8) for tensor in (again.state_dict()[key], state[key]))
+            assert torch.equal(made, stored), (name, key)
     save_file(source, folder / "source.safetensors")
     (folder / "source.safetensors").chmod(0o644)
 
