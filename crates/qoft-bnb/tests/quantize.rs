@@ -1,13 +1,11 @@
 //! Dense weights become the bytes that bitsandbytes makes of them on a CPU.
 
-use std::path::Path;
-
 use qoft_bnb::{REGISTRATION_4BIT, REGISTRATION_8BIT};
+use qoft_conformance::quantized;
 use qoft_scheme::kernels::FloatFormat;
 use qoft_scheme::{
-    Checkpoint, Keys, Matrix, Nearest, NewTensor, Quantization, QuantizedModel, Registry, Result,
+    Keys, Matrix, Nearest, Quantization, QuantizedModel, Registration, Registry, Result,
 };
-use safetensors::SafeTensors;
 use serde_json::{Value, json};
 
 fn quantization(backend: &str, settings: &Value) -> Result<Quantization> {
@@ -16,11 +14,11 @@ fn quantization(backend: &str, settings: &Value) -> Result<Quantization> {
 }
 
 /// The settings that a folder of the fixtures was made with, by transformers' names.
-fn settings(variant: &Value) -> (&'static str, Value) {
+fn settings(variant: &Value) -> (&'static Registration, Value) {
     match variant["quant_type"].as_str() {
-        Some("int8") => ("bnb-8bit", json!({"load_in_8bit": true})),
+        Some("int8") => (&REGISTRATION_8BIT, json!({"load_in_8bit": true})),
         _ => (
-            "bnb-4bit",
+            &REGISTRATION_4BIT,
             json!({
                 "load_in_4bit": true,
                 "bnb_4bit_quant_type": variant["quant_type"],
@@ -32,49 +30,6 @@ fn settings(variant: &Value) -> (&'static str, Value) {
     }
 }
 
-fn check(folder: &Path, variant: &Value) -> usize {
-    let source = std::fs::read(folder.join("source.safetensors")).unwrap();
-    let source = SafeTensors::deserialize(&source).unwrap();
-    let library = Checkpoint::open(folder).unwrap();
-    let (backend, settings) = settings(variant);
-    for (name, tensor) in source.iter() {
-        let path = name.strip_suffix(".weight").unwrap();
-        let format = qoft_scheme::float_format(tensor.dtype()).unwrap();
-        let shape: [usize; 2] = tensor.shape().try_into().unwrap();
-        let mut values = vec![0.0; shape[0] * shape[1]];
-        format.decode(tensor.data(), &mut values);
-        let weight = Matrix { shape, values };
-        let quantization = quantization(backend, &settings).unwrap();
-        let found = quantization.quantize(path, weight, format, &Nearest);
-        let found = found.unwrap();
-        let bias = format!("{path}.bias");
-        let expected = library.under(path).filter(|name| *name != bias);
-        let mut names: Vec<String> = found.iter().map(NewTensor::name).collect();
-        names.sort();
-        assert_eq!(expected.collect::<Vec<_>>(), names, "{}", folder.display());
-        for found in found {
-            let expected = library.tensor(&found.name()).unwrap();
-            let case = format!("{}: {}", folder.display(), found.name());
-            assert_eq!(expected.dtype(), found.dtype, "{case}");
-            assert_eq!(expected.shape(), found.shape, "{case}");
-            let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-            if found.suffix.contains("quant_state") {
-                assert_eq!(text(expected.bytes()), text(&found.bytes), "{case}");
-            }
-            let differ = expected
-                .bytes()
-                .iter()
-                .zip(&found.bytes)
-                .position(|(a, b)| a != b);
-            if let Some(at) = differ {
-                let (expected, found) = (expected.bytes()[at], found.bytes[at]);
-                panic!("{case}: byte {at} is {found}, expected {expected}");
-            }
-        }
-    }
-    source.len()
-}
-
 #[test]
 fn the_bytes_are_the_librarys() {
     let variants = qoft_fixtures::path("bnb/variants.json");
@@ -82,7 +37,12 @@ fn the_bytes_are_the_librarys() {
     let variants: Value = serde_json::from_str(&variants).unwrap();
     let mut layers = 0;
     for (name, variant) in variants.as_object().unwrap() {
-        layers += check(&qoft_fixtures::path(&format!("bnb/{name}")), variant);
+        let (registration, settings) = settings(variant);
+        let folder = qoft_fixtures::path(&format!("bnb/{name}"));
+        for tensor in quantized(registration, folder, &settings, None) {
+            tensor.check();
+            layers += usize::from(tensor.found.suffix == "weight");
+        }
     }
     assert!(layers >= 42, "only {layers} layers");
 }

@@ -56,6 +56,7 @@ mod layer_file;
 mod memory;
 mod options;
 mod quantize;
+mod quantized;
 mod reference;
 mod requantize;
 mod subject;
@@ -63,6 +64,7 @@ mod test_layer;
 
 pub use architecture::ArchitectureSubject;
 pub use peak_alloc::PeakAlloc;
+pub use quantized::{Quantized, quantized};
 pub use reference::expected_weights;
 pub use requantize::{Requantized, requantize, requantize_with};
 pub use subject::Subject;
