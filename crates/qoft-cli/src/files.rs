@@ -17,8 +17,8 @@ use crate::args::{AdapterArg, LoadArgs, ModelArgs};
 use crate::print::{errln, warnln};
 use crate::{progress, stop};
 
-/// Tokens that a row keeps where none are said.
-pub const MAX_LENGTH: usize = 1024;
+/// Tokens that a row keeps where none are said, in every command.
+const MAX_LENGTH: usize = 1024;
 
 /// The device of this name, or the default one.
 pub fn device(name: Option<&str>) -> Result<Device> {
@@ -175,7 +175,8 @@ pub fn evaluate(
     Ok(evaluation?)
 }
 
-/// Reads a data file; rows are cut at `max_length`, or where the model sees no further.
+/// Reads a data file; rows are cut at `max_length` ([`MAX_LENGTH`] if it is not given), or where the
+/// model sees no further.
 pub fn dataset(
     path: &Path,
     tokenizer: &Tokenizer,
@@ -185,7 +186,10 @@ pub fn dataset(
     let bar = progress::spinner();
     let options = DatasetOptions {
         vocab_size: model.vocab_size,
-        max_length: max_length.into_iter().chain(model.longest_sequence).min(),
+        max_length: Some(max_length.unwrap_or(MAX_LENGTH))
+            .into_iter()
+            .chain(model.longest_sequence)
+            .min(),
     };
     let mut count = |rows: usize| {
         bar.set_message(format!("{} rows read", progress::grouped(rows)));

@@ -8,6 +8,7 @@ use burn::tensor::Device;
 use qoft_core::Matrix;
 
 use crate::family::AdapterConfig;
+use crate::mistaken::no_adapter;
 use crate::registry::Families;
 use crate::site::Site;
 use crate::tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
@@ -47,8 +48,8 @@ impl AdapterFolder {
     /// # Errors
     /// If the folder is damaged, or of another family.
     pub fn open(folder: &Path, families: &Families) -> Result<Self> {
-        if !folder.is_dir() {
-            return Err(Error::file(folder, "no such adapter folder"));
+        if let Some(reason) = no_adapter(folder) {
+            return Err(Error::file(folder, reason));
         }
         let path = folder.join(CONFIG);
         let (json, name) = (read_json(&path)?, path.display().to_string());

@@ -20,6 +20,7 @@ mod expression;
 mod facts;
 mod family;
 mod folder;
+mod mistaken;
 mod modules;
 mod python;
 mod registry;

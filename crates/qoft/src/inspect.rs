@@ -36,6 +36,8 @@ pub struct LayerReport {
 pub struct Inspection {
     /// `model_type` of `config.json`.
     pub model_type: Option<String>,
+    /// Why the model cannot be computed, if it cannot; its layers are known all the same.
+    pub unsupported: Option<String>,
     /// `quant_method` of the quantization configuration.
     pub quant_method: Option<String>,
     /// The linear layers.
@@ -82,8 +84,10 @@ pub fn inspect(folder: &ModelFolder, schemes: &Schemes) -> Result<Inspection> {
     let sizes = checkpoint
         .files()
         .filter_map(|file| std::fs::metadata(file).ok());
+    let unsupported = folder.spec().err().map(|error| error.to_string());
     Ok(Inspection {
         model_type: text(checkpoint.config().get("model_type")),
+        unsupported,
         quant_method: schemes.quant_method().map(Into::into),
         linear_parameters: layers.iter().map(|l| l.in_features * l.out_features).sum(),
         other_parameters,

@@ -22,6 +22,7 @@ mod adapted;
 mod adapter;
 mod ahead;
 mod calibrate;
+mod complete;
 mod dequantize;
 mod export;
 mod inspect;

@@ -17,6 +17,7 @@ use serde_json::Value;
 use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
 use crate::ahead::one_ahead;
+use crate::complete::check_complete;
 use crate::layers::claimed;
 use crate::own;
 use crate::owners::Owners;
@@ -226,6 +227,7 @@ fn checked<'a>(
     target: MergeTarget,
 ) -> Result<Vec<ClaimedLayer<'a>>> {
     let layers = claimed(folder, schemes)?;
+    check_complete(folder, schemes)?;
     check(adapters, folder, &layers)?;
     match target {
         MergeTarget::Dense(_) => {

@@ -1,5 +1,6 @@
 //! Writing a checkpoint folder, tensor by tensor.
 
+mod copied;
 mod shard;
 
 use std::borrow::Cow;
@@ -7,6 +8,8 @@ use std::path::Path;
 
 use qoft_core::{Dtype, Error, Result, ScratchDir, StagedDir, TensorView, write_file};
 use serde_json::{Map, Value, json};
+
+use copied::copy_others;
 
 /// Shards are at most this large, as transformers writes them.
 const SHARD_BYTES: usize = 5_000_000_000;
@@ -141,27 +144,4 @@ pub(crate) fn write_json(path: &Path, value: &Value) -> Result<()> {
     let mut text = serde_json::to_string_pretty(value).map_err(|e| Error::file(path, e))?;
     text.push('\n');
     write_file(path, text.as_bytes())
-}
-
-/// Copies the small files beside the tensors.
-fn copy_others(from: &Path, to: &Path, skip: &[&str]) -> Result<()> {
-    for entry in std::fs::read_dir(from).map_err(Error::io(from))? {
-        let path = entry.map_err(Error::io(from))?.path();
-        let Some(name) = path.file_name().and_then(|n| n.to_str()) else {
-            continue;
-        };
-        let kind = path
-            .extension()
-            .and_then(|e| e.to_str())
-            .unwrap_or_default();
-        let wanted = matches!(kind, "json" | "jinja" | "model" | "txt")
-            && name != "config.json"
-            && name != REPORT
-            && !skip.contains(&name)
-            && !name.ends_with(".index.json");
-        if wanted && path.is_file() {
-            std::fs::copy(&path, to.join(name)).map_err(Error::io(&path))?;
-        }
-    }
-    Ok(())
 }

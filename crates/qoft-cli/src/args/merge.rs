@@ -40,7 +40,7 @@ pub struct MergeArgs {
     /// Rows of the calibration data that are read, from the front [default: 128].
     #[arg(long, value_name = "N", requires = "calibration")]
     pub calibration_rows: Option<NonZeroUsize>,
-    /// Tokens that a row of the data files keeps.
+    /// Tokens that a row of the data files keeps [default: 1024].
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
     /// An option of a backend, such as `bnb-8bit.int8_activations=true`.

@@ -81,6 +81,9 @@ pub struct QuickstartArgs {
 pub struct InspectArgs {
     /// The checkpoint folder.
     pub model: PathBuf,
+    /// Print a line for each layer, also where several are equal.
+    #[arg(long)]
+    pub all: bool,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -168,7 +171,7 @@ pub struct EvalArgs {
     /// Rows at once.
     #[arg(long, default_value_t = 8)]
     pub batch_size: usize,
-    /// Tokens that a row keeps.
+    /// Tokens that a row keeps [default: 1024].
     #[arg(long)]
     pub max_length: Option<usize>,
     /// Print one JSON object.

@@ -251,3 +251,48 @@ fn layers_of_an_unknown_method() {
         });
     });
 }
+
+#[test]
+fn a_model_that_lacks_a_layer_is_not_written() {
+    for tensor in ["model.embed_tokens.weight", "model.norm.weight"] {
+        damaged(MODEL, &["dequantize", "eval", "train"], tensor, |folder| {
+            TensorFile::open(&folder.join("model.safetensors")).remove(tensor);
+        });
+    }
+    damaged(
+        MODEL,
+        &["dequantize"],
+        "model.layers.1.mlp.up_proj",
+        |folder| {
+            TensorFile::open(&folder.join("model.safetensors"))
+                .edit(|tensors| tensors.retain(|(name, _)| !name.contains("layers.1.mlp.up_proj")));
+        },
+    );
+}
+
+#[test]
+fn folders_of_other_kinds_are_told_apart() {
+    let work = tempdir().expect("a folder");
+    let adapter = fixture("adapters/all_linear");
+    let rows = fixture(ROWS);
+    let eval = |model: &str, needle: &str| {
+        refused(
+            &["eval", "--model", model, "--data", &rows],
+            work.path(),
+            needle,
+        );
+    };
+    eval(&adapter, "this is an adapter");
+    eval("some-org/some-model", "hf download some-org/some-model");
+    let model = fixture(MODEL);
+    let with = [
+        "eval",
+        "--model",
+        &model,
+        "--data",
+        &rows,
+        "--adapter",
+        &model,
+    ];
+    refused(&with, work.path(), "this is a model");
+}

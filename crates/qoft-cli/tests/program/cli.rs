@@ -87,8 +87,20 @@ fn inspect_lists_every_layer() {
 #[test]
 fn inspect_prints_a_table() {
     let run = good(&["inspect", &fixture(MODEL)]);
-    assert!(run.stdout.contains("model.layers.1.self_attn.q_proj"));
+    assert!(run.stdout.contains("model.layers.*.self_attn.q_proj"));
     assert!(run.stdout.contains("14 bnb-4bit"));
+    assert!(!run.stdout.contains("not supported"));
+    let all = good(&["inspect", "--all", &fixture(MODEL)]);
+    assert!(all.stdout.contains("model.layers.1.self_attn.q_proj"));
+    assert_eq!(all.stdout.lines().count() - run.stdout.lines().count(), 7);
+    let work = tempdir().expect("a folder");
+    let folder = copy_fixture(MODEL, work.path(), "model");
+    crate::common::file::edit_json(&folder.join("config.json"), |config| {
+        config["model_type"] = "mystery".into();
+    });
+    let run = good(&["inspect", arg(&folder)]);
+    assert!(run.stdout.contains("not supported:"), "{}", run.stdout);
+    assert!(run.stdout.contains("mystery"), "{}", run.stdout);
 }
 
 #[test]

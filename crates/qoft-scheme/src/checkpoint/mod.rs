@@ -2,6 +2,7 @@
 
 mod files;
 mod json;
+mod mistaken;
 mod new_tensor;
 mod replace;
 mod shard;
@@ -53,8 +54,8 @@ impl Checkpoint {
     /// If a file is missing, damaged, or names files outside the folder.
     pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
         let dir = dir.as_ref();
-        if !dir.is_dir() {
-            return Err(Error::file(dir, "no such model folder"));
+        if let Some(reason) = mistaken::no_model(dir) {
+            return Err(Error::file(dir, reason));
         }
         let config = read_json(&dir.join("config.json"))?;
         if !config.is_object() {

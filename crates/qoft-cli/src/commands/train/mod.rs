@@ -49,11 +49,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let schemes = files::schemes(base_folder.checkpoint(), &backend_options)?;
     let mut model = files::load(&base_folder, &schemes, &device)?;
     let tokenizer = files::tokenizer(model_dir)?;
-    let max_length = Some(args.max_length.unwrap_or(files::MAX_LENGTH));
-    let dataset = files::dataset(data, &tokenizer, model.config(), max_length)?;
+    let dataset = files::dataset(data, &tokenizer, model.config(), args.max_length)?;
     let eval_data = args.eval_data.as_ref();
     let eval_dataset = eval_data
-        .map(|path| files::dataset(path, &tokenizer, model.config(), max_length))
+        .map(|path| files::dataset(path, &tokenizer, model.config(), args.max_length))
         .transpose()?;
 
     let spec = model.spec().clone();
