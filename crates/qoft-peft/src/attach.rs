@@ -126,7 +126,10 @@ impl Attachment<'_> {
     fn attach(&self, model: &mut impl Walk, facts: ModelFacts) -> Result<usize> {
         adapters::expect_free(model, self.adapter)?;
         let modules = Modules::of(model, facts.head);
-        let selection = Selection::new(self.config, facts, &modules)?;
+        let mut selection = Selection::new(self.config, facts, &modules)?;
+        if let Source::Saved { folder, .. } = self.source {
+            selection = selection.with_saved(folder, &modules);
+        }
         let (mut slots, own_names) = self.collect(model, &selection)?;
         match self.source {
             Source::Saved { folder, .. } => folder.check_unused(selection.rotated(), &own_names)?,
@@ -153,8 +156,8 @@ impl Attachment<'_> {
         let mut no_biases = false;
         for (path, layer) in model.layers() {
             let mut own = Vec::new();
-            let whole = selection.is_whole(&path);
             for tensor in selection.own(&path, layer)? {
+                let whole = selection.is_whole(&path) || selection.is_saved(&path, tensor.name);
                 own_names.insert(format!("{path}.{}", tensor.name));
                 match self.own(&path, layer, tensor, whole)? {
                     Some(tensor) => own.push(tensor),

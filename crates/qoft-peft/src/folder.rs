@@ -145,7 +145,7 @@ impl AdapterFolder {
             let tensor = self.rotations.get(&key);
             let (shape, values) = tensor.ok_or_else(|| self.missing(&key))?;
             if shape[..] != expected {
-                return Err(self.wrong_shape(&key, &expected, shape));
+                return Err(self.error(wrong_shape(&key, &expected, shape)));
             }
             let id = param_id(adapter, site.path, name);
             let values = values.clone();
@@ -171,7 +171,19 @@ impl AdapterFolder {
     /// If it has another shape, or is missing.
     pub fn own_values(&self, name: &str, shape: &[usize]) -> Result<Option<&OwnValues>> {
         match self.own.get(name) {
-            Some(own) if own.shape != shape => Err(self.wrong_shape(name, shape, &own.shape)),
+            Some(own) if own.shape != shape => {
+                let mut reason = wrong_shape(name, shape, &own.shape);
+                if let (&[before, width], &[tokens, same]) = (shape, &own.shape[..])
+                    && width == same
+                {
+                    reason += &format!(
+                        "; if these are tokens, the adapter is of a model with {tokens} of them \
+                         instead of {before}: give it as many (`resize_token_embeddings({tokens})` \
+                         of transformers) and save it"
+                    );
+                }
+                Err(self.error(reason))
+            }
             Some(own) => Ok(Some(own)),
             None if is_bias(name) && !self.own.keys().any(|name| is_bias(name)) => Ok(None),
             None => Err(self.missing(name)),
@@ -265,11 +277,6 @@ impl AdapterFolder {
         self.error(format!("`{PREFIX}{key}` is missing"))
     }
 
-    fn wrong_shape(&self, key: &str, expected: &[usize], found: &[usize]) -> Error {
-        let reason = format!("`{PREFIX}{key}`: expected shape {expected:?}, found {found:?}");
-        self.error(reason)
-    }
-
     /// An error about the file of the values.
     pub fn error(&self, reason: String) -> Error {
         Error::Adapter {
@@ -277,6 +284,10 @@ impl AdapterFolder {
             reason,
         }
     }
+}
+
+fn wrong_shape(key: &str, expected: &[usize], found: &[usize]) -> String {
+    format!("`{PREFIX}{key}`: expected shape {expected:?}, found {found:?}")
 }
 
 fn is_bias(name: &str) -> bool {

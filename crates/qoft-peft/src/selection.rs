@@ -1,12 +1,13 @@
 //! What a configuration means for a layer: a rotation, a bias, or the whole module.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use qoft_core::{BIAS, Error, Layer, LayerKind, LayerTensor, Result};
+use qoft_core::{BIAS, Error, Layer, LayerKind, LayerTensor, Result, WEIGHT};
 
 use crate::common::OneOrMany;
 use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
+use crate::folder::AdapterFolder;
 use crate::modules::{ModuleKind, Modules};
 use crate::targets::{Targets, match_nothing};
 
@@ -17,6 +18,8 @@ pub struct Selection<'a> {
     rotated: BTreeMap<String, LayerKind>,
     bias: Biases,
     whole: &'a [String],
+    /// Names of tensors that are saved with the adapter, and that its configuration does not name.
+    saved: BTreeSet<String>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -63,7 +66,24 @@ impl<'a> Selection<'a> {
                 _ => Biases::OfTargets,
             },
             whole,
+            saved: BTreeSet::new(),
         })
+    }
+
+    /// The same for a saved adapter. If the vocabulary of its model had been changed, PEFT has saved
+    /// the embedding and the output head with it, which no key of the configuration says.
+    #[must_use]
+    pub fn with_saved(mut self, folder: &AdapterFolder, modules: &Modules) -> Self {
+        let embedding = ModuleKind::Layer(LayerKind::Embedding);
+        for (path, kind) in modules.iter() {
+            if kind == embedding || path == modules.head() {
+                let names = [WEIGHT, BIAS].map(|name| format!("{path}.{name}"));
+                let saved = names.into_iter();
+                self.saved
+                    .extend(saved.filter(|name| folder.own().contains_key(name)));
+            }
+        }
+        self
     }
 
     /// The names or the expression that `target_modules` comes to.
@@ -87,16 +107,21 @@ impl<'a> Selection<'a> {
         self.whole.iter().any(|name| is_part_of(path, name))
     }
 
+    /// Whether the tensor `name` of the layer at `path` is saved with the adapter, though it did not
+    /// train.
+    pub fn is_saved(&self, path: &str, name: &str) -> bool {
+        self.saved.contains(&format!("{path}.{name}"))
+    }
+
     /// The tensors that the adapter has for the layer at `path` instead of the layer's.
     ///
     /// # Errors
     /// If one of them is quantized.
     pub fn own(&self, path: &str, layer: &dyn Layer) -> Result<Vec<LayerTensor>> {
-        let tensors = layer.tensors();
+        let mut tensors = layer.tensors();
         if !self.is_whole(path) {
             let trains = self.trains_bias(path);
-            let biases = tensors.into_iter().filter(|t| trains && t.name == BIAS);
-            return Ok(biases.collect());
+            tensors.retain(|t| (trains && t.name == BIAS) || self.is_saved(path, t.name));
         }
         match tensors.iter().find(|tensor| !tensor.dense) {
             None => Ok(tensors),

@@ -5,6 +5,9 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use qoft_kernels::WeightError;
+use safetensors::Dtype;
+
+use crate::checkpoint::dtype_name;
 
 /// Result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
@@ -127,10 +130,11 @@ pub enum Error {
     },
     /// No registered backend claims a layer.
     #[error(
-        "layer `{layer}`: no registered backend claims it (quant_method: {}, tensors: {}); \
+        "layer `{layer}`: no registered backend claims it (quant_method: {}, tensors: {}){}; \
          registered backends: {}",
         quant_method.as_deref().unwrap_or("none"),
         list(tensors),
+        hint.map(|hint| format!(": {hint}")).unwrap_or_default(),
         registered.join(", ")
     )]
     NoBackend {
@@ -138,8 +142,10 @@ pub enum Error {
         layer: String,
         /// The checkpoint's quantization method, if its configuration names one.
         quant_method: Option<String>,
-        /// Names of the layer's tensors, below its path.
-        tensors: Vec<String>,
+        /// The layer's tensors.
+        tensors: Vec<FoundTensor>,
+        /// What the tensors look like, and what to do about it.
+        hint: Option<&'static str>,
         /// Names of the registered backends.
         registered: Vec<&'static str>,
     },
@@ -313,10 +319,40 @@ impl Error {
     }
 }
 
-/// Names as messages have them.
-fn list(names: &[String]) -> String {
-    match names {
+/// A tensor of a layer that nobody can read, as messages have it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct FoundTensor {
+    /// Its name below the layer's path.
+    pub name: String,
+    /// Its dtype in the file.
+    pub dtype: Dtype,
+    /// Its shape in the file.
+    pub shape: Vec<usize>,
+}
+
+impl FoundTensor {
+    /// The tensor `name` below the path of its layer.
+    pub fn new(name: impl Into<String>, dtype: Dtype, shape: &[usize]) -> Self {
+        Self {
+            name: name.into(),
+            dtype,
+            shape: shape.to_owned(),
+        }
+    }
+}
+
+impl std::fmt::Display for FoundTensor {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let dtype = dtype_name(self.dtype);
+        write!(f, "{} of {dtype} {:?}", self.name, self.shape)
+    }
+}
+
+fn list(tensors: &[FoundTensor]) -> String {
+    let tensors: Vec<String> = tensors.iter().map(ToString::to_string).collect();
+    match tensors[..] {
         [] => "none".into(),
-        names => names.join(", "),
+        _ => tensors.join(", "),
     }
 }

@@ -1,12 +1,13 @@
 //! The schemes of a registry, opened on a checkpoint.
 
+use safetensors::Dtype;
 use serde_json::Value;
 
 use crate::backend::{LoadedLinear, QuantBackend, Scheme};
 use crate::checkpoint::Checkpoint;
 use crate::claimed::ClaimedLayer;
 use crate::entry::Entry;
-use crate::error::{Error, Result};
+use crate::error::{Error, FoundTensor, Result};
 use crate::keys::Keys;
 use crate::layer_source::LayerSource;
 use crate::options::{BackendOptions, Purpose};
@@ -88,11 +89,19 @@ impl Schemes {
     /// # Errors
     /// If no scheme claims it; the error lists what is registered.
     pub fn find<'a>(&'a self, layer: LayerSource<'a>) -> Result<ClaimedLayer<'a>> {
-        self.claim(layer).ok_or_else(|| Error::NoBackend {
-            layer: layer.path().to_owned(),
-            quant_method: self.quant_method().map(str::to_owned),
-            tensors: layer.suffixes().map(str::to_owned).collect(),
-            registered: self.registered.clone(),
+        self.claim(layer).ok_or_else(|| {
+            let found = |name| {
+                let tensor = layer.get(name)?;
+                Some(FoundTensor::new(name, tensor.dtype(), tensor.shape()))
+            };
+            let tensors: Vec<FoundTensor> = layer.suffixes().filter_map(found).collect();
+            Error::NoBackend {
+                layer: layer.path().to_owned(),
+                quant_method: self.quant_method().map(str::to_owned),
+                hint: hint(&tensors),
+                tensors,
+                registered: self.registered.clone(),
+            }
         })
     }
 
@@ -102,5 +111,57 @@ impl Schemes {
     /// If no scheme claims it, or its tensors are wrong.
     pub fn load(&self, layer: LayerSource, purpose: Purpose) -> Result<LoadedLinear> {
         self.find(layer)?.load(purpose)
+    }
+}
+
+/// What the tensors of a layer of no scheme look like, and what to do about it.
+fn hint(tensors: &[FoundTensor]) -> Option<&'static str> {
+    let weight = tensors.iter().find(|tensor| tensor.name == "weight")?;
+    if weight.shape.contains(&0) {
+        return Some(
+            "the weight is empty, as a training on several devices saves it that does not gather \
+             the parts (DeepSpeed ZeRO-3); gather them, and save the model again",
+        );
+    }
+    let alone = tensors
+        .iter()
+        .all(|tensor| ["weight", "bias"].contains(&tensor.name.as_str()));
+    let read = matches!(weight.dtype, Dtype::F32 | Dtype::F16 | Dtype::BF16);
+    (alone && !read).then_some(
+        "dense weights are read in F32, F16 and BF16; save the model in one of these dtypes",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_layer_of_no_scheme_is_told_with_what_it_has() {
+        let says = |tensors: &[FoundTensor]| {
+            let error = Error::NoBackend {
+                layer: "lm_head".into(),
+                quant_method: None,
+                tensors: tensors.to_vec(),
+                hint: hint(tensors),
+                registered: vec!["dense"],
+            };
+            error.to_string()
+        };
+        let weight = |dtype, shape: &[usize]| FoundTensor::new("weight", dtype, shape);
+        let double = says(&[weight(Dtype::F64, &[2, 3])]);
+        assert!(double.contains("tensors: weight of F64 [2, 3]): dense weights are read in F32"));
+        let empty = says(&[weight(Dtype::BF16, &[0])]);
+        assert!(
+            empty.contains("weight of BF16 [0]): the weight is empty"),
+            "{empty}"
+        );
+        let scale = FoundTensor::new("scale", Dtype::F32, &[2]);
+        let packed = says(&[weight(Dtype::U8, &[2, 3]), scale]);
+        assert!(
+            packed.contains("[2, 3], scale of F32 [2]); registered"),
+            "{packed}"
+        );
+        assert!(says(&[]).contains("tensors: none); registered"));
     }
 }

@@ -23,7 +23,8 @@ pub(crate) fn check(
     let (modules, facts) = (modules(folder, layers), facts(folder));
     let mut weights = BTreeSet::new();
     for adapter in adapters {
-        let selection = Selection::new(&**adapter.folder.config(), facts, &modules)?;
+        let selection = Selection::new(&**adapter.folder.config(), facts, &modules)?
+            .with_saved(&adapter.folder, &modules);
         if adapter.has(facts.head) && is_tied(folder) {
             let reason = format!(
                 "an adapter rotates the input of `{}`, which shares its weight with the embedding \

@@ -1,6 +1,7 @@
 //! Multiplying adapters into the weights of a checkpoint.
 
 mod change;
+mod config;
 mod embedding;
 mod plot;
 mod report;
@@ -10,9 +11,8 @@ mod work;
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, ClaimedLayer, Error, Result, Schemes, StagedDir, WaitingFile};
+use qoft_core::{ClaimedLayer, Error, Result, Schemes, StagedDir, WaitingFile};
 use qoft_models::ModelFolder;
-use serde_json::Value;
 
 use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
@@ -23,6 +23,7 @@ use crate::own;
 use crate::owners::Owners;
 use crate::write::{Output, fill};
 
+use config::dense_config;
 use embedding::Tables;
 use work::{Reports, Work};
 
@@ -182,7 +183,7 @@ pub fn merge_staged<'a>(
         }
     }
     let mut config = match target {
-        MergeTarget::Dense(format) => dense_config(checkpoint, format),
+        MergeTarget::Dense(format) => dense_config(checkpoint.config(), format),
         MergeTarget::SameScheme(_) => checkpoint.config().clone(),
     };
     tables.configure(&mut config);
@@ -265,24 +266,4 @@ fn check_requantizable(adapters: &[ScaledAdapter], layers: &[ClaimedLayer]) -> R
         backend: layer.backend().to_owned(),
         reason: format!("changed weights cannot be written in this scheme{others}"),
     })
-}
-
-fn dense_config(checkpoint: &Checkpoint, format: FloatFormat) -> Value {
-    let mut config = checkpoint.config().clone();
-    if let Some(config) = config.as_object_mut() {
-        config.shift_remove("quantization_config");
-        let dtype = match format {
-            FloatFormat::F32 => "float32",
-            FloatFormat::F16 => "float16",
-            FloatFormat::Bf16 => "bfloat16",
-        };
-        // Older versions of transformers read `torch_dtype`, newer ones `dtype`.
-        let key = if config.contains_key("torch_dtype") {
-            "torch_dtype"
-        } else {
-            "dtype"
-        };
-        config.insert(key.into(), dtype.into());
-    }
-    config
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, ClaimedLayer, Error, Purpose, Result, float_dtype};
+use qoft_core::{Checkpoint, ClaimedLayer, Error, Purpose, Result, WEIGHT, float_dtype};
 use qoft_models::ModelFolder;
 use qoft_peft::{Selection, quantized};
 
@@ -27,7 +27,8 @@ pub(crate) fn expected(
             None => name.rsplit_once('.').map_or("", |(path, _)| path),
         };
         let bias = name.strip_prefix(path) == Some(".bias");
-        let whole = selection.is_whole(path);
+        let tensor = name.rsplit('.').next().unwrap_or_default();
+        let whole = selection.is_whole(path) || selection.is_saved(path, tensor);
         if whole && !bias && owner.is_some_and(ClaimedLayer::is_quantized) {
             return Err(quantized(name));
         }
@@ -42,7 +43,9 @@ pub(crate) fn expected(
             expected.extend(bias);
         }
     }
-    if let Some(table) = tied_table(folder).filter(|_| selection.is_whole(layers::head(folder))) {
+    let head_path = layers::head(folder);
+    let head_is_own = selection.is_whole(head_path) || selection.is_saved(head_path, WEIGHT);
+    if let Some(table) = tied_table(folder).filter(|_| head_is_own) {
         let table = checkpoint.tensor(&table)?;
         expected.insert(head(folder), table.shape().to_vec());
     }

@@ -61,8 +61,8 @@ fn absent(schemes: &[Scheme], error: &Error) -> Option<&'static str> {
     };
     let absent = || schemes.iter().filter(|scheme| !scheme.built_in);
     let by_tensors = absent().find(|scheme| {
-        let mut names = tensors.iter();
-        names.any(|name| scheme.tensors.contains(&name.as_str()))
+        let mut tensors = tensors.iter();
+        tensors.any(|tensor| scheme.tensors.contains(&tensor.name.as_str()))
     });
     let method = quant_method.as_deref();
     let by_method = || absent().find(|scheme| method.is_some() && scheme.method == method);
@@ -71,6 +71,8 @@ fn absent(schemes: &[Scheme], error: &Error) -> Option<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    use qoft_core::{Dtype, FoundTensor};
+
     use super::*;
 
     fn found(built_in: &[&str], quant_method: &str, tensors: &str) -> Option<&'static str> {
@@ -78,10 +80,12 @@ mod tests {
             built_in: built_in.contains(&scheme.feature),
             ..scheme
         });
+        let tensor = |name: &str| FoundTensor::new(name, Dtype::U8, &[8]);
         let error = Error::NoBackend {
             layer: "model.layers.0.mlp.up_proj".into(),
             quant_method: Some(quant_method.to_owned()).filter(|method| method != "none"),
-            tensors: tensors.split(", ").map(str::to_owned).collect(),
+            tensors: tensors.split(", ").map(tensor).collect(),
+            hint: None,
             registered: vec!["dense"],
         };
         absent(&schemes, &error)

@@ -179,6 +179,24 @@ fn a_dense_merge_has_the_adapted_loss_on_every_scheme() {
     assert!(cases >= 12, "only {cases} models");
 }
 
+/// A 4-bit layer whose dtype is bf16 computes with products that are not rounded to bf16, as those of
+/// its dequantization are.
+#[test]
+fn a_dense_merge_has_the_values_that_the_model_computes_with() {
+    let model = qoft_fixtures::path("models/llama_fp4_bf16");
+    let folder = qoft_fixtures::path("adapters/fp4_bf16_all_linear");
+    let path = qoft_fixtures::path("adapters/expected.json");
+    let reference: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
+    let rows = rows(&reference["rows"]);
+    let work = tempfile::tempdir().unwrap();
+    let output = work.path().join("merged");
+    let target = MergeTarget::Dense(FloatFormat::F32);
+    merged(&model, &[adapter(&folder)], target, &output);
+    let found = loss(&load(&output, &[]), &rows);
+    let expected = adapted_loss(&model, &[&folder], &rows);
+    assert!((found - expected).abs() < 1e-5, "{found} {expected}");
+}
+
 #[test]
 fn a_merge_in_the_same_scheme_is_near_the_adapted_loss() {
     let mut cases = 0;

@@ -243,3 +243,42 @@ fn a_quantized_module_cannot_be_trained_whole() {
         "{error}"
     );
 }
+
+/// PEFT saves embedding and head with an adapter if the vocabulary was changed before.
+#[test]
+fn saved_embeddings_stand_in_for_those_of_the_model() {
+    let root = qoft_fixtures::path("saved_embeddings");
+    let text = std::fs::read_to_string(root.join("expected.json")).unwrap();
+    let expected: Value = serde_json::from_str(&text).unwrap();
+    let rows = common::rows(&expected["rows"]);
+    for (name, reference) in expected["cases"].as_object().unwrap() {
+        let case = Case {
+            folder: root.join(name),
+            model: qoft_fixtures::path(&format!("models/{name}")),
+            rows: rows.clone(),
+            loss: reference.as_f64().unwrap(),
+        };
+        let mut adapted = load(&case.model, &[]);
+        let (facts, device) = (ModelFacts::new(name, "lm_head"), Device::flex());
+        peft::load(&mut adapted, &case.folder, facts, "a", &device).unwrap();
+        let out = tempfile::tempdir().unwrap();
+        let dense = out.path().join("dense");
+        case.merge(1.0, MergeTarget::Dense(FloatFormat::F32), &dense);
+        for model in [adapted, load(&dense, &[])] {
+            let found = case.loss(&model);
+            assert!(
+                (found - case.loss).abs() < 2e-5,
+                "{name}: {found} {}",
+                case.loss
+            );
+        }
+        // The file of the adapter with two more tokens.
+        let mut adapted = load(&case.model, &[]);
+        let more = root.join("more");
+        let error = peft::load(&mut adapted, &more, facts, "a", &device).map(drop);
+        let text = error.unwrap_err().to_string();
+        for part in ["[64, 32]", "[66, 32]", "resize_token_embeddings(66)"] {
+            assert!(text.contains(part), "{text}");
+        }
+    }
+}

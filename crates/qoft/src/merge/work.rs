@@ -51,16 +51,25 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// The layer, and its weight with the adapters in it.
+    /// The values of a dense weight: a merge is to compute what the adapted model computes. Without
+    /// adapters they are those that the scheme's own library writes.
+    fn dense_purpose(&self) -> Purpose {
+        match self.adapters {
+            [] => Purpose::Dequantize,
+            _ => Purpose::Forward,
+        }
+    }
+
+    /// The layer, and its weight with the adapters in it, to be quantized again.
     pub fn rotated(&self) -> Result<(CheckpointLayer, Rotated)> {
         let layer = self.layer.parse()?;
-        let rotated = self.rotate(&layer)?;
+        let rotated = self.rotate(&layer, Purpose::Dequantize)?;
         Ok((layer, rotated))
     }
 
-    /// The values that are written, not those that are computed with.
-    fn rotate(&self, layer: &CheckpointLayer) -> Result<Rotated> {
-        let loaded = layer.load(Purpose::Dequantize)?;
+    /// The weight before and after the adapters.
+    fn rotate(&self, layer: &CheckpointLayer, purpose: Purpose) -> Result<Rotated> {
+        let loaded = layer.load(purpose)?;
         let before = Matrix::decode(&*loaded.weight);
         let source = self.layer.source();
         let (weight, orthogonality_error) = rotated(before.clone(), self.adapters, &source)?;
@@ -94,7 +103,7 @@ impl<'a> Work<'a> {
     /// the layer is read once before, to see that it can be.
     pub fn dense(self, format: FloatFormat, reports: &'a Reports) -> Result<Vec<Output<'a>>> {
         let (layer, source) = (self.layer.parse()?, self.layer.source());
-        let loaded = layer.load(Purpose::Dequantize)?;
+        let loaded = layer.load(self.dense_purpose())?;
         let mut shape = layer.shape().to_vec();
         if source.is_fan_in_fan_out() {
             shape.reverse();
@@ -108,7 +117,7 @@ impl<'a> Work<'a> {
             dtype: float_dtype(format),
             shape,
             data: Data::Made(Box::new(move || {
-                let rotated = self.rotate(&layer)?;
+                let rotated = self.rotate(&layer, self.dense_purpose())?;
                 let mut written = rotated.weight.clone();
                 written.round(format);
                 self.report(reports, &rotated, &written, false);

@@ -1,0 +1,69 @@
+//! `config.json` of a checkpoint that was made dense.
+
+use qoft_core::kernels::FloatFormat;
+use serde_json::{Map, Value};
+
+/// The keys under which a configuration names the dtype of its weights: transformers reads the first
+/// one, and the other one, which older versions wrote, where the first is not there.
+const KEYS: [&str; 2] = ["dtype", "torch_dtype"];
+
+/// The configuration without its quantization, and with the dtype of dense weights.
+pub(super) fn dense_config(config: &Value, format: FloatFormat) -> Value {
+    let mut config = config.clone();
+    if let Some(config) = config.as_object_mut() {
+        config.shift_remove("quantization_config");
+        let dtype = match format {
+            FloatFormat::F32 => "float32",
+            FloatFormat::F16 => "float16",
+            FloatFormat::Bf16 => "bfloat16",
+        };
+        set_dtype(config, dtype);
+        if !KEYS.iter().any(|key| config.contains_key(*key)) {
+            config.insert(KEYS[0].into(), dtype.into());
+        }
+    }
+    config
+}
+
+/// Names the dtype wherever one is named, also in the configurations of a model's parts.
+fn set_dtype(config: &mut Map<String, Value>, dtype: &str) {
+    for (key, value) in config {
+        if KEYS.contains(&key.as_str()) {
+            *value = dtype.into();
+        } else if let Some(part) = value.as_object_mut() {
+            set_dtype(part, dtype);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn the_dtype_is_that_of_the_weights_under_every_key() {
+        let dense = |config: Value| dense_config(&config, FloatFormat::F32);
+        assert_eq!(
+            dense(json!({"dtype": "bfloat16", "torch_dtype": "float16", "n": 1})),
+            json!({"dtype": "float32", "torch_dtype": "float32", "n": 1})
+        );
+        assert_eq!(
+            dense(json!({"torch_dtype": "float16"})),
+            json!({"torch_dtype": "float32"})
+        );
+        let parts = json!({
+            "text_config": {"dtype": "bfloat16", "layers": [1]},
+            "quantization_config": {"bits": 4},
+        });
+        assert_eq!(
+            dense(parts),
+            json!({"text_config": {"dtype": "float32", "layers": [1]}, "dtype": "float32"})
+        );
+        assert_eq!(
+            dense_config(&json!({}), FloatFormat::Bf16),
+            json!({"dtype": "bfloat16"})
+        );
+    }
+}
