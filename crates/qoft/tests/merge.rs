@@ -9,6 +9,7 @@ use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Nearest, Schemes};
+use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
 use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
 use serde_json::Value;
@@ -269,7 +270,11 @@ fn the_bias_of_several_cards_is_put_together() {
     let model = qoft_fixtures::path("schemes/inc-fp8/two_cards");
     let work = tempfile::tempdir().unwrap();
     let output = work.path().join("dense");
-    merged(&model, &[], MergeTarget::Dense(FloatFormat::F32), &output);
+    // It has some layers of a model only, so its architecture must not be known.
+    let folder = ModelFolder::open(&model, &Architectures::new([]).unwrap()).unwrap();
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    let target = MergeTarget::Dense(FloatFormat::F32);
+    merge(&folder, &schemes, &[], target, &output, &|_, _| ()).unwrap();
     let (before, dense) = (Checkpoint::open(&model), Checkpoint::open(&output));
     let (before, dense) = (before.unwrap(), dense.unwrap());
     let values = |checkpoint: &Checkpoint, name: &str| {
