@@ -251,6 +251,7 @@ fn saved_embeddings_stand_in_for_those_of_the_model() {
     let text = std::fs::read_to_string(root.join("expected.json")).unwrap();
     let expected: Value = serde_json::from_str(&text).unwrap();
     let rows = common::rows(&expected["rows"]);
+    let families = Families::linked().unwrap();
     for (name, reference) in expected["cases"].as_object().unwrap() {
         let case = Case {
             folder: root.join(name),
@@ -260,7 +261,7 @@ fn saved_embeddings_stand_in_for_those_of_the_model() {
         };
         let mut adapted = load(&case.model, &[]);
         let (facts, device) = (ModelFacts::new(name, "lm_head"), Device::flex());
-        peft::load(&mut adapted, &case.folder, facts, "a", &device).unwrap();
+        peft::load(&mut adapted, &case.folder, &families, facts, "a", &device).unwrap();
         let out = tempfile::tempdir().unwrap();
         let dense = out.path().join("dense");
         case.merge(1.0, MergeTarget::Dense(FloatFormat::F32), &dense);
@@ -275,7 +276,7 @@ fn saved_embeddings_stand_in_for_those_of_the_model() {
         // The file of the adapter with two more tokens.
         let mut adapted = load(&case.model, &[]);
         let more = root.join("more");
-        let error = peft::load(&mut adapted, &more, facts, "a", &device).map(drop);
+        let error = peft::load(&mut adapted, &more, &families, facts, "a", &device).map(drop);
         let text = error.unwrap_err().to_string();
         for part in ["[64, 32]", "[66, 32]", "resize_token_embeddings(66)"] {
             assert!(text.contains(part), "{text}");
