@@ -11,6 +11,7 @@ mod gpu;
 mod kills;
 mod merge;
 mod output;
+mod quantize;
 mod random_damage;
 mod resume;
 mod saved;

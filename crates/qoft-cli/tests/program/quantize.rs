@@ -1,0 +1,173 @@
+//! Dense models that are quantized.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use serde_json::{Value, json};
+use tempfile::tempdir;
+
+use crate::common::{Run, arg, fixture, names, qoft};
+
+const NF4: [&str; 3] = ["--load-in-4bit", "--bnb-4bit-quant-type", "nf4"];
+
+#[track_caller]
+fn good(args: &[&str]) -> Run {
+    let run = qoft(args);
+    assert_eq!(run.code, Some(0), "{args:?}: {}", run.stderr);
+    run
+}
+
+#[track_caller]
+fn json_of(args: &[&str]) -> Value {
+    let run = good(&[args, &["--json"]].concat());
+    serde_json::from_str(&run.stdout).expect("stdout is one JSON value")
+}
+
+/// A dense model of the fixtures.
+fn dense() -> String {
+    fixture("quantize/llama_f32")
+}
+
+fn rows(folder: &Path) -> PathBuf {
+    let row = |seed: u32| {
+        let ids: Vec<u32> = (0..20).map(|i| (seed * 31 + i * i * 7) % 97).collect();
+        json!({ "input_ids": ids }).to_string()
+    };
+    let path = folder.join("rows.jsonl");
+    fs::write(&path, [row(1), row(2), row(3)].join("\n")).expect("a data file");
+    path
+}
+
+#[track_caller]
+fn loss(rows: &Path, more: &[&str]) -> f64 {
+    let model = dense();
+    let args = ["eval", "--model", &model, "--data", arg(rows)];
+    json_of(&[&args, more].concat())["loss"]
+        .as_f64()
+        .expect("a loss")
+}
+
+#[test]
+fn all_ways_to_ask_for_a_scheme_agree() {
+    let work = tempdir().expect("a folder");
+    let rows = rows(work.path());
+    let config = work.path().join("config.json");
+    let text =
+        json!({"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"});
+    fs::write(&config, text.to_string()).expect("a file");
+    let plain = loss(&rows, &[]);
+    let flags = loss(&rows, &NF4);
+    assert!((flags - plain).abs() > 1e-4, "{flags} {plain}");
+    assert_eq!(flags, loss(&rows, &["--quantization-config", arg(&config)]));
+    assert_eq!(
+        flags,
+        loss(&rows, &["--quantize", "bnb-4bit,bnb_4bit_quant_type=nf4"])
+    );
+    assert!(
+        flags != loss(&rows, &["--load-in-4bit"]),
+        "fp4 is the default"
+    );
+    let skipped = [&NF4[..], &["--quantize-skip", "model,lm_head.*"]].concat();
+    let run = qoft(
+        &[
+            &["eval", "--model", &dense(), "--data", arg(&rows)],
+            &skipped[..],
+        ]
+        .concat(),
+    );
+    assert_eq!(run.code, Some(1));
+    assert!(
+        run.stderr.contains("no linear layer is left"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
+fn a_training_on_a_quantized_model_is_that_on_its_checkpoint() {
+    let work = tempdir().expect("a folder");
+    let (rows, model) = (rows(work.path()), dense());
+    let cache = work.path().join("cache");
+    let run = |output: &str, more: &[&str]| {
+        let output = work.path().join(output);
+        let args = [
+            "train",
+            "--model",
+            &model,
+            "--data",
+            arg(&rows),
+            "--output",
+            arg(&output),
+            "--target-modules",
+            "all-linear",
+            "--oft-block-size",
+            "8",
+            "--max-steps",
+            "3",
+        ];
+        let cached = ["--quantize-cache", arg(&cache)];
+        json_of(&[&args, &NF4[..], &cached, more].concat());
+        output
+    };
+    let (first, second) = (run("first", &[]), run("second", &[]));
+    assert_eq!(names(&cache).len(), 1);
+    let bytes = |folder: &Path| fs::read(folder.join("adapter_model.safetensors")).expect("a file");
+    assert_eq!(bytes(&first), bytes(&second));
+    let text = fs::read_to_string(first.join("adapter_config.json")).expect("a file");
+    let config: Value = serde_json::from_str(&text).expect("JSON");
+    assert_eq!(config["base_model_name_or_path"], json!(model));
+    // The adapter changes the quantized model, and merges into it.
+    let with = [&NF4[..], &["--adapter", arg(&first)]].concat();
+    assert!((loss(&rows, &with) - loss(&rows, &NF4)).abs() > 1e-5);
+}
+
+#[test]
+fn options_that_contradict_each_other_are_refused() {
+    let work = tempdir().expect("a folder");
+    let (rows, model) = (rows(work.path()), dense());
+    let fails = |more: &[&str], parts: &[&str]| {
+        let args = ["eval", "--model", &model, "--data", arg(&rows)];
+        let run = qoft(&[&args, more].concat());
+        assert_eq!(run.code, Some(1), "{more:?}");
+        for part in parts {
+            assert!(run.stderr.contains(part), "{part:?}: {}", run.stderr);
+        }
+    };
+    fails(&["--load-in-4bit", "--load-in-8bit"], &["more than one of"]);
+    fails(
+        &["--bnb-4bit-quant-type", "nf4"],
+        &["--bnb-4bit-quant-type", "--load-in-4bit"],
+    );
+    fails(
+        &["--load-in-8bit", "--bnb-4bit-quant-type", "nf4"],
+        &["--bnb-4bit-quant-type needs --load-in-4bit"],
+    );
+    fails(
+        &["--load-in-4bit", "--bnb-4bit-quant-type", "int4"],
+        &["bnb_4bit_quant_type", "fp4 or nf4", "int4"],
+    );
+    fails(&["--quantize", "nf4"], &["no backend `nf4`", "bnb-4bit"]);
+    fails(
+        &["--quantize", "hqq,nbit=4"],
+        &["`nbit`: no such setting", "nbits"],
+    );
+    fails(&["--quantize", "aqlm"], &["`aqlm` cannot quantize", "hqq"]);
+    fails(
+        &["--load-in-4bit", "--quantize-dtype", "int8"],
+        &["--quantize-dtype int8", "bfloat16"],
+    );
+    let quantized = fixture("models/llama_nf4");
+    let run = qoft(&[
+        "eval",
+        "--model",
+        &quantized,
+        "--data",
+        arg(&rows),
+        "--load-in-4bit",
+    ]);
+    assert!(
+        run.stderr.contains("quantized already (bnb-4bit)"),
+        "{}",
+        run.stderr
+    );
+}
