@@ -81,6 +81,7 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
         Command::Inspect(args) => commands::inspect::run(&args),
         Command::Backends(args) => commands::backends::run(&args),
         Command::Dequantize(args) => commands::dequantize::run(&args),
+        Command::Quantize(args) => commands::quantize::run(&args),
         Command::Train(args) => commands::train::run(&args),
         Command::Merge(args) => commands::merge::run(&args),
         Command::Export(args) => commands::export::run(&args),

@@ -28,6 +28,7 @@ mod export;
 mod inspect;
 mod layers;
 mod merge;
+mod model_dtype;
 pub mod nn;
 mod own;
 mod owners;
@@ -52,7 +53,10 @@ pub use qoft_models as models;
 pub use qoft_oft as oft;
 pub use qoft_peft as peft;
 pub use qoft_train as train;
-pub use quantize::{QuantizeOptions, quantize, quantize_layer};
+pub use quantize::{
+    QuantizeLosses, QuantizeOptions, QuantizeReport, QuantizedLayer, StagedQuantization, quantize,
+    quantize_layer, quantize_staged,
+};
 pub use schemes::{SCHEMES, Scheme, missing_feature};
 pub use trainable::check_trainable;
 

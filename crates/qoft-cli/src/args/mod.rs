@@ -3,6 +3,7 @@
 mod adapter;
 mod load;
 mod merge;
+mod quantize;
 mod run_options;
 mod train;
 mod train_adapter;
@@ -17,6 +18,7 @@ use qoft::core::kernels::FloatFormat;
 pub use adapter::AdapterArg;
 pub use load::LoadArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
+pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
 pub use train::TrainArgs;
 
@@ -52,6 +54,8 @@ pub enum Command {
     Backends(BackendsArgs),
     /// Write a quantized checkpoint as a dense one.
     Dequantize(DequantizeArgs),
+    /// Write a dense checkpoint as a quantized one.
+    Quantize(QuantizeArgs),
     /// Fine-tune a checkpoint; the result is a PEFT adapter folder.
     Train(Box<TrainArgs>),
     /// Multiply adapters into the weights of a checkpoint.

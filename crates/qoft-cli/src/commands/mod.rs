@@ -7,5 +7,6 @@ pub mod export;
 pub mod generate;
 pub mod inspect;
 pub mod merge;
+pub mod quantize;
 pub mod quickstart;
 pub mod train;

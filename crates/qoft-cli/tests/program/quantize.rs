@@ -171,3 +171,56 @@ fn options_that_contradict_each_other_are_refused() {
         run.stderr
     );
 }
+
+#[test]
+fn a_folder_of_every_scheme_is_read_back() {
+    let schemes = [
+        "bnb-4bit,bnb_4bit_quant_type=nf4,bnb_4bit_use_double_quant=true",
+        "bnb-8bit",
+        "hqq,nbits=4,group_size=32",
+        "hqq,nbits=3,group_size=64,axis=0",
+        "gptq,bits=4,group_size=32",
+        "gptq,bits=8,group_size=-1,sym=false,checkpoint_format=gptq_v2",
+        "awq,group_size=32",
+    ];
+    let work = tempdir().expect("a folder");
+    let (rows, model) = (rows(work.path()), dense());
+    for (index, scheme) in schemes.into_iter().enumerate() {
+        let output = work.path().join(index.to_string());
+        let report = json_of(&[
+            "quantize",
+            "--model",
+            &model,
+            "--output",
+            arg(&output),
+            "--scheme",
+            scheme,
+            "--data",
+            arg(&rows),
+            "--report",
+        ]);
+        assert_eq!(report["layers"].as_array().unwrap().len(), 14, "{scheme}");
+        let losses = &report["losses"];
+        let quantized = losses["quantized"].as_f64().unwrap();
+        assert_eq!(quantized, loss(&rows, &["--quantize", scheme]), "{scheme}");
+        assert!((quantized - losses["dense"].as_f64().unwrap()).abs() < 0.5);
+        let files = ["config.json", "model.safetensors", "quantize_report.json"];
+        assert_eq!(names(&output), files, "{scheme}");
+        let inspection = json_of(&["inspect", arg(&output)]);
+        assert!(inspection["quant_method"].is_string(), "{scheme}");
+        // What is quantized already is not quantized again.
+        let again = qoft(&[
+            "quantize",
+            "--model",
+            arg(&output),
+            "--output",
+            arg(&work.path().join("again")),
+            "--load-in-4bit",
+        ]);
+        assert!(
+            again.stderr.contains("quantized already"),
+            "{}",
+            again.stderr
+        );
+    }
+}

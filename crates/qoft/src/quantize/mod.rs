@@ -1,6 +1,7 @@
 //! Quantizing a dense checkpoint while it is loaded.
 
 mod cache;
+mod folder;
 mod layer;
 mod plan;
 
@@ -17,6 +18,9 @@ use qoft_models::ModelFolder;
 use crate::ahead::one_ahead;
 use crate::merge::LayerSearch;
 
+pub use folder::{
+    QuantizeLosses, QuantizeReport, QuantizedLayer, StagedQuantization, quantize_staged,
+};
 pub use layer::quantize_layer;
 use plan::Plan;
 

@@ -6,9 +6,7 @@ use qoft_models::ModelFolder;
 
 use super::QuantizeOptions;
 use crate::layers::{claimed, head};
-
-/// Keys of `config.json` for the model's dtype.
-const DTYPE: [&str; 2] = ["dtype", "torch_dtype"];
+use crate::model_dtype::stated;
 
 /// What is done to a model.
 pub(super) struct Plan<'a> {
@@ -56,7 +54,7 @@ impl<'a> Plan<'a> {
         let Some(first) = layers.first() else {
             return Err(Error::file(dir, "no linear layer is left to quantize"));
         };
-        let format = match options.format.or(stated_format(folder)) {
+        let format = match options.format.or(stated(folder.checkpoint().config())) {
             Some(format) => format,
             None => first.source().tensor("weight")?.float_format()?,
         };
@@ -75,16 +73,4 @@ fn is_linear(folder: &ModelFolder, path: &str) -> bool {
         let layer = spec.layer(path);
         layer.is_some_and(|layer| layer.kind == LayerKind::Linear && layer.tied_to.is_none())
     })
-}
-
-/// The dtype that `config.json` names.
-fn stated_format(folder: &ModelFolder) -> Option<FloatFormat> {
-    let config = folder.checkpoint().config();
-    let stated = DTYPE.iter().find_map(|key| config.get(key)?.as_str())?;
-    match stated.trim_start_matches("torch.") {
-        "float32" => Some(FloatFormat::F32),
-        "float16" => Some(FloatFormat::F16),
-        "bfloat16" => Some(FloatFormat::Bf16),
-        _ => None,
-    }
 }

@@ -1,0 +1,119 @@
+//! `qoft quantize`.
+
+use std::path::Path;
+
+use anyhow::{Result, bail};
+use burn::tensor::Device;
+use qoft::core::{Nearest, Registry, StagedDir};
+use qoft::models::ModelFolder;
+use qoft::train::data::Dataset;
+use qoft::{QuantizeLosses, QuantizeReport};
+
+use crate::args::QuantizeArgs;
+use crate::print::{errln, outln};
+use crate::{files, progress};
+
+/// Rows at once where a loss is measured.
+const BATCH_SIZE: usize = 8;
+/// Layers in the table on the console.
+const LISTED: usize = 10;
+
+/// Writes a dense checkpoint as a quantized one.
+pub fn run(args: &QuantizeArgs) -> Result<()> {
+    let registry = Registry::linked()?;
+    let Some(quantization) = args.load.quantization(args.scheme.as_deref(), &registry)? else {
+        bail!(
+            "no scheme is named: --scheme SCHEME[,KEY=VALUE…], --load-in-4bit, --load-in-8bit or \
+             --quantization-config FILE; `qoft backends` lists the schemes that can be written"
+        );
+    };
+    let model = files::open(&args.model)?;
+    let folder = StagedDir::new(&args.output)?;
+    let data = match &args.data {
+        None => None,
+        Some(path) => Some((path, dataset(args, &model, path)?)),
+    };
+    let bar = progress::bar("quantizing", 0);
+    let staged = qoft::quantize_staged(
+        &model,
+        &registry,
+        &quantization,
+        &args.load.options()?,
+        &Nearest,
+        folder,
+        &|done, total| {
+            bar.set_length(total as u64);
+            bar.set_position(done as u64);
+        },
+    );
+    bar.finish_and_clear();
+    let mut staged = staged?;
+    if let Some((path, dataset)) = &data {
+        files::report_losses(path, dataset);
+        staged.report.losses = Some(losses(&args.model, staged.path(), dataset)?);
+    }
+    if args.report {
+        staged.write_report()?;
+    }
+    let report = staged.commit()?;
+    print(args, &report);
+    if args.json {
+        outln!("{}", serde_json::to_string(&report)?);
+    }
+    Ok(())
+}
+
+fn dataset(args: &QuantizeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset> {
+    let tokenizer = files::tokenizer(&args.model)?;
+    files::dataset(path, &tokenizer, model.spec()?.config(), args.max_length)
+}
+
+fn losses(dense: &Path, quantized: &Path, dataset: &Dataset) -> Result<QuantizeLosses> {
+    let device = Device::flex();
+    let loss = |folder: &Path| {
+        let model = files::model(folder, &[], &device)?;
+        files::evaluate(&model, dataset, BATCH_SIZE, &device)
+    };
+    let (before, after) = (loss(dense)?, loss(quantized)?);
+    Ok(QuantizeLosses {
+        dense: before.loss,
+        quantized: after.loss,
+        tokens: before.tokens,
+    })
+}
+
+fn print(args: &QuantizeArgs, report: &QuantizeReport) {
+    if args.report {
+        table(report);
+    }
+    if let Some(losses) = report.losses {
+        errln!(
+            "loss {:.6} dense, {:.6} quantized, on {} tokens",
+            losses.dense,
+            losses.quantized,
+            progress::grouped(losses.tokens)
+        );
+    }
+    errln!(
+        "{}: {} layers quantized ({}), {} tensors, {}",
+        args.output.display(),
+        report.layers.len(),
+        report.backend,
+        report.tensors,
+        progress::bytes(report.bytes as u64)
+    );
+}
+
+/// The layers that lost most.
+fn table(report: &QuantizeReport) {
+    errln!("{:<52} {:>14}", "layer, worst first", "relative error");
+    let layers = report.worst_first();
+    for layer in layers.iter().take(LISTED) {
+        errln!("{:<52} {:>14.2e}", layer.name, layer.relative_error);
+    }
+    if layers.len() > LISTED {
+        let more = layers.len() - LISTED;
+        errln!("… and {more} more in quantize_report.json");
+    }
+    errln!();
+}
