@@ -213,6 +213,13 @@ pub fn report_losses(path: &Path, dataset: &Dataset) {
             progress::grouped(report.cut_tokens)
         );
     }
+    if report.unread_bytes > 0 {
+        errln!(
+            "{}: {} bytes at the ends of very long rows were not even read as tokens",
+            path.display(),
+            progress::grouped(report.unread_bytes)
+        );
+    }
     if report.unpredictable_rows > 0 {
         errln!(
             "{}: {} of {} rows have nothing to predict",

@@ -8,7 +8,7 @@ set -eu
 cd "$(dirname "$0")"
 export OMP_NUM_THREADS=1 PYTHONHASHSEED=0 PYTHONWARNINGS=ignore PYTHONDONTWRITEBYTECODE=1
 export TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
-for part in bnb models peft saved_embeddings peft_table hra custom train gpt2 chat; do
+for part in bnb models peft saved_embeddings peft_table hra custom train gpt2 chat jinja added_tokens; do
     "${PYTHON:-python3}" "make_$part.py"
 done
 if [ -n "${QOFT:-}" ]; then
@@ -26,3 +26,9 @@ for scheme in gptq awq awq_gptqmodel aqlm eetq hqq inc_fp8 fp8; do
     fi
 done
 "${PYTHON:-python3}" make_scheme_references.py
+# WHEELS names the folder with the wheels of requirements-templates.txt.
+if [ -n "${WHEELS:-}" ]; then
+    "${PYTHON:-python3}" make_templates.py "$WHEELS"
+else
+    echo "skipped make_templates.py: WHEELS is not set"
+fi

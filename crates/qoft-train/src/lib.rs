@@ -1,7 +1,6 @@
 //! Training of quantized models with OFT: data, the training loop and its reports, evaluation and
 //! generation of text.
 
-pub mod chat;
 pub mod data;
 mod error;
 mod eval;
@@ -10,6 +9,8 @@ mod inputs;
 mod model;
 pub mod tokenizer;
 pub mod train;
+
+pub use qoft_chat as chat;
 
 pub use error::{GenerateError, NotFinite, TrainError};
 pub use eval::{Evaluation, evaluate};

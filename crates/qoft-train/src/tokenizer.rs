@@ -1,18 +1,27 @@
 //! The tokenizer of a model folder: text to token ids and back.
 
+mod check;
 mod files;
+mod isolated;
+mod start;
 mod stream;
+mod tokens;
 
 use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
-
-use crate::chat::{ChatError, ChatTemplate};
+use crate::chat::{ChatError, ChatTemplate, Variables};
+use files::{ChatTemplates, Files};
+use isolated::isolated;
+use tokens::Tokens;
 
 pub use stream::TextStream;
 
+/// The file with the vocabulary and the rules.
+const VOCABULARY: &str = "tokenizer.json";
+
 /// Why text could not be turned into token ids or back.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum TokenizerError {
     /// A file of the folder cannot be read.
     #[error("cannot read {}: {source}", path.display())]
@@ -42,7 +51,7 @@ pub enum TokenizerError {
     /// The folder has no chat template.
     #[error(
         "messages need a chat template, but {} has neither chat_template.jinja nor a \
-         (default) chat_template in tokenizer_config.json",
+         chat_template in tokenizer_config.json",
         folder.display()
     )]
     NoChatTemplate {
@@ -53,8 +62,13 @@ pub enum TokenizerError {
     #[error(transparent)]
     Chat(#[from] ChatError),
     /// The tokenizer refused a text or ids.
-    #[error("the tokenizer failed: {0}")]
-    Failed(String),
+    #[error("{} fails on this text: {reason}", path.display())]
+    Failed {
+        /// The file with the rules of the tokenizer.
+        path: PathBuf,
+        /// What it said.
+        reason: String,
+    },
 }
 
 /// Token ids with the place of each token in the text.
@@ -75,8 +89,8 @@ pub struct Encoded {
 pub struct Tokenizer {
     folder: PathBuf,
     vocabulary: Option<tokenizers::Tokenizer>,
-    special_tokens: Map<String, Value>,
-    chat_template: Option<String>,
+    special_tokens: Variables,
+    chat_templates: ChatTemplates,
     /// The ids that end a text according to the model's configuration.
     model_eos_ids: Vec<u32>,
 }
@@ -85,19 +99,20 @@ impl Tokenizer {
     /// Reads the tokenizer of the model folder `folder`.
     ///
     /// Used are `tokenizer.json`, `tokenizer_config.json`, `special_tokens_map.json`,
-    /// `chat_template.jinja`, `generation_config.json` and `config.json`; each may be missing.
+    /// `added_tokens.json`, `chat_template.jinja`, the folder `additional_chat_templates`,
+    /// `generation_config.json` and `config.json`; each may be missing.
     ///
     /// # Errors
     ///
     /// [`TokenizerError::Io`] and [`TokenizerError::Broken`] for files that are there but cannot
     /// be used.
     pub fn from_dir(folder: &Path) -> Result<Self, TokenizerError> {
-        let config = files::read_json(&folder.join("tokenizer_config.json"))?;
-        let special_tokens_map = files::read_json(&folder.join("special_tokens_map.json"))?;
+        let files = Files::read(folder)?;
+        let mut tokens = Tokens::read(&files)?;
         Ok(Self {
-            vocabulary: files::read_vocabulary(&folder.join("tokenizer.json"))?,
-            special_tokens: files::special_tokens(&[&config, &special_tokens_map]),
-            chat_template: files::chat_template(folder, &config)?,
+            vocabulary: files::read_vocabulary(&folder.join(VOCABULARY), &mut tokens)?,
+            special_tokens: tokens.variables(),
+            chat_templates: files::chat_templates(folder, &files.config)?,
             model_eos_ids: files::model_eos_ids(folder)?,
             folder: folder.to_owned(),
         })
@@ -117,8 +132,9 @@ impl Tokenizer {
     /// [`TokenizerError::NoVocabulary`]; [`TokenizerError::Failed`] when the tokenizer refuses
     /// the text.
     pub fn encode(&self, text: &str, add_special_tokens: bool) -> Result<Vec<u32>, TokenizerError> {
-        let encoding = self.vocabulary()?.encode_fast(text, add_special_tokens);
-        Ok(encoding.map_err(failed)?.get_ids().to_vec())
+        let vocabulary = self.vocabulary()?;
+        let encoding = self.run(|| vocabulary.encode_fast(text, add_special_tokens))?;
+        Ok(encoding.get_ids().to_vec())
     }
 
     /// As [`Tokenizer::encode`], with the place of each token in `text`.
@@ -131,10 +147,8 @@ impl Tokenizer {
         text: &str,
         add_special_tokens: bool,
     ) -> Result<Encoded, TokenizerError> {
-        let encoding = self
-            .vocabulary()?
-            .encode(text, add_special_tokens)
-            .map_err(failed)?;
+        let vocabulary = self.vocabulary()?;
+        let encoding = self.run(|| vocabulary.encode(text, add_special_tokens))?;
         Ok(Encoded {
             ids: encoding.get_ids().to_vec(),
             offsets: encoding.get_offsets().to_vec(),
@@ -148,9 +162,8 @@ impl Tokenizer {
     ///
     /// [`TokenizerError::NoVocabulary`]; [`TokenizerError::Failed`] when the decoder fails.
     pub fn decode(&self, ids: &[u32], skip_special_tokens: bool) -> Result<String, TokenizerError> {
-        self.vocabulary()?
-            .decode(ids, skip_special_tokens)
-            .map_err(failed)
+        let vocabulary = self.vocabulary()?;
+        self.run(|| vocabulary.decode(ids, skip_special_tokens))
     }
 
     /// A decoder for ids that come one by one. It leaves special tokens out.
@@ -188,20 +201,33 @@ impl Tokenizer {
         ids
     }
 
-    /// Compiles the chat template of the folder: `chat_template.jinja`, else the one in
-    /// `tokenizer_config.json` (of several, the one named `default`).
+    /// The chat templates of the folder: `chat_template.jinja` and the files in
+    /// `additional_chat_templates`, else those in `tokenizer_config.json`.
     ///
     /// # Errors
     ///
-    /// [`TokenizerError::NoChatTemplate`]; [`TokenizerError::Chat`] when it does not compile.
+    /// [`TokenizerError::NoChatTemplate`]; [`TokenizerError::Chat`] when the only one does not
+    /// parse.
     pub fn chat_template(&self) -> Result<ChatTemplate, TokenizerError> {
-        let source =
-            self.chat_template
-                .as_deref()
-                .ok_or_else(|| TokenizerError::NoChatTemplate {
-                    folder: self.folder.clone(),
-                })?;
-        Ok(ChatTemplate::new(source, &self.special_tokens)?)
+        match &self.chat_templates {
+            ChatTemplates::None => Err(TokenizerError::NoChatTemplate {
+                folder: self.folder.clone(),
+            }),
+            ChatTemplates::One(source) => Ok(ChatTemplate::new(source, &self.special_tokens)?),
+            ChatTemplates::Several(templates) => {
+                Ok(ChatTemplate::named(templates.clone(), &self.special_tokens))
+            }
+        }
+    }
+
+    /// What the crate `tokenizers` answers, which may panic.
+    fn run<T>(&self, work: impl FnOnce() -> tokenizers::Result<T>) -> Result<T, TokenizerError> {
+        let failed = |reason: String| TokenizerError::Failed {
+            path: self.folder.join(VOCABULARY),
+            reason,
+        };
+        let result = isolated(work).map_err(failed)?;
+        result.map_err(|error| failed(error.to_string()))
     }
 
     fn vocabulary(&self) -> Result<&tokenizers::Tokenizer, TokenizerError> {
@@ -216,8 +242,4 @@ impl Tokenizer {
         let token = self.special_tokens.get(name)?.as_str()?;
         self.vocabulary.as_ref()?.token_to_id(token)
     }
-}
-
-fn failed(error: tokenizers::Error) -> TokenizerError {
-    TokenizerError::Failed(error.to_string())
 }

@@ -313,15 +313,16 @@ fn files_without_rows_or_with_unknown_names_are_refused() {
         ));
     }
     let missing = Dataset::load(Path::new("no/such.jsonl"), &tokenizer(), &OPTIONS, None);
-    assert!(matches!(missing, Err(DataError::Io { .. })));
-    assert!(matches!(
-        load(&file("a.txt", b"\xFF")),
-        Err(DataError::Io { .. })
-    ));
-    assert!(matches!(
-        load(&file("a.jsonl", b"{\"text\": \"\xFF\"}")),
-        Err(DataError::Row { .. })
-    ));
+    assert!(matches!(missing, Err(DataError::Unusable { .. })));
+    for (name, content) in [
+        ("a.txt", &b"\xFF"[..]),
+        ("a.jsonl", b"{\"text\": \"\xFF\"}"),
+    ] {
+        assert!(matches!(
+            load(&file(name, content)),
+            Err(DataError::Row { .. })
+        ));
+    }
 }
 
 #[test]
@@ -362,4 +363,277 @@ fn a_file_with_nothing_to_predict_is_refused() {
         matches!(error, DataError::NothingToPredict { rows: 3, .. }),
         "{error}"
     );
+}
+
+/// The learned text of the only row in a file.
+fn learned_of(row: Value) -> String {
+    learned(&example(row))
+}
+
+#[test]
+fn masks_along_the_ids_are_honoured() {
+    let ids = json!([1, 317, 267, 278, 5]);
+    let row = |more: Value| {
+        let mut row = json!({"input_ids": ids});
+        row.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        row
+    };
+    let labels = |more: Value| example(row(more)).labels;
+    assert_eq!(labels(json!({})), [1, 317, 267, 278, 5]);
+    assert_eq!(
+        labels(json!({"completion_mask": [0, 0, 1, 1, 1]})),
+        [-100, -100, 267, 278, 5]
+    );
+    let both = json!({"completion_mask": [0, 1, 1, 1, 1], "assistant_masks": [true, true, false, true, true]});
+    assert_eq!(labels(both), [-100, 317, -100, 278, 5]);
+    let padded = json!({"completion_mask": [0, 1, 1, 0, 0], "attention_mask": [1, 1, 1, 0, 0]});
+    assert_eq!(labels(padded), [-100, 317, 267]);
+    let own = json!({"labels": [-100, 2, 3, 4, 5], "completion_mask": [1, 1, 0, 1, 1]});
+    assert_eq!(labels(own), [-100, 2, -100, 4, 5]);
+    for (more, expected) in [
+        (
+            json!({"completion_mask": [1]}),
+            "completion_mask has 1 entries, but input_ids has 5",
+        ),
+        (
+            json!({"completion_mask": [1, 1, 1, 1, 2]}),
+            "completion_mask must be a list of 0 and 1",
+        ),
+        (
+            json!({"loss_mask": [1, 1, 1, 1, 1]}),
+            "loss_mask would change what is learned",
+        ),
+    ] {
+        let error = load(&lines(&[row(more)])).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn weights_of_rows_are_honoured() {
+    let texts = |weights: Value| json!({"text": "Hello there!", "weight": weights});
+    assert_eq!(
+        learned_of(texts(json!(1.0))),
+        learned_of(texts(json!(null)))
+    );
+    let dataset = load(&lines(&[texts(json!(0)), texts(json!(1))])).unwrap();
+    assert_eq!(dataset.report.unpredictable_rows, 1);
+    assert!(
+        dataset.examples[0]
+            .labels
+            .iter()
+            .all(|&label| label == IGNORED)
+    );
+    for (row, expected) in [
+        (texts(json!(0.5)), "weight must be 0 or 1"),
+        (
+            json!({"text": "a", "train": "no"}),
+            "train must be true or false",
+        ),
+        (
+            json!({"text": "a", "completion_mask": [1]}),
+            "completion_mask needs input_ids",
+        ),
+        (
+            json!({"text": "a", "sample_weight": 2}),
+            "sample_weight would change what is learned",
+        ),
+    ] {
+        let error = load(&lines(&[row])).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn weights_of_messages_are_honoured() {
+    let folder = TempDir::new().unwrap();
+    for name in ["tokenizer.json", "tokenizer_config.json"] {
+        let path = qoft_fixtures::path(&format!("tokenizer/{name}"));
+        fs::copy(path, folder.path().join(name)).unwrap();
+    }
+    let template = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n\
+                    {% endfor %}{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}";
+    fs::write(folder.path().join("chat_template.jinja"), template).unwrap();
+    let tokenizer = Tokenizer::from_dir(folder.path()).unwrap();
+    let row = |first: Value, more: Value| {
+        let mut answer = json!({"role": "assistant", "content": "one"});
+        answer
+            .as_object_mut()
+            .unwrap()
+            .extend(first.as_object().unwrap().clone());
+        let mut row = json!({"messages": [
+            {"role": "user", "content": "a", "weight": 0}, answer,
+            {"role": "user", "content": "b"}, {"role": "assistant", "content": "two"},
+        ]});
+        row.as_object_mut()
+            .unwrap()
+            .extend(more.as_object().unwrap().clone());
+        lines(&[row])
+    };
+    let learned_of = |file: &DataFile| {
+        let dataset = Dataset::load(&file.path, &tokenizer, &OPTIONS, None).unwrap();
+        learned(&dataset.examples[0])
+    };
+    let (none, last) = ("one<|im_end|>two<|im_end|>", "two<|im_end|>");
+    assert_eq!(learned_of(&row(json!({}), json!({}))), none);
+    assert_eq!(learned_of(&row(json!({"weight": 1}), json!({}))), none);
+    assert_eq!(learned_of(&row(json!({"weight": 0}), json!({}))), last);
+    assert_eq!(learned_of(&row(json!({"train": false}), json!({}))), last);
+    assert_eq!(
+        learned_of(&row(json!({"training": false}), json!({}))),
+        last
+    );
+    assert_eq!(
+        learned_of(&row(json!({}), json!({"mask_history": true}))),
+        last
+    );
+    assert_eq!(
+        learned_of(&row(json!({}), json!({"mask_history": false}))),
+        none
+    );
+    let tools = json!({"tools": "[{\"name\": \"f\"}]"});
+    assert_eq!(learned_of(&row(json!({}), tools)), none);
+    let error = Dataset::load(
+        &row(json!({"weight": 2}), json!({})).path,
+        &tokenizer,
+        &OPTIONS,
+        None,
+    );
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("weight must be 0 or 1")
+    );
+    let completion = json!({
+        "prompt": [{"role": "user", "content": "a"}],
+        "completion": [{"role": "assistant", "content": "b", "weight": 0}],
+    });
+    let error = Dataset::load(&lines(&[completion]).path, &tokenizer, &OPTIONS, None);
+    assert!(
+        error
+            .unwrap_err()
+            .to_string()
+            .contains("completion is learned whole")
+    );
+}
+
+#[test]
+fn paths_that_lead_to_no_rows_say_what_they_lead_to() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("train.jsonl"), "{}").unwrap();
+    let utf16: Vec<u8> = "\u{FEFF}{\"text\": \"a\"}"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let files = [
+        (file("a.jsonl", &utf16), "is text in UTF-16"),
+        (file("a.jsonl", &utf16[2..]), "is text in UTF-16"),
+        (file("a.parquet", "PAR1abc"), "is a Parquet table"),
+        (file("a.jsonl.gz", b"\x1F\x8B\x08"), "is compressed by gzip"),
+        (file("a.csv", "text\na"), "data files end in .jsonl"),
+        (
+            file("a.jsonl", b"{\"text\": \"caf\xE9\"}"),
+            "line 1: the text is not UTF-8",
+        ),
+        (
+            file("a.txt", b"a\n\ncaf\xE9"),
+            "line 3: the text is not UTF-8",
+        ),
+        (
+            file("a.jsonl", "{\n \"text\": \"a\"\n}"),
+            "each line must hold one whole row",
+        ),
+        (
+            file("a.jsonl", "{\"text\": null, \"id\": 1}"),
+            "has id (text is null)",
+        ),
+    ];
+    for (file, expected) in &files {
+        let error = load(file).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let paths = [
+        (
+            folder.path().to_owned(),
+            "is a folder; give one of the files in it, such as train.jsonl",
+        ),
+        (
+            folder.path().join("none.jsonl"),
+            "none.jsonl does not exist",
+        ),
+        (
+            PathBuf::from("someone/some-data"),
+            "hf download --repo-type dataset someone/some-data",
+        ),
+    ];
+    for (path, expected) in paths {
+        let error = Dataset::load(&path, &tokenizer(), &OPTIONS, None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
+
+#[test]
+fn json_of_python_and_endings_in_capitals_are_read() {
+    let expected = load(&lines(&[json!({"text": "one"}), json!({"text": "two"})])).unwrap();
+    for file in [
+        file(
+            "A.JSONL",
+            "{\"text\": \"one\", \"x\": NaN}\n{\"text\": \"two\", \"y\": [-Infinity]}\n",
+        ),
+        file(
+            "a.json",
+            "{\n\"text\": \"one\"\n}\n{\n\"text\":\n\"two\"\n}",
+        ),
+        file(
+            "a.json",
+            "[{\"text\": \"one\", \"x\": NaN}, {\"text\": \"two\"}]",
+        ),
+    ] {
+        assert_eq!(load(&file).unwrap(), expected, "{}", file.path.display());
+    }
+}
+
+#[test]
+fn the_start_of_a_very_long_row_is_read_as_if_it_were_all() {
+    let words = [
+        "Hello there! ",
+        "naïve café 你好 🙂 ",
+        "x",
+        "\n\n  1+1=2 ",
+        "<|im_end|>",
+    ];
+    for seed in 0..2_usize {
+        let mut text = String::new();
+        let mut state = seed;
+        while text.len() < 700_000 {
+            state = (state * 1_103_515_245 + 12_345) % 2_147_483_648;
+            text.push_str(words[(state >> 16) % words.len()]);
+        }
+        for row in [
+            json!({"text": text}),
+            json!({"prompt": text[..13], "completion": text[13..]}),
+        ] {
+            let file = lines(&[row]);
+            let read = |max_length: Option<usize>| {
+                let options = DatasetOptions {
+                    max_length,
+                    ..OPTIONS
+                };
+                Dataset::load(&file.path, &tokenizer(), &options, None).unwrap()
+            };
+            let whole = &read(None).examples[0];
+            for max_length in [16, 1_024, 5_000] {
+                let dataset = read(Some(max_length));
+                let start = &dataset.examples[0];
+                assert_eq!(start.input_ids, whole.input_ids[..max_length]);
+                assert_eq!(start.labels, whole.labels[..max_length]);
+                assert!(dataset.report.unread_bytes > 0 && dataset.report.cut_tokens > 0);
+            }
+        }
+    }
 }

@@ -127,8 +127,9 @@ fn special_ids_come_from_the_tokenizer_and_the_model() {
         ("config.json", json!({"eos_token_id": 7})),
     ])
     .unwrap();
-    assert_eq!((tokenizer.bos_id(), tokenizer.eos_id()), (Some(1), Some(4)));
-    assert_eq!(tokenizer.stop_ids(), [2, 4]);
+    // As in transformers, the map replaces the configuration.
+    assert_eq!((tokenizer.bos_id(), tokenizer.eos_id()), (Some(1), Some(0)));
+    assert_eq!(tokenizer.stop_ids(), [2, 4, 0]);
     let tokenizer = load(&[("config.json", json!({"eos_token_id": 2}))]).unwrap();
     assert_eq!(
         (tokenizer.eos_id(), tokenizer.stop_ids()),
@@ -154,6 +155,210 @@ fn the_template_file_goes_before_the_default_of_the_configuration() {
     assert_eq!(render(&load(&[config(&one), file]).unwrap()), "file");
     let none = load(&[]).unwrap().chat_template();
     assert!(matches!(none, Err(TokenizerError::NoChatTemplate { .. })));
+}
+
+#[test]
+fn tokens_of_other_files_are_added_as_in_transformers() {
+    let file = fs::read(qoft_fixtures::path("added_tokens.json")).unwrap();
+    let file: Value = serde_json::from_slice(&file).unwrap();
+    let texts = file["texts"].as_array().unwrap();
+    for case in file["cases"].as_array().unwrap() {
+        let files = case["files"].as_object().unwrap();
+        let mut files: Vec<(&str, Value)> = files
+            .iter()
+            .map(|(name, content)| (&**name, content.clone()))
+            .collect();
+        let template = json!("{{ (bos_token, eos_token, pad_token, image_token) | list }}");
+        files.push(("chat_template.jinja", template));
+        let tokenizer = load(&files).unwrap();
+        for (text, ids) in texts.iter().zip(case["ids"].as_array().unwrap()) {
+            let text = text.as_str().unwrap();
+            let found = tokenizer.encode(text, false).unwrap();
+            assert_eq!(json!(found), *ids, "{text:?} with {}", case["files"]);
+        }
+        let shown = |name: &str| match case["special_tokens"][name].as_str() {
+            Some(token) => format!("'{token}'"),
+            None => "Undefined".to_owned(),
+        };
+        let names = ["bos_token", "eos_token", "pad_token", "image_token"].map(shown);
+        let template = tokenizer.chat_template().unwrap();
+        let text = template.render(&[], &Variables::new(), false).unwrap();
+        assert_eq!(text, format!("[{}]", names.join(", ")), "{}", case["files"]);
+    }
+}
+
+#[test]
+fn templates_are_found_where_transformers_finds_them() {
+    let render = |tokenizer: &Tokenizer, variables: Value| {
+        let template = tokenizer.chat_template().unwrap();
+        template
+            .render(&[], variables.as_object().unwrap(), false)
+            .unwrap()
+    };
+    let config = json!({"chat_template": {"default": "d", "tool_use": "t"}});
+    let dictionary = load(&[("tokenizer_config.json", config.clone())]).unwrap();
+    assert_eq!(render(&dictionary, json!({"tools": []})), "t");
+    assert_eq!(render(&dictionary, json!({})), "d");
+    let files = folder(&[
+        ("tokenizer_config.json", config),
+        (
+            "chat_template.jinja",
+            json!("file\r\n{% if true %}\r\nx{% endif %}"),
+        ),
+    ]);
+    let more = files.path().join("additional_chat_templates");
+    fs::create_dir(&more).unwrap();
+    fs::write(more.join("tool_use.jinja"), "more").unwrap();
+    fs::write(more.join("notes.txt"), "{% if %}").unwrap();
+    let several = Tokenizer::from_dir(files.path()).unwrap();
+    assert_eq!(render(&several, json!({"tools": []})), "more");
+    assert_eq!(render(&several, json!({})), "file\nx");
+}
+
+/// Parts of `tokenizer.json` on which the crate `tokenizers` panics or asks for all memory.
+#[test]
+fn damaged_rules_are_errors_that_name_the_file() {
+    let path = qoft_fixtures::path("tokenizer/tokenizer.json");
+    let file: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    let with = |name: &str, part: Value| {
+        let mut file = file.clone();
+        file[name] = part;
+        file
+    };
+    let mut prefix = file.clone();
+    prefix["model"]["continuing_subword_prefix"] = json!("####################");
+    let template = |single: Value| {
+        json!({
+            "type": "TemplateProcessing", "single": single, "pair": [], "special_tokens": {},
+        })
+    };
+    let huge = "/////wAAAAAAAAAA";
+    let cases = [
+        prefix,
+        with(
+            "normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": "!!"}),
+        ),
+        with(
+            "normalizer",
+            json!({"type": "Precompiled", "precompiled_charsmap": huge}),
+        ),
+        with(
+            "normalizer",
+            json!({"type": "Replace", "pattern": {"String": ""}, "content": "x"}),
+        ),
+        with("pre_tokenizer", json!({"type": "FixedLength", "length": 0})),
+        with(
+            "pre_tokenizer",
+            json!({"type": "Split", "pattern": {"Regex": "("}, "behavior": "Isolated", "invert": false}),
+        ),
+        with(
+            "post_processor",
+            template(json!([{"SpecialToken": {"id": "nope", "type_id": 0}}])),
+        ),
+        with(
+            "post_processor",
+            template(json!([{"Sequence": {"id": "B", "type_id": 0}}])),
+        ),
+    ];
+    for file in cases {
+        let error = load(&[("tokenizer.json", file.clone())])
+            .map(|_| ())
+            .unwrap_err();
+        assert!(
+            error.to_string().contains("tokenizer.json is broken"),
+            "{error}"
+        );
+    }
+}
+
+/// Changes of single values anywhere in `tokenizer.json`: an error or a tokenizer that answers.
+#[test]
+fn changed_values_in_the_rules_never_panic() {
+    let path = qoft_fixtures::path("tokenizer/tokenizer.json");
+    let mut file: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
+    file["normalizer"] = json!({"type": "Sequence", "normalizers": [
+        {"type": "Replace", "pattern": {"String": "a"}, "content": "b"},
+        {"type": "Prepend", "prepend": "_"}, {"type": "NFKC"},
+        {"type": "Strip", "strip_left": true, "strip_right": true},
+    ]});
+    file["decoder"] = json!({"type": "Sequence", "decoders": [
+        {"type": "ByteLevel", "add_prefix_space": true, "trim_offsets": true, "use_regex": true},
+        {"type": "Strip", "content": " ", "start": 1, "stop": 0},
+        {"type": "Replace", "pattern": {"String": "_"}, "content": " "}, {"type": "Fuse"},
+    ]});
+    let parts = [
+        "normalizer",
+        "pre_tokenizer",
+        "post_processor",
+        "decoder",
+        "added_tokens",
+    ];
+    let mut pointers: Vec<String> = Vec::new();
+    for part in parts {
+        collect(&file[part], format!("/{part}"), &mut pointers);
+    }
+    for name in [
+        "unk_token",
+        "continuing_subword_prefix",
+        "end_of_word_suffix",
+        "merges",
+        "vocab",
+        "type",
+        "merges/0",
+    ] {
+        pointers.push(format!("/model/{name}"));
+    }
+    let values = [
+        json!(null),
+        json!(""),
+        json!("x"),
+        json!(0),
+        json!(-1),
+        json!(u64::MAX),
+        json!(1.5),
+        json!([]),
+        json!({}),
+        json!(true),
+        json!("\u{0}\u{FFFF}"),
+        json!({"type": "BPE"}),
+    ];
+    let mut read = 0;
+    for pointer in &pointers {
+        for value in &values {
+            let mut changed = file.clone();
+            *changed.pointer_mut(pointer).unwrap() = value.clone();
+            let Ok(tokenizer) = load(&[("tokenizer.json", changed)]) else {
+                continue;
+            };
+            read += 1;
+            for text in ["", "Hello there!", "ab <|im_end|> \u{0}é"] {
+                if let Ok(ids) = tokenizer.encode(text, true) {
+                    let _ = tokenizer.decode(&ids, true);
+                    let _ = tokenizer.encode_with_offsets(text, false);
+                }
+            }
+        }
+    }
+    assert!(read > 100, "{read} of {}", pointers.len() * values.len());
+}
+
+fn collect(value: &Value, pointer: String, pointers: &mut Vec<String>) {
+    pointers.push(pointer.clone());
+    match value {
+        Value::Array(items) => {
+            for (index, item) in items.iter().enumerate() {
+                collect(item, format!("{pointer}/{index}"), pointers);
+            }
+        }
+        Value::Object(entries) => {
+            for (name, entry) in entries {
+                let name = name.replace('~', "~0").replace('/', "~1");
+                collect(entry, format!("{pointer}/{name}"), pointers);
+            }
+        }
+        _ => {}
+    }
 }
 
 #[test]

@@ -4,7 +4,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::batch::{Batches, Order};
-use super::encode::{Encoder, Example};
+use super::encode::{EncodedRow, Encoder, Example};
 use super::error::DataError;
 use super::read::for_each_row;
 use crate::tokenizer::Tokenizer;
@@ -31,8 +31,11 @@ pub struct DatasetReport {
     pub longest: usize,
     /// The number of rows that lost their end to `max_length`.
     pub cut_rows: usize,
-    /// The number of tokens that these rows lost.
+    /// The number of tokens that these rows lost, as far as they were read.
     pub cut_tokens: usize,
+    /// The number of bytes at the ends of very long rows that were not turned into tokens, since
+    /// the tokens would have been lost.
+    pub unread_bytes: usize,
     /// The number of rows without a label to predict. They stay in the data, as in transformers,
     /// so that batches are the same, but nothing is learned from them.
     pub unpredictable_rows: usize,
@@ -62,7 +65,7 @@ impl Dataset {
         options: &DatasetOptions,
         mut progress: Option<&mut dyn FnMut(usize)>,
     ) -> Result<Self, DataError> {
-        let encoder = Encoder::new(tokenizer, options.vocab_size);
+        let encoder = Encoder::new(tokenizer, options.vocab_size, options.max_length);
         let mut dataset = Self {
             examples: Vec::new(),
             report: DatasetReport::default(),
@@ -84,7 +87,8 @@ impl Dataset {
         Batches::new(&self.examples, order, batch_size)
     }
 
-    fn add(&mut self, mut example: Example, max_length: Option<usize>) {
+    fn add(&mut self, row: EncodedRow, max_length: Option<usize>) {
+        let mut example = row.example;
         let length = example.input_ids.len();
         let kept = max_length.map_or(length, |max_length| length.min(max_length));
         example.input_ids.truncate(kept);
@@ -97,6 +101,7 @@ impl Dataset {
         report.longest = report.longest.max(kept);
         report.cut_rows += usize::from(kept < length);
         report.cut_tokens += length - kept;
+        report.unread_bytes += row.unread;
         report.unpredictable_rows += usize::from(predicted == 0);
         self.examples.push(example);
     }

@@ -34,26 +34,41 @@ impl Example {
     }
 }
 
+/// A row as an example, which may be longer than what is kept of it.
+#[derive(Debug)]
+pub(super) struct EncodedRow {
+    pub(super) example: Example,
+    /// The bytes at the end of the row's text that were not turned into tokens.
+    pub(super) unread: usize,
+}
+
 /// Turns rows into examples.
 pub(super) struct Encoder<'a> {
     tokenizer: &'a Tokenizer,
     vocab_size: usize,
+    /// The number of tokens that are kept of a row.
+    max_length: Option<usize>,
     /// Compiled when the first row of messages asks for it.
     chat: OnceCell<ChatTemplate>,
 }
 
 impl<'a> Encoder<'a> {
-    pub(super) fn new(tokenizer: &'a Tokenizer, vocab_size: usize) -> Self {
+    pub(super) fn new(
+        tokenizer: &'a Tokenizer,
+        vocab_size: usize,
+        max_length: Option<usize>,
+    ) -> Self {
         Self {
             tokenizer,
             vocab_size,
+            max_length,
             chat: OnceCell::new(),
         }
     }
 
     /// The example of one row, of any length but never empty.
-    pub(super) fn encode(&self, row: Row) -> Result<Example, RowError> {
-        let example = match row {
+    pub(super) fn encode(&self, row: Row) -> Result<EncodedRow, RowError> {
+        let encoded = match row {
             Row::Text(text) => self.text(&text, 0)?,
             Row::PromptCompletion { prompt, completion } => {
                 self.text(&format!("{prompt}{completion}"), prompt.len())?
@@ -61,7 +76,12 @@ impl<'a> Encoder<'a> {
             Row::Messages {
                 messages,
                 variables,
-            } => self.chat(&self.template()?.render_assistant(&messages, &variables)?)?,
+                unlearned,
+            } => {
+                let learns = |index: usize| !unlearned.contains(&index);
+                let template = self.template()?;
+                self.chat(&template.render_assistant(&messages, &variables, &learns)?)?
+            }
             Row::MessagesCompletion {
                 prompt,
                 completion,
@@ -74,24 +94,39 @@ impl<'a> Encoder<'a> {
                 input_ids,
                 labels,
                 attention_mask,
-            } => self.ids(&input_ids, labels.as_deref(), attention_mask.as_deref())?,
+                learned_masks,
+            } => {
+                let mut example =
+                    self.ids(&input_ids, labels.as_deref(), attention_mask.as_deref())?;
+                for (name, mask) in &learned_masks {
+                    apply_mask(name, mask, &mut example, input_ids.len())?;
+                }
+                EncodedRow { example, unread: 0 }
+            }
+            Row::Unlearned(row) => {
+                let mut encoded = self.encode(*row)?;
+                encoded.example.labels.fill(IGNORED);
+                encoded
+            }
         };
-        if example.input_ids.is_empty() {
+        if encoded.example.input_ids.is_empty() {
             return Err(RowError::NoTokens);
         }
-        Ok(example)
+        Ok(encoded)
     }
 
     /// A text, learned from the byte `start` on, with the special tokens of the tokenizer and the
     /// token for the end of a text. That one is learned too: the model has to know where to stop.
-    fn text(&self, text: &str, start: usize) -> Result<Example, RowError> {
-        let encoded = self.tokenizer.encode_with_offsets(text, true)?;
+    fn text(&self, text: &str, start: usize) -> Result<EncodedRow, RowError> {
+        let read = self.tokenizer.encode_start(text, true, self.max_length)?;
         let learned = start..text.len();
-        let mut example = self.label(&encoded, |offsets| {
+        let mut example = self.label(&read.encoded, |offsets| {
             start == 0 || holds_part(offsets, &learned)
         })?;
-        let Some(eos) = self.tokenizer.eos_id() else {
-            return Ok(example);
+        let unread = read.unread;
+        // The end of a text that is not read is cut off anyway.
+        let Some(eos) = self.tokenizer.eos_id().filter(|_| unread == 0) else {
+            return Ok(EncodedRow { example, unread });
         };
         if example.input_ids.last() == Some(&eos) {
             example.labels.pop();
@@ -101,17 +136,26 @@ impl<'a> Encoder<'a> {
         example
             .labels
             .push(self.checked_id(eos.into(), example.labels.len())?.1);
-        Ok(example)
+        Ok(EncodedRow { example, unread })
     }
 
     /// A rendered conversation. The template has written all special tokens.
-    fn chat(&self, rendered: &Rendered) -> Result<Example, RowError> {
-        let encoded = self.tokenizer.encode_with_offsets(&rendered.text, false)?;
-        self.label(&encoded, |offsets| {
-            rendered
-                .learned
-                .iter()
+    fn chat(&self, rendered: &Rendered) -> Result<EncodedRow, RowError> {
+        let read = self
+            .tokenizer
+            .encode_start(&rendered.text, false, self.max_length)?;
+        // Tokens and ranges are in order.
+        let mut ranges = rendered.learned.iter().peekable();
+        let example = self.label(&read.encoded, |offsets| {
+            while ranges.next_if(|range| range.end < offsets.0).is_some() {}
+            ranges
+                .clone()
+                .take_while(|range| range.start <= offsets.1)
                 .any(|range| holds_part(offsets, range))
+        })?;
+        Ok(EncodedRow {
+            example,
+            unread: read.unread,
         })
     }
 
@@ -120,7 +164,7 @@ impl<'a> Encoder<'a> {
     fn label(
         &self,
         encoded: &Encoded,
-        is_learned: impl Fn((usize, usize)) -> bool,
+        mut is_learned: impl FnMut((usize, usize)) -> bool,
     ) -> Result<Example, RowError> {
         let mut labels = Vec::with_capacity(encoded.ids.len());
         for (position, (&id, &offsets)) in encoded.ids.iter().zip(&encoded.offsets).enumerate() {
@@ -196,6 +240,33 @@ impl<'a> Encoder<'a> {
     }
 }
 
+/// Ignores the labels where `mask` is 0. The mask may run along the padding that was dropped.
+fn apply_mask(
+    name: &'static str,
+    mask: &[i64],
+    example: &mut Example,
+    count: usize,
+) -> Result<(), RowError> {
+    check_length(name, Some(mask), count)?;
+    check_bits(name, mask)?;
+    for (label, &is_learned) in example.labels.iter_mut().zip(mask) {
+        if is_learned == 0 {
+            *label = IGNORED;
+        }
+    }
+    Ok(())
+}
+
+fn check_bits(field: &'static str, mask: &[i64]) -> Result<(), RowError> {
+    if mask.iter().all(|value| (0..=1).contains(value)) {
+        return Ok(());
+    }
+    Err(RowError::WrongType {
+        field,
+        expected: "a list of 0 and 1",
+    })
+}
+
 /// Whether the token at the byte `offsets` holds a part of `range`.
 fn holds_part(offsets: (usize, usize), range: &Range<usize>) -> bool {
     let (start, end) = offsets;
@@ -223,12 +294,7 @@ fn check_length(
 
 /// The number of positions before the padding, which has to be at the end.
 fn unpadded_length(mask: &[i64]) -> Result<usize, RowError> {
-    if mask.iter().any(|value| !(0..=1).contains(value)) {
-        return Err(RowError::WrongType {
-            field: "attention_mask",
-            expected: "a list of 0 and 1",
-        });
-    }
+    check_bits("attention_mask", mask)?;
     let kept = mask.iter().take_while(|&&value| value == 1).count();
     if mask[kept..].contains(&1) {
         return Err(RowError::Hole { position: kept });

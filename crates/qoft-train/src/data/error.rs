@@ -8,6 +8,7 @@ use crate::tokenizer::TokenizerError;
 
 /// Why a data file cannot be used.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum DataError {
     /// The file cannot be read.
     #[error("cannot read {}: {source}", path.display())]
@@ -16,6 +17,14 @@ pub enum DataError {
         path: PathBuf,
         /// What the system said.
         source: std::io::Error,
+    },
+    /// The path does not lead to a file of rows.
+    #[error("{} {what}", path.display())]
+    Unusable {
+        /// The path.
+        path: PathBuf,
+        /// What it leads to, and what to do.
+        what: String,
     },
     /// The name of the file does not end in a known way.
     #[error("{}: data files end in .jsonl, .json or .txt", path.display())]
@@ -73,22 +82,51 @@ impl fmt::Display for RowNumber {
 
 /// What is wrong with a row.
 #[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
 pub enum RowError {
     /// The row is not valid JSON.
     #[error("not valid JSON: {0}")]
     Syntax(String),
+    /// The row is not text in UTF-8.
+    #[error("the text is not UTF-8; save the file as UTF-8 (iconv -f LATIN1 -t UTF-8, say)")]
+    NotUtf8,
     /// The row is JSON but not an object.
     #[error("a row must be a JSON object")]
     NotAnObject,
     /// No complete set of known fields is there.
     #[error(
-        "a row needs input_ids, or messages, or prompt and completion, or text; this one has {}",
-        list(fields)
+        "a row needs input_ids, or messages, or prompt and completion, or text; this one has {}{}",
+        list(fields),
+        also_null(nulls)
     )]
     UnknownFields {
         /// The fields that the row has.
         fields: Vec<String>,
+        /// The fields that are null.
+        nulls: Vec<String>,
     },
+    /// A field masks or weighs what is learned, but not in a way that is known here.
+    #[error(
+        "the field {field} would change what is learned, but is not understood; known are weight \
+         (0 or 1), train, mask_history, and with input_ids labels, completion_mask and \
+         assistant_masks"
+    )]
+    UnknownMask {
+        /// The name of the field.
+        field: &'static str,
+    },
+    /// A mask of token ids stands in a row without token ids.
+    #[error("{field} needs input_ids, since it has one entry for each token")]
+    MaskWithoutIds {
+        /// The name of the mask.
+        field: &'static str,
+    },
+    /// A message of a completion has the weight 0.
+    #[error(
+        "a completion is learned whole, but one of its messages has the weight 0; a row with \
+         messages can leave single ones out"
+    )]
+    UnlearnedCompletion,
     /// A field holds the wrong kind of value.
     #[error("{field} must be {expected}")]
     WrongType {
@@ -145,6 +183,14 @@ pub enum RowError {
     /// The row's messages cannot be rendered.
     #[error(transparent)]
     Chat(#[from] ChatError),
+}
+
+fn also_null(nulls: &[String]) -> String {
+    match nulls {
+        [] => String::new(),
+        [one] => format!(" ({one} is null)"),
+        several => format!(" ({} are null)", several.join(", ")),
+    }
 }
 
 fn list(fields: &[String]) -> String {

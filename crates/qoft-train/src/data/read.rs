@@ -1,13 +1,14 @@
 //! Reading data files row by row.
 
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, Read};
 use std::path::Path;
 
 use serde_json::Value;
 
 use super::error::{DataError, RowError, RowNumber};
+use super::json::{parse, parse_stream, syntax_error};
 use super::row::Row;
+use super::source::{Kind, io_error, open};
 
 /// What is done with each row.
 type Visit<'a> = dyn FnMut(Row) -> Result<(), RowError> + 'a;
@@ -15,18 +16,21 @@ type Visit<'a> = dyn FnMut(Row) -> Result<(), RowError> + 'a;
 /// Hands the rows of a data file to `visit`, in order.
 ///
 /// The ending of the file's name says what it holds: `.jsonl` one JSON row on each line, `.json`
-/// the same or one array of rows, and `.txt` texts with blank lines between them.
+/// the same, rows over several lines or one array of rows, and `.txt` texts with blank lines
+/// between them.
 pub(super) fn for_each_row(path: &Path, visit: &mut Visit<'_>) -> Result<(), DataError> {
+    let (kind, file) = open(path)?;
     let reader = Reader { path, visit };
-    match path.extension().and_then(|ending| ending.to_str()) {
-        Some("jsonl") => reader.json_lines(BufReader::new(
-            File::open(path).map_err(|error| io_error(path, error))?,
-        )),
-        Some("json") => reader.json(&read_text(path)?),
-        Some("txt") => reader.paragraphs(&read_text(path)?),
-        _ => Err(DataError::UnknownKind {
-            path: path.to_owned(),
-        }),
+    match kind {
+        Kind::JsonLines => reader.json_lines(file),
+        Kind::Json => {
+            let text = reader.text(file)?;
+            reader.json(&text)
+        }
+        Kind::Text => {
+            let text = reader.text(file)?;
+            reader.paragraphs(&text)
+        }
     }
 }
 
@@ -47,24 +51,45 @@ impl Reader<'_, '_> {
             }
             let row = line.trim_ascii();
             let row = row.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(row);
-            if !row.is_empty() {
-                let row = serde_json::from_slice(row).map_err(|error| syntax_error(&error));
-                self.row(RowNumber::Line(number), row.and_then(Row::from_json))?;
+            if row.is_empty() {
+                continue;
             }
+            let row = match std::str::from_utf8(row) {
+                Ok(row) => parse(row).map_err(|error| syntax_error(&error)),
+                Err(_) => Err(RowError::NotUtf8),
+            };
+            self.row(RowNumber::Line(number), row.and_then(Row::from_json))?;
         }
         Ok(())
     }
 
     fn json(mut self, text: &str) -> Result<(), DataError> {
-        if !text.trim_start().starts_with('[') {
+        let start = text.trim_start();
+        let first_line = start.lines().next().unwrap_or_default();
+        if start.starts_with('[') {
+            let rows = parse(text)
+                .map_err(|error| self.error(RowNumber::Line(error.line()), syntax_error(&error)))?;
+            let rows = if let Value::Array(rows) = rows {
+                rows
+            } else {
+                vec![rows]
+            };
+            for (index, row) in rows.into_iter().enumerate() {
+                self.row(RowNumber::Element(index + 1), Row::from_json(row))?;
+            }
+            return Ok(());
+        }
+        if start.is_empty() || parse(first_line).is_ok() {
             return self.json_lines(text.as_bytes());
         }
-        let rows: Vec<Value> = serde_json::from_str(text)
-            .map_err(|error| self.error(RowNumber::Line(error.line()), syntax_error(&error)))?;
+        let (rows, error) = parse_stream(text);
         for (index, row) in rows.into_iter().enumerate() {
             self.row(RowNumber::Element(index + 1), Row::from_json(row))?;
         }
-        Ok(())
+        match error {
+            Some(error) => Err(self.error(RowNumber::Line(error.line()), syntax_error(&error))),
+            None => Ok(()),
+        }
     }
 
     fn paragraphs(mut self, text: &str) -> Result<(), DataError> {
@@ -87,6 +112,22 @@ impl Reader<'_, '_> {
         Ok(())
     }
 
+    /// The whole text of the file.
+    fn text(&self, mut file: impl Read) -> Result<String, DataError> {
+        let mut bytes = Vec::new();
+        let read = file.read_to_end(&mut bytes);
+        read.map_err(|error| io_error(self.path, error))?;
+        let mut text = String::from_utf8(bytes).map_err(|error| {
+            let good = &error.as_bytes()[..error.utf8_error().valid_up_to()];
+            let line = 1 + good.iter().filter(|&&byte| byte == b'\n').count();
+            self.error(RowNumber::Line(line), RowError::NotUtf8)
+        })?;
+        if text.starts_with(BYTE_ORDER_MARK) {
+            text.drain(..BYTE_ORDER_MARK.len());
+        }
+        Ok(text)
+    }
+
     fn row(&mut self, place: RowNumber, row: Result<Row, RowError>) -> Result<(), DataError> {
         row.and_then(|row| (self.visit)(row))
             .map_err(|reason| self.error(place, reason))
@@ -103,25 +144,3 @@ impl Reader<'_, '_> {
 
 /// Some editors put it at the start of a file; it is no part of the text.
 const BYTE_ORDER_MARK: &str = "\u{FEFF}";
-
-fn read_text(path: &Path) -> Result<String, DataError> {
-    let mut text = fs::read_to_string(path).map_err(|error| io_error(path, error))?;
-    if text.starts_with(BYTE_ORDER_MARK) {
-        text.drain(..BYTE_ORDER_MARK.len());
-    }
-    Ok(text)
-}
-
-fn io_error(path: &Path, source: std::io::Error) -> DataError {
-    DataError::Io {
-        path: path.to_owned(),
-        source,
-    }
-}
-
-/// What the parser says, without its line number: for a row on a line of its own it is always 1.
-fn syntax_error(error: &serde_json::Error) -> RowError {
-    let message = error.to_string();
-    let message = message.split(" at line ").next().unwrap_or_default();
-    RowError::Syntax(format!("{message} (column {})", error.column()))
-}

@@ -1,5 +1,7 @@
 //! The rows of a data file, before they become tokens.
 
+mod learned;
+
 use serde_json::{Map, Value};
 
 use super::error::RowError;
@@ -7,6 +9,7 @@ use crate::chat::{Message, Variables};
 
 /// One row of a data file.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Row {
     /// A text to learn whole.
     Text(String),
@@ -23,6 +26,8 @@ pub enum Row {
         messages: Vec<Message>,
         /// Further variables of the chat template.
         variables: Variables,
+        /// The indices of assistant's messages that are not learned.
+        unlearned: Vec<usize>,
     },
     /// A conversation of which all that follows the prompt is learned.
     MessagesCompletion {
@@ -41,7 +46,11 @@ pub enum Row {
         labels: Option<Vec<i64>>,
         /// Which positions count (1) and which are padding (0); all count where it is missing.
         attention_mask: Option<Vec<i64>>,
+        /// Masks by the names of their fields: what is 0 in one of them is not learned.
+        learned_masks: Vec<(&'static str, Vec<i64>)>,
     },
+    /// A row that is read but not learned, since its weight is 0.
+    Unlearned(Box<Row>),
 }
 
 impl Row {
@@ -49,28 +58,49 @@ impl Row {
     ///
     /// The fields of a row are, and the first line that is complete decides:
     ///
-    /// - `input_ids` (with `labels` and `attention_mask`, if there are any),
+    /// - `input_ids` (with `labels`, `attention_mask`, `completion_mask` and `assistant_masks`, if
+    ///   there are any),
     /// - `messages` (with `tools` and `chat_template_kwargs`, which the chat template gets),
     /// - `prompt` and `completion`, both texts or both lists of messages (these with `tools` and
     ///   `chat_template_kwargs` too),
     /// - `text`.
     ///
-    /// Fields beyond these are ignored, and so are fields that are null.
+    /// `weight` (0 or 1) or `train` (a bool) of a row tells whether it is learned; so they do in a
+    /// message of the assistant. With `mask_history` only the last message of the assistant is
+    /// learned. Fields beyond these are ignored, and so are fields that are null. A field whose
+    /// name says that it masks or weighs what is learned, but that is not understood, is an error.
     ///
     /// # Errors
     ///
-    /// [`RowError::NotAnObject`], [`RowError::UnknownFields`] and [`RowError::WrongType`].
+    /// [`RowError::NotAnObject`], [`RowError::UnknownFields`], [`RowError::WrongType`],
+    /// [`RowError::UnknownMask`] and [`RowError::MaskWithoutIds`].
     pub fn from_json(value: Value) -> Result<Self, RowError> {
         let Value::Object(mut fields) = value else {
             return Err(RowError::NotAnObject);
         };
+        let nulls = fields.iter().filter(|(_, value)| value.is_null());
+        let nulls: Vec<String> = nulls.map(|(name, _)| name.clone()).collect();
         fields.retain(|_, value| !value.is_null());
+        let is_learned = learned::row_is_learned(&mut fields)?;
+        let row = Self::from_fields(fields, nulls)?;
+        Ok(if is_learned {
+            row
+        } else {
+            Self::Unlearned(Box::new(row))
+        })
+    }
+
+    fn from_fields(mut fields: Map<String, Value>, nulls: Vec<String>) -> Result<Self, RowError> {
         if let Some(ids) = fields.remove("input_ids") {
             return input_ids(&ids, &fields);
         }
+        learned::refuse_masks_of_ids(&fields)?;
+        let only_last = learned::only_last(&mut fields)?;
         if let Some(list) = fields.remove("messages") {
+            let messages = messages("messages", list)?;
             return Ok(Self::Messages {
-                messages: messages("messages", list)?,
+                unlearned: learned::unlearned(&messages, only_last)?,
+                messages,
                 variables: variables(&mut fields)?,
             });
         }
@@ -88,6 +118,7 @@ impl Row {
                 let names = halves.map(|(name, _)| name.to_owned());
                 Err(RowError::UnknownFields {
                     fields: names.chain(fields.keys().cloned()).collect(),
+                    nulls,
                 })
             }
         }
@@ -96,15 +127,18 @@ impl Row {
 
 fn input_ids(ids: &Value, fields: &Map<String, Value>) -> Result<Row, RowError> {
     let optional = |name| {
-        fields
-            .get(name)
-            .map(|list| integers(name, list))
-            .transpose()
+        let list = fields.get(name);
+        list.map(|list| integers(name, list)).transpose()
     };
+    let mut learned_masks = Vec::new();
+    for name in learned::MASKS_OF_IDS {
+        learned_masks.extend(optional(name)?.map(|mask| (name, mask)));
+    }
     Ok(Row::InputIds {
         input_ids: integers("input_ids", ids)?,
         labels: optional("labels")?,
         attention_mask: optional("attention_mask")?,
+        learned_masks,
     })
 }
 
@@ -119,11 +153,17 @@ fn completed(
             Ok(Row::PromptCompletion { prompt, completion })
         }
         (Value::String(_), _) => Err(wrong_type("completion", "a text, as the prompt is")),
-        (prompt, completion) => Ok(Row::MessagesCompletion {
-            prompt: messages("prompt", prompt)?,
-            completion: messages("completion", completion)?,
-            variables: variables(fields)?,
-        }),
+        (prompt, completion) => {
+            let completion = messages("completion", completion)?;
+            if !learned::unlearned(&completion, false)?.is_empty() {
+                return Err(RowError::UnlearnedCompletion);
+            }
+            Ok(Row::MessagesCompletion {
+                prompt: messages("prompt", prompt)?,
+                completion,
+                variables: variables(fields)?,
+            })
+        }
     }
 }
 
@@ -146,7 +186,12 @@ fn variables(fields: &mut Map<String, Value>) -> Result<Variables, RowError> {
         Some(Value::Object(variables)) => variables,
         Some(_) => return Err(wrong_type("chat_template_kwargs", "an object")),
     };
-    match fields.remove("tools") {
+    let tools = match fields.remove("tools") {
+        // Tables cannot hold lists of differing objects, so some data sets have them as text.
+        Some(Value::String(text)) => serde_json::from_str(&text).ok().or(Some(Value::Null)),
+        tools => tools,
+    };
+    match tools {
         None => {}
         Some(tools @ Value::Array(_)) => {
             variables.insert("tools".to_owned(), tools);
@@ -157,8 +202,10 @@ fn variables(fields: &mut Map<String, Value>) -> Result<Variables, RowError> {
 }
 
 fn integers(field: &'static str, list: &Value) -> Result<Vec<i64>, RowError> {
+    // Masks may be bools.
+    let integer = |value: &Value| value.as_i64().or_else(|| value.as_bool().map(i64::from));
     list.as_array()
-        .and_then(|list| list.iter().map(Value::as_i64).collect())
+        .and_then(|list| list.iter().map(integer).collect())
         .ok_or_else(|| wrong_type(field, "a list of integers"))
 }
 
@@ -184,6 +231,7 @@ mod tests {
             Row::Messages {
                 messages: vec![message.as_object().unwrap().clone()],
                 variables: json!({"a": 1, "tools": []}).as_object().unwrap().clone(),
+                unlearned: Vec::new(),
             }
         );
         let row = Row::from_json(json!({"text": "t", "prompt": "p", "messages": null}));

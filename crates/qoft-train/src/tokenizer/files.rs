@@ -1,23 +1,55 @@
-//! The files around a tokenizer, in all the forms that transformers has written them.
+//! The files around a tokenizer.
 
 use std::fs;
 use std::io::ErrorKind;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use serde_json::{Map, Value};
+use serde_json::Value;
 
 use super::TokenizerError;
+use super::check::Parts;
+use super::isolated::isolated;
+use super::tokens::Tokens;
 
-/// The special tokens that can stand in a configuration under their own name.
-const SPECIAL_TOKENS: [&str; 7] = [
-    "bos_token",
-    "eos_token",
-    "unk_token",
-    "sep_token",
-    "pad_token",
-    "cls_token",
-    "mask_token",
-];
+/// A JSON file; its value is null when there is no such file.
+#[derive(Debug)]
+pub(super) struct JsonFile {
+    path: PathBuf,
+    pub(super) value: Value,
+}
+
+impl JsonFile {
+    pub(super) fn read(path: PathBuf) -> Result<Self, TokenizerError> {
+        let value = match read_text(&path)? {
+            Some(text) => serde_json::from_str(&text).map_err(|error| broken(&path, error))?,
+            None => Value::Null,
+        };
+        Ok(Self { path, value })
+    }
+
+    /// The error that the file is broken.
+    pub(super) fn broken(&self, reason: String) -> TokenizerError {
+        broken(&self.path, reason)
+    }
+}
+
+/// The files that say which tokens there are beside those of `tokenizer.json`.
+#[derive(Debug)]
+pub(super) struct Files {
+    pub(super) config: JsonFile,
+    pub(super) special_tokens_map: JsonFile,
+    pub(super) added_tokens: JsonFile,
+}
+
+impl Files {
+    pub(super) fn read(folder: &Path) -> Result<Self, TokenizerError> {
+        Ok(Self {
+            config: JsonFile::read(folder.join("tokenizer_config.json"))?,
+            special_tokens_map: JsonFile::read(folder.join("special_tokens_map.json"))?,
+            added_tokens: JsonFile::read(folder.join("added_tokens.json"))?,
+        })
+    }
+}
 
 /// The text of a file; `None` when there is no such file.
 fn read_text(path: &Path) -> Result<Option<String>, TokenizerError> {
@@ -31,87 +63,120 @@ fn read_text(path: &Path) -> Result<Option<String>, TokenizerError> {
     }
 }
 
-/// A JSON file; null when there is no such file.
-pub(super) fn read_json(path: &Path) -> Result<Value, TokenizerError> {
-    let Some(text) = read_text(path)? else {
-        return Ok(Value::Null);
-    };
-    serde_json::from_str(&text).map_err(|error| broken(path, &error))
-}
-
-/// The vocabulary and rules in `tokenizer.json`.
+/// The vocabulary and rules in `tokenizer.json`, with the `tokens` of the other files.
 pub(super) fn read_vocabulary(
     path: &Path,
+    tokens: &mut Tokens,
 ) -> Result<Option<tokenizers::Tokenizer>, TokenizerError> {
     let Some(text) = read_text(path)? else {
         return Ok(None);
     };
-    let mut vocabulary: tokenizers::Tokenizer = text
-        .parse()
-        .map_err(|error: tokenizers::Error| broken(path, error.as_ref()))?;
-    // The file may hold the cutting and padding of the last use; transformers ignores them too.
-    vocabulary
-        .with_padding(None)
-        .with_truncation(None)
-        .map_err(|error| broken(path, error.as_ref()))?;
-    Ok(Some(vocabulary))
+    let parts: Parts = serde_json::from_str(&text).map_err(|error| broken(path, error))?;
+    parts.check().map_err(|reason| broken(path, reason))?;
+    if let Some(token) = parts.padding.get("pad_token").and_then(Value::as_str) {
+        tokens.set_default("pad_token", token);
+    }
+    let read = || -> tokenizers::Result<tokenizers::Tokenizer> {
+        let mut vocabulary: tokenizers::Tokenizer = text.parse()?;
+        // The file may hold the cutting and padding of the last use; transformers ignores them.
+        vocabulary.with_padding(None).with_truncation(None)?;
+        tokens.add_to(&mut vocabulary)?;
+        Ok(vocabulary)
+    };
+    let vocabulary = isolated(read).map_err(|panic| broken(path, panic))?;
+    Ok(Some(vocabulary.map_err(|error| broken(path, error))?))
 }
 
-/// The special tokens by name; the first of `configs` that has a token counts.
-pub(super) fn special_tokens(configs: &[&Value]) -> Map<String, Value> {
-    let mut tokens = Map::new();
-    for name in SPECIAL_TOKENS {
-        if let Some(token) = configs
-            .iter()
-            .find_map(|config| token_text(config.get(name)?))
+/// Where the chat templates of a model come from.
+#[derive(Debug)]
+pub(super) enum ChatTemplates {
+    None,
+    One(String),
+    /// Names and texts.
+    Several(Vec<(String, String)>),
+}
+
+/// The chat templates of `folder`, whose tokenizer configuration is `config`. The files
+/// `chat_template.jinja` and `additional_chat_templates/NAME.jinja` go before the configuration.
+pub(super) fn chat_templates(
+    folder: &Path,
+    config: &JsonFile,
+) -> Result<ChatTemplates, TokenizerError> {
+    let default = read_text(&folder.join("chat_template.jinja"))?;
+    let mut named = additional_templates(&folder.join("additional_chat_templates"))?;
+    match default {
+        Some(template) if named.is_empty() => return Ok(ChatTemplates::One(template)),
+        Some(template) => named.insert(0, ("default".to_owned(), template)),
+        None => {}
+    }
+    if !named.is_empty() {
+        return Ok(ChatTemplates::Several(named));
+    }
+    let templates = config.value.get("chat_template");
+    let text = |template: &Value, name: &str| match template.as_str() {
+        Some(template) => Ok((name.to_owned(), template.to_owned())),
+        None => Err(config.broken(format!("the chat template '{name}' is no text"))),
+    };
+    match templates {
+        None | Some(Value::Null) => Ok(ChatTemplates::None),
+        Some(Value::String(template)) => Ok(ChatTemplates::One(template.clone())),
+        Some(Value::Object(templates)) => {
+            let named = templates
+                .iter()
+                .map(|(name, template)| text(template, name));
+            Ok(ChatTemplates::Several(named.collect::<Result<_, _>>()?))
+        }
+        Some(Value::Array(templates)) => {
+            let named = templates.iter().map(|entry| {
+                let name = entry.get("name").and_then(Value::as_str);
+                let name = name.ok_or_else(|| {
+                    config.broken("an entry of chat_template has no name".to_owned())
+                })?;
+                text(entry.get("template").unwrap_or(&Value::Null), name)
+            });
+            Ok(ChatTemplates::Several(named.collect::<Result<_, _>>()?))
+        }
+        Some(_) => Err(config.broken("chat_template is neither a text nor a list".to_owned())),
+    }
+}
+
+/// The templates in a folder of files, by their names.
+fn additional_templates(folder: &Path) -> Result<Vec<(String, String)>, TokenizerError> {
+    let io = |source| TokenizerError::Io {
+        path: folder.to_owned(),
+        source,
+    };
+    let entries = match fs::read_dir(folder) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(error) => return Err(io(error)),
+    };
+    let mut templates = Vec::new();
+    for entry in entries {
+        let path = entry.map_err(io)?.path();
+        let is_template = path.extension().is_some_and(|ending| ending == "jinja");
+        let name = path.file_stem().and_then(|name| name.to_str());
+        if let (true, Some(name)) = (is_template, name)
+            && let Some(text) = read_text(&path)?
         {
-            tokens.insert(name.to_owned(), token.into());
+            templates.push((name.to_owned(), text));
         }
     }
-    let several =
-        |config: &&Value| Some(config.get("additional_special_tokens")?.as_array()?.clone());
-    if let Some(several) = configs.iter().find_map(several) {
-        let several: Vec<&str> = several.iter().filter_map(token_text).collect();
-        tokens.insert("additional_special_tokens".to_owned(), several.into());
-    }
-    tokens
-}
-
-/// A token is written as its text or as an object with its text and how to match it.
-fn token_text(token: &Value) -> Option<&str> {
-    token.as_str().or_else(|| token.get("content")?.as_str())
-}
-
-/// The Jinja text of the chat template of `folder`, whose tokenizer configuration is `config`.
-pub(super) fn chat_template(
-    folder: &Path,
-    config: &Value,
-) -> Result<Option<String>, TokenizerError> {
-    if let Some(template) = read_text(&folder.join("chat_template.jinja"))? {
-        return Ok(Some(template));
-    }
-    let template = match config.get("chat_template") {
-        Some(Value::Array(templates)) => templates
-            .iter()
-            .find(|template| template.get("name").and_then(Value::as_str) == Some("default"))
-            .and_then(|template| template.get("template")),
-        template => template,
-    };
-    Ok(template.and_then(Value::as_str).map(str::to_owned))
+    templates.sort();
+    Ok(templates)
 }
 
 /// The ids that end a text: those of the generation configuration, else of the model's.
 pub(super) fn model_eos_ids(folder: &Path) -> Result<Vec<u32>, TokenizerError> {
     for name in ["generation_config.json", "config.json"] {
-        let path = folder.join(name);
-        let ids = match read_json(&path)?.get("eos_token_id") {
+        let file = JsonFile::read(folder.join(name))?;
+        let ids = match file.value.get("eos_token_id") {
             None | Some(Value::Null) => continue,
             Some(Value::Array(ids)) => ids.iter().map(token_id).collect(),
             Some(id) => token_id(id).map(|id| vec![id]),
         };
-        return ids.ok_or_else(|| TokenizerError::Broken {
-            path,
-            reason: "eos_token_id is neither a token id nor a list of them".to_owned(),
+        return ids.ok_or_else(|| {
+            file.broken("eos_token_id is neither a token id nor a list of them".to_owned())
         });
     }
     Ok(Vec::new())
@@ -121,35 +186,9 @@ fn token_id(value: &Value) -> Option<u32> {
     value.as_u64()?.try_into().ok()
 }
 
-fn broken(path: &Path, error: &dyn std::error::Error) -> TokenizerError {
+fn broken(path: &Path, reason: impl ToString) -> TokenizerError {
     TokenizerError::Broken {
         path: path.to_owned(),
-        reason: error.to_string(),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    #[test]
-    fn special_tokens_come_as_text_or_object_and_from_the_first_file_that_has_them() {
-        let config = json!({
-            "bos_token": {"content": "<s>", "lstrip": false},
-            "eos_token": null,
-            "additional_special_tokens": ["<a>", {"content": "<b>"}],
-        });
-        let map = json!({"bos_token": "<other>", "eos_token": "</s>"});
-        assert_eq!(
-            Value::from(special_tokens(&[&config, &map])),
-            json!({
-                "bos_token": "<s>",
-                "eos_token": "</s>",
-                "additional_special_tokens": ["<a>", "<b>"],
-            })
-        );
-        assert_eq!(special_tokens(&[&Value::Null]), Map::new());
+        reason: reason.to_string(),
     }
 }

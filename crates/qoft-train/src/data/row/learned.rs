@@ -1,0 +1,116 @@
+//! What a row says about which of its parts are learned.
+
+use serde_json::{Map, Value};
+
+use super::wrong_type;
+use crate::chat::Message;
+use crate::data::error::RowError;
+
+/// The masks that run along `input_ids`: what is 0 in one of them is not learned.
+pub(super) const MASKS_OF_IDS: [&str; 2] = ["completion_mask", "assistant_masks"];
+
+/// Names under which other programs mask or weigh what is learned, and which mean nothing here.
+const UNKNOWN: [&str; 26] = [
+    "assistant_mask",
+    "completion_masks",
+    "example_weight",
+    "label_mask",
+    "labels_mask",
+    "loss_mask",
+    "loss_masks",
+    "loss_weight",
+    "loss_weights",
+    "mask",
+    "masks",
+    "prompt_mask",
+    "response_mask",
+    "sample_weight",
+    "sample_weights",
+    "target_mask",
+    "token_weight",
+    "token_weights",
+    "train_detail",
+    "train_mask",
+    "train_on_input",
+    "train_on_inputs",
+    "train_on_prompt",
+    "train_on_turn",
+    "training_detail",
+    "weights",
+];
+
+/// Whether the row is learned, by its fields `weight`, `train` and `training`.
+pub(super) fn row_is_learned(fields: &mut Map<String, Value>) -> Result<bool, RowError> {
+    refuse_unknown(fields)?;
+    let is_learned = is_learned(fields)?;
+    for name in ["weight", "train", "training"] {
+        fields.remove(name);
+    }
+    Ok(is_learned)
+}
+
+/// Refuses masks that belong to token ids in a row that has none.
+pub(super) fn refuse_masks_of_ids(fields: &Map<String, Value>) -> Result<(), RowError> {
+    match MASKS_OF_IDS
+        .into_iter()
+        .find(|name| fields.contains_key(*name))
+    {
+        Some(field) => Err(RowError::MaskWithoutIds { field }),
+        None => Ok(()),
+    }
+}
+
+/// Whether only the last message of the assistant is learned.
+pub(super) fn only_last(fields: &mut Map<String, Value>) -> Result<bool, RowError> {
+    match fields.remove("mask_history") {
+        None => Ok(false),
+        Some(value) => truth(&value).ok_or_else(|| wrong_type("mask_history", "true or false")),
+    }
+}
+
+/// The indices of the assistant's messages that are not learned.
+pub(super) fn unlearned(messages: &[Message], only_last: bool) -> Result<Vec<usize>, RowError> {
+    let is_assistant =
+        |message: &Message| message.get("role").and_then(Value::as_str) == Some("assistant");
+    let last = messages.iter().rposition(is_assistant);
+    let mut unlearned = Vec::new();
+    for (index, message) in messages.iter().enumerate() {
+        refuse_unknown(message)?;
+        let is_old = only_last && Some(index) != last;
+        if is_assistant(message) && (!is_learned(message)? || is_old) {
+            unlearned.push(index);
+        }
+    }
+    Ok(unlearned)
+}
+
+fn is_learned(fields: &Map<String, Value>) -> Result<bool, RowError> {
+    let mut is_learned = true;
+    if let Some(weight) = fields.get("weight").filter(|weight| !weight.is_null()) {
+        is_learned &= truth(weight)
+            .ok_or_else(|| wrong_type("weight", "0 or 1; other weights are not supported"))?;
+    }
+    for name in ["train", "training"] {
+        if let Some(value) = fields.get(name).filter(|value| !value.is_null()) {
+            is_learned &= truth(value).ok_or_else(|| wrong_type(name, "true or false"))?;
+        }
+    }
+    Ok(is_learned)
+}
+
+/// A bool, or 0 or 1 as a number.
+fn truth(value: &Value) -> Option<bool> {
+    value.as_bool().or_else(|| match value.as_f64() {
+        Some(0.0) => Some(false),
+        Some(1.0) => Some(true),
+        _ => None,
+    })
+}
+
+fn refuse_unknown(fields: &Map<String, Value>) -> Result<(), RowError> {
+    let is_given = |name: &&str| fields.get(*name).is_some_and(|value| !value.is_null());
+    match UNKNOWN.into_iter().find(is_given) {
+        Some(field) => Err(RowError::UnknownMask { field }),
+        None => Ok(()),
+    }
+}
