@@ -3,8 +3,7 @@
 use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
-use rand::rngs::StdRng;
-use rand::{Rng, SeedableRng};
+use qoft_core::Random;
 
 use crate::error::GenerateError;
 use crate::model::GenerateModel;
@@ -102,7 +101,7 @@ pub fn generate(
     let stop_ids = tokenizer.stop_ids();
     let mut cache = model.new_cache();
     let mut stream = tokenizer.stream();
-    let mut rng = StdRng::seed_from_u64(options.seed);
+    let mut random = Random::new(options.seed);
     let mut generated = Generated {
         ids: Vec::new(),
         text: String::new(),
@@ -116,7 +115,8 @@ pub fn generate(
         let logits = model.next_logits(ids(&next, device), Some(&mut cache));
         let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
         let position = prompt.len() + generated.ids.len();
-        let id = choose(&logits, options, &mut rng).ok_or(GenerateError::NotFinite { position })?;
+        let id =
+            choose(&logits, options, &mut random).ok_or(GenerateError::NotFinite { position })?;
         generated.ids.push(id);
         if generated.ids.len() == 1 {
             generated.prompt_seconds = began.elapsed().as_secs_f64();
@@ -165,7 +165,7 @@ fn ids(ids: &[u32], device: &Device) -> Tensor<2, Int> {
 }
 
 /// The next token; nothing if the logits are no numbers.
-fn choose(logits: &[f32], options: &GenerateOptions, rng: &mut StdRng) -> Option<u32> {
+fn choose(logits: &[f32], options: &GenerateOptions, random: &mut Random) -> Option<u32> {
     if logits.iter().any(|logit| logit.is_nan()) {
         return None;
     }
@@ -188,7 +188,7 @@ fn choose(logits: &[f32], options: &GenerateOptions, rng: &mut StdRng) -> Option
         sum >= wanted
     });
     let kept = kept.map_or(weights.len(), |last| last + 1);
-    let mut left = rng.random::<f64>() * weights[..kept].iter().sum::<f64>();
+    let mut left = random.unit() * weights[..kept].iter().sum::<f64>();
     let chosen = weights[..kept].iter().position(|weight| {
         left -= weight;
         left < 0.0
@@ -208,9 +208,9 @@ mod tests {
             top_p,
             ..GenerateOptions::default()
         };
-        let mut rng = StdRng::seed_from_u64(seed);
+        let mut random = Random::new(seed);
         (0..400)
-            .map(|_| choose(&LOGITS, &options, &mut rng).unwrap())
+            .map(|_| choose(&LOGITS, &options, &mut random).unwrap())
             .collect()
     }
 
@@ -250,9 +250,9 @@ mod tests {
 
     #[test]
     fn impossible_values_are_refused() {
-        let mut rng = StdRng::seed_from_u64(0);
+        let mut random = Random::new(0);
         let options = GenerateOptions::default();
-        assert_eq!(choose(&[0.0, f32::NAN], &options, &mut rng), None);
+        assert_eq!(choose(&[0.0, f32::NAN], &options, &mut random), None);
         let hot = GenerateOptions {
             temperature: -1.0,
             ..options

@@ -2,9 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use rand::SeedableRng;
-use rand::rngs::StdRng;
-use rand::seq::SliceRandom;
+use qoft_core::Random;
 
 use super::encode::{Example, IGNORED};
 
@@ -28,9 +26,7 @@ impl Order {
     pub fn indices(self, count: usize) -> Vec<usize> {
         let mut indices: Vec<usize> = (0..count).collect();
         if let Self::Shuffled { seed, epoch } = self {
-            // The odd factor (2^64 / golden ratio) keeps the seeds of nearby runs and epochs apart.
-            let seed = seed.wrapping_add(epoch.wrapping_mul(0x9E37_79B9_7F4A_7C15));
-            indices.shuffle(&mut StdRng::seed_from_u64(seed));
+            Random::keyed(&[seed, epoch]).shuffle(&mut indices);
         }
         indices
     }
@@ -191,6 +187,14 @@ mod tests {
                 .collect();
             assert_eq!(rest, all[skipped.min(all.len())..]);
         }
+    }
+
+    /// A resumed run goes on in the same order, whatever version of the program began it.
+    #[test]
+    fn the_order_of_a_seed_stays_what_it_is() {
+        let order = |seed, epoch| Order::Shuffled { seed, epoch }.indices(8);
+        assert_eq!(order(42, 0), [2, 4, 1, 6, 7, 3, 0, 5]);
+        assert_eq!(order(42, 1), [7, 3, 4, 2, 1, 5, 0, 6]);
     }
 
     #[test]
