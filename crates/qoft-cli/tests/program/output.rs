@@ -302,7 +302,7 @@ fn the_program_has_its_name() {
     assert_eq!(run.stdout, format!("qoft {}\n", env!("CARGO_PKG_VERSION")));
     let missing = qoft(&["eval", "--model", &fixture(MODEL), "--data", "no.jsonl"]);
     assert_eq!(
-        missing.stderr.matches("(os error 2)").count(),
+        missing.stderr.matches("no.jsonl does not exist").count(),
         1,
         "{}",
         missing.stderr
