@@ -32,6 +32,13 @@ impl TemplateError {
         }
     }
 
+    pub(crate) fn engine(message: &str) -> Self {
+        Self {
+            message: message.to_owned(),
+            line: None,
+        }
+    }
+
     pub(crate) fn too_long(found: usize, longest: usize) -> Self {
         Self {
             message: format!("the template has {found} bytes, but {longest} are the most"),
@@ -89,7 +96,7 @@ pub enum ChatError {
     },
     /// The template failed or refused the conversation with `raise_exception`.
     #[error("the chat template fails on this conversation: {0}")]
-    Render(TemplateError),
+    Render(#[from] TemplateError),
     /// The model has several templates, but not the one that is asked for.
     #[error(
         "the model has no chat template named '{wanted}'; chat_template_kwargs can name one of \

@@ -14,7 +14,6 @@ mod snippets;
 mod tags;
 
 use std::collections::BTreeMap;
-use std::panic::resume_unwind;
 use std::thread;
 
 use minijinja::machinery::{CodeGenerator, Instructions, Vm, WhitespaceConfig};
@@ -36,7 +35,6 @@ const LONGEST: usize = 1 << 18;
 
 struct Compiled<'s> {
     instructions: Instructions<'s>,
-    blocks: BTreeMap<&'s str, Instructions<'s>>,
     has_generation: bool,
 }
 
@@ -97,11 +95,13 @@ impl Template {
         ]);
         self.program.with_dependent(|_, compiled| {
             let mut text = String::new();
+            // Templates with blocks are refused.
+            let blocks = BTreeMap::new();
             let vm = Vm::new(&environment);
             let result = vm.eval(
                 &compiled.instructions,
                 root,
-                &compiled.blocks,
+                &blocks,
                 &mut make_string_output(&mut text),
                 AutoEscape::None,
             );
@@ -128,10 +128,9 @@ fn compile(source: &str) -> Result<Compiled<'_>, TemplateError> {
     let (rewritten, has_generation) = rewrite::rewrite(&parsed, source)?;
     let mut generator = CodeGenerator::new(NAME, source);
     generator.compile_stmt(&rewritten);
-    let (instructions, blocks) = generator.finish();
+    let (instructions, _) = generator.finish();
     Ok(Compiled {
         instructions,
-        blocks,
         has_generation,
     })
 }
@@ -153,15 +152,23 @@ fn unix_lines(source: &str) -> String {
 /// The stack on which templates are parsed and run; only what is used of it becomes memory.
 const STACK: usize = 1 << 29;
 
-/// Runs `work` on a thread with a stack that no template within the limits can use up.
-pub(crate) fn on_large_stack<T: Send>(work: impl FnOnce() -> T + Send) -> T {
+/// Runs `work` on a thread with a stack that no template within the limits can use up. A panic in it
+/// is an error.
+pub(crate) fn on_large_stack<T: Send, E: From<TemplateError> + Send>(
+    work: impl FnOnce() -> Result<T, E> + Send,
+) -> Result<T, E> {
     thread::scope(|scope| {
         let thread = thread::Builder::new()
             .name("chat template".to_owned())
             .stack_size(STACK);
         match thread.spawn_scoped(scope, work) {
-            Ok(thread) => thread.join().unwrap_or_else(|panic| resume_unwind(panic)),
-            Err(error) => panic!("no thread for a chat template: {error}"),
+            Ok(thread) => thread.join().unwrap_or_else(|_| {
+                Err(TemplateError::engine("the template engine gave up on it").into())
+            }),
+            Err(error) => {
+                let message = format!("there is no thread to run it: {error}");
+                Err(TemplateError::engine(&message).into())
+            }
         }
     })
 }

@@ -72,14 +72,7 @@ pub(crate) fn floor_divide(a: &Value, b: &Value) -> Result {
     if y == 0.0 {
         return Err(failure("division by zero"));
     }
-    // As CPython: the remainder first, which is exact.
-    let quotient = (x - float_remainder(x, y)) / y;
-    let floored = quotient.floor();
-    Ok(Value::from(if quotient - floored > 0.5 {
-        floored + 1.0
-    } else {
-        floored
-    }))
+    Ok(Value::from(float_divide(x, y).0))
 }
 
 /// `a % b`: a text is formatted, a number's remainder has the sign of `b`.
@@ -98,16 +91,25 @@ pub(crate) fn remainder(a: &Value, b: &Value) -> Result {
     if y == 0.0 {
         return Err(failure("division by zero"));
     }
-    Ok(Value::from(float_remainder(x, y)))
+    Ok(Value::from(float_divide(x, y).1))
 }
 
-fn float_remainder(x: f64, y: f64) -> f64 {
-    let rest = x % y;
-    if rest != 0.0 && (rest < 0.0) != (y < 0.0) {
-        rest + y
-    } else {
-        rest
+/// `divmod(x, y)` as CPython computes it, with its signs of zeros.
+fn float_divide(x: f64, y: f64) -> (f64, f64) {
+    let mut rest = x % y;
+    let mut quotient = (x - rest) / y;
+    if rest == 0.0 {
+        rest = 0.0_f64.copysign(y);
+    } else if (rest < 0.0) != (y < 0.0) {
+        rest += y;
+        quotient -= 1.0;
     }
+    if quotient == 0.0 {
+        return (0.0_f64.copysign(x / y), rest);
+    }
+    let floor = quotient.floor();
+    let is_off = quotient - floor > 0.5;
+    (if is_off { floor + 1.0 } else { floor }, rest)
 }
 
 /// `a ** b`.

@@ -41,6 +41,11 @@ fn write_repr(out: &mut String, value: &Value, depth: usize) -> Result<(), Error
         ValueKind::Undefined => out.push_str("Undefined"),
         ValueKind::None => out.push_str("None"),
         ValueKind::Bool => out.push_str(if value.is_true() { "True" } else { "False" }),
+        ValueKind::String if value.is_safe() => {
+            return Err(failure(
+                "text that is marked as safe is written within a list",
+            ));
+        }
         ValueKind::String => write_quoted(out, value.as_str().unwrap_or_default()),
         ValueKind::Number if is_float(value) => out.push_str(&float(value, ["nan", "inf", "-inf"])),
         ValueKind::Number => out.push_str(&value.to_string()),

@@ -18,7 +18,7 @@ pub(crate) fn attribute(value: &Value, name: &str) -> Result {
         return Err(undefined(name));
     }
     if methods::has(value, name) {
-        return Ok(methods::bound(value, name));
+        return methods::bound(value, name);
     }
     if is_dict(value) {
         return Ok(get(value, &Value::from(name))?.unwrap_or_default());
@@ -80,7 +80,7 @@ pub(crate) fn item(value: &Value, key: &Value) -> Result {
         };
     }
     match key.as_str() {
-        Some(name) if methods::has(value, name) => Ok(methods::bound(value, name)),
+        Some(name) if methods::has(value, name) => methods::bound(value, name),
         Some(name) if !is_dict(value) => attribute(value, name),
         _ => Ok(Value::UNDEFINED),
     }

@@ -135,7 +135,9 @@ fn is_title(text: &str) -> bool {
     let mut behind_letter = false;
     let mut has_letter = false;
     for c in text.chars() {
-        let fits = match (c.is_uppercase(), c.is_lowercase()) {
+        // Four characters are a large and a small letter in one.
+        let is_both = matches!(c, 'ǅ' | 'ǈ' | 'ǋ' | 'ǲ');
+        let fits = match (is_both || c.is_uppercase(), c.is_lowercase()) {
             (true, _) => !behind_letter,
             (_, true) => behind_letter,
             _ => true,
@@ -143,7 +145,7 @@ fn is_title(text: &str) -> bool {
         if !fits {
             return false;
         }
-        behind_letter = is_cased(c);
+        behind_letter = is_both || is_cased(c);
         has_letter |= behind_letter;
     }
     has_letter

@@ -37,6 +37,11 @@ fn environment() -> Environment<'static> {
     environment.add_function("dict", dict);
     environment.add_function("namespace", namespace);
     environment.add_function("range", range);
+    for name in ["cycler", "joiner", "lipsum"] {
+        environment.add_function(name, move |_: Rest<Value>| {
+            Err::<Value, _>(failure(format!("the function {name} is not supported")))
+        });
+    }
     environment.add_function("raise_exception", raise_exception);
     environment.add_function("strftime_now", strftime_now);
     environment
@@ -167,7 +172,15 @@ fn dict(args: Rest<Value>) -> Result<Value, Error> {
 fn namespace(args: Rest<Value>) -> Result<Value, Error> {
     // Each one costs, so that chains of them are not long.
     charge(50_000)?;
-    minijinja::functions::namespace(Some(dict(args)?))
+    let entries = dict(args)?;
+    for name in elements(&entries)? {
+        if name.as_str().is_none_or(|name| name.starts_with('_')) {
+            return Err(failure(
+                "a namespace cannot have an attribute with this name",
+            ));
+        }
+    }
+    minijinja::functions::namespace(Some(entries))
 }
 
 fn range(args: Rest<Value>) -> Result<Value, Error> {
