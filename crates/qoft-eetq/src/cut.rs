@@ -51,7 +51,8 @@ impl CutMatrix {
             return Ok(None);
         };
         let parent = &layer.path()[..layer.path().len() - name.len()];
-        let (mut parts, mut layers, mut channels, mut first) = (Vec::new(), Vec::new(), 0..0, 0);
+        let (mut parts, mut layers, mut channels, mut first) =
+            (Vec::new(), Vec::new(), 0..0, 0usize);
         for sibling in names {
             let path = format!("{parent}{sibling}");
             let source = layer.sibling(&path);
@@ -65,10 +66,14 @@ impl CutMatrix {
                 let expected = format!("{rows} rows as in `{}.{}`", layer.path(), CODES[1]);
                 return Err(tensor.error(expected, tensor.shown_shape()));
             }
+            let end = first.checked_add(n).ok_or_else(|| {
+                let expected = "columns that can be counted with those of the layers beside it";
+                tensor.error(expected, tensor.shown_shape())
+            })?;
             if *sibling == name {
-                channels = first..first + n;
+                channels = first..end;
             }
-            first += n;
+            first = end;
             parts.push((tensor.bytes().clone(), n));
             layers.push(path);
         }

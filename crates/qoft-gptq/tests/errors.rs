@@ -70,6 +70,30 @@ fn single_modules_may_have_another_width_but_none_that_is_unsupported() {
 }
 
 #[test]
+fn groups_of_single_modules_are_those_of_their_rule_where_there_is_no_index() {
+    // Groups of 16 in place of 32; their scales are 1 to 4.
+    let scales = (1..5u8).flat_map(|group| f32::from(group).to_le_bytes().repeat(8));
+    let file = good()
+        .without(&["g_idx"])
+        .tensor("qzeros", ints(&[4, 1], [0x7777_7777; 4]))
+        .tensor("scales", (Dtype::F32, vec![4, 8], scales.collect()));
+    let rule = |size: i64| file.key("dynamic", json!({"+:.*proj": {"group_size": size}}));
+    let row: Vec<f32> = (0..64u8).map(|k| f32::from(k / 16 + 1)).collect();
+    assert_eq!(rule(16).weight(), row.repeat(8));
+    // Another module's rule does not count, nor does one that does not fit.
+    let other = file.key("dynamic", json!({"+:.*other": {"group_size": 16}}));
+    other.fails(&["proj.scales", "groups of 64", "32 in each"]);
+    rule(64).fails(&["proj.scales", "groups of 64", "64 in each"]);
+    rule(-1).fails(&["proj.scales", "all in one"]);
+    // Groups in the order of activations need their index, by a rule as well.
+    let ordered = file.key(
+        "dynamic",
+        json!({".*": {"group_size": 16, "desc_act": true}}),
+    );
+    ordered.fails(&["g_idx", "missing"]);
+}
+
+#[test]
 fn wrong_values_in_the_configuration_are_named() {
     for (key, value) in [
         ("bits", json!("four")),

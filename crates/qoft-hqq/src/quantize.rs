@@ -233,6 +233,10 @@ fn metadata(dense: &DenseLayer, bits: f64, layer: &LayerConfig, solver: &Solver)
         flag("channel_wise", true),
         flag("optimize", solver.optimize),
         flag("round_zero", solver.round_zero),
+        flag("offload_meta", false),
+        // The settings are these tensors, and texts among them are bytes.
+        flag("stores_quant_config", true),
+        flag("encoded_state_dict", true),
     ]
 }
 

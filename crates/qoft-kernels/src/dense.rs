@@ -30,11 +30,9 @@ impl DenseWeight {
     /// # Panics
     /// If the byte count does not fit the shape; readers check this before.
     pub fn new(bytes: Bytes, format: FloatFormat, shape: [usize; 2]) -> Self {
-        assert_eq!(
-            bytes.len(),
-            shape[0] * shape[1] * format.size(),
-            "bytes of a dense weight"
-        );
+        let values = shape[0].checked_mul(shape[1]);
+        let expected = values.and_then(|values| values.checked_mul(format.size()));
+        assert_eq!(Some(bytes.len()), expected, "bytes of a dense weight");
         Self {
             bytes,
             format,

@@ -35,11 +35,15 @@ impl Groups {
     /// One group for all weights.
     pub const TENSOR: Self = Self::Blocks([usize::MAX, usize::MAX]);
 
-    /// How many groups a matrix of this shape has.
+    /// How many groups a matrix of this shape has; blocks of size 0 count as 1, and more than can be
+    /// counted as [`usize::MAX`].
     pub fn count(&self, [n, k]: [usize; 2]) -> usize {
         match self {
-            Self::Blocks([rows, cols]) => n.div_ceil(*rows) * k.div_ceil(*cols),
-            Self::Flat(size) => (n * k).div_ceil(*size),
+            Self::Blocks([rows, cols]) => {
+                let [rows, cols] = [rows, cols].map(|size| (*size).max(1));
+                n.div_ceil(rows).saturating_mul(k.div_ceil(cols))
+            }
+            Self::Flat(size) => n.saturating_mul(k).div_ceil((*size).max(1)),
             Self::Interleaved(count) => *count,
             Self::Indexed { count, .. } => n.saturating_mul(*count),
         }

@@ -8,7 +8,8 @@ const BLOCK: usize = 64;
 /// # Panics
 /// If `bytes` has another length.
 pub fn transpose(bytes: &[u8], size: usize, [rows, cols]: [usize; 2]) -> Vec<u8> {
-    assert_eq!(bytes.len(), rows * cols * size, "a {rows} by {cols} matrix");
+    let expected = rows.checked_mul(cols).and_then(|n| n.checked_mul(size));
+    assert_eq!(Some(bytes.len()), expected, "a {rows} by {cols} matrix");
     match size {
         1 => of_size::<1>(bytes, rows, cols),
         2 => of_size::<2>(bytes, rows, cols),

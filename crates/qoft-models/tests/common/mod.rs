@@ -1,11 +1,15 @@
-//! Small models with rotations, for tests of gradients.
+//! Small models, also with other configurations, and rotations for tests of gradients.
 #![allow(dead_code, reason = "each test uses a part of it")]
+
+use std::fs;
+use std::path::Path;
 
 use burn::module::ParamId;
 use burn::tensor::{Int, Tensor};
-use qoft_core::{LayerKind, Schemes, Walk, default_device};
+use qoft_core::{LayerKind, Result, Schemes, Walk, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_oft::{OftConfig, OftRotation, RotationSettings};
+use serde_json::Value;
 
 /// Models of all families.
 pub const CASES: &[&str] = &[
@@ -21,12 +25,32 @@ pub const CASES: &[&str] = &[
     "smollm3",
 ];
 
+/// The model of a fixture.
 pub fn load(case: &str) -> CausalLm {
-    let folder = qoft_fixtures::path(&format!("models/{case}"));
-    let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
-    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    let device = default_device().unwrap();
-    CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap()
+    load_from(&qoft_fixtures::path(&format!("models/{case}"))).unwrap()
+}
+
+/// The model of a folder.
+pub fn load_from(folder: &Path) -> Result<CausalLm> {
+    let folder = ModelFolder::open(folder, &Architectures::linked()?)?;
+    let schemes = Schemes::linked(folder.checkpoint())?;
+    let device = default_device()?;
+    CausalLm::load(&folder, &schemes, &device, &mut |_, _| {})
+}
+
+/// A copy of a fixture with another `config.json`.
+pub fn with_config(case: &str, change: impl FnOnce(&mut Value)) -> tempfile::TempDir {
+    let source = qoft_fixtures::path(&format!("models/{case}"));
+    let copy = tempfile::tempdir().unwrap();
+    for entry in fs::read_dir(&source).unwrap() {
+        let entry = entry.unwrap();
+        fs::copy(entry.path(), copy.path().join(entry.file_name())).unwrap();
+    }
+    let path = copy.path().join("config.json");
+    let mut config = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+    change(&mut config);
+    fs::write(path, config.to_string()).unwrap();
+    copy
 }
 
 /// A rotation of `in_features`, with small parameters that are those of `id`.

@@ -1,0 +1,141 @@
+//! Errors of configurations and folders that are not supported or do not fit.
+
+mod common;
+
+use common::{load_from, with_config};
+use qoft_core::Error;
+use serde_json::{Value, json};
+
+/// The error of a fixture with another configuration.
+fn message(case: &str, change: impl FnOnce(&mut Value)) -> String {
+    let folder = with_config(case, change);
+    load_from(folder.path()).unwrap_err().to_string()
+}
+
+#[test]
+fn unsupported_configurations_are_named() {
+    let cases: [(&str, &str, Value, &str); 19] = [
+        ("llama", "model_type", json!("mamba"), "`mamba`"),
+        ("llama", "model_type", Value::Null, "is missing"),
+        ("llama", "hidden_act", json!("gelu"), "`gelu`"),
+        ("llama", "hidden_size", json!("wide"), "invalid type"),
+        ("llama", "hidden_size", json!(0), "must lie in"),
+        ("llama", "vocab_size", Value::Null, "is missing"),
+        ("llama", "num_key_value_heads", json!(3), "does not divide"),
+        ("llama", "head_dim", json!(7), "even number"),
+        (
+            "llama",
+            "num_hidden_layers",
+            json!(2_000_000_000),
+            "more than",
+        ),
+        ("llama", "rms_norm_eps", json!(-1), "positive"),
+        (
+            "qwen2",
+            "layer_types",
+            json!(["full_attention"]),
+            "1 entries",
+        ),
+        (
+            "qwen2",
+            "layer_types",
+            json!(["full_attention", "linear_attention"]),
+            "`linear_attention`",
+        ),
+        (
+            "qwen2",
+            "layer_types",
+            json!(["full_attention", "sliding_attention"]),
+            "use_sliding_window",
+        ),
+        ("smollm3", "no_rope_layers", json!([1]), "1 entries"),
+        ("gpt2", "n_embd", json!(30), "no multiple of 4 heads"),
+        ("gpt2", "n_layer", json!(2_000_000_000), "more than"),
+        ("gpt2", "n_positions", Value::Null, "is missing"),
+        ("gpt2", "activation_function", json!("mish"), "`mish`"),
+        ("gpt2", "add_cross_attention", json!(true), "encoder"),
+    ];
+    for (case, key, value, reason) in cases {
+        let message = message(case, |config| config[key] = value);
+        assert!(message.contains("config.json"), "{message}");
+        assert!(message.contains(&format!("`{key}`")), "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
+#[test]
+fn unsupported_rotary_positions_are_named() {
+    let cases = [
+        (json!({"rope_type": "spiral"}), "rope_type", "`spiral`"),
+        (json!({"rope_type": "linear"}), "factor", "is missing"),
+        (
+            json!({"rope_type": "linear", "factor": 0}),
+            "factor",
+            "positive",
+        ),
+        (
+            json!({"rope_type": "longrope", "short_factor": [1.0], "long_factor": [1.0]}),
+            "short_factor",
+            "4 positive numbers",
+        ),
+        (
+            json!({"partial_rotary_factor": 0.5}),
+            "partial_rotary_factor",
+            "not supported",
+        ),
+        (
+            json!({"full_attention": {"rope_type": "default"}}),
+            "full_attention",
+            "layer type",
+        ),
+    ];
+    for (rope, key, reason) in cases {
+        let message = message("llama", |config| config["rope_parameters"] = rope);
+        let named = format!("`rope_parameters.{key}`");
+        assert!(message.contains(&named), "{message}");
+        assert!(message.contains(reason), "{message}");
+    }
+}
+
+#[test]
+fn tensors_that_are_missing_or_do_not_fit_are_named() {
+    let missing = |case: &str, key: &str, value: Value, name: &str| {
+        let folder = with_config(case, |config| config[key] = value);
+        match load_from(folder.path()).unwrap_err() {
+            Error::MissingTensor { tensor, .. } => assert_eq!(tensor, name),
+            other => panic!("{other}"),
+        }
+    };
+    let layer = "model.layers.2.self_attn.q_proj.weight";
+    missing("llama", "num_hidden_layers", json!(3), layer);
+    let bias = "model.layers.0.self_attn.q_proj.bias";
+    missing("llama", "attention_bias", json!(true), bias);
+    let bias = "model.layers.0.mlp.gate_proj.bias";
+    missing("llama", "mlp_bias", json!(true), bias);
+    let head = "lm_head.weight";
+    missing("llama", "tie_word_embeddings", json!(false), head);
+    let bias = "model.layers.0.self_attn.q_proj.bias";
+    missing("llama", "model_type", json!("qwen2"), bias);
+
+    let wrong = message("llama", |config| config["vocab_size"] = json!(65));
+    assert!(wrong.contains("`model.embed_tokens.weight`"), "{wrong}");
+    assert!(wrong.contains("[65, 32]") && wrong.contains("[64, 32]"));
+    let wrong = message("llama", |config| config["intermediate_size"] = json!(41));
+    assert!(wrong.contains("`model.layers.0.mlp.gate_proj`"), "{wrong}");
+    assert!(wrong.contains("[41, 32]") && wrong.contains("[40, 32]"));
+    let layer = "transformer.h.2.ln_1.weight";
+    missing("gpt2_bare", "n_layer", json!(3), layer);
+    let head = "lm_head.weight";
+    missing("gpt2", "tie_word_embeddings", json!(false), head);
+
+    let wrong = message("gpt2", |config| config["n_positions"] = json!(33));
+    assert!(wrong.contains("`transformer.wpe.weight`"), "{wrong}");
+    let wrong = message("gpt2", |config| config["n_inner"] = json!(41));
+    assert!(wrong.contains("`transformer.h.0.mlp.c_fc`"), "{wrong}");
+    assert!(
+        wrong.contains("[41, 32]") && wrong.contains("[40, 32]"),
+        "{wrong}"
+    );
+    let wrong = message("qwen3", |config| config["head_dim"] = json!(14));
+    assert!(wrong.contains("self_attn.q_proj"), "{wrong}");
+}
