@@ -155,13 +155,12 @@ fn sizes(
         let expected = format!("an integer of {nbits_per_codebook} bits or more");
         return Err(codes.error(expected, dtype_name(codes.dtype())));
     }
-    Ok(CodebookShape {
-        out_group_size,
-        in_group_size,
+    Ok(CodebookShape::new(
+        [out_group_size, in_group_size],
         num_codebooks,
         nbits_per_codebook,
         code_bytes,
-    })
+    ))
 }
 
 /// The order of the first two dimensions of `codes`.

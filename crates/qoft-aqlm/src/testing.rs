@@ -19,13 +19,7 @@ fn numbers(count: usize, seed: u64) -> Vec<f32> {
 
 /// Random sums of groups of `og` × 2 weights for a matrix of 2 `og` groups of rows and 40 of columns.
 pub fn sums(og: usize, num_codebooks: usize, format: FloatFormat) -> Sums {
-    let sizes = CodebookShape {
-        out_group_size: og,
-        in_group_size: 2,
-        num_codebooks,
-        nbits_per_codebook: 3,
-        code_bytes: 1,
-    };
+    let sizes = CodebookShape::new([og, 2], num_codebooks, 3, 1);
     let mut vectors = numbers(num_codebooks * 8 * og * 2, 1);
     format.round(&mut vectors);
     let codes = numbers(6 * 40 * num_codebooks, 2);

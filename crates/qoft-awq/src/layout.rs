@@ -202,10 +202,7 @@ impl AwqLayer {
                 transpose(zeros.as_flattened(), 1, [groups, n])
             }
             AwqVersion::Gemv => {
-                let stored = Codes {
-                    bytes: self.qzeros.bytes().clone(),
-                    bits: 4,
-                };
+                let stored = Codes::new(self.qzeros.bytes().clone(), 4);
                 let row = self.width * PACK;
                 let zeros = (0..n * groups).map(|i| stored.get(i / groups * row + i % groups));
                 zeros.collect()
@@ -238,13 +235,13 @@ impl AwqLayer {
         let [_, k] = self.shape;
         let scales = self.computed_scales()?;
         let rounding = scales.format();
-        let codes = Codes {
-            bytes: match self.version {
+        let codes = Codes::new(
+            match self.version {
                 AwqVersion::Gemm => gemm_codes(self.qweight.bytes(), [k, self.width]),
                 AwqVersion::Gemv => self.qweight.bytes().clone(),
             },
-            bits: 4,
-        };
+            4,
+        );
         let groups = Groups::Blocks([1, self.group_size]);
         let scales = Scales::Plain(scales);
         Ok(

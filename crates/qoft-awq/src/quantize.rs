@@ -80,14 +80,13 @@ impl Quantizer for ToAwq {
             FloatFormat::F32 => FloatFormat::F16,
             half => half,
         };
-        let mut grid = IntegerGrid {
-            index: (0..k).map(|k| (k / size) as u32).collect(),
+        let mut grid = IntegerGrid::new(
+            n,
+            (0..k).map(|k| (k / size) as u32).collect::<Vec<_>>(),
             count,
-            largest: LARGEST,
+            LARGEST,
             format,
-            scales: vec![0.0; n * count],
-            zeros: vec![0; n * count],
-        };
+        );
         grid.fit(dense.weight, !config.zero_point);
         let codes = search.codes(dense.weight, &grid);
         let bytes = format.to_bytes(&grid.scales);

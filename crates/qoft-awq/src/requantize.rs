@@ -26,14 +26,16 @@ pub fn requantize(parsed: &AwqLayer, weight: &Matrix, how: &Requantize) -> Resul
     let mut scales = vec![0.0; n * count];
     stored.read(0, &mut scales);
     let symmetric = zeros.iter().all(|&zero| zero == MIDDLE);
-    let mut grid = IntegerGrid {
-        index: (0..k).map(|k| (k / parsed.group_size) as u32).collect(),
+    let mut grid = IntegerGrid::new(
+        n,
+        (0..k)
+            .map(|k| (k / parsed.group_size) as u32)
+            .collect::<Vec<_>>(),
         count,
-        largest: LARGEST,
-        format: stored.format(),
-        scales,
-        zeros,
-    };
+        LARGEST,
+        stored.format(),
+    )
+    .starting_from(scales, zeros);
     grid.fit(weight, symmetric);
     let codes = how.search.codes(weight, &grid);
 

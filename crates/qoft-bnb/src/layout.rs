@@ -92,10 +92,7 @@ impl FourBit {
         };
         let parts = GroupedWeight::builder(
             self.shape,
-            Codes {
-                bytes: codes.into(),
-                bits: 4,
-            },
+            Codes::new(codes, 4),
             CodeMap::Table16(Box::new(self.table)),
             Groups::Flat(self.state.blocksize),
             scales,
@@ -182,10 +179,7 @@ impl EightBit {
     /// # Errors
     /// If a scale is not finite.
     pub fn packed(&self) -> Result<GroupedWeight> {
-        let codes = Codes {
-            bytes: self.weight.bytes().clone(),
-            bits: 8,
-        };
+        let codes = Codes::new(self.weight.bytes().clone(), 8);
         let scales = Scales::Plain(self.scb.floats()?);
         let parts = GroupedWeight::builder(self.shape, codes, CodeMap::Int8, Groups::ROW, scales);
         Ok(parts.factor(ONE_127TH).build("int8")?)

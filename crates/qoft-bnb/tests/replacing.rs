@@ -62,10 +62,7 @@ impl ParsedLayer for OtherLayer {
     }
 
     fn load(&self, _: Purpose) -> Result<LoadedLinear> {
-        let codes = Codes {
-            bytes: self.codes.bytes().clone(),
-            bits: 8,
-        };
+        let codes = Codes::new(self.codes.bytes().clone(), 8);
         let scales = Scales::Plain(self.absmax.floats()?);
         let weight = GroupedWeight::builder(self.shape, codes, CodeMap::Int8, Groups::ROW, scales);
         // The library's 1/127.

@@ -148,13 +148,7 @@ fn nested_scales() {
 #[test]
 fn codebooks() {
     for (code_bytes, nbits, in_group_size) in [(1, 3, 8), (2, 9, 4), (4, 5, 3), (8, 5, 16)] {
-        let sizes = CodebookShape {
-            out_group_size: 2,
-            in_group_size,
-            num_codebooks: 2,
-            nbits_per_codebook: nbits,
-            code_bytes,
-        };
+        let sizes = CodebookShape::new([2, in_group_size], 2, nbits, code_bytes);
         let codes: Vec<u8> = (0..4 * 3 * 2 * code_bytes)
             .map(|i| (i * 37) as u8)
             .collect();

@@ -47,10 +47,7 @@ impl EetqLayer {
     /// # Errors
     /// If a scale or a weight is not finite.
     pub fn packed(&self) -> Result<GroupedWeight> {
-        let codes = Codes {
-            bytes: self.cut.codes(self.order).into(),
-            bits: 8,
-        };
+        let codes = Codes::new(self.cut.codes(self.order), 8);
         let (shape, scales) = (self.cut.shape(), Scales::Plain(self.scales.floats()?));
         let parts = GroupedWeight::builder(shape, codes, CodeMap::Int8, Groups::ROW, scales);
         Ok(parts.build("int8")?)

@@ -297,10 +297,7 @@ fn group_size(
 /// The codes in our order.
 fn codes(qweight: &TensorView, bits: usize, [n, k]: [usize; 2]) -> Result<Codes> {
     let words = qweight.shape()[0];
-    let stored = Codes {
-        bytes: transpose(qweight.bytes(), 4, [words, n]).into(),
-        bits: bits as u32,
-    };
+    let stored = Codes::new(transpose(qweight.bytes(), 4, [words, n]), bits as u32);
     if k * bits == words * WORD {
         return Ok(stored);
     }

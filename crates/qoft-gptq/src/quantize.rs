@@ -99,14 +99,13 @@ impl Quantizer for ToGptq {
         }
         let size = group_size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
         let groups = k.div_ceil(size);
-        let mut grid = IntegerGrid {
-            index: (0..k).map(|k| (k / size) as u32).collect(),
-            count: groups,
-            largest: ((1u32 << bits) - 1) as u8,
-            format: dense.format,
-            scales: vec![0.0; n * groups],
-            zeros: vec![0; n * groups],
-        };
+        let mut grid = IntegerGrid::new(
+            n,
+            (0..k).map(|k| (k / size) as u32).collect::<Vec<_>>(),
+            groups,
+            ((1u32 << bits) - 1) as u8,
+            dense.format,
+        );
         grid.fit(dense.weight, sym);
         let codes = search.codes(dense.weight, &grid);
         let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, bits, config.zero_points);

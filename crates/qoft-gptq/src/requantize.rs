@@ -24,14 +24,14 @@ pub fn requantize(parsed: &GptqLayer, weight: &Matrix, how: &Requantize) -> Resu
     stored
         .transposed(parsed.groups, parsed.shape[0])
         .read(0, &mut scales);
-    let mut grid = IntegerGrid {
-        index: parsed.group_of_each().into(),
-        count: parsed.groups,
-        largest: ((1u32 << parsed.bits) - 1) as u8,
-        format: stored.format(),
-        scales,
-        zeros,
-    };
+    let mut grid = IntegerGrid::new(
+        parsed.shape[0],
+        parsed.group_of_each(),
+        parsed.groups,
+        ((1u32 << parsed.bits) - 1) as u8,
+        stored.format(),
+    )
+    .starting_from(scales, zeros);
     grid.fit(weight, symmetric);
     let codes = how.search.codes(weight, &grid);
     let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, parsed.bits, parsed.zero_points);

@@ -38,10 +38,10 @@ pub fn unpack(bytes: &Bytes, bits: usize, [groups, n]: [usize; 2]) -> Vec<u8> {
     let row_bytes = bytes.len() / groups;
     let mut fields = Vec::with_capacity(groups * n);
     for row in 0..groups {
-        let row = Codes {
-            bytes: bytes.slice(row * row_bytes..(row + 1) * row_bytes),
-            bits: bits as u32,
-        };
+        let row = Codes::new(
+            bytes.slice(row * row_bytes..(row + 1) * row_bytes),
+            bits as u32,
+        );
         fields.extend((0..n).map(|column| row.get(column)));
     }
     fields

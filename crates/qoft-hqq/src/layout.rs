@@ -58,13 +58,13 @@ impl HqqLayer {
             Axis::Columns => Groups::Interleaved(cols),
         };
         let packing = self.config.packing;
-        let codes = Codes {
-            bytes: match packing {
+        let codes = Codes::new(
+            match packing {
                 Packing::EightBits => self.packed.bytes().clone(),
                 _ => repack(self.packed.bytes(), packing, rows * cols).into(),
             },
-            bits: packing.bits(),
-        };
+            packing.bits(),
+        );
         let (scales, zeros) = (self.scale.floats()?, self.zero.floats()?);
         // The library subtracts and multiplies in this dtype.
         let rounding = scales.format();

@@ -146,10 +146,7 @@ impl IncLayer {
             }
             _ => merge(self.split, &self.parts, &self.scales, format)?,
         };
-        let codes = Codes {
-            bytes: codes.into(),
-            bits: 8,
-        };
+        let codes = Codes::new(codes, 8);
         let groups = if scales.len() == 1 {
             Groups::TENSOR
         } else {

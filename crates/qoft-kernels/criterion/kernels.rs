@@ -28,10 +28,7 @@ fn grouped(shape: [usize; 2], bits: u32) -> GroupedWeight {
         _ => CodeMap::Int8,
     };
     let scales = Floats::from_f32(&values(count / 64), FloatFormat::F32).expect("finite");
-    let codes = Codes {
-        bits,
-        bytes: bytes.into(),
-    };
+    let codes = Codes::new(bytes, bits);
     let scales = Scales::Plain(scales);
     GroupedWeight::builder(shape, codes, map, Groups::Flat(64), scales)
         .build("bench")

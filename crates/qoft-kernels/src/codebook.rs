@@ -19,6 +19,7 @@ const SMALL: usize = 64 << 10;
 
 /// Sizes of a [`CodebookWeight`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct CodebookShape {
     /// Outputs that a vector covers.
     pub out_group_size: usize,
@@ -30,6 +31,25 @@ pub struct CodebookShape {
     pub nbits_per_codebook: u32,
     /// Bytes that a code is stored in; only its lowest `nbits_per_codebook` bits count.
     pub code_bytes: usize,
+}
+
+impl CodebookShape {
+    /// Sums of `num_codebooks` vectors that cover `[outputs, inputs]` `groups`; a codebook has
+    /// 2 to the power of `nbits_per_codebook` of them, and a code is stored in `code_bytes`.
+    pub fn new(
+        [out_group_size, in_group_size]: [usize; 2],
+        num_codebooks: usize,
+        nbits_per_codebook: u32,
+        code_bytes: usize,
+    ) -> Self {
+        Self {
+            out_group_size,
+            in_group_size,
+            num_codebooks,
+            nbits_per_codebook,
+            code_bytes,
+        }
+    }
 }
 
 /// `w[a·og + u, b·ig + v] = scale[a] · Σ_c codebook[c, code[a, b, c], u, v]`, the sum taken in

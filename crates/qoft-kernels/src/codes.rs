@@ -8,6 +8,7 @@ use crate::error::WeightError;
 
 /// Codes of all weights, row-major, as one bit stream whose least significant bits come first.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Codes {
     /// The stream.
     pub bytes: Bytes,
@@ -16,6 +17,14 @@ pub struct Codes {
 }
 
 impl Codes {
+    /// Codes of so many bits in a stream.
+    pub fn new(bytes: impl Into<Bytes>, bits: u32) -> Self {
+        Self {
+            bytes: bytes.into(),
+            bits,
+        }
+    }
+
     /// Packs codes; bits above the width are dropped.
     pub fn pack(bits: u32, codes: impl IntoIterator<Item = u8>) -> Self {
         let codes = codes.into_iter();

@@ -2,6 +2,7 @@
 
 /// The parts of a packed weight contradict each other.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
+#[non_exhaustive]
 pub enum WeightError {
     /// The matrix has no elements, or more than an address can count.
     #[error("impossible shape {0:?}")]

@@ -4,6 +4,7 @@ use std::fmt::Debug;
 
 /// A read-only tensor: contiguous `f32` values, row-major.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct HostView<'a> {
     /// Sizes of the dimensions.
     pub shape: &'a [usize],
@@ -12,6 +13,11 @@ pub struct HostView<'a> {
 }
 
 impl<'a> HostView<'a> {
+    /// An input of which only the shape is known: its values are not read.
+    pub fn unread(shape: &'a [usize]) -> Self {
+        Self { shape, data: &[] }
+    }
+
     /// A view of `data`, whose length is the product of `shape`.
     pub fn new(shape: &'a [usize], data: &'a [f32]) -> Self {
         debug_assert_eq!(shape.iter().product::<usize>(), data.len());
@@ -27,6 +33,7 @@ impl<'a> HostView<'a> {
 
 /// What a forward pass yields.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct Forward {
     /// Shape of the output.
     pub shape: Vec<usize>,

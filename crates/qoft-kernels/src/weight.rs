@@ -88,11 +88,19 @@ pub(crate) fn dot_decoded(weight: &(impl PackedWeight + ?Sized), row: usize, x: 
 
 /// A tile of decoded values: element (row, col) lies at `row * row_stride + col`.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Tile<'a> {
     /// The values, starting with the tile's first one.
     pub data: &'a [f32],
     /// Distance between two rows, in elements.
     pub row_stride: usize,
+}
+
+impl<'a> Tile<'a> {
+    /// The tile that starts with `data`, and whose rows are so many elements apart.
+    pub fn new(data: &'a [f32], row_stride: usize) -> Self {
+        Self { data, row_stride }
+    }
 }
 
 /// A weight's quantization in the field's terms.

@@ -12,6 +12,29 @@ use crate::checkpoint::dtype_name;
 /// Result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
+/// What a reader of another library said.
+pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
+
+/// Kinds of errors, for programs that act on them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The system did not read or write.
+    Io,
+    /// Another process uses the folder.
+    Busy,
+    /// The content of a file is wrong, or stands for something that is not supported.
+    Invalid,
+    /// Something that is named or must be there is not.
+    Missing,
+    /// A scheme cannot do what is asked for.
+    Unsupported,
+    /// Things exclude each other.
+    Conflict,
+    /// The caller asked for something impossible.
+    Argument,
+}
+
 /// What can go wrong between a checkpoint, a backend and an adapter.
 #[derive(Debug, Clone, thiserror::Error)]
 #[non_exhaustive]
@@ -42,6 +65,8 @@ pub enum Error {
         path: PathBuf,
         /// What is wrong with it.
         reason: String,
+        /// What a reader of the format said, if it was one.
+        source: Option<Cause>,
     },
     /// A configuration key has an impossible or unsupported value.
     #[error("{file}: `{key}`: {reason}")]
@@ -52,6 +77,8 @@ pub enum Error {
         key: String,
         /// What is wrong with the value.
         reason: String,
+        /// What a reader of the value said, if it was one.
+        source: Option<Cause>,
     },
     /// A tensor that must be there is missing.
     #[error("{}: tensor `{tensor}` is missing", folder.display())]
@@ -246,6 +273,7 @@ impl Error {
         Self::File {
             path: path.into(),
             reason: reason.to_string(),
+            source: None,
         }
     }
 
@@ -315,6 +343,45 @@ impl Error {
             file: file.into(),
             key: key.into(),
             reason: reason.to_string(),
+            source: None,
+        }
+    }
+
+    /// Says of an error about a file or a configuration what its
+    /// [`source`](std::error::Error::source) is; others stay as they are.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl std::error::Error + Send + Sync + 'static) -> Self {
+        if let Self::File { source, .. } | Self::Config { source, .. } = &mut self {
+            *source = Some(Arc::new(cause));
+        }
+        self
+    }
+
+    /// What kind of thing went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Io { .. } => ErrorKind::Io,
+            Self::Busy { .. } => ErrorKind::Busy,
+            Self::File { .. }
+            | Self::Config { .. }
+            | Self::Tensor { .. }
+            | Self::Layer { .. }
+            | Self::Weight(_)
+            | Self::Calibration { .. }
+            | Self::Adapter { .. } => ErrorKind::Invalid,
+            Self::MissingTensor { .. }
+            | Self::NoBackend { .. }
+            | Self::UnknownBackend { .. }
+            | Self::NoTarget { .. }
+            | Self::NoModule { .. }
+            | Self::UnknownAdapter { .. } => ErrorKind::Missing,
+            Self::Incapable { .. } | Self::CannotQuantize { .. } | Self::Requantize { .. } => {
+                ErrorKind::Unsupported
+            }
+            Self::Duplicate { .. } | Self::AdapterState { .. } | Self::DuplicateAdapter { .. } => {
+                ErrorKind::Conflict
+            }
+            Self::Device { .. } | Self::BackendOption { .. } => ErrorKind::Argument,
         }
     }
 }
@@ -354,5 +421,39 @@ fn list(tensors: &[FoundTensor]) -> String {
     match tensors[..] {
         [] => "none".into(),
         _ => tensors.join(", "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error as _;
+
+    use super::*;
+
+    #[test]
+    fn errors_have_a_kind_and_a_source() {
+        let parse = || serde_json::from_str::<u8>("x").unwrap_err();
+        let text = parse().to_string();
+        let errors = [
+            (
+                Error::file("a", parse()).caused_by(parse()),
+                ErrorKind::Invalid,
+            ),
+            (
+                Error::config("a", "b", parse()).caused_by(parse()),
+                ErrorKind::Invalid,
+            ),
+            (
+                Error::io("a")(std::io::Error::other(parse())),
+                ErrorKind::Io,
+            ),
+        ];
+        for (error, kind) in errors {
+            assert_eq!(error.kind(), kind);
+            assert_eq!(error.source().unwrap().to_string(), text);
+        }
+        let incapable = Error::incapable("layer", "backend", "fly").of_writing();
+        assert_eq!(incapable.kind(), ErrorKind::Unsupported);
+        assert!(incapable.caused_by(parse()).source().is_none());
     }
 }

@@ -20,6 +20,7 @@ const LANES: usize = 8;
 /// The numbers `(code − zero point) · scale`, with a scale and a zero point for each group of
 /// input features within a row.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct IntegerGrid {
     /// The group of each input feature.
     pub index: Arc<[u32]>,
@@ -36,6 +37,40 @@ pub struct IntegerGrid {
 }
 
 impl IntegerGrid {
+    /// A grid for `rows` rows with `count` groups each, in which input feature `k` is in group
+    /// `index[k]`. All scales and zero points are 0; [`Self::fit`] finds others.
+    pub fn new(
+        rows: usize,
+        index: impl Into<Arc<[u32]>>,
+        count: usize,
+        largest: u8,
+        format: FloatFormat,
+    ) -> Self {
+        Self {
+            index: index.into(),
+            count,
+            largest,
+            format,
+            scales: vec![0.0; rows * count],
+            zeros: vec![0; rows * count],
+        }
+    }
+
+    /// The same with other scales and zero points.
+    ///
+    /// # Panics
+    /// If there is not one of each for every group.
+    #[must_use]
+    pub fn starting_from(self, scales: Vec<f32>, zeros: Vec<u8>) -> Self {
+        let lengths = [scales.len(), zeros.len()];
+        assert_eq!(lengths, [self.scales.len(); 2], "scales and zero points");
+        Self {
+            scales,
+            zeros,
+            ..self
+        }
+    }
+
     /// Replaces scales and zero points by others wherever these bring a group of `weight` closer
     /// to its numbers, by the sum of the squared differences. With `symmetric` all zero points
     /// become the middle of the codes.
@@ -251,14 +286,7 @@ mod tests {
     }
 
     fn grid(rows: usize, index: Vec<u32>, count: usize, largest: u8) -> IntegerGrid {
-        IntegerGrid {
-            index: index.into(),
-            count,
-            largest,
-            format: FloatFormat::F16,
-            scales: vec![0.0; rows * count],
-            zeros: vec![0; rows * count],
-        }
+        IntegerGrid::new(rows, index, count, largest, FloatFormat::F16)
     }
 
     fn error(grid: &IntegerGrid, weight: &Matrix) -> f32 {

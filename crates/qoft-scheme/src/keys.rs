@@ -68,7 +68,7 @@ impl Keys {
             None => Ok(None),
             Some(value) => T::deserialize(value)
                 .map(Some)
-                .map_err(|e| self.error(key, e)),
+                .map_err(|e| self.error(key, &e).caused_by(e)),
         }
     }
 

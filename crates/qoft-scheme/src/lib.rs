@@ -38,7 +38,7 @@ pub use claimed::{CheckpointLayer, ClaimedLayer};
 pub use dense::{Dense, dense_weight};
 pub use dense_layer::DenseLayer;
 pub use entry::{Entries, Entry, Registered, Tier};
-pub use error::{Error, FoundTensor, Result};
+pub use error::{Cause, Error, ErrorKind, FoundTensor, Result};
 pub use grid::{CodeSearch, Grid, Nearest};
 pub use integer_grid::IntegerGrid;
 pub use keys::Keys;

@@ -57,7 +57,7 @@ impl ModuleRules {
         };
         // Python's `re.match`: from the start, to anywhere.
         let pattern = Regex::new(&format!("^(?:{pattern})"));
-        let pattern = pattern.map_err(|e| rules.error(key, e))?;
+        let pattern = pattern.map_err(|e| rules.error(key, &e).caused_by(e))?;
         let keys = match dense {
             true => None,
             false => Some(

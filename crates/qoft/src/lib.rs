@@ -57,7 +57,7 @@ pub use quantize::{
     QuantizeLosses, QuantizeOptions, QuantizeReport, QuantizedLayer, StagedQuantization, quantize,
     quantize_layer, quantize_staged,
 };
-pub use schemes::{SCHEMES, Scheme, missing_feature};
+pub use schemes::{SCHEMES, Scheme, missing_features};
 pub use trainable::check_trainable;
 
 // The linker drops crates that nobody names, and their registrations with them. HRA is a family of

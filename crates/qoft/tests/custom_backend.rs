@@ -60,10 +60,7 @@ impl ParsedLayer for My8Layer {
     }
 
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
-        let codes = Codes {
-            bytes: self.codes.bytes().clone(),
-            bits: 8,
-        };
+        let codes = Codes::new(self.codes.bytes().clone(), 8);
         let scales = Scales::Plain(self.scales.floats()?);
         let weight = GroupedWeight::builder(self.shape, codes, CodeMap::Int8, Groups::ROW, scales);
         Ok(LoadedLinear::new(weight.build("my8")?))

@@ -46,10 +46,7 @@ impl ParsedLayer for Fp8Layer {
     /// values for all purposes.
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
         let format = Fp8Format::E4m3;
-        let codes = Codes {
-            bytes: self.codes.bytes().clone(),
-            bits: 8,
-        };
+        let codes = Codes::new(self.codes.bytes().clone(), 8);
         let map = CodeMap::Table256(format.table());
         let scales = Scales::Plain(scales(&self.scales)?);
         let weight = GroupedWeight::builder(self.shape, codes, map, self.groups.clone(), scales);

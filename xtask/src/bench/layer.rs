@@ -146,10 +146,7 @@ fn codes(bits: u32, count: usize) -> Codes {
     let bytes: Vec<u8> = (0..count * bits as usize / 8)
         .map(|i| (i * 151 + 7) as u8)
         .collect();
-    Codes {
-        bits,
-        bytes: bytes.into(),
-    }
+    Codes::new(bytes, bits)
 }
 
 /// Values between -1 and 1 that look random.

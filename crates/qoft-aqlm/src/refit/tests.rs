@@ -8,13 +8,7 @@ use crate::testing::{sums, weight};
 
 #[test]
 fn one_codebook_has_the_weighted_means() {
-    let sizes = CodebookShape {
-        out_group_size: 1,
-        in_group_size: 2,
-        num_codebooks: 1,
-        nbits_per_codebook: 2,
-        code_bytes: 1,
-    };
+    let sizes = CodebookShape::new([1, 2], 1, 2, 1);
     let vectors = vec![9.0, 9.0, 8.0, 8.0, 7.0, 7.0, 6.0, 6.0];
     let mut sums = Sums {
         books: Books::from_vectors(sizes, FloatFormat::F32, vectors),

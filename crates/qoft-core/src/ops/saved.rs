@@ -66,10 +66,14 @@ impl<B: HostTensors> Recorded<B> {
     pub(super) fn read<R>(&self, f: impl FnOnce(&[HostView]) -> R) -> R {
         let hold = |input: &Input<B>| input.values.as_ref().map(Saved::hold);
         let held: Vec<Option<Held<B>>> = self.inputs.iter().map(hold).collect();
-        let views = self.inputs.iter().zip(&held).map(|(input, held)| {
-            let (shape, data) = (&input.shape, held.as_ref().map_or(&[][..], Held::values));
-            HostView { shape, data }
-        });
+        let views = self
+            .inputs
+            .iter()
+            .zip(&held)
+            .map(|(input, held)| match held {
+                Some(held) => HostView::new(&input.shape, held.values()),
+                None => HostView::unread(&input.shape),
+            });
         f(&views.collect::<Vec<_>>())
     }
 }

@@ -18,7 +18,8 @@ pub fn read_json(path: &Path) -> Result<Value> {
     if let Some(reason) = stands_for_another(&bytes) {
         return Err(Error::file(path, reason));
     }
-    serde_json::from_slice(&bytes).map_err(|e| Error::file(path, format!("not valid JSON: {e}")))
+    serde_json::from_slice(&bytes)
+        .map_err(|e| Error::file(path, format!("not valid JSON: {e}")).caused_by(e))
 }
 
 /// Why the content of a file is not what it should be, if it is a pointer that Git LFS left.

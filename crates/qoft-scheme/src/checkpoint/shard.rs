@@ -54,7 +54,9 @@ impl Shard {
         if let Some(reason) = stands_for_another(&map) {
             return Err(Error::file(&path, reason));
         }
-        let invalid = |e| Error::file(&path, format!("not a valid safetensors file: {e}"));
+        let invalid = |e: safetensors::SafeTensorError| {
+            Error::file(&path, format!("not a valid safetensors file: {e}")).caused_by(e)
+        };
         let (header, metadata) = SafeTensors::read_metadata(&map).map_err(invalid)?;
         let tensors = metadata
             .tensors()
