@@ -1,10 +1,9 @@
 //! The numbers of the library's formats with their scales, as its CPU code chooses and rounds to them.
 
 use qoft_scheme::kernels::{Matrix, count_less, whole};
-use qoft_scheme::{CodeSearch, Grid};
+use qoft_scheme::{CodeSearch, Grid, mean};
 use rayon::prelude::*;
 
-use crate::sum::mean;
 use crate::tables::ONE_127TH;
 
 /// Absmax values that are smaller count as this.

@@ -9,7 +9,6 @@ mod input;
 mod layout;
 mod quantize;
 mod requantize;
-mod sum;
 mod tables;
 
 use std::sync::Arc;

@@ -149,7 +149,7 @@ impl Quantizer for ToHqq {
             return Err(dense.error(reason));
         }
         let grouped = by_groups(dense.weight.values.clone(), layer.axis, reshaped.groups);
-        let (scales, zeros) = self.solver.solve(&grouped, layer.group_size);
+        let (scales, zeros) = self.solver.solve(&grouped, layer.group_size, layer.axis);
         drop(grouped);
         let format = dense.format;
         let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();

@@ -25,7 +25,7 @@ pub fn requantize(parsed: &HqqLayer, weight: &Matrix, how: &Requantize) -> Resul
     let (solver, groups) = (parsed.solver, parsed.reshaped.groups);
     let (axis, size) = (parsed.config.axis, parsed.config.group_size);
     let grouped = by_groups(weight.values.clone(), axis, groups);
-    let (mut scales, mut zeros) = solver.solve(&grouped, size);
+    let (mut scales, mut zeros) = solver.solve(&grouped, size, axis);
 
     let format = parsed.scale.float_format()?;
     let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();

@@ -1,6 +1,6 @@
 //! Finding scales and zero points as the library does on a CPU, in `f32`.
 
-use qoft_scheme::{LayerSource, Result};
+use qoft_scheme::{LayerSource, Result, column_mean, mean};
 use rayon::prelude::*;
 
 use crate::config::{Axis, flag, number};
@@ -59,23 +59,33 @@ impl Solver {
 }
 
 impl Solver {
-    /// Factors from weights to codes, and zero points, of groups of so many weights.
-    pub fn solve(&self, weights: &[f32], size: usize) -> (Vec<f32>, Vec<f32>) {
+    /// Factors from weights to codes, and zero points, of groups of so many weights, which are given
+    /// group by group.
+    pub fn solve(&self, weights: &[f32], size: usize, axis: Axis) -> (Vec<f32>, Vec<f32>) {
         let groups = weights.par_chunks_exact(size);
         let (scales, mut zeros): (Vec<f32>, Vec<f32>) =
             groups.clone().map(|group| self.range(group)).unzip();
+        let (mut errors, count) = (vec![0.0; weights.len()], scales.len());
         let mut best = f32::INFINITY;
         for _ in 0..ITERATIONS {
             if !self.optimize {
                 break;
             }
             let adjusted = groups.clone().zip(&scales).zip(&zeros);
-            let (adjusted, errors): (Vec<f32>, Vec<f64>) = adjusted
-                .map(|((group, &scale), &zero)| self.adjusted(group, scale, zero))
-                .unzip();
+            let adjusted = adjusted.zip(errors.par_chunks_exact_mut(size)).enumerate();
+            let adjusted = adjusted.map(|(at, (((group, &scale), &zero), errors))| {
+                let terms = self.adjusted(group, scale, zero, errors);
+                match axis {
+                    Axis::Rows => mean(&terms),
+                    Axis::Columns => column_mean(&terms, at, count),
+                }
+            });
             // The library keeps the zero points even if they were not better any more.
-            zeros = adjusted;
-            let error = (errors.iter().sum::<f64>() / weights.len() as f64) as f32;
+            zeros = adjusted.collect();
+            let error = match axis {
+                Axis::Rows => mean(&errors),
+                Axis::Columns => mean(&columns(&errors, size)),
+            };
             if error >= best {
                 break;
             }
@@ -91,7 +101,8 @@ impl Solver {
         let scale = if high - low <= NO_RANGE {
             1.0
         } else {
-            (self.largest / (high - low)).min(MOST)
+            // torch divides a number by a tensor so: it multiplies with the reciprocal.
+            ((high - low).recip() * self.largest).min(MOST)
         };
         let zero = -low * scale;
         (
@@ -120,16 +131,16 @@ impl Solver {
         squares(errors)
     }
 
-    /// A better zero point, and the sum of the errors before.
-    fn adjusted(&self, group: &[f32], scale: f32, zero: f32) -> (f32, f64) {
-        let (mut sum, mut errors) = (0.0f64, 0.0f64);
-        for &weight in group {
+    /// Numbers whose mean is a better zero point; `errors` get the magnitudes of those before.
+    fn adjusted(&self, group: &[f32], scale: f32, zero: f32, errors: &mut [f32]) -> Vec<f32> {
+        let pairs = group.iter().zip(errors);
+        let term = |(&weight, magnitude): (&f32, &mut f32)| {
             let code = self.code(weight, scale, zero);
             let error = weight - (code - zero) / scale;
-            sum += f64::from(code - (weight - shrunk(error)) * scale);
-            errors += f64::from(error.abs());
-        }
-        ((sum / group.len() as f64) as f32, errors)
+            *magnitude = error.abs();
+            code - (weight - shrunk(error)) * scale
+        };
+        pairs.map(term).collect()
     }
 }
 

@@ -56,7 +56,10 @@ fn floats(tensor: &NewTensor) -> Vec<f32> {
 fn the_librarys_tensors_come_out_of_the_weights_that_it_had() {
     let mut layers = 0;
     for folder in qoft_fixtures::folders("schemes/hqq") {
-        let Ok(source) = std::fs::read(folder.join("source.safetensors")) else {
+        // With two or three codes the library destroys some groups, and these keep what they had.
+        let name = folder.file_name().unwrap().as_encoded_bytes();
+        let source = std::fs::read(folder.join("source.safetensors"));
+        let Some(source) = source.ok().filter(|_| !name.starts_with(b"int1")) else {
             continue;
         };
         let source = SafeTensors::deserialize(&source).unwrap();
@@ -74,19 +77,12 @@ fn the_librarys_tensors_come_out_of_the_weights_that_it_had() {
             for found in parsed.requantize(&weight, &Nearest, &checkpoint).unwrap() {
                 let expected = layer.copy(&found.suffix).unwrap();
                 let case = format!("{}: {path}.{}", folder.display(), found.suffix);
-                if found.dtype != qoft_scheme::Dtype::F32 {
-                    assert!(found == expected, "{case}");
-                    continue;
-                }
-                // torch adds up the terms of a mean in another order.
-                for (a, b) in floats(&found).into_iter().zip(floats(&expected)) {
-                    assert!((a - b).abs() <= 1e-6 * b.abs().max(1.0), "{case}: {a} {b}");
-                }
+                assert!(found == expected, "{case}");
             }
             layers += 1;
         }
     }
-    assert!(layers >= 12, "only {layers} layers");
+    assert!(layers >= 48, "only {layers} layers");
 }
 
 /// The library's scales and zero points for weights on a grid of few codes can be much worse.

@@ -93,7 +93,7 @@ impl Registry {
         Err(Error::cannot_quantize(&method, self.quantizing()))
     }
 
-    /// A backend with settings, as one text: `hqq,nbits=4,group_size=64`. Values are JSON, or plain
+    /// A backend with settings, as one text: `scheme,bits=4,group_size=64`. Values are JSON, or plain
     /// text.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use qoft::models::{Architectures, ModelFolder};
 use qoft::quantize_layer;
 use serde_json::{Value, json};
 
-const PATH: &str = "model.layers.0.mlp.up_proj";
+const PATH: &str = "model.layers.0.self_attn.q_proj";
 
 fn open(model: &str) -> ModelFolder {
     let path = qoft_fixtures::path(model);

@@ -1,4 +1,4 @@
-//! Sums as torch adds them up on a CPU, since the last bit of a mean is written down.
+//! Means as torch adds them up on a CPU: libraries write the last bit of some down.
 
 /// Numbers that torch adds beside each other.
 const LANES: usize = 8;
@@ -9,7 +9,8 @@ const LEVELS: usize = 4;
 
 type Lanes<const N: usize> = [f32; N];
 
-/// The mean of some numbers. torch shares more than 32 768 of them out to its threads, whose number
+/// The mean of some numbers, as `torch.mean` has it for a contiguous tensor or along its last
+/// dimension. torch shares more than 32 768 of them out to its threads, whose number
 /// then decides about the last bit.
 pub fn mean(values: &[f32]) -> f32 {
     let sum = if values.len() < LANES {
@@ -19,6 +20,24 @@ pub fn mean(values: &[f32]) -> f32 {
         let sums = row(lanes);
         let rest = rest.iter().fold(0.0, |sum, v| sum + v);
         sums.iter().fold(rest, |sum, v| sum + v)
+    };
+    sum / values.len() as f32
+}
+
+/// The mean of column `at` of a contiguous matrix of `columns` columns, as `torch.mean` has it along
+/// the first dimension. `values` are those of the column.
+pub fn column_mean(values: &[f32], at: usize, columns: usize) -> f32 {
+    // Columns that are added up beside each other are added from top to bottom.
+    let beside = match columns {
+        ..LANES => ROWS,
+        _ => ROWS * LANES,
+    };
+    let sum = match at < columns / beside * beside {
+        true => {
+            let rows: Vec<[Lanes<1>; ROWS]> = values.iter().map(|v| [[*v]; ROWS]).collect();
+            cascade(&rows)[0][0]
+        }
+        false => row::<1>(values.as_chunks().0)[0],
     };
     sum / values.len() as f32
 }
@@ -70,25 +89,5 @@ fn add_row<const N: usize>(sums: &mut [Lanes<N>; ROWS], row: &[Lanes<N>; ROWS]) 
 fn add<const N: usize>(sum: &mut Lanes<N>, vector: &Lanes<N>) {
     for (sum, value) in sum.iter_mut().zip(vector) {
         *sum += value;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn means_are_those_of_torch() {
-        let file = std::fs::read(qoft_fixtures::path("bnb/means.json")).unwrap();
-        let means: Vec<(usize, u32)> = serde_json::from_slice(&file).unwrap();
-        assert!(means.len() >= 20);
-        let number = |i: usize| {
-            let number = (i * 7919 % 10_007) as f32 / 10_007.0;
-            number * number * number
-        };
-        for (count, expected) in means {
-            let values: Vec<f32> = (0..count).map(number).collect();
-            assert_eq!(mean(&values).to_bits(), expected, "{count} numbers");
-        }
     }
 }
