@@ -74,6 +74,22 @@ pub fn run() -> ExitCode {
     }
 }
 
+/// Reads the options of a training from a YAML file, as `qoft train --config` does.
+///
+/// # Errors
+/// If the file cannot be read, or has something else than options.
+#[cfg(fuzzing)]
+pub fn read_train_options(path: &std::path::Path) -> anyhow::Result<()> {
+    let flags = args::TrainArgs {
+        config: Some(path.to_owned()),
+        ..args::TrainArgs::default()
+    };
+    let args = flags.with_file()?;
+    args.train_config()?;
+    args.adapter_config()?;
+    Ok(())
+}
+
 fn execute(cli: Cli) -> anyhow::Result<()> {
     let mut threads = cli.threads;
     let command = match cli.command {

@@ -222,7 +222,10 @@ impl TrainArgs {
         let known = serde_json::to_value(Self::default())?;
         let unknown = options.keys().find(|key| known.get(key.as_str()).is_none());
         if let Some(key) = unknown {
-            bail!("{source}: there is no option `{key}`; `qoft train --help` lists all");
+            match super::unknown::meant(key) {
+                Some(meant) => bail!("{source}: there is no option `{key}`; `{meant}` is meant"),
+                None => bail!("{source}: there is no option `{key}`; `qoft train --help` lists all"),
+            }
         }
         serde_json::from_value(Value::Object(options)).context(source)
     }
@@ -367,6 +370,13 @@ mod tests {
         };
         let error = format!("{:#}", args.with_file().unwrap_err());
         assert!(error.contains("learning_rat"), "{error}");
+        let (_file, path) = file("num_train_epochs: 2\n");
+        let args = TrainArgs {
+            config: Some(path),
+            ..TrainArgs::default()
+        };
+        let error = format!("{:#}", args.with_file().unwrap_err());
+        assert!(error.contains("`--num-epochs` is meant"), "{error}");
     }
 
     #[test]

@@ -15,8 +15,13 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("epochs", "--num-epochs"),
     ("eval-dataset", "--eval-data"),
     ("eval-batch-size", "--batch-size"),
+    ("eval-strategy", "--eval-steps"),
+    ("evaluation-strategy", "--eval-steps"),
     ("grad-accum", "--gradient-accumulation-steps"),
     ("gradient-accumulation", "--gradient-accumulation-steps"),
+    ("lora-dropout", "--module-dropout"),
+    ("lora-r", "--oft-r"),
+    ("lora-rank", "--oft-r"),
     ("lora-target", "--target-modules"),
     ("lr", "--learning-rate"),
     ("lr-scheduler-type", "--lr-scheduler"),
@@ -24,7 +29,10 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("max-seq-length", "--max-length"),
     ("max-tokens", "--max-new-tokens"),
     ("micro-batch-size", "--batch-size"),
+    ("model-name", "--model"),
     ("model-name-or-path", "--model"),
+    ("model-path", "--model"),
+    ("n-epochs", "--num-epochs"),
     ("num-train-epochs", "--num-epochs"),
     ("oft-target", "--target-modules"),
     ("optim", "--optimizer"),
@@ -62,7 +70,8 @@ pub fn with_suggestion(mut error: clap::Error) -> clap::Error {
     error
 }
 
-fn meant(given: &str) -> Option<&'static str> {
+/// The option that is meant by a name of another program.
+pub(super) fn meant(given: &str) -> Option<&'static str> {
     let name = given.trim_start_matches('-').replace('_', "-");
     let found = OTHER_NAMES.iter().find(|(other, _)| *other == name);
     found.map(|(_, meant)| *meant)

@@ -181,6 +181,11 @@ fn trainings_end_with_the_same_bytes() {
             "--gradient-checkpointing",
         ],
     );
+    training(
+        8,
+        "dropout",
+        &["--max-steps=8", "--batch-size=2", "--module-dropout=0.3"],
+    );
 }
 
 /// Kills commands that write a folder, which is there as a whole or not at all.
@@ -223,6 +228,10 @@ fn folders_are_there_as_a_whole_or_not_at_all() {
     writing(4, &merge);
     writing(5, &[&merge[..5], &["--dequantize"]].concat());
     writing(6, &["dequantize", &model]);
+    let (dense, rows) = (fixture("models/llama"), fixture(ROWS));
+    writing(9, &["quantize", "--model", &dense, "--scheme=hqq,nbits=4,group_size=64"]);
+    let calibrated = ["--calibration", &rows, "--calibration-rows=4"];
+    writing(10, &[&merge[..5], &calibrated].concat());
     let lora = [
         "export",
         "--to=lora",

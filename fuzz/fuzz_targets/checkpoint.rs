@@ -1,0 +1,23 @@
+//! A checkpoint of one file: `config.json`, the header of the safetensors file, its tensors. Without
+//! a header the tensors are the file.
+#![no_main]
+
+use std::sync::LazyLock;
+
+use libfuzzer_sys::fuzz_target;
+use qoft_fuzz::{folder, layers, parts, safetensors, write};
+use qoft_scheme::Checkpoint;
+use tempfile::TempDir;
+use {qoft_aqlm as _, qoft_awq as _, qoft_bnb as _, qoft_eetq as _, qoft_gptq as _};
+use {qoft_hqq as _, qoft_inc_fp8 as _};
+
+static FOLDER: LazyLock<TempDir> = LazyLock::new(folder);
+
+fuzz_target!(|input: &[u8]| {
+    let [config, header, tensors] = parts(input);
+    write(FOLDER.path(), "config.json", config);
+    write(FOLDER.path(), "model.safetensors", &safetensors(header, tensors));
+    if let Ok(checkpoint) = Checkpoint::open(FOLDER.path()) {
+        let _ = layers::read_all(&checkpoint);
+    }
+});
