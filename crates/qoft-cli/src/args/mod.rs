@@ -57,6 +57,10 @@ pub enum Command {
     /// Write a dense checkpoint as a quantized one.
     Quantize(QuantizeArgs),
     /// Fine-tune a checkpoint; the result is a PEFT adapter folder.
+    #[command(override_usage = "\
+        qoft train --model <MODEL> --data <DATA> --output <OUTPUT> [OPTIONS]\n       \
+        qoft train --config <FILE> [OPTIONS]\n       \
+        qoft train --resume-from <FOLDER> [OPTIONS]")]
     Train(Box<TrainArgs>),
     /// Multiply adapters into the weights of a checkpoint.
     Merge(MergeArgs),

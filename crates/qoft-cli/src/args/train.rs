@@ -224,7 +224,9 @@ impl TrainArgs {
         if let Some(key) = unknown {
             match super::unknown::meant(key) {
                 Some(meant) => bail!("{source}: there is no option `{key}`; `{meant}` is meant"),
-                None => bail!("{source}: there is no option `{key}`; `qoft train --help` lists all"),
+                None => {
+                    bail!("{source}: there is no option `{key}`; `qoft train --help` lists all")
+                }
             }
         }
         serde_json::from_value(Value::Object(options)).context(source)

@@ -229,7 +229,15 @@ fn folders_are_there_as_a_whole_or_not_at_all() {
     writing(5, &[&merge[..5], &["--dequantize"]].concat());
     writing(6, &["dequantize", &model]);
     let (dense, rows) = (fixture("models/llama"), fixture(ROWS));
-    writing(9, &["quantize", "--model", &dense, "--scheme=hqq,nbits=4,group_size=64"]);
+    writing(
+        9,
+        &[
+            "quantize",
+            "--model",
+            &dense,
+            "--scheme=hqq,nbits=4,group_size=64",
+        ],
+    );
     let calibrated = ["--calibration", &rows, "--calibration-rows=4"];
     writing(10, &[&merge[..5], &calibrated].concat());
     let lora = [
