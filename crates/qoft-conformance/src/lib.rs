@@ -40,7 +40,8 @@
 //! Then it goes on with random damage for a second, or for as many as the environment variable
 //! `FUZZ_SECONDS` says.
 //!
-//! [`ArchitectureSubject`] does the same for architectures of models.
+//! [`ArchitectureSubject`] does the same for architectures of models, and [`FamilySubject`] for families of
+//! adapters.
 //!
 //! [`TestLayer`] is for what only the scheme's own crate knows: files that are unusual, of a kind
 //! that it refuses, or damaged, and what its errors say about them.
@@ -49,6 +50,7 @@ mod adapter;
 mod architecture;
 mod compute;
 mod damage;
+mod family;
 mod foreign;
 mod input;
 mod layer;
@@ -63,6 +65,7 @@ mod subject;
 mod test_layer;
 
 pub use architecture::ArchitectureSubject;
+pub use family::FamilySubject;
 pub use peak_alloc::PeakAlloc;
 pub use quantized::{Quantized, quantized};
 pub use reference::expected_weights;
