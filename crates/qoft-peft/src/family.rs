@@ -50,7 +50,8 @@ pub trait AdapterConfig: Debug + Send + Sync {
     /// is not for such layers.
     fn param_names(&self, kind: LayerKind) -> &'static [&'static str];
 
-    /// Shapes of these parameters, in the order of their names.
+    /// Shapes of these parameters, in the order of their names. A file whose parameters have others
+    /// is refused, so sizes that a file may decide are taken from [`Site::saved_shape`].
     ///
     /// # Errors
     /// If the sizes of the layer do not fit the configuration; the error names the key.

@@ -137,6 +137,7 @@ impl AdapterFolder {
         adapter: &str,
         device: &Device,
     ) -> Result<Box<dyn OftAdapter>> {
+        let site = &site.with_saved(&self.rotations);
         let names = self.config.param_names(site.kind).iter();
         let shapes = self.config.param_shapes(site);
         let params = names.zip(shapes.map_err(|e| self.of_this_file(e))?);

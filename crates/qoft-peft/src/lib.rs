@@ -24,6 +24,7 @@ mod mistaken;
 mod modules;
 mod python;
 mod registry;
+mod save;
 mod selection;
 mod site;
 mod targets;
@@ -39,9 +40,10 @@ pub use modules::{ModuleKind, Modules};
 #[doc(hidden)]
 pub use registry::family_entry;
 pub use registry::{Families, FamilyRegistration};
+pub use save::{Trained, save, trained};
 pub use selection::{Selection, quantized};
 pub use site::Site;
 pub use targets::Targets;
-pub use tensors::{CONFIG, PREFIX, Tensors, Trained, WEIGHTS, read_tensors, save, trained};
+pub use tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
 
 pub use inventory;

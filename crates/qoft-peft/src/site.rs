@@ -2,6 +2,8 @@
 
 use qoft_core::{Filter, Layer, LayerKind, Matrix};
 
+use crate::tensors::Tensors;
+
 /// A layer as a family of adapters sees it.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
@@ -18,6 +20,8 @@ pub struct Site<'a> {
     /// The filters of a convolution.
     pub filter: Option<Filter>,
     weight: Weight<'a>,
+    /// The parameters of the file that an adapter comes from.
+    saved: Option<&'a Tensors>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -36,6 +40,7 @@ impl<'a> Site<'a> {
             out_features: layer.out_features(),
             filter: layer.filter(),
             weight: Weight::Layer(layer),
+            saved: None,
         }
     }
 
@@ -50,7 +55,23 @@ impl<'a> Site<'a> {
             out_features,
             filter: None,
             weight: Weight::Matrix(weight),
+            saved: None,
         }
+    }
+
+    /// The same for an adapter whose parameters are among these.
+    pub(crate) fn with_saved(self, saved: &'a Tensors) -> Self {
+        Self {
+            saved: Some(saved),
+            ..self
+        }
+    }
+
+    /// The shape that a parameter of the layer has in the file that the adapter comes from: for sizes
+    /// that a configuration leaves open, or that PEFT chose in another way than the configuration says.
+    pub fn saved_shape(&self, param: &str) -> Option<&'a [usize]> {
+        let (shape, _) = self.saved?.get(&format!("{}.{param}", self.path))?;
+        Some(shape)
     }
 
     /// The frozen weight, `[out_features, in_features]`, decoded.

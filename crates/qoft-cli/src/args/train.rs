@@ -64,7 +64,7 @@ pub struct TrainArgs {
     /// Take the options of the adapter from PEFT's file; flags win.
     #[arg(long, help_heading = "Adapter")]
     pub adapter_config: Option<PathBuf>,
-    /// Family of the adapter: `oft`, `hra` [default: oft].
+    /// Family of the adapter, by its `peft_type`, such as `hra` [default: oft].
     #[arg(long, help_heading = "Adapter")]
     pub peft_type: Option<String>,
     /// An option of the adapter that has none here, under PEFT's name, such as `apply_GS=true`.
