@@ -60,14 +60,15 @@ pub use quantize::{
 pub use schemes::{SCHEMES, Scheme, missing_features};
 pub use trainable::check_trainable;
 
-// The linker drops crates that nobody names, and their registrations with them. HRA is a family of
-// adapters, the others are schemes.
+// The linker drops crates that nobody names, and their registrations with them. BOFT and HRA are
+// families of adapters, the others are schemes.
 #[cfg(feature = "aqlm")]
 use qoft_aqlm as _;
 #[cfg(feature = "awq")]
 use qoft_awq as _;
 #[cfg(feature = "bnb")]
 use qoft_bnb as _;
+use qoft_boft as _;
 #[cfg(feature = "eetq")]
 use qoft_eetq as _;
 #[cfg(feature = "gptq")]
