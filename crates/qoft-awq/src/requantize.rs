@@ -36,8 +36,7 @@ pub fn requantize(parsed: &AwqLayer, weight: &Matrix, how: &Requantize) -> Resul
         stored.format(),
     )
     .starting_from(scales, zeros);
-    grid.fit(weight, symmetric);
-    let codes = how.search.codes(weight, &grid);
+    let codes = grid.requantize(weight, symmetric, how.search);
 
     let format = parsed.scales.float_format()?;
     // A fit takes finite scales only.

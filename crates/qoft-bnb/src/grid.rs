@@ -125,14 +125,15 @@ fn largest(values: &[f32]) -> f32 {
 }
 
 /// The entries of a table in the order of their values.
-struct Levels<const N: usize> {
+pub struct Levels<const N: usize> {
     codes: [u8; N],
     /// Between neighbours, and at last a number beyond all others.
     middles: [f32; N],
 }
 
 impl<const N: usize> Levels<N> {
-    fn new(table: &[f32; N]) -> Self {
+    /// Of a table, whose places are the codes.
+    pub fn new(table: &[f32; N]) -> Self {
         let value = |code: u8| table[usize::from(code)];
         let mut codes = std::array::from_fn(|code| code as u8);
         // Stable: of fp4's two zeros, code 0 comes before code 8.
@@ -145,7 +146,7 @@ impl<const N: usize> Levels<N> {
     }
 
     /// The code of the nearest entry; the lower one of two that are equally near.
-    fn nearest(&self, t: f32) -> u8 {
+    pub fn nearest(&self, t: f32) -> u8 {
         self.codes[self.middles.partition_point(|&middle| middle < t)]
     }
 

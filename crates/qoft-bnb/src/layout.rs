@@ -22,7 +22,8 @@ pub struct FourBit {
     /// How the absmax values are stored, if they are quantized themselves.
     pub nested: Option<Nested>,
     weight: TensorView,
-    absmax: TensorView,
+    /// The largest magnitudes of the blocks, or their codes.
+    pub absmax: TensorView,
 }
 
 /// Absmax values that are quantized themselves.
@@ -31,8 +32,10 @@ pub struct Nested {
     pub table: [f32; 256],
     /// Groups that share an absmax.
     pub block: usize,
-    absmax: TensorView,
-    offset: f32,
+    /// The absmax values of the absmax values.
+    pub absmax: TensorView,
+    /// What was subtracted before they were quantized.
+    pub offset: f32,
 }
 
 impl FourBit {

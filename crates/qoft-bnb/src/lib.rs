@@ -9,6 +9,7 @@ mod input;
 mod layout;
 mod quantize;
 mod requantize;
+mod stored_scales;
 mod tables;
 
 use std::sync::Arc;

@@ -6,12 +6,25 @@ use qoft_scheme::{Dtype, LayerSource, NewTensor, Requantize, Result};
 use crate::grid::{BlockFormat, Statistics, int8};
 use crate::layout::FourBit;
 use crate::quantize::{pack, python_float};
+use crate::stored_scales::StoredScales;
 
-/// A 4-bit layer again, with its type, block size and nesting.
+/// A 4-bit layer again, with its type, block size and nesting. A search that chooses scales itself
+/// has those that can be stored beside the others of the layer.
 ///
 /// # Errors
 /// If a tensor is missing.
 pub fn four_bit(parsed: &FourBit, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    let layer = &how.current;
+    if let Some(search) = how.search.with_scales()
+        && let Some(scales) = StoredScales::of(parsed)?
+    {
+        let found = search.codes_and_scales(weight, &scales);
+        let codes = pack(&found.codes, parsed.packed_len());
+        return layer.with_rest(vec![
+            layer.rewritten("weight", codes)?,
+            layer.rewritten("weight.absmax", scales.to_bytes(&found.scales))?,
+        ]);
+    }
     let mut weight = weight.clone();
     // The library quantizes a weight that has the dtype of the first one.
     weight.round(parsed.state.dtype.format());
@@ -23,7 +36,6 @@ pub fn four_bit(parsed: &FourBit, weight: &Matrix, how: &Requantize) -> Result<V
             .as_ref()
             .map(|nested| (&nested.table, nested.block)),
     };
-    let layer = &how.current;
     let found = format.quantize(&weight, how.search);
     let bytes = pack(&found.codes, parsed.packed_len());
     let mut tensors = vec![layer.rewritten("weight", bytes)?];

@@ -1,38 +1,44 @@
-//! Choosing codes so that later weights of a row make up for the errors of earlier ones.
+//! Choosing codes so that errors of single weights cancel each other in a layer's outputs.
 //!
-//! This is GPTQ (Frantar et al., arXiv 2210.17323, algorithm 1). It takes the weights of a row one
-//! after another, and spreads the error of each over those that follow, by the rows of `U` with
-//! `H⁻¹ = Uᵀ U`. Here the same is computed from `H = L Lᵀ` itself, without an inverse, as Babai's
-//! nearest plane method does (Chen et al., arXiv 2507.18553, theorem 4): with the features in the
-//! order in which they are taken from the last to the first,
+//! The outputs of a layer with weight rows `q` instead of `w` are off by `(w − q) H (w − q)ᵀ`. The
+//! codes of a row are chosen in two steps:
 //!
-//! `(w − q) H (w − q)ᵀ = ‖(w − q) L‖² = Σⱼ Lⱼⱼ² ((wⱼ + Σ_{i>j} (wᵢ − qᵢ) Lᵢⱼ / Lⱼⱼ) − qⱼ)²`
-//!
-//! and so `qⱼ` is the number that is nearest to the term in the inner brackets.
+//! 1. A sweep (`sweep`), as GPTQ does it (Frantar et al., arXiv 2210.17323, algorithm 1).
+//! 2. Coordinate descent (`descent`): single codes and, where the scheme can store others, single
+//!    scales change as long as that makes up for more.
+
+mod descent;
+mod lattice;
+mod sweep;
 
 use qoft_kernels::Matrix;
-use qoft_kernels::gemm::{Mat, matmul};
 use rayon::prelude::*;
 
 use crate::cholesky;
 use crate::hessian::Hessian;
-use qoft_scheme::{CodeSearch, Grid, Nearest};
+use descent::{Band, Goal, Metric};
+use lattice::Lattice;
+use qoft_scheme::{CodeSearch, Grid, Nearest, ScaleSearch, ScaledCodes, ScaledGrid};
+use sweep::Factor;
 
-/// Features whose effect on all others is computed at once.
-const BATCH: usize = 128;
 /// Rows of the weight that a thread takes at once.
 const BAND: usize = 32;
 /// How often the damping is made ten times larger for a matrix that rounding made indefinite.
 const DAMPING_ATTEMPTS: i32 = 4;
 
-/// Settings of [`Compensated`]; the defaults are those of GPTQ's own code.
+/// Settings of [`Compensated`].
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct CompensateOptions {
-    /// What is added to the diagonal of the Hessian, as a share of its mean.
+    /// What is added to the diagonal of the Hessian, as a share of its mean; GPTQ's own code has
+    /// the same.
     pub damping: f32,
     /// Whether features with large inputs come first, rather than those in front. As the scales
     /// are fixed before, any order does for every scheme.
     pub by_size: bool,
+    /// How often codes and scales are gone through after the first choice.
+    pub passes: usize,
+    /// How much more an error counts that undoes a change, see [`Compensated::keeping`].
+    pub undoing: f32,
 }
 
 impl Default for CompensateOptions {
@@ -40,6 +46,8 @@ impl Default for CompensateOptions {
         Self {
             damping: 0.01,
             by_size: true,
+            passes: 4,
+            undoing: 2.0,
         }
     }
 }
@@ -54,6 +62,9 @@ pub enum CompensateError {
     /// The damping is no positive number.
     #[error("a damping of {0} is not positive and finite")]
     Damping(f32),
+    /// The weight of undoing is negative or no number.
+    #[error("a weight of {0} for what undoes the change is negative or not finite")]
+    Undoing(f32),
     /// The Hessian is no sum of products, even if damped.
     #[error("the inputs' products are not positive definite")]
     Indefinite,
@@ -67,25 +78,29 @@ pub enum CompensateError {
 /// codes.
 #[derive(Debug, Clone)]
 pub struct Compensated {
-    /// Input features, to be taken from the last to the first.
-    order: Vec<usize>,
-    /// `Lᵢⱼ / Lⱼⱼ` for `i > j` in that order, 0 elsewhere.
-    links: Vec<f32>,
-    /// `Lⱼⱼ²`.
-    squares: Vec<f64>,
-    /// What was added to the diagonal.
-    damping: f64,
+    factor: Factor,
+    /// `[width, width]`: the Hessian, damped.
+    metric: Vec<f32>,
+    /// What was added to its diagonal.
+    damping: f32,
+    passes: usize,
+    undoing: f32,
+    /// The weight that was changed, if the change is to arrive.
+    before: Option<Matrix>,
 }
 
 impl Compensated {
     /// A search for the weight whose inputs have this Hessian.
     ///
     /// # Errors
-    /// If the Hessian has values that are not finite or is no sum of products, or the damping is
-    /// not positive.
+    /// If the Hessian has values that are not finite or is no sum of products, or an option is out
+    /// of range.
     pub fn new(hessian: &Hessian, options: &CompensateOptions) -> Result<Self, CompensateError> {
         if !(options.damping > 0.0 && options.damping.is_finite()) {
             return Err(CompensateError::Damping(options.damping));
+        }
+        if !(options.undoing >= 0.0 && options.undoing.is_finite()) {
+            return Err(CompensateError::Undoing(options.undoing));
         }
         if hessian.lower().flatten().any(|sum| !sum.is_finite()) {
             return Err(CompensateError::NotFinite);
@@ -106,35 +121,118 @@ impl Compensated {
         };
         for attempt in 0..DAMPING_ATTEMPTS {
             let damping = f64::from(options.damping) * 10f64.powi(attempt) * mean;
+            // Features without inputs are on their own.
+            let own = |k: usize| match diagonal[k] > 0.0 {
+                true => f64::from(hessian.get(k, k)) + damping,
+                false => mean + damping,
+            };
             let mut factor = Vec::with_capacity(width * width);
             for (row, &i) in order.iter().enumerate() {
                 factor.extend(order.iter().map(|&j| f64::from(hessian.get(i, j))));
-                let own = &mut factor[row * width + row];
-                *own = if diagonal[i] > 0.0 { *own } else { mean } + damping;
+                factor[row * width + row] = own(i);
             }
-            if cholesky::factor(&mut factor, width) {
-                return Ok(Self::from_factor(order, &factor, damping));
+            if !cholesky::factor(&mut factor, width) {
+                continue;
             }
+            let mut metric = vec![0.0; width * width];
+            let rows = metric.par_chunks_exact_mut(width.max(1)).enumerate();
+            rows.for_each(|(i, row)| {
+                let values = row.iter_mut().enumerate();
+                values.for_each(|(j, value)| *value = hessian.get(i, j));
+                row[i] += damping as f32;
+            });
+            return Ok(Self {
+                factor: Factor::new(order, &factor),
+                metric,
+                damping: damping as f32,
+                passes: options.passes,
+                undoing: options.undoing,
+                before: None,
+            });
         }
         Err(CompensateError::Indefinite)
     }
 
-    fn from_factor(order: Vec<usize>, factor: &[f64], damping: f64) -> Self {
-        let width = order.len();
-        let diagonal: Vec<f64> = (0..width).map(|j| factor[j * width + j]).collect();
-        let mut links = vec![0.0; width * width];
-        for (i, links) in links.chunks_exact_mut(width.max(1)).enumerate() {
-            let pairs = factor[i * width..][..i].iter().zip(&diagonal);
-            for (link, (value, diagonal)) in links.iter_mut().zip(pairs) {
-                *link = (value / diagonal) as f32;
-            }
-        }
-        let squares = diagonal.iter().map(|value| value * value).collect();
+    /// The search for a weight that is a changed `before`: what undoes the change counts more than
+    /// other errors. Rows of a weight of another shape are searched for as without it.
+    ///
+    /// A change that is smaller than the steps of a grid is lost first by every rounding, and the
+    /// smallest error has a row whose change has shrunk. In a single layer that is as good as any
+    /// other error of this size. But layers are changed together: what is lost of each adds up, and
+    /// other errors do not. So the codes are those with the least
+    /// `‖w − q‖² + undoing · ⟨w − q, Δ⟩² / ‖Δ‖²`, with the change `Δ` and `⟨a, b⟩ = a H bᵀ`.
+    #[must_use]
+    pub fn keeping(self, before: Matrix) -> Self {
         Self {
-            order,
-            links,
-            squares,
-            damping,
+            before: Some(before),
+            ..self
+        }
+    }
+
+    /// Input features.
+    fn width(&self) -> usize {
+        self.factor.order().len()
+    }
+
+    /// What errors are measured by.
+    fn metric(&self) -> Metric<'_> {
+        Metric {
+            values: &self.metric,
+            width: self.width(),
+            damping: self.damping,
+        }
+    }
+
+    /// Fills `codes`, and `scales` if the lattice has such, band by band.
+    fn search(&self, weight: &Matrix, lattice: Lattice, codes: &mut [u8], scales: &mut [f32]) {
+        let (width, groups) = (self.width(), lattice.groups());
+        let before = self.before.as_ref();
+        let before = before.filter(|before| before.shape == weight.shape);
+        // Chunks of nothing are not allowed: rows without scales of their own have one that nobody
+        // reads.
+        let mut unused = vec![0.0; weight.shape[0]];
+        let (scales, per_row) = match groups {
+            0 => (&mut unused[..], 1),
+            groups => (scales, groups),
+        };
+        codes
+            .par_chunks_mut(BAND * width)
+            .zip(scales.par_chunks_mut(BAND * per_row))
+            .zip(weight.values.par_chunks(BAND * width))
+            .enumerate()
+            .for_each(|(band, ((codes, scales), values))| {
+                let at = band * BAND * width;
+                let before = before.map(|before| &before.values[at..][..values.len()]);
+                let scales = if groups == 0 { &mut [] } else { scales };
+                self.band(values, before, band * BAND, lattice, codes, scales);
+            });
+    }
+
+    /// The codes and scales of the rows of `values`, of which the first is row `first` of the
+    /// weight, and which were those of `before`.
+    fn band(
+        &self,
+        values: &[f32],
+        before: Option<&[f32]>,
+        first: usize,
+        lattice: Lattice,
+        codes: &mut [u8],
+        scales: &mut [f32],
+    ) {
+        let (width, groups) = (self.width(), lattice.groups());
+        let goal = Goal::new(self.metric(), values, before, self.undoing);
+        lattice.scales(first, scales);
+        let nearest = lattice.nearest_to_all(width, first, scales, values);
+        let nearest = Band::new(&goal, lattice, first, nearest, scales);
+        let swept = self.factor.sweep(values, first, lattice, scales);
+        let mut found = Band::new(&goal, lattice, first, swept, scales);
+        found.descend(self.factor.order(), self.passes);
+        for row in 0..values.len() / width {
+            let better = found.cost(row) < nearest.cost(row);
+            let best = if better { &found } else { &nearest };
+            let (at, group) = (row * width, row * groups);
+            codes[at..][..width].copy_from_slice(&best.codes[at..][..width]);
+            scales[group..][..groups].copy_from_slice(&best.scales[group..][..groups]);
         }
     }
 }
@@ -143,104 +241,30 @@ impl CodeSearch for Compensated {
     /// One code for each weight, row-major. Weights for another number of inputs get the nearest
     /// codes.
     fn codes(&self, weight: &Matrix, grid: &dyn Grid) -> Vec<u8> {
-        let cols = weight.shape[1];
-        if cols != self.order.len() || cols == 0 {
+        if weight.shape[1] != self.width() || self.width() == 0 {
             return Nearest.codes(weight, grid);
         }
         let mut codes = vec![0; weight.values.len()];
+        self.search(weight, Lattice::fixed(grid), &mut codes, &mut []);
         codes
-            .par_chunks_mut(BAND * cols)
-            .zip(weight.values.par_chunks(BAND * cols))
-            .enumerate()
-            .for_each(|(band, (codes, values))| {
-                let first_row = band * BAND;
-                let nearest = self.sweep(values, first_row, grid, Choice::Nearest);
-                let found = self.sweep(values, first_row, grid, Choice::Compensating);
-                let rows = codes.chunks_exact_mut(cols).enumerate();
-                for (row, codes) in rows {
-                    let better = found.errors[row] < nearest.errors[row];
-                    let best = if better { &found } else { &nearest };
-                    codes.copy_from_slice(&best.codes[row * cols..][..cols]);
-                }
-            });
-        codes
+    }
+
+    fn with_scales(&self) -> Option<&dyn ScaleSearch> {
+        Some(self)
     }
 }
 
-/// Which number a weight gets.
-#[derive(Clone, Copy, PartialEq)]
-enum Choice {
-    /// That nearest to the weight.
-    Nearest,
-    /// That nearest to the weight and what it has to make up for.
-    Compensating,
-}
-
-/// The codes of some rows.
-struct ChosenCodes {
-    codes: Vec<u8>,
-    /// `(w − q) H (w − q)ᵀ` of each row.
-    errors: Vec<f64>,
-}
-
-impl Compensated {
-    /// Chooses the codes of the rows of `values`, of which the first is row `first_row` of the
-    /// weight.
-    fn sweep(
-        &self,
-        values: &[f32],
-        first_row: usize,
-        grid: &dyn Grid,
-        choice: Choice,
-    ) -> ChosenCodes {
-        let width = self.order.len();
-        let rows = values.len() / width;
-        let mut found = ChosenCodes {
-            codes: vec![0; values.len()],
-            errors: vec![0.0; rows],
-        };
-        // `w − q`, with the features in their order.
-        let mut missing = vec![0.0; values.len()];
-        let mut carried = Vec::new();
-        for batch in (0..width.div_ceil(BATCH)).rev() {
-            let start = batch * BATCH;
-            let end = width.min(start + BATCH);
-            let size = end - start;
-            // What all features behind the batch leave to it.
-            carried.clear();
-            carried.resize(rows * size, 0.0);
-            if end < width {
-                let missing = Mat::new(&missing[end..], rows, width - end, width);
-                let links = Mat::new(&self.links[end * width + start..], width - end, size, width);
-                matmul(&mut carried, size, missing, links, false);
-            }
-            for (row, carried) in carried.chunks_exact_mut(size).enumerate() {
-                let at = row * width;
-                let values = &values[at..][..width];
-                let codes = &mut found.codes[at..][..width];
-                let missing = &mut missing[at..][..width];
-                for position in (start..end).rev() {
-                    let (before, own) = carried.split_at_mut(position - start);
-                    let (k, own) = (self.order[position], own[0]);
-                    let wanted = match choice {
-                        Choice::Nearest => values[k],
-                        Choice::Compensating => values[k] + own,
-                    };
-                    let (code, number) = grid.nearest(first_row + row, k, wanted);
-                    let off = values[k] - number;
-                    (codes[k], missing[position]) = (code, off);
-                    let left = f64::from(off) + f64::from(own);
-                    // What the damping adds is no error.
-                    found.errors[row] += self.squares[position] * left * left
-                        - self.damping * f64::from(off) * f64::from(off);
-                    let links = &self.links[position * width + start..][..before.len()];
-                    for (carried, link) in before.iter_mut().zip(links) {
-                        *carried += off * link;
-                    }
-                }
-            }
+impl ScaleSearch for Compensated {
+    /// Weights for another number of inputs get the nearest codes, and keep their scales.
+    fn codes_and_scales(&self, weight: &Matrix, grid: &dyn ScaledGrid) -> ScaledCodes {
+        let [rows, cols] = weight.shape;
+        let lattice = Lattice::scaled(grid);
+        if cols != self.width() || cols == 0 {
+            return ScaledCodes::on(grid, Nearest.codes(weight, grid), rows);
         }
-        found
+        let (mut codes, mut scales) = (vec![0; rows * cols], vec![0.0; rows * grid.groups()]);
+        self.search(weight, lattice, &mut codes, &mut scales);
+        ScaledCodes { codes, scales }
     }
 }
 

@@ -2,11 +2,26 @@
 
 use std::ops::Range;
 
+use qoft_kernels::Matrix;
 use qoft_kernels::gemm::{Mat, matmul};
 use rayon::prelude::*;
 
 /// Rows of the sum that a thread takes at once.
 const BAND: usize = 64;
+
+/// How much of a change of a weight is in the outputs of its layer.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct Kept {
+    /// `⟨written − before, changed − before⟩ / ‖changed − before‖²`, with `⟨a, b⟩ = a H bᵀ` summed
+    /// over rows: the same as for the layer's outputs, of which `H` knows all that matters. 1 if
+    /// nothing was to change.
+    pub share: f64,
+    /// `‖changed − before‖ / ‖before‖` of the outputs.
+    pub relative: f64,
+    /// `‖written − changed‖ / ‖changed − before‖` of the outputs, 0 if nothing was to change.
+    pub error: f64,
+}
 
 /// `H = Σ x xᵀ` over input rows `x` of a layer: up to a factor, the second derivative of the
 /// squared error of the layer's outputs by a row of its weight (Frantar et al., GPTQ,
@@ -75,15 +90,104 @@ impl Hessian {
         self.sums[i.max(j) * self.width + i.min(j)]
     }
 
+    /// Compares the outputs of three weights `[rows, width]` of one shape; `None` if they are for
+    /// another number of inputs.
+    pub fn kept(&self, before: &Matrix, changed: &Matrix, written: &Matrix) -> Option<Kept> {
+        let width = self.width;
+        if width == 0 || before.shape[1] != width {
+            return None;
+        }
+        let mut full = vec![0.0; width * width];
+        let rows = full.par_chunks_exact_mut(width).enumerate();
+        rows.for_each(|(i, row)| (0..width).for_each(|j| row[j] = self.get(i, j)));
+        let [before, changed, written] =
+            [before, changed, written].map(|m| m.values.par_chunks(BAND * width));
+        let bands = before.zip(changed).zip(written);
+        let sums = bands.map(|((before, changed), written)| {
+            let change: Vec<f32> = changed.iter().zip(before).map(|(a, b)| a - b).collect();
+            let off: Vec<f32> = written.iter().zip(changed).map(|(a, b)| a - b).collect();
+            let times = |rows: &[f32]| {
+                let mut product = vec![0.0f32; rows.len()];
+                let rows = Mat::new(rows, rows.len() / width, width, width);
+                let full = Mat::new(&full, width, width, width);
+                matmul(&mut product, width, rows, full, false);
+                product
+            };
+            let (by_change, by_off) = (times(&change), times(&off));
+            [
+                dot(&by_change, &change),
+                dot(&by_change, &off),
+                dot(&by_off, &off),
+                dot(&times(before), before),
+            ]
+        });
+        // In the order of the rows, for any number of threads.
+        let sums: Vec<[f64; 4]> = sums.collect();
+        let [change, along, off, size] =
+            std::array::from_fn(|i| sums.iter().map(|sums| sums[i]).sum::<f64>());
+        if change <= 0.0 {
+            return Some(Kept {
+                share: 1.0,
+                relative: 0.0,
+                error: 0.0,
+            });
+        }
+        Some(Kept {
+            share: 1.0 + along / change,
+            relative: (change / size.max(f64::MIN_POSITIVE)).sqrt(),
+            error: (off.max(0.0) / change).sqrt(),
+        })
+    }
+
     /// The rows of the lower triangle, with the diagonal, one after another.
     pub fn lower(&self) -> impl Iterator<Item = &[f32]> {
         (0..self.width).map(|i| &self.sums[i * self.width..][..=i])
     }
 }
 
+fn dot(a: &[f32], b: &[f32]) -> f64 {
+    let pairs = a.iter().zip(b);
+    pairs.map(|(&a, &b)| f64::from(a) * f64::from(b)).sum()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_kept_is_what_the_outputs_show() {
+        let (width, rows) = (5, 70);
+        let inputs: Vec<f32> = (0..width * 9).map(|i| (i * i % 13) as f32 - 6.0).collect();
+        let mut hessian = Hessian::new(width);
+        hessian.add(&inputs);
+        let matrix = |seed: usize| Matrix {
+            shape: [rows, width],
+            values: (0..rows * width)
+                .map(|i| ((i * seed + i / 7) % 11) as f32 - 5.0)
+                .collect(),
+        };
+        let (before, changed, written) = (matrix(3), matrix(5), matrix(7));
+        let outputs = |a: &Matrix, b: &Matrix| -> Vec<f64> {
+            let off = |n: usize, k: usize| f64::from(a.row(n)[k] - b.row(n)[k]);
+            let rows = (0..rows).flat_map(|n| inputs.chunks(width).map(move |x| (n, x)));
+            let output =
+                |(n, x): (usize, &[f32])| (0..width).map(|k| off(n, k) * f64::from(x[k])).sum();
+            rows.map(output).collect()
+        };
+        let (change, arrived, off) = (
+            outputs(&changed, &before),
+            outputs(&written, &before),
+            outputs(&written, &changed),
+        );
+        let product = |a: &[f64], b: &[f64]| -> f64 { a.iter().zip(b).map(|(a, b)| a * b).sum() };
+        let size = product(&change, &change);
+        let kept = hessian.kept(&before, &changed, &written).unwrap();
+        assert!((kept.share - product(&arrived, &change) / size).abs() < 1e-5);
+        assert!((kept.error - (product(&off, &off) / size).sqrt()).abs() < 1e-5);
+        let none = hessian.kept(&before, &before, &written).unwrap();
+        assert_eq!((none.share, none.relative), (1.0, 0.0));
+        assert_eq!(Hessian::new(4).kept(&before, &changed, &written), None);
+    }
 
     #[test]
     fn sums_are_those_of_all_rows() {

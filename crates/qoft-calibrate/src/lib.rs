@@ -9,4 +9,4 @@ mod compensate;
 mod hessian;
 
 pub use compensate::{CompensateError, CompensateOptions, Compensated};
-pub use hessian::Hessian;
+pub use hessian::{Hessian, Kept};

@@ -32,8 +32,7 @@ pub fn requantize(parsed: &GptqLayer, weight: &Matrix, how: &Requantize) -> Resu
         stored.format(),
     )
     .starting_from(scales, zeros);
-    grid.fit(weight, symmetric);
-    let codes = how.search.codes(weight, &grid);
+    let codes = grid.requantize(weight, symmetric, how.search);
     let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, parsed.bits, parsed.zero_points);
     let layer = &how.current;
     layer.with_rest(vec![

@@ -3,7 +3,7 @@
 use qoft_scheme::kernels::{FloatFormat, Floats};
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
-    dtype_name, float_dtype,
+    ScaledGrid, dtype_name, float_dtype,
 };
 use serde_json::{Value, json};
 
@@ -273,19 +273,83 @@ pub struct Numbers {
     pub format: FloatFormat,
 }
 
-impl Grid for Numbers {
-    fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
+impl Numbers {
+    /// The place of a weight's scale and zero point.
+    fn group(&self, n: usize, k: usize) -> usize {
         let flat = n * self.cols + k;
-        let group = match self.axis {
+        match self.axis {
             Axis::Rows => flat / self.size,
             Axis::Columns => flat % self.zeros.len(),
-        };
-        let code = value * self.scales[group] + self.zeros[group];
-        let code = code.round_ties_even().clamp(0.0, self.largest);
+        }
+    }
+
+    /// What a code stands for with a scale as readers find it.
+    fn number_of(&self, scale: f32, group: usize, code: f32) -> f32 {
         let mut number = [code - self.stored_zeros[group]];
         self.format.round(&mut number);
-        number[0] *= self.stored_scales[group];
+        number[0] *= scale;
         self.format.round(&mut number);
-        (code as u8, number[0])
+        number[0]
+    }
+
+    /// The same numbers, if the weights of a scale are in one row.
+    pub fn within_rows(&self) -> Option<NumbersOfRows<'_>> {
+        let within = self.axis == Axis::Rows && self.cols.is_multiple_of(self.size);
+        within.then_some(NumbersOfRows(self))
+    }
+}
+
+impl Grid for Numbers {
+    fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
+        let group = self.group(n, k);
+        let code = value * self.scales[group] + self.zeros[group];
+        let code = code.round_ties_even().clamp(0.0, self.largest);
+        let number = self.number_of(self.stored_scales[group], group, code);
+        (code as u8, number)
+    }
+}
+
+/// [`Numbers`] whose groups are parts of rows.
+pub struct NumbersOfRows<'a>(&'a Numbers);
+
+impl Grid for NumbersOfRows<'_> {
+    fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
+        self.0.nearest(n, k, value)
+    }
+}
+
+impl ScaledGrid for NumbersOfRows<'_> {
+    fn groups(&self) -> usize {
+        self.0.cols / self.0.size
+    }
+
+    fn group(&self, k: usize) -> usize {
+        k / self.0.size
+    }
+
+    fn scale(&self, n: usize, group: usize) -> f32 {
+        self.0.stored_scales[n * self.groups() + group]
+    }
+
+    fn storable(&self, n: usize, group: usize, wanted: f32) -> f32 {
+        let mut scale = [wanted];
+        self.0.format.round(&mut scale);
+        // Not one that turns codes over, nor one that the format does not have.
+        match scale[0] > 0.0 && scale[0].is_finite() {
+            true => scale[0],
+            false => self.scale(n, group),
+        }
+    }
+
+    fn nearest_with(&self, scale: f32, n: usize, k: usize, value: f32) -> (u8, f32) {
+        let group = self.0.group(n, k);
+        let code = value / scale + self.0.stored_zeros[group];
+        let code = code.round_ties_even().clamp(0.0, self.0.largest);
+        (code as u8, self.0.number_of(scale, group, code))
+    }
+
+    fn number(&self, scale: f32, n: usize, k: usize, code: u8) -> f32 {
+        let group = self.0.group(n, k);
+        self.0.number_of(scale, group, f32::from(code))
     }
 }

@@ -1,9 +1,10 @@
 //! Quantizing a changed weight of a layer.
 //!
 //! A group gets the scale and the zero point that the library finds for it, however little it has
-//! changed: with the old ones a small change is rounded away. There are two exceptions. A group that
+//! changed: with the old ones a small change is rounded away. There are three exceptions. A group that
 //! has not changed at all keeps its own. So does one that the library would destroy, which it does
-//! with few codes and weights of two sizes, if its own are better.
+//! with few codes and weights of two sizes, if its own are better. And a search that chooses scales
+//! itself starts from the old ones.
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{NewTensor, Requantize, Result};
@@ -22,17 +23,51 @@ const DESTROYED: f64 = 0.25;
 /// # Errors
 /// If a scale or a zero point is not finite, or a tensor is missing.
 pub fn requantize(parsed: &HqqLayer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    let format = parsed.scale.float_format()?;
+    let old_scales = parsed.scale.to_finite_f32()?;
+    let old_zeros = parsed.zero.to_finite_f32()?;
+    let old = Numbers {
+        scales: old_scales.iter().map(|scale| 1.0 / scale).collect(),
+        zeros: old_zeros.clone(),
+        stored_scales: old_scales,
+        stored_zeros: old_zeros,
+        largest: parsed.solver.largest,
+        cols: weight.shape[1],
+        axis: parsed.config.axis,
+        size: parsed.config.group_size,
+        format,
+    };
+    let (codes, scales, zeros) = match (how.search.with_scales(), old.within_rows()) {
+        (Some(search), Some(rows)) => {
+            let found = search.codes_and_scales(weight, &rows);
+            (found.codes, found.scales, old.stored_zeros)
+        }
+        _ => {
+            let grid = solved(parsed, weight, old)?;
+            let codes = how.search.codes(weight, &grid);
+            (codes, grid.stored_scales, grid.stored_zeros)
+        }
+    };
+    let words = pack(&codes, parsed.reshaped.sizes[0], parsed.config.packing);
+    let layer = &how.current;
+    layer.with_rest(vec![
+        layer.rewritten("W_q", words)?,
+        layer.rewritten("scale", format.to_bytes(&scales))?,
+        layer.rewritten("zero", format.to_bytes(&zeros))?,
+    ])
+}
+
+/// The scales and zero points of a changed weight, where some groups keep those in `old`.
+fn solved(parsed: &HqqLayer, weight: &Matrix, old: Numbers) -> Result<Numbers> {
     let (solver, groups) = (parsed.solver, parsed.reshaped.groups);
-    let (axis, size) = (parsed.config.axis, parsed.config.group_size);
+    let Numbers {
+        axis, size, format, ..
+    } = old;
     let grouped = by_groups(weight.values.clone(), axis, groups);
     let (mut scales, mut zeros) = solver.solve(&grouped, size, axis);
-
-    let format = parsed.scale.float_format()?;
     let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
     let (mut stored_scales, mut stored_zeros) =
         (stored(&inverse, format)?, stored(&zeros, format)?);
-    let old_scales = parsed.scale.to_finite_f32()?;
-    let old_zeros = parsed.zero.to_finite_f32()?;
     let before = Matrix::decode(&parsed.packed()?).values;
     let before = by_groups(before, axis, groups);
     let pairs = grouped
@@ -40,7 +75,7 @@ pub fn requantize(parsed: &HqqLayer, weight: &Matrix, how: &Requantize) -> Resul
         .zip(before.par_chunks_exact(size));
     let kept = pairs.enumerate().map(|(group, (weights, before))| {
         let new = (stored_scales[group], stored_zeros[group]);
-        let old = (old_scales[group], old_zeros[group]);
+        let old = (old.stored_scales[group], old.stored_zeros[group]);
         let error = solver.error(weights, (scales[group], zeros[group]), new);
         let destroyed = error > DESTROYED * squares(weights.iter().copied())
             && error > solver.error(weights, (1.0 / old.0, old.1), old);
@@ -49,27 +84,15 @@ pub fn requantize(parsed: &HqqLayer, weight: &Matrix, how: &Requantize) -> Resul
     let kept: Vec<bool> = kept.collect();
     drop((grouped, before));
     for group in (0..groups).filter(|&group| kept[group]) {
-        let (scale, zero) = (old_scales[group], old_zeros[group]);
+        let (scale, zero) = (old.stored_scales[group], old.stored_zeros[group]);
         (scales[group], zeros[group]) = (1.0 / scale, zero);
         (stored_scales[group], stored_zeros[group]) = (scale, zero);
     }
-    let grid = Numbers {
-        stored_scales,
-        stored_zeros,
-        largest: solver.largest,
-        cols: weight.shape[1],
-        axis,
-        size,
-        format,
+    Ok(Numbers {
         scales,
         zeros,
-    };
-    let codes = how.search.codes(weight, &grid);
-    let words = pack(&codes, parsed.reshaped.sizes[0], parsed.config.packing);
-    let layer = &how.current;
-    layer.with_rest(vec![
-        layer.rewritten("W_q", words)?,
-        layer.rewritten("scale", format.to_bytes(&grid.stored_scales))?,
-        layer.rewritten("zero", format.to_bytes(&grid.stored_zeros))?,
-    ])
+        stored_scales,
+        stored_zeros,
+        ..old
+    })
 }

@@ -155,6 +155,21 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// A merge would round away more of what adapters change than it may.
+    #[error(
+        "{:.1} % of what the adapters change of {of} is in the merged weights, and at least \
+         {:.1} % is asked for: the rest is too small for the numbers of the weights' scheme, and was \
+         rounded away; nothing was written",
+        percent(*kept), percent(*min_kept)
+    )]
+    LittleKept {
+        /// The share of the change in the merged weights, over all layers.
+        kept: f64,
+        /// The least share that was asked for.
+        min_kept: f64,
+        /// What it is a share of: the weights, or the layers' outputs on calibration data.
+        of: &'static str,
+    },
     /// No registered backend claims a layer.
     #[error(
         "layer `{layer}`: no registered backend claims it (quant_method: {}, tensors: {}){}; \
@@ -375,15 +390,21 @@ impl Error {
             | Self::NoTarget { .. }
             | Self::NoModule { .. }
             | Self::UnknownAdapter { .. } => ErrorKind::Missing,
-            Self::Incapable { .. } | Self::CannotQuantize { .. } | Self::Requantize { .. } => {
-                ErrorKind::Unsupported
-            }
+            Self::Incapable { .. }
+            | Self::CannotQuantize { .. }
+            | Self::Requantize { .. }
+            | Self::LittleKept { .. } => ErrorKind::Unsupported,
             Self::Duplicate { .. } | Self::AdapterState { .. } | Self::DuplicateAdapter { .. } => {
                 ErrorKind::Conflict
             }
             Self::Device { .. } | Self::BackendOption { .. } => ErrorKind::Argument,
         }
     }
+}
+
+/// A share in percent, to one digit, and without a sign if that is 0.
+fn percent(share: f64) -> f64 {
+    (1000.0 * share).round() / 10.0 + 0.0
 }
 
 /// A tensor of a layer that nobody can read, as messages have it.

@@ -18,15 +18,73 @@ pub trait Grid: Sync {
     }
 }
 
+/// A grid whose scales can be chosen too: each is that of some weights of one row.
+pub trait ScaledGrid: Grid {
+    /// Scales of a row.
+    fn groups(&self) -> usize;
+
+    /// The scale of the weights in column `k`, by its number in the row.
+    fn group(&self, k: usize) -> usize;
+
+    /// A scale as it is now.
+    fn scale(&self, n: usize, group: usize) -> f32;
+
+    /// The scale nearest to `wanted` that can be stored in the place of this one.
+    fn storable(&self, n: usize, group: usize, wanted: f32) -> f32;
+
+    /// As [`Grid::nearest`], with this scale instead.
+    fn nearest_with(&self, scale: f32, n: usize, k: usize, value: f32) -> (u8, f32);
+
+    /// The number that a code stands for with this scale.
+    fn number(&self, scale: f32, n: usize, k: usize, code: u8) -> f32;
+}
+
+/// Codes, and the scales that they belong to.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ScaledCodes {
+    /// One code for each weight, row-major.
+    pub codes: Vec<u8>,
+    /// `[rows, groups]`, all of them storable.
+    pub scales: Vec<f32>,
+}
+
+impl ScaledCodes {
+    /// Codes that belong to the scales that a grid has.
+    pub fn on(grid: &dyn ScaledGrid, codes: Vec<u8>, rows: usize) -> Self {
+        let rows =
+            (0..rows).flat_map(|n| (0..grid.groups()).map(move |group| grid.scale(n, group)));
+        Self {
+            codes,
+            scales: rows.collect(),
+        }
+    }
+}
+
 /// A way to choose codes on a grid.
 pub trait CodeSearch: Sync {
     /// One code for each weight, row-major.
     fn codes(&self, weight: &Matrix, grid: &dyn Grid) -> Vec<u8>;
+
+    /// The same search, if it chooses scales along with the codes. A scheme that can store them gives
+    /// it the layer's own grid, not one that it has chosen for the weight.
+    fn with_scales(&self) -> Option<&dyn ScaleSearch> {
+        None
+    }
+}
+
+/// A way to choose codes and scales.
+pub trait ScaleSearch: Sync {
+    /// Starts from the grid's scales.
+    fn codes_and_scales(&self, weight: &Matrix, grid: &dyn ScaledGrid) -> ScaledCodes;
 }
 
 impl<S: CodeSearch + ?Sized> CodeSearch for &S {
     fn codes(&self, weight: &Matrix, grid: &dyn Grid) -> Vec<u8> {
         (**self).codes(weight, grid)
+    }
+
+    fn with_scales(&self) -> Option<&dyn ScaleSearch> {
+        (**self).with_scales()
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use qoft_kernels::{FloatFormat, Matrix, whole, wide};
 use rayon::prelude::*;
 
-use crate::grid::Grid;
+use crate::grid::{CodeSearch, Grid, ScaledGrid};
 
 /// How many ranges are tried for a group.
 const RANGES: usize = 24;
@@ -109,11 +109,33 @@ impl IntegerGrid {
 }
 
 impl IntegerGrid {
+    /// The codes of a changed weight, with scales that the search chooses or that are
+    /// [fitted](Self::fit) before.
+    pub fn requantize(
+        &mut self,
+        weight: &Matrix,
+        symmetric: bool,
+        search: &dyn CodeSearch,
+    ) -> Vec<u8> {
+        self.fit(weight, symmetric);
+        let Some(search) = search.with_scales() else {
+            return search.codes(weight, self);
+        };
+        let found = search.codes_and_scales(weight, self);
+        self.scales = found.scales;
+        found.codes
+    }
+
+    /// The place of a weight's scale.
+    #[inline(always)]
+    fn place(&self, n: usize, k: usize) -> usize {
+        n * self.count + self.index[k] as usize
+    }
+
     /// The nearest code for weight `(n, k)`.
     #[inline(always)]
-    fn code(&self, n: usize, k: usize, value: f32) -> u8 {
-        let group = n * self.count + self.index[k] as usize;
-        let (scale, zero) = (self.scales[group], self.zeros[group]);
+    fn code(&self, scale: f32, n: usize, k: usize, value: f32) -> u8 {
+        let zero = self.zeros[self.place(n, k)];
         // Weights that are smaller than all scales of the format.
         if scale == 0.0 {
             return zero;
@@ -126,17 +148,49 @@ impl IntegerGrid {
 
 impl Grid for IntegerGrid {
     fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
-        let group = n * self.count + self.index[k] as usize;
-        let code = self.code(n, k, value);
-        let mut number = [(f32::from(code) - f32::from(self.zeros[group])) * self.scales[group]];
-        self.format.round(&mut number);
-        (code, number[0])
+        self.nearest_with(self.scales[self.place(n, k)], n, k, value)
     }
 
     fn nearest_in_row(&self, n: usize, values: &[f32], codes: &mut [u8]) {
         for (k, (code, &value)) in codes.iter_mut().zip(values).enumerate() {
-            *code = self.code(n, k, value);
+            *code = self.code(self.scales[self.place(n, k)], n, k, value);
         }
+    }
+}
+
+impl ScaledGrid for IntegerGrid {
+    fn groups(&self) -> usize {
+        self.count
+    }
+
+    fn group(&self, k: usize) -> usize {
+        self.index[k] as usize
+    }
+
+    fn scale(&self, n: usize, group: usize) -> f32 {
+        self.scales[n * self.count + group]
+    }
+
+    fn storable(&self, n: usize, group: usize, wanted: f32) -> f32 {
+        let mut scale = [wanted];
+        self.format.round(&mut scale);
+        // Not one that turns codes over, nor one that the format does not have.
+        match scale[0] > 0.0 && scale[0].is_finite() {
+            true => scale[0],
+            false => self.scale(n, group),
+        }
+    }
+
+    fn nearest_with(&self, scale: f32, n: usize, k: usize, value: f32) -> (u8, f32) {
+        let code = self.code(scale, n, k, value);
+        (code, self.number(scale, n, k, code))
+    }
+
+    fn number(&self, scale: f32, n: usize, k: usize, code: u8) -> f32 {
+        let zero = self.zeros[self.place(n, k)];
+        let mut number = [(f32::from(code) - f32::from(zero)) * scale];
+        self.format.round(&mut number);
+        number[0]
     }
 }
 

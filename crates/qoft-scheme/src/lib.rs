@@ -40,7 +40,7 @@ pub use dense::{Dense, dense_weight};
 pub use dense_layer::DenseLayer;
 pub use entry::{Entries, Entry, Registered, Tier};
 pub use error::{Cause, Error, ErrorKind, FoundTensor, Result};
-pub use grid::{CodeSearch, Grid, Nearest};
+pub use grid::{CodeSearch, Grid, Nearest, ScaleSearch, ScaledCodes, ScaledGrid};
 pub use integer_grid::IntegerGrid;
 pub use keys::Keys;
 pub use layer_kind::LayerKind;

@@ -18,7 +18,7 @@ impl ScaledAdapter {
     }
 
     /// Whether it changes the layer.
-    pub(crate) fn changes(&self, path: &str) -> bool {
+    pub fn changes(&self, path: &str) -> bool {
         self.strength != 0.0 && self.has(path)
     }
 }

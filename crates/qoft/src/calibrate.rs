@@ -4,20 +4,22 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
 
-use burn::tensor::{Device, Tensor};
+use burn::tensor::Device;
 use qoft_calibrate::{CompensateOptions, Compensated, Hessian};
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{CodeSearch, Error, InputObserver, LayerKind, Result, ScratchDir};
+use qoft_core::{CodeSearch, Error, LayerKind, Matrix, Result, ScratchDir};
 use qoft_train::data::{Batch, Dataset, Example};
 use qoft_train::{TokenModel, TrainModel};
 
-use crate::adapter::ScaledAdapter;
+use crate::inputs::{Collected, Observed};
 use crate::merge::LayerSearch;
 
 /// Name of the temporary folders.
 const FOLDER: &str = "qoft-calibration";
+/// Rows of data, and tokens of them together, that the model reads at once.
+const ROWS: usize = 8;
+const TOKENS: usize = 2048;
 
 /// How calibration data is used.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -45,13 +47,15 @@ pub struct Calibration {
     folder: ScratchDir,
     /// The file and the number of input features of each layer.
     layers: BTreeMap<String, (PathBuf, usize)>,
+    /// Files that were written.
+    files: usize,
     options: CompensateOptions,
 }
 
 impl Calibration {
-    /// Runs `model` on the rows of `examples`, each alone, and sums up the inputs of all linear
-    /// layers that one of `adapters` changes. The merged weights see what comes before a layer's
-    /// adapters, from layers before it that are adapted: the model must have these adapters.
+    /// Runs `model` on the rows of `examples`, and sums up the inputs of all linear layers whose
+    /// paths are `wanted`: those that adapters change. The merged weights see what comes before a
+    /// layer's adapters, from layers before it that are adapted: the model must have these adapters.
     ///
     /// The temporary folder is made in `parent`. `device` is that of the model. `progress` is told
     /// how many of how many rows are done; rows count once for each time that they are read.
@@ -61,17 +65,17 @@ impl Calibration {
     pub fn collect<M: TrainModel<Data = Dataset> + TokenModel>(
         model: &M,
         examples: &[Example],
-        adapters: &[ScaledAdapter],
+        wanted: &dyn Fn(&str) -> bool,
         parent: &Path,
         options: &CalibrationOptions,
         device: &Device,
         progress: &mut dyn FnMut(usize, usize),
     ) -> Result<Self> {
         let mut model = model.valid();
-        let found = model.layers().into_iter().filter(|(path, layer)| {
-            let changed = adapters.iter().any(|adapter| adapter.changes(path));
-            layer.kind() == LayerKind::Linear && changed
-        });
+        let found = model
+            .layers()
+            .into_iter()
+            .filter(|(path, layer)| layer.kind() == LayerKind::Linear && wanted(path));
         let found: Vec<_> = found
             .map(|(path, layer)| (path, layer.in_features()))
             .collect();
@@ -80,6 +84,7 @@ impl Calibration {
         let mut calibration = Self {
             folder: ScratchDir::new(parent, FOLDER)?,
             layers: BTreeMap::new(),
+            files: 0,
             options: options.compensate,
         };
         let total = groups.len() * examples.len();
@@ -100,27 +105,35 @@ impl Calibration {
         device: &Device,
         done: &mut dyn FnMut(usize),
     ) -> Result<()> {
-        let sums: BTreeMap<String, Arc<Sum>> = group
+        let collected = Collected::default();
+        let observers: BTreeMap<String, Observed> = group
             .into_iter()
-            .map(|(path, width)| (path, Arc::new(Sum(Mutex::new(Hessian::new(width))))))
+            .map(|(path, width)| (path, collected.observer(width)))
             .collect();
         model.walk_mut("", &mut |path, layer| {
-            let sum = sums.get(path).cloned();
-            layer.observe_inputs(sum.map(|sum| sum as Arc<dyn InputObserver>));
+            layer.observe_inputs(observers.get(path).map(Observed::to_arc));
         });
-        let wanted = sums.keys().map(String::as_str).collect();
-        for (index, example) in examples.iter().enumerate() {
-            let batch = Batch::new(&[example]);
+        let wanted = observers.keys().map(String::as_str).collect();
+        let mut count = 0;
+        for rows in batches(examples) {
+            let batch = Batch::new(&rows);
             if batch.seq_len > 0 {
                 model.forward_to(&batch, &wanted, device);
             }
-            done(index + 1);
+            count += rows.len();
+            done(count);
         }
-        for (path, sum) in sums {
-            let sum = sum.0.lock().unwrap_or_else(PoisonError::into_inner);
-            let file = self.folder.path().join(self.layers.len().to_string());
+        // Layers with the same inputs have one file.
+        let first = self.files;
+        let numbers: Vec<usize> = observers.values().map(Observed::sum).collect();
+        for sum in collected.sums() {
+            let file = self.folder.path().join(self.files.to_string());
             write(&sum, &file).map_err(Error::io(&file))?;
-            self.layers.insert(path, (file, sum.width()));
+            self.files += 1;
+        }
+        for ((path, observer), number) in observers.into_iter().zip(numbers) {
+            let file = self.folder.path().join((first + number).to_string());
+            self.layers.insert(path, (file, observer.width()));
         }
         Ok(())
     }
@@ -146,7 +159,7 @@ impl Calibration {
 }
 
 impl LayerSearch for Calibration {
-    fn search(&self, layer: &str) -> Result<Box<dyn CodeSearch + '_>> {
+    fn search(&self, layer: &str, before: Option<&Matrix>) -> Result<Box<dyn CodeSearch + '_>> {
         let error = |reason: String| Error::Calibration {
             layer: layer.to_owned(),
             reason,
@@ -155,20 +168,28 @@ impl LayerSearch for Calibration {
         let hessian = hessian.ok_or_else(|| error("its inputs were not collected".into()))?;
         let search = Compensated::new(&hessian, &self.options);
         let search = search.map_err(|e| error(e.to_string()))?;
-        Ok(Box::new(search))
+        Ok(match before {
+            Some(before) => Box::new(search.keeping(before.clone())),
+            None => Box::new(search),
+        })
+    }
+
+    fn inputs(&self, layer: &str) -> Result<Option<Hessian>> {
+        self.hessian(layer)
     }
 }
 
-/// Sums up what it sees.
-#[derive(Debug)]
-struct Sum(Mutex<Hessian>);
-
-impl InputObserver for Sum {
-    fn observe(&self, rows: &Tensor<2>) {
-        let values: Vec<f32> = rows.to_data().iter().collect();
-        let mut hessian = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        hessian.add(&values);
-    }
+/// Rows in the order of their lengths, those of one length together: nothing is padded.
+fn batches(examples: &[Example]) -> Vec<Vec<&Example>> {
+    let mut rows: Vec<&Example> = examples.iter().collect();
+    let length = |row: &&Example| row.input_ids.len();
+    rows.sort_by_key(length);
+    let equal = rows.chunk_by(|a, b| length(a) == length(b));
+    let parts = equal.flat_map(|rows| {
+        let most = TOKENS / length(&rows[0]).max(1);
+        rows.chunks(most.clamp(1, ROWS))
+    });
+    parts.map(<[_]>::to_vec).collect()
 }
 
 /// Fails if there is nothing to see, or a token that the model has no embedding for.

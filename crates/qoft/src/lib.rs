@@ -25,6 +25,7 @@ mod calibrate;
 mod complete;
 mod dequantize;
 mod export;
+mod inputs;
 mod inspect;
 mod layers;
 mod merge;
@@ -44,9 +45,11 @@ pub use dequantize::{DequantizeReport, dequantize};
 pub use export::{LoraLayer, LoraReport, export_lora};
 pub use inspect::{Inspection, LayerReport, inspect};
 pub use merge::{
-    Change, KindSummary, LayerSearch, MergeLosses, MergeReport, MergeTarget, MergedLayer,
-    StagedMerge, check_merge, merge, merge_staged,
+    Change, KeptShares, KindSummary, LayerSearch, MergeLosses, MergeOptions, MergeReport,
+    MergeSample, MergeTarget, MergedLayer, OutputChange, StagedMerge, check_merge, merge,
+    merge_staged,
 };
+pub use qoft_calibrate::Hessian;
 pub use qoft_core as core;
 pub use qoft_core::{DEVICE_VARIABLE, DEVICES, default_device, device};
 pub use qoft_models as models;

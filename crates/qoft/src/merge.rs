@@ -3,14 +3,15 @@
 mod change;
 mod config;
 mod embedding;
+mod options;
 mod plot;
 mod report;
+mod sample;
 mod search;
 mod work;
 
 use std::path::Path;
 
-use qoft_core::kernels::FloatFormat;
 use qoft_core::{ClaimedLayer, Error, Result, Schemes, StagedDir, WaitingFile};
 use qoft_models::ModelFolder;
 
@@ -27,28 +28,11 @@ use config::dense_config;
 use embedding::Tables;
 use work::{Reports, Work};
 
-pub use change::Change;
-pub use report::{KindSummary, MergeLosses, MergeReport, MergedLayer};
+pub use change::{Change, OutputChange};
+pub use options::{MergeOptions, MergeTarget};
+pub use report::{KeptShares, KindSummary, MergeLosses, MergeReport, MergedLayer};
+pub use sample::MergeSample;
 pub use search::LayerSearch;
-
-/// What the merged checkpoint is like.
-#[derive(Clone, Copy)]
-pub enum MergeTarget<'a> {
-    /// Dense weights in this format.
-    Dense(FloatFormat),
-    /// Every layer in the scheme that it had, with codes chosen by the search that this gives it.
-    SameScheme(&'a dyn LayerSearch),
-}
-
-impl MergeTarget<'_> {
-    /// The format of a dense checkpoint.
-    fn dense_format(self) -> Option<FloatFormat> {
-        match self {
-            Self::Dense(format) => Some(format),
-            Self::SameScheme(_) => None,
-        }
-    }
-}
 
 /// A merged checkpoint that is complete, but not yet at its place: dropping it leaves nothing.
 #[derive(Debug)]
@@ -91,18 +75,20 @@ impl StagedMerge {
 ///
 /// # Errors
 /// If a layer is damaged or of no known scheme, an adapter does not fit or gives values that are
-/// not finite, or the output cannot be written; then there is no output folder.
-pub fn merge(
+/// not finite, too little of its change is kept, or the output cannot be written; then there is no
+/// output folder.
+pub fn merge<'a>(
     folder: &ModelFolder,
     schemes: &Schemes,
     adapters: &[ScaledAdapter],
-    target: MergeTarget,
+    options: impl Into<MergeOptions<'a>>,
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<MergeReport> {
-    check_merge(folder, schemes, adapters, target)?;
+    let options = options.into();
+    check_merge(folder, schemes, adapters, options.target)?;
     let staged = StagedDir::new(output)?;
-    merge_staged(folder, schemes, adapters, target, staged, progress)?.commit()
+    merge_staged(folder, schemes, adapters, options, staged, progress)?.commit()
 }
 
 /// As [`merge`] into a folder that was begun, and stays hidden until [`StagedMerge::commit`].
@@ -113,10 +99,11 @@ pub fn merge_staged<'a>(
     folder: &'a ModelFolder,
     schemes: &'a Schemes,
     adapters: &'a [ScaledAdapter],
-    target: MergeTarget,
+    options: MergeOptions,
     staged: StagedDir,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedMerge> {
+    let target = options.target;
     let layers = checked(folder, schemes, adapters, target)?;
     let checkpoint = folder.checkpoint();
     // With the layers that were quantized again, which wait in a file, so that memory only holds
@@ -157,7 +144,8 @@ pub fn merge_staged<'a>(
                 outputs.extend(work.dense(format, &reports)?);
             }
             let total = quantized.len() + checkpoint.names().count();
-            one_ahead(&quantized, Work::rotated, |work, rotated| {
+            let rotate = |work: &Work| work.rotated(search);
+            one_ahead(&quantized, rotate, |work, rotated| {
                 work.requantize(rotated, search, &mut current, &mut waiting, &reports)?;
                 requantized += 1;
                 progress(requantized, total);
@@ -198,11 +186,16 @@ pub fn merge_staged<'a>(
     let report = MergeReport {
         layers: reports.into_layers(),
         dequantized,
+        min_kept: match target {
+            MergeTarget::Dense(_) => 0.0,
+            MergeTarget::SameScheme(_) => options.min_kept,
+        },
         losses: None,
         tensors: written.tensors,
         shards: written.shards,
         bytes: written.bytes,
     };
+    report.check_kept()?;
     Ok(StagedMerge { report, staged })
 }
 

@@ -12,7 +12,9 @@ use qoft::core::{Checkpoint, Error, LayerSource, Nearest, Purpose, Schemes};
 use qoft::models::CausalLm;
 use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
 use qoft::train::data::Example;
-use qoft::{Calibration, CalibrationOptions, LayerSearch, MergeTarget, ScaledAdapter, merge};
+use qoft::{
+    Calibration, CalibrationOptions, LayerSearch, MergeOptions, MergeTarget, ScaledAdapter, merge,
+};
 use qoft_calibrate::Hessian;
 use serde_json::Value;
 
@@ -73,7 +75,7 @@ fn collect(
     let calibration = Calibration::collect(
         model,
         examples,
-        std::slice::from_ref(adapter),
+        &|path| adapter.changes(path),
         folder,
         &options,
         &Device::flex(),
@@ -126,7 +128,8 @@ fn outputs_are_closer_to_those_of_the_rotated_weights() {
             let folder = open(&path);
             let schemes = Schemes::linked(folder.checkpoint()).unwrap();
             let adapters = std::slice::from_ref(&adapter);
-            merge(&folder, &schemes, adapters, target, &output, &|_, _| ()).unwrap();
+            let options = MergeOptions::new(target).min_kept(0.0);
+            merge(&folder, &schemes, adapters, options, &output, &|_, _| ()).unwrap();
             output
         };
         let exact = merged(
@@ -172,7 +175,7 @@ fn memory_decides_how_often_rows_are_read_and_nothing_else() {
     assert_eq!(small.hessian(LAYER).unwrap(), Some(hessian));
     assert_eq!(large.hessian("lm_head").unwrap(), None);
     assert!(matches!(
-        large.search("lm_head").err(),
+        large.search("lm_head", None).err(),
         Some(Error::Calibration { .. })
     ));
     drop((large, small));

@@ -15,7 +15,7 @@ use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
 use qoft::train::data::{Dataset, DatasetReport, Example};
 use qoft::train::{TrainError, evaluate};
-use qoft::{MergeTarget, ScaledAdapter, export_lora, merge};
+use qoft::{MergeOptions, MergeTarget, ScaledAdapter, export_lora, merge};
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -41,7 +41,9 @@ fn merged(model: &Path, adapters: &[ScaledAdapter], target: MergeTarget) -> (Tem
     let work = tempfile::tempdir().unwrap();
     let output = work.path().join("merged");
     let progress = &|_, _| ();
-    merge(&folder, &schemes, adapters, target, &output, progress).unwrap_or_else(|e| panic!("{e}"));
+    let options = MergeOptions::new(target).min_kept(0.0);
+    merge(&folder, &schemes, adapters, options, &output, progress)
+        .unwrap_or_else(|e| panic!("{e}"));
     (work, output)
 }
 

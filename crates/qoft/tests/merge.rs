@@ -8,10 +8,10 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Checkpoint, Nearest, Schemes};
+use qoft::core::{Checkpoint, Error, Nearest, Schemes};
 use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
-use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
+use qoft::{MergeOptions, MergeReport, MergeTarget, ScaledAdapter, merge};
 use serde_json::Value;
 
 fn adapter(folder: &Path) -> ScaledAdapter {
@@ -29,7 +29,9 @@ fn merged(
 ) -> MergeReport {
     let folder = open(model);
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    merge(&folder, &schemes, adapters, target, output, &|_, _| ()).unwrap_or_else(|e| panic!("{e}"))
+    let options = MergeOptions::new(target).min_kept(0.0);
+    merge(&folder, &schemes, adapters, options, output, &|_, _| ())
+        .unwrap_or_else(|e| panic!("{e}"))
 }
 
 /// The model of each merge by PEFT in the fixtures.
@@ -286,4 +288,34 @@ fn the_bias_of_several_cards_is_put_together() {
     let common = values(&before, "down_proj.bias_0_2");
     assert_eq!(values(&dense, "down_proj.bias"), common);
     assert!(!dense.names().any(|name| name.ends_with("_2")));
+}
+
+#[test]
+fn a_merge_that_keeps_too_little_is_an_error_and_leaves_nothing() {
+    let work = tempfile::tempdir().unwrap();
+    let model = qoft_fixtures::path("models/llama_nf4");
+    let mut weak = adapter(&qoft_fixtures::path("adapters/all_linear"));
+    weak.strength = 0.05;
+    let weak = [weak];
+    let (folder, output) = (open(&model), work.path().join("merged"));
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    let merged =
+        |options: MergeOptions| merge(&folder, &schemes, &weak, options, &output, &|_, _| ());
+    let same = MergeOptions::from(MergeTarget::SameScheme(&Nearest));
+    let error = merged(same).unwrap_err();
+    let Error::LittleKept { kept, min_kept, of } = error else {
+        panic!("{error}");
+    };
+    assert!(kept < 0.3 && min_kept == 0.5, "{kept} {min_kept}");
+    assert_eq!(of, "the weights");
+    assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0);
+    // Exactly as much as is there will do.
+    let report = merged(same.min_kept(kept)).unwrap();
+    assert_eq!(report.change_kept(), kept);
+    std::fs::remove_dir_all(&output).unwrap();
+    assert!(merged(same.min_kept(kept + 1e-9)).is_err());
+    // Dense weights keep it all.
+    let dense = MergeOptions::from(MergeTarget::Dense(FloatFormat::F32));
+    let report = merged(dense.min_kept(1.0)).unwrap();
+    assert!(report.change_kept() > 0.999);
 }

@@ -8,7 +8,7 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, CodeSearch, LayerSource, Matrix, Nearest, Purpose, Result, Schemes};
 use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::{AdapterFolder, Families};
-use qoft::{LayerSearch, MergeReport, MergeTarget, ScaledAdapter, merge};
+use qoft::{LayerSearch, MergeOptions, MergeReport, MergeTarget, ScaledAdapter, merge};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 use serde_json::Value;
@@ -80,7 +80,7 @@ fn merged(
         &folder,
         &Schemes::linked(folder.checkpoint()).unwrap(),
         std::slice::from_ref(adapter),
-        target,
+        MergeOptions::new(target).min_kept(0.0),
         &output,
         &|_, _| (),
     );
@@ -114,7 +114,7 @@ fn quantized(mut weight: Matrix) -> Matrix {
 struct Recorded(Mutex<Vec<String>>);
 
 impl LayerSearch for Recorded {
-    fn search(&self, layer: &str) -> Result<Box<dyn CodeSearch + '_>> {
+    fn search(&self, layer: &str, _before: Option<&Matrix>) -> Result<Box<dyn CodeSearch + '_>> {
         self.0.lock().unwrap().push(layer.to_owned());
         Ok(Box::new(Nearest))
     }

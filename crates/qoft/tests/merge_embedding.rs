@@ -11,7 +11,7 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Error, Nearest, Result, Schemes};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, CommonConfig, Families, ModelFacts};
-use qoft::{MergeReport, MergeTarget, ScaledAdapter, dequantize, merge};
+use qoft::{MergeOptions, MergeReport, MergeTarget, ScaledAdapter, dequantize, merge};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
@@ -33,7 +33,8 @@ fn merged(
     let folder = open(model);
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let progress = &|_, _| ();
-    merge(&folder, &schemes, &adapters, target, output, progress)
+    let options = MergeOptions::new(target).min_kept(0.0);
+    merge(&folder, &schemes, &adapters, options, output, progress)
 }
 
 fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {

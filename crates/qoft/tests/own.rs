@@ -12,7 +12,7 @@ use qoft::core::{Checkpoint, Nearest, Schemes};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, CommonConfig, Families, ModelFacts};
-use qoft::{MergeTarget, ScaledAdapter};
+use qoft::{MergeOptions, MergeTarget, ScaledAdapter};
 use serde_json::Value;
 
 const TABLE: &str = "model.embed_tokens.weight";
@@ -62,7 +62,7 @@ impl Case {
             &folder,
             &schemes,
             &adapters.collect::<Vec<_>>(),
-            target,
+            MergeOptions::new(target).min_kept(0.0),
             output,
             &|_, _| (),
         )

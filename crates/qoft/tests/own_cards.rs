@@ -8,7 +8,7 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Nearest, Result, Schemes};
 use qoft::models::{Architectures, ModelFolder};
 use qoft::peft::{AdapterFolder, Families};
-use qoft::{MergeReport, MergeTarget, ScaledAdapter, merge};
+use qoft::{MergeOptions, MergeReport, MergeTarget, ScaledAdapter, merge};
 use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 use serde_json::json;
@@ -18,7 +18,8 @@ fn merged(adapters: &[ScaledAdapter], target: MergeTarget, output: &Path) -> Res
     // It has some layers of a model only, so its architecture must not be known.
     let folder = ModelFolder::open(folder, &Architectures::new([])?)?;
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    merge(&folder, &schemes, adapters, target, output, &|_, _| ())
+    let options = MergeOptions::new(target).min_kept(0.0);
+    merge(&folder, &schemes, adapters, options, output, &|_, _| ())
 }
 
 /// A rotation that does nothing, and these biases.

@@ -37,9 +37,13 @@ pub struct MergeArgs {
     /// each other in what layers compute of such data.
     #[arg(long, value_name = "FILE", conflicts_with = "dequantize")]
     pub calibration: Option<PathBuf>,
-    /// Rows of the calibration data that are read, from the front [default: 128].
+    /// Rows of the calibration data that are read, from the front [default: 32].
     #[arg(long, value_name = "N", requires = "calibration")]
     pub calibration_rows: Option<NonZeroUsize>,
+    /// The share of what the adapters change, over all layers, that has to be in the weights that
+    /// are quantized again; with less nothing is written. 0 writes everything [default: 0.5].
+    #[arg(long, value_name = "SHARE", value_parser = share)]
+    pub min_kept: Option<f64>,
     /// Tokens that a row of the data files keeps [default: 1024].
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
@@ -49,6 +53,14 @@ pub struct MergeArgs {
     /// Print one JSON object about what was written.
     #[arg(long)]
     pub json: bool,
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share: f64 = text.parse().map_err(|_| "expected a number".to_owned())?;
+    match (0.0..=1.0).contains(&share) {
+        true => Ok(share),
+        false => Err("expected a share from 0 to 1".to_owned()),
+    }
 }
 
 /// Options of `export`.

@@ -1,5 +1,7 @@
 //! `qoft merge`.
 
+mod alternatives;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -7,10 +9,10 @@ use anyhow::{Result, anyhow};
 use burn::tensor::Device;
 use qoft::core::{Dense, Error, Nearest, QuantBackend, Schemes, StagedDir};
 use qoft::models::ModelFolder;
-use qoft::train::data::Dataset;
+use qoft::train::data::{Dataset, Example};
 use qoft::{
-    Calibration, CalibrationOptions, LayerSearch, MergeLosses, MergeReport, MergeTarget,
-    ScaledAdapter, StagedMerge,
+    Calibration, CalibrationOptions, LayerSearch, MergeLosses, MergeOptions, MergeReport,
+    MergeTarget, ScaledAdapter, StagedMerge,
 };
 
 use crate::args::{DtypeArg, MergeArgs};
@@ -19,12 +21,19 @@ use crate::{files, progress};
 
 /// Rows at once where a loss is measured.
 const BATCH_SIZE: usize = 8;
-/// Rows of calibration data unless given: as many as GPTQ's authors take.
-const CALIBRATION_ROWS: usize = 128;
+/// Rows of calibration data unless given. More rows bring little more (see docs/merging.md).
+const CALIBRATION_ROWS: usize = 32;
 /// Layers in the table on the console.
 const LISTED: usize = 10;
-/// With less of the adapters' change in the written weights, there is a warning.
-const LITTLE_KEPT: f64 = 0.5;
+
+/// What is merged.
+#[derive(Clone, Copy)]
+struct Subject<'a> {
+    args: &'a MergeArgs,
+    model: &'a ModelFolder,
+    schemes: &'a Schemes,
+    adapters: &'a [ScaledAdapter],
+}
 
 /// Writes a checkpoint with adapters multiplied into its weights.
 pub fn run(args: &MergeArgs) -> Result<()> {
@@ -33,22 +42,34 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     let schemes = files::schemes(model.checkpoint(), &args.backend_option)?;
     qoft::check_merge(&model, &schemes, &adapters, target(args, &Nearest)).map_err(into_dense)?;
     let folder = StagedDir::new(&args.output)?;
+    let subject = Subject {
+        args,
+        model: &model,
+        schemes: &schemes,
+        adapters: &adapters,
+    };
     let data = match &args.data {
         None => None,
         Some(path) => Some((path, dataset(args, &model, path)?)),
     };
     let calibration = match &args.calibration {
         None => None,
-        Some(path) => Some(calibration(
-            args, &model, &schemes, &adapters, path, &folder,
-        )?),
+        Some(path) => Some(calibration(subject, path, &folder)?),
     };
     let search: &dyn LayerSearch = match &calibration {
         None => &Nearest,
         Some(calibration) => calibration,
     };
-    let mut staged = staged(&model, &schemes, &adapters, target(args, search), folder)?;
+    let staged = staged(subject, target(args, search), folder);
     drop(calibration);
+    let mut staged = match staged {
+        Ok(staged) => staged,
+        Err(error @ Error::LittleKept { .. }) => {
+            let dataset = data.as_ref().map(|(_, dataset)| dataset);
+            return Err(alternatives::with_alternatives(subject, error, dataset));
+        }
+        Err(error) => return Err(into_dense(error)),
+    };
     if let Some((path, dataset)) = &data {
         files::report_losses(path, dataset);
         staged.report.losses = Some(losses(args, &adapters, staged.path(), dataset)?);
@@ -71,20 +92,26 @@ fn target<'a>(args: &MergeArgs, search: &'a dyn LayerSearch) -> MergeTarget<'a> 
     }
 }
 
-fn staged(
-    model: &ModelFolder,
-    schemes: &Schemes,
-    adapters: &[ScaledAdapter],
+fn staged<'a>(
+    subject: Subject<'a>,
     target: MergeTarget,
     folder: StagedDir,
-) -> Result<StagedMerge> {
+) -> Result<StagedMerge, Error> {
+    let Subject {
+        args,
+        model,
+        schemes,
+        adapters,
+    } = subject;
+    let options = MergeOptions::new(target);
+    let options = options.min_kept(args.min_kept.unwrap_or(options.min_kept));
     let bar = progress::bar("merging", 0);
-    let staged = qoft::merge_staged(model, schemes, adapters, target, folder, &|done, total| {
+    let staged = qoft::merge_staged(model, schemes, adapters, options, folder, &|done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     });
     bar.finish_and_clear();
-    staged.map_err(into_dense)
+    staged
 }
 
 /// Says what can be done where a scheme cannot be written.
@@ -102,26 +129,34 @@ fn dataset(args: &MergeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset
 
 /// What the adapted model's layers have as inputs on the first rows of a data file. The files wait
 /// in the folder that is being written, where there has to be room for a model.
-fn calibration(
-    args: &MergeArgs,
-    model: &ModelFolder,
-    schemes: &Schemes,
-    adapters: &[ScaledAdapter],
-    path: &Path,
-    folder: &StagedDir,
-) -> Result<Calibration> {
+fn calibration(subject: Subject, path: &Path, folder: &StagedDir) -> Result<Calibration> {
+    let Subject { args, model, .. } = subject;
     let dataset = dataset(args, model, path)?;
     let rows = args.calibration_rows.map_or(CALIBRATION_ROWS, Into::into);
     let examples = &dataset.examples[..rows.min(dataset.examples.len())];
+    let changed = |layer: &str| {
+        let mut adapters = subject.adapters.iter();
+        adapters.any(|adapter| adapter.changes(layer))
+    };
+    collected(subject, examples, &changed, folder.path())
+}
+
+/// The inputs of the adapted model's layers whose paths are `wanted`.
+fn collected(
+    subject: Subject,
+    examples: &[Example],
+    wanted: &dyn Fn(&str) -> bool,
+    folder: &Path,
+) -> Result<Calibration> {
     let device = Device::flex();
-    let mut model = files::load(model, schemes, &device)?;
-    files::attach(&mut model, adapters, &device)?;
+    let mut model = files::load(subject.model, subject.schemes, &device)?;
+    files::attach(&mut model, subject.adapters, &device)?;
     let bar = progress::bar("calibrating", 0);
     let calibration = Calibration::collect(
         &model,
         examples,
-        adapters,
-        folder.path(),
+        wanted,
+        folder,
         &CalibrationOptions::default(),
         &device,
         &mut |done, total| {
@@ -174,7 +209,7 @@ fn print(args: &MergeArgs, report: &MergeReport) {
         progress::bytes(report.bytes as u64)
     );
     warn_of_own_codes(args, report);
-    warn_of_little(args, report);
+    say_kept(args, report);
 }
 
 /// Names the schemes that did not use the calibration data. Dense layers have no codes to choose.
@@ -200,23 +235,25 @@ fn warn_of_own_codes(args: &MergeArgs, report: &MergeReport) {
     );
 }
 
-/// Says what can be done if most of what the adapters change was rounded away.
-fn warn_of_little(args: &MergeArgs, report: &MergeReport) {
-    let kept = report.change_kept();
-    if kept >= LITTLE_KEPT {
+/// Says how much of the change is in the written weights, where some of it may not be.
+fn say_kept(args: &MergeArgs, report: &MergeReport) {
+    if args.dequantize || report.layers.is_empty() {
         return;
     }
-    let helps = args.calibration.is_none() && report.layers.iter().any(|layer| layer.searched);
-    let calibration = if helps {
-        "--calibration FILE keeps more of it, "
-    } else {
-        ""
+    let kept = report.kept();
+    let (share, of) = match kept.outputs {
+        Some(share) => (share, "the layers' outputs"),
+        None => (kept.weights, "the weights"),
     };
-    warnln!(
-        "{:.0} % of what the adapters change is in the merged weights: the rest is too \
-         small for this scheme's numbers and was rounded away; {calibration}--dequantize keeps all",
-        100.0 * kept
-    );
+    let share = 100.0 * share;
+    if share < 100.0 * MergeOptions::MIN_KEPT {
+        warnln!(
+            "{share:.0} % of what the adapters change of {of} is in the merged weights: the rest is \
+             too small for this scheme's numbers and was rounded away"
+        );
+    } else {
+        errln!("{share:.0} % of what the adapters change of {of} is in the merged weights");
+    }
 }
 
 /// The layers that lost most, and all kinds of layers.

@@ -43,8 +43,10 @@ const MODEL: &[(&str, &[u8])] = &[
 ];
 const DATA: &[(&str, &[u8])] = &[
     ("data.jsonl", include_bytes!("../../quickstart/data.jsonl")),
-    ("eval.jsonl", include_bytes!("../../quickstart/eval.jsonl")),
+    ("eval.jsonl", TEXT),
 ];
+/// A little English text, as a data file.
+pub const TEXT: &[u8] = include_bytes!("../../quickstart/eval.jsonl");
 const PROMPT: &str = "In the evening he";
 const MAX_LENGTH: Option<usize> = Some(64);
 

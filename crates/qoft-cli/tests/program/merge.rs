@@ -164,31 +164,90 @@ fn the_report_is_a_table_too_and_stays_with_its_merge() {
 }
 
 #[test]
-fn a_change_that_was_rounded_away_is_told_with_what_helps() {
+fn a_change_that_would_be_rounded_away_is_not_written_unless_that_is_asked_for() {
     let work = tempdir().expect("a folder");
     let rows = data(work.path(), "rows");
     let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
     let little = format!("{adapter}=0.05");
-    let merged = |name: &str, adapter: &str, more: &[&str]| {
-        let out = work.path().join(name);
-        let args = ["merge", "--model", &model, "--output", arg(&out)];
-        let args = [&args[..], &["--adapter", adapter, "--json"], more].concat();
-        let run = good(&args);
-        let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
-        (report["change_kept"].as_f64().expect("a share"), run.stderr)
+    let args = |out: &str, more: &[&str]| -> Vec<String> {
+        let out = work.path().join(out);
+        let args = ["merge", "--model", &model, "--output", arg(&out), "--json"];
+        args.iter()
+            .chain(more)
+            .map(|&text| text.to_owned())
+            .collect()
     };
-    let (kept, told) = merged("all", &adapter, &[]);
-    assert!(kept > 0.5 && !told.contains("warning"), "{kept}: {told}");
-    let (nearest, told) = merged("nearest", &little, &[]);
-    assert!(nearest < 0.3, "{nearest}");
-    for text in ["warning", "rounded away", "--calibration", "--dequantize"] {
-        assert!(told.contains(text), "{text}: {told}");
+    let run = |out: &str, more: &[&str]| {
+        let args = args(out, more);
+        qoft(&args.iter().map(String::as_str).collect::<Vec<_>>())
+    };
+    let report = |run: &Run| -> Value {
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        serde_json::from_str(&run.stdout).expect("JSON")
+    };
+    let kept = |report: &Value| report["change_kept"].as_f64().expect("a share");
+    let all = report(&run("all", &["--adapter", &adapter]));
+    assert!(kept(&all) > 0.5);
+    assert_eq!(all["min_kept"], 0.5);
+    assert_eq!(all["kept"]["weights"], all["change_kept"]);
+    assert!(all["kept"]["outputs"].is_null());
+
+    // Refused, with what else there is, measured.
+    let little = ["--adapter", &little];
+    let refused = run("refused", &[&little[..], &["--data", arg(&rows)]].concat());
+    assert!(
+        refused.code.is_some_and(|code| code != 0),
+        "{}",
+        refused.stderr
+    );
+    assert_eq!(refused.stdout, "");
+    for text in [
+        "rounded away",
+        "nothing was written",
+        "--min-kept 0",
+        "measured on 8 layers and the first rows of --data",
+    ] {
+        assert!(refused.stderr.contains(text), "{text}: {}", refused.stderr);
     }
-    let (calibrated, _) = merged("calibrated", &little, &["--calibration", arg(&rows)]);
-    assert!(calibrated > nearest + 0.1, "{calibrated} {nearest}");
-    let (kept, told) = merged("dense", &little, &["--dequantize"]);
-    near(kept, 1.0, 1e-12);
-    assert!(!told.contains("warning"), "{told}");
+    // The shares of the weights' and of the outputs' changes.
+    let shares = |name: &str| -> Vec<f64> {
+        let line = refused
+            .stderr
+            .lines()
+            .find(|line| line.trim_start().starts_with(name));
+        let line = line.unwrap_or_else(|| panic!("no {name}: {}", refused.stderr));
+        let shares = line.trim_start()[name.len()..].split('%');
+        shares
+            .filter_map(|share| share.trim().parse().ok())
+            .collect()
+    };
+    let (nearest, calibrated) = (shares("the nearest codes"), shares("--calibration FILE"));
+    assert!(nearest[0] < 30.0 && nearest[1] < 50.0, "{nearest:?}");
+    assert!(
+        calibrated[1] > nearest[1] + 20.0,
+        "{calibrated:?} {nearest:?}"
+    );
+    assert_eq!(shares("--dequantize --dtype f32"), [100.0]);
+    assert_eq!(names(work.path()), ["all", "rows.jsonl"]);
+
+    let nearest = run("nearest", &[&little[..], &["--min-kept=0"]].concat());
+    assert!(
+        nearest.stderr.contains("rounded away"),
+        "{}",
+        nearest.stderr
+    );
+    let nearest = report(&nearest);
+    assert!(kept(&nearest) < 0.3, "{nearest}");
+    let calibration = ["--min-kept=0", "--calibration", arg(&rows)];
+    let calibrated = report(&run("calibrated", &[&little[..], &calibration].concat()));
+    assert_eq!(calibrated["kept"]["outputs"], calibrated["change_kept"]);
+    assert!(calibrated["kept"]["weights"].is_number());
+    assert!(kept(&calibrated) > kept(&nearest) + 0.2, "{calibrated}");
+    let outputs = &calibrated["layers"][0]["change"]["outputs"];
+    assert!(outputs["kept"].is_number() && outputs["error"].is_number());
+    let dense = run("dense", &[&little[..], &["--dequantize"]].concat());
+    near(kept(&report(&dense)), 1.0, 1e-12);
+    assert!(!dense.stderr.contains("warning"), "{}", dense.stderr);
 }
 
 #[test]
@@ -259,6 +318,14 @@ fn bad_merges() {
     }
     bad(&model, "/nowhere=0.5", &[], "/nowhere");
     bad(&model, &adapter, &["--dtype=f16"], "--dequantize");
+    for share in ["-0.1", "1.5", "nan", "much"] {
+        bad(
+            &model,
+            &adapter,
+            &[&format!("--min-kept={share}")],
+            "--min-kept",
+        );
+    }
     bad(
         &model,
         &adapter,

@@ -1,8 +1,31 @@
 //! How much of what adapters change is in the weight that was written.
 
+use qoft_calibrate::{Hessian, Kept};
 use qoft_core::Matrix;
 
 use crate::adapted::sums;
+
+/// What adapters change of a layer's outputs on calibration data, and what is left of it.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct OutputChange {
+    /// ‖change‖ / ‖outputs before‖.
+    pub relative: f64,
+    /// The share of the change that was written, as [`Change::kept`] of the outputs.
+    pub kept: f64,
+    /// ‖written − wanted‖ / ‖change‖: below 1 the layer is nearer to the adapted one than to that
+    /// from before.
+    pub error: f64,
+}
+
+impl From<Kept> for OutputChange {
+    fn from(kept: Kept) -> Self {
+        Self {
+            relative: kept.relative,
+            kept: kept.share,
+            error: kept.error,
+        }
+    }
+}
 
 /// What adapters change of a weight, and what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
@@ -15,9 +38,25 @@ pub struct Change {
     /// written, 0 if it was rounded away. Other errors do not count: a rounding that is as likely
     /// up as down leaves it at 1. It is 1 if nothing was to change.
     pub kept: f64,
+    /// The same of the layer's outputs, where calibration data shows its inputs.
+    pub outputs: Option<OutputChange>,
 }
 
 impl Change {
+    /// Compares three weights of one shape for a layer with the inputs `inputs`.
+    pub(super) fn on(
+        inputs: Option<&Hessian>,
+        before: &Matrix,
+        rotated: &Matrix,
+        written: &Matrix,
+    ) -> Self {
+        let outputs = inputs.and_then(|inputs| inputs.kept(before, rotated, written));
+        Self {
+            outputs: outputs.map(OutputChange::from),
+            ..Self::new(before, rotated, written)
+        }
+    }
+
     /// Compares three weights of one shape.
     pub(super) fn new(before: &Matrix, rotated: &Matrix, written: &Matrix) -> Self {
         let [size, squares, product] = sums([before, rotated, written], |values| {
@@ -34,17 +73,38 @@ impl Change {
                 norm: 0.0,
                 relative: 0.0,
                 kept: 1.0,
+                outputs: None,
             };
         }
         Self {
             norm: squares.sqrt(),
             relative: (squares / size).sqrt(),
             kept: product / squares,
+            outputs: None,
         }
     }
 
+    /// The share that several layers together kept. Where outputs of some were measured, each layer
+    /// counts by how large its change is beside what it had before (`relative²`), since inputs differ
+    /// in size between layers; else the layers' weights are taken as one.
+    pub(super) fn kept_by_all<'a>(changes: impl Iterator<Item = &'a Self> + Clone) -> f64 {
+        if changes.clone().all(|change| change.outputs.is_none()) {
+            return Self::kept_by_weights(changes);
+        }
+        let (mut kept, mut sizes) = (0.0, 0.0);
+        for change in changes {
+            let (share, relative) = match change.outputs {
+                Some(outputs) => (outputs.kept, outputs.relative),
+                None => (change.kept, change.relative),
+            };
+            kept += share * relative.powi(2);
+            sizes += relative.powi(2);
+        }
+        if sizes == 0.0 { 1.0 } else { kept / sizes }
+    }
+
     /// The share that several weights together kept: that of one weight made of all of them.
-    pub(super) fn kept_by_all<'a>(changes: impl Iterator<Item = &'a Self>) -> f64 {
+    pub(super) fn kept_by_weights<'a>(changes: impl Iterator<Item = &'a Self>) -> f64 {
         let (mut kept, mut squares) = (0.0, 0.0);
         for change in changes {
             kept += change.kept * change.norm.powi(2);

@@ -243,6 +243,7 @@ mod tests {
                 norm: 1.0,
                 relative: 0.1,
                 kept: 1.0 - relative_error,
+                outputs: None,
             },
             searched: true,
         }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qoft_core::Result;
+use qoft_core::{Error, Result};
 use serde_json::{Value, json};
 
 use super::change::Change;
@@ -16,6 +16,8 @@ pub struct MergeReport {
     pub layers: Vec<MergedLayer>,
     /// Quantized layers that were written dense, whether they changed or not.
     pub dequantized: usize,
+    /// The share of the change that had to be kept.
+    pub min_kept: f64,
     /// What the merge did to the loss, if that was measured.
     pub losses: Option<MergeLosses>,
     /// Tensors in the output.
@@ -78,8 +80,29 @@ pub struct KindSummary {
     pub mean: f64,
     /// The largest of their relative errors.
     pub worst: f64,
-    /// The share of their changes that was written, see [`Change::kept`].
+    /// The share of their changes that was written, see [`MergeReport::change_kept`].
     pub change_kept: f64,
+}
+
+/// The shares of what adapters change that several layers together kept, see [`Change::kept`].
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct KeptShares {
+    /// Of the weights.
+    pub weights: f64,
+    /// Of the layers' outputs, as far as calibration data shows them.
+    pub outputs: Option<f64>,
+}
+
+impl KeptShares {
+    /// Those of some layers.
+    pub(super) fn of(layers: &[MergedLayer]) -> Self {
+        let changes = layers.iter().map(|layer| &layer.change);
+        let measured = changes.clone().any(|change| change.outputs.is_some());
+        Self {
+            weights: Change::kept_by_weights(changes.clone()),
+            outputs: measured.then(|| Change::kept_by_all(changes)),
+        }
+    }
 }
 
 impl MergeReport {
@@ -90,10 +113,29 @@ impl MergeReport {
         layers
     }
 
-    /// The share of what the adapters change in all layers that was written, see
-    /// [`Change::kept`].
+    /// The share of what the adapters change in all layers that was written: of the layers' outputs
+    /// where calibration data shows them, of the weights otherwise; see [`Change::kept`].
     pub fn change_kept(&self) -> f64 {
         Change::kept_by_all(self.layers.iter().map(|layer| &layer.change))
+    }
+
+    /// The same of the weights and of the outputs apart.
+    pub fn kept(&self) -> KeptShares {
+        KeptShares::of(&self.layers)
+    }
+
+    /// Fails if less was kept than had to be.
+    pub(super) fn check_kept(&self) -> Result<()> {
+        let (kept, min_kept) = (self.change_kept(), self.min_kept);
+        // Not even a share that is no number.
+        if min_kept == 0.0 || kept >= min_kept {
+            return Ok(());
+        }
+        let of = match self.kept().outputs {
+            Some(_) => "the layers' outputs",
+            None => "the weights",
+        };
+        Err(Error::LittleKept { kept, min_kept, of })
     }
 
     /// A summary for each kind of layer, in the order of their names.
@@ -122,6 +164,8 @@ impl MergeReport {
             "layers": self.layers,
             "dequantized": self.dequantized,
             "change_kept": self.change_kept(),
+            "kept": self.kept(),
+            "min_kept": self.min_kept,
             "losses": self.losses,
             "tensors": self.tensors,
             "shards": self.shards,
@@ -150,6 +194,7 @@ mod tests {
                 norm: 2.0,
                 relative: 0.5,
                 kept: 1.0 - relative_error,
+                outputs: None,
             },
             searched: true,
         };
@@ -160,6 +205,7 @@ mod tests {
                 layer("lm_head", 0.5),
             ],
             dequantized: 0,
+            min_kept: 0.0,
             losses: None,
             tensors: 3,
             shards: 1,

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
+use qoft_calibrate::Hessian;
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
     Checkpoint, CheckpointLayer, ClaimedLayer, Matrix, Purpose, Result, WaitingFile, float_dtype,
@@ -36,9 +37,27 @@ impl Reports {
 /// A weight before and after the adapters.
 pub(super) struct Rotated {
     before: Matrix,
-    weight: Matrix,
+    pub weight: Matrix,
     /// The largest ‖RᵀR − I‖ of a block of the adapters.
     orthogonality_error: f64,
+    /// What is known of the layer's inputs.
+    inputs: Option<Hessian>,
+}
+
+impl Rotated {
+    fn change(&self, written: &Matrix) -> Change {
+        let inputs = self.inputs.as_ref();
+        Change::on(inputs, &self.before, &self.weight, written)
+    }
+}
+
+/// Which values of a layer are quantized again. Libraries take those that they write out; where
+/// outputs are compared, it is those that the layer computes with.
+fn requantized_from(inputs: Option<&Hessian>) -> Purpose {
+    match inputs {
+        None => Purpose::Dequantize,
+        Some(_) => Purpose::Forward,
+    }
 }
 
 /// One layer on its way.
@@ -61,10 +80,11 @@ impl<'a> Work<'a> {
     }
 
     /// The layer, and its weight with the adapters in it, to be quantized again.
-    pub fn rotated(&self) -> Result<(CheckpointLayer, Rotated)> {
+    pub fn rotated(&self, search: &dyn LayerSearch) -> Result<(CheckpointLayer, Rotated)> {
         let layer = self.layer.parse()?;
-        let rotated = self.rotate(&layer, Purpose::Dequantize)?;
-        Ok((layer, rotated))
+        let inputs = search.inputs(layer.path())?;
+        let rotated = self.rotate(&layer, requantized_from(inputs.as_ref()))?;
+        Ok((layer, Rotated { inputs, ..rotated }))
     }
 
     /// The weight before and after the adapters.
@@ -81,18 +101,19 @@ impl<'a> Work<'a> {
             before,
             weight,
             orthogonality_error,
+            inputs: None,
         })
     }
 
     /// Tells of the layer, if adapters change it.
-    fn report(&self, reports: &Reports, rotated: &Rotated, written: &Matrix, searched: bool) {
+    pub fn report(&self, reports: &Reports, rotated: &Rotated, written: &Matrix, searched: bool) {
         if adapted(self.adapters, self.layer.path()) {
             let layer = MergedLayer {
                 name: self.layer.path().to_owned(),
                 backend: self.layer.backend(),
                 orthogonality_error: rotated.orthogonality_error,
                 relative_error: relative_error(written, &rotated.weight),
-                change: Change::new(&rotated.before, &rotated.weight, written),
+                change: rotated.change(written),
                 searched,
             };
             reports.add(self.index, layer);
@@ -117,14 +138,25 @@ impl<'a> Work<'a> {
             dtype: float_dtype(format),
             shape,
             data: Data::Made(Box::new(move || {
-                let rotated = self.rotate(&layer, self.dense_purpose())?;
-                let mut written = rotated.weight.clone();
-                written.round(format);
-                self.report(reports, &rotated, &written, false);
+                let written = self.rounded(&layer, format, reports)?;
                 Ok(format.to_bytes(&source.dense_layout(written).values))
             })),
         };
         Ok(bias.into_iter().chain([weight]).collect())
+    }
+
+    /// The dense weight, rounded to a format.
+    pub fn rounded(
+        &self,
+        layer: &CheckpointLayer,
+        format: FloatFormat,
+        reports: &Reports,
+    ) -> Result<Matrix> {
+        let rotated = self.rotate(layer, self.dense_purpose())?;
+        let mut written = rotated.weight.clone();
+        written.round(format);
+        self.report(reports, &rotated, &written, false);
+        Ok(written)
     }
 
     /// Quantizes the rotated layer again, and lets `checkpoint` have what comes out, which waits in
@@ -137,11 +169,12 @@ impl<'a> Work<'a> {
         file: &mut WaitingFile,
         reports: &Reports,
     ) -> Result<()> {
-        let search = Asked::new(search.search(layer.path())?);
+        let search = Asked::new(search.search(layer.path(), Some(&rotated.before))?);
         let tensors = layer.requantize(&rotated.weight, &search, checkpoint)?;
         checkpoint.replace(layer.path(), &tensors, file)?;
         // What readers will find in the new tensors.
-        let read = self.layer.within(checkpoint).load(Purpose::Dequantize)?;
+        let purpose = requantized_from(rotated.inputs.as_ref());
+        let read = self.layer.within(checkpoint).load(purpose)?;
         let written = Matrix::decode(&*read.weight);
         self.report(reports, &rotated, &written, search.was_asked());
         Ok(())

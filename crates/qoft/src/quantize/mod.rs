@@ -98,7 +98,7 @@ fn quantized(
 ) -> Result<Vec<NewTensor>> {
     let weight = layer.load(Purpose::Dequantize)?.weight;
     let weight = Matrix::decode(&*weight);
-    let search = search.search(layer.path())?;
+    let search = search.search(layer.path(), None)?;
     quantization.quantize(layer.path(), weight, format, &*search)
 }
 
