@@ -42,6 +42,13 @@ CASES = [
     {MAP: {"eos_token": "<|x|>", "extra_special_tokens": ["<|y|>", {"content": "<z>", "lstrip": True}]}, CONFIG: {**BASE, "extra_special_tokens": ["<q>"]}},
     {CONFIG: {**BASE, "eos_token": token("<|x|>", lstrip=True, __type="AddedToken")}},
     {CONFIG: {**BASE, "eos_token": None, "extra_special_tokens": []}},
+    {ADDED: {"<|x|>": 4, "<|y|>": 321, "<z>": 321}},
+    {CONFIG: {**BASE, "eos_token": token("<|x|>", lstrip=True, __type="AddedToken"), "image_token": "<q>"}, ADDED: {"<|x|>": 4, "<q>": 330}},
+    {CONFIG: {**BASE, "image_token": token("<|x|>")}},
+    {CONFIG: {**BASE, "image_token": token("<|x|>", __type="AddedToken")}, MAP: {"bos_token": token("<|x|>", rstrip=True)}},
+    {CONFIG: {**BASE, "additional_special_tokens": ["<|x|>"]}, MAP: {"additional_special_tokens": ["<|y|>"]}},
+    {CONFIG: {**BASE, "extra_special_tokens": []}, MAP: {"additional_special_tokens": ["<|y|>"]}},
+    {CONFIG: {**BASE, "eos_token": "<|x|>", "split_special_tokens": True}},
 ]
 
 

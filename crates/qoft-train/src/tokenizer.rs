@@ -110,7 +110,11 @@ impl Tokenizer {
         let files = Files::read(folder)?;
         let mut tokens = Tokens::read(&files)?;
         Ok(Self {
-            vocabulary: files::read_vocabulary(&folder.join(VOCABULARY), &mut tokens)?,
+            vocabulary: files::read_vocabulary(
+                &folder.join(VOCABULARY),
+                &mut tokens,
+                &files.config.value,
+            )?,
             special_tokens: tokens.variables(),
             chat_templates: files::chat_templates(folder, &files.config)?,
             model_eos_ids: files::model_eos_ids(folder)?,

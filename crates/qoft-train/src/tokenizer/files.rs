@@ -63,10 +63,12 @@ fn read_text(path: &Path) -> Result<Option<String>, TokenizerError> {
     }
 }
 
-/// The vocabulary and rules in `tokenizer.json`, with the `tokens` of the other files.
+/// The vocabulary and rules in `tokenizer.json`, with the `tokens` of the other files and
+/// what the tokenizer's configuration says about its use.
 pub(super) fn read_vocabulary(
     path: &Path,
     tokens: &mut Tokens,
+    config: &Value,
 ) -> Result<Option<tokenizers::Tokenizer>, TokenizerError> {
     let Some(text) = read_text(path)? else {
         return Ok(None);
@@ -81,6 +83,8 @@ pub(super) fn read_vocabulary(
         // The file may hold the cutting and padding of the last use; transformers ignores them.
         vocabulary.with_padding(None).with_truncation(None)?;
         tokens.add_to(&mut vocabulary)?;
+        let is_split = config.get("split_special_tokens").and_then(Value::as_bool);
+        vocabulary.set_encode_special_tokens(is_split.unwrap_or(false));
         Ok(vocabulary)
     };
     let vocabulary = isolated(read).map_err(|panic| broken(path, panic))?;

@@ -1,10 +1,12 @@
 //! The tokens that files beside `tokenizer.json` name or add, as transformers reads them.
 
+use std::collections::HashSet;
+
 use serde_json::{Map, Value};
 use tokenizers::AddedToken;
 
 use super::TokenizerError;
-use super::files::Files;
+use super::files::{Files, JsonFile};
 
 /// The special tokens that every tokenizer can have, by the names of their settings.
 const NAMES: [&str; 7] = [
@@ -21,9 +23,11 @@ const NAMES: [&str; 7] = [
 #[derive(Debug, Default)]
 pub(super) struct Tokens {
     /// The special tokens that have a name, such as `eos_token`.
-    pub(super) named: Vec<(String, AddedToken)>,
-    /// Further tokens, in the order in which they are added.
-    pub(super) added: Vec<AddedToken>,
+    named: Vec<(String, AddedToken)>,
+    /// Further tokens with their ids, by which they are ordered.
+    added: Vec<(u64, AddedToken)>,
+    /// Whether a token of `tokenizer.json` takes the place of an added one with its id.
+    gives_way: bool,
     /// Special tokens without a name, which are added last.
     extra: Vec<AddedToken>,
 }
@@ -33,56 +37,55 @@ impl Tokens {
     /// `added_tokens.json` where the first file has no `added_tokens_decoder`.
     pub(super) fn read(files: &Files) -> Result<Self, TokenizerError> {
         let mut tokens = Self::default();
-        let config = files.config.value.as_object().cloned().unwrap_or_default();
-        tokens.read_named(&config);
-        tokens.extra = extra_tokens(&config);
+        let object = |file: &JsonFile| file.value.as_object().cloned().unwrap_or_default();
+        let config = object(&files.config);
+        tokens.read_named(&config, true);
+        let (extra, has_extra) = extra_tokens(&config);
+        tokens.extra = extra;
         if let Some(decoder) = config
             .get("added_tokens_decoder")
             .and_then(Value::as_object)
         {
-            let mut added = Vec::new();
             for (id, token) in decoder {
                 let broken = || {
                     files
                         .config
                         .broken(format!("added_tokens_decoder: bad token {id}"))
                 };
-                let id: u32 = id.parse().map_err(|_| broken())?;
-                added.push((id, token_of(token).ok_or_else(broken)?));
+                let id: u64 = id.parse().map_err(|_| broken())?;
+                tokens.added.push((id, token_of(token).ok_or_else(broken)?));
             }
-            added.sort_by_key(|(id, _)| *id);
-            tokens.added = added.into_iter().map(|(_, token)| token).collect();
+            tokens.added.sort_by_key(|(id, _)| *id);
             return Ok(tokens);
         }
-        let map = files
-            .special_tokens_map
-            .value
-            .as_object()
-            .cloned()
-            .unwrap_or_default();
-        tokens.read_named(&map);
-        for token in extra_tokens(&map) {
+        let map = object(&files.special_tokens_map);
+        tokens.read_named(&map, false);
+        for token in listed(&map, "extra_special_tokens") {
             if !tokens.extra.contains(&token) {
                 tokens.extra.push(token);
             }
         }
-        let added = files
-            .added_tokens
-            .value
-            .as_object()
-            .cloned()
-            .unwrap_or_default();
-        let mut numbered = Vec::new();
-        for (content, id) in added {
-            let id = id.as_u64().ok_or_else(|| {
-                files
-                    .added_tokens
-                    .broken(format!("the token '{content}' has no id"))
-            })?;
-            numbered.push((id, AddedToken::from(&*content, tokens.is_special(&content))));
+        tokens.gives_way = true;
+        for (content, id) in object(&files.added_tokens) {
+            let broken = || {
+                let reason = format!("the token '{content}' has no id");
+                files.added_tokens.broken(reason)
+            };
+            let id = id.as_u64().ok_or_else(broken)?;
+            let token = AddedToken::from(&*content, tokens.is_special(&content));
+            // A special token is matched as the added one, even if that one gives way.
+            let same = tokens
+                .named
+                .iter_mut()
+                .filter(|(name, named)| NAMES.contains(&&**name) && named.content == token.content);
+            same.for_each(|(_, named)| *named = token.clone());
+            tokens.added.retain(|(other, _)| *other != id);
+            tokens.added.push((id, token));
         }
-        numbered.sort_by_key(|(id, _)| *id);
-        tokens.added = numbered.into_iter().map(|(_, token)| token).collect();
+        tokens.added.sort_by_key(|(id, _)| *id);
+        if !has_extra && !map.contains_key("extra_special_tokens") {
+            tokens.extra = listed(&map, "additional_special_tokens");
+        }
         Ok(tokens)
     }
 
@@ -111,17 +114,18 @@ impl Tokens {
     /// Adds what `vocabulary` lacks, in transformers' order.
     pub(super) fn add_to(&self, vocabulary: &mut tokenizers::Tokenizer) -> tokenizers::Result<()> {
         let known = vocabulary.get_added_tokens_decoder();
-        let is_known = |token: &AddedToken| known.values().any(|other| other == token);
-        let mut missing: Vec<AddedToken> = self
-            .added
-            .iter()
-            .filter(|token| !is_known(token))
-            .cloned()
+        let has_id = |id: u64| u32::try_from(id).is_ok_and(|id| known.contains_key(&id));
+        let added = self.added.iter();
+        let mut missing: Vec<AddedToken> = added
+            .filter(|(id, _)| !(self.gives_way && has_id(*id)))
+            .map(|(_, token)| token.clone())
+            .filter(|token| !known.values().any(|other| other == token))
             .collect();
+        let contents = known.values().chain(&missing);
+        let contents: HashSet<String> = contents.map(|token| token.content.clone()).collect();
         let named = self.named.iter().map(|(_, token)| token);
         for token in named.chain(&self.extra) {
-            let is_added = |other: &AddedToken| other.content == token.content;
-            if !known.values().any(is_added) && !missing.iter().any(is_added) {
+            if !contents.contains(&token.content) && !missing.contains(token) {
                 missing.push(token.clone());
             }
         }
@@ -136,16 +140,25 @@ impl Tokens {
         Ok(())
     }
 
+    /// Whether `content` is a common special token, or one without a name.
     fn is_special(&self, content: &str) -> bool {
-        let named = self.named.iter().map(|(_, token)| token);
-        named
+        let common = self.named.iter();
+        let common = common.filter(|(name, _)| NAMES.contains(&&**name));
+        common
+            .map(|(_, token)| token)
             .chain(&self.extra)
             .any(|token| token.content == content)
     }
 
-    /// Reads the special tokens with names; later files replace the tokens of earlier ones.
-    fn read_named(&mut self, config: &Map<String, Value>) {
+    /// Reads the special tokens with names; later files replace the tokens of earlier ones. In the
+    /// configuration a token of the model's own must be written as a text or say that it is a token.
+    fn read_named(&mut self, config: &Map<String, Value>, is_configuration: bool) {
+        let is_token = |(name, token): &(&String, &Value)| {
+            let is_told = token.get("__type").and_then(Value::as_str) == Some("AddedToken");
+            !is_configuration || !token.is_object() || is_told || NAMES.contains(&&***name)
+        };
         let own = config.iter().filter(|(name, _)| name.ends_with("_token"));
+        let own = own.filter(is_token);
         let extra = config
             .get("extra_special_tokens")
             .and_then(Value::as_object);
@@ -165,13 +178,21 @@ impl Tokens {
     }
 }
 
-/// The special tokens without names.
-fn extra_tokens(config: &Map<String, Value>) -> Vec<AddedToken> {
-    let lists = ["extra_special_tokens", "additional_special_tokens"];
-    let list = lists.iter().find_map(|name| {
-        let list = config.get(*name)?.as_array()?;
-        (!list.is_empty()).then_some(list)
-    });
+/// The special tokens without names in the configuration, and whether it has a list of them.
+fn extra_tokens(config: &Map<String, Value>) -> (Vec<AddedToken>, bool) {
+    let extra = listed(config, "extra_special_tokens");
+    if !extra.is_empty() {
+        return (extra, true);
+    }
+    let names = ["extra_special_tokens", "additional_special_tokens"];
+    let has_list = names
+        .iter()
+        .any(|name| config.get(*name).is_some_and(Value::is_array));
+    (listed(config, "additional_special_tokens"), has_list)
+}
+
+fn listed(config: &Map<String, Value>, name: &str) -> Vec<AddedToken> {
+    let list = config.get(name).and_then(Value::as_array);
     list.into_iter()
         .flatten()
         .filter_map(special_token)
