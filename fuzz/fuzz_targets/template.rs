@@ -2,9 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use qoft_chat::{ChatTemplate, Variables};
+use qoft_chat::{ChatTemplate, Message, Variables};
 use qoft_fuzz::parts;
-use serde_json::Value;
 
 fuzz_target!(|input: &[u8]| {
     let [source, variables, messages] = parts(input);
@@ -12,7 +11,7 @@ fuzz_target!(|input: &[u8]| {
         return;
     };
     let variables: Variables = serde_json::from_slice(variables).unwrap_or_default();
-    let messages: Vec<Value> = serde_json::from_slice(messages).unwrap_or_default();
+    let messages: Vec<Message> = serde_json::from_slice(messages).unwrap_or_default();
     if let Ok(template) = ChatTemplate::new(source, &variables) {
         let _ = template.render(&messages, &variables, true);
         let _ = template.render_assistant(&messages, &variables, &|_| true);

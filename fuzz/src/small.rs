@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use qoft::core::Schemes;
 use qoft::models::{Architectures, CausalLm, ModelFolder};
 use qoft::oft::OftConfig;
-use qoft::peft::{CommonConfig, attach};
+use qoft::peft::{CommonConfig, OneOrMany, attach};
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::model_facts;
 use qoft::train::tokenizer::Tokenizer;
@@ -32,7 +32,10 @@ pub fn model() -> CausalLm {
 /// What [`adapted_model`] has.
 pub fn adapter_config() -> OftConfig {
     OftConfig {
-        common: CommonConfig::targeting("q_proj"),
+        common: CommonConfig {
+            target_modules: Some(OneOrMany::Many(vec!["q_proj".into()])),
+            ..CommonConfig::default()
+        },
         oft_block_size: 8,
         ..OftConfig::default()
     }

@@ -6,7 +6,7 @@
   eval.jsonl   the same, from chapters that no row of data.jsonl is from
 
 The passages are chosen for plain words: each word occurs in the novels too, or is among
-the hundred most frequent of the Bible (unto, thee, hath, ...). A model this small spells
+the 400 most frequent of the Bible (unto, thee, hath, ...). A model this small spells
 words it never saw letter by letter, and a short fine-tuning should teach it a voice, not
 a vocabulary of names.
 
@@ -24,11 +24,11 @@ import texts
 
 WORD = re.compile(r"[A-Za-z']+")
 SHORTEST, LONGEST = 100, 215  # characters; at most about 64 tokens of the model's tokenizer
-OFTEN_IN_NOVELS = 4
-FREQUENT_IN_BIBLE = 100
+OFTEN_IN_NOVELS = 1
+FREQUENT_IN_BIBLE = 400
 # Frequent, but names; with them in, they are soon half of what the tuned model writes.
 NAMES = re.compile(r"\b(Lord|Israel|Moses|David)\b", re.I)
-ROWS = 300, 30
+ROWS = 1600, 30
 
 
 def passages(verses):

@@ -80,7 +80,7 @@ pub struct QuickstartArgs {
     #[arg(long)]
     pub output: Option<PathBuf>,
     /// Training steps.
-    #[arg(long, default_value_t = 80)]
+    #[arg(long, default_value_t = 200)]
     pub max_steps: usize,
 }
 

@@ -47,7 +47,11 @@ const DATA: &[(&str, &[u8])] = &[
 ];
 /// A little English text, as a data file.
 pub const TEXT: &[u8] = include_bytes!("../../quickstart/eval.jsonl");
-const PROMPT: &str = "In the evening he";
+const PROMPTS: [&str; 3] = [
+    "In the evening he",
+    "He said unto them,",
+    "And when the day",
+];
 const MAX_LENGTH: Option<usize> = Some(64);
 
 /// Fine-tunes the embedded model and shows what changes.
@@ -67,7 +71,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     let (dataset, held_out) = (data("data.jsonl")?, data("eval.jsonl")?);
     let measure = |model: &CausalLm| files::evaluate(model, &held_out, 8, &device);
     let before = measure(&model)?;
-    let text_before = sample(&model, &tokenizer, &device)?;
+    let texts_before = samples(&model, &tokenizer, &device)?;
 
     let (config, oft_config) = (train_config(args.max_steps), oft_config(&model_dir));
     let autodiff = device.clone().autodiff();
@@ -99,13 +103,14 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         return Err(Stopped.into());
     }
     let after = measure(&model)?;
-    let text_after = sample(&model, &tokenizer, &device)?;
+    let texts_after = samples(&model, &tokenizer, &device)?;
     report(
         root,
         &before,
         &after,
         summary.seconds,
-        [&text_before, &text_after],
+        &texts_before,
+        &texts_after,
     );
     Ok(())
 }
@@ -130,7 +135,7 @@ fn unpack(root: &Path) -> Result<()> {
     Ok(staged.commit()?)
 }
 
-/// Found with PEFT: evaluation loss 4.85 → 3.79.
+/// Evaluation loss 5.51 → 3.64.
 fn train_config(max_steps: usize) -> TrainConfig {
     TrainConfig {
         learning_rate: 4e-3,
@@ -138,7 +143,7 @@ fn train_config(max_steps: usize) -> TrainConfig {
         max_steps: Some(max_steps),
         warmup_steps: 10,
         save_steps: None,
-        eval_steps: Some(20),
+        eval_steps: Some(50),
         ..TrainConfig::default()
     }
 }
@@ -155,21 +160,31 @@ fn oft_config(model: &Path) -> OftConfig {
     }
 }
 
-fn sample(model: &CausalLm, tokenizer: &Tokenizer, device: &Device) -> Result<String> {
+/// How the model goes on after each of [`PROMPTS`].
+fn samples(model: &CausalLm, tokenizer: &Tokenizer, device: &Device) -> Result<Vec<String>> {
     let options = GenerateOptions {
-        max_new_tokens: 48,
-        temperature: 0.7,
+        max_new_tokens: 40,
+        temperature: 0.5,
         top_p: 0.9,
         seed: 7,
     };
-    let prompt = tokenizer.encode(PROMPT, true)?;
-    let generated =
-        qoft::train::generate(model, tokenizer, &prompt, &options, device, &mut |_| ())?;
-    Ok(format!("{PROMPT}{}", generated.text))
+    let sample = |text: &str| {
+        let prompt = tokenizer.encode(text, true)?;
+        let generated =
+            qoft::train::generate(model, tokenizer, &prompt, &options, device, &mut |_| ())?;
+        Ok(format!("{text}{}", generated.text).replace('\n', " "))
+    };
+    PROMPTS.into_iter().map(sample).collect()
 }
 
-fn report(root: &Path, before: &Evaluation, after: &Evaluation, seconds: f64, texts: [&str; 2]) {
-    let [text_before, text_after] = texts.map(|text| text.replace('\n', " "));
+fn report(
+    root: &Path,
+    before: &Evaluation,
+    after: &Evaluation,
+    seconds: f64,
+    texts_before: &[String],
+    texts_after: &[String],
+) {
     outln!();
     outln!(
         "loss on unseen verses: {:.3} before, {:.3} after",
@@ -178,9 +193,11 @@ fn report(root: &Path, before: &Evaluation, after: &Evaluation, seconds: f64, te
     );
     outln!("training time:         {seconds:.1} s");
     outln!();
-    outln!("before: {text_before}");
-    outln!("after:  {text_after}");
-    outln!();
+    for (before, after) in texts_before.iter().zip(texts_after) {
+        outln!("before: {before}");
+        outln!("after:  {after}");
+        outln!();
+    }
     let adapter = root.join("adapter");
     outln!("adapter (PEFT's format): {}", adapter.display());
     outln!(
@@ -190,7 +207,7 @@ fn report(root: &Path, before: &Evaluation, after: &Evaluation, seconds: f64, te
     outln!();
     outln!("Use it:");
     outln!(
-        "  qoft generate --model {} --adapter {} --prompt \"She said,\" --temperature 0.7",
+        "  qoft generate --model {} --adapter {} --prompt \"She said,\" --temperature 0.5",
         root.join("model").display(),
         adapter.display()
     );
