@@ -13,6 +13,7 @@ const ONE_127TH_SQUARED: f32 = 6.200_124e-5;
 /// This is the forward of `Linear8bitLt` in evaluation, with the integer product replaced by the
 /// product of the dequantized factors. Which columns are outliers depends on the whole batch.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct OutlierInt8 {
     /// Activations of this magnitude are outliers; 0: none is.
     pub threshold: f32,

@@ -102,8 +102,8 @@ impl FourBit {
         );
         // The reference computes with the unrounded products; only its dequantization rounds.
         let parts = match purpose {
-            Purpose::Forward => parts,
             Purpose::Dequantize => parts.rounding(self.state.dtype.format()),
+            _ => parts,
         };
         Ok(parts.build(self.state.format())?)
     }

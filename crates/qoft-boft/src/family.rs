@@ -52,7 +52,7 @@ impl AdapterConfig for BoftConfig {
     fn param_names(&self, kind: LayerKind) -> &'static [&'static str] {
         match kind {
             LayerKind::Linear | LayerKind::Conv2d => &[BoftRotation::BLOCKS, BoftRotation::SCALES],
-            LayerKind::Embedding | LayerKind::Norm => &[],
+            _ => &[],
         }
     }
 

@@ -7,8 +7,8 @@ use burn::tensor::{Device, Tensor, TensorData};
 use qoft_boft::{BoftConfig, BoftRotation, Butterfly};
 use qoft_core::kernels::DenseWeight;
 use qoft_core::{
-    AdapterParam, Conv2d, Conv2dOptions, Draw, Layer, Linear, LoadedLinear, OftAdapter, Pass, Walk,
-    adapters, default_device, param_id,
+    AdapterParam, Conv2d, Conv2dOptions, Draw, Layer, Linear, LoadedLinear, OftAdapter, ParamPlace,
+    Pass, Walk, adapters, default_device,
 };
 use qoft_peft::{self as peft, AdapterConfig, AdapterFolder, Families, ModelFacts, Site};
 use safetensors::SafeTensors;
@@ -274,7 +274,14 @@ fn rotation(factors: usize, dropout: f64, value: f32) -> BoftRotation {
         size: 4,
     };
     let device = default_device().unwrap().autodiff();
-    let id = |name| param_id("a", "b", name);
+    let id = |name| {
+        ParamPlace {
+            adapter: "a",
+            path: "b",
+            param: name,
+        }
+        .id()
+    };
     let values = (0..factors * 128).map(|i| value * (i as f32).sin());
     let blocks = AdapterParam::new(
         BoftRotation::BLOCKS,

@@ -13,6 +13,7 @@ use crate::reference::expected_weights;
 
 /// A layer that was written again.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Requantized {
     /// The folder of its checkpoint.
     pub folder: PathBuf,

@@ -8,7 +8,7 @@ use burn::tensor::Tensor;
 use qoft_conformance::FamilySubject;
 use qoft_core::ops::Traced;
 use qoft_core::{
-    AdapterParam, Composition, Draw, LayerKind, OftAdapter, Pass, Random, Result, param_id,
+    AdapterParam, Composition, Draw, LayerKind, OftAdapter, ParamPlace, Pass, Random, Result,
 };
 use qoft_oft::{Oft, OftConfig};
 use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, FamilyRegistration, Site};
@@ -111,7 +111,12 @@ impl AdapterConfig for FaultyConfig {
         let fault = self.family.0;
         if fault == Fault::OwnIds {
             let own = |p: &AdapterParam| {
-                let id = param_id("own", site.path, p.name());
+                let id = ParamPlace {
+                    adapter: "own",
+                    path: site.path,
+                    param: p.name(),
+                }
+                .id();
                 AdapterParam::new(p.name(), p.shape(), p.to_vec(), id, &p.device())
             };
             params = params.iter().map(own).collect();

@@ -84,6 +84,7 @@ pub trait OutputSide {
 /// Where the rotation of an adapter that is added stands among those of the others: PEFT's
 /// methods differ in that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Composition {
     /// Next to the weight: the input meets it last, `x · R_others · R`.
     NextToWeight,

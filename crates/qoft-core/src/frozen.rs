@@ -28,6 +28,7 @@ pub trait Mergeable {
 
 /// What is kept, for unmerging, when a weight is replaced.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub enum Original {
     /// What was kept before, or nothing.
     AsBefore,

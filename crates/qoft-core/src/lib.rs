@@ -38,7 +38,7 @@ pub use frozen::{Frozen, Mergeable, Original, WeightForm};
 pub use layer::{Filter, InputObserver, Layer};
 pub use linear::Linear;
 pub use norm::Norm;
-pub use param::{AdapterParam, param_id};
+pub use param::{AdapterParam, ParamPlace};
 pub use pass::{Draw, Pass};
 pub use random::{Random, stable_hash};
 pub use still::{Moves, Still};

@@ -18,7 +18,7 @@ pub struct AdapterParam {
 
 impl AdapterParam {
     /// A parameter with these values, row-major, such as `oft_R.weight`. `id` identifies it to
-    /// optimizers and their saved states, see [`param_id`].
+    /// optimizers and their saved states, see [`ParamPlace::id`].
     ///
     /// # Panics
     /// If the number of values does not fit the shape.
@@ -129,10 +129,23 @@ fn on_device(values: Vec<f32>, device: &Device) -> Tensor<1> {
     }
 }
 
-/// Identifies a parameter of an adapter of the layer at `path`: the same in every run and every
-/// release, so that saved optimizer states find their parameters.
-pub fn param_id(adapter: &str, path: &str, param: &str) -> ParamId {
-    ParamId::from(stable_hash(&[adapter, path, param]))
+/// Where a parameter of an adapter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct ParamPlace<'a> {
+    /// The adapter's name.
+    pub adapter: &'a str,
+    /// Module path of the layer.
+    pub path: &'a str,
+    /// The parameter's name.
+    pub param: &'a str,
+}
+
+impl ParamPlace<'_> {
+    /// Identifies the parameter: the same in every run and every release, so that saved optimizer
+    /// states find their parameters.
+    pub fn id(self) -> ParamId {
+        ParamId::from(stable_hash(&[self.adapter, self.path, self.param]))
+    }
 }
 
 #[cfg(test)]
@@ -141,11 +154,20 @@ mod tests {
 
     #[test]
     fn ids_do_not_change_between_releases() {
-        let id = param_id("default", "model.layers.0.self_attn.q_proj", "oft_R.weight");
+        let place = ParamPlace {
+            adapter: "default",
+            path: "model.layers.0.self_attn.q_proj",
+            param: "oft_R.weight",
+        };
+        let id = place.id();
         assert_eq!(id.val(), 2_912_072_315_653_049_779);
         assert_ne!(
             id,
-            param_id("default", "model.layers.0.self_attn.q_proj", "bias")
+            ParamPlace {
+                param: "bias",
+                ..place
+            }
+            .id()
         );
     }
 

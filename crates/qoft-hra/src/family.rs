@@ -51,7 +51,7 @@ impl AdapterConfig for HraConfig {
     fn param_names(&self, kind: LayerKind) -> &'static [&'static str] {
         match kind {
             LayerKind::Linear | LayerKind::Conv2d => &[HraRotation::PARAM],
-            LayerKind::Embedding | LayerKind::Norm => &[],
+            _ => &[],
         }
     }
 

@@ -92,6 +92,7 @@ impl Codes {
 
 /// The number that a code stands for, before zero point and scale.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum CodeMap {
     /// A signed 8-bit integer.
     Int8,

@@ -37,6 +37,7 @@ impl HeaderWord {
 
 /// A weight that a GPU decodes: [`DeviceLayout`] says how.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct DeviceWeight {
     /// A header, the codes, and all else.
     pub words: Vec<u32>,
@@ -46,6 +47,7 @@ pub struct DeviceWeight {
 
 /// How words become weights. Kernels are compiled for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum DeviceLayout {
     /// A [`GroupedWeight`](crate::GroupedWeight).
     Grouped(GroupedLayout),
@@ -83,6 +85,7 @@ pub const RUN: usize = 8;
 
 /// What codes stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum MapLayout {
     /// Unsigned integers.
     Unsigned,
@@ -94,6 +97,7 @@ pub enum MapLayout {
 
 /// Who shares a scale; [`Groups`](crate::Groups) explains the kinds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum GroupLayout {
     /// Blocks of rows and columns; `None`: all of them.
     Blocks(Option<usize>, Option<usize>),
@@ -107,6 +111,7 @@ pub enum GroupLayout {
 
 /// How zero points are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub enum ZeroLayout {
     /// As bytes.
     Bytes,

@@ -10,6 +10,7 @@ use crate::wide;
 
 /// Which group weight `(n, k)` of an `[out_features, in_features]` matrix belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Groups {
     /// Rectangles of so many rows and columns, numbered row by row; those at the edges may be
     /// short.
@@ -94,6 +95,7 @@ impl Groups {
 
 /// The scales, one for each group.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Scales {
     /// Plain values.
     Plain(Floats),
@@ -169,6 +171,7 @@ impl Scales {
 
 /// The zero points, one for each group.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub enum Zeros {
     /// Integers from 0 to 255.
     Integers(Bytes),

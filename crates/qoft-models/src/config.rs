@@ -96,17 +96,30 @@ pub struct ModelNames {
 impl ModelNames {
     /// The names of most models: `model`, `embed_tokens` and `lm_head`, with adapters on queries and
     /// values.
-    pub const USUAL: Self = Self::new("model", "embed_tokens", "lm_head");
+    pub const USUAL: Self = Self {
+        base: "model",
+        tokens: "embed_tokens",
+        head: "lm_head",
+        leftovers: &[],
+        targets: &["q_proj", "v_proj"],
+    };
 
-    /// A model's names.
-    pub const fn new(base: &'static str, tokens: &'static str, head: &'static str) -> Self {
-        Self {
-            base,
-            tokens,
-            head,
-            leftovers: &[],
-            targets: &["q_proj", "v_proj"],
-        }
+    /// With another path of everything but the output head.
+    #[must_use]
+    pub const fn with_base(self, base: &'static str) -> Self {
+        Self { base, ..self }
+    }
+
+    /// With another path of the table of the tokens, below the base.
+    #[must_use]
+    pub const fn with_tokens(self, tokens: &'static str) -> Self {
+        Self { tokens, ..self }
+    }
+
+    /// With another path of the output head.
+    #[must_use]
+    pub const fn with_head(self, head: &'static str) -> Self {
+        Self { head, ..self }
     }
 
     /// With ends of names that nothing reads.
@@ -157,8 +170,10 @@ mod tests {
 
     #[test]
     fn names_are_those_of_the_whole_model() {
-        const NAMES: ModelNames =
-            ModelNames::new("transformer", "wte", "lm_head").with_leftovers(&[".attn.bias"]);
+        const NAMES: ModelNames = ModelNames::USUAL
+            .with_base("transformer")
+            .with_tokens("wte")
+            .with_leftovers(&[".attn.bias"]);
         let bare = |name| NAMES.in_model(name, true);
         assert!(NAMES.lacks_base(["h.0.ln_1.weight", "wte.weight"].into_iter()));
         assert_eq!(bare("wte.weight").unwrap(), "transformer.wte.weight");

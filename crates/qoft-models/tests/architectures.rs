@@ -37,8 +37,7 @@ impl Architecture for Wrapper {
         let text = text.ok_or_else(|| config.error("text_config", "is missing"))?;
         let kind = text.require::<String>("model_type")?;
         let inner = Architectures::linked()?.find(&json!({ "model_type": kind }))?;
-        const NAMES: ModelNames =
-            ModelNames::new("model.language_model", "embed_tokens", "lm_head");
+        const NAMES: ModelNames = ModelNames::USUAL.with_base("model.language_model");
         inner.describe(text)?.with_names(NAMES)
     }
 }

@@ -55,7 +55,7 @@ impl Architecture for WithoutWindows {
 
 static WITHOUT_WINDOWS: WithoutWindows = WithoutWindows(ModelNames::USUAL);
 static WITH_OTHER_NAMES: WithoutWindows =
-    WithoutWindows(ModelNames::new("model", "embeddings", "lm_head"));
+    WithoutWindows(ModelNames::USUAL.with_tokens("embeddings"));
 
 fn check(architecture: &'static WithoutWindows) {
     let list = Architectures::new([&ArchitectureRegistration::new(architecture)]).unwrap();

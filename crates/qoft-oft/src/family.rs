@@ -52,7 +52,7 @@ impl AdapterConfig for OftConfig {
         match kind {
             LayerKind::Embedding => &[OftRotation::EMBEDDING_PARAM],
             LayerKind::Linear | LayerKind::Conv2d => &[OftRotation::PARAM],
-            LayerKind::Norm => &[],
+            _ => &[],
         }
     }
 

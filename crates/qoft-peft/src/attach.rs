@@ -15,8 +15,8 @@ use crate::registry::Families;
 use crate::selection::{Selection, is_part_of};
 use crate::site::Site;
 use qoft_core::{
-    AdapterParam, AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor, Random,
-    Result, WEIGHT, Walk, adapters, param_id,
+    AdapterParam, AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor,
+    ParamPlace, Random, Result, WEIGHT, Walk, adapters,
 };
 
 /// Adds a new adapter to each layer that the configuration means; returns how many layers got a
@@ -197,7 +197,12 @@ impl Attachment<'_> {
         };
         let names = config.param_names(site.kind).iter();
         let params = names.zip(config.param_shapes(&site)?).map(|(name, shape)| {
-            let id = param_id(self.adapter, path, name);
+            let id = ParamPlace {
+                adapter: self.adapter,
+                path,
+                param: name,
+            }
+            .id();
             let random = Random::keyed(&[seed, id.val()]);
             let values = config.initial_values(&site, name, &shape, random);
             AdapterParam::new(name, shape, values, id, self.device)

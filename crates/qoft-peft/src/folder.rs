@@ -13,7 +13,7 @@ use crate::registry::Families;
 use crate::site::Site;
 use crate::tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
 use qoft_core::{
-    AdapterParam, BIAS, Error, Layer, LayerKind, OftAdapter, Result, param_id, read_json,
+    AdapterParam, BIAS, Error, Layer, LayerKind, OftAdapter, ParamPlace, Result, read_json,
 };
 
 /// What PEFT puts between a layer that has a rotation and the layer's own tensors.
@@ -34,6 +34,7 @@ pub struct AdapterFolder {
 
 /// A tensor that an adapter has instead of the model's.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct OwnValues {
     /// Its shape.
     pub shape: Vec<usize>,
@@ -148,7 +149,12 @@ impl AdapterFolder {
             if shape[..] != expected {
                 return Err(self.error(wrong_shape(&key, &expected, shape)));
             }
-            let id = param_id(adapter, site.path, name);
+            let id = ParamPlace {
+                adapter,
+                path: site.path,
+                param: name,
+            }
+            .id();
             let values = values.clone();
             Ok(AdapterParam::new(name, expected, values, id, device))
         });

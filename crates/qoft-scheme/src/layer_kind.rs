@@ -3,6 +3,7 @@
 /// A kind of layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum LayerKind {
     /// `y = x · Wᵀ + b`.
     Linear,

@@ -6,6 +6,7 @@ use crate::error::{Error, Result};
 
 /// What a layer is loaded for. Some schemes compute with other values than they store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Purpose {
     /// To compute: the values that the scheme's own forward multiplies with.
     #[default]

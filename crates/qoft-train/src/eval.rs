@@ -11,6 +11,7 @@ use crate::model::{TrainBatch, TrainData, TrainModel};
 
 /// How well a model predicts data.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Evaluation {
     /// Mean cross entropy of all predicted tokens, in nats.
     pub loss: f64,

@@ -58,6 +58,7 @@ impl GenerateOptions {
 
 /// What a model wrote.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Generated {
     /// The token ids behind the prompt; the last one may be one that ends a text.
     pub ids: Vec<u32>,

@@ -10,6 +10,7 @@ use crate::merge::{MergeTarget, merge};
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[non_exhaustive]
 pub struct DequantizeReport {
     /// Layers that were quantized.
     pub layers: usize,

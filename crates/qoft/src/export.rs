@@ -27,6 +27,7 @@ type Named = (String, Vec<usize>, Vec<u8>);
 
 /// A LoRA that was written.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct LoraReport {
     /// Its `r`: the rank asked for, or the largest that a layer can have.
     pub rank: usize,
@@ -40,6 +41,7 @@ pub struct LoraReport {
 
 /// A layer of a LoRA, whose weight is to change by Δ = W · Rᵀ − W.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct LoraLayer {
     /// Module path.
     pub name: String,

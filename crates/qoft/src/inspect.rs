@@ -33,6 +33,7 @@ pub struct LayerReport {
 
 /// A checkpoint at a glance.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct Inspection {
     /// `model_type` of `config.json`.
     pub model_type: Option<String>,

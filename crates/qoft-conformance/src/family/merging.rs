@@ -1,6 +1,6 @@
 //! Adapters in the weight, and several at once.
 
-use qoft_core::{Walk, adapters, param_id};
+use qoft_core::{ParamPlace, Walk, adapters};
 use qoft_oft::OftConfig;
 use qoft_peft::{self as peft, CommonConfig};
 
@@ -106,7 +106,12 @@ fn two(case: &Case) {
     adapters::delete(&mut second, "second").expect("an adapter");
     for (path, layer) in second.layers() {
         for param in layer.adapters().slots().iter().flat_map(|s| s.params()) {
-            let id = param_id("another", &path, param.name());
+            let id = ParamPlace {
+                adapter: "another",
+                path: &path,
+                param: param.name(),
+            }
+            .id();
             assert_eq!(param.id(), id, "{case}: the id of a renamed adapter");
         }
     }

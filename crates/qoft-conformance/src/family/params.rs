@@ -1,6 +1,6 @@
 //! Parameters of new adapters.
 
-use qoft_core::{Walk, param_id};
+use qoft_core::{ParamPlace, Walk};
 use qoft_peft::Site;
 use serde_json::{Value, json};
 
@@ -40,7 +40,12 @@ fn names_and_shapes(case: &Case) {
             "{case}: parameters of `{path}`, and what was told"
         );
         for param in rotation.params() {
-            let id = param_id(ADAPTER, &path, param.name());
+            let id = ParamPlace {
+                adapter: ADAPTER,
+                path: &path,
+                param: param.name(),
+            }
+            .id();
             assert_eq!(param.id(), id, "{case}: id of `{path}.{}`", param.name());
             assert!(
                 param.trains(),

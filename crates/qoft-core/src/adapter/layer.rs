@@ -166,7 +166,7 @@ impl Adapters {
     ///
     /// # Errors
     /// If there is none of the old name, or one of the new name.
-    pub fn rename(&mut self, from: &str, to: &str, path: &str) -> Result<()> {
+    pub(crate) fn rename(&mut self, from: &str, to: &str, path: &str) -> Result<()> {
         self.expect(from)?;
         self.expect_free(to)?;
         let names = self.active.iter_mut().chain(&mut self.merged);

@@ -4,7 +4,7 @@
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::Matrix;
 
-use crate::param::{AdapterParam, param_id};
+use crate::param::{AdapterParam, ParamPlace};
 
 /// Name of a layer's weight, or of what corresponds to it.
 pub const WEIGHT: &str = "weight";
@@ -13,6 +13,7 @@ pub const BIAS: &str = "bias";
 
 /// What a layer has of its own, and an adapter may have other values for.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct LayerTensor {
     /// [`WEIGHT`] or [`BIAS`].
     pub name: &'static str,
@@ -98,7 +99,12 @@ impl OwnTensor {
         [adapter, path]: [&str; 2],
         device: &Device,
     ) -> Self {
-        let id = param_id(adapter, path, tensor.name);
+        let id = ParamPlace {
+            adapter,
+            path,
+            param: tensor.name,
+        }
+        .id();
         let param = AdapterParam::new(tensor.name, tensor.rows(), values, id, device);
         Self {
             tensor,

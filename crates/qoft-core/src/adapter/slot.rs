@@ -7,7 +7,7 @@ use burn::tensor::{Device, Tensor};
 
 use super::OftAdapter;
 use super::own::OwnTensor;
-use crate::param::{AdapterParam, param_id};
+use crate::param::{AdapterParam, ParamPlace};
 
 /// A named adapter of a layer: a rotation, tensors that stand in for the layer's own, or both.
 #[derive(Debug)]
@@ -46,7 +46,12 @@ impl AdapterSlot {
     pub(crate) fn rename(&mut self, name: &str, path: &str) {
         name.clone_into(&mut self.name);
         for param in self.params_mut() {
-            let id = param_id(name, path, param.name());
+            let id = ParamPlace {
+                adapter: name,
+                path,
+                param: param.name(),
+            }
+            .id();
             let values = param.values_mut();
             *values = Param::initialized(id, values.val());
         }

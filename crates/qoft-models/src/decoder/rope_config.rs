@@ -9,6 +9,7 @@ use crate::json::Object;
 
 /// Rotary positions of a model.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct RopeConfig {
     /// Base of the wavelengths.
     pub theta: f64,
@@ -21,6 +22,7 @@ pub struct RopeConfig {
 /// Changes of the frequencies, named as `rope_type` names them.
 #[derive(Debug, Clone, PartialEq)]
 #[allow(missing_docs, reason = "the fields are the keys of config.json")]
+#[non_exhaustive]
 pub enum RopeScaling {
     /// `default`: none.
     Default,

@@ -8,6 +8,7 @@ use crate::json::Object;
 
 /// Everything below the output head, described.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Gpt2Config {
     /// Heads of the attention; they divide the width of the residual stream.
     pub heads: usize,

@@ -28,7 +28,9 @@ static REGISTRATION: ArchitectureRegistration = ArchitectureRegistration::new(&G
 
 crate::register_architecture!(REGISTRATION);
 
-const NAMES: ModelNames = ModelNames::new("transformer", "wte", "lm_head")
+const NAMES: ModelNames = ModelNames::USUAL
+    .with_base("transformer")
+    .with_tokens("wte")
     .with_leftovers(&[".attn.bias", ".attn.masked_bias"])
     .with_targets(&["c_attn"]);
 

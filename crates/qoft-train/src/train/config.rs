@@ -11,6 +11,7 @@ use crate::error::TrainError;
 /// The optimizers that can be chosen.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum OptimizerKind {
     /// AdamW with betas 0.9 and 0.999 and epsilon 1e-8.
     #[default]
@@ -20,6 +21,7 @@ pub enum OptimizerKind {
 /// How activations are kept for the backward.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum ActivationDtype {
     /// As they are.
     #[default]

@@ -7,6 +7,7 @@ use crate::eval::Evaluation;
 
 /// What happened in a step.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct StepReport {
     /// The step, counted from 1.
     pub step: usize,

@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 /// How the learning rate changes after the warm-up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum SchedulerKind {
     /// Down to 0 on a line.
     #[default]

@@ -48,6 +48,7 @@ pub enum Start<'a> {
 
 /// What a run did.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Summary {
     /// Steps that were done before.
     pub start: usize,

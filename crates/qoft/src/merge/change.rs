@@ -29,6 +29,7 @@ impl From<Kept> for OutputChange {
 
 /// What adapters change of a weight, and what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct Change {
     /// ‖rotated − before‖ (Frobenius).
     pub norm: f64,

@@ -11,6 +11,7 @@ use crate::write::{REPORT, write_json};
 
 /// What was merged and written.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct MergeReport {
     /// The layers that changed.
     pub layers: Vec<MergedLayer>,
@@ -30,6 +31,7 @@ pub struct MergeReport {
 
 /// A layer that an adapter was multiplied into.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct MergedLayer {
     /// Module path.
     pub name: String,
@@ -71,6 +73,7 @@ pub struct MergeLosses {
 
 /// The errors of all layers of one kind.
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct KindSummary {
     /// The last component of the layers' paths.
     pub kind: String,
