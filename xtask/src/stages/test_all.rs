@@ -203,6 +203,7 @@ pub const TEST_ALL: &[&[Stage]] = &[
     STAGES,
     example!("custom-backend"),
     example!("custom-architecture"),
+    example!("custom-rotation"),
     PACKAGES,
     DOCUMENTATION,
 ];
@@ -215,6 +216,7 @@ const EXAMPLES: &[[&str; 2]] = &[
         "examples/custom-architecture",
         "docs/add-an-architecture.md",
     ],
+    ["examples/custom-rotation", "docs/add-a-rotation.md"],
 ];
 
 #[cfg(test)]
