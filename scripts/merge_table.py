@@ -4,7 +4,8 @@ For each NAME, --models/NAME is a model and --adapters/NAME an adapter of it. Th
 into dense weights and, where the scheme can be written, back into it: by the nearest codes, and by
 codes that --calibration chooses. Losses are those of each file of --eval; none of these files should
 be the calibration data. "change" is how much the adapter changes the weights, "kept" the share of
-that in the written weights, "error" the relative error of the written weights (mean over layers).
+that in the written weights and, with calibration, in the layers' outputs; "error" the relative error of
+the written weights (mean over layers); "s" the time of the merge.
 
     python merge_table.py --models models --adapters adapters --calibration data/train.jsonl \\
         --eval data/eval.jsonl other/eval.jsonl --json merges.json SmolLM2-135M-Instruct-nf4 ...
@@ -19,9 +20,11 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 
-# Everything is written, however little of the change is kept.
-MERGES = {"dense": ["--dequantize"], "nearest": ["--min-kept", "0"], "calibrated": ["--min-kept", "0", "--calibration"]}
+MERGES = {"dense": ["--dequantize"], "nearest": [], "calibrated": ["--calibration"]}
+# The columns of a merge that is quantized again: titles and keys.
+COLUMNS = {"error": "relative_error", "kept": "kept_weights", "outputs kept": "kept_outputs", "s": "seconds"}
 
 
 def run(*command):
@@ -43,11 +46,14 @@ def losses(args, model, *more):
 
 
 def merged(args, model, adapter, options, folder):
-    command = [args.qoft, "merge", "--model", model, "--adapter", adapter, "--output", folder, *options]
+    # Everything is written, however little of the change is kept.
+    command = [args.qoft, "merge", "--model", model, "--adapter", adapter, "--output", folder, "--min-kept", 0, *options]
     if "--calibration" in options:
         command += [args.calibration, "--calibration-rows", args.calibration_rows]
         command += ["--max-length", args.max_length]
+    start = time.monotonic()
     report, error = run(*command)
+    seconds = time.monotonic() - start
     if error:
         return {"error": error}
     mean = lambda value: statistics.fmean(map(value, report["layers"]))
@@ -56,7 +62,9 @@ def merged(args, model, adapter, options, folder):
         "bytes": report["bytes"],
         "relative_error": mean(lambda layer: layer["relative_error"]),
         "change": mean(lambda layer: layer["change"]["relative"]),
-        "change_kept": report["change_kept"],
+        "kept_weights": report["kept"]["weights"],
+        "kept_outputs": report["kept"]["outputs"],
+        "seconds": round(seconds, 1),
     }
 
 
@@ -73,7 +81,7 @@ def measure(args, name):
 
 def table(results, texts):
     kinds = [kind for kind in MERGES if kind != "dense"]
-    titles = ["model", "change", *(f"{kind}: {what}" for kind in kinds for what in ("error", "kept"))]
+    titles = ["model", "change", *(f"{kind}: {what}" for kind in kinds for what in COLUMNS)]
     titles += [f"{text}: {kind}" for text in texts for kind in ("base", "adapted", *MERGES)]
     yield titles
     yield ["---"] * len(titles)
@@ -81,7 +89,8 @@ def table(results, texts):
         row = [result["model"], f"{result['dense']['change']:.3f}"]
         for kind in kinds:
             merge = result[kind]
-            row += ["", ""] if "error" in merge else [f"{merge[key]:.3f}" for key in ("relative_error", "change_kept")]
+            found = [merge.get(key) for key in COLUMNS.values()]
+            row += ["" if value is None else f"{value:.3f}" for value in found]
         for index in range(len(texts)):
             row += [f"{result[kind][index]:.4f}" for kind in ("base", "adapted")]
             row += [f"{result[kind]['loss'][index]:.4f}" if "loss" in result[kind] else "" for kind in MERGES]
@@ -96,7 +105,7 @@ def main():
     parser.add_argument("--adapters", type=pathlib.Path, required=True)
     parser.add_argument("--eval", type=pathlib.Path, nargs="+", required=True)
     parser.add_argument("--calibration", type=pathlib.Path, required=True)
-    parser.add_argument("--calibration-rows", type=int, default=128)
+    parser.add_argument("--calibration-rows", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=256, help="tokens of a calibration row")
     parser.add_argument("--work", type=pathlib.Path, help="where merged models are written, one at a time")
     parser.add_argument("--json", type=pathlib.Path, help="writes all figures here as well")
