@@ -102,7 +102,7 @@ fn bad_adapters() {
     bad_adapter("LORA", |folder| {
         edit_json(&config(folder), |v| v["peft_type"] = "LORA".into())
     });
-    bad_adapter("registered: HRA, OFT", |folder| {
+    bad_adapter("registered: BOFT, HRA, OFT", |folder| {
         edit_json(&config(folder), |v| v["peft_type"] = "VERA".into())
     });
     bad_adapter("oft_only", |folder| {
@@ -180,7 +180,7 @@ fn bad_options() {
         ("--optimizer", "lion", "lion"),
         ("--module-dropout", "2", "module_dropout"),
         ("--lr-scheduler", "steep", "steep"),
-        ("--peft-type", "vera", "registered: HRA, OFT"),
+        ("--peft-type", "vera", "registered: BOFT, HRA, OFT"),
         ("--bias", "some", "oft_only"),
         ("--modules-to-save", "score", "score"),
         ("--modules-to-save", "o_proj", "quantized"),
