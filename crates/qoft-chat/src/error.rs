@@ -142,3 +142,8 @@ fn quoted(name: &Option<String>) -> String {
     name.as_ref()
         .map_or_else(String::new, |name| format!("'{name}' "))
 }
+
+/// The kind of errors that templates cause themselves.
+pub(crate) fn failure(message: impl Into<String>) -> Error {
+    Error::new(ErrorKind::InvalidOperation, message.into())
+}

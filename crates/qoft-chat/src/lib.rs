@@ -7,6 +7,7 @@
 //! A template is a stranger's program, so it runs within limits of time, memory and nesting that
 //! grow with the conversation. What it would do otherwise than in Python is an error.
 
+mod budget;
 mod error;
 mod marks;
 mod messages;

@@ -29,8 +29,8 @@ use minijinja::Error;
 use minijinja::value::{Value, ValueKind};
 use serde_json::{Map, Value as Json};
 
-use crate::template::budget::{DEEPEST, charge, charge_items, too_much};
-use crate::template::failure;
+use crate::budget::{DEEPEST, charge, charge_items, too_much};
+use crate::error::failure;
 use iterators::{Generator, View, ViewKind};
 use tuple::Tuple;
 

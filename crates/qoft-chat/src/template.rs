@@ -5,7 +5,6 @@
 //! replaced by calls of functions that do what Python does ([`rewrite`]), and those of its filters,
 //! tests and methods that differ have another implementation ([`environment`]).
 
-pub(crate) mod budget;
 mod environment;
 mod literals;
 mod rewrite;
@@ -16,15 +15,15 @@ mod tags;
 use std::collections::BTreeMap;
 use std::thread;
 
+use minijinja::AutoEscape;
 use minijinja::machinery::{CodeGenerator, Instructions, Vm, WhitespaceConfig};
 use minijinja::machinery::{make_string_output, parse};
 use minijinja::value::Value;
-use minijinja::{AutoEscape, ErrorKind};
 use self_cell::self_cell;
 
 use crate::Variables;
+use crate::budget::{Budget, Limits};
 use crate::error::TemplateError;
-use budget::{Budget, Limits};
 pub(crate) use environment::MARKS;
 
 /// The name of templates, which nothing shows.
@@ -171,9 +170,4 @@ pub(crate) fn on_large_stack<T: Send, E: From<TemplateError> + Send>(
             }
         }
     })
-}
-
-/// The kind of errors that templates cause themselves.
-pub(crate) fn failure(message: impl Into<String>) -> minijinja::Error {
-    minijinja::Error::new(ErrorKind::InvalidOperation, message.into())
 }

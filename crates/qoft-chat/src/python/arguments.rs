@@ -4,7 +4,7 @@ use minijinja::Error;
 use minijinja::value::{Kwargs, Value, ValueKind};
 
 use super::{int, type_name};
-use crate::template::failure;
+use crate::error::failure;
 
 type Result<T> = std::result::Result<T, Error>;
 

@@ -8,8 +8,8 @@ use minijinja::value::{Value, ValueKind};
 use super::iterators::ViewKind;
 use super::operators::unsupported;
 use super::{elements, entries, int, is_dict, is_sequence, is_tuple, number, type_name, view};
-use crate::template::budget::{DEEPEST, charge, charge_items, too_much};
-use crate::template::failure;
+use crate::budget::{DEEPEST, charge, charge_items, too_much};
+use crate::error::failure;
 
 type Result<T> = std::result::Result<T, Error>;
 

@@ -8,8 +8,8 @@ use minijinja::{Error, FormatStyle, format_filter};
 
 use super::print::{repr, str};
 use super::{arguments, elements, entries, int, is_dict, is_tuple, number, type_name};
-use crate::template::budget::charge;
-use crate::template::failure;
+use crate::budget::charge;
+use crate::error::failure;
 
 type Result<T> = std::result::Result<T, Error>;
 

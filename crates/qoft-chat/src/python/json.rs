@@ -8,8 +8,8 @@ use minijinja::value::{Value, ValueKind};
 use super::arguments::Arguments;
 use super::print::float;
 use super::{elements, entries, is_dict, is_float, is_sequence};
-use crate::template::budget::{DEEPEST, charge, too_much};
-use crate::template::failure;
+use crate::budget::{DEEPEST, charge, too_much};
+use crate::error::failure;
 
 type Result<T> = std::result::Result<T, Error>;
 

@@ -14,8 +14,8 @@ use super::operators::plain_text;
 use super::print::repr;
 use super::tuple::tuple;
 use super::{elements, entries, from_int, is_dict, is_sequence, is_tuple, type_name};
-use crate::template::budget::charge;
-use crate::template::failure;
+use crate::budget::charge;
+use crate::error::failure;
 
 type Result<T = Value> = std::result::Result<T, Error>;
 

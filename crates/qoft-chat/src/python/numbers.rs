@@ -5,7 +5,7 @@ use minijinja::value::Value;
 
 use super::number;
 use super::unicode::is_space;
-use crate::template::failure;
+use crate::error::failure;
 
 /// `int(number)`.
 pub(crate) fn truncate(number: f64) -> Result<i128, Error> {

@@ -6,8 +6,8 @@ use minijinja::value::{Value, ValueKind};
 use super::print::str;
 use super::tuple::tuple;
 use super::{elements, format, from_int, int, is_sequence, is_tuple, number, type_name};
-use crate::template::budget::{charge, charge_items};
-use crate::template::failure;
+use crate::budget::{charge, charge_items};
+use crate::error::failure;
 
 type Result<T = Value> = std::result::Result<T, Error>;
 

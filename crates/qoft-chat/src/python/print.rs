@@ -9,8 +9,8 @@ use super::iterators::ViewKind;
 use super::{
     elements, entries, is_dict, is_float, is_sequence, is_tuple, type_name, unicode, view,
 };
-use crate::template::budget::{DEEPEST, charge, too_much};
-use crate::template::failure;
+use crate::budget::{DEEPEST, charge, too_much};
+use crate::error::failure;
 
 /// Python's `str(value)`; an undefined value prints as nothing.
 pub(crate) fn str(value: &Value) -> Result<String, Error> {

@@ -7,8 +7,8 @@ use super::compare::get;
 use super::iterators::{View, ViewKind};
 use super::operators::sequence_like;
 use super::{elements, int, is_dict, is_sequence, methods, type_name, view};
-use crate::template::budget::charge;
-use crate::template::failure;
+use crate::budget::charge;
+use crate::error::failure;
 
 type Result<T = Value> = std::result::Result<T, Error>;
 

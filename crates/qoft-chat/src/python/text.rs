@@ -5,7 +5,7 @@ use minijinja::Error;
 use super::unicode::{
     is_alpha, is_decimal, is_digit, is_line_break, is_numeric, is_printable, is_space,
 };
-use crate::template::budget::charge;
+use crate::budget::charge;
 
 /// `text.upper()` and the like.
 pub(crate) fn in_case(text: &str, name: &str) -> String {

@@ -6,8 +6,9 @@ use std::sync::LazyLock;
 use minijinja::value::{Rest, Value};
 use minijinja::{Environment, Error, Output, State};
 
-use super::budget::{charge, charge_items};
-use super::{failure, tags};
+use super::tags;
+use crate::budget::{charge, charge_items};
+use crate::error::failure;
 use crate::python::arguments::{Arguments, split};
 use crate::python::compare::{chain, check_key, compare, equal};
 use crate::python::iterators::{View, ViewKind};

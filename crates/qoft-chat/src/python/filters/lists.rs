@@ -6,6 +6,8 @@ use minijinja::value::{Value, ValueKind};
 use minijinja::{Error, State};
 
 use super::{Result, at_path, ignoring_case};
+use crate::budget::{charge, charge_items};
+use crate::error::failure;
 use crate::python::arguments::Arguments;
 use crate::python::compare::{equal, order};
 use crate::python::iterators::Generator;
@@ -15,8 +17,6 @@ use crate::python::tuple::tuple;
 use crate::python::{
     check_depth, elements, entries, is_dict, is_generator, is_sequence, type_name, view,
 };
-use crate::template::budget::{charge, charge_items};
-use crate::template::failure;
 
 pub(super) const NAMES: [&str; 16] = [
     "batch", "count", "dictsort", "first", "items", "join", "last", "length", "list", "max", "min",

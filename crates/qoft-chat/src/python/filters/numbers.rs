@@ -4,10 +4,10 @@ use minijinja::State;
 use minijinja::value::Value;
 
 use super::Result;
+use crate::error::failure;
 use crate::python::arguments::Arguments;
 use crate::python::numbers::{parse_int, round, to_float, truncate};
 use crate::python::{from_int, int, number, operators, type_name};
-use crate::template::failure;
 
 pub(super) const NAMES: [&str; 4] = ["abs", "float", "int", "round"];
 

@@ -4,10 +4,10 @@ use minijinja::value::{Kwargs, Value};
 use minijinja::{ErrorKind, State};
 
 use super::{Result, at_path, elements_if_true};
+use crate::budget::charge_items;
+use crate::error::failure;
 use crate::python::arguments::{Arguments, split};
 use crate::python::iterators::Generator;
-use crate::template::budget::charge_items;
-use crate::template::failure;
 
 pub(super) const NAMES: [&str; 5] = ["map", "reject", "rejectattr", "select", "selectattr"];
 

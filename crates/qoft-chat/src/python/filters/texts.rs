@@ -4,6 +4,8 @@ use minijinja::State;
 use minijinja::value::Value;
 
 use super::Result;
+use crate::budget::charge;
+use crate::error::failure;
 use crate::python::arguments::Arguments;
 use crate::python::format::percent_filter;
 use crate::python::operators::plain_text;
@@ -11,8 +13,6 @@ use crate::python::print::str;
 use crate::python::text::{centered, in_case, lines, replace, strip};
 use crate::python::type_name;
 use crate::python::unicode::{is_space, is_word};
-use crate::template::budget::charge;
-use crate::template::failure;
 
 pub(super) const NAMES: [&str; 13] = [
     "capitalize",

@@ -3,13 +3,13 @@
 use minijinja::value::Value;
 
 use super::{Result, unsupported};
+use crate::budget::charge;
+use crate::error::failure;
 use crate::python::arguments::Arguments;
 use crate::python::operators::plain_text;
 use crate::python::text::{self, strip};
 use crate::python::tuple::tuple;
 use crate::python::{elements, format, is_tuple, type_name};
-use crate::template::budget::charge;
-use crate::template::failure;
 
 /// `value.name(args)`.
 pub(super) fn call(value: &str, name: &str, args: &[Value]) -> Result {
