@@ -66,7 +66,7 @@ impl AdapterConfig for GoftConfig {
             LayerKind::Linear | LayerKind::Conv2d | LayerKind::Embedding => {
                 &[GivensRotation::ANGLES]
             }
-            LayerKind::Norm => &[],
+            _ => &[],
         }
     }
 
