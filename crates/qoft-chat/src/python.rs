@@ -205,3 +205,12 @@ pub(crate) fn sized(value: Value) -> Result<Value, Error> {
     }
     Ok(value)
 }
+
+/// An error: an operator has no meaning for two values.
+pub(crate) fn unsupported(name: &str, a: &Value, b: &Value) -> Error {
+    failure(format!(
+        "unsupported operand types for {name}: '{}' and '{}'",
+        type_name(a),
+        type_name(b)
+    ))
+}

@@ -1,7 +1,7 @@
 //! The rotation against products of dense matrices.
 
 use qoft_core::burn::tensor::{Device, Tensor, TensorData};
-use qoft_core::{AdapterParam, OftAdapter, Pass, default_device, param_id};
+use qoft_core::{AdapterParam, OftAdapter, ParamPlace, Pass, default_device};
 use qoft_goft::GivensRotation;
 use serde_json::Value;
 
@@ -35,7 +35,12 @@ fn rotations_and_gradients_are_those_of_dense_matrices() {
     for case in cases {
         let features = case["features"].as_u64().expect("a number") as usize;
         let name = GivensRotation::ANGLES;
-        let id = param_id("default", "layer", name);
+        let place = ParamPlace {
+            adapter: "default",
+            path: "layer",
+            param: name,
+        };
+        let id = place.id();
         let angles = AdapterParam::new(name, [features - 1], values(&case, "angles"), id, &device);
         let rotation = GivensRotation::new(angles, 1.0);
         let x = rows(values(&case, "input"), features, &device).require_grad();

@@ -6,8 +6,9 @@ use minijinja::Error;
 use minijinja::value::{Value, ValueKind};
 
 use super::iterators::ViewKind;
-use super::operators::unsupported;
-use super::{elements, entries, int, is_dict, is_sequence, is_tuple, number, type_name, view};
+use super::{
+    elements, entries, int, is_dict, is_sequence, is_tuple, number, type_name, unsupported, view,
+};
 use crate::budget::{DEEPEST, charge, charge_items, too_much};
 use crate::error::failure;
 

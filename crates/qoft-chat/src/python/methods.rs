@@ -85,15 +85,7 @@ fn check_unchanging(value: &Value, name: &str) -> Result<()> {
     Ok(())
 }
 
-/// `value.name(args)`.
-pub(crate) fn call(state: &State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result {
-    if has(value, name) {
-        return call_own(value, name, args);
-    }
-    super::subscript::attribute(value, name)?.call(state, args)
-}
-
-fn call_own(value: &Value, name: &str, args: &[Value]) -> Result {
+pub(super) fn call_own(value: &Value, name: &str, args: &[Value]) -> Result {
     check_unchanging(value, name)?;
     match plain_text(value)? {
         Some(text) => {

@@ -5,7 +5,9 @@ use minijinja::value::{Value, ValueKind};
 
 use super::print::str;
 use super::tuple::tuple;
-use super::{elements, format, from_int, int, is_sequence, is_tuple, number, type_name};
+use super::{
+    elements, format, from_int, int, is_sequence, is_tuple, number, type_name, unsupported,
+};
 use crate::budget::{charge, charge_items};
 use crate::error::failure;
 
@@ -184,14 +186,6 @@ fn numbers(name: &str, a: &Value, b: &Value) -> Result<(f64, f64)> {
     number(a)
         .zip(number(b))
         .ok_or_else(|| unsupported(name, a, b))
-}
-
-pub(crate) fn unsupported(name: &str, a: &Value, b: &Value) -> Error {
-    failure(format!(
-        "unsupported operand types for {name}: '{}' and '{}'",
-        type_name(a),
-        type_name(b)
-    ))
 }
 
 fn too_large(name: &str) -> Error {

@@ -1,7 +1,7 @@
 //! `value.name`, `value[key]` and `value[start:stop:step]`.
 
-use minijinja::Error;
 use minijinja::value::{Value, ValueKind};
+use minijinja::{Error, State};
 
 use super::compare::get;
 use super::iterators::{View, ViewKind};
@@ -28,6 +28,14 @@ pub(crate) fn attribute(value: &Value, name: &str) -> Result {
         return Err(failure(format!("'{name}' of '{found}' is not supported")));
     }
     value.get_attr(name)
+}
+
+/// `value.name(args)`.
+pub(crate) fn call(state: &State<'_, '_>, value: &Value, name: &str, args: &[Value]) -> Result {
+    if methods::has(value, name) {
+        return methods::call_own(value, name, args);
+    }
+    attribute(value, name)?.call(state, args)
 }
 
 /// Whether Python's numbers and ranges have an attribute `name`.

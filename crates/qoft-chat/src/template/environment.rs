@@ -12,7 +12,7 @@ use crate::error::failure;
 use crate::python::arguments::{Arguments, split};
 use crate::python::compare::{chain, check_key, compare, equal};
 use crate::python::iterators::{View, ViewKind};
-use crate::python::{check_depth, elements, filters, methods, operators, print, sized, subscript};
+use crate::python::{check_depth, elements, filters, operators, print, sized, subscript};
 use crate::python::{entries, int, is_dict, tests, tuple, type_name};
 
 /// The variable with the marks that go around the assistant's text. No template can name it.
@@ -96,7 +96,7 @@ fn add_operators(environment: &mut Environment<'static>) {
     environment.add_filter(
         "()",
         |state: &State<'_, '_>, value: &Value, name: &str, args: Rest<Value>| {
-            methods::call(state, value, name, &args)
+            subscript::call(state, value, name, &args)
         },
     );
     environment.add_filter("[,]", |list: Value| check_depth(&list).map(|()| list));

@@ -10,7 +10,7 @@ use qoft::core::{Keys, Quantization, Registry, read_json};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::names;
+use super::names::names;
 
 /// The settings of 4-bit bitsandbytes that have options of their own.
 const FOUR_BIT: [&str; 4] = [

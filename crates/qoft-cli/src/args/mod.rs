@@ -3,6 +3,7 @@
 mod adapter;
 mod load;
 mod merge;
+mod names;
 mod quantize;
 mod run_options;
 mod train;
@@ -21,8 +22,6 @@ pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
 pub use train::TrainArgs;
-
-use train::names;
 
 /// Fine-tune quantized language models with Orthogonal Fine-Tuning (OFT).
 #[derive(Debug, Parser)]

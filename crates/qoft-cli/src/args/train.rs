@@ -10,6 +10,7 @@ use qoft::train::train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::names::names;
 use super::{LoadArgs, RunOptions};
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
@@ -329,12 +330,6 @@ pub(super) fn parse_targets(text: &str) -> OneOrMany {
         return OneOrMany::One(text.to_owned());
     }
     OneOrMany::Many(names(text))
-}
-
-/// Names separated by commas.
-pub(super) fn names(text: &str) -> Vec<String> {
-    let names = text.split(',').map(|name| name.trim().to_owned());
-    names.filter(|name| !name.is_empty()).collect()
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use qoft::core::read_json;
 use qoft::peft::{AdapterConfig, CONFIG, Families, PEFT_VERSION};
 use serde_json::{Map, Value};
 
-use super::train::{names, parse_targets};
+use super::names::names;
+use super::train::parse_targets;
 use super::{AdapterArg, TrainArgs};
 
 /// The adapter options that have the same name in PEFT's configuration.
