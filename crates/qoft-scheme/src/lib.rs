@@ -25,6 +25,7 @@ mod module_patterns;
 mod module_rules;
 mod options;
 mod output;
+mod quantization;
 mod quantizer;
 mod registry;
 mod schemes;
@@ -52,7 +53,8 @@ pub use options::{BackendOptions, Purpose, SchemeOptions};
 pub use output::{
     OutputLock, ScratchDir, StagedDir, discard_unfinished, remove_leftovers, write_file,
 };
-pub use quantizer::{Quantization, QuantizedModel, Quantizer};
+pub use quantization::Quantization;
+pub use quantizer::{QuantizedModel, Quantizer};
 #[doc(hidden)]
 pub use registry::registry_entry;
 pub use registry::{Registration, Registry};
