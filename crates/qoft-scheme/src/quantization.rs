@@ -1,0 +1,127 @@
+//! Quantizing dense weights with a backend of a registry.
+
+use qoft_kernels::{FloatFormat, Matrix};
+use serde_json::{Map, Value};
+
+use crate::backend::QuantBackend;
+use crate::checkpoint::NewTensor;
+use crate::dense_layer::DenseLayer;
+use crate::error::{Error, Result};
+use crate::grid::CodeSearch;
+use crate::keys::Keys;
+use crate::quantizer::{QuantizedModel, Quantizer};
+use crate::registry::Registry;
+
+/// A backend with the settings by which it quantizes.
+pub struct Quantization {
+    backend: &'static dyn QuantBackend,
+    quantizer: Box<dyn Quantizer>,
+}
+
+impl Registry {
+    /// The backend of a name, with settings to quantize by.
+    ///
+    /// # Errors
+    /// If there is no such backend, it cannot quantize, or the settings are not its own or
+    /// impossible.
+    pub fn quantization(&self, backend: &str, settings: &Keys) -> Result<Quantization> {
+        let backend = self.backend(backend)?;
+        let quantizer = backend.quantizer(settings)?;
+        let quantizer = quantizer.ok_or_else(|| match settings.method() {
+            Some(method) if backend.capabilities().quantize => {
+                let reason = format!("{method} is not what {} quantizes into", backend.name());
+                settings.error("quant_method", reason)
+            }
+            _ => Error::cannot_quantize(backend.name(), self.quantizing()),
+        })?;
+        Ok(Quantization { backend, quantizer })
+    }
+
+    /// The first backend that quantizes by a `quantization_config`.
+    ///
+    /// # Errors
+    /// If none does, or the settings are impossible.
+    pub fn quantization_of(&self, config: &Keys) -> Result<Quantization> {
+        for backend in self.backends() {
+            if let Some(quantizer) = backend.quantizer(config)? {
+                return Ok(Quantization { backend, quantizer });
+            }
+        }
+        let method = config.method().unwrap_or_default();
+        Err(Error::cannot_quantize(&method, self.quantizing()))
+    }
+
+    /// A backend with settings, as one text: `scheme,bits=4,group_size=64`. Values are JSON, or plain
+    /// text.
+    ///
+    /// # Errors
+    /// If there is no such backend, it cannot quantize, a key is not one of its settings, or a value
+    /// is impossible.
+    pub fn parse_quantization(&self, text: &str) -> Result<Quantization> {
+        let (name, rest) = text.split_once(',').unwrap_or((text, ""));
+        let backend = self.backend(name.trim())?;
+        let mut settings = Map::new();
+        for pair in rest.split(',').filter(|pair| !pair.trim().is_empty()) {
+            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
+            let (key, value) = (key.trim(), value.trim());
+            let known = backend.settings();
+            if !known.is_empty() && !known.contains(&key) {
+                let known = known.join(", ");
+                let reason = format!("no such setting; those of {} are {known}", backend.name());
+                return Err(Error::config(text, key, reason));
+            }
+            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
+            settings.insert(key.to_owned(), value);
+        }
+        self.quantization(backend.name(), &Keys::new(text, settings.into()))
+    }
+
+    /// Names of the backends that can quantize.
+    fn quantizing(&self) -> Vec<&'static str> {
+        let can = self.backends().filter(|b| b.capabilities().quantize);
+        can.map(QuantBackend::name).collect()
+    }
+}
+
+impl Quantization {
+    /// Name of the backend.
+    pub fn backend(&self) -> &'static str {
+        self.backend.name()
+    }
+
+    /// The settings' list of modules that stay dense, if they have one.
+    pub fn skips(&self) -> Option<&[String]> {
+        self.quantizer.skips()
+    }
+
+    /// The `quantization_config` of a checkpoint with such layers.
+    pub fn config(&self, model: &QuantizedModel) -> Value {
+        self.quantizer.config(model)
+    }
+
+    /// All tensors but the bias that the layer at module path `path` has, once its weight of
+    /// `[out_features, in_features]` is quantized. Its values are first rounded to `format`, the
+    /// model's dtype.
+    ///
+    /// # Errors
+    /// If the weight is empty or not finite, or the settings do not fit it.
+    pub fn quantize(
+        &self,
+        path: &str,
+        mut weight: Matrix,
+        format: FloatFormat,
+        search: &dyn CodeSearch,
+    ) -> Result<Vec<NewTensor>> {
+        weight.round(format);
+        let dense = DenseLayer::new(path, &weight, format, self.backend());
+        if !weight.is_finite() {
+            let reason = "the weight has values that are infinite or not a number";
+            return Err(dense.error(reason));
+        }
+        if weight.values.is_empty() {
+            return Err(dense.error("the weight is empty"));
+        }
+        let tensors = self.quantizer.quantize(&dense, search);
+        tensors.map_err(|e| e.of_layer(path, self.backend()).of_writing())
+    }
+}
