@@ -7,7 +7,7 @@ use std::sync::Arc;
 use qoft_kernels::WeightError;
 use safetensors::Dtype;
 
-use crate::checkpoint::dtype_name;
+use crate::dtype_name::dtype_name;
 
 /// Result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;

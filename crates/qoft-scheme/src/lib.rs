@@ -13,6 +13,7 @@ mod checkpoint;
 mod claimed;
 mod dense;
 mod dense_layer;
+mod dtype_name;
 mod entry;
 mod error;
 mod grid;
@@ -33,12 +34,12 @@ mod schemes;
 pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 pub use capabilities::Capabilities;
 pub use checkpoint::{
-    Checkpoint, NewTensor, TensorView, WaitingFile, dtype_name, float_dtype, float_format,
-    read_json,
+    Checkpoint, NewTensor, TensorView, WaitingFile, float_dtype, float_format, read_json,
 };
 pub use claimed::{CheckpointLayer, ClaimedLayer};
 pub use dense::{Dense, dense_weight};
 pub use dense_layer::DenseLayer;
+pub use dtype_name::dtype_name;
 pub use entry::{Entries, Entry, Registered, Tier};
 pub use error::{Cause, Error, ErrorKind, FoundTensor, Result};
 pub use grid::{CodeSearch, Grid, Nearest, ScaleSearch, ScaledCodes, ScaledGrid};

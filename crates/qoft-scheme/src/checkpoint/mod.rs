@@ -19,7 +19,7 @@ pub use json::read_json;
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
 use shard::Shard;
-pub use tensor::{TensorView, dtype_name, float_dtype, float_format};
+pub use tensor::{TensorView, float_dtype, float_format};
 
 /// An opened checkpoint. Tensors stay on the memory map until somebody reads them; a clone shares
 /// the map.

@@ -7,6 +7,7 @@ use bytes::Bytes;
 use qoft_kernels::{FloatFormat, Floats};
 use safetensors::Dtype;
 
+use crate::dtype_name::dtype_name;
 use crate::error::{Error, Result};
 
 /// Name, dtype, shape and bytes of a tensor; the bytes lie on the memory map.
@@ -187,9 +188,4 @@ pub fn float_dtype(format: FloatFormat) -> Dtype {
         FloatFormat::F16 => Dtype::F16,
         FloatFormat::Bf16 => Dtype::BF16,
     }
-}
-
-/// The dtype's name as safetensors files spell it.
-pub fn dtype_name(dtype: Dtype) -> String {
-    format!("{dtype:?}")
 }
