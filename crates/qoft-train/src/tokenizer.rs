@@ -6,6 +6,7 @@ mod isolated;
 mod start;
 mod stream;
 mod tokens;
+mod vocabulary;
 
 use std::path::{Path, PathBuf};
 
@@ -110,7 +111,7 @@ impl Tokenizer {
         let files = Files::read(folder)?;
         let mut tokens = Tokens::read(&files)?;
         Ok(Self {
-            vocabulary: files::read_vocabulary(
+            vocabulary: vocabulary::read_vocabulary(
                 &folder.join(VOCABULARY),
                 &mut tokens,
                 &files.config.value,

@@ -7,9 +7,6 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 
 use super::TokenizerError;
-use super::check::Parts;
-use super::isolated::isolated;
-use super::tokens::Tokens;
 
 /// A JSON file; its value is null when there is no such file.
 #[derive(Debug)]
@@ -52,7 +49,7 @@ impl Files {
 }
 
 /// The text of a file; `None` when there is no such file.
-fn read_text(path: &Path) -> Result<Option<String>, TokenizerError> {
+pub(super) fn read_text(path: &Path) -> Result<Option<String>, TokenizerError> {
     match fs::read_to_string(path) {
         Ok(text) => Ok(Some(text)),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -61,34 +58,6 @@ fn read_text(path: &Path) -> Result<Option<String>, TokenizerError> {
             source,
         }),
     }
-}
-
-/// The vocabulary and rules in `tokenizer.json`, with the `tokens` of the other files and
-/// what the tokenizer's configuration says about its use.
-pub(super) fn read_vocabulary(
-    path: &Path,
-    tokens: &mut Tokens,
-    config: &Value,
-) -> Result<Option<tokenizers::Tokenizer>, TokenizerError> {
-    let Some(text) = read_text(path)? else {
-        return Ok(None);
-    };
-    let parts: Parts = serde_json::from_str(&text).map_err(|error| broken(path, error))?;
-    parts.check().map_err(|reason| broken(path, reason))?;
-    if let Some(token) = parts.padding.get("pad_token").and_then(Value::as_str) {
-        tokens.set_default("pad_token", token);
-    }
-    let read = || -> tokenizers::Result<tokenizers::Tokenizer> {
-        let mut vocabulary: tokenizers::Tokenizer = text.parse()?;
-        // The file may hold the cutting and padding of the last use; transformers ignores them.
-        vocabulary.with_padding(None).with_truncation(None)?;
-        tokens.add_to(&mut vocabulary)?;
-        let is_split = config.get("split_special_tokens").and_then(Value::as_bool);
-        vocabulary.set_encode_special_tokens(is_split.unwrap_or(false));
-        Ok(vocabulary)
-    };
-    let vocabulary = isolated(read).map_err(|panic| broken(path, panic))?;
-    Ok(Some(vocabulary.map_err(|error| broken(path, error))?))
 }
 
 /// Where the chat templates of a model come from.
@@ -190,7 +159,7 @@ fn token_id(value: &Value) -> Option<u32> {
     value.as_u64()?.try_into().ok()
 }
 
-fn broken(path: &Path, reason: impl ToString) -> TokenizerError {
+pub(super) fn broken(path: &Path, reason: impl ToString) -> TokenizerError {
     TokenizerError::Broken {
         path: path.to_owned(),
         reason: reason.to_string(),
