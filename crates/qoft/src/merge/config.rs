@@ -1,39 +1,17 @@
 //! `config.json` of a checkpoint that was made dense.
 
 use qoft_core::kernels::FloatFormat;
-use serde_json::{Map, Value};
+use serde_json::Value;
 
-/// The keys under which a configuration names the dtype of its weights: transformers reads the first
-/// one, and the other one, which older versions wrote, where the first is not there.
-const KEYS: [&str; 2] = ["dtype", "torch_dtype"];
+use crate::model_dtype::with_dtype;
 
 /// The configuration without its quantization, and with the dtype of dense weights.
 pub(super) fn dense_config(config: &Value, format: FloatFormat) -> Value {
     let mut config = config.clone();
     if let Some(config) = config.as_object_mut() {
         config.shift_remove("quantization_config");
-        let dtype = match format {
-            FloatFormat::F32 => "float32",
-            FloatFormat::F16 => "float16",
-            FloatFormat::Bf16 => "bfloat16",
-        };
-        set_dtype(config, dtype);
-        if !KEYS.iter().any(|key| config.contains_key(*key)) {
-            config.insert(KEYS[0].into(), dtype.into());
-        }
     }
-    config
-}
-
-/// Names the dtype wherever one is named, also in the configurations of a model's parts.
-fn set_dtype(config: &mut Map<String, Value>, dtype: &str) {
-    for (key, value) in config {
-        if KEYS.contains(&key.as_str()) {
-            *value = dtype.into();
-        } else if let Some(part) = value.as_object_mut() {
-            set_dtype(part, dtype);
-        }
-    }
+    with_dtype(config, format)
 }
 
 #[cfg(test)]
