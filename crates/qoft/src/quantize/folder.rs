@@ -9,7 +9,7 @@ use qoft_core::{
 use qoft_models::ModelFolder;
 
 use super::plan::Plan;
-use super::{QuantizeOptions, quantize};
+use super::{QuantizeOptions, carry_out};
 use crate::adapted::relative_error;
 use crate::ahead::one_ahead;
 use crate::layers::{claimed, source};
@@ -101,13 +101,13 @@ impl StagedQuantization {
     }
 }
 
-/// Writes the model of `folder` with its dense layers quantized, as [`quantize`] does it, into a folder
+/// Writes the model of `folder` with its dense layers quantized, as [`quantize`](super::quantize()) does it, into a folder
 /// that was begun and stays hidden until [`StagedQuantization::commit`]: tensors, `config.json` with
 /// the scheme's `quantization_config`, tokenizer and the like. Every written layer is read back with
 /// the backends of `registry`.
 ///
 /// # Errors
-/// Those of [`quantize`], and if the output cannot be written.
+/// Those of [`quantize`](super::quantize()), and if the output cannot be written.
 pub fn quantize_staged(
     folder: &ModelFolder,
     registry: &Registry,
@@ -118,13 +118,13 @@ pub fn quantize_staged(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedQuantization> {
     let schemes = registry.open(folder.checkpoint(), &BackendOptions::default())?;
-    let format = Plan::new(folder, &schemes, quantization, options)?.format;
+    let plan = Plan::new(folder, &schemes, quantization, options)?;
     let done = &mut |done, layers| progress(done, 2 * layers);
-    let quantized = quantize(folder, &schemes, quantization, options, search, done)?;
+    let quantized = carry_out(&plan, folder, quantization, options, search, done)?;
     let checkpoint = quantized.checkpoint();
     let outputs = checkpoint.names().map(|name| checkpoint.tensor(name));
     let outputs = outputs.map(|tensor| tensor.map(Output::copy));
-    let config = with_dtype(checkpoint.config().clone(), format);
+    let config = with_dtype(checkpoint.config().clone(), plan.format);
     let written = fill(
         &staged,
         outputs.collect::<Result<_>>()?,

@@ -57,6 +57,18 @@ pub fn quantize(
     progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> Result<ModelFolder> {
     let plan = Plan::new(folder, schemes, quantization, options)?;
+    carry_out(&plan, folder, quantization, options, search, progress)
+}
+
+/// Does to the model what the plan says.
+fn carry_out(
+    plan: &Plan,
+    folder: &ModelFolder,
+    quantization: &Quantization,
+    options: &QuantizeOptions,
+    search: &dyn LayerSearch,
+    progress: &mut (dyn FnMut(usize, usize) + Send),
+) -> Result<ModelFolder> {
     let skips = options.skips.as_deref().or(quantization.skips());
     let config = quantization.config(&QuantizedModel::new(plan.format, skips, &plan.dense));
     let mut current = folder.checkpoint().clone().with_quantization_config(config);
@@ -65,7 +77,7 @@ pub fn quantize(
     let cached = cached.transpose()?;
     let total = plan.layers.len();
     if let Some(file) = &cached
-        && cache::read(file, &mut current, &plan)
+        && cache::read(file, &mut current, plan)
     {
         progress(total, total);
         return Ok(folder.with_checkpoint(current));

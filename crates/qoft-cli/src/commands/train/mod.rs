@@ -39,13 +39,10 @@ pub fn run(args: &TrainArgs) -> Result<()> {
 
     // The digest is that of the files, before tensors get the names that they have in the model.
     let checkpoint = Checkpoint::open(model_dir)?;
-    let dense = Digest::of_checkpoint(&checkpoint)?;
+    let dense = (!args.quantizes()).then(|| Digest::of_checkpoint(&checkpoint));
     let base_folder = files::described(checkpoint)?;
     let base_folder = files::quantized(base_folder, args.quantize.as_deref(), &args.load)?;
-    let base = match args.quantizes() {
-        true => Digest::of_checkpoint(base_folder.checkpoint())?,
-        false => dense,
-    };
+    let base = dense.unwrap_or_else(|| Digest::of_checkpoint(base_folder.checkpoint()))?;
     let schemes = files::schemes(base_folder.checkpoint(), &backend_options)?;
     let mut model = files::load(&base_folder, &schemes, &device)?;
     let tokenizer = files::tokenizer(model_dir)?;
