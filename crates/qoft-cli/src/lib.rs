@@ -51,23 +51,14 @@ pub fn run() -> ExitCode {
             );
             let mut causes = error.chain();
             let cause = causes.find_map(|cause| cause.downcast_ref::<qoft::core::Error>());
-            match &cause.map(qoft::missing_features).unwrap_or_default()[..] {
-                [] => (),
-                [feature] => print::message(
+            if let Some(feature) = cause.and_then(qoft::missing_feature) {
+                print::message(
                     Kind::Other("help"),
                     format_args!(
                         "this build of qoft lacks the scheme `{feature}`; \
                          build it with the Cargo feature `{feature}` or `all-schemes`"
                     ),
-                ),
-                features => print::message(
-                    Kind::Other("help"),
-                    format_args!(
-                        "this build of qoft lacks the schemes `{}`; build it with the Cargo \
-                         feature of the layer's scheme or `all-schemes`",
-                        features.join("`, `")
-                    ),
-                ),
+                );
             }
             ExitCode::FAILURE
         }

@@ -60,7 +60,7 @@ pub use quantize::{
     QuantizeLosses, QuantizeOptions, QuantizeReport, QuantizedLayer, StagedQuantization, quantize,
     quantize_layer, quantize_staged,
 };
-pub use schemes::{SCHEMES, Scheme, missing_features};
+pub use schemes::{SCHEMES, Scheme, missing_feature};
 pub use trainable::check_trainable;
 
 // The linker drops crates that nobody names, and their registrations with them. BOFT and HRA are

@@ -1,5 +1,4 @@
-//! The schemes that qoft ships, and which of them are built in. What a scheme looks like only its own
-//! crate knows; one that is not there has nothing but the name of its Cargo feature.
+//! The schemes that qoft ships, and which of them are built in.
 
 use qoft_core::Error;
 
@@ -11,51 +10,84 @@ pub struct Scheme {
     pub feature: &'static str,
     /// Whether it is part of this build.
     pub built_in: bool,
+    /// `quant_method` of its checkpoints; none where they have no such key.
+    method: Option<&'static str>,
+    /// Names of tensors that only layers of the scheme have.
+    tensors: &'static [&'static str],
 }
 
-macro_rules! schemes {
-    ($($feature:literal),+ $(,)?) => {
-        /// All of them.
-        pub const SCHEMES: &[Scheme] = &[$(Scheme {
+macro_rules! scheme {
+    ($feature:literal, $method:expr, $tensors:expr) => {
+        Scheme {
             feature: $feature,
             built_in: cfg!(feature = $feature),
-        }),+];
+            method: $method,
+            tensors: $tensors,
+        }
     };
 }
 
-schemes!("aqlm", "awq", "bnb", "eetq", "gptq", "hqq", "inc-fp8");
+/// All of them, in the order in which they are asked for a layer.
+pub const SCHEMES: [Scheme; 7] = [
+    scheme!("bnb", Some("bitsandbytes"), &["SCB", "weight.quant_map"]),
+    scheme!("eetq", Some("eetq"), &["weight_scales"]),
+    scheme!("aqlm", Some("aqlm"), &["codebooks"]),
+    scheme!("awq", Some("awq"), &[]),
+    scheme!("gptq", Some("gptq"), &["g_idx"]),
+    scheme!("hqq", Some("hqq"), &["W_q"]),
+    scheme!(
+        "inc-fp8",
+        None,
+        &[
+            "scale_weight",
+            "dequant_weights.scale",
+            "quant_input.scale_inv"
+        ]
+    ),
+];
 
-/// The Cargo features of schemes that this build lacks, if that may be why no backend claims a layer:
-/// the scheme that the checkpoint names, or else all that are not there.
-pub fn missing_features(error: &Error) -> Vec<&'static str> {
-    absent(SCHEMES, error)
+/// The Cargo feature that this build lacks, if that is why no backend claims a layer.
+pub fn missing_feature(error: &Error) -> Option<&'static str> {
+    absent(&SCHEMES, error)
 }
 
-fn absent(schemes: &[Scheme], error: &Error) -> Vec<&'static str> {
-    let Error::NoBackend { quant_method, .. } = error else {
-        return Vec::new();
+fn absent(schemes: &[Scheme], error: &Error) -> Option<&'static str> {
+    let Error::NoBackend {
+        quant_method,
+        tensors,
+        ..
+    } = error
+    else {
+        return None;
     };
-    let method = quant_method.as_deref().unwrap_or_default();
-    let is_named = |scheme: &&Scheme| scheme.feature.eq_ignore_ascii_case(method);
-    let named = schemes.iter().find(is_named);
-    let absent = named.map_or(schemes, std::slice::from_ref).iter();
-    let absent = absent.filter(|scheme| !scheme.built_in);
-    absent.map(|scheme| scheme.feature).collect()
+    let absent = || schemes.iter().filter(|scheme| !scheme.built_in);
+    let by_tensors = absent().find(|scheme| {
+        let mut names = tensors.iter();
+        names.any(|tensor| scheme.tensors.contains(&tensor.name.as_str()))
+    });
+    let method = quant_method.as_deref();
+    let by_method = || absent().find(|scheme| method.is_some() && scheme.method == method);
+    by_tensors.or_else(by_method).map(|scheme| scheme.feature)
 }
 
 #[cfg(test)]
 mod tests {
+    use qoft_core::{Dtype, FoundTensor};
+
     use super::*;
 
-    fn found(built_in: &[&str], quant_method: Option<&str>) -> Vec<&'static str> {
-        let schemes = ["awq", "bnb", "gptq", "hqq"].map(|feature| Scheme {
-            feature,
-            built_in: built_in.contains(&feature),
+    fn found(built_in: &[&str], quant_method: &str, tensors: &str) -> Option<&'static str> {
+        let schemes = SCHEMES.map(|scheme| Scheme {
+            built_in: built_in.contains(&scheme.feature),
+            ..scheme
         });
         let error = Error::NoBackend {
             layer: "model.layers.0.mlp.up_proj".into(),
-            quant_method: quant_method.map(str::to_owned),
-            tensors: Vec::new(),
+            quant_method: Some(quant_method.to_owned()).filter(|method| method != "none"),
+            tensors: tensors
+                .split(", ")
+                .map(|name| FoundTensor::new(name, Dtype::U8, &[1]))
+                .collect(),
             hint: None,
             registered: vec!["dense"],
         };
@@ -63,22 +95,18 @@ mod tests {
     }
 
     #[test]
-    fn the_scheme_that_a_checkpoint_names_is_missing() {
-        assert_eq!(found(&["gptq"], Some("AWQ")), ["awq"]);
-        assert_eq!(found(&["awq"], Some("awq")), [""; 0]);
+    fn the_scheme_of_a_checkpoint_is_named() {
+        let layer = "qweight, qzeros, scales";
+        assert_eq!(found(&[], "awq", layer), Some("awq"));
+        assert_eq!(found(&["awq"], "gptq", layer), Some("gptq"));
+        assert_eq!(found(&[], "none", "W_q, scale, zero"), Some("hqq"));
+        assert_eq!(found(&[], "none", "scale_weight, weight"), Some("inc-fp8"));
+        assert_eq!(found(&[], "bitsandbytes", "SCB, weight"), Some("bnb"));
     }
 
     #[test]
-    fn any_scheme_may_be_missing_where_none_is_named() {
-        let rest = ["bnb", "gptq", "hqq"];
-        assert_eq!(found(&["awq"], Some("bitsandbytes")), rest);
-        assert_eq!(found(&["awq"], None), rest);
-        assert_eq!(found(&["awq", "bnb", "gptq", "hqq"], None), [""; 0]);
-    }
-
-    #[test]
-    fn other_errors_have_other_causes() {
-        let error = Error::file("config.json", "no JSON");
-        assert_eq!(missing_features(&error), [""; 0]);
+    fn nothing_is_missing_where_no_scheme_fits_or_it_is_there() {
+        assert_eq!(found(&[], "bitnet", "weight, weight_scale"), None);
+        assert_eq!(found(&["awq"], "awq", "qweight, qzeros, scales"), None);
     }
 }
