@@ -8,12 +8,13 @@ use std::path::Path;
 use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::Matrix;
-use qoft::core::{Checkpoint, Error, LayerSource, Nearest, Purpose, Schemes};
+use qoft::core::{Checkpoint, CodeSearch, Error, LayerSource, Nearest, Purpose, Schemes};
 use qoft::models::CausalLm;
 use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
 use qoft::train::data::Example;
 use qoft::{
-    Calibration, CalibrationOptions, LayerSearch, MergeOptions, MergeTarget, ScaledAdapter, merge,
+    Calibration, CalibrationOptions, LayerSearch, MergeOptions, MergeReport, MergeTarget,
+    OutputChange, ScaledAdapter, merge,
 };
 use qoft_calibrate::Hessian;
 use serde_json::Value;
@@ -37,11 +38,14 @@ fn adapter(name: &str) -> ScaledAdapter {
 fn examples() -> Vec<Example> {
     let text = std::fs::read(qoft_fixtures::path("adapters/expected.json")).unwrap();
     let text: Value = serde_json::from_slice(&text).unwrap();
-    let example = |row: Vec<i32>| Example {
+    rows(&text["rows"]).into_iter().map(example).collect()
+}
+
+fn example(row: Vec<i32>) -> Example {
+    Example {
         input_ids: row.iter().map(|&id| id as u32).collect(),
         labels: row,
-    };
-    rows(&text["rows"]).into_iter().map(example).collect()
+    }
 }
 
 fn adapted(model: &Path, adapter: &ScaledAdapter) -> CausalLm {
@@ -157,6 +161,71 @@ fn outputs_are_closer_to_those_of_the_rotated_weights() {
         let (merged, adapted) = (loss(&load(&found, &[]), &ids), loss(&model, &ids));
         assert!((merged - adapted).abs() < 0.3, "{name}: {merged} {adapted}");
     }
+}
+
+/// The nearest codes, for layers whose inputs are known.
+struct Seen<'a>(&'a Calibration);
+
+impl LayerSearch for Seen<'_> {
+    fn search(&self, _: &str, _: Option<&Matrix>) -> Result<Box<dyn CodeSearch + '_>, Error> {
+        Ok(Box::new(Nearest))
+    }
+
+    fn inputs(&self, layer: &str) -> Result<Option<Hessian>, Error> {
+        self.0.inputs(layer)
+    }
+}
+
+/// What a merge costs: the errors of all outputs, and what is undone of their changes.
+fn cost(report: &MergeReport) -> f64 {
+    let outputs = report
+        .layers
+        .iter()
+        .filter_map(|layer| layer.change.outputs);
+    let cost =
+        |o: OutputChange| (o.error.powi(2) + 2.0 * (1.0 - o.kept).powi(2)) * o.relative.powi(2);
+    outputs.map(cost).sum()
+}
+
+#[test]
+fn every_scheme_keeps_more_with_calibration() {
+    let mut cases = 0;
+    for scheme in ["awq", "gptq", "hqq"] {
+        for folder in qoft_fixtures::folders(&format!("schemes/{scheme}")) {
+            let Ok(text) = std::fs::read_to_string(folder.join("reference.json")) else {
+                continue;
+            };
+            let name = format!("{scheme}/{}", folder.file_name().unwrap().display());
+            let reference: Value = serde_json::from_str(&text).unwrap();
+            let rows = rows(&reference["rows"]);
+            let examples: Vec<Example> = rows.iter().map(|row| example(row.clone())).collect();
+            let work = tempfile::tempdir().unwrap();
+            let trained = ScaledAdapter {
+                folder: AdapterFolder::open(&folder.join("trained"), &Families::linked().unwrap())
+                    .unwrap(),
+                strength: 1.0,
+            };
+            let model = adapted(&folder, &trained);
+            let (calibration, _) =
+                collect(&model, &examples, &trained, work.path(), usize::MAX).unwrap();
+            let opened = open(&folder);
+            let schemes = Schemes::linked(opened.checkpoint()).unwrap();
+            let merged = |search: &dyn LayerSearch, name: &str| {
+                let options = MergeOptions::new(MergeTarget::SameScheme(search)).min_kept(0.0);
+                let adapters = std::slice::from_ref(&trained);
+                let output = work.path().join(name);
+                merge(&opened, &schemes, adapters, options, &output, &|_, _| ()).unwrap()
+            };
+            let nearest = merged(&Seen(&calibration), "nearest");
+            let found = merged(&calibration, "calibrated");
+            let (before, after) = (cost(&nearest), cost(&found));
+            let kept = [&nearest, &found].map(|report| report.kept().outputs.unwrap());
+            println!("{name}: {before:.2e} {after:.2e}, kept {kept:.3?}");
+            assert!(after <= before, "{name}: {after} {before}");
+            cases += 1;
+        }
+    }
+    assert!(cases >= 8, "only {cases} models");
 }
 
 #[test]
