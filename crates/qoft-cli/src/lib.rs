@@ -51,14 +51,8 @@ pub fn run() -> ExitCode {
             );
             let mut causes = error.chain();
             let cause = causes.find_map(|cause| cause.downcast_ref::<qoft::core::Error>());
-            if let Some(feature) = cause.and_then(qoft::missing_feature) {
-                print::message(
-                    Kind::Other("help"),
-                    format_args!(
-                        "this build of qoft lacks the scheme `{feature}`; \
-                         build it with the Cargo feature `{feature}` or `all-schemes`"
-                    ),
-                );
+            if let Some(help) = cause.and_then(messages::help) {
+                print::message(Kind::Other("help"), format_args!("{help}"));
             }
             ExitCode::FAILURE
         }

@@ -2,6 +2,7 @@
 
 use std::fmt::{Debug, Write};
 
+use qoft::SCHEMES;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -50,6 +51,23 @@ impl Visit for Text {
             name => write!(self.fields, " {name}={value:?}"),
         };
     }
+}
+
+/// What to do about a layer that no backend claims; `None` if the error is another one.
+pub fn help(error: &qoft::core::Error) -> Option<String> {
+    if let Some(feature) = qoft::missing_feature(error) {
+        return Some(format!(
+            "this build of qoft lacks the scheme `{feature}`; build it with the Cargo feature \
+             `{feature}` or `all-schemes`"
+        ));
+    }
+    let method = qoft::unknown_method(error)?;
+    let schemes: Vec<&str> = SCHEMES.iter().map(|scheme| scheme.feature).collect();
+    Some(format!(
+        "qoft has no scheme for the quantization method `{method}`; it has {}. A crate of your own \
+         can bring another one: see docs/add-a-scheme.md",
+        schemes.join(", ")
+    ))
 }
 
 /// An error with its causes, each said once: many errors repeat the words of their cause.

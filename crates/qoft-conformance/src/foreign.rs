@@ -90,7 +90,7 @@ fn layers() -> Vec<(&'static str, Value, Tensors)> {
             ],
         ),
         (
-            "block-fp8",
+            "fp8",
             json!({"quant_method": "fp8", "weight_block_size": [128, 128]}),
             &[
                 ("weight", F8_E4M3, &[32, 64]),

@@ -11,9 +11,14 @@ others             single layers by the quantizer of transformers; a case may ha
 block32x64         blocks that are not square: 32 rows, 64 columns
 block64_bf16       scales rounded to bf16, which transformers reads and others write
 block64_ue8m0      power-of-two scales in the dtype F8_E8M0
+block1x32_bytes    rows in blocks of 32, exponents as plain bytes under the name `scale`: both are converted by
+                   transformers while it loads
+rows               `weight_scale` [N, 1] and [N], which other readers know
 tensor             one scale a tensor, as transformers quantizes ([1, 1])
 tensor_static      one scale a tensor as a scalar, and the static scale of the inputs
+tensor_renamed     the same under AutoFP8's names `weight_scale` [1] and `input_scale`; no block size in the configuration
 
+source.safetensors: the dense weights of single layers that have whole blocks.
 expected.safetensors: the weights by the dequantizer of transformers, in f32. `activation_scale` takes no
 part in it.
 """
@@ -56,7 +61,17 @@ LAYERS = {
         dict(weight_block_size=None, activation_scheme="static"),
         [("plain", 48, 80), ("other", 32, 48)],
     ),
+    "block1x32_bytes": (
+        dict(weight_block_size=(1, 32), scale_fmt="ue8m0"),
+        [("plain", 24, 96), ("other", 40, 64)],
+    ),
+    "rows": (dict(weight_block_size=None), [("plain", 48, 80), ("other", 33, 64)]),
+    "tensor_renamed": (
+        dict(weight_block_size=None, activation_scheme="static"),
+        [("plain", 40, 96), ("other", 32, 48)],
+    ),
 }
+SCALES = ("weight_scale_inv", "weight_scale", "scale")
 
 
 def by_hand(weight, scale, block):
@@ -65,11 +80,11 @@ def by_hand(weight, scale, block):
     exponent, mantissa = code >> 3 & 15, code & 7
     value = np.where(exponent == 0, mantissa * 2.0**-9, (8 + mantissa) * 2.0 ** (exponent - 10.0))
     value = np.where(code >= 128, -value, value).astype(np.float32)
-    if scale.dtype == E8M0:
+    if scale.dtype in (E8M0, torch.uint8):
         scale = 2.0 ** (scale.view(torch.uint8).numpy().astype(np.float32) - 127)
     else:
-        scale = scale.to(F32).numpy().reshape(scale.shape if scale.ndim == 2 else (1, 1))
-    rows, columns = block or weight.shape
+        scale = scale.to(F32).numpy().reshape(scale.shape if scale.ndim == 2 else (-1, 1))
+    rows, columns = block or (-(-weight.shape[0] // scale.shape[0]), weight.shape[1])
     full = scale.astype(np.float32).repeat(rows, 0).repeat(columns, 1)
     return value * full[: weight.shape[0], : weight.shape[1]]
 
@@ -81,11 +96,15 @@ def finish(folder, block):
     for name, weight in stored.items():
         if weight.dtype != F8:
             continue
-        scale = stored[name + "_scale_inv"]
-        dense = _dequantize_fp8_weight(weight, scale, block, F32)
+        module = name.removesuffix("weight")
+        scale = next(stored[module + key] for key in SCALES if module + key in stored)
+        # As the loader of transformers does where it finds plain bytes.
+        typed = scale.view(E8M0) if scale.dtype == torch.uint8 else scale
+        column = typed.reshape(-1, 1) if typed.ndim == 1 else typed
+        dense = _dequantize_fp8_weight(weight, column, block, F32)
         # What transformers does when it loads a checkpoint densely; it needs whole blocks.
         if block is None or not any(size % b for size, b in zip(weight.shape, block)):
-            again = Fp8Dequantize(None)._dequantize_one(weight, scale, F32)
+            again = Fp8Dequantize(None)._dequantize_one(weight, column, F32)
             assert torch.equal(again, dense), name
         assert np.array_equal(by_hand(weight, scale, block), dense.numpy()), name
         expected[name] = dense
@@ -129,12 +148,17 @@ def make_layers(case, seed):
     block = config.weight_block_size
     quantizer = Fp8Quantize(SimpleNamespace(quantization_config=config))
     gen = generator(seed)
-    tensors = {}
+    tensors, sources = {}, {}
     for layer, rows, columns in layers:
         weight = dense_layer(layer, rows, columns, block, gen)
+        if layer not in ("edge", "dense"):
+            sources[f"{layer}.weight"] = weight
         if layer == "edge":
             weight = torch.nn.functional.pad(weight, (0, -columns % block[1], 0, -rows % block[0]))
         made = quantizer.convert({f"{layer}.weight": weight})
+        if case == "rows":
+            each = [quantizer.convert({f"{layer}.weight": row[None]}) for row in weight]
+            made = {key: torch.cat([one[key] for one in each]) for key in made}
         made[f"{layer}.weight"] = made[f"{layer}.weight"][:rows, :columns]
         assert (len(made) == 1) == (layer == "dense")
         if layer == "dense":
@@ -146,10 +170,23 @@ def make_layers(case, seed):
         if case == "tensor_static":
             made[f"{layer}.weight_scale_inv"] = made[f"{layer}.weight_scale_inv"].reshape(())
             made[f"{layer}.activation_scale"] = torch.rand((), generator=gen) * 0.02
+        scale = made.pop(f"{layer}.weight_scale_inv", None)
+        if case == "block1x32_bytes":
+            made[f"{layer}.scale"] = scale.view(torch.uint8)
+        elif case == "rows":
+            made[f"{layer}.weight_scale"] = scale if layer == "plain" else scale.reshape(-1)
+        elif case == "tensor_renamed":
+            made[f"{layer}.weight_scale"] = scale.reshape(1)
+            made[f"{layer}.input_scale"] = torch.rand((), generator=gen) * 0.02
+        elif scale is not None:
+            made[f"{layer}.weight_scale_inv"] = scale
         tensors |= {key: value.contiguous() for key, value in made.items()}
     folder = fresh("schemes", "fp8", case)
     save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(sources, folder / "source.safetensors")
     values = {"quantization_config": config.to_dict()}
+    if case == "tensor_renamed":
+        values["quantization_config"] = {"quant_method": "fp8", "activation_scheme": "static", "ignored_layers": ["lm_head"]}
     (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
     finish(folder, block)
 

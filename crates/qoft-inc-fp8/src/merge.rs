@@ -4,7 +4,6 @@ use qoft_scheme::kernels::{FloatFormat, Floats, Fp8Format, transpose};
 use qoft_scheme::{Result, TensorView};
 
 use crate::cards::SplitAxis;
-use crate::numbers::code_of;
 use crate::split::Split;
 
 /// Codes by rows and scales of the whole weight.
@@ -102,10 +101,7 @@ fn adapted([from, to]: [f32; 2], format: Fp8Format, table: &[f32; 256]) -> [u8; 
         if from == to || !table[code].is_finite() {
             return code as u8;
         }
-        code_of(
-            format.round(numbers[code] * inverse[0], format.max()),
-            table,
-        )
+        format.code(format.round(numbers[code] * inverse[0], format.max()))
     })
 }
 

@@ -24,10 +24,3 @@ impl Numbers {
         Self { format, max }
     }
 }
-
-/// The code of a number of the format.
-pub fn code_of(number: f32, table: &[f32; 256]) -> u8 {
-    // Codes of positive numbers are in their numbers' order.
-    let magnitude = table[..0x80].partition_point(|&v| v < number.abs()) as u8;
-    magnitude | (u8::from(number.is_sign_negative()) << 7)
-}

@@ -7,7 +7,7 @@ use rayon::prelude::*;
 use crate::cards::Cards;
 use crate::config::{ScaleRounding, WeightMethod};
 use crate::layout::{IncLayer, Mode};
-use crate::numbers::{Numbers, code_of};
+use crate::numbers::Numbers;
 use crate::split::Split;
 
 /// Weights use so much of the range of their format.
@@ -42,7 +42,6 @@ pub fn requantize(parsed: &IncLayer, weight: &Matrix, how: &Requantize) -> Resul
         split,
         parts,
         numbers: rule.numbers,
-        table: rule.numbers.format.table(),
         rounding: (parsed.mode == Mode::Qdq).then_some(rule.high),
     };
     let codes = how.search.codes(weight, &grid);
@@ -180,7 +179,6 @@ struct Bytes {
     split: Split,
     parts: Vec<Part>,
     numbers: Numbers,
-    table: Box<[f32; 256]>,
     /// What products are rounded to.
     rounding: Option<FloatFormat>,
 }
@@ -196,6 +194,6 @@ impl Grid for Bytes {
         if let Some(rounding) = self.rounding {
             rounding.round(&mut product);
         }
-        (code_of(number, &self.table), product[0])
+        (format.code(number), product[0])
     }
 }

@@ -1,4 +1,4 @@
-//! 8-bit floats: E4M3 (no infinities, `float8_e4m3fn`) and E5M2.
+//! 8-bit floats: E4M3 (no infinities, `float8_e4m3fn`) and E5M2, and powers of two (E8M0).
 
 /// A format of 8-bit floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -59,7 +59,8 @@ impl Fp8Format {
         Box::new(std::array::from_fn(|code| value(code as i32)))
     }
 
-    /// The nearest value of the format, ties to even; beyond ±`max`, ±`max`. NaN stays NaN.
+    /// The nearest value of the format, ties to even; beyond ±`max`, ±`max`. Numbers keep their sign
+    /// where they become zero. NaN stays NaN.
     pub fn round(self, x: f32, max: f32) -> f32 {
         let (mantissa_bits, least) = self.mantissa_and_least();
         let x = x.clamp(-max, max);
@@ -69,8 +70,37 @@ impl Fp8Format {
         // The scaled value is below 2^22, so that adding this constant rounds it to an integer,
         // ties to even, by plain additions.
         const ROUND: f32 = (3 << 22) as f32;
-        (x * power(254 - exponent) + ROUND - ROUND) * power(exponent)
+        // Adding it makes small negative numbers a positive zero.
+        ((x * power(254 - exponent) + ROUND - ROUND) * power(exponent)).copysign(x)
     }
+
+    /// The byte of a number of the format, or of a NaN. Others are cut off, not rounded.
+    pub fn code(self, number: f32) -> u8 {
+        let (mantissa_bits, least) = self.mantissa_and_least();
+        let sign = u8::from(number.is_sign_negative()) << 7;
+        if !number.is_finite() {
+            let infinity = number.is_infinite() && self == Self::E5m2;
+            return sign | if infinity { 0x7c } else { 0x7f };
+        }
+        let size = number.abs();
+        let smallest = 2f32.powi(least);
+        let magnitude = if size < smallest {
+            (size / smallest * (1 << mantissa_bits) as f32) as u32
+        } else {
+            // The fields of an f32 with another bias and fewer bits.
+            (size.to_bits() >> (23 - mantissa_bits)) - (((126 + least) as u32) << mantissa_bits)
+        };
+        sign | magnitude as u8
+    }
+}
+
+/// The values of bytes that are exponents (E8M0): `2^(byte − 127)`. The last one is no number.
+pub fn powers_of_two() -> Box<[f32; 256]> {
+    // The byte is the exponent of an f32; only 2^-127 is too small for a normal number.
+    let power = |byte: usize| f32::from_bits(((byte as u32) << 23).max(1 << 22));
+    let mut table: Box<[f32; 256]> = Box::new(std::array::from_fn(power));
+    table[255] = f32::NAN;
+    table
 }
 
 #[cfg(test)]
@@ -89,6 +119,22 @@ mod tests {
             let value = e5m2[usize::from(code)];
             assert!(value == half || value.is_nan() && half.is_nan());
         }
+    }
+
+    #[test]
+    fn bytes_are_found_again() {
+        for format in [Fp8Format::E4m3, Fp8Format::E5m2] {
+            for (code, number) in format.table().into_iter().enumerate() {
+                let found = format.code(number);
+                assert!(usize::from(found) == code || number.is_nan() && found & 0x7f == 0x7f);
+            }
+        }
+        let powers = powers_of_two();
+        for byte in 0..=254u8 {
+            let power = f64::from(powers[usize::from(byte)]);
+            assert_eq!(power, 2f64.powi(i32::from(byte) - 127));
+        }
+        assert!(powers[255].is_nan());
     }
 
     #[test]
@@ -111,5 +157,6 @@ mod tests {
             assert!(format.round(f32::NAN, format.max()).is_nan());
         }
         assert_eq!(Fp8Format::E4m3.round(-300.0, 240.0), -240.0);
+        assert!(Fp8Format::E4m3.round(-1e-9, 448.0).is_sign_negative());
     }
 }

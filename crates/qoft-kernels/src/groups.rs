@@ -5,7 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use crate::error::{WeightError, check_length};
-use crate::floats::Floats;
+use crate::floats::{FloatFormat, Floats};
 use crate::wide;
 
 /// Which group weight `(n, k)` of an `[out_features, in_features]` matrix belongs to.
@@ -115,6 +115,18 @@ pub enum Scales {
 }
 
 impl Scales {
+    /// One byte for each group, which names an entry of a table: 8-bit floats or exponents.
+    pub fn coded(codes: Bytes, table: Box<[f32; 256]>) -> Result<Self, WeightError> {
+        let one = Floats::from_f32(&[1.0], FloatFormat::F32)?;
+        Ok(Self::Nested {
+            block: codes.len().max(1),
+            codes,
+            table,
+            absmax: one,
+            offset: 0.0,
+        })
+    }
+
     /// The scales from group `start` on.
     pub(crate) fn read(&self, start: usize, out: &mut [f32]) {
         match self {

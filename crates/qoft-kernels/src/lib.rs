@@ -8,6 +8,7 @@
 //! Everything that computes is a [`HostOp`]: an operation on `f32` slices with a handwritten
 //! backward. One bridge makes all of them operations of an autodiff framework.
 
+mod blocks;
 mod codebook;
 mod codes;
 #[cfg(feature = "cubecl")]
@@ -17,6 +18,7 @@ mod dense;
 mod device;
 mod error;
 mod floats;
+mod fp4;
 mod fp8;
 pub mod gemm;
 mod grouped;
@@ -34,6 +36,7 @@ mod transpose;
 mod vector;
 mod weight;
 
+pub use blocks::{block_ranges, equal_blocks};
 pub use codebook::{CodebookShape, CodebookWeight};
 pub use codes::{CodeMap, Codes};
 pub use decode::simd_level;
@@ -44,7 +47,8 @@ pub use device::{
 };
 pub use error::WeightError;
 pub use floats::{FloatFormat, Floats, whole};
-pub use fp8::Fp8Format;
+pub use fp4::{FP4, fp4_code};
+pub use fp8::{Fp8Format, powers_of_two};
 pub use grouped::{GroupedBuilder, GroupedWeight};
 pub use groups::{Groups, Scales, Zeros};
 pub use matrix::Matrix;

@@ -1,8 +1,8 @@
 //! qoft: Orthogonal Fine-Tuning of quantized language models on Burn.
 //!
 //! This crate joins the others and selects quantization schemes by Cargo features: `aqlm`, `awq`,
-//! `bnb`, `eetq`, `gptq`, `hqq`, `inc-fp8`, or `all-schemes` (default). A scheme of your own needs
-//! no feature here: link its crate, and its registration is found.
+//! `bnb`, `compressed-tensors`, `eetq`, `fp8`, `gptq`, `hqq`, `inc-fp8`, or `all-schemes` (default). A
+//! scheme of your own needs no feature here: link its crate, and its registration is found.
 //!
 //! ```no_run
 //! use qoft::core::Schemes;
@@ -60,7 +60,7 @@ pub use quantize::{
     QuantizeLosses, QuantizeOptions, QuantizeReport, QuantizedLayer, StagedQuantization, quantize,
     quantize_layer, quantize_staged,
 };
-pub use schemes::{SCHEMES, Scheme, missing_feature};
+pub use schemes::{SCHEMES, Scheme, missing_feature, unknown_method};
 pub use trainable::check_trainable;
 
 // The linker drops crates that nobody names, and their registrations with them. BOFT and HRA are
@@ -72,8 +72,12 @@ use qoft_awq as _;
 #[cfg(feature = "bnb")]
 use qoft_bnb as _;
 use qoft_boft as _;
+#[cfg(feature = "compressed-tensors")]
+use qoft_compressed_tensors as _;
 #[cfg(feature = "eetq")]
 use qoft_eetq as _;
+#[cfg(feature = "fp8")]
+use qoft_fp8 as _;
 #[cfg(feature = "gptq")]
 use qoft_gptq as _;
 #[cfg(feature = "hqq")]

@@ -11,44 +11,61 @@ pub struct Scheme {
     /// Whether it is part of this build.
     pub built_in: bool,
     /// `quant_method` of its checkpoints; none where they have no such key.
-    method: Option<&'static str>,
+    methods: &'static [&'static str],
     /// Names of tensors that only layers of the scheme have.
     tensors: &'static [&'static str],
 }
 
 macro_rules! scheme {
-    ($feature:literal, $method:expr, $tensors:expr) => {
+    ($feature:literal, $methods:expr, $tensors:expr) => {
         Scheme {
             feature: $feature,
             built_in: cfg!(feature = $feature),
-            method: $method,
-            tensors: $tensors,
+            methods: &$methods,
+            tensors: &$tensors,
         }
     };
 }
 
 /// All of them, in the order in which they are asked for a layer.
-pub const SCHEMES: [Scheme; 7] = [
-    scheme!("bnb", Some("bitsandbytes"), &["SCB", "weight.quant_map"]),
-    scheme!("eetq", Some("eetq"), &["weight_scales"]),
-    scheme!("aqlm", Some("aqlm"), &["codebooks"]),
-    scheme!("awq", Some("awq"), &[]),
-    scheme!("gptq", Some("gptq"), &["g_idx"]),
-    scheme!("hqq", Some("hqq"), &["W_q"]),
+pub const SCHEMES: [Scheme; 9] = [
+    scheme!("bnb", ["bitsandbytes"], ["SCB", "weight.quant_map"]),
+    scheme!("eetq", ["eetq"], ["weight_scales"]),
+    scheme!("aqlm", ["aqlm"], ["codebooks"]),
+    scheme!("awq", ["awq", "auto-round", "intel/auto-round"], []),
+    scheme!("gptq", ["gptq", "auto-round", "intel/auto-round"], ["g_idx"]),
+    scheme!("hqq", ["hqq"], ["W_q"]),
     scheme!(
         "inc-fp8",
-        None,
-        &[
+        [],
+        [
             "scale_weight",
             "dequant_weights.scale",
             "quant_input.scale_inv"
         ]
+    ),
+    scheme!("fp8", ["fp8", "fbgemm_fp8"], ["weight_scale_inv"]),
+    scheme!(
+        "compressed-tensors",
+        ["compressed-tensors"],
+        ["weight_packed", "weight_shape", "weight_global_scale"]
     ),
 ];
 
 /// The Cargo feature that this build lacks, if that is why no backend claims a layer.
 pub fn missing_feature(error: &Error) -> Option<&'static str> {
     absent(&SCHEMES, error)
+}
+
+/// The `quant_method` of a layer that no backend claims, if it is none of [`SCHEMES`]: another crate
+/// would have to bring it.
+pub fn unknown_method(error: &Error) -> Option<&str> {
+    let Error::NoBackend { quant_method, .. } = error else {
+        return None;
+    };
+    let method = quant_method.as_deref()?;
+    let known = SCHEMES.iter().any(|scheme| scheme.methods.contains(&method));
+    (!known && missing_feature(error).is_none()).then_some(method)
 }
 
 fn absent(schemes: &[Scheme], error: &Error) -> Option<&'static str> {
@@ -65,8 +82,9 @@ fn absent(schemes: &[Scheme], error: &Error) -> Option<&'static str> {
         let mut names = tensors.iter();
         names.any(|tensor| scheme.tensors.contains(&tensor.name.as_str()))
     });
-    let method = quant_method.as_deref();
-    let by_method = || absent().find(|scheme| method.is_some() && scheme.method == method);
+    let method = quant_method.as_deref().unwrap_or_default();
+    // AutoRound's layers are GPTQ's more often than AWQ's.
+    let by_method = || absent().rfind(|scheme| scheme.methods.contains(&method));
     by_tensors.or_else(by_method).map(|scheme| scheme.feature)
 }
 
@@ -76,12 +94,8 @@ mod tests {
 
     use super::*;
 
-    fn found(built_in: &[&str], quant_method: &str, tensors: &str) -> Option<&'static str> {
-        let schemes = SCHEMES.map(|scheme| Scheme {
-            built_in: built_in.contains(&scheme.feature),
-            ..scheme
-        });
-        let error = Error::NoBackend {
+    fn error(quant_method: &str, tensors: &str) -> Error {
+        Error::NoBackend {
             layer: "model.layers.0.mlp.up_proj".into(),
             quant_method: Some(quant_method.to_owned()).filter(|method| method != "none"),
             tensors: tensors
@@ -90,8 +104,15 @@ mod tests {
                 .collect(),
             hint: None,
             registered: vec!["dense"],
-        };
-        absent(&schemes, &error)
+        }
+    }
+
+    fn found(built_in: &[&str], quant_method: &str, tensors: &str) -> Option<&'static str> {
+        let schemes = SCHEMES.map(|scheme| Scheme {
+            built_in: built_in.contains(&scheme.feature),
+            ..scheme
+        });
+        absent(&schemes, &error(quant_method, tensors))
     }
 
     #[test]
@@ -102,11 +123,33 @@ mod tests {
         assert_eq!(found(&[], "none", "W_q, scale, zero"), Some("hqq"));
         assert_eq!(found(&[], "none", "scale_weight, weight"), Some("inc-fp8"));
         assert_eq!(found(&[], "bitsandbytes", "SCB, weight"), Some("bnb"));
+        assert_eq!(found(&[], "auto-round", layer), Some("gptq"));
+        assert_eq!(found(&["gptq"], "auto-round", layer), Some("awq"));
+        let layer = "weight, weight_scale";
+        assert_eq!(found(&[], "fbgemm_fp8", layer), Some("fp8"));
+        let method = "compressed-tensors";
+        assert_eq!(found(&["fp8"], method, layer), Some(method));
+        assert_eq!(found(&[], "none", "weight_packed, weight_scale"), Some(method));
+        assert_eq!(found(&[], "none", "weight, weight_scale_inv"), Some("fp8"));
     }
 
     #[test]
     fn nothing_is_missing_where_no_scheme_fits_or_it_is_there() {
         assert_eq!(found(&[], "bitnet", "weight, weight_scale"), None);
         assert_eq!(found(&["awq"], "awq", "qweight, qzeros, scales"), None);
+    }
+
+    #[test]
+    fn a_method_that_no_scheme_of_ours_has_is_unknown() {
+        let layer = "weight, weight_scale";
+        assert_eq!(unknown_method(&error("bitnet", layer)), Some("bitnet"));
+        assert_eq!(unknown_method(&error("none", layer)), None);
+        for scheme in SCHEMES {
+            for method in scheme.methods {
+                assert_eq!(unknown_method(&error(method, layer)), None);
+            }
+        }
+        let other = Error::file("config.json", "no JSON");
+        assert_eq!(unknown_method(&other), None);
     }
 }

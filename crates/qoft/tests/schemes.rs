@@ -194,6 +194,7 @@ cases!(
     aqlm: "schemes/aqlm",
     awq: "schemes/awq",
     eetq: "schemes/eetq",
+    fp8: "schemes/fp8",
     gptq: "schemes/gptq",
     hqq: "schemes/hqq",
     inc_fp8: "schemes/inc-fp8",

@@ -29,7 +29,7 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
         return Ok(());
     }
     outln!(
-        "{:<12} {:<10} {:<6} {:<11} {:<11} {:<9} {:<8} dtypes",
+        "{:<18} {:<10} {:<6} {:<11} {:<11} {:<9} {:<8} dtypes",
         "backend",
         "tier",
         "train",
@@ -44,7 +44,7 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
         let layers: Vec<&str> = can.layers.iter().map(|kind| kind.name()).collect();
         let dtypes: Vec<&str> = can.dtypes.iter().map(|dtype| dtype.name()).collect();
         outln!(
-            "{:<12} {:<10} {:<6} {:<11} {:<11} {:<9} {:<8} {}",
+            "{:<18} {:<10} {:<6} {:<11} {:<11} {:<9} {:<8} {}",
             entry.name(),
             entry.tier().name(),
             mark(can.train),
