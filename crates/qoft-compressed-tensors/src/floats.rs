@@ -14,10 +14,12 @@
 //!
 //! `W = number · scale`, rounded to the dtype of the scale, or to bf16 where scales are bytes.
 
+use std::sync::Arc;
+
 use qoft_scheme::kernels::{
     CodeMap, Codes, FP4, FloatFormat, Fp8Format, GroupedWeight, Groups, Scales, powers_of_two,
 };
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, PackedWeight, Result, TensorView};
 
 use crate::layout::{PACKED, SCALE, WEIGHT, scales};
 use crate::scheme::{Numbers, Strategy, WeightScheme};
@@ -38,7 +40,7 @@ pub struct FloatLayer {
     /// What scales are.
     pub kind: ScaleKind,
     /// Whether two codes share a byte.
-    pub packed: bool,
+    pub in_pairs: bool,
     codes: TensorView,
 }
 
@@ -72,7 +74,7 @@ impl FloatLayer {
             blocks: scheme.strategy.blocks(),
             scales,
             kind,
-            packed: false,
+            in_pairs: false,
             codes,
         })
     }
@@ -81,7 +83,7 @@ impl FloatLayer {
     ///
     /// # Errors
     /// If a tensor is missing or does not fit the others.
-    pub fn packed(layer: &LayerSource, scheme: WeightScheme) -> Result<Self> {
+    pub fn pairs(layer: &LayerSource, scheme: WeightScheme) -> Result<Self> {
         let codes = layer.tensor(PACKED)?;
         let [n, half] = codes.expect_dtype(&[Dtype::U8])?.matrix()?;
         expect(layer, scheme, Numbers::Fp4)?;
@@ -103,19 +105,17 @@ impl FloatLayer {
             blocks: scheme.strategy.blocks(),
             scales,
             kind,
-            packed: true,
+            in_pairs: true,
             codes,
         })
     }
 
     /// # Errors
     /// If a scale or a weight is not finite.
-    pub fn load(&self) -> Result<LoadedLinear> {
-        let codes = Codes {
-            bytes: self.codes.bytes().clone(),
-            bits: if self.packed { 4 } else { 8 },
-        };
-        let (map, name) = match (self.packed, self.kind) {
+    pub fn packed(&self) -> Result<Arc<dyn PackedWeight>> {
+        let bits = if self.in_pairs { 4 } else { 8 };
+        let codes = Codes::new(self.codes.bytes().clone(), bits);
+        let (map, name) = match (self.in_pairs, self.kind) {
             (false, ScaleKind::Floats(_)) => (CodeMap::Table256(FP8.table()), FP8.name()),
             (false, _) => (CodeMap::Table256(FP8.table()), "mxfp8"),
             (true, ScaleKind::Powers) => (CodeMap::Table16(Box::new(FP4)), "mxfp4"),
@@ -130,7 +130,7 @@ impl FloatLayer {
         let groups = Groups::Blocks(self.blocks);
         let weight = GroupedWeight::builder(self.shape, codes, map, groups, scales);
         let weight = weight.rounding(self.rounding()).build(name)?;
-        Ok(LoadedLinear::new(weight))
+        Ok(Arc::new(weight))
     }
 
     /// What weights are rounded to.

@@ -12,10 +12,12 @@
 //!
 //! `W = (q − zero) · scale`, rounded to the dtype of the scale.
 
+use std::sync::Arc;
+
 use qoft_scheme::kernels::{
     CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, transpose,
 };
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, PackedWeight, Result, TensorView};
 
 use crate::config::Config;
 use crate::fields::Fields;
@@ -157,7 +159,7 @@ impl IntegerLayer {
 
     /// # Errors
     /// If a scale or a weight is not finite.
-    pub fn load(&self) -> Result<LoadedLinear> {
+    pub fn packed(&self) -> Result<Arc<dyn PackedWeight>> {
         let scales = self.scales.floats()?;
         let rounding = scales.format();
         let groups = match &self.index {
@@ -169,10 +171,7 @@ impl IntegerLayer {
         };
         let (codes, map, zeros) = match &self.codes {
             StoredCodes::Bytes(weight) => {
-                let codes = Codes {
-                    bytes: weight.bytes().clone(),
-                    bits: 8,
-                };
+                let codes = Codes::new(weight.bytes().clone(), 8);
                 (codes, CodeMap::Int8, self.signed_zeros()?)
             }
             StoredCodes::Words(packed, fields) => {
@@ -201,7 +200,7 @@ impl IntegerLayer {
             7 => "int7",
             _ => "int8",
         })?;
-        Ok(LoadedLinear::shared(weight.sorted()))
+        Ok(weight.sorted())
     }
 
     /// The zero points beside bytes; integers up to 255 are exact in every format.
@@ -231,17 +230,11 @@ fn stream(packed: &TensorView, fields: Fields, k: usize) -> Codes {
         _ => 8,
     };
     if fields.bits == bits && fields.without_gaps(k) {
-        return Codes {
-            bytes: packed.bytes().clone(),
-            bits: bits as u32,
-        };
+        return Codes::new(packed.bytes().clone(), bits as u32);
     }
     let codes = fields.read(packed.bytes(), k);
     match bits {
-        8 => Codes {
-            bytes: codes.into(),
-            bits: 8,
-        },
+        8 => Codes::new(codes, 8),
         _ => Codes::pack(bits as u32, codes),
     }
 }

@@ -1,6 +1,6 @@
 //! A layer's tensors: which of the library's formats they are, and what they have in common.
 
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
 use crate::config::Config;
 use crate::floats::FloatLayer;
@@ -46,7 +46,7 @@ impl CtLayer {
         let scheme = config.scheme(layer)?;
         if let Some(packed) = layer.get(PACKED) {
             return match packed.dtype() {
-                Dtype::U8 => Ok(Self::Floats(FloatLayer::packed(layer, scheme)?)),
+                Dtype::U8 => Ok(Self::Floats(FloatLayer::pairs(layer, scheme)?)),
                 _ => Ok(Self::Integers(IntegerLayer::words(layer, config, scheme)?)),
             };
         }
@@ -59,23 +59,6 @@ impl CtLayer {
                 Err(layer.error(reason))
             }
             _ => Ok(Self::Floats(FloatLayer::bytes(layer, scheme)?)),
-        }
-    }
-
-    /// `[out_features, in_features]`.
-    pub fn shape(&self) -> [usize; 2] {
-        match self {
-            Self::Integers(layer) => layer.shape,
-            Self::Floats(layer) => layer.shape,
-        }
-    }
-
-    /// # Errors
-    /// If a scale or a weight is not finite.
-    pub fn load(&self) -> Result<LoadedLinear> {
-        match self {
-            Self::Integers(layer) => layer.load(),
-            Self::Floats(layer) => layer.load(),
         }
     }
 }

@@ -98,14 +98,20 @@ impl Scheme for Opened {
 
 impl ParsedLayer for CtLayer {
     fn shape(&self) -> [usize; 2] {
-        self.shape()
+        match self {
+            Self::Integers(layer) => layer.shape,
+            Self::Floats(layer) => layer.shape,
+        }
     }
 
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
-        self.load()
+        Ok(LoadedLinear::shared(match self {
+            Self::Integers(layer) => layer.packed()?,
+            Self::Floats(layer) => layer.packed()?,
+        }))
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        self.requantize(weight, how)
+        requantize::requantize(self, weight, how)
     }
 }

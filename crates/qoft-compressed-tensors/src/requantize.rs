@@ -9,41 +9,39 @@ use crate::integers::{IntegerLayer, StoredCodes, ZERO};
 use crate::layout::{CtLayer, PACKED, SCALE, WEIGHT};
 use crate::scheme::Strategy;
 
-impl CtLayer {
-    /// The layer again, with its format, groups and dtypes.
-    ///
-    /// # Errors
-    /// If a scale is not finite, or a tensor is missing.
-    pub fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        match self {
-            Self::Integers(layer) => layer.requantize(weight, how),
-            Self::Floats(layer) => layer.requantize(weight, how),
-        }
+/// The layer again, with its format, groups and dtypes.
+///
+/// # Errors
+/// If a scale is not finite, or a tensor is missing.
+pub fn requantize(parsed: &CtLayer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    match parsed {
+        CtLayer::Integers(layer) => layer.rewritten(weight, how),
+        CtLayer::Floats(layer) => layer.rewritten(weight, how),
     }
 }
 
 impl IntegerLayer {
     /// Groups within rows get the scales and zero points that fit best; larger blocks those of the
     /// library's rule.
-    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    fn rewritten(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
         let format = self.scales.float_format()?;
         let (old_scales, old_zeros) = (self.scales.to_finite_f32()?, self.unsigned_zeros());
         let symmetric = self.zeros.is_none();
         let (codes, scales, zeros) = if self.strategy.blocks()[0] == 1 {
-            let mut grid = IntegerGrid {
-                index: self.group_of_each().into(),
-                count: self.groups(),
-                largest: ((1u16 << self.bits) - 1) as u8,
+            let mut grid = IntegerGrid::new(
+                self.shape[0],
+                self.group_of_each(),
+                self.groups(),
+                ((1u16 << self.bits) - 1) as u8,
                 format,
-                scales: old_scales,
-                zeros: old_zeros,
-            };
+            )
+            .starting_from(old_scales, old_zeros);
             grid.fit(weight, symmetric);
             (how.search.codes(weight, &grid), grid.scales, grid.zeros)
         } else {
             let blocks = self.strategy.blocks();
             let mut grid = IntegerBlocks::new(weight, blocks, self.bits, symmetric, format);
-            let before = Matrix::decode(&*self.load()?.weight);
+            let before = Matrix::decode(&*self.packed()?);
             let middle = f32::from(self.middle());
             let same = equal_blocks(weight, &before, blocks);
             for (block, _) in same.iter().enumerate().filter(|(_, same)| **same) {
@@ -101,10 +99,10 @@ pub fn packed_zeros(fields: crate::fields::Fields, zeros: &[u8], n: usize) -> Ve
 }
 
 impl FloatLayer {
-    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        let before = Matrix::decode(&*self.load()?.weight);
+    fn rewritten(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        let before = Matrix::decode(&*self.packed()?);
         let kind = self.kind_for(weight);
-        let mut grid = FloatBlocks::new(weight, self.blocks, kind, self.packed, self.rounding());
+        let mut grid = FloatBlocks::new(weight, self.blocks, kind, self.in_pairs, self.rounding());
         if kind == self.kind {
             let stored = match stored_scales(self.scales.bytes(), kind) {
                 Some(stored) => stored,
@@ -119,7 +117,7 @@ impl FloatLayer {
         let codes = how.search.codes(weight, &grid);
         let layer = &how.current;
         let mut changed = vec![
-            match self.packed {
+            match self.in_pairs {
                 true => layer.rewritten(PACKED, pairs(&codes))?,
                 false => layer.rewritten(WEIGHT, codes)?,
             },

@@ -10,10 +10,13 @@
 //! `W[n, k] = weight[n, k] · scale[n div rows, k div cols]`. The scale multiplies, whatever its name
 //! is.
 
+use std::sync::Arc;
+
+use qoft_scheme::kernels::ops::InputQuantizer;
 use qoft_scheme::kernels::{
     CodeMap, Codes, Fp8Format, GroupedWeight, Groups, Scales, powers_of_two,
 };
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, Purpose, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
 use crate::config::{Activations, Fp8Config};
 use crate::input::{DynamicInput, StaticInput};
@@ -79,11 +82,8 @@ impl Fp8Layer {
     ///
     /// # Errors
     /// If a scale or a weight is not finite.
-    pub fn load(&self, purpose: Purpose) -> Result<LoadedLinear> {
-        let codes = Codes {
-            bytes: self.codes.bytes().clone(),
-            bits: 8,
-        };
+    pub fn packed(&self) -> Result<GroupedWeight> {
+        let codes = Codes::new(self.codes.bytes().clone(), 8);
         let map = CodeMap::Table256(FORMAT.table());
         let scales = match is_power(&self.scales) {
             true => Scales::coded(self.scales.bytes().clone(), powers_of_two())?,
@@ -91,12 +91,15 @@ impl Fp8Layer {
         };
         let groups = Groups::Blocks(self.blocks);
         let weight = GroupedWeight::builder(self.shape, codes, map, groups, scales);
-        let loaded = LoadedLinear::new(weight.build(FORMAT.name())?);
-        let input = self.input.filter(|_| purpose == Purpose::Forward);
-        Ok(loaded.with_input_quantizer(input.map(|input| match input {
-            Input::Static(input) => std::sync::Arc::new(input) as _,
-            Input::Dynamic(input) => std::sync::Arc::new(input) as _,
-        })))
+        Ok(weight.build(FORMAT.name())?)
+    }
+
+    /// How inputs are quantized, if that was asked for.
+    pub fn input_quantizer(&self) -> Option<Arc<dyn InputQuantizer>> {
+        self.input.map(|input| match input {
+            Input::Static(input) => Arc::new(input) as Arc<dyn InputQuantizer>,
+            Input::Dynamic(input) => Arc::new(input),
+        })
     }
 }
 

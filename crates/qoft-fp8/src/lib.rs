@@ -100,10 +100,12 @@ impl ParsedLayer for Fp8Layer {
     }
 
     fn load(&self, purpose: Purpose) -> Result<LoadedLinear> {
-        self.load(purpose)
+        let loaded = LoadedLinear::new(self.packed()?);
+        let quantized = purpose == Purpose::Forward;
+        Ok(loaded.with_input_quantizer(self.input_quantizer().filter(|_| quantized)))
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        self.requantize(weight, how)
+        requantize::requantize(self, weight, how)
     }
 }
