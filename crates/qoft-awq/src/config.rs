@@ -7,6 +7,9 @@ const GROUP_SIZE: [&str; 2] = ["group_size", "q_group_size"];
 /// Spellings of the arrangement of codes.
 const VERSION: [&str; 3] = ["version", "checkpoint_format", "format"];
 
+/// What AutoRound calls itself.
+const AUTO_ROUND: [&str; 2] = ["auto-round", "intel/auto-round"];
+
 /// The keys of the configuration that matter to a reader.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -51,7 +54,10 @@ impl AwqConfig {
             version: version(&keys)?,
             zero_point: keys.flag("zero_point", true)?,
             group_size: keys.group_size(&GROUP_SIZE)?,
-            rules: ModuleRules::read(&keys)?,
+            rules: match is_auto_round(&keys) {
+                true => ModuleRules::by_name(&keys, "extra_config")?,
+                false => ModuleRules::read(&keys)?,
+            },
             keys,
         })
     }
@@ -70,6 +76,14 @@ impl AwqConfig {
         let own = own.map(|keys| keys.group_size(&GROUP_SIZE)).transpose()?;
         Ok(own.flatten().or(self.group_size))
     }
+}
+
+/// Whether AutoRound wrote the checkpoint, and in the layout of this scheme.
+pub fn is_auto_round(keys: &Keys) -> bool {
+    let named = |method: String| AUTO_ROUND.contains(&method.as_str());
+    let packing = keys.first::<String>(&["packing_format", "backend"]);
+    let packed = |(_, packing): (&str, String)| packing.to_lowercase().contains("awq");
+    keys.method().is_some_and(named) && packing.ok().flatten().is_some_and(packed)
 }
 
 fn version(keys: &Keys) -> Result<Option<AwqVersion>> {

@@ -15,7 +15,7 @@ use qoft_scheme::kernels::{
 };
 use qoft_scheme::{Dtype, Keys, LayerSource, Result, TensorView};
 
-use crate::config::{AwqConfig, AwqVersion};
+use crate::config::{self, AwqConfig, AwqVersion};
 
 /// Integers in a word.
 pub const PACK: usize = 8;
@@ -27,7 +27,7 @@ pub const DEFAULT_GROUP_SIZE: usize = 128;
 /// What the configuration calls the scheme of a checkpoint that may be of this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// AWQ.
+    /// AWQ, or AutoRound in a layout of AWQ's.
     Awq,
     /// It has no name: the tensors have to tell.
     Nothing,
@@ -38,6 +38,7 @@ impl Named {
     pub fn of(keys: &Keys) -> Option<Self> {
         match keys.method().as_deref() {
             Some("awq") => Some(Self::Awq),
+            Some(_) if config::is_auto_round(keys) => Some(Self::Awq),
             Some(_) => None,
             None => Some(Self::Nothing),
         }

@@ -25,7 +25,7 @@ fn the_feature_for_another_checkpoint_is_named() {
         ("schemes/hqq/int4_axis1_g64", "hqq"),
         ("schemes/inc-fp8/qdq_tensor", "inc-fp8"),
         ("schemes/fp8/block32", "fp8"),
-        ("schemes/fp8/fbgemm", "fp8"),
+        ("schemes/compressed-tensors/w4a16", "compressed-tensors"),
         ("models/llama_nf4", "bnb"),
     ] {
         let output = inspect(fixture);

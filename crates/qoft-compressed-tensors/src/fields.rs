@@ -32,8 +32,7 @@ impl Fields {
         }
     }
 
-    /// The layout that gives `count` codes `words` words. Where both do, `padded` decides; without it,
-    /// it is the one that newer releases write.
+    /// The layout that gives `count` codes `words` words: of the one that `padded` names, or of both.
     ///
     /// # Errors
     /// If none does; `tensor` holds them.
@@ -43,17 +42,19 @@ impl Fields {
         padded: Option<bool>,
         tensor: &TensorView,
     ) -> Result<Self> {
-        let dense = Self::dense(bits);
-        let gaps = Self { bits, padded: true };
-        let first = match padded {
-            Some(true) => [gaps, dense],
-            _ => [dense, gaps],
-        };
-        let found = first
-            .into_iter()
-            .find(|fields| fields.words(count) == words);
+        let all = [false, true].map(|padded| Self { bits, padded });
+        let found = all.into_iter().find(|fields| {
+            let named = padded.is_none_or(|padded| padded == fields.padded);
+            // There is no difference where words are full.
+            let either = WORD.is_multiple_of(bits);
+            (named || either) && fields.words(count) == words
+        });
         found.ok_or_else(|| {
-            let most = dense.words(count);
+            let most = Self {
+                bits,
+                padded: padded == Some(true),
+            }
+            .words(count);
             let expected = format!("{most} words for {count} codes of {bits} bits");
             tensor.error(expected, tensor.shown_shape())
         })

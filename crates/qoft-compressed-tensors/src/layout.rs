@@ -3,8 +3,8 @@
 use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
 use crate::config::Config;
-use crate::floats::FloatLayer;
-use crate::integers::IntegerLayer;
+use crate::floats::{FloatLayer, GLOBAL};
+use crate::integers::{IntegerLayer, SHAPE};
 use crate::scheme::Strategy;
 
 /// Names of tensors.
@@ -49,6 +49,10 @@ impl CtLayer {
                 Dtype::U8 => Ok(Self::Floats(FloatLayer::pairs(layer, scheme)?)),
                 _ => Ok(Self::Integers(IntegerLayer::words(layer, config, scheme)?)),
             };
+        }
+        // What goes with words, without them.
+        if layer.has(SHAPE) || layer.has(GLOBAL) {
+            layer.tensor(PACKED)?;
         }
         let weight = layer.tensor(WEIGHT)?;
         match weight.dtype() {

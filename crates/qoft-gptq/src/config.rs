@@ -5,6 +5,10 @@ use serde_json::Value;
 
 /// Widths of codes that can be read.
 pub const SUPPORTED_BITS: [usize; 4] = [2, 3, 4, 8];
+/// Those of AutoRound, which stores the others as a stream as well.
+const AUTO_ROUND_BITS: [usize; 7] = [2, 3, 4, 5, 6, 7, 8];
+/// What AutoRound calls itself.
+const AUTO_ROUND: [&str; 2] = ["auto-round", "intel/auto-round"];
 /// Spellings of the width of codes.
 const BITS: [&str; 2] = ["bits", "w_bit"];
 /// Spellings of the size of groups.
@@ -22,6 +26,8 @@ pub struct GptqConfig {
     pub common: ModuleConfig,
     /// What a stored zero point means.
     pub zero_points: ZeroPoints,
+    /// Widths of codes that the writer packs as a stream.
+    pub widths: &'static [usize],
     rules: ModuleRules,
     keys: Keys,
 }
@@ -67,10 +73,19 @@ impl GptqConfig {
     pub fn read(keys: Keys) -> Result<Self> {
         refuse_repacked(&keys)?;
         refuse_changed_inputs(&keys)?;
+        let (zero_points, rules) = match is_auto_round(&keys) {
+            true => (
+                auto_round_zero_points(&keys)?,
+                ModuleRules::by_name(&keys, "extra_config")?,
+            ),
+            false => (zero_points(&keys)?, ModuleRules::read(&keys)?),
+        };
+        let widths = widths(&keys);
         Ok(Self {
-            common: ModuleConfig::read(&keys, None)?,
-            zero_points: zero_points(&keys)?,
-            rules: ModuleRules::read(&keys)?,
+            common: ModuleConfig::read(&keys, None, widths)?,
+            zero_points,
+            rules,
+            widths,
             keys,
         })
     }
@@ -87,16 +102,16 @@ impl GptqConfig {
     pub fn module(&self, path: &str) -> Result<ModuleConfig> {
         match self.rules.of(&self.keys, path)? {
             None => Ok(self.common),
-            Some(keys) => ModuleConfig::read(keys, Some(&self.common)),
+            Some(keys) => ModuleConfig::read(keys, Some(&self.common), self.widths),
         }
     }
 }
 
 impl ModuleConfig {
     /// Reads the keys; those that are absent have the values of `common` or their defaults.
-    fn read(keys: &Keys, common: Option<&Self>) -> Result<Self> {
+    fn read(keys: &Keys, common: Option<&Self>, widths: &[usize]) -> Result<Self> {
         Ok(Self {
-            bits: bits(keys)?.or(common.and_then(|common| common.bits)),
+            bits: bits(keys, widths)?.or(common.and_then(|common| common.bits)),
             group_size: keys
                 .group_size(&GROUP_SIZE)?
                 .or(common.and_then(|common| common.group_size)),
@@ -108,9 +123,41 @@ impl ModuleConfig {
     }
 }
 
-fn bits(keys: &Keys) -> Result<Option<usize>> {
+/// Whether AutoRound wrote the checkpoint.
+pub fn is_auto_round(keys: &Keys) -> bool {
+    keys.method()
+        .is_some_and(|method| AUTO_ROUND.contains(&method.as_str()))
+}
+
+/// Widths of codes that the writer packs as a stream.
+fn widths(keys: &Keys) -> &'static [usize] {
+    match is_auto_round(keys) {
+        true => &AUTO_ROUND_BITS,
+        false => &SUPPORTED_BITS,
+    }
+}
+
+/// How AutoRound says that it packed codes; very old files say it where the kernel is named.
+pub fn auto_round_packing(keys: &Keys) -> Result<String> {
+    let packing = keys.first::<String>(&["packing_format", "backend"])?;
+    Ok(packing.map_or_else(String::new, |(_, packing)| packing.to_lowercase()))
+}
+
+/// What AutoRound's stored zero points mean.
+fn auto_round_zero_points(keys: &Keys) -> Result<ZeroPoints> {
+    let packing = auto_round_packing(keys)?;
+    let plain = packing == "auto_round" || packing.contains("gptqmodel");
+    Ok(match plain {
+        true => ZeroPoints::V2,
+        false => ZeroPoints::V1,
+    })
+}
+
+fn bits(keys: &Keys, widths: &[usize]) -> Result<Option<usize>> {
     match keys.first::<usize>(&BITS)? {
-        Some((key, bits)) if !SUPPORTED_BITS.contains(&bits) => {
+        // The module stays dense.
+        Some((_, 16..)) => Ok(None),
+        Some((key, bits)) if !widths.contains(&bits) => {
             Err(keys.error(key, unsupported_bits(bits)))
         }
         found => Ok(found.map(|(_, bits)| bits)),
@@ -172,6 +219,10 @@ fn refuse_changed_inputs(keys: &Keys) -> Result<()> {
             "some layers transform their input (Hadamard matrix)",
         ),
         ("activation", "layers quantize their input"),
+        (
+            "rotation_config",
+            "some layers transform their input (Hadamard matrix)",
+        ),
     ];
     for (key, why) in refused {
         let value = keys.value(key);

@@ -27,7 +27,7 @@ pub const DEFAULT_GROUP_SIZE: usize = 128;
 /// What the configuration calls the scheme of a checkpoint that may be of this one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Named {
-    /// GPTQ.
+    /// GPTQ, or AutoRound in a layout of GPTQ's.
     Gptq,
     /// GPTQ, arranged for the Marlin kernel.
     Marlin,
@@ -41,6 +41,12 @@ impl Named {
         match keys.method().as_deref() {
             Some("gptq") => Some(Self::Gptq),
             Some("marlin") => Some(Self::Marlin),
+            Some(_) if config::is_auto_round(keys) => {
+                let packing = config::auto_round_packing(keys).unwrap_or_default();
+                let others = ["awq", "llm_compressor", "fp8", "mlx", "gguf"];
+                let foreign = others.iter().any(|other| packing.contains(other));
+                (!foreign).then_some(Self::Gptq)
+            }
             Some(_) => None,
             None => Some(Self::Nothing),
         }
@@ -127,7 +133,7 @@ impl GptqLayer {
         };
 
         let qzeros = layer.tensor("qzeros")?;
-        let bits = bits(&module, &qzeros, [groups, n], |bits| {
+        let bits = bits(&module, config.widths, &qzeros, [groups, n], |bits| {
             known_k.is_none_or(|k| words_of(k, bits) == words)
         })?;
         let k = known_k.unwrap_or(words * WORD / bits);
@@ -192,6 +198,9 @@ impl GptqLayer {
             2 => "int2",
             3 => "int3",
             4 => "int4",
+            5 => "int5",
+            6 => "int6",
+            7 => "int7",
             _ => "int8",
         })?;
         Ok(weight.sorted())
@@ -202,6 +211,7 @@ impl GptqLayer {
 /// that of `qweight` allows a width.
 fn bits(
     module: &ModuleConfig,
+    widths: &[usize],
     qzeros: &TensorView,
     [groups, n]: [usize; 2],
     fits: impl Fn(usize) -> bool,
@@ -216,7 +226,7 @@ fn bits(
         .into_iter()
         .find(|&b| qzeros.shape() == shape(b) && fits(b));
     match found {
-        Some(bits) if config::SUPPORTED_BITS.contains(&bits) => Ok(bits),
+        Some(bits) if widths.contains(&bits) => Ok(bits),
         Some(bits) => Err(qzeros.error("a supported width", config::unsupported_bits(bits))),
         None => {
             let expected = format!("{groups} rows of {n} zero points with 2, 3, 4 or 8 bits");
@@ -299,11 +309,11 @@ fn codes(qweight: &TensorView, bits: usize, [n, k]: [usize; 2]) -> Result<Codes>
     let words = qweight.shape()[0];
     let stored = Codes::new(transpose(qweight.bytes(), 4, [words, n]), bits as u32);
     if k * bits == words * WORD {
-        return Ok(stored);
+        return Ok(in_bytes(stored, n * k));
     }
     // The last words of each row are not full.
     if !(words * WORD).is_multiple_of(bits) {
-        let expected = "a multiple of 3 rows for codes of 3 bits";
+        let expected = format!("a multiple of {bits} rows for codes of {bits} bits");
         return Err(qweight.error(expected, words));
     }
     let capacity = words * WORD / bits;
@@ -313,5 +323,14 @@ fn codes(qweight: &TensorView, bits: usize, [n, k]: [usize; 2]) -> Result<Codes>
         return Err(qweight.error(expected, "other codes"));
     }
     let without_padding = (0..n * k).map(|i| stored.get(i / k * capacity + i % k));
-    Ok(Codes::pack(bits as u32, without_padding))
+    let codes = Codes::pack(bits as u32, without_padding);
+    Ok(in_bytes(codes, n * k))
+}
+
+/// Codes of 5 to 7 bits, of which the kernels know nothing, as bytes; others as they are.
+fn in_bytes(codes: Codes, count: usize) -> Codes {
+    match codes.bits {
+        5..=7 => Codes::pack(8, (0..count).map(|at| codes.get(at))),
+        _ => codes,
+    }
 }

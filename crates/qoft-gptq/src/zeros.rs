@@ -4,15 +4,15 @@ use bytes::Bytes;
 use qoft_scheme::kernels::{Codes, transpose};
 
 use crate::config::ZeroPoints;
-use crate::words::pack_row;
+use crate::words::{WORD, pack_row};
 
 /// The zero points as bytes, `[out, groups]`.
 pub fn read(version: ZeroPoints, words: &Bytes, bits: usize, sizes: [usize; 2]) -> Vec<u8> {
     let zeros = match version {
         ZeroPoints::V2 => unpack(words, bits, sizes),
-        ZeroPoints::V1 if bits == 3 => {
+        ZeroPoints::V1 if straddles(bits) => {
             let stored = unpack(words, bits, sizes).into_iter();
-            stored.map(|z| (z + 1) & 7).collect()
+            stored.map(|z| (z + 1) & mask(bits)).collect()
         }
         ZeroPoints::V1 => unpack(&plus_one(words, bits), bits, sizes),
     };
@@ -22,15 +22,27 @@ pub fn read(version: ZeroPoints, words: &Bytes, bits: usize, sizes: [usize; 2]) 
 /// The words of zero points `[out, groups]`.
 pub fn write(version: ZeroPoints, zeros: &[u8], bits: usize, [groups, n]: [usize; 2]) -> Vec<u8> {
     let mut zeros = transpose(zeros, 1, [n, groups]);
-    if version == ZeroPoints::V1 && bits == 3 {
-        zeros.iter_mut().for_each(|z| *z = z.wrapping_sub(1) & 7);
+    if version == ZeroPoints::V1 && straddles(bits) {
+        zeros
+            .iter_mut()
+            .for_each(|z| *z = z.wrapping_sub(1) & mask(bits));
     }
     let rows = zeros.chunks_exact(n).flat_map(|row| pack_row(row, bits));
     let words: Bytes = rows.collect::<Vec<u8>>().into();
     match version {
-        ZeroPoints::V1 if bits != 3 => minus_one(&words, bits).into(),
+        ZeroPoints::V1 if !straddles(bits) => minus_one(&words, bits).into(),
         _ => words.into(),
     }
+}
+
+/// Whether some fields lie in two words, so that words cannot be added to as a whole.
+fn straddles(bits: usize) -> bool {
+    !WORD.is_multiple_of(bits)
+}
+
+/// The largest field.
+fn mask(bits: usize) -> u8 {
+    (1u8 << bits) - 1
 }
 
 /// The fields, `[groups, out]`.

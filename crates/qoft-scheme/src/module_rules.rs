@@ -50,6 +50,36 @@ impl ModuleRules {
         Ok(Self(rules))
     }
 
+    /// Reads settings of single modules under another key: those of whole paths, which come first,
+    /// and those of regular expressions, which match anywhere in a path.
+    ///
+    /// # Errors
+    /// If they are no object of objects.
+    pub fn by_name(config: &Keys, name: &str) -> Result<Self> {
+        let Some(rules) = config.object(name) else {
+            return match config.value(name) {
+                None => Ok(Self::default()),
+                Some(_) => Err(config.error(name, "expected an object of settings")),
+            };
+        };
+        let (mut paths, mut expressions) = (Vec::new(), Vec::new());
+        for (key, _) in rules.entries() {
+            let keys = rules.object(key);
+            let keys = keys.ok_or_else(|| rules.error(key, "expected an object of settings"))?;
+            let rule = |pattern| Rule {
+                pattern,
+                key: key.to_owned(),
+                keys: Some(keys.clone()),
+            };
+            let path = Regex::new(&format!("^{}$", fancy_regex::escape(key)));
+            paths.push(rule(path.map_err(|e| rules.error(key, e))?));
+            // A path that is none still names its module.
+            expressions.extend(Regex::new(key).ok().map(rule));
+        }
+        paths.extend(expressions);
+        Ok(Self(paths))
+    }
+
     fn rule(rules: &Keys, key: &str) -> Result<Rule> {
         let (dense, pattern) = match key.strip_prefix("-:") {
             Some(pattern) => (true, pattern),
@@ -121,6 +151,26 @@ mod tests {
                 .unwrap()
                 .is_none()
         );
+    }
+
+    #[test]
+    fn whole_paths_come_before_expressions() {
+        let config = Keys::new(
+            "c",
+            json!({"extra": {".*mlp.*": {"bits": 2}, "a.mlp.up": {"bits": 8}}}),
+        );
+        let rules = ModuleRules::by_name(&config, "extra").unwrap();
+        let bits = |path: &str| {
+            let keys = rules.of(&config, path).unwrap();
+            keys.map(|keys| keys.get::<u8>("bits").unwrap().unwrap())
+        };
+        assert_eq!(bits("a.mlp.up"), Some(8));
+        assert_eq!(bits("a.mlp.down"), Some(2));
+        assert_eq!(bits("a.attention"), None);
+        for wrong in [json!(3), json!({"a": 3})] {
+            let config = Keys::new("c", json!({ "extra": wrong }));
+            assert!(ModuleRules::by_name(&config, "extra").is_err());
+        }
     }
 
     #[test]

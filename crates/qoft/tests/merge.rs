@@ -149,7 +149,16 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
 #[test]
 fn a_dense_merge_has_the_adapted_loss_on_every_scheme() {
     let mut cases = 0;
-    for scheme in ["aqlm", "awq", "eetq", "fp8", "gptq", "hqq", "inc-fp8"] {
+    for scheme in [
+        "aqlm",
+        "awq",
+        "compressed-tensors",
+        "eetq",
+        "fp8",
+        "gptq",
+        "hqq",
+        "inc-fp8",
+    ] {
         for folder in qoft_fixtures::folders(&format!("schemes/{scheme}")) {
             let Ok(text) = std::fs::read_to_string(folder.join("reference.json")) else {
                 continue;
@@ -208,6 +217,7 @@ fn a_merge_in_the_same_scheme_is_near_the_adapted_loss() {
     let schemes = [
         ("aqlm", 0.2),
         ("awq", 0.07),
+        ("compressed-tensors", 0.1),
         ("eetq", 0.01),
         ("fp8", 0.02),
         ("gptq", 0.03),

@@ -193,6 +193,7 @@ macro_rules! cases {
 cases!(
     aqlm: "schemes/aqlm",
     awq: "schemes/awq",
+    compressed_tensors: "schemes/compressed-tensors",
     eetq: "schemes/eetq",
     fp8: "schemes/fp8",
     gptq: "schemes/gptq",

@@ -347,7 +347,16 @@ fn bad_merges() {
 #[test]
 fn a_scheme_that_cannot_be_written_is_refused_before_anything_is_done() {
     let backends = json_of(&["backends"]);
-    let folders = ["aqlm", "awq", "eetq", "fp8", "gptq", "hqq", "inc-fp8"];
+    let folders = [
+        "aqlm",
+        "awq",
+        "compressed-tensors",
+        "eetq",
+        "fp8",
+        "gptq",
+        "hqq",
+        "inc-fp8",
+    ];
     for backend in backends["backends"].as_array().expect("backends") {
         let name = backend["name"].as_str().expect("a name");
         if backend["capabilities"]["requantize"] == true || !folders.contains(&name) {
