@@ -1,6 +1,6 @@
 //! Quantizing a changed weight of a layer.
 
-use qoft_scheme::kernels::{Matrix, equal_blocks, transpose};
+use qoft_scheme::kernels::{FloatFormat, Matrix, equal_blocks, transpose};
 use qoft_scheme::{IntegerGrid, NewTensor, Requantize, Result};
 
 use crate::floats::{FloatLayer, GLOBAL, ScaleKind};
@@ -8,6 +8,9 @@ use crate::grids::{FloatBlocks, IntegerBlocks, global_scale, stored_scales};
 use crate::integers::{IntegerLayer, StoredCodes, ZERO};
 use crate::layout::{CtLayer, PACKED, SCALE, WEIGHT};
 use crate::scheme::Strategy;
+
+/// 448 by the largest number that is rounded to it.
+const ROUNDED_DOWN: f32 = 448.0 / 464.0;
 
 /// The layer again, with its format, groups and dtypes.
 ///
@@ -134,8 +137,9 @@ impl FloatLayer {
     fn kind_for(&self, weight: &Matrix) -> ScaleKind {
         match self.kind {
             ScaleKind::Fp8Over(global) => {
-                let needed = global_scale(weight, qoft_scheme::kernels::FloatFormat::F32);
-                ScaleKind::Fp8Over(if needed < global { needed } else { global })
+                let needed = global_scale(weight, FloatFormat::F32);
+                let large = needed < global * ROUNDED_DOWN;
+                ScaleKind::Fp8Over(if large { needed } else { global })
             }
             kind => kind,
         }

@@ -5,8 +5,10 @@ use serde_json::Value;
 
 /// Widths of codes that can be read.
 pub const SUPPORTED_BITS: [usize; 4] = [2, 3, 4, 8];
-/// Those of AutoRound, which stores the others as a stream as well.
-const AUTO_ROUND_BITS: [usize; 7] = [2, 3, 4, 5, 6, 7, 8];
+/// Those of AutoRound, which stores the others as a stream as well, and names layers that are dense.
+const AUTO_ROUND_BITS: [usize; 8] = [2, 3, 4, 5, 6, 7, 8, DENSE];
+/// The width of layers that are not quantized.
+const DENSE: usize = 16;
 /// What AutoRound calls itself.
 const AUTO_ROUND: [&str; 2] = ["auto-round", "intel/auto-round"];
 /// Spellings of the width of codes.
@@ -155,12 +157,10 @@ fn auto_round_zero_points(keys: &Keys) -> Result<ZeroPoints> {
 
 fn bits(keys: &Keys, widths: &[usize]) -> Result<Option<usize>> {
     match keys.first::<usize>(&BITS)? {
-        // The module stays dense.
-        Some((_, 16..)) => Ok(None),
         Some((key, bits)) if !widths.contains(&bits) => {
             Err(keys.error(key, unsupported_bits(bits)))
         }
-        found => Ok(found.map(|(_, bits)| bits)),
+        found => Ok(found.map(|(_, bits)| bits).filter(|&bits| bits != DENSE)),
     }
 }
 
