@@ -34,8 +34,8 @@ CASES = {
     "gptq/auto_round_int2": ("auto_round", 2, False, {}),
     "gptq/auto_round_int3": ("auto_round", 3, True, {}),
     "gptq/auto_round_int5": ("auto_round", 5, False, {}),
-    "gptq/auto_round_int6": ("auto_round", 6, True, {}),
-    "gptq/auto_round_int7": ("auto_round", 7, True, {}),
+    "gptq/auto_round_int6": ("auto_round", 6, False, {}),
+    "gptq/auto_round_int7": ("auto_round", 7, False, {}),
     "awq/auto_round": ("auto_round:auto_awq", 4, False, {DOWN: {"group_size": 16}}),
 }
 GROUP = 32
