@@ -33,7 +33,11 @@ pub const SCHEMES: [Scheme; 9] = [
     scheme!("eetq", ["eetq"], ["weight_scales"]),
     scheme!("aqlm", ["aqlm"], ["codebooks"]),
     scheme!("awq", ["awq", "auto-round", "intel/auto-round"], []),
-    scheme!("gptq", ["gptq", "auto-round", "intel/auto-round"], ["g_idx"]),
+    scheme!(
+        "gptq",
+        ["gptq", "auto-round", "intel/auto-round"],
+        ["g_idx"]
+    ),
     scheme!("hqq", ["hqq"], ["W_q"]),
     scheme!(
         "inc-fp8",
@@ -64,7 +68,9 @@ pub fn unknown_method(error: &Error) -> Option<&str> {
         return None;
     };
     let method = quant_method.as_deref()?;
-    let known = SCHEMES.iter().any(|scheme| scheme.methods.contains(&method));
+    let known = SCHEMES
+        .iter()
+        .any(|scheme| scheme.methods.contains(&method));
     (!known && missing_feature(error).is_none()).then_some(method)
 }
 
@@ -129,7 +135,10 @@ mod tests {
         assert_eq!(found(&[], "fbgemm_fp8", layer), Some("fp8"));
         let method = "compressed-tensors";
         assert_eq!(found(&["fp8"], method, layer), Some(method));
-        assert_eq!(found(&[], "none", "weight_packed, weight_scale"), Some(method));
+        assert_eq!(
+            found(&[], "none", "weight_packed, weight_scale"),
+            Some(method)
+        );
         assert_eq!(found(&[], "none", "weight, weight_scale_inv"), Some("fp8"));
     }
 
