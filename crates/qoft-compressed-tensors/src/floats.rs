@@ -21,11 +21,9 @@ use qoft_scheme::kernels::{
 };
 use qoft_scheme::{Dtype, LayerSource, PackedWeight, Result, TensorView};
 
-use crate::layout::{PACKED, SCALE, WEIGHT, scales};
 use crate::scheme::{Numbers, Strategy, WeightScheme};
+use crate::tensors::{GLOBAL, PACKED, SCALE, WEIGHT, scales};
 
-/// Name of the scale of all scales.
-pub const GLOBAL: &str = "weight_global_scale";
 /// The 8-bit numbers.
 pub const FP8: Fp8Format = Fp8Format::E4m3;
 

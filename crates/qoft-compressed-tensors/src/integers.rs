@@ -21,14 +21,8 @@ use qoft_scheme::{Dtype, LayerSource, PackedWeight, Result, TensorView};
 
 use crate::config::Config;
 use crate::fields::Fields;
-use crate::layout::{PACKED, WEIGHT, scales};
 use crate::scheme::{Numbers, Strategy, WeightScheme};
-
-/// The sizes of the weight.
-pub const SHAPE: &str = "weight_shape";
-/// The zero points.
-pub const ZERO: &str = "weight_zero_point";
-const INDEX: &str = "weight_g_idx";
+use crate::tensors::{INDEX, PACKED, SHAPE, WEIGHT, ZERO, scales};
 
 /// A layer's tensors and what they are, checked against each other.
 pub struct IntegerLayer {

@@ -1,18 +1,12 @@
 //! A layer's tensors: which of the library's formats they are, and what they have in common.
 
-use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, Result};
 
 use crate::config::Config;
-use crate::floats::{FloatLayer, GLOBAL};
-use crate::integers::{IntegerLayer, SHAPE};
-use crate::scheme::Strategy;
+use crate::floats::FloatLayer;
+use crate::integers::IntegerLayer;
+use crate::tensors::{GLOBAL, PACKED, SCALE, SHAPE, WEIGHT};
 
-/// Names of tensors.
-pub const WEIGHT: &str = "weight";
-/// Codes in words, or two in a byte.
-pub const PACKED: &str = "weight_packed";
-/// The scales.
-pub const SCALE: &str = "weight_scale";
 /// Names that only sparse weights have, which are refused.
 const SPARSE: [&str; 4] = ["compressed", "bitmask", "weight.compressed", "scale_packed"];
 
@@ -65,24 +59,4 @@ impl CtLayer {
             _ => Ok(Self::Floats(FloatLayer::bytes(layer, scheme)?)),
         }
     }
-}
-
-/// The scales, of which there has to be one for each block of the strategy.
-///
-/// # Errors
-/// If they are missing or of another shape.
-pub fn scales(layer: &LayerSource, strategy: Strategy, shape: [usize; 2]) -> Result<TensorView> {
-    let scales = layer.tensor(SCALE)?;
-    if let Strategy::Group(size) = strategy
-        && !shape[1].is_multiple_of(size)
-    {
-        let reason = format!("{} input features in groups of {size}", shape[1]);
-        return Err(layer.error(reason));
-    }
-    // One scale may be a scalar.
-    let single = strategy == Strategy::Tensor && scales.elements() == 1;
-    if !single {
-        scales.expect_shape(&strategy.scale_shape(shape))?;
-    }
-    Ok(scales)
 }

@@ -20,6 +20,7 @@ mod quantize;
 mod requantize;
 mod scheme;
 mod targets;
+mod tensors;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{

@@ -7,12 +7,11 @@ use serde_json::{Value, json};
 
 use crate::config::METHOD;
 use crate::fields::Fields;
-use crate::floats::{GLOBAL, ScaleKind};
+use crate::floats::ScaleKind;
 use crate::grids::{FloatBlocks, IntegerBlocks, global_scale};
-use crate::integers::{SHAPE, ZERO};
-use crate::layout::{PACKED, SCALE, WEIGHT};
 use crate::requantize::{packed_zeros, pairs};
 use crate::scheme::{Numbers, Strategy, WeightScheme};
+use crate::tensors::{GLOBAL, PACKED, SCALE, SHAPE, WEIGHT, ZERO};
 
 /// Keys of the settings.
 pub const SETTINGS: [&str; 6] = [

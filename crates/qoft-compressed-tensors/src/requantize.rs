@@ -3,11 +3,12 @@
 use qoft_scheme::kernels::{FloatFormat, Matrix, equal_blocks, transpose};
 use qoft_scheme::{IntegerGrid, NewTensor, Requantize, Result};
 
-use crate::floats::{FloatLayer, GLOBAL, ScaleKind};
+use crate::floats::{FloatLayer, ScaleKind};
 use crate::grids::{FloatBlocks, IntegerBlocks, global_scale, stored_scales};
-use crate::integers::{IntegerLayer, StoredCodes, ZERO};
-use crate::layout::{CtLayer, PACKED, SCALE, WEIGHT};
+use crate::integers::{IntegerLayer, StoredCodes};
+use crate::layout::CtLayer;
 use crate::scheme::Strategy;
+use crate::tensors::{GLOBAL, PACKED, SCALE, WEIGHT, ZERO};
 
 /// 448 by the largest number that is rounded to it.
 const ROUNDED_DOWN: f32 = 448.0 / 464.0;
@@ -39,8 +40,8 @@ impl IntegerLayer {
                 format,
             )
             .starting_from(old_scales, old_zeros);
-            grid.fit(weight, symmetric);
-            (how.search.codes(weight, &grid), grid.scales, grid.zeros)
+            let codes = grid.requantize(weight, symmetric, how.search);
+            (codes, grid.scales, grid.zeros)
         } else {
             let blocks = self.strategy.blocks();
             let mut grid = IntegerBlocks::new(weight, blocks, self.bits, symmetric, format);

@@ -2,7 +2,7 @@
 
 use qoft_scheme::{Dtype, Keys, LayerSource, Result, TensorView};
 
-use crate::layout::{SCALES, WEIGHT};
+use crate::tensors::{SCALES, WEIGHT};
 
 /// Rows and columns of a block where the configuration does not say.
 const DEFAULT_BLOCK: [usize; 2] = [128, 128];

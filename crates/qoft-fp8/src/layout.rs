@@ -20,11 +20,8 @@ use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
 use crate::config::{Activations, Fp8Config};
 use crate::input::{DynamicInput, StaticInput};
+use crate::tensors::{SCALES, WEIGHT};
 
-/// Name of the codes: one byte a weight.
-pub const WEIGHT: &str = "weight";
-/// Names of the scales: that of transformers, then those of other tools.
-pub const SCALES: [&str; 4] = ["weight_scale_inv", "weight_scale", "scale", "qscale_weight"];
 /// Those that are of blocks where the configuration has some.
 const OF_BLOCKS: [&str; 2] = ["weight_scale_inv", "scale"];
 /// Names of the fixed scale of inputs.

@@ -11,6 +11,7 @@ mod input;
 mod layout;
 mod quantize;
 mod requantize;
+mod tensors;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{

@@ -8,7 +8,8 @@ use qoft_scheme::{
 use serde_json::{Value, json};
 
 use crate::config::{Activations, Named, activation_bound, activation_scheme, block_size};
-use crate::layout::{FORMAT, SCALES, WEIGHT, is_power};
+use crate::layout::{FORMAT, is_power};
+use crate::tensors::{SCALES, WEIGHT};
 
 /// FBGEMM takes rows of smaller weights for rows of this size.
 const FBGEMM_LEAST: f32 = 1e-12;

@@ -3,8 +3,9 @@
 use qoft_scheme::kernels::{Matrix, equal_blocks, powers_of_two};
 use qoft_scheme::{NewTensor, Requantize, Result};
 
-use crate::layout::{Fp8Layer, WEIGHT, is_power};
+use crate::layout::{Fp8Layer, is_power};
 use crate::quantize::{Blocks, ScaleFormat};
+use crate::tensors::WEIGHT;
 
 /// The layer again, with its blocks and the dtype of its scales; fixed scales of inputs stay.
 ///

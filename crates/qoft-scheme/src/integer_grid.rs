@@ -219,6 +219,10 @@ impl Fit {
         } else {
             f32::from(zero)
         };
+        if self.holds(values, scale, zero) {
+            let error = 0.0;
+            return FittedGroup { scale, zero, error };
+        }
         let mut best = self.measured(values, scale, zero);
         let low = values.iter().fold(0.0f32, |low, v| low.min(*v));
         let high = values.iter().fold(0.0f32, |high, v| high.max(*v));
@@ -256,6 +260,18 @@ impl Fit {
             }
         }
         best
+    }
+
+    /// Whether all values are numbers of a scale and a zero point, rounded as readers round them.
+    #[inline(always)]
+    fn holds(&self, values: &[f32], scale: f32, zero: f32) -> bool {
+        let steps = Steps::new(self.largest, scale, zero);
+        let number = |value| {
+            let mut number = [steps.of(value) * scale];
+            self.format.round(&mut number);
+            number[0]
+        };
+        scale != 0.0 && values.iter().all(|&value| number(value) == value)
     }
 
     /// Takes another scale and zero point if they are better.
@@ -400,6 +416,24 @@ mod tests {
         let mut after = before.clone();
         after.fit(&weight, false);
         assert_eq!((after.scales[0], after.zeros[0]), (0.125, 3));
+        assert_eq!(error(&after, &weight), 0.0);
+    }
+
+    #[test]
+    fn so_do_weights_that_were_rounded() {
+        let mut before = IntegerGrid::new(1, vec![0; 32], 1, 255, FloatFormat::Bf16);
+        (before.scales[0], before.zeros[0]) = (0.012_695_313, 131);
+        let mut values: Vec<f32> = (0..32)
+            .map(|i| (i * 8 - 131) as f32 * 0.012_695_313)
+            .collect();
+        FloatFormat::Bf16.round(&mut values);
+        let weight = Matrix {
+            shape: [1, 32],
+            values,
+        };
+        let mut after = before.clone();
+        after.fit(&weight, false);
+        assert_eq!((after.scales[0], after.zeros[0]), (0.012_695_313, 131));
         assert_eq!(error(&after, &weight), 0.0);
     }
 

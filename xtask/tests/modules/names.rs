@@ -16,6 +16,8 @@ pub const NEUTRAL: &[&str] = &[
 
 /// Other names of schemes than those of their crates, and of libraries that belong to one.
 const LIBRARIES: &[&str] = &["bitsandbytes", "neural compressor", "neural_compressor"];
+/// Schemes that are called as the numbers that they consist of, which everybody may name.
+const NUMBERS: &[&str] = &["fp8"];
 /// Families of models, by the beginnings of their names; those that we have and others.
 const MODELS: &[&str] = &[
     "cohere",
@@ -64,7 +66,9 @@ fn schemes() -> Vec<String> {
         .expect("the feature of all schemes")
         .trim_end_matches(']');
     let name = |name: &str| name.trim().trim_matches('"').to_owned();
-    all.split(',').map(name).collect()
+    let all = all.split(',').map(name);
+    all.filter(|name| !NUMBERS.contains(&name.as_str()))
+        .collect()
 }
 
 /// The sources of a package that end up in programs.

@@ -1,0 +1,6 @@
+//! Names of a layer's tensors.
+
+/// Name of the codes: one byte a weight.
+pub const WEIGHT: &str = "weight";
+/// Names of the scales: that of transformers, then those of other tools.
+pub const SCALES: [&str; 4] = ["weight_scale_inv", "weight_scale", "scale", "qscale_weight"];
