@@ -87,8 +87,7 @@ impl Quantizer for ToAwq {
             LARGEST,
             format,
         );
-        grid.fit(dense.weight, !config.zero_point);
-        let codes = search.codes(dense.weight, &grid);
+        let codes = grid.requantize(dense.weight, !config.zero_point, search);
         let bytes = format.to_bytes(&grid.scales);
         let dtype = float_dtype(format);
         let integers =

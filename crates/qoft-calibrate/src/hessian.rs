@@ -90,6 +90,16 @@ impl Hessian {
         self.sums[i.max(j) * self.width + i.min(j)]
     }
 
+    /// `‖found − wanted‖ / ‖wanted‖` of the outputs of two weights `[rows, width]` of one shape; `None`
+    /// if they are for another number of inputs.
+    pub fn relative_error(&self, found: &Matrix, wanted: &Matrix) -> Option<f64> {
+        let nothing = Matrix {
+            shape: wanted.shape,
+            values: vec![0.0; wanted.values.len()],
+        };
+        self.kept(&nothing, wanted, found).map(|kept| kept.error)
+    }
+
     /// Compares the outputs of three weights `[rows, width]` of one shape; `None` if they are for
     /// another number of inputs.
     pub fn kept(&self, before: &Matrix, changed: &Matrix, written: &Matrix) -> Option<Kept> {

@@ -15,7 +15,7 @@ use qoft::train::{Evaluation, model_facts};
 
 use crate::args::{AdapterArg, LoadArgs, ModelArgs};
 use crate::print::{errln, warnln};
-use crate::{progress, stop};
+use crate::{progress, stop, trained_on};
 
 /// Tokens that a row keeps where none are said, in every command.
 const MAX_LENGTH: usize = 1024;
@@ -41,13 +41,18 @@ pub fn described(checkpoint: Checkpoint) -> Result<ModelFolder> {
     Ok(ModelFolder::new(checkpoint, &Architectures::linked()?))
 }
 
-/// The model of a folder, quantized if the options say so: `scheme` is the value of `--quantize`.
+/// The model of a folder, quantized if the options say so: `scheme` is the value of `--load-in`. Warns
+/// of adapters that were trained on another one.
 pub fn quantized(
     folder: ModelFolder,
     scheme: Option<&str>,
     load: &LoadArgs,
+    adapters: &[AdapterArg],
 ) -> Result<ModelFolder> {
     let registry = Registry::linked()?;
+    if folder.checkpoint().quantization_config().is_none() {
+        trained_on::warn_of_others(adapters, scheme, load, &registry);
+    }
     let Some(quantization) = load.quantization(scheme, &registry)? else {
         return Ok(folder);
     };
@@ -75,7 +80,7 @@ pub fn model(path: &Path, backend_options: &[String], device: &Device) -> Result
 }
 
 /// Loads the frozen model of an opened folder.
-fn opened_model(
+pub fn opened_model(
     folder: &ModelFolder,
     backend_options: &[String],
     device: &Device,
@@ -136,7 +141,8 @@ fn warn_of_missing(args: &[AdapterArg]) -> Result<()> {
 pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
     let device = device(args.device.as_deref())?;
     let adapters = adapters(&args.adapter)?;
-    let folder = quantized(open(&args.model)?, args.quantize.as_deref(), &args.load)?;
+    let folder = open(&args.model)?;
+    let folder = quantized(folder, args.quantize.as_deref(), &args.load, &args.adapter)?;
     let mut model = opened_model(&folder, &args.backend_option, &device)?;
     attach(&mut model, &adapters, &device)?;
     Ok(model)

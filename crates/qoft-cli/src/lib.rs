@@ -11,6 +11,7 @@
 //! ```
 
 mod args;
+mod calibration;
 mod commands;
 mod exit;
 mod files;
@@ -18,6 +19,7 @@ mod messages;
 mod print;
 mod progress;
 mod stop;
+mod trained_on;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;

@@ -106,8 +106,7 @@ impl Quantizer for ToGptq {
             ((1u32 << bits) - 1) as u8,
             dense.format,
         );
-        grid.fit(dense.weight, sym);
-        let codes = search.codes(dense.weight, &grid);
+        let codes = grid.requantize(dense.weight, sym, search);
         let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, bits, config.zero_points);
         let index: Vec<u8> = grid.index.iter().flat_map(|g| g.to_le_bytes()).collect();
         Ok(vec![

@@ -13,7 +13,7 @@ use qoft_train::data::{Batch, Dataset, Example};
 use qoft_train::{TokenModel, TrainModel};
 
 use crate::inputs::{Collected, Observed};
-use crate::merge::LayerSearch;
+use crate::search::LayerSearch;
 
 /// Name of the temporary folders.
 const FOLDER: &str = "qoft-calibration";

@@ -6,7 +6,8 @@ use qoft_core::kernels::FloatFormat;
 use qoft_core::{Result, Schemes};
 use qoft_models::ModelFolder;
 
-use crate::merge::{MergeTarget, merge};
+use crate::merge::{MergeOptions, MergeTarget, merge};
+use crate::write::MaxShardSize;
 
 /// What was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -22,7 +23,37 @@ pub struct DequantizeReport {
     pub bytes: usize,
 }
 
-/// Writes a dense checkpoint in `format` to the new folder `output`, layer by layer: a merge of
+/// What a dense checkpoint is like. A [`FloatFormat`] alone is one with the defaults.
+#[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
+pub struct DequantizeOptions {
+    /// The format of its weights.
+    pub format: FloatFormat,
+    /// How large its files become.
+    pub max_shard_size: MaxShardSize,
+}
+
+impl DequantizeOptions {
+    /// The same with another size of files.
+    #[must_use]
+    pub fn max_shard_size(self, max_shard_size: MaxShardSize) -> Self {
+        Self {
+            max_shard_size,
+            ..self
+        }
+    }
+}
+
+impl From<FloatFormat> for DequantizeOptions {
+    fn from(format: FloatFormat) -> Self {
+        Self {
+            format,
+            max_shard_size: MaxShardSize::default(),
+        }
+    }
+}
+
+/// Writes a dense checkpoint to the new folder `output`, layer by layer: a merge of
 /// no adapters.
 ///
 /// The configuration loses its `quantization_config`; tokenizer files are copied.
@@ -35,11 +66,13 @@ pub fn dequantize(
     folder: &ModelFolder,
     schemes: &Schemes,
     output: &Path,
-    format: FloatFormat,
+    options: impl Into<DequantizeOptions>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<DequantizeReport> {
-    let target = MergeTarget::Dense(format);
-    let report = merge(folder, schemes, &[], target, output, progress)?;
+    let options = options.into();
+    let merging = MergeOptions::new(MergeTarget::Dense(options.format));
+    let merging = merging.max_shard_size(options.max_shard_size);
+    let report = merge(folder, schemes, &[], merging, output, progress)?;
     Ok(DequantizeReport {
         layers: report.dequantized,
         tensors: report.tensors,

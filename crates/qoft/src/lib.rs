@@ -35,18 +35,19 @@ mod own;
 mod owners;
 mod quantize;
 mod schemes;
+mod search;
 mod svd;
 mod trainable;
 mod write;
 
 pub use adapter::ScaledAdapter;
 pub use calibrate::{Calibration, CalibrationOptions};
-pub use dequantize::{DequantizeReport, dequantize};
+pub use dequantize::{DequantizeOptions, DequantizeReport, dequantize};
 pub use export::{LoraLayer, LoraReport, export_lora};
 pub use inspect::{Inspection, LayerReport, inspect};
 pub use merge::{
-    Change, KeptShares, KindSummary, LayerSearch, MergeLosses, MergeOptions, MergeReport,
-    MergeSample, MergeTarget, MergedLayer, OutputChange, StagedMerge, check_merge, merge,
+    Change, KeptShares, KindSummary, MergeLosses, MergeOptions, MergeReport, MergeSample,
+    MergeTarget, MergedLayer, NewScheme, OutputChange, StagedMerge, check_merge, merge,
     merge_staged,
 };
 pub use qoft_calibrate::Hessian;
@@ -57,11 +58,13 @@ pub use qoft_oft as oft;
 pub use qoft_peft as peft;
 pub use qoft_train as train;
 pub use quantize::{
-    QuantizeLosses, QuantizeOptions, QuantizeReport, QuantizedLayer, StagedQuantization, quantize,
-    quantize_layer, quantize_staged,
+    QuantizeLosses, QuantizeOptions, QuantizeReport, QuantizedLayer, StagedQuantization,
+    layers_to_quantize, quantize, quantize_layer, quantize_staged,
 };
 pub use schemes::{SCHEMES, Scheme, missing_feature, unknown_method};
+pub use search::LayerSearch;
 pub use trainable::check_trainable;
+pub use write::MaxShardSize;
 
 // The linker drops crates that nobody names, and their registrations with them. BOFT and HRA are
 // families of adapters, the others are schemes.

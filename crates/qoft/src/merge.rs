@@ -1,38 +1,38 @@
 //! Multiplying adapters into the weights of a checkpoint.
 
 mod change;
+mod changed;
 mod config;
 mod embedding;
 mod options;
 mod plot;
 mod report;
+mod rewritten;
 mod sample;
-mod search;
 mod work;
 
 use std::path::Path;
 
-use qoft_core::{ClaimedLayer, Error, Result, Schemes, StagedDir, WaitingFile};
+use qoft_core::{ClaimedLayer, Error, Result, Schemes, StagedDir};
 use qoft_models::ModelFolder;
 
 use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
-use crate::ahead::one_ahead;
 use crate::complete::check_complete;
 use crate::layers::claimed;
 use crate::own;
 use crate::owners::Owners;
-use crate::write::{Output, fill};
+use crate::write::{Output, Surroundings, fill};
 
-use config::dense_config;
+use changed::Merging;
 use embedding::Tables;
-use work::{Reports, Work};
+use rewritten::is_bias;
+use work::Reports;
 
 pub use change::{Change, OutputChange};
-pub use options::{MergeOptions, MergeTarget};
+pub use options::{MergeOptions, MergeTarget, NewScheme};
 pub use report::{KeptShares, KindSummary, MergeLosses, MergeReport, MergedLayer};
 pub use sample::MergeSample;
-pub use search::LayerSearch;
 
 /// A merged checkpoint that is complete, but not yet at its place: dropping it leaves nothing.
 #[derive(Debug)]
@@ -104,96 +104,63 @@ pub fn merge_staged<'a>(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedMerge> {
     let target = options.target;
-    let layers = checked(folder, schemes, adapters, target)?;
-    let checkpoint = folder.checkpoint();
-    // With the layers that were quantized again, which wait in a file, so that memory only holds
-    // those in work.
-    let mut current = checkpoint.clone();
-    let mut waiting = WaitingFile::new(staged.path())?;
-    let changes = |layer: &&ClaimedLayer| match target {
-        MergeTarget::Dense(_) => layer.is_quantized() || adapted(adapters, layer.path()),
-        MergeTarget::SameScheme(_) => adapted(adapters, layer.path()),
-    };
-    let changing: Vec<_> = layers.iter().filter(changes).collect();
-    let dequantized = match target {
-        MergeTarget::Dense(_) => changing.iter().filter(|layer| layer.is_quantized()).count(),
-        MergeTarget::SameScheme(_) => 0,
-    };
     let reports = Reports::default();
-    let work = |(index, layer): (usize, &ClaimedLayer<'a>)| Work {
-        index,
-        layer: *layer,
+    let checkpoint = folder.checkpoint();
+    let merging = Merging {
+        folder,
+        schemes,
         adapters,
+        layers: checked(folder, schemes, adapters, target)?,
+        scratch: staged.path(),
+        reports: &reports,
+        progress,
     };
-    let (mut outputs, mut requantized) = (Vec::new(), 0);
-    let works = changing.iter().copied().enumerate().map(work);
-    match target {
-        MergeTarget::Dense(format) => {
-            for work in works {
-                outputs.extend(work.dense(format, &reports)?);
-            }
-        }
-        MergeTarget::SameScheme(search) => {
-            let mut quantized = Vec::new();
-            for work in works {
-                if work.layer.is_quantized() {
-                    quantized.push(work);
-                    continue;
-                }
-                let format = work.layer.source().tensor("weight")?.float_format()?;
-                outputs.extend(work.dense(format, &reports)?);
-            }
-            let total = quantized.len() + checkpoint.names().count();
-            let rotate = |work: &Work| work.rotated(search);
-            one_ahead(&quantized, rotate, |work, rotated| {
-                work.requantize(rotated, search, &mut current, &mut waiting, &reports)?;
-                requantized += 1;
-                progress(requantized, total);
-                Ok(())
-            })?;
-        }
-    }
-    drop(waiting);
+    let mut changed = merging.change(target)?;
     let tables = Tables::new(folder, schemes, adapters);
-    outputs.extend(tables.outputs(changing.len(), target, &reports)?);
-    let owners = Owners::new(changing.iter().copied());
+    let (layers, format) = (&changed.layers, changed.format);
+    let mut outputs = std::mem::take(&mut changed.outputs);
+    outputs.extend(tables.outputs(layers.len(), format, &reports)?);
+    let (current, owners) = (&changed.current, Owners::new(layers));
     for name in current.names() {
         if tables.replace(name) {
             continue;
         }
-        let owner = owners.of(name);
-        if owner.is_none_or(|layer| name.strip_prefix(layer.path()) == Some(".bias")) {
-            outputs.push(own::kept(&current, adapters, name, target.dense_format())?);
-        } else if let MergeTarget::SameScheme(_) = target
-            && owner.is_some_and(|layer| layer.is_quantized())
-        {
-            outputs.push(Output::copy(current.tensor(name)?));
+        match owners.of(name).filter(|layer| !is_bias(name, layer)) {
+            None => outputs.push(own::kept(current, adapters, name, format)?),
+            Some(layer) if changed.dense.contains(layer.path()) => {}
+            Some(_) => outputs.push(Output::copy(current.tensor(name)?)),
         }
     }
-    let mut config = match target {
-        MergeTarget::Dense(format) => dense_config(checkpoint.config(), format),
-        MergeTarget::SameScheme(_) => checkpoint.config().clone(),
-    };
+    let mut config = changed.config.clone();
     tables.configure(&mut config);
-    let from = checkpoint.dir();
-    let skip = match target {
-        MergeTarget::Dense(_) => schemes.config_files(),
+    let skip: &[&str] = match target {
         MergeTarget::SameScheme(_) => &[],
+        _ => schemes.config_files(),
     };
-    let written = fill(&staged, outputs, &config, from, skip, &|at, total| {
-        progress(requantized + at, requantized + total);
+    let around = Surroundings {
+        config: &config,
+        from: checkpoint.dir(),
+        skip,
+        max_shard_size: options.max_shard_size,
+    };
+    let quantized = changed.quantized;
+    let written = fill(&staged, outputs, &around, &|at, total| {
+        progress(quantized + at, quantized + total);
     })?;
+    let is_dense = matches!(target, MergeTarget::Dense(_));
+    let dequantized = layers.iter().filter(|layer| layer.is_quantized());
+    let dequantized = dequantized.filter(|layer| changed.dense.contains(layer.path()));
+    let dequantized = dequantized.count();
+    drop(changed);
     let report = MergeReport {
-        layers: reports.into_layers(),
         dequantized,
-        min_kept: match target {
-            MergeTarget::Dense(_) => 0.0,
-            MergeTarget::SameScheme(_) => options.min_kept,
-        },
+        quantized,
+        min_kept: if is_dense { 0.0 } else { options.min_kept },
         losses: None,
         tensors: written.tensors,
         shards: written.shards,
         bytes: written.bytes,
+        layers: reports.into_layers(),
     };
     report.check_kept()?;
     Ok(StagedMerge { report, staged })
@@ -224,11 +191,10 @@ fn checked<'a>(
     check_complete(folder, schemes)?;
     check(adapters, folder, &layers)?;
     match target {
-        MergeTarget::Dense(_) => {
-            let stuck = |layer: &&ClaimedLayer| !layer.capabilities().dequantize;
-            if let Some(layer) = layers.iter().find(stuck) {
-                return Err(layer.source().incapable("be made dense"));
-            }
+        MergeTarget::Dense(_) => check_readable(&layers)?,
+        MergeTarget::NewScheme(scheme) => {
+            check_readable(&layers)?;
+            scheme.plan(folder, schemes)?;
         }
         MergeTarget::SameScheme(_) => {
             check_requantizable(adapters, &layers)?;
@@ -236,6 +202,15 @@ fn checked<'a>(
         }
     }
     Ok(layers)
+}
+
+/// Fails if the values of a layer cannot be read.
+fn check_readable(layers: &[ClaimedLayer]) -> Result<()> {
+    let stuck = |layer: &&ClaimedLayer| !layer.capabilities().dequantize;
+    match layers.iter().find(stuck) {
+        None => Ok(()),
+        Some(layer) => Err(layer.source().incapable("be made dense")),
+    }
 }
 
 fn adapted(adapters: &[ScaledAdapter], path: &str) -> bool {

@@ -54,12 +54,17 @@ pub(crate) fn expected(
 
 /// The bias of a layer that has it in several tensors, under other names than its plain one.
 pub(crate) fn spread_bias(layer: &ClaimedLayer) -> Result<Option<Vec<f32>>> {
+    match has_spread_bias(layer) {
+        true => Ok(layer.load(Purpose::Forward)?.bias),
+        false => Ok(None),
+    }
+}
+
+/// Whether a layer has its bias in several tensors.
+pub(crate) fn has_spread_bias(layer: &ClaimedLayer) -> bool {
     let source = layer.source();
     let spread = |name: &str| name != "bias" && name.starts_with("bias");
-    if source.has("bias") || !source.suffixes().any(spread) {
-        return Ok(None);
-    }
-    Ok(layer.load(Purpose::Forward)?.bias)
+    !source.has("bias") && source.suffixes().any(spread)
 }
 
 /// Fails if adapters change a bias that several tensors hold.

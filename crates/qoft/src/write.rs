@@ -2,6 +2,7 @@
 
 mod copied;
 mod shard;
+mod shard_size;
 
 use std::borrow::Cow;
 use std::path::Path;
@@ -11,8 +12,7 @@ use serde_json::{Map, Value, json};
 
 use copied::copy_others;
 
-/// Shards are at most this large, as transformers writes them.
-const SHARD_BYTES: usize = 5_000_000_000;
+pub use shard_size::MaxShardSize;
 
 /// What a merge tells about itself; it is no part of the checkpoint.
 pub(crate) const REPORT: &str = "merge_report.json";
@@ -28,7 +28,7 @@ pub(crate) struct Output<'a> {
 /// Bytes that are there, or are made when they are written.
 pub(crate) enum Data<'a> {
     Stored(TensorView),
-    Made(Box<dyn Fn() -> Result<Vec<u8>> + Sync + 'a>),
+    Made(Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync + 'a>),
 }
 
 impl Output<'_> {
@@ -69,18 +69,27 @@ pub(crate) struct Written {
     pub bytes: usize,
 }
 
-/// Fills a folder with the tensors, `config.json`, and the other files of the checkpoint in
-/// `from`, but those in `skip`: tokenizer, generation settings and the like.
+/// What a folder gets beside its tensors, and how these are divided.
+pub(crate) struct Surroundings<'a> {
+    /// `config.json`.
+    pub config: &'a Value,
+    /// A checkpoint whose other files are copied: tokenizer, generation settings and the like.
+    pub from: &'a Path,
+    /// Files that are not.
+    pub skip: &'a [&'a str],
+    /// How large files with tensors become.
+    pub max_shard_size: MaxShardSize,
+}
+
+/// Fills a folder with the tensors and what belongs to them.
 pub(crate) fn fill(
     staged: &StagedDir,
     mut outputs: Vec<Output>,
-    config: &Value,
-    from: &Path,
-    skip: &[&str],
+    around: &Surroundings,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Written> {
     outputs.sort_by(|a, b| a.name.cmp(&b.name));
-    let shards = into_shards(&outputs);
+    let shards = into_shards(&outputs, around.max_shard_size);
     let (count, total) = (shards.len(), outputs.len());
     let (mut weight_map, mut written) = (Map::new(), 0);
     for (index, shard) in shards.into_iter().enumerate() {
@@ -98,8 +107,8 @@ pub(crate) fn fill(
         let index = json!({"metadata": {"total_size": bytes}, "weight_map": weight_map});
         write_json(&staged.path().join("model.safetensors.index.json"), &index)?;
     }
-    write_json(&staged.path().join("config.json"), config)?;
-    copy_others(from, staged.path(), skip)?;
+    write_json(&staged.path().join("config.json"), around.config)?;
+    copy_others(around.from, staged.path(), around.skip)?;
     Ok(Written {
         tensors: total,
         shards: count,
@@ -116,12 +125,12 @@ pub(crate) fn write_tensors(path: &Path, outputs: &[Output]) -> Result<()> {
     std::fs::rename(&file, path).map_err(Error::io(path))
 }
 
-fn into_shards<'a, 'b>(outputs: &'b [Output<'a>]) -> Vec<Vec<&'b Output<'a>>> {
+fn into_shards<'a, 'b>(outputs: &'b [Output<'a>], most: MaxShardSize) -> Vec<Vec<&'b Output<'a>>> {
     let mut shards: Vec<Vec<&Output>> = vec![Vec::new()];
     let mut size = 0;
     for output in outputs {
         let bytes = output.bytes();
-        if size > 0 && size + bytes > SHARD_BYTES {
+        if size > 0 && size + bytes > most.bytes() {
             shards.push(Vec::new());
             size = 0;
         }

@@ -76,7 +76,7 @@ impl LoadArgs {
             }
             1 => {}
             _ => bail!(
-                "more than one of --load-in-4bit, --load-in-8bit, --quantize and \
+                "more than one of --load-in-4bit, --load-in-8bit, --load-in and \
                  --quantization-config is given"
             ),
         }
@@ -133,10 +133,37 @@ impl LoadArgs {
             None => Ok(()),
             Some((key, _)) => bail!(
                 "{} does nothing unless the model is quantized: by --load-in-4bit, --load-in-8bit, \
-                 --quantize or --quantization-config",
+                 --load-in or --quantization-config",
                 flag(key)
             ),
         }
+    }
+
+    /// The same without the options that also say how a model is written.
+    pub fn of_reading(&self) -> Self {
+        Self {
+            quantize_skip: None,
+            quantize_dtype: None,
+            ..self.clone()
+        }
+    }
+
+    /// The options that decide what the model becomes, as they are given.
+    pub fn flags(&self) -> Vec<String> {
+        let deciding = Self {
+            quantize_cache: None,
+            ..self.clone()
+        };
+        let given = match serde_json::to_value(deciding) {
+            Ok(Value::Object(given)) => given,
+            _ => Map::new(),
+        };
+        let given = given.into_iter().filter_map(|(key, value)| match value {
+            Value::Bool(true) => Some(flag(&key)),
+            Value::String(text) => Some(format!("{} {text}", flag(&key))),
+            _ => None,
+        });
+        given.collect()
     }
 
     fn four_bit(&self) -> Result<Map<String, Value>> {

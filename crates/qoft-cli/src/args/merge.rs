@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use clap::{Args, ValueEnum};
 
-use super::{AdapterArg, DtypeArg};
+use qoft::MaxShardSize;
+
+use super::{AdapterArg, CalibrationArgs, DtypeArg, LoadArgs};
 
 /// Options of `merge`.
 #[derive(Debug, Args)]
@@ -20,8 +22,12 @@ pub struct MergeArgs {
     /// The folder to write; must be new or empty.
     #[arg(long)]
     pub output: PathBuf,
+    /// Write the result in this scheme with these settings, such as `gptq,bits=4,group_size=64`, in
+    /// place of the one that the base model has; `qoft backends` lists those that can.
+    #[arg(long, value_name = "SCHEME[,KEY=VALUE…]")]
+    pub quantize: Option<String>,
     /// Write dense weights instead of quantizing again.
-    #[arg(long)]
+    #[arg(long, conflicts_with_all = ["calibration", "quantize"])]
     pub dequantize: bool,
     /// Number format of dense weights [default: f32].
     #[arg(long, value_enum, requires = "dequantize")]
@@ -33,13 +39,9 @@ pub struct MergeArgs {
     /// A data file on which to measure the loss with the adapters and after the merge.
     #[arg(long)]
     pub data: Option<PathBuf>,
-    /// A data file whose rows the model reads first: codes are then chosen so that errors cancel
-    /// each other in what layers compute of such data.
-    #[arg(long, value_name = "FILE", conflicts_with = "dequantize")]
-    pub calibration: Option<PathBuf>,
-    /// Rows of the calibration data that are read, from the front [default: 32].
-    #[arg(long, value_name = "N", requires = "calibration")]
-    pub calibration_rows: Option<NonZeroUsize>,
+    /// What codes are chosen by.
+    #[command(flatten)]
+    pub calibration: CalibrationArgs,
     /// The share of what the adapters change, over all layers, that has to be in the weights that
     /// are quantized again; with less nothing is written. 0 writes everything [default: 0.5].
     #[arg(long, value_name = "SHARE", value_parser = share)]
@@ -47,12 +49,31 @@ pub struct MergeArgs {
     /// Tokens that a row of the data files keeps [default: 1024].
     #[arg(long, value_name = "N")]
     pub max_length: Option<usize>,
+    /// The most bytes in one file of tensors, such as `5GB` [default: 50GB].
+    #[arg(long, value_name = "SIZE")]
+    pub max_shard_size: Option<MaxShardSize>,
     /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
     #[arg(long, value_name = "BACKEND.KEY=VALUE")]
     pub backend_option: Vec<String>,
+    /// How the base model is read.
+    #[command(flatten)]
+    pub base: BaseArgs,
     /// Print one JSON object about what was written.
     #[arg(long)]
     pub json: bool,
+}
+
+/// How a dense base model is read, for adapters that were trained on one that was quantized while it
+/// was loaded.
+#[derive(Debug, Args)]
+#[command(next_help_heading = "Quantizing a dense base model as the training did")]
+pub struct BaseArgs {
+    /// Read a dense base model in this scheme, as `--quantize` did in the training.
+    #[arg(long, value_name = "SCHEME[,KEY=VALUE…]")]
+    pub load_in: Option<String>,
+    /// Other ways to say it.
+    #[command(flatten)]
+    pub load: LoadArgs,
 }
 
 fn share(text: &str) -> Result<f64, String> {
@@ -85,6 +106,9 @@ pub struct ExportArgs {
     /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
     #[arg(long, value_name = "BACKEND.KEY=VALUE")]
     pub backend_option: Vec<String>,
+    /// How the base model is read.
+    #[command(flatten)]
+    pub base: BaseArgs,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,

@@ -1,6 +1,7 @@
 //! The command line.
 
 mod adapter;
+mod calibration;
 mod load;
 mod merge;
 mod names;
@@ -14,9 +15,11 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use qoft::MaxShardSize;
 use qoft::core::kernels::FloatFormat;
 
 pub use adapter::AdapterArg;
+pub use calibration::CalibrationArgs;
 pub use load::LoadArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use quantize::QuantizeArgs;
@@ -115,6 +118,9 @@ pub struct DequantizeArgs {
     /// Number format of the output.
     #[arg(long, value_enum, default_value_t = DtypeArg::F32)]
     pub dtype: DtypeArg,
+    /// The most bytes in one file of tensors, such as `5GB` [default: 50GB].
+    #[arg(long, value_name = "SIZE")]
+    pub max_shard_size: Option<MaxShardSize>,
     /// Print one JSON object about what was written.
     #[arg(long)]
     pub json: bool,
@@ -159,7 +165,7 @@ pub struct ModelArgs {
     pub backend_option: Vec<String>,
     /// Quantize a dense model by a scheme and its settings, such as
     /// `hqq,nbits=4,group_size=64`; `qoft backends` lists those that can.
-    #[arg(long, value_name = "SCHEME[,KEY=VALUE…]")]
+    #[arg(long, visible_alias = "load-in", value_name = "SCHEME[,KEY=VALUE…]")]
     pub quantize: Option<String>,
     /// How a dense model is quantized.
     #[command(flatten)]

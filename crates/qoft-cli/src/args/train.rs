@@ -51,7 +51,7 @@ pub struct TrainArgs {
 
     /// Quantize a dense model by a scheme and its settings, such as
     /// `hqq,nbits=4,group_size=64`; `qoft backends` lists those that can.
-    #[arg(long, value_name = "SCHEME[,KEY=VALUE…]")]
+    #[arg(long, visible_alias = "load-in", value_name = "SCHEME[,KEY=VALUE…]")]
     pub quantize: Option<String>,
     /// How a dense model is quantized.
     #[command(flatten)]

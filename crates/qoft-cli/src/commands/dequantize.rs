@@ -1,7 +1,9 @@
 //! `qoft dequantize`.
 
 use anyhow::Result;
+use qoft::DequantizeOptions;
 use qoft::core::Schemes;
+use qoft::core::kernels::FloatFormat;
 
 use crate::args::DequantizeArgs;
 use crate::print::{errln, outln};
@@ -11,11 +13,13 @@ use crate::{files, progress};
 pub fn run(args: &DequantizeArgs) -> Result<()> {
     let folder = files::open(&args.model)?;
     let bar = progress::bar("writing", 0);
+    let options = DequantizeOptions::from(FloatFormat::from(args.dtype));
+    let options = options.max_shard_size(args.max_shard_size.unwrap_or_default());
     let report = qoft::dequantize(
         &folder,
         &Schemes::linked(folder.checkpoint())?,
         &args.output,
-        args.dtype.into(),
+        options,
         &|done, total| {
             bar.set_length(total as u64);
             bar.set_position(done as u64);

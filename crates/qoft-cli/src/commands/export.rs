@@ -15,7 +15,8 @@ pub fn run(args: &ExportArgs) -> Result<()> {
 }
 
 fn lora(args: &ExportArgs) -> Result<()> {
-    let folder = files::open(&args.model)?;
+    let (folder, base) = (files::open(&args.model)?, &args.base);
+    let folder = files::quantized(folder, base.load_in.as_deref(), &base.load, &args.adapter)?;
     let adapters = files::adapters(&args.adapter)?;
     let bar = progress::bar("decomposing", 0);
     let report = qoft::export_lora(

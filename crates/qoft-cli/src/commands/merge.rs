@@ -7,22 +7,21 @@ use std::path::Path;
 
 use anyhow::{Result, anyhow};
 use burn::tensor::Device;
-use qoft::core::{Dense, Error, Nearest, QuantBackend, Schemes, StagedDir};
+use qoft::core::kernels::FloatFormat;
+use qoft::core::{Dense, Error, Nearest, QuantBackend, Quantization, Registry, Schemes, StagedDir};
 use qoft::models::ModelFolder;
 use qoft::train::data::{Dataset, Example};
 use qoft::{
-    Calibration, CalibrationOptions, LayerSearch, MergeLosses, MergeOptions, MergeReport,
-    MergeTarget, ScaledAdapter, StagedMerge,
+    Calibration, LayerSearch, MergeLosses, MergeOptions, MergeReport, MergeTarget, NewScheme,
+    ScaledAdapter, StagedMerge,
 };
 
 use crate::args::{DtypeArg, MergeArgs};
 use crate::print::{errln, outln, warnln};
-use crate::{files, progress};
+use crate::{calibration, files, progress};
 
 /// Rows at once where a loss is measured.
 const BATCH_SIZE: usize = 8;
-/// Rows of calibration data unless given. More rows bring little more (see docs/merging.md).
-const CALIBRATION_ROWS: usize = 32;
 /// Layers in the table on the console.
 const LISTED: usize = 10;
 
@@ -33,34 +32,49 @@ struct Subject<'a> {
     model: &'a ModelFolder,
     schemes: &'a Schemes,
     adapters: &'a [ScaledAdapter],
+    registry: &'a Registry,
+    /// The scheme of the result, if it is not that of the base model.
+    written: Option<&'a Written>,
+}
+
+/// How the result is quantized.
+struct Written {
+    quantization: Quantization,
+    skips: Option<Vec<String>>,
+    format: Option<FloatFormat>,
 }
 
 /// Writes a checkpoint with adapters multiplied into its weights.
 pub fn run(args: &MergeArgs) -> Result<()> {
-    let model = files::open(&args.model)?;
+    let registry = Registry::linked()?;
+    let written = written(args, &registry)?;
+    let model = base(args)?;
     let adapters = files::adapters(&args.adapter)?;
     let schemes = files::schemes(model.checkpoint(), &args.backend_option)?;
-    qoft::check_merge(&model, &schemes, &adapters, target(args, &Nearest)).map_err(into_dense)?;
-    let folder = StagedDir::new(&args.output)?;
     let subject = Subject {
         args,
         model: &model,
         schemes: &schemes,
         adapters: &adapters,
+        registry: &registry,
+        written: written.as_ref(),
     };
+    let target = subject.target(&Nearest);
+    qoft::check_merge(&model, &schemes, &adapters, target).map_err(into_dense)?;
+    let folder = StagedDir::new(&args.output)?;
     let data = match &args.data {
         None => None,
         Some(path) => Some((path, dataset(args, &model, path)?)),
     };
-    let calibration = match &args.calibration {
+    let calibration = match &args.calibration.calibration {
         None => None,
-        Some(path) => Some(calibration(subject, path, &folder)?),
+        Some(path) => Some(calibrated(subject, path, &folder)?),
     };
     let search: &dyn LayerSearch = match &calibration {
         None => &Nearest,
         Some(calibration) => calibration,
     };
-    let staged = staged(subject, target(args, search), folder);
+    let staged = staged(subject, subject.target(search), folder);
     drop(calibration);
     let mut staged = match staged {
         Ok(staged) => staged,
@@ -72,7 +86,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     };
     if let Some((path, dataset)) = &data {
         files::report_losses(path, dataset);
-        staged.report.losses = Some(losses(args, &adapters, staged.path(), dataset)?);
+        staged.report.losses = Some(losses(subject, staged.path(), dataset)?);
     }
     if args.report {
         staged.write_report()?;
@@ -85,10 +99,46 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     Ok(())
 }
 
-fn target<'a>(args: &MergeArgs, search: &'a dyn LayerSearch) -> MergeTarget<'a> {
-    match args.dequantize {
-        true => MergeTarget::Dense(args.dtype.unwrap_or(DtypeArg::F32).into()),
-        false => MergeTarget::SameScheme(search),
+/// The model that the adapters belong to.
+fn base(args: &MergeArgs) -> Result<ModelFolder> {
+    let (folder, base) = (files::open(&args.model)?, &args.base);
+    let is_dense = base.load_in.is_none() && !base.load.asks();
+    let load = match args.quantize.is_some() && is_dense {
+        // The others say how the result is written.
+        true => base.load.of_reading(),
+        false => base.load.clone(),
+    };
+    files::quantized(folder, base.load_in.as_deref(), &load, &args.adapter)
+}
+
+/// The scheme that `--quantize` names.
+fn written(args: &MergeArgs, registry: &Registry) -> Result<Option<Written>> {
+    let Some(scheme) = &args.quantize else {
+        return Ok(None);
+    };
+    let options = args.base.load.options()?;
+    Ok(Some(Written {
+        quantization: registry.parse_quantization(scheme)?,
+        skips: options.skips,
+        format: options.format,
+    }))
+}
+
+impl<'a> Subject<'a> {
+    fn target(self, search: &'a dyn LayerSearch) -> MergeTarget<'a> {
+        match self.written {
+            Some(written) => {
+                let mut scheme = NewScheme::new(self.registry, &written.quantization, search);
+                scheme.skips = written.skips.as_deref();
+                scheme.format = written.format;
+                MergeTarget::NewScheme(scheme)
+            }
+            None if self.args.dequantize => {
+                let dtype = self.args.dtype.unwrap_or(DtypeArg::F32);
+                MergeTarget::Dense(dtype.into())
+            }
+            None => MergeTarget::SameScheme(search),
+        }
     }
 }
 
@@ -102,9 +152,11 @@ fn staged<'a>(
         model,
         schemes,
         adapters,
+        ..
     } = subject;
     let options = MergeOptions::new(target);
     let options = options.min_kept(args.min_kept.unwrap_or(options.min_kept));
+    let options = options.max_shard_size(args.max_shard_size.unwrap_or_default());
     let bar = progress::bar("merging", 0);
     let staged = qoft::merge_staged(model, schemes, adapters, options, folder, &|done, total| {
         bar.set_length(total as u64);
@@ -129,16 +181,17 @@ fn dataset(args: &MergeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset
 
 /// What the adapted model's layers have as inputs on the first rows of a data file. The files wait
 /// in the folder that is being written, where there has to be room for a model.
-fn calibration(subject: Subject, path: &Path, folder: &StagedDir) -> Result<Calibration> {
+fn calibrated(subject: Subject, path: &Path, folder: &StagedDir) -> Result<Calibration> {
     let Subject { args, model, .. } = subject;
     let dataset = dataset(args, model, path)?;
-    let rows = args.calibration_rows.map_or(CALIBRATION_ROWS, Into::into);
-    let examples = &dataset.examples[..rows.min(dataset.examples.len())];
+    let rows = calibration::rows(&args.calibration, &dataset);
+    // All of them get codes in a new scheme.
+    let all = subject.written.is_some();
     let changed = |layer: &str| {
         let mut adapters = subject.adapters.iter();
-        adapters.any(|adapter| adapter.changes(layer))
+        all || adapters.any(|adapter| adapter.changes(layer))
     };
-    collected(subject, examples, &changed, folder.path())
+    collected(subject, rows, &changed, folder.path())
 }
 
 /// The inputs of the adapted model's layers whose paths are `wanted`.
@@ -151,37 +204,19 @@ fn collected(
     let device = Device::flex();
     let mut model = files::load(subject.model, subject.schemes, &device)?;
     files::attach(&mut model, subject.adapters, &device)?;
-    let bar = progress::bar("calibrating", 0);
-    let calibration = Calibration::collect(
-        &model,
-        examples,
-        wanted,
-        folder,
-        &CalibrationOptions::default(),
-        &device,
-        &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
-    );
-    bar.finish_and_clear();
-    Ok(calibration?)
+    calibration::collect(&model, examples, wanted, folder, &device)
 }
 
 /// The loss with the adapters beside the weights, and that of the merged folder.
-fn losses(
-    args: &MergeArgs,
-    adapters: &[ScaledAdapter],
-    merged: &Path,
-    dataset: &Dataset,
-) -> Result<MergeLosses> {
+fn losses(subject: Subject, merged: &Path, dataset: &Dataset) -> Result<MergeLosses> {
     let device = Device::flex();
-    let loss = |folder: &Path, adapters: &[ScaledAdapter]| {
-        let mut model = files::model(folder, &args.backend_option, &device)?;
-        files::attach(&mut model, adapters, &device)?;
-        files::evaluate(&model, dataset, BATCH_SIZE, &device)
-    };
-    let (before, after) = (loss(&args.model, adapters)?, loss(merged, &[])?);
+    let options = &subject.args.backend_option;
+    let mut adapted = files::load(subject.model, subject.schemes, &device)?;
+    files::attach(&mut adapted, subject.adapters, &device)?;
+    let before = files::evaluate(&adapted, dataset, BATCH_SIZE, &device)?;
+    drop(adapted);
+    let merged = files::model(merged, options, &device)?;
+    let after = files::evaluate(&merged, dataset, BATCH_SIZE, &device)?;
     Ok(MergeLosses {
         adapted: before.loss,
         merged: after.loss,
@@ -201,8 +236,12 @@ fn print(args: &MergeArgs, report: &MergeReport) {
             progress::grouped(losses.tokens)
         );
     }
+    let done = match &args.quantize {
+        Some(_) => "written in the new scheme",
+        None => "merged",
+    };
     errln!(
-        "{}: {} layers merged, {} tensors, {}",
+        "{}: {} layers {done}, {} tensors, {}",
         args.output.display(),
         report.layers.len(),
         report.tensors,
@@ -217,7 +256,7 @@ fn warn_of_own_codes(args: &MergeArgs, report: &MergeReport) {
     let layers = report.layers.iter();
     let own = layers.filter(|layer| !layer.searched && layer.backend != Dense.name());
     let own: Vec<&str> = own.map(|layer| layer.backend).collect();
-    if args.calibration.is_none() || own.is_empty() {
+    if args.calibration.calibration.is_none() || own.is_empty() {
         return;
     }
     let schemes: Vec<&str> = own

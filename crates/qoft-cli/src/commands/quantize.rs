@@ -1,17 +1,18 @@
 //! `qoft quantize`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
-use qoft::core::{Nearest, Registry, StagedDir};
+use qoft::core::{BackendOptions, Nearest, Registry, StagedDir};
 use qoft::models::ModelFolder;
 use qoft::train::data::Dataset;
-use qoft::{QuantizeLosses, QuantizeReport};
+use qoft::{LayerSearch, QuantizeLosses, QuantizeReport};
 
 use crate::args::QuantizeArgs;
 use crate::print::{errln, outln};
-use crate::{files, progress};
+use crate::{calibration, files, progress};
 
 /// Rows at once where a loss is measured.
 const BATCH_SIZE: usize = 8;
@@ -33,13 +34,35 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
         None => None,
         Some(path) => Some((path, dataset(args, &model, path)?)),
     };
+    let mut options = args.load.options()?;
+    options.max_shard_size = args.max_shard_size.unwrap_or_default();
+    let calibration = match &args.calibration.calibration {
+        None => None,
+        Some(path) => {
+            let schemes = registry.open(model.checkpoint(), &BackendOptions::default())?;
+            let layers = qoft::layers_to_quantize(&model, &schemes, &quantization, &options)?;
+            let dataset = dataset(args, &model, path)?;
+            files::report_losses(path, &dataset);
+            let rows = calibration::rows(&args.calibration, &dataset);
+            let wanted: BTreeSet<String> = layers.into_iter().collect();
+            let wanted = |path: &str| wanted.contains(path);
+            let device = Device::flex();
+            let dense = files::load(&model, &schemes, &device)?;
+            let calibration = calibration::collect(&dense, rows, &wanted, folder.path(), &device)?;
+            Some(calibration)
+        }
+    };
+    let search: &dyn LayerSearch = match &calibration {
+        None => &Nearest,
+        Some(calibration) => calibration,
+    };
     let bar = progress::bar("quantizing", 0);
     let staged = qoft::quantize_staged(
         &model,
         &registry,
         &quantization,
-        &args.load.options()?,
-        &Nearest,
+        &options,
+        search,
         folder,
         &|done, total| {
             bar.set_length(total as u64);
@@ -47,6 +70,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
         },
     );
     bar.finish_and_clear();
+    drop(calibration);
     let mut staged = staged?;
     if let Some((path, dataset)) = &data {
         files::report_losses(path, dataset);
@@ -106,10 +130,18 @@ fn print(args: &QuantizeArgs, report: &QuantizeReport) {
 
 /// The layers that lost most.
 fn table(report: &QuantizeReport) {
-    errln!("{:<52} {:>14}", "layer, worst first", "relative error");
+    errln!(
+        "{:<52} {:>14} {:>14}",
+        "layer, worst first",
+        "relative error",
+        "of outputs"
+    );
     let layers = report.worst_first();
     for layer in layers.iter().take(LISTED) {
-        errln!("{:<52} {:>14.2e}", layer.name, layer.relative_error);
+        let outputs = layer.output_error;
+        let outputs = outputs.map_or("-".to_owned(), |error| format!("{error:.2e}"));
+        let (name, weights) = (&layer.name, layer.relative_error);
+        errln!("{name:<52} {weights:>14.2e} {outputs:>14}");
     }
     if layers.len() > LISTED {
         let more = layers.len() - LISTED;

@@ -96,6 +96,12 @@ impl Checkpoint {
             .filter(|v| !v.is_null())
     }
 
+    /// The same with another `config.json`, an object.
+    #[must_use]
+    pub fn with_config(self, config: Value) -> Self {
+        Self { config, ..self }
+    }
+
     /// The same with another `quantization_config`.
     #[must_use]
     pub fn with_quantization_config(mut self, config: Value) -> Self {

@@ -1,12 +1,13 @@
 //! Embedding tables that adapters rotate, and output heads that are no longer the table.
 
+use qoft_core::kernels::FloatFormat;
 use qoft_core::{LayerSource, Result, Schemes};
 use qoft_models::ModelFolder;
 use serde_json::Value;
 use tracing::warn;
 
+use super::adapted;
 use super::work::{Reports, Work};
-use super::{MergeTarget, adapted};
 use crate::adapter::ScaledAdapter;
 use crate::layers::{embeddings, head, is_under};
 use crate::own;
@@ -54,20 +55,19 @@ impl<'a> Tables<'a> {
         weight.is_some_and(|path| rotated(path) || head(path))
     }
 
-    /// The rotated tables, numbered from `first` on in the report, and the head that was one.
+    /// The rotated tables, numbered from `first` on in the report, and the head that was one, in a
+    /// format or in that which they had.
     pub fn outputs(
         &self,
         first: usize,
-        target: MergeTarget,
+        format: Option<FloatFormat>,
         reports: &'a Reports,
     ) -> Result<Vec<Output<'a>>> {
         let mut outputs = Vec::new();
         for (number, &source) in self.tables.iter().enumerate() {
             let layer = self.schemes.find(source)?;
-            let format = match target {
-                MergeTarget::Dense(format) => format,
-                MergeTarget::SameScheme(_) => source.tensor("weight")?.float_format()?,
-            };
+            let stored = || source.tensor("weight")?.float_format();
+            let format = format.map_or_else(stored, Ok)?;
             let work = Work {
                 index: first + number,
                 layer,
@@ -83,13 +83,7 @@ impl<'a> Tables<'a> {
                  is no longer tied"
             );
             let (checkpoint, adapters) = (self.folder.checkpoint(), self.adapters);
-            outputs.push(own::named(
-                checkpoint,
-                adapters,
-                &head,
-                table,
-                target.dense_format(),
-            )?);
+            outputs.push(own::named(checkpoint, adapters, &head, table, format)?);
         }
         Ok(outputs)
     }

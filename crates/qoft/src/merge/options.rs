@@ -1,8 +1,12 @@
 //! How a checkpoint is merged.
 
 use qoft_core::kernels::FloatFormat;
+use qoft_core::{Quantization, Registry, Result, Schemes};
+use qoft_models::ModelFolder;
 
-use super::search::LayerSearch;
+use crate::quantize::Plan;
+use crate::search::LayerSearch;
+use crate::write::MaxShardSize;
 
 /// What the merged checkpoint is like.
 #[derive(Clone, Copy)]
@@ -11,15 +15,51 @@ pub enum MergeTarget<'a> {
     Dense(FloatFormat),
     /// Every layer in the scheme that it had, with codes chosen by the search that this gives it.
     SameScheme(&'a dyn LayerSearch),
+    /// All layers in this scheme, whatever they had.
+    NewScheme(NewScheme<'a>),
 }
 
-impl MergeTarget<'_> {
-    /// The format of a dense checkpoint.
-    pub(super) fn dense_format(self) -> Option<FloatFormat> {
-        match self {
-            Self::Dense(format) => Some(format),
-            Self::SameScheme(_) => None,
+/// A scheme that a merge writes a model in. What is not quantized gets the model's dtype.
+#[derive(Clone, Copy)]
+#[non_exhaustive]
+pub struct NewScheme<'a> {
+    /// Backends that read what was written.
+    pub registry: &'a Registry,
+    /// The scheme with its settings.
+    pub quantization: &'a Quantization,
+    /// Gives each layer the search that chooses its codes.
+    pub search: &'a dyn LayerSearch,
+    /// Modules that are written dense, in place of the settings' own list, see
+    /// [`ModulePatterns`](qoft_core::ModulePatterns). Without any list it is the output head. In a
+    /// model of which a part is quantized, the layers that are dense stay so.
+    pub skips: Option<&'a [String]>,
+    /// The model's dtype, unless it is the one that its configuration names.
+    pub format: Option<FloatFormat>,
+}
+
+impl<'a> NewScheme<'a> {
+    /// A scheme by its settings alone.
+    pub fn new(
+        registry: &'a Registry,
+        quantization: &'a Quantization,
+        search: &'a dyn LayerSearch,
+    ) -> Self {
+        Self {
+            registry,
+            quantization,
+            search,
+            skips: None,
+            format: None,
         }
+    }
+
+    /// What is done to a model.
+    pub(super) fn plan<'b>(
+        &self,
+        folder: &'b ModelFolder,
+        schemes: &'b Schemes,
+    ) -> Result<Plan<'b>> {
+        Plan::new(folder, schemes, self.quantization, self.skips, self.format)
     }
 }
 
@@ -34,6 +74,8 @@ pub struct MergeOptions<'a> {
     /// merge fails with [`Error::LittleKept`](qoft_core::Error::LittleKept). Not heeded where
     /// weights are written dense; with 0 everything is written.
     pub min_kept: f64,
+    /// How large the files with tensors become.
+    pub max_shard_size: MaxShardSize,
 }
 
 impl<'a> MergeOptions<'a> {
@@ -45,6 +87,7 @@ impl<'a> MergeOptions<'a> {
         Self {
             target,
             min_kept: Self::MIN_KEPT,
+            max_shard_size: MaxShardSize::default(),
         }
     }
 
@@ -52,6 +95,15 @@ impl<'a> MergeOptions<'a> {
     #[must_use]
     pub fn min_kept(self, min_kept: f64) -> Self {
         Self { min_kept, ..self }
+    }
+
+    /// The same with another size of files.
+    #[must_use]
+    pub fn max_shard_size(self, max_shard_size: MaxShardSize) -> Self {
+        Self {
+            max_shard_size,
+            ..self
+        }
     }
 }
 

@@ -13,10 +13,12 @@ use crate::write::{REPORT, write_json};
 #[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct MergeReport {
-    /// The layers that changed.
+    /// The layers that changed, by adapters or by getting another scheme.
     pub layers: Vec<MergedLayer>,
     /// Quantized layers that were written dense, whether they changed or not.
     pub dequantized: usize,
+    /// Layers that were quantized, again or in another scheme.
+    pub quantized: usize,
     /// The share of the change that had to be kept.
     pub min_kept: f64,
     /// What the merge did to the loss, if that was measured.
@@ -35,7 +37,7 @@ pub struct MergeReport {
 pub struct MergedLayer {
     /// Module path.
     pub name: String,
-    /// The backend that claims it.
+    /// The backend that reads what was written; of a layer that was made dense, the one before.
     pub backend: &'static str,
     /// The largest ‖RᵀR − I‖ (Frobenius) of a block of its rotations.
     pub orthogonality_error: f64,
@@ -166,6 +168,7 @@ impl MergeReport {
             "kinds": self.kinds(),
             "layers": self.layers,
             "dequantized": self.dequantized,
+            "quantized": self.quantized,
             "change_kept": self.change_kept(),
             "kept": self.kept(),
             "min_kept": self.min_kept,
@@ -208,6 +211,7 @@ mod tests {
                 layer("lm_head", 0.5),
             ],
             dequantized: 0,
+            quantized: 3,
             min_kept: 0.0,
             losses: None,
             tensors: 3,

@@ -2,21 +2,17 @@
 
 use std::path::{Path, PathBuf};
 
-use qoft_core::kernels::FloatFormat;
-use qoft_core::{
-    BackendOptions, Checkpoint, ClaimedLayer, LayerSource, Matrix, Nearest, Purpose, Quantization,
-    QuantizedModel, Registry, Result, Schemes, WaitingFile,
-};
+use qoft_core::{ClaimedLayer, Result, Schemes, WaitingFile};
 use qoft_models::ModelFolder;
 
 use super::report::KeptShares;
-use super::search::LayerSearch;
+use super::rewritten::Rewritten;
 use super::work::{Reports, Work};
 use super::{MergeTarget, adapted, checked};
 use crate::adapter::ScaledAdapter;
 use crate::layers::claimed;
 
-/// Some of the quantized layers that adapters change.
+/// Some of the layers that adapters change: quantized ones, or dense ones where none is quantized.
 pub struct MergeSample<'a> {
     folder: &'a ModelFolder,
     schemes: &'a Schemes,
@@ -39,7 +35,10 @@ impl<'a> MergeSample<'a> {
         scratch: &Path,
     ) -> Result<Self> {
         let mut changing = claimed(folder, schemes)?;
-        changing.retain(|layer| layer.is_quantized() && adapted(adapters, layer.path()));
+        changing.retain(|layer| adapted(adapters, layer.path()));
+        if changing.iter().any(ClaimedLayer::is_quantized) {
+            changing.retain(ClaimedLayer::is_quantized);
+        }
         let count = count.min(changing.len());
         // From the middle of each of so many stretches.
         let places = (0..count).map(|i| (2 * i + 1) * changing.len() / (2 * count));
@@ -67,45 +66,29 @@ impl<'a> MergeSample<'a> {
     /// # Errors
     /// Those of [`merge`](super::merge), but that too little is kept.
     pub fn merged(&self, target: MergeTarget) -> Result<KeptShares> {
-        checked(self.folder, self.schemes, self.adapters, target)?;
-        let mut current = self.folder.checkpoint().clone();
-        let mut waiting = WaitingFile::new(&self.scratch)?;
-        self.report(|work, reports| match target {
-            MergeTarget::Dense(format) => {
+        let (folder, schemes) = (self.folder, self.schemes);
+        checked(folder, schemes, self.adapters, target)?;
+        match target {
+            MergeTarget::Dense(format) => self.report(|work, reports| {
                 let layer = work.layer.parse()?;
                 work.rounded(&layer, format, reports).map(drop)
-            }
+            }),
             MergeTarget::SameScheme(search) => {
-                let rotated = work.rotated(search)?;
-                work.requantize(rotated, search, &mut current, &mut waiting, reports)
+                let mut current = folder.checkpoint().clone();
+                let mut waiting = WaitingFile::new(&self.scratch)?;
+                self.report(|work, reports| {
+                    let rotated = work.rotated(search)?;
+                    work.requantize(rotated, search, &mut current, &mut waiting, reports)
+                })
             }
-        })
-    }
-
-    /// What is kept if they are merged into dense weights, and those quantized anew. `inputs` knows
-    /// the inputs of the layers.
-    ///
-    /// # Errors
-    /// If a layer is damaged, or does not fit the settings.
-    pub fn quantized(
-        &self,
-        registry: &Registry,
-        quantization: &Quantization,
-        inputs: &dyn LayerSearch,
-    ) -> Result<KeptShares> {
-        let model = QuantizedModel::new(FloatFormat::F32, quantization.skips(), &[]);
-        let checkpoint = self.folder.checkpoint().clone();
-        let mut current = checkpoint.with_quantization_config(quantization.config(&model));
-        let mut waiting = WaitingFile::new(&self.scratch)?;
-        self.report(|work, reports| {
-            let (layer, rotated) = work.rotated(inputs)?;
-            let (path, weight) = (layer.path(), rotated.weight.clone());
-            let tensors = quantization.quantize(path, weight, FloatFormat::F32, &Nearest)?;
-            current.replace(path, &tensors, &mut waiting)?;
-            let written = read(registry, &current, path, layer.shape())?;
-            work.report(reports, &rotated, &written, false);
-            Ok(())
-        })
+            MergeTarget::NewScheme(scheme) => {
+                let plan = scheme.plan(folder, schemes)?;
+                let mut rewritten = Rewritten::new(scheme, &plan, folder, &self.scratch)?;
+                self.report(|work, reports| {
+                    rewritten.write(work, work.adapted(scheme.search)?, reports)
+                })
+            }
+        }
     }
 
     /// Does something with each layer, and sums up what it reports.
@@ -124,18 +107,4 @@ impl<'a> MergeSample<'a> {
         }
         Ok(KeptShares::of(&reports.into_layers()))
     }
-}
-
-/// The weight of a layer that another scheme has quantized.
-fn read(
-    registry: &Registry,
-    checkpoint: &Checkpoint,
-    path: &str,
-    shape: [usize; 2],
-) -> Result<Matrix> {
-    let schemes = registry.open(checkpoint, &BackendOptions::default())?;
-    let source = LayerSource::new(checkpoint, path, Some(shape));
-    Ok(Matrix::decode(
-        &*schemes.load(source, Purpose::Forward)?.weight,
-    ))
 }

@@ -6,14 +6,15 @@ use std::sync::{Mutex, PoisonError};
 use qoft_calibrate::Hessian;
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, CheckpointLayer, ClaimedLayer, Matrix, Purpose, Result, WaitingFile, float_dtype,
+    Checkpoint, CheckpointLayer, ClaimedLayer, LoadedLinear, Matrix, Purpose, Result, WaitingFile,
+    float_dtype,
 };
 
-use super::search::Asked;
-use super::{Change, LayerSearch, MergedLayer, adapted};
+use super::{Change, MergedLayer, adapted};
 use crate::adapted::{relative_error, rotated};
 use crate::adapter::ScaledAdapter;
 use crate::own;
+use crate::search::{Asked, LayerSearch};
 use crate::write::{Data, Output};
 
 /// What is told of the layers that adapters change, by their numbers: dense ones are made only
@@ -36,7 +37,7 @@ impl Reports {
 
 /// A weight before and after the adapters.
 pub(super) struct Rotated {
-    before: Matrix,
+    pub before: Matrix,
     pub weight: Matrix,
     /// The largest ‖RᵀR − I‖ of a block of the adapters.
     orthogonality_error: f64,
@@ -81,9 +82,23 @@ impl<'a> Work<'a> {
 
     /// The layer, and its weight with the adapters in it, to be quantized again.
     pub fn rotated(&self, search: &dyn LayerSearch) -> Result<(CheckpointLayer, Rotated)> {
+        let inputs = search.inputs(self.layer.path())?;
+        self.rotated_from(requantized_from(inputs.as_ref()), inputs)
+    }
+
+    /// The same, to be quantized in another scheme: what the layer computes with, with the adapters in
+    /// it.
+    pub fn adapted(&self, search: &dyn LayerSearch) -> Result<(CheckpointLayer, Rotated)> {
+        self.rotated_from(Purpose::Forward, search.inputs(self.layer.path())?)
+    }
+
+    fn rotated_from(
+        &self,
+        purpose: Purpose,
+        inputs: Option<Hessian>,
+    ) -> Result<(CheckpointLayer, Rotated)> {
         let layer = self.layer.parse()?;
-        let inputs = search.inputs(layer.path())?;
-        let rotated = self.rotate(&layer, requantized_from(inputs.as_ref()))?;
+        let rotated = self.rotate(&layer, purpose)?;
         Ok((layer, Rotated { inputs, ..rotated }))
     }
 
@@ -105,18 +120,40 @@ impl<'a> Work<'a> {
         })
     }
 
-    /// Tells of the layer, if adapters change it.
-    pub fn report(&self, reports: &Reports, rotated: &Rotated, written: &Matrix, searched: bool) {
-        if adapted(self.adapters, self.layer.path()) {
-            let layer = MergedLayer {
-                name: self.layer.path().to_owned(),
-                backend: self.layer.backend(),
-                orthogonality_error: rotated.orthogonality_error,
-                relative_error: relative_error(written, &rotated.weight),
-                change: rotated.change(written),
-                searched,
-            };
-            reports.add(self.index, layer);
+    /// Tells of the layer, which the backend `by` has now, with codes that the merge's search chose
+    /// or not.
+    pub fn report(
+        &self,
+        reports: &Reports,
+        rotated: &Rotated,
+        written: &Matrix,
+        by: &'static str,
+        searched: bool,
+    ) {
+        let layer = MergedLayer {
+            name: self.layer.path().to_owned(),
+            backend: by,
+            orthogonality_error: rotated.orthogonality_error,
+            relative_error: relative_error(written, &rotated.weight),
+            change: rotated.change(written),
+            searched,
+        };
+        reports.add(self.index, layer);
+    }
+
+    /// A bias that is spread over several tensors, as one. A bias under its plain name is kept as
+    /// every other tensor is.
+    fn gathered(&self, loaded: LoadedLinear, format: FloatFormat) -> Result<Option<Output<'a>>> {
+        let bias = loaded.bias.filter(|_| !self.layer.source().has("bias"));
+        let gathered = |bias| own::gathered(&self.layer, self.adapters, bias, format);
+        bias.map(gathered).transpose()
+    }
+
+    /// A bias that is spread over several tensors, for a layer that gets another scheme.
+    pub fn gathered_bias(&self, format: FloatFormat) -> Result<Option<Output<'a>>> {
+        match own::has_spread_bias(&self.layer) {
+            true => self.gathered(self.layer.load(Purpose::Forward)?, format),
+            false => Ok(None),
         }
     }
 
@@ -129,10 +166,7 @@ impl<'a> Work<'a> {
         if source.is_fan_in_fan_out() {
             shape.reverse();
         }
-        // A bias under its plain name is kept as every other tensor is.
-        let bias = loaded.bias.filter(|_| !source.has("bias"));
-        let gathered = |bias| own::gathered(&self.layer, self.adapters, bias, format);
-        let bias = bias.map(gathered).transpose()?;
+        let bias = self.gathered(loaded, format)?;
         let weight = Output {
             name: format!("{}.weight", self.layer.path()),
             dtype: float_dtype(format),
@@ -155,7 +189,9 @@ impl<'a> Work<'a> {
         let rotated = self.rotate(layer, self.dense_purpose())?;
         let mut written = rotated.weight.clone();
         written.round(format);
-        self.report(reports, &rotated, &written, false);
+        if adapted(self.adapters, self.layer.path()) {
+            self.report(reports, &rotated, &written, self.layer.backend(), false);
+        }
         Ok(written)
     }
 
@@ -176,7 +212,8 @@ impl<'a> Work<'a> {
         let purpose = requantized_from(rotated.inputs.as_ref());
         let read = self.layer.within(checkpoint).load(purpose)?;
         let written = Matrix::decode(&*read.weight);
-        self.report(reports, &rotated, &written, search.was_asked());
+        let (by, searched) = (self.layer.backend(), search.was_asked());
+        self.report(reports, &rotated, &written, by, searched);
         Ok(())
     }
 }

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, ClaimedLayer, Error, Quantization, Result};
+use qoft_core::{Checkpoint, Error, Quantization, Result};
 use qoft_train::train::Digest;
 
 use super::plan::Plan;
@@ -29,8 +29,7 @@ pub fn read(file: &Path, checkpoint: &mut Checkpoint, plan: &Plan) -> bool {
     if !file.is_file() {
         return false;
     }
-    let layers = plan.layers.iter().map(ClaimedLayer::path);
-    match checkpoint.overlay(file, layers) {
+    match checkpoint.overlay(file, plan.paths()) {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!("{error}; the model is quantized anew");

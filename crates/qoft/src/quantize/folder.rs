@@ -8,14 +8,12 @@ use qoft_core::{
 };
 use qoft_models::ModelFolder;
 
-use super::plan::Plan;
 use super::{QuantizeOptions, carry_out};
 use crate::adapted::relative_error;
 use crate::ahead::one_ahead;
 use crate::layers::{claimed, source};
-use crate::merge::LayerSearch;
-use crate::model_dtype::with_dtype;
-use crate::write::{Output, fill, write_json};
+use crate::search::LayerSearch;
+use crate::write::{Output, Surroundings, fill, write_json};
 
 /// The file of the report.
 const REPORT: &str = "quantize_report.json";
@@ -46,6 +44,8 @@ pub struct QuantizedLayer {
     pub name: String,
     /// ‖written − dense‖ / ‖dense‖ (Frobenius), the written weight as readers find it.
     pub relative_error: f64,
+    /// The same of the layer's outputs, where calibration data shows its inputs.
+    pub output_error: Option<f64>,
 }
 
 /// The mean loss on some data before and after.
@@ -118,22 +118,22 @@ pub fn quantize_staged(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedQuantization> {
     let schemes = registry.open(folder.checkpoint(), &BackendOptions::default())?;
-    let plan = Plan::new(folder, &schemes, quantization, options)?;
+    let plan = options.plan(folder, &schemes, quantization)?;
     let done = &mut |done, layers| progress(done, 2 * layers);
     let quantized = carry_out(&plan, folder, quantization, options, search, done)?;
     let checkpoint = quantized.checkpoint();
     let outputs = checkpoint.names().map(|name| checkpoint.tensor(name));
     let outputs = outputs.map(|tensor| tensor.map(Output::copy));
-    let config = with_dtype(checkpoint.config().clone(), plan.format);
-    let written = fill(
-        &staged,
-        outputs.collect::<Result<_>>()?,
-        &config,
-        checkpoint.dir(),
-        &[],
-        &|_, _| (),
-    )?;
-    let layers = errors(folder, &schemes, &quantized, registry, progress)?;
+    let around = Surroundings {
+        config: checkpoint.config(),
+        from: checkpoint.dir(),
+        skip: &[],
+        max_shard_size: options.max_shard_size,
+    };
+    let outputs = outputs.collect::<Result<_>>()?;
+    let written = fill(&staged, outputs, &around, &|_, _| ())?;
+    let dense = (folder, &schemes);
+    let layers = errors(dense, &quantized, registry, search, progress)?;
     let report = QuantizeReport {
         backend: quantization.backend(),
         layers,
@@ -147,10 +147,10 @@ pub fn quantize_staged(
 
 /// What quantizing cost each layer.
 fn errors(
-    dense: &ModelFolder,
-    dense_schemes: &Schemes,
+    (dense, dense_schemes): (&ModelFolder, &Schemes),
     quantized: &ModelFolder,
     registry: &Registry,
+    search: &dyn LayerSearch,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<QuantizedLayer>> {
     let schemes = registry.open(quantized.checkpoint(), &BackendOptions::default())?;
@@ -166,10 +166,13 @@ fn errors(
         &layers,
         |layer| decode(*layer),
         |layer, written| {
-            let before = dense_schemes.find(source(dense, layer.path()))?;
+            let before = decode(dense_schemes.find(source(dense, layer.path()))?)?;
+            let inputs = search.inputs(layer.path())?;
+            let outputs = inputs.and_then(|inputs| inputs.relative_error(&written, &before));
             found.push(QuantizedLayer {
                 name: layer.path().to_owned(),
-                relative_error: relative_error(&written, &decode(before)?),
+                relative_error: relative_error(&written, &before),
+                output_error: outputs,
             });
             dense.checkpoint().release();
             progress(total + found.len(), 2 * total);

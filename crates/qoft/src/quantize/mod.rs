@@ -10,19 +10,21 @@ use std::path::PathBuf;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, ClaimedLayer, Matrix, NewTensor, Purpose, Quantization, QuantizedModel, Result,
-    Schemes, WaitingFile, float_dtype,
+    Checkpoint, ClaimedLayer, Matrix, NewTensor, Purpose, Quantization, Result, Schemes,
+    WaitingFile, float_dtype,
 };
 use qoft_models::ModelFolder;
 
 use crate::ahead::one_ahead;
-use crate::merge::LayerSearch;
+use crate::model_dtype::with_dtype;
+use crate::search::LayerSearch;
+use crate::write::MaxShardSize;
 
 pub use folder::{
     QuantizeLosses, QuantizeReport, QuantizedLayer, StagedQuantization, quantize_staged,
 };
 pub use layer::quantize_layer;
-use plan::Plan;
+pub(crate) use plan::Plan;
 
 /// How a dense checkpoint is quantized, beside the settings of the scheme.
 #[derive(Debug, Clone, Default)]
@@ -35,6 +37,35 @@ pub struct QuantizeOptions {
     pub format: Option<FloatFormat>,
     /// A folder that keeps the packed weights for the next time.
     pub cache: Option<PathBuf>,
+    /// How large the files become where the model is written.
+    pub max_shard_size: MaxShardSize,
+}
+
+impl QuantizeOptions {
+    /// What is done to a dense model by these options and the settings `quantization`.
+    fn plan<'a>(
+        &self,
+        folder: &'a ModelFolder,
+        schemes: &'a Schemes,
+        quantization: &Quantization,
+    ) -> Result<Plan<'a>> {
+        let skips = self.skips.as_deref();
+        Plan::of_dense(folder, schemes, quantization, skips, self.format)
+    }
+}
+
+/// Module paths of the layers of a dense model that [`quantize()`] quantizes.
+///
+/// # Errors
+/// If a layer is quantized already, none is left to quantize, or a pattern is wrong.
+pub fn layers_to_quantize(
+    folder: &ModelFolder,
+    schemes: &Schemes,
+    quantization: &Quantization,
+    options: &QuantizeOptions,
+) -> Result<Vec<String>> {
+    let plan = options.plan(folder, schemes, quantization)?;
+    Ok(plan.paths().map(str::to_owned).collect())
 }
 
 /// The model with its dense layers quantized, as the scheme's library does it on load. Their tensors
@@ -56,7 +87,7 @@ pub fn quantize(
     search: &dyn LayerSearch,
     progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> Result<ModelFolder> {
-    let plan = Plan::new(folder, schemes, quantization, options)?;
+    let plan = options.plan(folder, schemes, quantization)?;
     carry_out(&plan, folder, quantization, options, search, progress)
 }
 
@@ -69,9 +100,10 @@ fn carry_out(
     search: &dyn LayerSearch,
     progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> Result<ModelFolder> {
-    let skips = options.skips.as_deref().or(quantization.skips());
-    let config = quantization.config(&QuantizedModel::new(plan.format, skips, &plan.dense));
-    let mut current = folder.checkpoint().clone().with_quantization_config(config);
+    let dense = folder.checkpoint();
+    let mut config = with_dtype(dense.config().clone(), plan.format);
+    config["quantization_config"] = plan.config(quantization);
+    let mut current = dense.clone().with_config(config);
     let cached = options.cache.as_deref();
     let cached = cached.map(|dir| cache::file(dir, &current, quantization, plan.format));
     let cached = cached.transpose()?;
@@ -83,7 +115,7 @@ fn carry_out(
         return Ok(folder.with_checkpoint(current));
     }
     let mut waiting = WaitingFile::new(&std::env::temp_dir())?;
-    for tensors in plan.rounded_others(folder.checkpoint()) {
+    for tensors in plan.rounded_others(dense) {
         current.insert(&tensors?, &mut waiting)?;
     }
     let mut done = 0;
@@ -96,7 +128,7 @@ fn carry_out(
         Ok(())
     })?;
     if let Some(file) = &cached {
-        cache::write(file, folder.checkpoint(), &current);
+        cache::write(file, dense, &current);
     }
     Ok(folder.with_checkpoint(current))
 }
@@ -118,7 +150,7 @@ impl Plan<'_> {
     /// The floats beside the layers that are quantized, in the model's dtype, where rounding to it
     /// changes them: embeddings, norms, biases and the layers that stay dense.
     fn rounded_others(&self, dense: &Checkpoint) -> impl Iterator<Item = Result<[NewTensor; 1]>> {
-        let quantized: BTreeSet<&str> = self.layers.iter().map(ClaimedLayer::path).collect();
+        let quantized: BTreeSet<&str> = self.paths().collect();
         let format = self.format;
         dense.names().filter_map(move |name| {
             let (layer, suffix) = name.rsplit_once('.')?;

@@ -5,9 +5,9 @@ use std::fmt::Write;
 
 use anyhow::{Result, anyhow};
 use qoft::core::kernels::{FloatFormat, Matrix};
-use qoft::core::{CodeSearch, Error, Keys, Nearest, QuantBackend, Registry, ScratchDir};
+use qoft::core::{CodeSearch, Error, Keys, Nearest, QuantBackend, ScratchDir};
 use qoft::train::data::{Dataset, Example};
-use qoft::{Calibration, KeptShares, LayerSearch, MergeSample, MergeTarget};
+use qoft::{Calibration, KeptShares, LayerSearch, MergeSample, MergeTarget, NewScheme};
 use serde_json::json;
 
 use super::{Subject, collected, dataset};
@@ -79,32 +79,34 @@ fn measured(subject: Subject, data: Option<&Dataset>) -> Result<String> {
         Some(seen) => seen,
         None => &nearest,
     };
-    line(
-        "the nearest codes",
-        sample.merged(MergeTarget::SameScheme(plain))?,
-    );
+    line("the nearest codes", sample.merged(subject.target(plain))?);
     if let Some(calibration) = &inputs {
-        let found = sample.merged(MergeTarget::SameScheme(calibration))?;
+        let found = sample.merged(subject.target(calibration))?;
         line("--calibration FILE", found);
     }
     for (name, format) in [("f32", FloatFormat::F32), ("bf16", FloatFormat::Bf16)] {
         let found = sample.merged(MergeTarget::Dense(format))?;
         line(&format!("--dequantize --dtype {name}"), found);
     }
-    if let Some((name, kept)) = best_scheme(&sample, plain)? {
-        line(&format!("--dequantize, then qoft quantize to {name}"), kept);
+    if let Some((name, kept)) = best_scheme(subject, &sample, plain)? {
+        line(&format!("--quantize {name}"), kept);
     }
     Ok(text)
 }
 
-/// The scheme that keeps most of a dense merge that is quantized when it is loaded, if that is more
-/// than half.
+/// The scheme that keeps most where it is that of the result, if that is more than half.
 fn best_scheme(
+    subject: Subject,
     sample: &MergeSample,
     inputs: &dyn LayerSearch,
 ) -> Result<Option<(&'static str, KeptShares)>> {
-    let registry = Registry::linked()?;
-    let own: BTreeSet<&str> = sample.backends().collect();
+    let registry = subject.registry;
+    let mut own: BTreeSet<&str> = sample.backends().collect();
+    own.extend(
+        subject
+            .written
+            .map(|written| written.quantization.backend()),
+    );
     let others = registry.backends().map(QuantBackend::name);
     let mut best: Option<(&'static str, KeptShares)> = None;
     for name in others.filter(|name| !own.contains(name)) {
@@ -113,7 +115,8 @@ fn best_scheme(
         let Ok(quantization) = registry.quantization(name, &settings) else {
             continue;
         };
-        let Ok(kept) = sample.quantized(&registry, &quantization, inputs) else {
+        let scheme = NewScheme::new(registry, &quantization, inputs);
+        let Ok(kept) = sample.merged(MergeTarget::NewScheme(scheme)) else {
             continue;
         };
         if share(kept) > best.map_or(0.5, |(_, best)| share(best)) {
@@ -135,7 +138,7 @@ fn inputs(
     scratch: &ScratchDir,
 ) -> Result<(Calibration, &'static str)> {
     let args = subject.args;
-    let (rows, from) = match (&args.calibration, data) {
+    let (rows, from) = match (&args.calibration.calibration, data) {
         (Some(path), _) => {
             let rows = dataset(args, subject.model, path)?.examples;
             (rows, "the first rows of the calibration data")

@@ -31,7 +31,7 @@ impl<S: CodeSearch> LayerSearch for S {
 }
 
 /// A search that knows afterwards whether a scheme asked it for codes.
-pub(super) struct Asked<'a> {
+pub(crate) struct Asked<'a> {
     search: Box<dyn CodeSearch + 'a>,
     asked: AtomicBool,
 }
