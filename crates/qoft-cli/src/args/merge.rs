@@ -30,7 +30,7 @@ pub struct MergeArgs {
     #[arg(long, conflicts_with_all = ["calibration", "quantize"])]
     pub dequantize: bool,
     /// Number format of dense weights [default: f32].
-    #[arg(long, value_enum, requires = "dequantize")]
+    #[arg(long, value_enum, requires = "dequantize", conflicts_with_all = ["calibration", "quantize"])]
     pub dtype: Option<DtypeArg>,
     /// Print how exact each layer is, and write it to merge_report.json and merge_report.svg in
     /// the output folder.

@@ -2,6 +2,7 @@
 
 mod cut;
 mod export;
+mod schemes;
 
 use std::fs;
 use std::path::{Path, PathBuf};
