@@ -29,13 +29,14 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
         return Ok(());
     }
     outln!(
-        "{:<18} {:<10} {:<6} {:<11} {:<11} {:<9} {:<8} dtypes",
+        "{:<18} {:<10} {:<5} {:<6} {:<6} {:<9} {:<11} {:<8} dtypes",
         "backend",
         "tier",
+        "read",
         "train",
-        "dequantize",
-        "requantize",
+        "merge",
         "quantize",
+        "dequantize",
         "layers"
     );
     let mark = |can| if can { "yes" } else { "no" };
@@ -44,13 +45,15 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
         let layers: Vec<&str> = can.layers.iter().map(|kind| kind.name()).collect();
         let dtypes: Vec<&str> = can.dtypes.iter().map(|dtype| dtype.name()).collect();
         outln!(
-            "{:<18} {:<10} {:<6} {:<11} {:<11} {:<9} {:<8} {}",
+            "{:<18} {:<10} {:<5} {:<6} {:<6} {:<9} {:<11} {:<8} {}",
             entry.name(),
             entry.tier().name(),
+            mark(!can.layers.is_empty()),
             mark(can.train),
-            mark(can.dequantize),
-            mark(can.requantize),
+            // Dense layers are merged into without any rounding to codes.
+            mark(can.requantize || can.dense),
             mark(can.quantize),
+            mark(can.dequantize),
             layers.join(" "),
             dtypes.join(" "),
         );

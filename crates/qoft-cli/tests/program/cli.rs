@@ -120,7 +120,17 @@ fn backends_are_listed() {
         assert_eq!(backend["capabilities"]["train"], true);
         assert_eq!(backend["capabilities"]["dequantize"], true);
     }
-    assert!(good(&["backends"]).stdout.contains("bnb-4bit"));
+    let table = good(&["backends"]).stdout;
+    let row = |name: &str| -> Vec<&str> {
+        let mut lines = table
+            .lines()
+            .map(|line| line.split_whitespace().collect::<Vec<_>>());
+        lines.find(|words| words[0] == name).expect(name)
+    };
+    assert_eq!(row("backend")[2..6], ["read", "train", "merge", "quantize"]);
+    assert_eq!(row("bnb-4bit")[2..6], ["yes"; 4]);
+    assert_eq!(row("aqlm")[2..6], ["yes", "yes", "yes", "no"]);
+    assert_eq!(row("dense")[2..6], ["yes", "yes", "yes", "no"]);
 }
 
 #[test]
