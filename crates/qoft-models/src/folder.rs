@@ -9,6 +9,9 @@ use crate::json::Object;
 use crate::registry::Architectures;
 use crate::spec::ModelSpec;
 
+/// What older versions of transformers saved with each layer, and newer ones compute.
+const ROTARY_BUFFER: &str = "rotary_emb.inv_freq";
+
 /// Whether the head is said to be the embedding, and is stored with other values all the same.
 fn has_own_head(spec: &ModelSpec, checkpoint: &Checkpoint) -> bool {
     let Some(table) = spec.tied_table() else {
@@ -23,6 +26,32 @@ fn has_own_head(spec: &ModelSpec, checkpoint: &Checkpoint) -> bool {
         // Another scheme's tensors, or none.
         (None, _) => checkpoint.under(head).next().is_some(),
         (Some(_), None) => true,
+    }
+}
+
+/// Says which tensors are none of the model's: as in transformers, nothing is computed with them.
+fn tell_of_foreign(spec: &ModelSpec, checkpoint: &Checkpoint) {
+    let tensors = checkpoint.names().filter(|name| !spec.has(name));
+    let foreign: Vec<&str> = tensors
+        .filter(|name| !name.ends_with(ROTARY_BUFFER))
+        .collect();
+    let Some(first) = foreign.first() else {
+        return;
+    };
+    let last = foreign.iter().filter_map(|name| spec.block(name)).max();
+    let blocks = spec.config().num_hidden_layers;
+    match last.filter(|&last| last >= blocks) {
+        Some(last) => tracing::warn!(
+            "{}: config.json asks for {blocks} layers, and the files have {}: the others are \
+             not used, as transformers does not use them",
+            checkpoint.dir().display(),
+            last + 1
+        ),
+        None => tracing::warn!(
+            "{}: {} tensors are none of the model's and are not used, the first is `{first}`",
+            checkpoint.dir().display(),
+            foreign.len()
+        ),
     }
 }
 
@@ -75,6 +104,9 @@ impl ModelFolder {
                 Arc::new(spec.untied())
             }
         });
+        if let Some(spec) = &spec {
+            tell_of_foreign(spec, &checkpoint);
+        }
         Self {
             checkpoint,
             architectures: architectures.clone(),

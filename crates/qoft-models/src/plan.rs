@@ -1,7 +1,7 @@
 //! Which layers a model has: what it is made from where there are no files.
 
 use std::cell::RefCell;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
@@ -18,14 +18,16 @@ const LARGEST_TENSOR: usize = 1 << 24;
 #[derive(Default)]
 pub struct Plan {
     layers: RefCell<Vec<LayerSpec>>,
+    /// Names of all other tensors.
+    tensors: RefCell<BTreeSet<String>>,
     /// Values by their number: however many layers there are, each size is in memory once.
     zeros: RefCell<BTreeMap<usize, Tensor<1>>>,
 }
 
 impl Plan {
-    /// All layers, in the order in which they were asked for.
-    pub fn into_layers(self) -> Vec<LayerSpec> {
-        self.layers.into_inner()
+    /// All layers, in the order in which they were asked for, and the names of all other tensors.
+    pub fn into_parts(self) -> (Vec<LayerSpec>, BTreeSet<String>) {
+        (self.layers.into_inner(), self.tensors.into_inner())
     }
 
     fn add(&self, spec: LayerSpec) -> Arc<Zeros> {
@@ -57,6 +59,7 @@ impl Origin for Plan {
             let reason = format!("it asks for a tensor `{name}` of {shape:?}");
             return Err(Error::file("config.json", reason));
         };
+        self.tensors.borrow_mut().insert(name.to_owned());
         let mut zeros = self.zeros.borrow_mut();
         let made = zeros.entry(count);
         let made = made.or_insert_with(|| Tensor::zeros([count], &Device::flex()));

@@ -1,6 +1,6 @@
 //! A model as its `config.json` describes it, before anything is loaded.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
@@ -32,6 +32,8 @@ pub struct ModelSpec {
     layers: Vec<LayerSpec>,
     /// Module path → number of the layer.
     index: BTreeMap<String, usize>,
+    /// Names of the tensors that are no layer's.
+    tensors: BTreeSet<String>,
 }
 
 impl ModelSpec {
@@ -54,7 +56,7 @@ impl ModelSpec {
     fn of(config: ModelConfig, names: ModelNames, blueprint: Arc<dyn Blueprint>) -> Result<Self> {
         let plan = Plan::default();
         blueprint.build(&config, &Loader::new(&plan, names.base))?;
-        let mut layers = plan.into_layers();
+        let (mut layers, tensors) = plan.into_parts();
         let head = [config.vocab_size, config.hidden_size];
         let head = LayerSpec::new(names.head, LayerKind::Linear, head);
         layers.push(match config.tie_word_embeddings {
@@ -68,6 +70,7 @@ impl ModelSpec {
             names,
             blueprint,
             layers,
+            tensors,
         })
     }
 
@@ -89,6 +92,37 @@ impl ModelSpec {
     /// The layer at a module path.
     pub fn layer(&self, path: &str) -> Option<&LayerSpec> {
         self.index.get(path).map(|&number| &self.layers[number])
+    }
+
+    /// Whether a tensor is one of the model's.
+    pub(crate) fn has(&self, tensor: &str) -> bool {
+        let parents = std::iter::successors(Some(tensor), |path| {
+            path.rsplit_once('.').map(|(parent, _)| parent)
+        });
+        self.tensors.contains(tensor)
+            || parents
+                .into_iter()
+                .any(|path| self.index.contains_key(path))
+    }
+
+    /// Where a tensor would be in a list of blocks, of which the model has some: its number.
+    pub(crate) fn block(&self, tensor: &str) -> Option<usize> {
+        let mut path = String::new();
+        for part in tensor.split('.') {
+            if let Ok(number) = part.parse() {
+                let first = format!("{path}0.");
+                let mut from = self.index.range(first.clone()..);
+                if from
+                    .next()
+                    .is_some_and(|(path, _)| path.starts_with(&first))
+                {
+                    return Some(number);
+                }
+            }
+            path += part;
+            path.push('.');
+        }
+        None
     }
 
     /// The module path of the table that the head shares, if it is not stored.

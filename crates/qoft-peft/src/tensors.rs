@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
-use qoft_core::{Error, Result, float_format};
+use qoft_core::{Error, Result, float_format, stands_for_another};
 
 /// The file of the configuration.
 pub const CONFIG: &str = "adapter_config.json";
@@ -28,6 +28,9 @@ pub fn read_tensors(path: &Path) -> Result<Tensors> {
         reason,
     };
     let bytes = std::fs::read(path).map_err(Error::io(path))?;
+    if let Some(reason) = stands_for_another(&bytes) {
+        return Err(fail(reason));
+    }
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| fail(format!("not a valid safetensors file: {e}")))?;
     let mut tensors = Tensors::new();

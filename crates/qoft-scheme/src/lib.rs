@@ -35,6 +35,7 @@ pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 pub use capabilities::Capabilities;
 pub use checkpoint::{
     Checkpoint, NewTensor, TensorView, WaitingFile, float_dtype, float_format, read_json,
+    stands_for_another,
 };
 pub use claimed::{CheckpointLayer, ClaimedLayer};
 pub use dense::{Dense, dense_weight};

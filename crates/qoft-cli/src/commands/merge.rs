@@ -284,7 +284,8 @@ fn say_kept(args: &MergeArgs, report: &MergeReport) {
         Some(share) => (share, "the layers' outputs"),
         None => (kept.weights, "the weights"),
     };
-    let share = 100.0 * share;
+    // Rounding may undo a little more than the change; that is nothing, without a sign.
+    let share = (100.0 * share).round() + 0.0;
     if share < 100.0 * MergeOptions::MIN_KEPT {
         warnln!(
             "{share:.0} % of what the adapters change of {of} is in the merged weights: the rest is \

@@ -4,7 +4,7 @@ use std::fs;
 use std::path::Path;
 
 use crate::common::file::{Entry, TensorFile, edit_json, refused, write_raw};
-use crate::common::{arg, copy_fixture, fixture};
+use crate::common::{arg, copy_fixture, fixture, qoft};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -295,4 +295,82 @@ fn folders_of_other_kinds_are_told_apart() {
         &model,
     ];
     refused(&with, work.path(), "this is a model");
+}
+
+#[test]
+fn pointers_of_git_lfs_are_told_apart() {
+    let pointer = "version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 3\n";
+    let (model, rows) = (fixture(MODEL), fixture(ROWS));
+    for name in [
+        "config.json",
+        "model.safetensors",
+        "tokenizer.json",
+        "tokenizer_config.json",
+    ] {
+        damaged(
+            MODEL,
+            &["eval", "train"],
+            "a pointer of Git LFS",
+            |folder| {
+                fs::write(folder.join(name), pointer).expect("a written file");
+            },
+        );
+    }
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        let work = tempdir().expect("a folder");
+        let copy = copy_fixture("adapters/all_linear", work.path(), "adapter");
+        fs::write(copy.join(name), pointer).expect("a written file");
+        let with = [
+            "eval",
+            "--model",
+            &model,
+            "--data",
+            &rows,
+            "--adapter",
+            arg(&copy),
+        ];
+        refused(&with, work.path(), "a pointer of Git LFS");
+    }
+}
+
+#[test]
+fn layers_that_the_model_does_not_have_are_told() {
+    let work = tempdir().expect("a folder");
+    let model = copy_fixture(MODEL, work.path(), "model");
+    let rows = fixture(ROWS);
+    let said = |needle: &str| {
+        for command in [
+            &["inspect", arg(&model)][..],
+            &["eval", "--model", arg(&model), "--data", &rows],
+        ] {
+            let run = qoft(command);
+            assert_eq!(run.code, Some(0), "{}", run.stderr);
+            assert_eq!(
+                run.stderr
+                    .contains("config.json asks for 1 layers, and the files have 2"),
+                needle == "layers",
+                "{}",
+                run.stderr
+            );
+            assert_eq!(run.stderr.contains("1 tensors are none of the model's and are not used, the first is `v_head.weight`"), needle == "tensors", "{}", run.stderr);
+        }
+    };
+    said("");
+    TensorFile::open(&model.join("model.safetensors")).edit(|tensors| {
+        let norm = tensors
+            .iter()
+            .find(|(name, _)| name == "model.norm.weight")
+            .expect("a norm");
+        let copy = Entry {
+            dtype: norm.1.dtype.clone(),
+            shape: norm.1.shape.clone(),
+            data: norm.1.data.clone(),
+        };
+        tensors.push(("v_head.weight".into(), copy));
+    });
+    said("tensors");
+    edit_json(&model.join("config.json"), |config| {
+        config["num_hidden_layers"] = json!(1);
+    });
+    said("layers");
 }

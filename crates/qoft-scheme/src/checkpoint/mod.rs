@@ -15,7 +15,7 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::error::{Error, Result};
-pub use json::read_json;
+pub use json::{read_json, stands_for_another};
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
 use shard::Shard;

@@ -52,11 +52,9 @@ impl StagedDir {
     fn beside(target: &Path) -> Result<Self> {
         let folder = parent(target);
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
-        let name = target.file_name().and_then(|name| name.to_str());
-        let name = name.unwrap_or("output");
-        let lock = OutputLock::at(folder.join(format!(".{name}{LOCK}")), target)?;
+        let lock = OutputLock::at(lock_beside(target), target)?;
         Ok(Self {
-            staging: ScratchDir::new(folder, &format!("{name}{PARTIAL}"))?,
+            staging: ScratchDir::new(folder, &format!("{}{PARTIAL}", name(target)))?,
             target: target.to_owned(),
             inside: false,
             _lock: lock,
@@ -69,7 +67,14 @@ impl StagedDir {
             &format!(".{INSIDE}-"),
             &format!(".{MOVING}-"),
         ];
-        refuse_occupied(target, &hidden)?;
+        if let Err(occupied) = refuse_occupied(target, &hidden) {
+            // A run that was killed after its folder had appeared left its lock.
+            let left = lock_beside(target);
+            if left.exists() {
+                drop(OutputLock::at(left, target));
+            }
+            return Err(occupied);
+        }
         let lock = OutputLock::inside(target)?;
         finish_moves(target, MOVING, LAST)?;
         let staging = ScratchDir::new(target, INSIDE)?;
@@ -109,6 +114,16 @@ impl StagedDir {
             sync_dir(parent(&self.target))
         }
     }
+}
+
+fn name(target: &Path) -> &str {
+    let name = target.file_name().and_then(|name| name.to_str());
+    name.unwrap_or("output")
+}
+
+/// The file that locks a target that does not exist yet.
+fn lock_beside(target: &Path) -> PathBuf {
+    parent(target).join(format!(".{}{LOCK}", name(target)))
 }
 
 /// Fails if a folder has something whose name begins with none of `hidden`.
@@ -192,6 +207,22 @@ mod tests {
         let error = StagedDir::new(target.path()).unwrap_err();
         assert!(error.to_string().contains("not empty"), "{error}");
         assert_eq!(names(target.path()), ["config.json"]);
+    }
+
+    #[test]
+    fn the_lock_of_a_run_that_was_killed_in_the_end_is_removed() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out");
+        std::fs::create_dir(&target).unwrap();
+        std::fs::write(target.join("config.json"), "1").unwrap();
+        let lock = dir.path().join(".out.lock");
+        std::fs::write(&lock, "process 1\n").unwrap();
+        StagedDir::new(&target).unwrap_err();
+        assert_eq!(names(dir.path()), ["out"]);
+        let held = OutputLock::at(lock, &target).unwrap();
+        StagedDir::new(&target).unwrap_err();
+        assert_eq!(names(dir.path()), [".out.lock", "out"]);
+        drop(held);
     }
 
     #[test]

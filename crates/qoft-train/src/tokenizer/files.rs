@@ -4,6 +4,7 @@ use std::fs;
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
+use qoft_core::stands_for_another;
 use serde_json::Value;
 
 use super::TokenizerError;
@@ -51,7 +52,10 @@ impl Files {
 /// The text of a file; `None` when there is no such file.
 pub(super) fn read_text(path: &Path) -> Result<Option<String>, TokenizerError> {
     match fs::read_to_string(path) {
-        Ok(text) => Ok(Some(text)),
+        Ok(text) => match stands_for_another(text.as_bytes()) {
+            None => Ok(Some(text)),
+            Some(reason) => Err(broken(path, reason)),
+        },
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
         Err(source) => Err(TokenizerError::Io {
             path: path.to_owned(),
