@@ -1,16 +1,13 @@
 //! `adapter_config.json` of BOFT, with PEFT's keys and defaults.
 
 use qoft_core::{Error, Result};
-use qoft_peft::{AdapterConfig, CommonConfig};
+use qoft_peft::{CommonConfig, FamilyKeys};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// PEFT's `BOFTConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct BoftConfig {
-    /// Always `BOFT`.
-    pub peft_type: String,
     /// Size of a block; 0: given by `boft_block_num`.
     pub boft_block_size: usize,
     /// Number of blocks of a layer; 0: given by `boft_block_size`.
@@ -32,7 +29,6 @@ pub struct BoftConfig {
 impl Default for BoftConfig {
     fn default() -> Self {
         Self {
-            peft_type: "BOFT".into(),
             boft_block_size: 4,
             boft_block_num: 0,
             boft_n_butterfly_factor: 1,
@@ -47,21 +43,17 @@ impl Default for BoftConfig {
 impl BoftConfig {
     /// The most factors: a butterfly of more would need more blocks than a layer can have.
     pub const MAX_FACTORS: usize = 32;
+}
 
-    /// Reads a configuration; `file` is named in errors.
-    ///
-    /// # Errors
-    /// If it is no valid BOFT configuration.
-    pub fn from_json(json: Value, file: &str) -> Result<Self> {
-        let config: Self = serde_json::from_value(json)
-            .map_err(|e| Error::file(file, format!("not a BOFT configuration: {e}")))?;
-        config.check(file)?;
-        Ok(config)
+impl FamilyKeys for BoftConfig {
+    const PEFT_TYPE: &'static str = "BOFT";
+
+    fn common_keys(&self) -> &CommonConfig {
+        &self.common
     }
 
-    pub(super) fn check(&self, file: &str) -> Result<()> {
+    fn check(&self, file: &str) -> Result<()> {
         let fail = |key: &str, reason: String| Err(Error::config(file, key, reason));
-        self.common.check(self.peft_type(), &self.peft_type, file)?;
         if (self.boft_block_size == 0) == (self.boft_block_num == 0) {
             let reason = format!(
                 "exactly one of boft_block_size and boft_block_num must be 0, found \
@@ -86,17 +78,21 @@ impl BoftConfig {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::Value;
+
+    use qoft_peft::ConfigFile;
+
     use super::*;
 
     fn error(key: &str, value: Value) -> String {
-        let mut json = serde_json::to_value(BoftConfig::default()).unwrap();
+        let mut json = BoftConfig::default().to_json();
         json[key] = value;
         BoftConfig::from_json(json, "x").unwrap_err().to_string()
     }
 
     #[test]
     fn impossible_values_are_named() {
-        let default = serde_json::to_value(BoftConfig::default()).unwrap();
+        let default = BoftConfig::default().to_json();
         assert_eq!(
             BoftConfig::from_json(default, "x").unwrap(),
             BoftConfig::default()
@@ -113,6 +109,6 @@ mod tests {
             assert!(error.contains(&format!("`{key}`")), "{error}");
         }
         assert!(error("boft_block_num", 2.into()).contains("`boft_block_size`"));
-        assert!(error("boft_block_size", "four".into()).contains("not a BOFT configuration"));
+        assert!(error("boft_block_size", "four".into()).contains("not a configuration of BOFT"));
     }
 }

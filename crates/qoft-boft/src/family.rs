@@ -1,54 +1,18 @@
 //! BOFT as one of the families of adapters.
 
-use std::sync::Arc;
-
 use qoft_core::{AdapterParam, LayerKind, OftAdapter, Random, Result};
-use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, FamilyRegistration, Site};
-use serde_json::Value;
+use qoft_peft::{AdapterConfig, Family, FamilyRegistration, Site};
 
 use crate::butterfly::Butterfly;
 use crate::config::BoftConfig;
 use crate::rotation::BoftRotation;
 
-/// PEFT's `BOFT`.
-pub struct Boft;
-
-/// The registration of [`Boft`].
-pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Boft);
+/// The registration of the family.
+pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Family::<BoftConfig>::NEW);
 
 qoft_peft::register_family!(REGISTRATION);
 
-impl AdapterFamily for Boft {
-    fn peft_type(&self) -> &'static str {
-        "BOFT"
-    }
-
-    fn defaults(&self) -> Value {
-        BoftConfig::default().to_json()
-    }
-
-    fn read(&self, config: Value, file: &str) -> Result<Arc<dyn AdapterConfig>> {
-        Ok(Arc::new(BoftConfig::from_json(config, file)?))
-    }
-}
-
 impl AdapterConfig for BoftConfig {
-    fn family(&self) -> &'static dyn AdapterFamily {
-        &Boft
-    }
-
-    fn common(&self) -> &CommonConfig {
-        &self.common
-    }
-
-    fn validate(&self, file: &str) -> Result<()> {
-        self.check(file)
-    }
-
-    fn to_json(&self) -> Value {
-        serde_json::to_value(self).expect("a plain struct")
-    }
-
     fn param_names(&self, kind: LayerKind) -> &'static [&'static str] {
         match kind {
             LayerKind::Linear | LayerKind::Conv2d => &[BoftRotation::BLOCKS, BoftRotation::SCALES],

@@ -1,6 +1,6 @@
 //! BOFT: adapters that are butterflies of orthogonal blocks, and scales of the output, as in PEFT.
 //!
-//! [`BoftRotation`] is the mathematics, and [`Boft`] tells of it to the functions of [`qoft_peft`] and
+//! [`BoftRotation`] is the mathematics, and [`BoftConfig`] tells of it to the functions of [`qoft_peft`] and
 //! to every program that links this crate (`use qoft_boft as _;`).
 //!
 //! ```
@@ -37,5 +37,5 @@ mod rotation;
 
 pub use butterfly::Butterfly;
 pub use config::BoftConfig;
-pub use family::{Boft, REGISTRATION};
+pub use family::REGISTRATION;
 pub use rotation::BoftRotation;

@@ -10,9 +10,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use qoft_bnb as _;
 use qoft_core::{BIAS, Schemes, Walk, adapters, default_device, read_json};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
-use qoft_peft::{
-    self as peft, AdapterConfig, AdapterFamily, Families, ModelFacts, Modules, Selection,
-};
+use qoft_peft::{self as peft, AdapterConfig, Families, ModelFacts, Modules, Selection};
 use qoft_train::data::{Dataset, DatasetOptions};
 use qoft_train::evaluate;
 use qoft_train::tokenizer::Tokenizer;
@@ -123,7 +121,7 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
 
 #[test]
 fn configurations_mean_what_they_mean_to_peft() {
-    let (expected, family) = (expected(), &qoft_boft::Boft);
+    let (expected, family) = (expected(), qoft_boft::REGISTRATION.item());
     let rows = expected["selections"].as_array().unwrap();
     assert_eq!(rows.len(), 23);
     for row in rows {

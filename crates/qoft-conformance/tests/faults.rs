@@ -10,8 +10,10 @@ use qoft_core::ops::Traced;
 use qoft_core::{
     AdapterParam, Composition, Draw, LayerKind, OftAdapter, ParamPlace, Pass, Random, Result,
 };
-use qoft_oft::{Oft, OftConfig};
-use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, FamilyRegistration, Site};
+use qoft_oft::OftConfig;
+use qoft_peft::{
+    AdapterConfig, AdapterFamily, CommonConfig, ConfigFile, FamilyKeys, FamilyRegistration, Site,
+};
 use serde_json::{Value, json};
 
 /// What is wrong with an OFT.
@@ -47,7 +49,7 @@ impl AdapterFamily for Faulty {
     }
 
     fn defaults(&self) -> Value {
-        Oft.defaults()
+        OftConfig::default().to_json()
     }
 
     fn read(&self, mut config: Value, file: &str) -> Result<Arc<dyn AdapterConfig>> {
@@ -68,7 +70,7 @@ struct FaultyConfig {
     family: &'static Faulty,
 }
 
-impl AdapterConfig for FaultyConfig {
+impl ConfigFile for FaultyConfig {
     fn family(&self) -> &'static dyn AdapterFamily {
         self.family
     }
@@ -84,7 +86,9 @@ impl AdapterConfig for FaultyConfig {
     fn to_json(&self) -> Value {
         self.inner.to_json()
     }
+}
 
+impl AdapterConfig for FaultyConfig {
     fn param_names(&self, kind: LayerKind) -> &'static [&'static str] {
         self.inner.param_names(kind)
     }

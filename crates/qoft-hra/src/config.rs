@@ -1,16 +1,13 @@
 //! `adapter_config.json` of HRA, with PEFT's keys and defaults.
 
 use qoft_core::{Error, Result};
-use qoft_peft::{AdapterConfig, CommonConfig};
+use qoft_peft::{CommonConfig, FamilyKeys};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
 /// PEFT's `HRAConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct HraConfig {
-    /// Always `HRA`.
-    pub peft_type: String,
     /// Number of reflections.
     pub r: usize,
     /// Make the vectors orthogonal to each other.
@@ -26,7 +23,6 @@ pub struct HraConfig {
 impl Default for HraConfig {
     fn default() -> Self {
         Self {
-            peft_type: "HRA".into(),
             r: 8,
             apply_gs: false,
             init_weights: true,
@@ -38,21 +34,17 @@ impl Default for HraConfig {
 impl HraConfig {
     /// The most reflections of a layer: each is a step of its own.
     pub const MAX_REFLECTIONS: usize = 4096;
+}
 
-    /// Reads a configuration; `file` is named in errors.
-    ///
-    /// # Errors
-    /// If it is no valid HRA configuration.
-    pub fn from_json(json: Value, file: &str) -> Result<Self> {
-        let config: Self = serde_json::from_value(json)
-            .map_err(|e| Error::file(file, format!("not an HRA configuration: {e}")))?;
-        config.check(file)?;
-        Ok(config)
+impl FamilyKeys for HraConfig {
+    const PEFT_TYPE: &'static str = "HRA";
+
+    fn common_keys(&self) -> &CommonConfig {
+        &self.common
     }
 
-    pub(super) fn check(&self, file: &str) -> Result<()> {
+    fn check(&self, file: &str) -> Result<()> {
         let common = &self.common;
-        common.check(self.peft_type(), &self.peft_type, file)?;
         common.refuse_layers_of_expression(file)?;
         if !(1..=Self::MAX_REFLECTIONS).contains(&self.r) {
             let (r, most) = (self.r, Self::MAX_REFLECTIONS);

@@ -1,53 +1,17 @@
 //! HRA as one of the families of adapters.
 
-use std::sync::Arc;
-
 use qoft_core::{AdapterParam, Error, LayerKind, OftAdapter, Random, Result};
-use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, FamilyRegistration, Site};
-use serde_json::Value;
+use qoft_peft::{AdapterConfig, Family, FamilyRegistration, Site};
 
 use crate::config::HraConfig;
 use crate::rotation::HraRotation;
 
-/// PEFT's `HRA`.
-pub struct Hra;
-
-/// The registration of [`Hra`].
-pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Hra);
+/// The registration of the family.
+pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Family::<HraConfig>::NEW);
 
 qoft_peft::register_family!(REGISTRATION);
 
-impl AdapterFamily for Hra {
-    fn peft_type(&self) -> &'static str {
-        "HRA"
-    }
-
-    fn defaults(&self) -> Value {
-        HraConfig::default().to_json()
-    }
-
-    fn read(&self, config: Value, file: &str) -> Result<Arc<dyn AdapterConfig>> {
-        Ok(Arc::new(HraConfig::from_json(config, file)?))
-    }
-}
-
 impl AdapterConfig for HraConfig {
-    fn family(&self) -> &'static dyn AdapterFamily {
-        &Hra
-    }
-
-    fn common(&self) -> &CommonConfig {
-        &self.common
-    }
-
-    fn validate(&self, file: &str) -> Result<()> {
-        self.check(file)
-    }
-
-    fn to_json(&self) -> Value {
-        serde_json::to_value(self).expect("a plain struct")
-    }
-
     fn param_names(&self, kind: LayerKind) -> &'static [&'static str] {
         match kind {
             LayerKind::Linear | LayerKind::Conv2d => &[HraRotation::PARAM],

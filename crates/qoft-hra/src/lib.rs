@@ -1,7 +1,7 @@
 //! HRA: adapters that are products of Householder reflections, as in PEFT.
 //!
 //! A second family of rotations beside OFT, and an example of one from another crate:
-//! [`HraRotation`] is the mathematics, and [`Hra`] tells of it to the functions of
+//! [`HraRotation`] is the mathematics, and [`HraConfig`] tells of it to the functions of
 //! [`qoft_peft`] and to every program that links this crate (`use qoft_hra as _;`).
 //!
 //! ```
@@ -35,5 +35,5 @@ mod family;
 mod rotation;
 
 pub use config::HraConfig;
-pub use family::{Hra, REGISTRATION};
+pub use family::REGISTRATION;
 pub use rotation::HraRotation;

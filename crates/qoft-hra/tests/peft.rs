@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor, TensorData};
 use qoft_core::{Layer, Linear, Schemes, Walk, adapters, default_device};
 use qoft_hra::HraConfig;
 use qoft_models::{Architectures, CausalLm, ModelFolder};
-use qoft_peft::{self as peft, AdapterConfig, CommonConfig, Families, ModelFacts};
+use qoft_peft::{self as peft, AdapterConfig, CommonConfig, Families, FamilyKeys, ModelFacts};
 use serde_json::Value;
 
 fn expected() -> Value {

@@ -7,14 +7,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use qoft_core::{Error, Result, read_json};
-use qoft_peft::{AdapterConfig, CommonConfig};
+use qoft_peft::{CommonConfig, FamilyKeys, read_keys};
 
 /// PEFT's `OFTConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct OftConfig {
-    /// Always `OFT`.
-    pub peft_type: String,
     /// Number of blocks of a layer; 0: given by `oft_block_size`.
     pub r: usize,
     /// Size of a block; 0: given by `r`.
@@ -44,7 +42,6 @@ pub struct OftConfig {
 impl Default for OftConfig {
     fn default() -> Self {
         Self {
-            peft_type: "OFT".into(),
             r: 0,
             oft_block_size: 32,
             module_dropout: 0.0,
@@ -72,29 +69,35 @@ impl OftConfig {
         Self::from_json(read_json(path)?, &path.display().to_string())
     }
 
-    /// As [`Self::read`], for what was read already; `file` is named in errors.
-    ///
-    /// # Errors
-    /// If it is no valid OFT configuration, or is from before PEFT 0.14.
-    pub fn from_json(json: Value, file: &str) -> Result<Self> {
-        if json.get("oft_block_size").is_none() {
-            let reason = "it is missing: an adapter from before PEFT 0.14, whose rotations were \
-                          parametrized otherwise and cannot be converted; train it again";
-            return Err(Error::config(file, "oft_block_size", reason));
+    /// The map from parameters to rotations.
+    pub fn cayley_map(&self) -> CayleyMap {
+        match (self.use_cayley_neumann, self.before_0_18()) {
+            (false, _) => CayleyMap::Exact,
+            (true, false) => CayleyMap::Neumann(self.num_cayley_neumann_terms),
+            (true, true) => CayleyMap::LegacyNeumann(self.num_cayley_neumann_terms),
         }
-        let config: Self = serde_json::from_value(json)
-            .map_err(|e| Error::file(file, format!("not an OFT configuration: {e}")))?;
-        config.check(file)?;
-        Ok(config)
     }
 
-    /// Checks the values; `file` is named in errors.
-    ///
-    /// # Errors
-    /// If a value is impossible or asks for something that is not implemented.
-    pub(super) fn check(&self, file: &str) -> Result<()> {
+    /// PEFT 0.18 changed the last term of the series; adapters without a version are older.
+    fn before_0_18(&self) -> bool {
+        let version = self.common.peft_version.as_deref().unwrap_or("0");
+        let mut parts = version.split('.').map(|part| {
+            let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
+            digits.parse::<u32>().unwrap_or(0)
+        });
+        (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < (0, 18)
+    }
+}
+
+impl FamilyKeys for OftConfig {
+    const PEFT_TYPE: &'static str = "OFT";
+
+    fn common_keys(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    fn check(&self, file: &str) -> Result<()> {
         let fail = |key: &str, reason: String| Err(Error::config(file, key, reason));
-        self.common.check(self.peft_type(), &self.peft_type, file)?;
         if (self.r == 0) == (self.oft_block_size == 0) {
             let reason = format!(
                 "exactly one of r and oft_block_size must be 0, found r = {} and \
@@ -121,37 +124,30 @@ impl OftConfig {
         Ok(())
     }
 
-    /// The map from parameters to rotations.
-    pub fn cayley_map(&self) -> CayleyMap {
-        match (self.use_cayley_neumann, self.before_0_18()) {
-            (false, _) => CayleyMap::Exact,
-            (true, false) => CayleyMap::Neumann(self.num_cayley_neumann_terms),
-            (true, true) => CayleyMap::LegacyNeumann(self.num_cayley_neumann_terms),
+    fn from_json(json: Value, file: &str) -> Result<Self> {
+        if json.get("oft_block_size").is_none() {
+            let reason = "it is missing: an adapter from before PEFT 0.14, whose rotations were \
+                          parametrized otherwise and cannot be converted; train it again";
+            return Err(Error::config(file, "oft_block_size", reason));
         }
-    }
-
-    /// PEFT 0.18 changed the last term of the series; adapters without a version are older.
-    fn before_0_18(&self) -> bool {
-        let version = self.common.peft_version.as_deref().unwrap_or("0");
-        let mut parts = version.split('.').map(|part| {
-            let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
-            digits.parse::<u32>().unwrap_or(0)
-        });
-        (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < (0, 18)
+        read_keys(json, file)
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use qoft_peft::ConfigFile;
+
     use super::*;
 
     #[test]
     fn unknown_keys_survive_a_rewrite() {
         let text = r#"{"peft_type":"OFT","oft_block_size":8,"future_key":{"a":[1]}}"#;
-        let config: OftConfig = serde_json::from_str(text).unwrap();
-        let written = serde_json::to_value(&config).unwrap();
+        let config = OftConfig::from_json(serde_json::from_str(text).unwrap(), "x").unwrap();
+        let written = config.to_json();
         assert_eq!(written["future_key"], serde_json::json!({"a": [1]}));
         assert_eq!(written["oft_block_size"], 8);
+        assert_eq!(written["peft_type"], "OFT");
     }
 
     #[test]
@@ -169,7 +165,7 @@ mod tests {
         let read = |json: Value| OftConfig::from_json(json, "x").unwrap().cayley_map();
         let old = serde_json::json!({"peft_type": "OFT", "oft_block_size": 8});
         assert_eq!(read(old), CayleyMap::LegacyNeumann(5));
-        let new = serde_json::to_value(OftConfig::default()).unwrap();
+        let new = OftConfig::default().to_json();
         assert_eq!(read(new), CayleyMap::Neumann(5));
     }
 

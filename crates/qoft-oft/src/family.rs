@@ -1,53 +1,16 @@
 //! OFT as one of the families of adapters.
 
-use std::sync::Arc;
-
-use serde_json::Value;
-
 use super::config::OftConfig;
 use super::rotation::{OftRotation, RotationSettings, random_values};
 use qoft_core::{AdapterParam, LayerKind, OftAdapter, Random, Result};
-use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, FamilyRegistration, Site};
+use qoft_peft::{AdapterConfig, Family, FamilyRegistration, Site};
 
-/// PEFT's `OFT`.
-pub struct Oft;
-
-/// The registration of [`Oft`].
-pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Oft);
+/// The registration of the family.
+pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Family::<OftConfig>::NEW);
 
 qoft_peft::register_family!(REGISTRATION);
 
-impl AdapterFamily for Oft {
-    fn peft_type(&self) -> &'static str {
-        "OFT"
-    }
-
-    fn defaults(&self) -> Value {
-        OftConfig::default().to_json()
-    }
-
-    fn read(&self, config: Value, file: &str) -> Result<Arc<dyn AdapterConfig>> {
-        Ok(Arc::new(OftConfig::from_json(config, file)?))
-    }
-}
-
 impl AdapterConfig for OftConfig {
-    fn family(&self) -> &'static dyn AdapterFamily {
-        &Oft
-    }
-
-    fn common(&self) -> &CommonConfig {
-        &self.common
-    }
-
-    fn validate(&self, file: &str) -> Result<()> {
-        self.check(file)
-    }
-
-    fn to_json(&self) -> Value {
-        serde_json::to_value(self).expect("a plain struct")
-    }
-
     fn param_names(&self, kind: LayerKind) -> &'static [&'static str] {
         match kind {
             LayerKind::Embedding => &[OftRotation::EMBEDDING_PARAM],

@@ -43,5 +43,5 @@ mod inverse;
 mod rotation;
 
 pub use config::OftConfig;
-pub use family::{Oft, REGISTRATION};
+pub use family::REGISTRATION;
 pub use rotation::{OftRotation, RotationSettings, nearest_divisor};

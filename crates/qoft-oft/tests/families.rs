@@ -1,7 +1,7 @@
 //! OFT among the registered families.
 
-use qoft_oft::Oft;
-use qoft_peft::{Families, FamilyRegistration};
+use qoft_oft::REGISTRATION;
+use qoft_peft::Families;
 
 #[test]
 fn an_unknown_family_is_refused_with_the_list_of_those_there_are() {
@@ -16,7 +16,7 @@ fn an_unknown_family_is_refused_with_the_list_of_those_there_are() {
 
 #[test]
 fn a_family_replaces_one_of_its_name_only_if_it_says_so() {
-    let built_in = FamilyRegistration::new(&Oft);
+    let built_in = REGISTRATION;
     let other = built_in.replacing();
     assert!(Families::new([&built_in, &built_in]).is_err());
     assert!(Families::new([&other, &other]).is_err());

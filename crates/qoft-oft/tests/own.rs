@@ -11,7 +11,7 @@ use qoft_core::{
     trainable_parameters,
 };
 use qoft_oft::OftConfig;
-use qoft_peft::{self as peft, AdapterConfig, CommonConfig, Families, ModelFacts};
+use qoft_peft::{self as peft, CommonConfig, ConfigFile, Families, ModelFacts};
 
 const FACTS: ModelFacts = ModelFacts::new("", "head");
 

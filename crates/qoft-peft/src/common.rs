@@ -77,26 +77,6 @@ impl CommonConfig {
         self.modules_to_save.as_deref().unwrap_or_default()
     }
 
-    /// Checks the keys for the family `peft_type`; `found` is what the configuration says of it,
-    /// and `file` is named in errors.
-    ///
-    /// # Errors
-    /// If it is of another family, or `bias` is none of PEFT's words.
-    pub fn check(&self, peft_type: &str, found: &str, file: &str) -> Result<()> {
-        if found != peft_type {
-            let reason = format!("expected {peft_type}, found {found}");
-            return Err(Error::config(file, "peft_type", reason));
-        }
-        let bias = &self.bias;
-        // PEFT looks at the end of the word, whatever the family.
-        if bias != "none" && bias != "all" && !bias.ends_with("_only") {
-            let only = format!("{}_only", peft_type.to_lowercase());
-            let reason = format!("expected none, all or {only}, found `{bias}`");
-            return Err(Error::config(file, "bias", reason));
-        }
-        Ok(())
-    }
-
     /// Fails if blocks are chosen beside an expression, for families where PEFT refuses that;
     /// `file` is named in errors.
     ///
@@ -225,28 +205,5 @@ mod tests {
         assert_eq!(old.common.peft_version, None);
         let new = Config::default().common.peft_version;
         assert_eq!(new.as_deref(), Some(PEFT_VERSION));
-    }
-
-    #[test]
-    fn words_that_peft_does_not_know_are_refused() {
-        let check = |bias: &str, found: &str| {
-            let bias = bias.to_owned();
-            let config = CommonConfig {
-                bias,
-                ..CommonConfig::default()
-            };
-            config.check("HRA", found, "x").map_err(|e| e.to_string())
-        };
-        assert!(check("hra_only", "HRA").is_ok());
-        assert!(
-            check("some", "HRA")
-                .unwrap_err()
-                .contains("none, all or hra_only")
-        );
-        assert!(
-            check("all", "OFT")
-                .unwrap_err()
-                .contains("expected HRA, found OFT")
-        );
     }
 }

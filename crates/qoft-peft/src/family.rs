@@ -24,15 +24,10 @@ pub trait AdapterFamily: Send + Sync {
     fn read(&self, config: Value, file: &str) -> Result<Arc<dyn AdapterConfig>>;
 }
 
-/// The configuration of an adapter: which layers it is for, and what it has for each.
-pub trait AdapterConfig: Debug + Send + Sync {
+/// A configuration as its file has it. [`FamilyKeys`](crate::FamilyKeys) brings it along.
+pub trait ConfigFile {
     /// The family whose configuration it is.
     fn family(&self) -> &'static dyn AdapterFamily;
-
-    /// PEFT's name of the family, in capitals.
-    fn peft_type(&self) -> &'static str {
-        self.family().peft_type()
-    }
 
     /// The keys that all families share.
     fn common(&self) -> &CommonConfig;
@@ -43,8 +38,16 @@ pub trait AdapterConfig: Debug + Send + Sync {
     /// If a value is impossible or asks for something that is not supported.
     fn validate(&self, file: &str) -> Result<()>;
 
-    /// The configuration as the file has it, keys that are not known here among them.
+    /// All keys, those that are not known here among them.
     fn to_json(&self) -> Value;
+}
+
+/// The configuration of an adapter: which layers it is for, and what it has for each.
+pub trait AdapterConfig: ConfigFile + Debug + Send + Sync {
+    /// PEFT's name of the family, in capitals.
+    fn peft_type(&self) -> &'static str {
+        self.family().peft_type()
+    }
 
     /// Names of the parameters below a layer of this kind, as files have them; none if the family
     /// is not for such layers.

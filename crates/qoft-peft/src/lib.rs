@@ -20,6 +20,7 @@ mod expression;
 mod facts;
 mod family;
 mod folder;
+mod keys;
 mod mistaken;
 mod modules;
 mod python;
@@ -34,8 +35,9 @@ pub use attach::{attach, attach_folder, load};
 pub use common::{CommonConfig, Layers, OneOrMany, PEFT_VERSION};
 pub use defaults::peft_default_targets;
 pub use facts::ModelFacts;
-pub use family::{AdapterConfig, AdapterFamily};
+pub use family::{AdapterConfig, AdapterFamily, ConfigFile};
 pub use folder::{AdapterFolder, OwnValues};
+pub use keys::{Family, FamilyKeys, read_keys};
 pub use modules::{ModuleKind, Modules};
 #[doc(hidden)]
 pub use registry::family_entry;

@@ -1,19 +1,15 @@
 //! `adapter_config.json`, and what it means for a layer.
 
 use qoft_core::{AdapterParam, Error, LayerKind, OftAdapter, Random, Result};
-use qoft_peft::{AdapterConfig, AdapterFamily, CommonConfig, Site};
+use qoft_peft::{AdapterConfig, CommonConfig, FamilyKeys, Site};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
-use crate::Goft;
 use crate::rotation::GivensRotation;
 
 /// The keys of a GOFT adapter. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct GoftConfig {
-    /// Always `GOFT`.
-    pub peft_type: String,
     /// True: start from the identity. False: from random angles.
     pub init_weights: bool,
     /// The keys that all families share.
@@ -24,43 +20,26 @@ pub struct GoftConfig {
 impl Default for GoftConfig {
     fn default() -> Self {
         Self {
-            peft_type: "GOFT".into(),
             init_weights: true,
             common: CommonConfig::default(),
         }
     }
 }
 
-impl GoftConfig {
-    /// Reads a configuration; `file` is named in errors.
-    ///
-    /// # Errors
-    /// If it is no valid GOFT configuration.
-    pub fn from_json(json: Value, file: &str) -> Result<Self> {
-        let config: Self = serde_json::from_value(json)
-            .map_err(|e| Error::file(file, format!("not a GOFT configuration: {e}")))?;
-        config.validate(file)?;
-        Ok(config)
+impl FamilyKeys for GoftConfig {
+    const PEFT_TYPE: &'static str = "GOFT";
+
+    fn common_keys(&self) -> &CommonConfig {
+        &self.common
+    }
+
+    /// Nothing that a key could say is impossible.
+    fn check(&self, _: &str) -> Result<()> {
+        Ok(())
     }
 }
 
 impl AdapterConfig for GoftConfig {
-    fn family(&self) -> &'static dyn AdapterFamily {
-        &Goft
-    }
-
-    fn common(&self) -> &CommonConfig {
-        &self.common
-    }
-
-    fn validate(&self, file: &str) -> Result<()> {
-        self.common.check(self.peft_type(), &self.peft_type, file)
-    }
-
-    fn to_json(&self) -> Value {
-        serde_json::to_value(self).expect("a plain struct")
-    }
-
     fn param_names(&self, kind: LayerKind) -> &'static [&'static str] {
         match kind {
             LayerKind::Linear | LayerKind::Conv2d | LayerKind::Embedding => {

@@ -9,33 +9,12 @@
 mod config;
 mod rotation;
 
-use std::sync::Arc;
-
-use qoft_core::Result;
-use qoft_peft::{AdapterConfig, AdapterFamily, FamilyRegistration, register_family};
-use serde_json::Value;
+use qoft_peft::{Family, FamilyRegistration, register_family};
 
 pub use config::GoftConfig;
 pub use rotation::GivensRotation;
 
-/// GOFT.
-pub struct Goft;
-
-/// The registration of [`Goft`].
-pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Goft);
+/// The registration of the family.
+pub static REGISTRATION: FamilyRegistration = FamilyRegistration::new(&Family::<GoftConfig>::NEW);
 
 register_family!(REGISTRATION);
-
-impl AdapterFamily for Goft {
-    fn peft_type(&self) -> &'static str {
-        "GOFT"
-    }
-
-    fn defaults(&self) -> Value {
-        GoftConfig::default().to_json()
-    }
-
-    fn read(&self, config: Value, file: &str) -> Result<Arc<dyn AdapterConfig>> {
-        Ok(Arc::new(GoftConfig::from_json(config, file)?))
-    }
-}

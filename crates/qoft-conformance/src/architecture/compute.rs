@@ -7,7 +7,7 @@ use burn::tensor::Gradients;
 use qoft_core::{LayerKind, Walk, default_device};
 use qoft_models::{CausalLm, ModelFolder};
 use qoft_oft::OftConfig;
-use qoft_peft::{self as peft, AdapterConfig, CommonConfig, Families, ModelFacts};
+use qoft_peft::{self as peft, CommonConfig, ConfigFile, Families, ModelFacts};
 
 use super::case::{Case, ids, targets};
 
