@@ -60,16 +60,8 @@ fuzz_target!(|input: &[u8]| {
     write(&checkpoint, "trainer_state.json", &state);
     let out = RUN.folder.path().join("out");
     if let Ok(folder) = RunFolder::open(&out) {
-        let trainer = Trainer {
-            config: &RUN.config,
-            adapter_config: &RUN.adapter,
-            base: None,
-            below: &[],
-            dataset: &RUN.dataset,
-            eval_dataset: None,
-            folder: &folder,
-            start: Start::Checkpoint(&checkpoint),
-        };
+        let mut trainer = Trainer::new(&RUN.config, &RUN.adapter, &RUN.dataset, &folder);
+trainer.start = Start::Checkpoint(&checkpoint);
         let _ = trainer.run(MODEL.with(Clone::clone), &mut (), &STOP);
     }
     let _ = std::fs::remove_dir_all(&out);

@@ -22,10 +22,7 @@ fuzz_target!(|input: &[u8]| {
     };
     write(FOLDER.path(), name, content);
     for max_length in [None, Some(8)] {
-        let options = DatasetOptions {
-            vocab_size: 320,
-            max_length,
-        };
+        let options = DatasetOptions::new(320).with_max_length(max_length);
         let _ = Dataset::load(&FOLDER.path().join(name), &TOKENIZER, &options, None);
     }
 });

@@ -31,14 +31,11 @@ pub fn model() -> CausalLm {
 
 /// What [`adapted_model`] has.
 pub fn adapter_config() -> OftConfig {
-    OftConfig {
-        common: CommonConfig {
-            target_modules: Some(OneOrMany::Many(vec!["q_proj".into()])),
-            ..CommonConfig::default()
-        },
-        oft_block_size: 8,
-        ..OftConfig::default()
-    }
+    let mut config = OftConfig::default();
+config.common = CommonConfig::default();
+config.common.target_modules = Some(OneOrMany::Many(vec!["q_proj".into()]));
+config.oft_block_size = 8;
+config
 }
 
 /// [`model`] with a new adapter that trains.
@@ -62,18 +59,14 @@ pub fn dataset() -> Dataset {
     let rows = b"{\"input_ids\":[1,2,3,4]}\n{\"input_ids\":[5,6,7,8]}\n";
     crate::write(folder.path(), "rows.jsonl", rows);
     let tokenizer = Tokenizer::from_dir(&fixture("models/llama")).expect("a folder");
-    let options = DatasetOptions {
-        vocab_size: 64,
-        max_length: None,
-    };
+    let options = DatasetOptions::new(64);
     Dataset::load(&folder.path().join("rows.jsonl"), &tokenizer, &options, None).expect("rows")
 }
 
 /// A run of two steps.
 pub fn train_config() -> TrainConfig {
-    TrainConfig {
-        batch_size: 2,
-        max_steps: Some(2),
-        ..TrainConfig::default()
-    }
+    let mut config = TrainConfig::default();
+config.batch_size = 2;
+config.max_steps = Some(2);
+config
 }

@@ -35,8 +35,5 @@ pub fn sums(og: usize, num_codebooks: usize, format: FloatFormat) -> Sums {
 /// A random weight of their shape.
 pub fn weight(sums: &Sums, seed: u64) -> Matrix {
     let shape = [6 * sums.books.sizes.out_group_size, 80];
-    Matrix {
-        shape,
-        values: numbers(shape[0] * shape[1], seed),
-    }
+    Matrix::new(numbers(shape[0] * shape[1], seed), shape)
 }

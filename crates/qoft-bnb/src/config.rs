@@ -55,15 +55,6 @@ impl BlobDtype {
     }
 }
 
-/// torch's name of a dtype.
-pub fn torch_name(format: FloatFormat) -> &'static str {
-    match format {
-        FloatFormat::F32 => "float32",
-        FloatFormat::F16 => "float16",
-        FloatFormat::Bf16 => "bfloat16",
-    }
-}
-
 impl QuantState {
     /// Reads the state of a layer. Returns the name of its tensor, too.
     ///

@@ -5,7 +5,7 @@ use qoft_scheme::{CodeSearch, DenseLayer, Dtype, NewTensor, QuantizedModel, Quan
 use rayon::prelude::*;
 use serde_json::Value;
 
-use crate::config::{CommonSettings, NESTED_BLOCKSIZE, QUANT_STATE, Settings4Bit, torch_name};
+use crate::config::{CommonSettings, NESTED_BLOCKSIZE, QUANT_STATE, Settings4Bit};
 use crate::grid::{BlockFormat, Statistics, int8};
 use crate::tables;
 
@@ -88,7 +88,7 @@ fn four_bit(
     let mut state = format!(
         "{{\"quant_type\": \"{kind}\", \"blocksize\": {}, \"dtype\": \"{}\", \"shape\": [{n}, {k}]",
         settings.blocksize,
-        torch_name(dense.format),
+        dense.format.torch_name(),
     );
     let mut tensors = vec![
         tensor("", settings.storage, &[length / size, 1], bytes),

@@ -257,10 +257,8 @@ fn thresholds_are_numbers_where_inputs_are_quantized() {
 
 #[test]
 fn weights_that_do_not_fit_are_not_written() {
-    let weight = |shape: [usize; 2], value: f32| Matrix {
-        shape,
-        values: vec![value; shape[0] * shape[1]],
-    };
+    let weight =
+        |shape: [usize; 2], value: f32| Matrix::new(vec![value; shape[0] * shape[1]], shape);
     for (file, name, shape) in [(four(), "bnb-4bit", [4, 16]), (eight(), "bnb-8bit", [2, 3])] {
         let wrong = file
             .requantize(&weight([5, 5], 1.0))

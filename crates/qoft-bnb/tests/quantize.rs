@@ -49,10 +49,7 @@ fn the_bytes_are_the_librarys() {
 
 #[test]
 fn settings_that_the_library_does_not_have_are_refused() {
-    let weight = Matrix {
-        shape: [3, 7],
-        values: vec![0.5; 21],
-    };
+    let weight = Matrix::new(vec![0.5; 21], [3, 7]);
     let quantize = |backend: &str, settings: &Value, weight: &Matrix| {
         let quantization = quantization(backend, settings)?;
         quantization.quantize("proj", weight.clone(), FloatFormat::F32, &Nearest)
@@ -77,10 +74,7 @@ fn settings_that_the_library_does_not_have_are_refused() {
     let halves = json!({"bnb_4bit_quant_storage": "float16"});
     fails("bnb-4bit", halves, &["`proj` (bnb-4bit)", "11 bytes"]);
     fails("bnb-2bit", json!({}), &["bnb-2bit", "bnb-8bit, bnb-4bit"]);
-    let large = Matrix {
-        shape: [1, 2],
-        values: vec![1.0, 1e5],
-    };
+    let large = Matrix::new(vec![1.0, 1e5], [1, 2]);
     let error = quantize("bnb-8bit", &json!({}), &large).unwrap_err();
     assert!(error.to_string().contains("`proj` (bnb-8bit)"), "{error}");
 }

@@ -13,6 +13,7 @@ use crate::config::BoftConfig;
 /// ones. So a factor mixes features that lie `2ⁱ` halves apart, and all factors together any feature of
 /// a group with any other.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Butterfly {
     /// Factors.
     pub factors: usize,

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// PEFT's `BOFTConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct BoftConfig {
     /// Size of a block; 0: given by `boft_block_num`.
     pub boft_block_size: usize,

@@ -18,12 +18,10 @@
 //! let device = Device::flex();
 //! let proj = Linear::from(&burn::nn::LinearConfig::new(16, 4).init(&device));
 //! let mut model = Model { proj };
-//! let config = BoftConfig {
-//!     boft_block_size: 4,
-//!     boft_n_butterfly_factor: 2,
-//!     common: CommonConfig::targeting("all-linear"),
-//!     ..BoftConfig::default()
-//! };
+//! let mut config = BoftConfig::default();
+//! config.boft_block_size = 4;
+//! config.boft_n_butterfly_factor = 2;
+//! config.common = CommonConfig::targeting("all-linear");
 //! let facts = ModelFacts::default();
 //! assert_eq!(peft::attach(&mut model, &config, facts, "default", 1, &device)?, 1);
 //! # Ok(())

@@ -103,14 +103,7 @@ impl BoftRotation {
         let device = skew.device().without_autodiff();
         let above = Tensor::<1, Int>::from_data(above.as_slice(), &device);
         let pairs = skew.reshape([all, size * size]).select(1, above);
-        ops::cayley(
-            pairs,
-            Cayley {
-                map: CayleyMap::Exact,
-                size,
-                coft_eps: None,
-            },
-        )
+        ops::cayley(pairs, Cayley::new(CayleyMap::Exact, size))
     }
 
     /// `rows · B₍ₙ₋₁₎ · … · B₀`.

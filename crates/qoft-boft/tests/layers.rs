@@ -58,11 +58,12 @@ fn linear(case: &str) -> LinearModel {
 
 fn conv(case: &str) -> ConvModel {
     let options = match case {
-        "conv_size" => Conv2dOptions {
-            stride: [2, 2],
-            padding: burn::nn::PaddingConfig2d::Explicit(1, 1, 1, 1),
-            ..Conv2dOptions::default()
-        },
+        "conv_size" => {
+            let mut options = Conv2dOptions::default();
+            options.stride = [2, 2];
+            options.padding = burn::nn::PaddingConfig2d::Explicit(1, 1, 1, 1);
+            options
+        }
         _ => Conv2dOptions::default(),
     };
     let bias = read(case, "model.safetensors", "layer.bias");
@@ -200,21 +201,19 @@ fn half_of_an_adapter_lies_between_it_and_none() {
 }
 
 fn site_error(features: usize, config: &BoftConfig) -> Option<String> {
-    let weight = qoft_core::Matrix {
-        shape: [3, features],
-        values: vec![0.0; 3 * features],
-    };
+    let weight = qoft_core::Matrix::new(vec![0.0; 3 * features], [3, features]);
     let site = Site::with_weight("a.b", qoft_core::LayerKind::Linear, &weight);
     config.param_shapes(&site).err().map(|e| e.to_string())
 }
 
 #[test]
 fn blocks_that_do_not_fit_are_named() {
-    let config = |size, num, factors| BoftConfig {
-        boft_block_size: size,
-        boft_block_num: num,
-        boft_n_butterfly_factor: factors,
-        ..BoftConfig::default()
+    let config = |size, num, factors| {
+        let mut config = BoftConfig::default();
+        config.boft_block_size = size;
+        config.boft_block_num = num;
+        config.boft_n_butterfly_factor = factors;
+        config
     };
     for (features, config) in [
         (48, config(4, 0, 3)),
@@ -241,18 +240,14 @@ fn blocks_that_do_not_fit_are_named() {
 #[test]
 fn convolutions_that_peft_has_no_butterfly_for_are_refused() {
     let device = default_device().unwrap();
-    let config = BoftConfig {
-        common: peft::CommonConfig::targeting(["layer"]),
-        ..BoftConfig::default()
-    };
+    let mut config = BoftConfig::default();
+    config.common = peft::CommonConfig::targeting(["layer"]);
     for (shape, groups, reason) in [
         ([4, 4, 1, 2], 1, "not square"),
         ([4, 2, 2, 2], 2, "with groups"),
     ] {
-        let options = Conv2dOptions {
-            groups,
-            ..Conv2dOptions::default()
-        };
+        let mut options = Conv2dOptions::default();
+        options.groups = groups;
         let layer = Conv2d::new(Tensor::ones(shape, &device), None, options);
         let mut model = ConvModel { layer };
         let facts = ModelFacts::default();

@@ -199,21 +199,17 @@ impl Run {
         let family = Families::linked().unwrap();
         let family = family.find("BOFT", "x").unwrap();
         let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("models/llama")).unwrap();
-        let options = DatasetOptions {
-            vocab_size: 64,
-            max_length: None,
-        };
+        let options = DatasetOptions::new(64);
         let count = |key: &str| expected["train"][key].as_u64().unwrap() as usize;
+        let mut config = TrainConfig::default();
+        config.learning_rate = expected["train"]["lr"].as_f64().unwrap();
+        config.batch_size = count("batch_size");
+        config.max_steps = Some(6);
+        config.lr_scheduler = SchedulerKind::Constant;
+        config.shuffle = false;
+        config.save_steps = Some(3);
         Self {
-            config: TrainConfig {
-                learning_rate: expected["train"]["lr"].as_f64().unwrap(),
-                batch_size: count("batch_size"),
-                max_steps: Some(6),
-                lr_scheduler: SchedulerKind::Constant,
-                shuffle: false,
-                save_steps: Some(3),
-                ..TrainConfig::default()
-            },
+            config,
             adapter: family.read(json, "x").unwrap(),
             dataset: Dataset::load(&folder.join("rows.jsonl"), &tokenizer, &options, None).unwrap(),
         }
@@ -236,16 +232,9 @@ impl Run {
     }
 
     fn train(&self, out: &Path, start: Start) -> (CausalLm, Vec<StepReport>) {
-        let trainer = Trainer {
-            config: &self.config,
-            adapter_config: &*self.adapter,
-            base: None,
-            below: &[],
-            dataset: &self.dataset,
-            eval_dataset: None,
-            folder: &RunFolder::open(out).unwrap(),
-            start,
-        };
+        let folder = RunFolder::open(out).unwrap();
+        let mut trainer = Trainer::new(&self.config, &*self.adapter, &self.dataset, &folder);
+        trainer.start = start;
         let (stop, mut steps) = (AtomicBool::new(false), Steps::default());
         let (model, _) = trainer.run(self.model(), &mut steps, &stop).unwrap();
         (model, steps.0)

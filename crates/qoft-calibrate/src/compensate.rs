@@ -28,6 +28,7 @@ const DAMPING_ATTEMPTS: i32 = 4;
 
 /// Settings of [`Compensated`].
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct CompensateOptions {
     /// What is added to the diagonal of the Hessian, as a share of its mean; GPTQ's own code has
     /// the same.
@@ -264,7 +265,7 @@ impl ScaleSearch for Compensated {
         }
         let (mut codes, mut scales) = (vec![0; rows * cols], vec![0.0; rows * grid.groups()]);
         self.search(weight, lattice, &mut codes, &mut scales);
-        ScaledCodes { codes, scales }
+        ScaledCodes::new(codes, scales)
     }
 }
 

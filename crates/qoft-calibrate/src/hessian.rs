@@ -170,11 +170,13 @@ mod tests {
         let inputs: Vec<f32> = (0..width * 9).map(|i| (i * i % 13) as f32 - 6.0).collect();
         let mut hessian = Hessian::new(width);
         hessian.add(&inputs);
-        let matrix = |seed: usize| Matrix {
-            shape: [rows, width],
-            values: (0..rows * width)
-                .map(|i| ((i * seed + i / 7) % 11) as f32 - 5.0)
-                .collect(),
+        let matrix = |seed: usize| {
+            Matrix::new(
+                (0..rows * width)
+                    .map(|i| ((i * seed + i / 7) % 11) as f32 - 5.0)
+                    .collect(),
+                [rows, width],
+            )
         };
         let (before, changed, written) = (matrix(3), matrix(5), matrix(7));
         let outputs = |a: &Matrix, b: &Matrix| -> Vec<f64> {

@@ -105,10 +105,10 @@ pub fn adapters(args: &[AdapterArg]) -> Result<Vec<ScaledAdapter>> {
     warn_of_missing(args)?;
     let families = Families::linked()?;
     let open = |arg: &AdapterArg| {
-        Ok(ScaledAdapter {
-            folder: AdapterFolder::open(&arg.folder, &families)?,
-            strength: arg.strength,
-        })
+        Ok(ScaledAdapter::new(
+            AdapterFolder::open(&arg.folder, &families)?,
+            arg.strength,
+        ))
     };
     args.iter().map(open).collect()
 }
@@ -151,9 +151,16 @@ pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
 /// Puts adapters on a model, one after another.
 pub fn attach(model: &mut CausalLm, adapters: &[ScaledAdapter], device: &Device) -> Result<()> {
     let spec = model.spec().clone();
-    for (index, ScaledAdapter { folder, strength }) in adapters.iter().enumerate() {
+    for (index, adapter) in adapters.iter().enumerate() {
         let name = format!("adapter_{index}");
-        peft::attach_folder(model, folder, *strength, model_facts(&spec), &name, device)?;
+        peft::attach_folder(
+            model,
+            &adapter.folder,
+            adapter.strength,
+            model_facts(&spec),
+            &name,
+            device,
+        )?;
     }
     Ok(())
 }
@@ -190,13 +197,12 @@ pub fn dataset(
     max_length: Option<usize>,
 ) -> Result<Dataset> {
     let bar = progress::spinner();
-    let options = DatasetOptions {
-        vocab_size: model.vocab_size,
-        max_length: Some(max_length.unwrap_or(MAX_LENGTH))
+    let options = DatasetOptions::new(model.vocab_size).with_max_length(
+        Some(max_length.unwrap_or(MAX_LENGTH))
             .into_iter()
             .chain(model.longest_sequence)
             .min(),
-    };
+    );
     let mut count = |rows: usize| {
         bar.set_message(format!("{} rows read", progress::grouped(rows)));
         bar.tick();

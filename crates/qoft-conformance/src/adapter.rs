@@ -50,14 +50,13 @@ pub(crate) fn check(layer: &Layer) {
 /// Small blocks that divide the input.
 fn config(in_features: usize) -> OftConfig {
     let divides = |size: &usize| in_features.is_multiple_of(*size);
-    OftConfig {
-        oft_block_size: (3..in_features).find(divides).unwrap_or(in_features),
-        r: 0,
-        init_weights: false,
-        use_cayley_neumann: false,
-        common: CommonConfig::targeting("all-linear"),
-        ..OftConfig::default()
-    }
+    let mut config = OftConfig::default();
+    config.oft_block_size = (3..in_features).find(divides).unwrap_or(in_features);
+    config.r = 0;
+    config.init_weights = false;
+    config.use_cayley_neumann = false;
+    config.common = CommonConfig::targeting("all-linear");
+    config
 }
 
 fn bare(layer: &Layer, device: &Device) -> Model {

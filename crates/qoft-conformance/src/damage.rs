@@ -212,7 +212,7 @@ fn write(claimed: &ClaimedLayer, checkpoint: &Checkpoint) -> Result<()> {
                 return Ok(());
             }
             let values = vec![0.0; count];
-            Matrix { shape, values }
+            Matrix::new(values, shape)
         }
     };
     parsed.requantize(&weight, &Nearest, checkpoint).map(drop)

@@ -52,10 +52,7 @@ pub(crate) fn check(registry: &Registry, settings: &[Value], shapes: &[[usize; 2
         }
     }
     assert!(written >= settings.len(), "only {written} weights written");
-    let infinite = Matrix {
-        shape: [128, 128],
-        values: vec![f32::INFINITY; 128 * 128],
-    };
+    let infinite = Matrix::new(vec![f32::INFINITY; 128 * 128], [128, 128]);
     let tried = quantize(registry, &settings[0], &infinite);
     assert!(tried.is_err(), "infinite weights are quantized");
 }
@@ -80,10 +77,7 @@ fn check_config(registry: &Registry, settings: &Value, weight: &Matrix, tensors:
 }
 
 fn weight(shape: [usize; 2]) -> Matrix {
-    let mut weight = Matrix {
-        shape,
-        values: random(shape[0] * shape[1], 11),
-    };
+    let mut weight = Matrix::new(random(shape[0] * shape[1], 11), shape);
     weight.round(FloatFormat::F16);
     weight
 }

@@ -110,7 +110,7 @@ pub fn quantized(
         };
         let mut values = vec![0.0; shape[0] * shape[1]];
         format(tensor.dtype()).decode(tensor.data(), &mut values);
-        let weight = Matrix { shape, values };
+        let weight = Matrix::new(values, shape);
         let format = format(dtype.unwrap_or(tensor.dtype()));
         let tensors = quantization.quantize(path, weight, format, &Nearest);
         let mut found = tensors.unwrap_or_else(|e| fail(&e));

@@ -26,7 +26,7 @@ pub fn expected_weights(folder: &Path) -> BTreeMap<String, Matrix> {
         let mut values = vec![0.0; rows * cols];
         FloatFormat::F32.decode(tensor.data(), &mut values);
         let shape = [rows, cols];
-        Some((path.to_owned(), Matrix { shape, values }))
+        Some((path.to_owned(), Matrix::new(values, shape)))
     });
     weights.collect()
 }

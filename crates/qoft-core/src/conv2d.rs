@@ -15,6 +15,7 @@ use qoft_scheme::{LayerKind, Result};
 
 /// How a convolution moves over its input.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Conv2dOptions {
     /// Steps, down and to the right.
     pub stride: [usize; 2],
@@ -144,10 +145,10 @@ impl Conv2d {
 impl WeightForm for Tensor<4> {
     fn to_rows(&self) -> Matrix {
         let [filters, ref rest @ ..] = self.dims();
-        Matrix {
-            shape: [filters, rest.iter().product()],
-            values: self.to_data().iter::<f32>().collect(),
-        }
+        Matrix::new(
+            self.to_data().iter::<f32>().collect(),
+            [filters, rest.iter().product()],
+        )
     }
 
     fn with_rows(&self, rows: &Matrix) -> Self {

@@ -190,8 +190,5 @@ fn to_tensor(rows: &Matrix, device: &Device) -> Tensor<2> {
 fn from_tensor(rows: Tensor<2>) -> Matrix {
     let shape = rows.dims();
     let values = rows.into_data().try_into_vec::<f32>();
-    Matrix {
-        shape,
-        values: values.expect("f32 in, f32 out"),
-    }
+    Matrix::new(values.expect("f32 in, f32 out"), shape)
 }

@@ -93,10 +93,7 @@ impl Layer for Norm {
     }
 
     fn base_weight(&self) -> Matrix {
-        Matrix {
-            shape: [1, self.in_features()],
-            values: self.values(WEIGHT),
-        }
+        Matrix::new(self.values(WEIGHT), [1, self.in_features()])
     }
 
     fn base_parameters(&self) -> usize {

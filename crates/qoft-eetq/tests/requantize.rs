@@ -61,7 +61,7 @@ fn the_librarys_bytes_come_out_of_the_weights_that_it_had() {
             FloatFormat::F16.decode(tensor.data(), &mut values);
             let shape = tensor.shape().try_into().unwrap();
             let path = name.strip_suffix(".weight").unwrap();
-            (path.to_owned(), Matrix { shape, values })
+            (path.to_owned(), Matrix::new(values, shape))
         });
         let source: Vec<(String, Matrix)> = source.collect();
         assert_eq!(source.len(), 7);

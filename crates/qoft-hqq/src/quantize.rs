@@ -208,11 +208,7 @@ fn metadata(dense: &DenseLayer, bits: f64, layer: &LayerConfig, solver: &Solver)
             (bits as f32).to_le_bytes().to_vec(),
         ),
     };
-    let compute_dtype = match dense.format {
-        FloatFormat::F32 => "torch.float32",
-        FloatFormat::F16 => "torch.float16",
-        FloatFormat::Bf16 => "torch.bfloat16",
-    };
+    let compute_dtype = format!("torch.{}", dense.format.torch_name());
     let view_dtype = match layer.packing.dtype() {
         Dtype::I32 => "torch.int32",
         _ => "torch.uint8",
@@ -226,7 +222,7 @@ fn metadata(dense: &DenseLayer, bits: f64, layer: &LayerConfig, solver: &Solver)
         int("axis", i32::from(layer.axis == Axis::Rows)),
         text("packing", layer.packing.name()),
         text("unpack_view_dtype", view_dtype),
-        text("compute_dtype", compute_dtype),
+        text("compute_dtype", &compute_dtype),
         flag("view_as_float", layer.view_as_float),
         flag("quant_scale", false),
         flag("quant_zero", false),

@@ -69,10 +69,7 @@ fn the_librarys_tensors_come_out_of_the_weights_that_it_had() {
             let layer = LayerSource::new(&checkpoint, path, None);
             let mut values = vec![0.0; tensor.data().len() / 4];
             FloatFormat::F32.decode(tensor.data(), &mut values);
-            let weight = Matrix {
-                shape: tensor.shape().try_into().unwrap(),
-                values,
-            };
+            let weight = Matrix::new(values, tensor.shape().try_into().unwrap());
             let parsed = parse(layer, &checkpoint);
             for found in parsed.requantize(&weight, &Nearest, &checkpoint).unwrap() {
                 let expected = layer.copy(&found.suffix).unwrap();

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 /// PEFT's `HRAConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct HraConfig {
     /// Number of reflections.
     pub r: usize,

@@ -19,11 +19,9 @@
 //! let device = Device::flex();
 //! let proj = Linear::from(&burn::nn::LinearConfig::new(8, 4).init(&device));
 //! let mut model = Model { proj };
-//! let config = HraConfig {
-//!     r: 2,
-//!     common: CommonConfig::targeting("all-linear"),
-//!     ..HraConfig::default()
-//! };
+//! let mut config = HraConfig::default();
+//! config.r = 2;
+//! config.common = CommonConfig::targeting("all-linear");
 //! let facts = ModelFacts::default();
 //! assert_eq!(peft::attach(&mut model, &config, facts, "default", 1, &device)?, 1);
 //! # Ok(())

@@ -178,12 +178,10 @@ fn an_even_number_of_new_reflections_cancels_and_trains() {
             proj: Linear::from(&linear),
         };
         let base = model.proj.forward(x.clone());
-        let config = HraConfig {
-            r: 4,
-            apply_gs,
-            common: CommonConfig::targeting("all-linear"),
-            ..HraConfig::default()
-        };
+        let mut config = HraConfig::default();
+        config.r = 4;
+        config.apply_gs = apply_gs;
+        config.common = CommonConfig::targeting("all-linear");
         let autodiff = device.clone().autodiff();
         peft::attach(
             &mut model,

@@ -54,10 +54,7 @@ impl Split {
 
     /// As [`Self::cut`], of a matrix.
     pub fn cut_matrix(&self, whole: &Matrix, rank: usize) -> Matrix {
-        Matrix {
-            shape: self.part,
-            values: self.cut(&whole.values, rank),
-        }
+        Matrix::new(self.cut(&whole.values, rank), self.part)
     }
 }
 

@@ -117,10 +117,7 @@ fn attention(c: &mut Criterion) {
             HostView::new(&shapes.1, &k),
             HostView::new(&shapes.1, &k),
         ];
-        let op = CausalAttention {
-            scale: 0.125,
-            window: None,
-        };
+        let op = CausalAttention::new(0.125, None);
         // Half of the scores are masked.
         group.throughput(Throughput::Elements(
             (2 * batch * time * time * 9 * 64) as u64,

@@ -59,6 +59,7 @@ pub enum DeviceLayout {
 
 /// How a [`GroupedWeight`](crate::GroupedWeight) is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct GroupedLayout {
     /// Bits of a code.
     pub bits: usize,
@@ -121,6 +122,7 @@ pub enum ZeroLayout {
 
 /// How a [`CodebookWeight`](crate::CodebookWeight) is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
 pub struct CodebookLayout {
     /// Outputs that a vector covers.
     pub out_group_size: usize,

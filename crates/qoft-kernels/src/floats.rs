@@ -16,6 +16,7 @@ const PIECE: usize = 1 << 15;
 /// Storage format of a float.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum FloatFormat {
     /// IEEE 754 binary32.
     F32,
@@ -26,6 +27,9 @@ pub enum FloatFormat {
 }
 
 impl FloatFormat {
+    /// All formats.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Bf16];
+
     /// Bytes of one value.
     pub fn size(self) -> usize {
         match self {
@@ -40,6 +44,15 @@ impl FloatFormat {
             Self::F32 => "f32",
             Self::F16 => "f16",
             Self::Bf16 => "bf16",
+        }
+    }
+
+    /// The name in torch and in configurations of its libraries: `float32`, `float16`, `bfloat16`.
+    pub fn torch_name(self) -> &'static str {
+        match self {
+            Self::F32 => "float32",
+            Self::F16 => "float16",
+            Self::Bf16 => "bfloat16",
         }
     }
 

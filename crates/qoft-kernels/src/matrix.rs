@@ -11,6 +11,7 @@ const PIECE: usize = 1 << 14;
 
 /// A dense `f32` matrix, row-major.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct Matrix {
     /// `[out_features, in_features]`.
     pub shape: [usize; 2],
@@ -19,6 +20,19 @@ pub struct Matrix {
 }
 
 impl Matrix {
+    /// A matrix of these values, row-major, and of `[out_features, in_features]`.
+    ///
+    /// # Panics
+    /// If the number of values does not fit the shape.
+    pub fn new(values: Vec<f32>, shape: [usize; 2]) -> Self {
+        assert_eq!(
+            shape[0].checked_mul(shape[1]),
+            Some(values.len()),
+            "as many values as a matrix of {shape:?} has"
+        );
+        Self { shape, values }
+    }
+
     /// A whole weight, decoded.
     pub fn decode(weight: &dyn PackedWeight) -> Self {
         let shape = weight.shape();

@@ -31,8 +31,11 @@ pub struct ModelConfig {
 }
 
 /// The keys of the sizes, which some model types call otherwise.
+///
+/// Made from [`Self::USUAL`], in which an architecture sets those that it calls otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[allow(missing_docs, reason = "the fields are the usual keys")]
+#[non_exhaustive]
 pub struct SizeKeys {
     pub vocab_size: &'static str,
     pub hidden_size: &'static str,

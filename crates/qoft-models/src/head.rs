@@ -25,13 +25,10 @@ pub fn loss(
     let h = head.matmul_input(hidden);
     let own_weight = adapters.own_weight();
     if own_weight.is_none() && adapters.own_biases().next().is_none() {
-        let op = LinearCrossEntropy {
-            weight: head.weight().clone(),
-            bias: head.bias().map(values),
-            scale,
-            labels,
-            denominator,
-        };
+        let op = LinearCrossEntropy::new(head.weight().clone(), labels)
+            .with_bias(head.bias().map(values))
+            .with_scale(scale)
+            .with_denominator(denominator);
         return ops::linear_cross_entropy(h, op);
     }
     let weight = own_weight.map_or_else(
@@ -41,13 +38,10 @@ pub fn loss(
         },
     );
     let (bias, trained_bias) = bias(head);
-    let op = TrainedCrossEntropy {
-        weight,
-        bias,
-        scale,
-        labels,
-        denominator,
-    };
+    let op = TrainedCrossEntropy::new(weight, labels)
+        .with_bias(bias)
+        .with_scale(scale)
+        .with_denominator(denominator);
     ops::trained_cross_entropy(h, [own_weight.map(OwnTensor::value), trained_bias], op)
 }
 

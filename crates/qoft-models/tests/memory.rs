@@ -44,10 +44,7 @@ fn run(op: &impl HostOp, shapes: &[Vec<usize>]) -> usize {
 }
 
 fn attention_grows_with_the_length() {
-    let op = CausalAttention {
-        scale: 0.3,
-        window: None,
-    };
+    let op = CausalAttention::new(0.3, None);
     let peak = |time| run(&op, &vec![vec![1, time, 2, 8]; 3]);
     let (short, long) = (peak(2048), peak(8192));
     println!("attention: {short} bytes at 2048, {long} at 8192");
@@ -57,16 +54,9 @@ fn attention_grows_with_the_length() {
 
 fn logits_never_exist_as_a_whole() {
     let (rows, vocab, width) = (2048, 1 << 15, 8);
-    let op = LinearCrossEntropy {
-        weight: Arc::new(DenseWeight::from_f32(
-            &vec![0.01; vocab * width],
-            [vocab, width],
-        )),
-        bias: None,
-        scale: 1.0,
-        labels: Arc::new(vec![Some(7); rows]),
-        denominator: rows as f64,
-    };
+    let weight = DenseWeight::from_f32(&vec![0.01; vocab * width], [vocab, width]);
+    let op = LinearCrossEntropy::new(Arc::new(weight), Arc::new(vec![Some(7); rows]))
+        .with_denominator(rows as f64);
     let peak = run(&op, &[vec![rows, width]]);
     println!("head and cross-entropy: {peak} bytes");
     // All logits would be 256 MiB.

@@ -12,6 +12,7 @@ use qoft_peft::{CommonConfig, FamilyKeys, read_keys};
 /// PEFT's `OFTConfig`. Keys that are not known here survive reading and writing.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct OftConfig {
     /// Number of blocks of a layer; 0: given by `oft_block_size`.
     pub r: usize,

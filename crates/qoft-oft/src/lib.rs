@@ -20,11 +20,9 @@
 //!     Linear::new(LoadedLinear::new(weight), &device)
 //! };
 //! let mut model = Model { first: linear(), second: linear() };
-//! let config = OftConfig {
-//!     oft_block_size: 4,
-//!     common: CommonConfig::targeting(["first"]),
-//!     ..OftConfig::default()
-//! };
+//! let mut config = OftConfig::default();
+//! config.oft_block_size = 4;
+//! config.common = CommonConfig::targeting(["first"]);
 //! let facts = ModelFacts::default();
 //! peft::attach(&mut model, &config, facts, "a", 1, &device)?;
 //! peft::attach(&mut model, &config, facts, "b", 1, &device)?;

@@ -11,6 +11,7 @@ use qoft_core::{AdapterParam, Composition, LayerKind, OftAdapter, Pass, Random};
 
 /// Sizes and options of one layer's rotation.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct RotationSettings {
     /// Number of blocks that are stored: all, or 1 when they share one.
     pub stored: usize,
@@ -52,12 +53,8 @@ impl RotationSettings {
     }
 
     fn cayley(&self) -> Cayley {
-        Cayley {
-            map: self.map,
-            size: self.size,
-            // The projection commutes with the strength when its ball grows alike.
-            coft_eps: self.coft_eps.map(|eps| eps * self.strength.abs()),
-        }
+        Cayley::new(self.map, self.size)
+            .with_coft_eps(self.coft_eps.map(|eps| eps * self.strength.abs()))
     }
 }
 

@@ -101,10 +101,8 @@ fn unknown_and_double_names_are_errors_that_list_what_exists() {
     };
     double(adapters::activate(&mut model, &["b", "b"]).unwrap_err());
     double(adapters::rename(&mut model, "a", "b").unwrap_err());
-    let config = OftConfig {
-        common: CommonConfig::targeting("all-linear"),
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.common = CommonConfig::targeting("all-linear");
     double(peft::attach(&mut model, &config, FACTS, "b", 1, &Device::flex()).unwrap_err());
     let slot = AdapterSlot::new(
         "b",
@@ -182,11 +180,9 @@ fn only_adapters_on_an_autodiff_device_train() {
 fn each_adapter_saves_by_itself() {
     let folder = tempfile::tempdir().unwrap();
     let mut model = plain();
-    let config = OftConfig {
-        common: CommonConfig::targeting(["first"]),
-        oft_block_size: 8,
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.common = CommonConfig::targeting(["first"]);
+    config.oft_block_size = 8;
     adapters::disable_all(&mut model);
     peft::save(&model, &config, "b", folder.path()).unwrap();
     let device = Device::flex();

@@ -22,12 +22,11 @@ fn cases() -> Vec<([usize; 2], Conv2dOptions)> {
                 (_, 1) => PaddingConfig2d::Explicit(1, 1, 1, 1),
                 _ => PaddingConfig2d::Valid,
             };
-            let options = Conv2dOptions {
-                stride: [stride, stride],
-                padding,
-                dilation: [dilation, dilation],
-                groups,
-            };
+            let mut options = Conv2dOptions::default();
+            options.stride = [stride, stride];
+            options.padding = padding;
+            options.dilation = [dilation, dilation];
+            options.groups = groups;
             cases.push((kernel, options));
         }
     }
@@ -156,10 +155,8 @@ fn only_the_rotation_trains() {
 
 #[test]
 fn padding_is_that_of_each_side() {
-    let options = Conv2dOptions {
-        padding: PaddingConfig2d::Explicit(0, 1, 2, 3),
-        ..Conv2dOptions::default()
-    };
+    let mut options = Conv2dOptions::default();
+    options.padding = PaddingConfig2d::Explicit(0, 1, 2, 3);
     let conv = conv([3, 3], &options);
     let sides = ConvOptions::new_with_padding([1, 1], [(0, 2), (1, 3)], [1, 1], 1);
     let weight = conv.weight().clone();

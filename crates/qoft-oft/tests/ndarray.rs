@@ -18,10 +18,8 @@ fn run(device: &Device) -> [Vec<f32>; 2] {
     let bias = Some(numbers(5).collect());
     let loaded = LoadedLinear::new(weight).with_bias(bias);
     let mut linear = Linear::new(loaded, device);
-    let config = OftConfig {
-        oft_block_size: 4,
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.oft_block_size = 4;
     let settings = RotationSettings::new(&config, 8);
     let values = numbers(settings.shape().iter().product()).collect();
     let autodiff = device.clone().autodiff();

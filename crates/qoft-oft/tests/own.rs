@@ -47,17 +47,14 @@ impl Model {
 }
 
 fn config(bias: &str, modules: &[&str]) -> OftConfig {
-    OftConfig {
-        oft_block_size: 4,
-        common: CommonConfig {
-            bias: bias.into(),
-            modules_to_save: Some(modules.iter().map(|&name| name.to_owned()).collect()),
-            ..CommonConfig::targeting(["first"])
-        },
-        init_weights: false,
-        use_cayley_neumann: false,
-        ..OftConfig::default()
-    }
+    let mut config = OftConfig::default();
+    config.oft_block_size = 4;
+    config.common = CommonConfig::targeting(["first"]);
+    config.common.bias = bias.into();
+    config.common.modules_to_save = Some(modules.iter().map(|&name| name.to_owned()).collect());
+    config.init_weights = false;
+    config.use_cayley_neumann = false;
+    config
 }
 
 /// Attaches an adapter, and moves all of its parameters.
@@ -194,10 +191,8 @@ fn only_one_adapter_can_have_a_module_whole() {
 fn a_rotation_applies_to_the_weight_of_another_adapter_and_merges_with_it() {
     let mut model = Model::new();
     attach(&mut model, &config("none", &["head", "conv", "table"]), "a");
-    let rotating = OftConfig {
-        common: CommonConfig::targeting(["head", "conv", "table"]),
-        ..config("none", &[])
-    };
+    let mut rotating = config("none", &[]);
+    rotating.common = CommonConfig::targeting(["head", "conv", "table"]);
     attach(&mut model, &rotating, "b");
     let adapted = model.forward();
     adapters::merge(&mut model).unwrap();
@@ -320,9 +315,6 @@ fn values_that_do_not_fit_are_named() {
     let unused = load(&config("oft_only", &["norm"])).0.unwrap_err();
     assert!(unused.contains("bias` belongs to no"), "{unused}");
     assert!(load(&all).0.is_ok());
-    let matrix = Matrix {
-        shape: [1, 4],
-        values: model.norm.values("weight"),
-    };
+    let matrix = Matrix::new(model.norm.values("weight"), [1, 4]);
     assert_eq!(model.norm.base_weight(), matrix);
 }

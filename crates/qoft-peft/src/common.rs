@@ -13,6 +13,7 @@ pub const PEFT_VERSION: &str = "0.21.2";
 /// reading and writing in [`Self::other`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[non_exhaustive]
 pub struct CommonConfig {
     /// `CAUSAL_LM` for our models.
     pub task_type: Option<String>,

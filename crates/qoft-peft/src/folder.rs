@@ -120,10 +120,10 @@ impl AdapterFolder {
     /// of it.
     pub fn base_weight(&self, path: &str) -> Option<Matrix> {
         let (shape, values) = self.tables.get(path)?;
-        Some(Matrix {
-            shape: shape.as_slice().try_into().ok()?,
-            values: values.clone(),
-        })
+        Some(Matrix::new(
+            values.clone(),
+            shape.as_slice().try_into().ok()?,
+        ))
     }
 
     /// The rotation of the layer at `site`, with a strength: 0 is none of it, and 1 all.

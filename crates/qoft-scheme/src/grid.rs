@@ -41,6 +41,7 @@ pub trait ScaledGrid: Grid {
 
 /// Codes, and the scales that they belong to.
 #[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
 pub struct ScaledCodes {
     /// One code for each weight, row-major.
     pub codes: Vec<u8>,
@@ -49,6 +50,11 @@ pub struct ScaledCodes {
 }
 
 impl ScaledCodes {
+    /// A code for each weight, row-major, and scales of `[rows, groups]`.
+    pub fn new(codes: Vec<u8>, scales: Vec<f32>) -> Self {
+        Self { codes, scales }
+    }
+
     /// Codes that belong to the scales that a grid has.
     pub fn on(grid: &dyn ScaledGrid, codes: Vec<u8>, rows: usize) -> Self {
         let rows =
@@ -123,10 +129,7 @@ mod tests {
 
     #[test]
     fn each_weight_gets_the_code_of_its_place() {
-        let weight = Matrix {
-            shape: [2, 3],
-            values: vec![0.4, 2.6, 99.0, 0.4, 2.6, 99.0],
-        };
+        let weight = Matrix::new(vec![0.4, 2.6, 99.0, 0.4, 2.6, 99.0], [2, 3]);
         assert_eq!(Nearest.codes(&weight, &Steps), [0, 3, 15, 0, 1, 15]);
     }
 }

@@ -368,10 +368,7 @@ mod tests {
 
     #[test]
     fn a_fitted_grid_is_better_than_the_plain_range() {
-        let weight = Matrix {
-            shape: [4, 64],
-            values: values(256),
-        };
+        let weight = Matrix::new(values(256), [4, 64]);
         for largest in [3, 7, 15, 255] {
             for symmetric in [false, true] {
                 let index = (0..64).map(|k| k % 2).collect();
@@ -409,10 +406,10 @@ mod tests {
     fn weights_on_the_grid_stay_there() {
         let mut before = grid(1, vec![0; 16], 1, 15);
         (before.scales[0], before.zeros[0]) = (0.125, 3);
-        let weight = Matrix {
-            shape: [1, 16],
-            values: (0..16).map(|code| (code % 7) as f32 * 0.125).collect(),
-        };
+        let weight = Matrix::new(
+            (0..16).map(|code| (code % 7) as f32 * 0.125).collect(),
+            [1, 16],
+        );
         let mut after = before.clone();
         after.fit(&weight, false);
         assert_eq!((after.scales[0], after.zeros[0]), (0.125, 3));
@@ -439,10 +436,7 @@ mod tests {
 
     #[test]
     fn weights_below_all_scales_become_zero() {
-        let weight = Matrix {
-            shape: [1, 4],
-            values: vec![1e-12, -1e-12, 0.0, 0.0],
-        };
+        let weight = Matrix::new(vec![1e-12, -1e-12, 0.0, 0.0], [1, 4]);
         for symmetric in [false, true] {
             let mut tiny = grid(1, vec![0; 4], 1, 15);
             tiny.fit(&weight, symmetric);

@@ -11,6 +11,7 @@ use crate::tokenizer::Tokenizer;
 
 /// How tokens are chosen.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct GenerateOptions {
     /// The largest number of tokens to write.
     pub max_new_tokens: usize,

@@ -74,6 +74,7 @@ pub enum TokenizerError {
 
 /// Token ids with the place of each token in the text.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Encoded {
     /// The ids.
     pub ids: Vec<u32>,

@@ -12,10 +12,7 @@ use tempfile::TempDir;
 const BOS: u32 = 1;
 const EOS: u32 = 4;
 
-const OPTIONS: DatasetOptions = DatasetOptions {
-    vocab_size: 320,
-    max_length: None,
-};
+const OPTIONS: DatasetOptions = DatasetOptions::new(320);
 
 fn tokenizer() -> Tokenizer {
     Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap()
@@ -60,7 +57,9 @@ fn learned(example: &Example) -> String {
 
 #[test]
 fn texts_open_and_close_and_are_learned_whole() {
-    let Example { input_ids, labels } = example(json!({"text": "Hello there!"}));
+    let Example {
+        input_ids, labels, ..
+    } = example(json!({"text": "Hello there!"}));
     assert_eq!(input_ids, [BOS, 317, 267, 278, 5, EOS]);
     assert_eq!(labels, [1, 317, 267, 278, 5, 4]);
 }
@@ -124,7 +123,9 @@ fn only_the_completion_is_learned_wherever_it_starts() {
         let (prompt, completion) = text.split_at(start);
         let rows = lines(&[json!({"prompt": prompt, "completion": completion})]);
         let dataset = Dataset::load(&rows.path, tokenizer, &OPTIONS, None).unwrap();
-        let Example { input_ids, labels } = &dataset.examples[0];
+        let Example {
+            input_ids, labels, ..
+        } = &dataset.examples[0];
         assert_eq!(
             *input_ids, whole.input_ids,
             "the text is tokenized as a whole"
@@ -281,10 +282,7 @@ fn rows_of_arrays_are_named_by_element_and_syntax_errors_by_line() {
 
 #[test]
 fn tokens_beyond_the_models_vocabulary_are_refused() {
-    let options = DatasetOptions {
-        vocab_size: 300,
-        max_length: None,
-    };
+    let options = DatasetOptions::new(300);
     let rows = lines(&[json!({"text": "Hello"})]);
     let error = Dataset::load(&rows.path, &tokenizer(), &options, None).unwrap_err();
     assert!(
@@ -332,10 +330,7 @@ fn long_rows_lose_their_end_and_are_counted() {
         json!({"input_ids": [1, 2]}),
         json!({"input_ids": [1, 2, 3, 4], "labels": [-100, -100, -100, 4]}),
     ]);
-    let options = DatasetOptions {
-        vocab_size: 320,
-        max_length: Some(3),
-    };
+    let options = DatasetOptions::new(320).with_max_length(Some(3));
     let mut seen = Vec::new();
     let mut progress = |rows| seen.push(rows);
     let dataset = Dataset::load(&rows.path, &tokenizer(), &options, Some(&mut progress)).unwrap();
@@ -620,10 +615,7 @@ fn the_start_of_a_very_long_row_is_read_as_if_it_were_all() {
         ] {
             let file = lines(&[row]);
             let read = |max_length: Option<usize>| {
-                let options = DatasetOptions {
-                    max_length,
-                    ..OPTIONS
-                };
+                let options = OPTIONS.with_max_length(max_length);
                 Dataset::load(&file.path, &tokenizer(), &options, None).unwrap()
             };
             let whole = &read(None).examples[0];

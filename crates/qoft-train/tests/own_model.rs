@@ -99,37 +99,30 @@ impl GenerateModel for Bigrams {
 /// Rows that count up.
 fn counting() -> Dataset {
     let row = |start: u32| -> Vec<u32> { (0..12).map(|i| 20 + (start + i) % 30).collect() };
-    let example = |start| Example {
-        input_ids: row(start),
-        labels: row(start).into_iter().map(|id| id as i32).collect(),
+    let example = |start| {
+        Example::new(
+            row(start),
+            row(start).into_iter().map(|id| id as i32).collect(),
+        )
     };
-    let examples: Vec<Example> = (0..16).map(|i| example(i * 7)).collect();
-    Dataset {
-        report: DatasetReport {
-            predicted: examples.iter().map(Example::predicted).sum(),
-            ..DatasetReport::default()
-        },
-        examples,
-    }
+    Dataset::new((0..16).map(|i| example(i * 7)))
 }
 
 fn oft_config(targets: &[&str]) -> OftConfig {
     let targets: Vec<String> = targets.iter().map(|target| (*target).to_owned()).collect();
-    OftConfig {
-        oft_block_size: 8,
-        common: CommonConfig::targeting(targets),
-        ..OftConfig::default()
-    }
+    let mut config = OftConfig::default();
+    config.oft_block_size = 8;
+    config.common = CommonConfig::targeting(targets);
+    config
 }
 
 fn train_config(steps: usize) -> TrainConfig {
-    TrainConfig {
-        learning_rate: 0.05,
-        batch_size: 4,
-        max_steps: Some(steps),
-        save_steps: Some(10),
-        ..TrainConfig::default()
-    }
+    let mut config = TrainConfig::default();
+    config.learning_rate = 0.05;
+    config.batch_size = 4;
+    config.max_steps = Some(steps);
+    config.save_steps = Some(10);
+    config
 }
 
 fn adapted<M: Module + Walk>(mut model: M, config: &OftConfig) -> M {
@@ -156,16 +149,10 @@ fn a_model_of_tokens_is_trained_resumed_evaluated_and_writes() {
     let run = |steps: usize, out: &str, resume: Option<&str>| {
         let (config, out) = (train_config(steps), work.path().join(out));
         let resume = resume.map(|folder| work.path().join(folder));
-        let trainer = Trainer {
-            config: &config,
-            adapter_config: &oft,
-            base: None,
-            below: &[],
-            dataset: &dataset,
-            eval_dataset: Some(&dataset),
-            folder: &RunFolder::open(&out).unwrap(),
-            start: resume.as_deref().map_or(Start::New, Start::Checkpoint),
-        };
+        let folder = RunFolder::open(&out).unwrap();
+        let mut trainer = Trainer::new(&config, &oft, &dataset, &folder);
+        trainer.eval_dataset = Some(&dataset);
+        trainer.start = resume.as_deref().map_or(Start::New, Start::Checkpoint);
         let model = adapted(Bigrams::new(&device), &oft);
         let mut losses = Losses::default();
         let (model, _) = trainer
@@ -187,10 +174,8 @@ fn a_model_of_tokens_is_trained_resumed_evaluated_and_writes() {
     assert_eq!(again, losses[10..]);
 
     let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
-    let options = GenerateOptions {
-        max_new_tokens: 5,
-        ..GenerateOptions::default()
-    };
+    let mut options = GenerateOptions::default();
+    options.max_new_tokens = 5;
     let written = generate(
         &model,
         &tokenizer,
@@ -215,21 +200,10 @@ fn what_a_model_cannot_do_is_refused_before_the_first_step() {
     let device = default_device().unwrap();
     let (dataset, oft) = (counting(), oft_config(&["inner"]));
     let work = tempfile::tempdir().unwrap();
-    let config = TrainConfig {
-        gradient_checkpointing: true,
-        ..train_config(3)
-    };
+    let mut config = train_config(3);
+    config.gradient_checkpointing = true;
     let folder = RunFolder::open(work.path()).unwrap();
-    let trainer = Trainer {
-        config: &config,
-        adapter_config: &oft,
-        base: None,
-        below: &[],
-        dataset: &dataset,
-        eval_dataset: None,
-        folder: &folder,
-        start: Start::New,
-    };
+    let trainer = Trainer::new(&config, &oft, &dataset, &folder);
     let model = adapted(Bigrams::new(&device), &oft);
     let error = trainer
         .run(model, &mut (), &AtomicBool::new(false))
@@ -328,27 +302,15 @@ fn a_model_without_tokens_learns_a_rotation() {
     let point = |i: usize| [(i as f32 * 0.7).sin(), (i as f32 * 1.3).cos()];
     let wanted = |[x, y]: [f32; 2]| 0.6f32.cos() * x + 0.6f32.sin() * y;
     let points = Points((0..32).map(|i| (point(i), wanted(point(i)))).collect());
-    let oft = OftConfig {
-        oft_block_size: 2,
-        use_cayley_neumann: false,
-        ..oft_config(&["layer"])
-    };
-    let config = TrainConfig {
-        batch_size: 8,
-        ..train_config(60)
-    };
+    let mut oft = oft_config(&["layer"]);
+    oft.oft_block_size = 2;
+    oft.use_cayley_neumann = false;
+    let mut config = train_config(60);
+    config.batch_size = 8;
     let work = tempfile::tempdir().unwrap();
     let folder = RunFolder::open(work.path()).unwrap();
-    let trainer = Trainer {
-        config: &config,
-        adapter_config: &oft,
-        base: None,
-        below: &[],
-        dataset: &points,
-        eval_dataset: Some(&points),
-        folder: &folder,
-        start: Start::New,
-    };
+    let mut trainer = Trainer::new(&config, &oft, &points, &folder);
+    trainer.eval_dataset = Some(&points);
     let (_, summary) = trainer
         .run(adapted(model, &oft), &mut (), &AtomicBool::new(false))
         .unwrap();

@@ -16,10 +16,8 @@ fn generation_with_a_cache_follows_the_likeliest_tokens() {
     let model = CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap();
     // The vocabularies differ; ids without a token have no text.
     let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
-    let options = GenerateOptions {
-        max_new_tokens: 12,
-        ..GenerateOptions::default()
-    };
+    let mut options = GenerateOptions::default();
+    options.max_new_tokens = 12;
     let prompt = [5, 6, 7];
     let mut heard = String::new();
     let generated = generate(

@@ -97,11 +97,9 @@ pub fn train(steps: usize) -> qoft::core::Result<Vec<f32>> {
     let device = Device::flex();
     device.seed(1);
     let mut model = Cnn::new(&device);
-    let config = OftConfig {
-        oft_block_size: 16,
-        common: CommonConfig::targeting(["first", "second", "head"]),
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.oft_block_size = 16;
+    config.common = CommonConfig::targeting(["first", "second", "head"]);
     nn::inject(
         &mut model,
         &config,

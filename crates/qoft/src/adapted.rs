@@ -189,8 +189,5 @@ pub(crate) fn to_tensor(matrix: Matrix) -> Tensor<2> {
 pub(crate) fn from_tensor(tensor: Tensor<2>) -> Matrix {
     let shape = tensor.dims();
     let values = tensor.into_data().try_into_vec::<f32>();
-    Matrix {
-        shape,
-        values: values.expect("f32 in, f32 out"),
-    }
+    Matrix::new(values.expect("f32 in, f32 out"), shape)
 }

@@ -4,6 +4,7 @@ use qoft_peft::AdapterFolder;
 
 /// An adapter with its strength.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct ScaledAdapter {
     /// The adapter.
     pub folder: AdapterFolder,
@@ -12,6 +13,11 @@ pub struct ScaledAdapter {
 }
 
 impl ScaledAdapter {
+    /// So many times the parameters of an adapter.
+    pub fn new(folder: AdapterFolder, strength: f64) -> Self {
+        Self { folder, strength }
+    }
+
     /// Whether it has a rotation for the layer.
     pub(crate) fn has(&self, path: &str) -> bool {
         self.folder.paths().any(|adapted| adapted == path)

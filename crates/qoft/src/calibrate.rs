@@ -23,6 +23,7 @@ const TOKENS: usize = 2048;
 
 /// How calibration data is used.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct CalibrationOptions {
     /// Bytes that the Hessians of layers may take while they are summed up, unless a single one
     /// is larger. With less, the model reads the data more often.

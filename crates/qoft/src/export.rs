@@ -141,14 +141,8 @@ impl Pair {
             }
         }
         Self {
-            a: Matrix {
-                shape: [rank, cols],
-                values: a,
-            },
-            b: Matrix {
-                shape: [rows, rank],
-                values: b,
-            },
+            a: Matrix::new(a, [rank, cols]),
+            b: Matrix::new(b, [rows, rank]),
         }
     }
 
@@ -170,7 +164,7 @@ impl Pair {
             to[..rank].copy_from_slice(from);
         }
         let shape = [self.b.shape[0], r];
-        self.b = Matrix { shape, values };
+        self.b = Matrix::new(values, shape);
         self
     }
 

@@ -9,6 +9,7 @@ use crate::owners::Owners;
 
 /// One linear layer.
 #[derive(Debug, Clone, PartialEq, Serialize)]
+#[non_exhaustive]
 pub struct LayerReport {
     /// Module path.
     pub name: String,

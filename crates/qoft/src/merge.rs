@@ -36,6 +36,7 @@ pub use sample::MergeSample;
 
 /// A merged checkpoint that is complete, but not yet at its place: dropping it leaves nothing.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct StagedMerge {
     /// What was merged and written.
     pub report: MergeReport,

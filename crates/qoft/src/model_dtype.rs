@@ -6,28 +6,23 @@ use serde_json::{Map, Value};
 /// The keys under which a configuration names the dtype of its weights: transformers reads the first
 /// one, and the other one, which older versions wrote, where the first is not there.
 const KEYS: [&str; 2] = ["dtype", "torch_dtype"];
-/// torch's names.
-const NAMES: [(&str, FloatFormat); 3] = [
-    ("float32", FloatFormat::F32),
-    ("float16", FloatFormat::F16),
-    ("bfloat16", FloatFormat::Bf16),
-];
 
 /// The dtype, if one is named that weights can have here.
 pub(crate) fn stated(config: &Value) -> Option<FloatFormat> {
     let named = KEYS.iter().find_map(|key| config.get(key)?.as_str())?;
     let named = named.trim_start_matches("torch.");
-    let found = NAMES.iter().find(|(name, _)| *name == named);
-    found.map(|&(_, format)| format)
+    FloatFormat::ALL
+        .into_iter()
+        .find(|format| format.torch_name() == named)
 }
 
 /// The configuration with another dtype, wherever it names one, also for a model's parts.
 pub(crate) fn with_dtype(mut config: Value, format: FloatFormat) -> Value {
-    let found = NAMES.iter().find(|(_, known)| *known == format);
-    if let (Some(config), Some((name, _))) = (config.as_object_mut(), found) {
+    let name = format.torch_name();
+    if let Some(config) = config.as_object_mut() {
         set(config, name);
         if !KEYS.iter().any(|key| config.contains_key(*key)) {
-            config.insert(KEYS[0].into(), (*name).into());
+            config.insert(KEYS[0].into(), name.into());
         }
     }
     config

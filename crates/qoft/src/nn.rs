@@ -34,11 +34,9 @@
 //!     up: Linear::from(&LinearConfig::new(8, 16).init(&device)),
 //!     down: Linear::from(&LinearConfig::new(16, 8).init(&device)),
 //! };
-//! let config = OftConfig {
-//!     oft_block_size: 4,
-//!     common: CommonConfig::targeting("all-linear"),
-//!     ..OftConfig::default()
-//! };
+//! let mut config = OftConfig::default();
+//! config.oft_block_size = 4;
+//! config.common = CommonConfig::targeting("all-linear");
 //! // Adapters on an autodiff device train; the layers need none.
 //! let adapted = nn::inject(&mut model, &config, "mine", SEED, &device.clone().autodiff())?;
 //! assert_eq!(adapted, 2);

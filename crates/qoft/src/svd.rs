@@ -180,10 +180,7 @@ mod tests {
         let scaled = Mat::from_fn(shape[0], values.len(), |i, k| left[(i, k)] * values[k]);
         let sum = scaled * right.transpose();
         let values = (0..shape[0] * shape[1]).map(|at| sum[(at / shape[1], at % shape[1])] as f32);
-        Matrix {
-            shape,
-            values: values.collect(),
-        }
+        Matrix::new(values.collect(), shape)
     }
 
     #[track_caller]
@@ -235,7 +232,7 @@ mod tests {
         check([400, 300], &[5.0, 5.0, 1.0], 8);
         for (rows, rank) in [(6, 4), (200, 4)] {
             let (shape, values) = ([rows, 300], vec![0.0; rows * 300]);
-            let svd = truncated(&Matrix { shape, values }, rank).unwrap();
+            let svd = truncated(&Matrix::new(values, shape), rank).unwrap();
             assert_eq!(svd.values, [0.0; 4]);
             assert!((0..4).all(|k| svd.right.col(k).iter().all(|v| v.is_finite())));
         }
@@ -248,10 +245,7 @@ mod tests {
         let numbers = random(shape[0], shape[1]);
         let values =
             (0..shape[0] * shape[1]).map(|at| numbers[(at / shape[1], at % shape[1])] as f32);
-        let matrix = Matrix {
-            shape,
-            values: values.collect(),
-        };
+        let matrix = Matrix::new(values.collect(), shape);
         let all = truncated(&matrix, shape[0]).unwrap();
         let some = truncated(&matrix, rank).unwrap();
         let squares = |values: &[f64]| values.iter().map(|v| v * v).sum::<f64>();
@@ -262,6 +256,6 @@ mod tests {
     #[test]
     fn what_is_not_finite_has_none() {
         let (shape, values) = ([2, 3], vec![f32::NAN; 6]);
-        assert!(truncated(&Matrix { shape, values }, 1).is_none());
+        assert!(truncated(&Matrix::new(values, shape), 1).is_none());
     }
 }

@@ -29,10 +29,10 @@ const CASES: [(&str, &str); 2] = [
 
 fn adapter(name: &str) -> ScaledAdapter {
     let folder = qoft_fixtures::path(&format!("adapters/{name}"));
-    ScaledAdapter {
-        folder: AdapterFolder::open(&folder, &Families::linked().unwrap()).unwrap(),
-        strength: 1.0,
-    }
+    ScaledAdapter::new(
+        AdapterFolder::open(&folder, &Families::linked().unwrap()).unwrap(),
+        1.0,
+    )
 }
 
 fn examples() -> Vec<Example> {
@@ -42,10 +42,7 @@ fn examples() -> Vec<Example> {
 }
 
 fn example(row: Vec<i32>) -> Example {
-    Example {
-        input_ids: row.iter().map(|&id| id as u32).collect(),
-        labels: row,
-    }
+    Example::new(row.iter().map(|&id| id as u32).collect(), row)
 }
 
 fn adapted(model: &Path, adapter: &ScaledAdapter) -> CausalLm {
@@ -71,10 +68,8 @@ fn collect(
     folder: &Path,
     memory: usize,
 ) -> Result<(Calibration, Vec<(usize, usize)>), Error> {
-    let options = CalibrationOptions {
-        memory,
-        ..CalibrationOptions::default()
-    };
+    let mut options = CalibrationOptions::default();
+    options.memory = memory;
     let mut calls = Vec::new();
     let calibration = Calibration::collect(
         model,
@@ -256,10 +251,7 @@ fn data_that_says_nothing_is_refused() {
     let work = tempfile::tempdir().unwrap();
     let adapter = adapter("all_linear");
     let model = adapted(&qoft_fixtures::path("models/llama_nf4"), &adapter);
-    let row = |ids: &[u32]| Example {
-        input_ids: ids.to_vec(),
-        labels: vec![-100; ids.len()],
-    };
+    let row = |ids: &[u32]| Example::new(ids.to_vec(), vec![-100; ids.len()]);
     for (examples, reason) in [
         (vec![], "no tokens"),
         (vec![row(&[])], "no tokens"),

@@ -52,11 +52,9 @@ fn adapted(folder: &ModelFolder, schemes: &Schemes, layer: &str) -> CausalLm {
     let device = default_device().unwrap();
     let model = CausalLm::load(folder, schemes, &device, &mut |_, _| ());
     let mut model = model.unwrap();
-    let config = OftConfig {
-        oft_block_size: 4,
-        common: CommonConfig::targeting([layer]),
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.oft_block_size = 4;
+    config.common = CommonConfig::targeting([layer]);
     let facts = ModelFacts::new("llama", "lm_head");
     peft::attach(&mut model, &config, facts, "new", 1, &device.autodiff()).unwrap();
     model
@@ -104,10 +102,10 @@ fn layers_that_do_not_dequantize_are_not_made_dense() {
 fn layers_that_cannot_be_written_are_not_merged_into() {
     let folder = folder();
     let path = qoft_fixtures::path("adapters/list_names");
-    let adapters = [ScaledAdapter {
-        folder: AdapterFolder::open(&path, &Families::linked().unwrap()).unwrap(),
-        strength: 1.0,
-    }];
+    let adapters = [ScaledAdapter::new(
+        AdapterFolder::open(&path, &Families::linked().unwrap()).unwrap(),
+        1.0,
+    )];
     let same = MergeTarget::SameScheme(&Nearest);
     let limited = schemes(&folder, &NO_TRAINING);
     let error = check_merge(&folder, &limited, &adapters, same).unwrap_err();

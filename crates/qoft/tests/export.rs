@@ -19,9 +19,11 @@ use safetensors::{Dtype, SafeTensors};
 use serde_json::{Value, json};
 
 fn export(model: &Path, adapters: &[&Path], rank: usize, output: &Path) -> LoraReport {
-    let adapter = |folder: &&Path| ScaledAdapter {
-        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
-        strength: 1.0,
+    let adapter = |folder: &&Path| {
+        ScaledAdapter::new(
+            AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
+            1.0,
+        )
     };
     let adapters: Vec<_> = adapters.iter().map(adapter).collect();
     let folder = open(model);
@@ -214,19 +216,19 @@ fn biases_and_whole_modules_go_along() {
 fn a_layer_cannot_be_whole_and_rotated() {
     let model = qoft_fixtures::path("models/qwen2");
     let folder = open(&model);
-    let adapter = |folder: &Path| ScaledAdapter {
-        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
-        strength: 1.0,
+    let adapter = |folder: &Path| {
+        ScaledAdapter::new(
+            AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
+            1.0,
+        )
     };
     let whole = qoft_fixtures::path("train/qwen2_own_decay");
     let work = tempfile::tempdir().unwrap();
     let rotating = work.path().join("rotating");
     let mut model = load(&model, &[]);
-    let config = OftConfig {
-        oft_block_size: 8,
-        common: CommonConfig::targeting(["up_proj"]),
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.oft_block_size = 8;
+    config.common = CommonConfig::targeting(["up_proj"]);
     let device = Device::flex();
     peft::attach(
         &mut model,
@@ -284,14 +286,14 @@ fn a_higher_rank_leaves_out_less() {
 fn an_embedding_table_is_not_exported() {
     let folder = open(&qoft_fixtures::path("models/llama_nf4"));
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    let adapter = ScaledAdapter {
-        folder: AdapterFolder::open(
+    let adapter = ScaledAdapter::new(
+        AdapterFolder::open(
             &qoft_fixtures::path("adapters/embedding"),
             &Families::linked().unwrap(),
         )
         .unwrap(),
-        strength: 1.0,
-    };
+        1.0,
+    );
     let work = tempfile::tempdir().unwrap();
     let output = work.path().join("lora");
     let rank = NonZeroUsize::new(4).unwrap();

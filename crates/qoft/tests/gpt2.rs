@@ -29,10 +29,10 @@ fn reference(case: &Path) -> Value {
 }
 
 fn adapter(folder: &Path) -> ScaledAdapter {
-    ScaledAdapter {
-        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
-        strength: 1.0,
-    }
+    ScaledAdapter::new(
+        AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
+        1.0,
+    )
 }
 
 fn merged(model: &Path, adapters: &[ScaledAdapter], target: MergeTarget) -> (TempDir, PathBuf) {
@@ -183,12 +183,10 @@ fn exported_lora_says_how_the_weights_are_stored() {
 fn the_default_targets_are_those_of_peft_and_fan_in_fan_out_changes_nothing() {
     let attached = |fan_in_fan_out| {
         let mut model = load(&case("dense"), &[]);
-        let config = OftConfig {
-            fan_in_fan_out,
-            oft_block_size: 8,
-            init_weights: false,
-            ..OftConfig::default()
-        };
+        let mut config = OftConfig::default();
+        config.fan_in_fan_out = fan_in_fan_out;
+        config.oft_block_size = 8;
+        config.init_weights = false;
         let (head, device) = ("lm_head", Device::flex());
         peft::attach(
             &mut model,
@@ -216,13 +214,7 @@ fn the_default_targets_are_those_of_peft_and_fan_in_fan_out_changes_nothing() {
 #[test]
 fn rows_beyond_the_last_position_are_refused() {
     let model = load(&case("dense"), &[]);
-    let dataset = |tokens: usize| Dataset {
-        examples: vec![Example {
-            input_ids: vec![5; tokens],
-            labels: vec![5; tokens],
-        }],
-        report: DatasetReport::default(),
-    };
+    let dataset = |tokens: usize| Dataset::new([Example::new(vec![5; tokens], vec![5; tokens])]);
     let never = AtomicBool::new(false);
     let run = |tokens| {
         let device = Device::flex();

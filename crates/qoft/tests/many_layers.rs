@@ -73,10 +73,8 @@ fn layers_are_chosen_by_name_in_time() {
         let layers = paths.iter();
         let layers = layers.map(|path| (path, ModuleKind::Layer(LayerKind::Linear)));
         let modules = Modules::new(layers, "lm_head");
-        let config = OftConfig {
-            common: CommonConfig::targeting(OneOrMany::Many(paths.clone())),
-            ..OftConfig::default()
-        };
+        let mut config = OftConfig::default();
+        config.common = CommonConfig::targeting(OneOrMany::Many(paths.clone()));
         time(|| {
             let selection = Selection::new(&config, ModelFacts::new("", "lm_head"), &modules);
             assert_eq!(selection.unwrap().rotated().len(), count);

@@ -15,10 +15,10 @@ use qoft::{MergeOptions, MergeReport, MergeTarget, ScaledAdapter, merge};
 use serde_json::Value;
 
 fn adapter(folder: &Path) -> ScaledAdapter {
-    ScaledAdapter {
-        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
-        strength: 1.0,
-    }
+    ScaledAdapter::new(
+        AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
+        1.0,
+    )
 }
 
 fn merged(

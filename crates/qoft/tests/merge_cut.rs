@@ -63,10 +63,10 @@ fn adapter(model: &Path, layers: &[&str], folder: &Path) -> ScaledAdapter {
     let bytes = safetensors::serialize(tensors, None).unwrap();
     std::fs::write(folder.join("adapter_model.safetensors"), bytes).unwrap();
     std::fs::write(folder.join("adapter_config.json"), config.to_string()).unwrap();
-    ScaledAdapter {
-        folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
-        strength: 1.0,
-    }
+    ScaledAdapter::new(
+        AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
+        1.0,
+    )
 }
 
 fn merged(

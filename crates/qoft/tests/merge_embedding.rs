@@ -25,9 +25,11 @@ fn merged(
 ) -> Result<MergeReport> {
     let adapters: Vec<ScaledAdapter> = adapters
         .iter()
-        .map(|folder| ScaledAdapter {
-            folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
-            strength: 1.0,
+        .map(|folder| {
+            ScaledAdapter::new(
+                AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
+                1.0,
+            )
         })
         .collect();
     let folder = open(model);
@@ -229,12 +231,10 @@ fn untied_model(folder: &Path) {
 fn random_adapter(model: &Path, targets: &[&str], folder: &Path) {
     let mut model = load(model, &[]);
     let targets: Vec<String> = targets.iter().map(|&target| target.to_owned()).collect();
-    let config = OftConfig {
-        common: CommonConfig::targeting(targets),
-        oft_block_size: 8,
-        init_weights: false,
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.common = CommonConfig::targeting(targets);
+    config.oft_block_size = 8;
+    config.init_weights = false;
     let (head, device) = ("lm_head", Device::flex());
     peft::attach(
         &mut model,

@@ -52,9 +52,11 @@ impl Case {
         target: MergeTarget,
         output: &Path,
     ) -> Checkpoint {
-        let adapters = adapters.iter().map(|&(folder, strength)| ScaledAdapter {
-            folder: AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
-            strength,
+        let adapters = adapters.iter().map(|&(folder, strength)| {
+            ScaledAdapter::new(
+                AdapterFolder::open(folder, &Families::linked().unwrap()).unwrap(),
+                strength,
+            )
         });
         let folder = open(&self.model);
         let schemes = Schemes::linked(folder.checkpoint()).unwrap();
@@ -182,11 +184,9 @@ fn a_whole_module_is_rotated_by_another_adapter() {
     let out = tempfile::tempdir().unwrap();
     let rotation = out.path().join("rotation");
     std::fs::create_dir(&rotation).unwrap();
-    let config = OftConfig {
-        oft_block_size: 8,
-        init_weights: false,
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.oft_block_size = 8;
+    config.init_weights = false;
     let (head, device, mut model) = ("lm_head", Device::flex(), load(&case.model, &[]));
     peft::attach(
         &mut model,
@@ -221,13 +221,9 @@ fn a_whole_module_is_rotated_by_another_adapter() {
 #[test]
 fn a_quantized_module_cannot_be_trained_whole() {
     let mut model = load(&qoft_fixtures::path("models/llama_nf4"), &[]);
-    let config = OftConfig {
-        common: CommonConfig {
-            modules_to_save: Some(vec!["mlp".into()]),
-            ..CommonConfig::default()
-        },
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.common = CommonConfig::default();
+    config.common.modules_to_save = Some(vec!["mlp".into()]);
     let (head, device) = ("lm_head", Device::flex());
     let error = peft::attach(
         &mut model,

@@ -76,10 +76,10 @@ fn a_trained_bias_of_several_cards_becomes_dense() {
     write_biases(&folder, &biases);
 
     for strength in [1.0, 0.5] {
-        let adapter = ScaledAdapter {
-            folder: AdapterFolder::open(&folder, &Families::linked().unwrap()).unwrap(),
+        let adapter = ScaledAdapter::new(
+            AdapterFolder::open(&folder, &Families::linked().unwrap()).unwrap(),
             strength,
-        };
+        );
         let output = work.path().join(format!("dense{strength}"));
         merged(slice::from_ref(&adapter), dense, &output).unwrap();
         let output = Checkpoint::open(&output).unwrap();

@@ -30,10 +30,7 @@ fn distance(a: &Matrix, b: &Matrix) -> f64 {
 
 fn dense(checkpoint: &Checkpoint) -> Matrix {
     let tensor = checkpoint.tensor(&format!("{PATH}.weight")).unwrap();
-    Matrix {
-        shape: tensor.matrix().unwrap(),
-        values: tensor.to_f32().unwrap(),
-    }
+    Matrix::new(tensor.to_f32().unwrap(), tensor.matrix().unwrap())
 }
 
 #[test]

@@ -113,22 +113,17 @@ impl Case {
         std::fs::write(&data, lines.collect::<String>()).unwrap();
 
         let mut model = load(&self.folder, &[]);
-        let options = DatasetOptions {
-            vocab_size: model.config().vocab_size,
-            max_length: None,
-        };
+        let options = DatasetOptions::new(model.config().vocab_size);
         let tokenizer = Tokenizer::from_dir(&self.folder).unwrap();
         let dataset = Dataset::load(&data, &tokenizer, &options, None).unwrap();
         let count = |key: &str| self.number(&format!("/train/{key}")) as usize;
-        let config = TrainConfig {
-            learning_rate: self.number("/train/lr"),
-            batch_size: count("batch_size"),
-            gradient_accumulation_steps: count("accumulation"),
-            max_steps: Some(count("steps")),
-            max_grad_norm: self.number("/train/max_grad_norm"),
-            shuffle: false,
-            ..TrainConfig::default()
-        };
+        let mut config = TrainConfig::default();
+        config.learning_rate = self.number("/train/lr");
+        config.batch_size = count("batch_size");
+        config.gradient_accumulation_steps = count("accumulation");
+        config.max_steps = Some(count("steps"));
+        config.max_grad_norm = self.number("/train/max_grad_norm");
+        config.shuffle = false;
         let path = self.folder.join("trained/adapter_config.json");
         let oft_config = OftConfig::read(&path).unwrap();
         let device = default_device().unwrap().autodiff();
@@ -141,16 +136,10 @@ impl Case {
             &device,
         )
         .unwrap();
-        let trainer = Trainer {
-            config: &config,
-            adapter_config: &oft_config,
-            base: Some(&Digest::of_checkpoint(&Checkpoint::open(&self.folder).unwrap()).unwrap()),
-            below: &[],
-            dataset: &dataset,
-            eval_dataset: None,
-            folder: &RunFolder::open(&work.path().join("adapter")).unwrap(),
-            start: Start::New,
-        };
+        let folder = RunFolder::open(&work.path().join("adapter")).unwrap();
+        let base = Digest::of_checkpoint(&Checkpoint::open(&self.folder).unwrap()).unwrap();
+        let mut trainer = Trainer::new(&config, &oft_config, &dataset, &folder);
+        trainer.base = Some(&base);
         let mut losses = Losses(Vec::new());
         let stop = AtomicBool::new(false);
         let (model, _) = trainer.run(model, &mut losses, &stop).unwrap();

@@ -18,7 +18,7 @@ fn one_codebook_has_the_weighted_means() {
     };
     let values = vec![1.0, 2.0, 0.0, 0.0, 5.0, 7.0, 12.0, 4.0, 20.0, 0.0, 3.0, 1.0];
     let shape = [2, 6];
-    sums.refit(&Matrix { shape, values });
+    sums.refit(&Matrix::new(values, shape));
     // Vector 0: (1, 2) and 4 times (6, 2). Vector 1: nobody. Vector 2: (0, 0), (5, 7) and 4 times
     // (10, 0). Vector 3: (1.5, 0.5).
     let expected = [5.0, 2.0, 8.0, 8.0, 7.5, 7.0 / 6.0, 1.5, 0.5];

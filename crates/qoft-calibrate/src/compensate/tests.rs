@@ -82,10 +82,7 @@ fn hessian(width: usize, inputs: &[f32]) -> Hessian {
 }
 
 fn weight(rows: usize, cols: usize, seed: u64) -> Matrix {
-    Matrix {
-        shape: [rows, cols],
-        values: numbers(rows * cols, seed),
-    }
+    Matrix::new(numbers(rows * cols, seed), [rows, cols])
 }
 
 /// `(w − q) (H + damping) (w − q)ᵀ` of each row, for the numbers that a grid gives to codes.
@@ -405,10 +402,7 @@ fn a_weight_of_other_inputs_keeps_its_scales() {
 
 /// The share of the change of the outputs that arrives, and the error as a multiple of the change.
 fn kept(before: &Matrix, changed: &Matrix, numbers: Vec<f32>, hessian: &Hessian) -> (f64, f64) {
-    let written = Matrix {
-        shape: before.shape,
-        values: numbers,
-    };
+    let written = Matrix::new(numbers, before.shape);
     let kept = hessian.kept(before, changed, &written).expect("one width");
     (kept.share, kept.error)
 }

@@ -15,12 +15,11 @@ pub fn run(args: &GenerateArgs) -> Result<()> {
     let tokenizer = files::tokenizer(&args.model.model)?;
     let prompt = prompt(args, &tokenizer)?;
     let model = files::adapted_model(&args.model)?;
-    let options = GenerateOptions {
-        max_new_tokens: args.max_new_tokens,
-        temperature: args.temperature,
-        top_p: args.top_p,
-        seed: args.seed,
-    };
+    let mut options = GenerateOptions::default();
+    options.max_new_tokens = args.max_new_tokens;
+    options.temperature = args.temperature;
+    options.top_p = args.top_p;
+    options.seed = args.seed;
     let mut show = |text: &str| {
         if !args.json {
             print::text(text);

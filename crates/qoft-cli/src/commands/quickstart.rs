@@ -87,16 +87,9 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     errln!("{}", trainable_line(&model));
     let base = Digest::of_checkpoint(&Checkpoint::open(&model_dir)?)?;
     let folder = RunFolder::open(&adapter)?;
-    let trainer = Trainer {
-        config: &config,
-        adapter_config: &oft_config,
-        base: Some(&base),
-        below: &[],
-        dataset: &dataset,
-        eval_dataset: Some(&held_out),
-        folder: &folder,
-        start: Start::New,
-    };
+    let mut trainer = Trainer::new(&config, &oft_config, &dataset, &folder);
+    trainer.base = Some(&base);
+    trainer.eval_dataset = Some(&held_out);
     let (model, summary) = follow(&trainer, model, None)?;
     if summary.interrupted {
         errln!("stopped after step {}", summary.steps);
@@ -137,37 +130,32 @@ fn unpack(root: &Path) -> Result<()> {
 
 /// Evaluation loss 5.51 → 3.64.
 fn train_config(max_steps: usize) -> TrainConfig {
-    TrainConfig {
-        learning_rate: 4e-3,
-        batch_size: 8,
-        max_steps: Some(max_steps),
-        warmup_steps: 10,
-        save_steps: None,
-        eval_steps: Some(50),
-        ..TrainConfig::default()
-    }
+    let mut config = TrainConfig::default();
+    config.learning_rate = 4e-3;
+    config.batch_size = 8;
+    config.max_steps = Some(max_steps);
+    config.warmup_steps = 10;
+    config.save_steps = None;
+    config.eval_steps = Some(50);
+    config
 }
 
 fn oft_config(model: &Path) -> OftConfig {
-    let common = CommonConfig {
-        task_type: Some("CAUSAL_LM".into()),
-        base_model_name_or_path: Some(model.display().to_string()),
-        ..CommonConfig::targeting("all-linear")
-    };
-    OftConfig {
-        common,
-        ..OftConfig::default()
-    }
+    let mut common = CommonConfig::targeting("all-linear");
+    common.task_type = Some("CAUSAL_LM".into());
+    common.base_model_name_or_path = Some(model.display().to_string());
+    let mut config = OftConfig::default();
+    config.common = common;
+    config
 }
 
 /// How the model goes on after each of [`PROMPTS`].
 fn samples(model: &CausalLm, tokenizer: &Tokenizer, device: &Device) -> Result<Vec<String>> {
-    let options = GenerateOptions {
-        max_new_tokens: 40,
-        temperature: 0.5,
-        top_p: 0.9,
-        seed: 7,
-    };
+    let mut options = GenerateOptions::default();
+    options.max_new_tokens = 40;
+    options.temperature = 0.5;
+    options.top_p = 0.9;
+    options.seed = 7;
     let sample = |text: &str| {
         let prompt = tokenizer.encode(text, true)?;
         let generated =

@@ -85,12 +85,10 @@ fn cache(case: &Case, model: &CausalLm) {
 
 /// The model with a new adapter of all linear layers, away from the identity.
 fn adapted(model: &CausalLm) -> (CausalLm, OftConfig) {
-    let config = OftConfig {
-        oft_block_size: 4,
-        init_weights: false,
-        common: CommonConfig::targeting("all-linear"),
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.oft_block_size = 4;
+    config.init_weights = false;
+    config.common = CommonConfig::targeting("all-linear");
     let mut adapted = model.clone();
     let device = default_device().expect("a device").autodiff();
     let facts = ModelFacts::new("", model.head());

@@ -118,12 +118,10 @@ fn two(case: &Case) {
 }
 
 fn beside_another_family(case: &Case) {
-    let oft = OftConfig {
-        oft_block_size: 4,
-        init_weights: false,
-        common: CommonConfig::targeting(case.targets.clone()),
-        ..OftConfig::default()
-    };
+    let mut oft = OftConfig::default();
+    oft.oft_block_size = 4;
+    oft.init_weights = false;
+    oft.common = CommonConfig::targeting(case.targets.clone());
     for oft_first in [true, false] {
         let mut model = Model::new();
         let attach = |model: &mut Model| {

@@ -37,10 +37,8 @@ impl Model {
         let bytes = FloatFormat::Bf16.to_bytes(&random(6 * 48, 3));
         let packed = DenseWeight::new(bytes.into(), FloatFormat::Bf16, [6, 48]);
         let table = DenseWeight::from_f32(&random(7 * 16, 4), [7, 16]);
-        let groups = Conv2dOptions {
-            groups: 2,
-            ..Conv2dOptions::default()
-        };
+        let mut groups = Conv2dOptions::default();
+        groups.groups = 2;
         Self {
             dense: Linear::new(dense, &device),
             packed: Linear::new(LoadedLinear::new(packed), &device),

@@ -57,7 +57,7 @@ impl LayerTensor {
 
     fn turned(&self, values: Vec<f32>, shape: [usize; 2]) -> Vec<f32> {
         match self.transposed {
-            true => Matrix { shape, values }.transposed().values,
+            true => Matrix::new(values, shape).transposed().values,
             false => values,
         }
     }

@@ -104,7 +104,7 @@ pub fn rms_norm<const D: usize>(x: impl Into<Traced<D>>, weight: Tensor<1>, eps:
     if is_far(&x.device()) {
         return composed::rms_norm(x.into_tensor(), weight, eps).into();
     }
-    bridge::binary(x, weight, RmsNorm { eps })
+    bridge::binary(x, weight, RmsNorm::new(eps))
 }
 
 /// Normalization of the last dimension to a mean of 0 and a variance of 1, without a bias.
@@ -117,14 +117,17 @@ pub fn layer_norm<const D: usize>(
     if is_far(&x.device()) {
         return composed::layer_norm(x.into_tensor(), weight, eps);
     }
-    bridge::binary(x, weight, LayerNorm { eps }).into_tensor()
+    bridge::binary(x, weight, LayerNorm::new(eps)).into_tensor()
 }
 
 /// An activation, element by element.
 pub fn activation<const D: usize>(x: impl Into<Traced<D>>, activation: Activation) -> Tensor<D> {
-    let x = x.into();
+    let mut x = x.into();
     if is_far(&x.device()) {
-        return composed::activation(x.into_tensor(), activation);
+        match composed::activation(x.into_tensor(), activation) {
+            Ok(y) => return y,
+            Err(same) => x = same.into(),
+        }
     }
     bridge::unary(x, activation).into_tensor()
 }
@@ -184,7 +187,7 @@ pub fn straight_through<const D: usize>(
     quantizer: &Arc<dyn InputQuantizer>,
 ) -> Tensor<D> {
     let quantizer = quantizer.clone();
-    bridge::unary(x, StraightThrough { quantizer }).into_tensor()
+    bridge::unary(x, StraightThrough::new(quantizer)).into_tensor()
 }
 
 /// The rows of `table` that `ids` of `[batch, time]` name: `[batch · time, width]`.

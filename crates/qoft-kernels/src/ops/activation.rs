@@ -9,6 +9,7 @@ use crate::wide;
 
 /// `y = f(x)`, element by element. Input: `x` of any shape.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Activation {
     /// `x · Φ(x)` with the normal distribution Φ.
     Gelu,

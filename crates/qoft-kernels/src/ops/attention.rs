@@ -26,6 +26,7 @@ const WORTH: usize = 1 << 15;
 /// length, not with its square. The backward computes the probabilities again and keeps nothing
 /// beside the inputs. The result does not depend on the number of threads.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct CausalAttention {
     /// Scores are multiplied by this, a number from 0 on, usually `1/√d`.
     pub scale: f32,
@@ -42,6 +43,11 @@ struct Block {
 }
 
 impl CausalAttention {
+    /// Scores times `scale`; a query sees `window` keys at most, or all before it.
+    pub fn new(scale: f32, window: Option<usize>) -> Self {
+        Self { scale, window }
+    }
+
     fn block(&self, s: Sizes, index: usize) -> Block {
         let past = s.keys - s.queries;
         let start = index * s.block_rows();

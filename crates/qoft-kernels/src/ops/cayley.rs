@@ -12,6 +12,7 @@ use crate::op::{Forward, HostOp, HostView};
 /// The two turn in opposite directions: the series approximates the transpose of the exact map.
 /// PEFT has them so, and adapters depend on it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum CayleyMap {
     /// `R = (I − Q)(I + Q)⁻¹`.
     Exact,
@@ -46,6 +47,7 @@ impl CayleyMap {
 /// Input: `[r, b(b−1)/2]`, row i holding the strict upper triangle of block i, row by row.
 /// Output: the rotations, `[r, b, b]`.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Cayley {
     /// The map.
     pub map: CayleyMap,
@@ -54,6 +56,23 @@ pub struct Cayley {
     /// The `eps` of constrained OFT: parameters are projected first, see [`coft_project`]. The
     /// gradient is that of the map at the projected point.
     pub coft_eps: Option<f64>,
+}
+
+impl Cayley {
+    /// The map for blocks of a size, without constraint.
+    pub fn new(map: CayleyMap, size: usize) -> Self {
+        Self {
+            map,
+            size,
+            coft_eps: None,
+        }
+    }
+
+    /// The same with the `eps` of constrained OFT, or without.
+    #[must_use]
+    pub fn with_coft_eps(self, coft_eps: Option<f64>) -> Self {
+        Self { coft_eps, ..self }
+    }
 }
 
 /// Stored values of a skew-symmetric block of size `b`: `b(b−1)/2`.

@@ -23,6 +23,7 @@ const BAND: usize = 192;
 /// Input: h of `[rows, in_features]`. Output: `[1]`. Rows whose label is `None` do not count.
 /// The gradient of h is computed along with the loss.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct LinearCrossEntropy {
     /// The head, `[vocab, in_features]`.
     pub weight: Arc<dyn PackedWeight>,
@@ -34,6 +35,41 @@ pub struct LinearCrossEntropy {
     pub labels: Arc<Vec<Option<u32>>>,
     /// What the sum is divided by, usually the number of labels.
     pub denominator: f64,
+}
+
+impl LinearCrossEntropy {
+    /// The loss of these labels, one for each row of the input. The logits have no bias and are
+    /// not scaled, and the sum is not divided.
+    pub fn new(weight: Arc<dyn PackedWeight>, labels: Arc<Vec<Option<u32>>>) -> Self {
+        Self {
+            weight,
+            bias: None,
+            scale: 1.0,
+            labels,
+            denominator: 1.0,
+        }
+    }
+
+    /// The same with a bias of `[vocab]`, or without.
+    #[must_use]
+    pub fn with_bias(self, bias: Option<Arc<Vec<f32>>>) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// The same with logits that are multiplied.
+    #[must_use]
+    pub fn with_scale(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// The same with a sum that is divided, usually by the number of labels.
+    #[must_use]
+    pub fn with_denominator(self, denominator: f64) -> Self {
+        Self {
+            denominator,
+            ..self
+        }
+    }
 }
 
 impl HostOp for LinearCrossEntropy {

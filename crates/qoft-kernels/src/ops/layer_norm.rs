@@ -7,12 +7,18 @@ use crate::wide;
 
 /// `y = (x − mean(x)) / √(var(x) + eps) · weight`. Inputs: `x` of `[.., d]` and the weight of `[d]`.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct LayerNorm {
     /// Added to the variance.
     pub eps: f32,
 }
 
 impl LayerNorm {
+    /// With `eps` added to the variance.
+    pub fn new(eps: f32) -> Self {
+        Self { eps }
+    }
+
     /// Mean of a row, and what its distances from it are multiplied by.
     #[inline(always)]
     fn mean_and_scale(&self, x: &[f32]) -> (f32, f32) {

@@ -7,12 +7,18 @@ use crate::wide;
 
 /// `y = x / √(mean(x²) + eps) · weight`. Inputs: `x` of `[.., d]` and the weight of `[d]`.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct RmsNorm {
     /// Added to the mean square.
     pub eps: f32,
 }
 
 impl RmsNorm {
+    /// With `eps` added to the mean square.
+    pub fn new(eps: f32) -> Self {
+        Self { eps }
+    }
+
     /// What a row is multiplied by.
     #[inline(always)]
     fn scale(&self, x: &[f32]) -> f32 {

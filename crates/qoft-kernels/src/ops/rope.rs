@@ -10,6 +10,7 @@ use crate::pieces::in_pieces;
 /// Input: `[batch, time, heads, head_dim]`. Feature `i` is paired with feature
 /// `i + width` of the rotated part ("half rotation", as by transformers' `rotate_half`).
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct Rope {
     /// Cosines, `[time, width]`, width being half the rotated features.
     pub cos: Arc<Vec<f32>>,
@@ -20,6 +21,11 @@ pub struct Rope {
 }
 
 impl Rope {
+    /// By cosines and sines of `[time, width]`.
+    pub fn new(cos: Arc<Vec<f32>>, sin: Arc<Vec<f32>>, width: usize) -> Self {
+        Self { cos, sin, width }
+    }
+
     fn apply(&self, x: HostView, direction: f32) -> Vec<f32> {
         let &[_, time, heads, head_dim] = x.shape else {
             panic!(

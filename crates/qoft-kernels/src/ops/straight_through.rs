@@ -13,9 +13,17 @@ pub trait InputQuantizer: Debug + Send + Sync + 'static {
 
 /// Applies an [`InputQuantizer`]; the gradient passes unchanged.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct StraightThrough {
     /// The quantizer.
     pub quantizer: Arc<dyn InputQuantizer>,
+}
+
+impl StraightThrough {
+    /// By this quantizer.
+    pub fn new(quantizer: Arc<dyn InputQuantizer>) -> Self {
+        Self { quantizer }
+    }
 }
 
 impl HostOp for StraightThrough {

@@ -42,6 +42,7 @@ impl<T> Operand<T> {
 /// `[1, vocab]`, where these are inputs. Output: `[1]`. Rows whose label is `None` do not count.
 /// Gradients are computed along with the loss.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct TrainedCrossEntropy {
     /// The head, `[vocab, in_features]`.
     pub weight: Operand<Arc<dyn PackedWeight>>,
@@ -53,6 +54,41 @@ pub struct TrainedCrossEntropy {
     pub labels: Arc<Vec<Option<u32>>>,
     /// What the sum is divided by, usually the number of labels.
     pub denominator: f64,
+}
+
+impl TrainedCrossEntropy {
+    /// The loss of these labels, one for each row of the input. The logits have no bias and are
+    /// not scaled, and the sum is not divided.
+    pub fn new(weight: Operand<Arc<dyn PackedWeight>>, labels: Arc<Vec<Option<u32>>>) -> Self {
+        Self {
+            weight,
+            bias: None,
+            scale: 1.0,
+            labels,
+            denominator: 1.0,
+        }
+    }
+
+    /// The same with a bias of `[vocab]`, or without.
+    #[must_use]
+    pub fn with_bias(self, bias: Option<Operand<Arc<Vec<f32>>>>) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// The same with logits that are multiplied.
+    #[must_use]
+    pub fn with_scale(self, scale: f32) -> Self {
+        Self { scale, ..self }
+    }
+
+    /// The same with a sum that is divided, usually by the number of labels.
+    #[must_use]
+    pub fn with_denominator(self, denominator: f64) -> Self {
+        Self {
+            denominator,
+            ..self
+        }
+    }
 }
 
 impl HostOp for TrainedCrossEntropy {

@@ -185,10 +185,7 @@ impl Attention {
             Some(cache) => cache.append(k, v),
             None => (k, v),
         };
-        let op = CausalAttention {
-            scale: config.scale as f32,
-            window: config.window,
-        };
+        let op = CausalAttention::new(config.scale as f32, config.window);
         let out = ops::attention(q, k, v, op);
         self.o_proj
             .forward(out.reshape([batch * time, config.queries()]))

@@ -57,11 +57,11 @@ fn table(config: &RopeConfig, positions: Range<usize>) -> Rope {
         .flat_map(|p| frequencies.iter().map(move |f| angle(p, f)))
         .collect();
     let scaled = |f: fn(f64) -> f64| angles.iter().map(|&a| (f(a) * scale) as f32).collect();
-    Rope {
-        cos: Arc::new(scaled(f64::cos)),
-        sin: Arc::new(scaled(f64::sin)),
-        width: frequencies.len(),
-    }
+    Rope::new(
+        Arc::new(scaled(f64::cos)),
+        Arc::new(scaled(f64::sin)),
+        frequencies.len(),
+    )
 }
 
 impl RopeConfig {

@@ -31,10 +31,7 @@ impl Attention {
             c_attn: linear("c_attn", 3 * width)?,
             c_proj: linear("c_proj", width)?,
             heads: config.heads,
-            op: CausalAttention {
-                scale: config.scales[index] as f32,
-                window: None,
-            },
+            op: CausalAttention::new(config.scales[index] as f32, None),
         })
     }
 

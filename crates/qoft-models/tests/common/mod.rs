@@ -55,11 +55,9 @@ pub fn with_config(case: &str, change: impl FnOnce(&mut Value)) -> tempfile::Tem
 
 /// A rotation of `in_features`, with small parameters that are those of `id`.
 pub fn rotation(id: usize, in_features: usize, dropout: f64) -> OftRotation {
-    let config = OftConfig {
-        oft_block_size: 4,
-        module_dropout: dropout,
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.oft_block_size = 4;
+    config.module_dropout = dropout;
     let settings = RotationSettings::new(&config, in_features);
     let [rows, cols] = settings.shape();
     let value = |i: usize| 0.05 * ((i * 7 + id * 3) as f32).sin();

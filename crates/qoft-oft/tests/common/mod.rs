@@ -36,10 +36,8 @@ pub fn linear([out, input]: [usize; 2], seed: u64) -> Linear {
 
 /// A rotation that differs from the identity, in blocks of `size`.
 pub fn rotation(layer: &dyn Layer, size: usize, seed: u64, device: &Device) -> OftRotation {
-    let config = OftConfig {
-        oft_block_size: size,
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.oft_block_size = size;
     let settings = RotationSettings::new(&config, layer.in_features());
     let values = numbers(settings.shape().iter().product(), seed);
     let values = values.iter().map(|v| 0.2 * v).collect();

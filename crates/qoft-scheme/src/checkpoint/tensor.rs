@@ -171,21 +171,33 @@ impl TensorView {
     }
 }
 
+/// The dtypes of float formats in files.
+const FLOATS: [(Dtype, FloatFormat); 3] = [
+    (Dtype::F32, FloatFormat::F32),
+    (Dtype::F16, FloatFormat::F16),
+    (Dtype::BF16, FloatFormat::Bf16),
+];
+
 /// The storage format that a dtype stands for; `None` unless it is F32, F16 or BF16.
 pub fn float_format(dtype: Dtype) -> Option<FloatFormat> {
-    match dtype {
-        Dtype::F32 => Some(FloatFormat::F32),
-        Dtype::F16 => Some(FloatFormat::F16),
-        Dtype::BF16 => Some(FloatFormat::Bf16),
-        _ => None,
-    }
+    let found = FLOATS.iter().find(|(known, _)| *known == dtype);
+    found.map(|&(_, format)| format)
 }
 
 /// The dtype of a storage format.
 pub fn float_dtype(format: FloatFormat) -> Dtype {
-    match format {
-        FloatFormat::F32 => Dtype::F32,
-        FloatFormat::F16 => Dtype::F16,
-        FloatFormat::Bf16 => Dtype::BF16,
+    let found = FLOATS.iter().find(|(_, known)| *known == format);
+    found.expect("every format has a dtype").0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_float_format_has_a_dtype() {
+        for format in FloatFormat::ALL {
+            assert_eq!(float_format(float_dtype(format)), Some(format));
+        }
     }
 }

@@ -8,6 +8,7 @@ use super::encode::{Example, IGNORED};
 
 /// The order in which an epoch goes through the examples.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Order {
     /// As in the file.
     File,
@@ -34,6 +35,7 @@ impl Order {
 
 /// Examples side by side, padded at their ends with id 0 and label [`IGNORED`].
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Batch {
     /// Token ids, `[batch_size * seq_len]`, row by row.
     pub input_ids: Vec<i32>,

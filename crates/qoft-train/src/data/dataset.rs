@@ -4,13 +4,14 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::batch::{Batches, Order};
-use super::encode::{EncodedRow, Encoder, Example};
+use super::encode::{Encoder, Example};
 use super::error::DataError;
 use super::read::for_each_row;
 use crate::tokenizer::Tokenizer;
 
 /// How a data file is read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DatasetOptions {
     /// The number of token ids that the model knows.
     pub vocab_size: usize,
@@ -18,8 +19,26 @@ pub struct DatasetOptions {
     pub max_length: Option<usize>,
 }
 
+impl DatasetOptions {
+    /// For a model that knows this number of token ids; rows are not cut.
+    #[must_use]
+    pub const fn new(vocab_size: usize) -> Self {
+        Self {
+            vocab_size,
+            max_length: None,
+        }
+    }
+
+    /// The same with a number of tokens that a row keeps, or without.
+    #[must_use]
+    pub const fn with_max_length(self, max_length: Option<usize>) -> Self {
+        Self { max_length, ..self }
+    }
+}
+
 /// What was found in a data file.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DatasetReport {
     /// The number of rows.
     pub rows: usize,
@@ -43,6 +62,7 @@ pub struct DatasetReport {
 
 /// The examples of a data file, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Dataset {
     /// The examples.
     pub examples: Vec<Example>,
@@ -51,6 +71,19 @@ pub struct Dataset {
 }
 
 impl Dataset {
+    /// Examples from elsewhere than a file, all of them whole.
+    #[must_use]
+    pub fn new(examples: impl IntoIterator<Item = Example>) -> Self {
+        let mut dataset = Self {
+            examples: Vec::new(),
+            report: DatasetReport::default(),
+        };
+        for example in examples {
+            dataset.add(example, None);
+        }
+        dataset
+    }
+
     /// Reads the data file `path`; see [the module](super) for what it may hold.
     ///
     /// `progress` is called after each row with the number of rows so far.
@@ -66,12 +99,11 @@ impl Dataset {
         mut progress: Option<&mut dyn FnMut(usize)>,
     ) -> Result<Self, DataError> {
         let encoder = Encoder::new(tokenizer, options.vocab_size, options.max_length);
-        let mut dataset = Self {
-            examples: Vec::new(),
-            report: DatasetReport::default(),
-        };
+        let mut dataset = Self::new([]);
         for_each_row(path, &mut |row| {
-            dataset.add(encoder.encode(row)?, options.max_length);
+            let row = encoder.encode(row)?;
+            dataset.report.unread_bytes += row.unread;
+            dataset.add(row.example, options.max_length);
             if let Some(progress) = &mut progress {
                 progress(dataset.report.rows);
             }
@@ -87,8 +119,7 @@ impl Dataset {
         Batches::new(&self.examples, order, batch_size)
     }
 
-    fn add(&mut self, row: EncodedRow, max_length: Option<usize>) {
-        let mut example = row.example;
+    fn add(&mut self, mut example: Example, max_length: Option<usize>) {
         let length = example.input_ids.len();
         let kept = max_length.map_or(length, |max_length| length.min(max_length));
         example.input_ids.truncate(kept);
@@ -101,7 +132,6 @@ impl Dataset {
         report.longest = report.longest.max(kept);
         report.cut_rows += usize::from(kept < length);
         report.cut_tokens += length - kept;
-        report.unread_bytes += row.unread;
         report.unpredictable_rows += usize::from(predicted == 0);
         self.examples.push(example);
     }

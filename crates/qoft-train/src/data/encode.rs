@@ -13,6 +13,7 @@ pub const IGNORED: i32 = -100;
 
 /// A row ready for training: token ids and what to learn at each of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Example {
     /// The token ids.
     pub input_ids: Vec<u32>,
@@ -22,6 +23,16 @@ pub struct Example {
 }
 
 impl Example {
+    /// Token ids, and a label for each.
+    ///
+    /// # Panics
+    /// If there are not as many labels as ids.
+    #[must_use]
+    pub fn new(input_ids: Vec<u32>, labels: Vec<i32>) -> Self {
+        assert_eq!(input_ids.len(), labels.len(), "a label for each id");
+        Self { input_ids, labels }
+    }
+
     /// The number of labels that a model is asked to predict: the first position has no ids
     /// before it and does not count.
     #[must_use]

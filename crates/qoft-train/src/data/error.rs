@@ -64,6 +64,7 @@ pub enum DataError {
 
 /// Where in a file a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum RowNumber {
     /// In this line, counted from 1.
     Line(usize),

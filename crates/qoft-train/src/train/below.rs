@@ -14,6 +14,7 @@ const FILE: &str = "adapters_below.json";
 
 /// An adapter that stays as it is below the one that trains.
 #[derive(Debug, Clone, Serialize, Deserialize)]
+#[non_exhaustive]
 pub struct Below {
     /// Its folder.
     pub folder: PathBuf,

@@ -43,6 +43,7 @@ impl From<ActivationDtype> for FloatFormat {
 /// `TrainingArguments`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(default, deny_unknown_fields)]
+#[non_exhaustive]
 pub struct TrainConfig {
     /// The highest learning rate.
     pub learning_rate: f64,

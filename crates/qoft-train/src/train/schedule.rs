@@ -18,6 +18,7 @@ pub enum SchedulerKind {
 
 /// The learning rate of each step of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct Schedule {
     /// The shape.
     pub kind: SchedulerKind,

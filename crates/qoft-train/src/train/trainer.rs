@@ -14,6 +14,7 @@ use crate::model::TrainData;
 
 /// A training run.
 #[derive(Debug, Clone, Copy)]
+#[non_exhaustive]
 pub struct Trainer<'a, D = Dataset> {
     /// The settings.
     pub config: &'a TrainConfig,
@@ -35,6 +36,7 @@ pub struct Trainer<'a, D = Dataset> {
 
 /// Where a run begins.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Start<'a> {
     /// At the first step, with the adapter as it is.
     #[default]
@@ -68,6 +70,29 @@ pub struct Summary {
     pub checkpoint: Option<PathBuf>,
     /// Where the trained adapter is; nowhere if the run was stopped before its last step.
     pub adapter: Option<PathBuf>,
+}
+
+impl<'a, D> Trainer<'a, D> {
+    /// A new run, of a model without a checkpoint and without other adapters, and without
+    /// evaluation. The other fields are set afterwards.
+    #[must_use]
+    pub fn new(
+        config: &'a TrainConfig,
+        adapter_config: &'a dyn AdapterConfig,
+        dataset: &'a D,
+        folder: &'a RunFolder,
+    ) -> Self {
+        Self {
+            config,
+            adapter_config,
+            base: None,
+            below: &[],
+            dataset,
+            eval_dataset: None,
+            folder,
+            start: Start::New,
+        }
+    }
 }
 
 impl<D: TrainData> Trainer<'_, D> {

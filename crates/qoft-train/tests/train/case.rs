@@ -90,24 +90,20 @@ impl Case {
         let model = expected["model"].as_str().unwrap();
         let model_folder = qoft_fixtures::path(&format!("models/{model}"));
         let tokenizer = Tokenizer::from_dir(&model_folder).unwrap();
-        let options = DatasetOptions {
-            vocab_size: load(&model_folder).config().vocab_size,
-            max_length: None,
-        };
+        let options = DatasetOptions::new(load(&model_folder).config().vocab_size);
         let rows = folder.join("rows.jsonl");
+        let mut config = TrainConfig::default();
+        config.learning_rate = expected["lr"].as_f64().unwrap();
+        config.batch_size = count("batch_size");
+        config.gradient_accumulation_steps = count("accumulation");
+        config.max_steps = Some(count("steps"));
+        config.max_grad_norm = expected["max_grad_norm"].as_f64().unwrap();
+        config.weight_decay = expected["weight_decay"].as_f64().unwrap_or(0.0);
+        config.shuffle = false;
         Self {
             oft_config: OftConfig::read(&folder.join("adapter_config.json")).unwrap(),
             dataset: Dataset::load(&rows, &tokenizer, &options, None).unwrap(),
-            config: TrainConfig {
-                learning_rate: expected["lr"].as_f64().unwrap(),
-                batch_size: count("batch_size"),
-                gradient_accumulation_steps: count("accumulation"),
-                max_steps: Some(count("steps")),
-                max_grad_norm: expected["max_grad_norm"].as_f64().unwrap(),
-                weight_decay: expected["weight_decay"].as_f64().unwrap_or(0.0),
-                shuffle: false,
-                ..TrainConfig::default()
-            },
+            config,
             folder,
             expected,
             model_folder,
@@ -151,16 +147,12 @@ impl Case {
         eval_dataset: Option<&Dataset>,
     ) -> Result<(CausalLm, Summary), TrainError> {
         let checkpoint = Checkpoint::open(&self.model_folder).unwrap();
-        let trainer = Trainer {
-            config: &self.config,
-            adapter_config: &self.oft_config,
-            base: Some(&Digest::of_checkpoint(&checkpoint)?),
-            below: &[],
-            dataset: &self.dataset,
-            eval_dataset,
-            folder: &RunFolder::open(out_dir)?,
-            start,
-        };
+        let folder = RunFolder::open(out_dir)?;
+        let base = Digest::of_checkpoint(&checkpoint)?;
+        let mut trainer = Trainer::new(&self.config, &self.oft_config, &self.dataset, &folder);
+        trainer.base = Some(&base);
+        trainer.eval_dataset = eval_dataset;
+        trainer.start = start;
         let stop = AtomicBool::new(false);
         trainer.run(self.model(), &mut Listener(recorder, &stop), &stop)
     }

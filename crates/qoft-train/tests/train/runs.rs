@@ -133,16 +133,10 @@ fn a_model_without_adapter_is_refused() {
     let case = Case::new("nf4_cayley");
     let out = TempDir::new().unwrap();
     let checkpoint = Checkpoint::open(&case.model_folder).unwrap();
-    let trainer = Trainer {
-        config: &case.config,
-        adapter_config: &case.oft_config,
-        base: Some(&Digest::of_checkpoint(&checkpoint).unwrap()),
-        below: &[],
-        dataset: &case.dataset,
-        eval_dataset: None,
-        folder: &RunFolder::open(out.path()).unwrap(),
-        start: Start::New,
-    };
+    let folder = RunFolder::open(out.path()).unwrap();
+    let base = Digest::of_checkpoint(&checkpoint).unwrap();
+    let mut trainer = Trainer::new(&case.config, &case.oft_config, &case.dataset, &folder);
+    trainer.base = Some(&base);
     assert_eq!(trainer.total_steps(), 8);
     let result = trainer.run(load(&case.model_folder), &mut (), &AtomicBool::new(false));
     assert!(matches!(result, Err(TrainError::NoAdapter(_))));

@@ -7,6 +7,7 @@ use crate::adapted::sums;
 
 /// What adapters change of a layer's outputs on calibration data, and what is left of it.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct OutputChange {
     /// ‖change‖ / ‖outputs before‖.
     pub relative: f64,
@@ -120,10 +121,7 @@ mod tests {
     use super::*;
 
     fn matrix(values: [f32; 4]) -> Matrix {
-        Matrix {
-            shape: [2, 2],
-            values: values.into(),
-        }
+        Matrix::new(values.into(), [2, 2])
     }
 
     #[test]

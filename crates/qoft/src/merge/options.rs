@@ -10,6 +10,7 @@ use crate::write::MaxShardSize;
 
 /// What the merged checkpoint is like.
 #[derive(Clone, Copy)]
+#[non_exhaustive]
 pub enum MergeTarget<'a> {
     /// Dense weights in this format.
     Dense(FloatFormat),

@@ -64,6 +64,7 @@ impl MergedLayer {
 
 /// The mean loss on some data before and after a merge.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct MergeLosses {
     /// That of the model with its adapters beside the weights.
     pub adapted: f64,
@@ -91,6 +92,7 @@ pub struct KindSummary {
 
 /// The shares of what adapters change that several layers together kept, see [`Change::kept`].
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct KeptShares {
     /// Of the weights.
     pub weights: f64,

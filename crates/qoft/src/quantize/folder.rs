@@ -50,6 +50,7 @@ pub struct QuantizedLayer {
 
 /// The mean loss on some data before and after.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[non_exhaustive]
 pub struct QuantizeLosses {
     /// That of the dense model.
     pub dense: f64,
@@ -70,6 +71,7 @@ impl QuantizeReport {
 
 /// A quantized checkpoint that is complete, but not yet at its place: dropping it leaves nothing.
 #[derive(Debug)]
+#[non_exhaustive]
 pub struct StagedQuantization {
     /// What was quantized and written.
     pub report: QuantizeReport,

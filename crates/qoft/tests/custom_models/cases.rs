@@ -210,12 +210,10 @@ fn a_whole_module_beside_the_adapter() {
 /// PEFT has no OFT for this kind of layer.
 #[test]
 fn a_weight_that_is_stored_as_in_out_is_turned_like_any_other() {
-    let config = OftConfig {
-        common: nn::CommonConfig::targeting(["conv1d"]),
-        oft_block_size: 5,
-        init_weights: false,
-        ..OftConfig::default()
-    };
+    let mut config = OftConfig::default();
+    config.common = nn::CommonConfig::targeting(["conv1d"]);
+    config.oft_block_size = 5;
+    config.init_weights = false;
     let (device, mut model) = (Device::flex(), EmbConv1d::load());
     let expected = Tensors::open("embedding_conv1d_1/expected.safetensors");
     let ids = EmbConv1d::input(&expected);

@@ -98,12 +98,10 @@ fn only_active_adapters_train() {
     for (case, second) in [("different", "lin1"), ("same", "lin0")] {
         let mut model = Mlp::load();
         for (name, target) in [("default", "lin0"), ("adapter1", second)] {
-            let config = OftConfig {
-                r: 2,
-                oft_block_size: 0,
-                common: CommonConfig::targeting([target]),
-                ..OftConfig::default()
-            };
+            let mut config = OftConfig::default();
+            config.r = 2;
+            config.oft_block_size = 0;
+            config.common = CommonConfig::targeting([target]);
             nn::inject(&mut model, &config, name, 1, &Device::flex().autodiff()).unwrap();
         }
         for step in expected["trained"][case].as_array().unwrap() {

@@ -67,16 +67,11 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     qoft::check_trainable(&base_folder, &schemes, &model)?;
     drop((base_folder, schemes));
     errln!("{}", trainable_line(&model));
-    let trainer = Trainer {
-        config: &config,
-        adapter_config: &*adapter_config,
-        base: Some(&base),
-        below: &below,
-        dataset: &dataset,
-        eval_dataset: eval_dataset.as_ref(),
-        folder: &folder,
-        start: origin.start(),
-    };
+    let mut trainer = Trainer::new(&config, &*adapter_config, &dataset, &folder);
+    trainer.base = Some(&base);
+    trainer.below = &below;
+    trainer.eval_dataset = eval_dataset.as_ref();
+    trainer.start = origin.start();
     let loading = started.elapsed().as_secs_f64();
     let (_, summary) = follow(&trainer, model, Some(&options))?;
     report(&summary, data, &dataset, output);

@@ -29,9 +29,12 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> 
     rms_norm(x, weight, eps)
 }
 
-/// An activation, element by element.
-pub fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tensor<D> {
-    match activation {
+/// An activation, element by element; `x` again if it is none of those that are composed here.
+pub fn activation<const D: usize>(
+    x: Tensor<D>,
+    activation: Activation,
+) -> Result<Tensor<D>, Tensor<D>> {
+    Ok(match activation {
         // Not Burn's own, whose gradient is that of the approximation with tanh.
         Activation::Gelu => {
             let phi = ((x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
@@ -45,7 +48,8 @@ pub fn activation<const D: usize>(x: Tensor<D>, activation: Activation) -> Tenso
         Activation::Relu => relu(x),
         Activation::Silu => silu(x),
         Activation::Tanh => x.tanh(),
-    }
+        _ => return Err(x),
+    })
 }
 
 /// `silu(gate) · up`.

@@ -72,13 +72,13 @@ fn norm() {
     let eps = 1e-3;
     check(
         [2, 3, 6],
-        |x| bridge::binary(x, weight(), RmsNorm { eps }),
+        |x| bridge::binary(x, weight(), RmsNorm::new(eps)),
         |x| rms_norm(x, weight(), eps),
     );
     let x = || input([2, 3, 6], 2);
     check(
         [6],
-        |weight| bridge::binary::<3, 1, 3>(x(), weight, RmsNorm { eps }),
+        |weight| bridge::binary::<3, 1, 3>(x(), weight, RmsNorm::new(eps)),
         |weight| rms_norm(x(), weight, eps),
     );
 }
@@ -88,7 +88,7 @@ fn norm_with_mean() {
     let weight = || input([6], 2);
     check(
         [2, 3, 6],
-        |x| bridge::binary(x, weight(), LayerNorm { eps: 1e-3 }),
+        |x| bridge::binary(x, weight(), LayerNorm::new(1e-3)),
         |x| layer_norm(x, weight(), 1e-3),
     );
 }
@@ -141,11 +141,11 @@ fn rotation() {
 #[test]
 fn positions() {
     let angles = numbers(3 * 2, 9);
-    let op = Rope {
-        cos: Arc::new(angles.iter().map(|a| a.cos()).collect()),
-        sin: Arc::new(angles.iter().map(|a| a.sin()).collect()),
-        width: 2,
-    };
+    let op = Rope::new(
+        Arc::new(angles.iter().map(|a| a.cos()).collect()),
+        Arc::new(angles.iter().map(|a| a.sin()).collect()),
+        2,
+    );
     for head_dim in [4, 6] {
         check(
             [2, 3, 2, head_dim],
@@ -166,7 +166,7 @@ fn attention_with_every_mask() {
         (1, 5, Some(3)),
         (1, 1, None),
     ] {
-        let op = CausalAttention { scale: 0.7, window };
+        let op = CausalAttention::new(0.7, window);
         let (q, kv) = ([2, queries, 4, 3], [2, keys, 2, 3]);
         let (k, v) = (|| input(kv, 2), || input(kv, 3));
         check(
@@ -200,11 +200,7 @@ fn maps_from_parameters() {
     for map in maps {
         for coft_eps in [None, Some(0.1), Some(1e3)] {
             for size in [2, 5, 16] {
-                let op = Cayley {
-                    map,
-                    size,
-                    coft_eps,
-                };
+                let op = Cayley::new(map, size).with_coft_eps(coft_eps);
                 let shape = [3, pairs(size)];
                 // The projection divides by a norm; a thousandth of it is near no edge.
                 check(shape, |x| bridge::unary(x, op), |x| cayley(x, op));
@@ -223,12 +219,12 @@ fn maps_from_parameters() {
 
 #[test]
 fn head_and_loss() {
-    let op = |labels: &[Option<u32>], bias: bool| LinearCrossEntropy {
-        weight: Arc::new(DenseWeight::from_f32(&numbers(7 * 4, 1), [7, 4])),
-        bias: bias.then(|| Arc::new(numbers(7, 2))),
-        scale: if bias { 1.3 } else { 1.0 },
-        labels: Arc::new(labels.to_vec()),
-        denominator: 2.0,
+    let op = |labels: &[Option<u32>], bias: bool| {
+        let weight = DenseWeight::from_f32(&numbers(7 * 4, 1), [7, 4]);
+        LinearCrossEntropy::new(Arc::new(weight), Arc::new(labels.to_vec()))
+            .with_bias(bias.then(|| Arc::new(numbers(7, 2))))
+            .with_scale(if bias { 1.3 } else { 1.0 })
+            .with_denominator(2.0)
     };
     let labels: [&[Option<u32>]; 2] = [&[Some(6), None, Some(0)], &[None, None, None]];
     for labels in labels {
