@@ -111,5 +111,5 @@ fn check_kind(site: &Site) -> Result<()> {
 }
 
 fn no_fit(key: &str, reason: String) -> Error {
-    Error::config("adapter configuration", key, reason)
+    Error::config("adapter configuration").key(key, reason)
 }

@@ -54,7 +54,7 @@ impl FamilyKeys for BoftConfig {
     }
 
     fn check(&self, file: &str) -> Result<()> {
-        let fail = |key: &str, reason: String| Err(Error::config(file, key, reason));
+        let fail = |key: &str, reason: String| Err(Error::config(file).key(key, reason));
         if (self.boft_block_size == 0) == (self.boft_block_num == 0) {
             let reason = format!(
                 "exactly one of boft_block_size and boft_block_num must be 0, found \

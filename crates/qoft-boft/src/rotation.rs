@@ -112,10 +112,10 @@ impl BoftRotation {
             // The product sees what others know of the rows, which are in their order.
             return ops::rotate(rows, blocks.clone());
         }
-        let factors = factors.into_iter().enumerate().rev();
+        let (format, factors) = (rows.format(), factors.into_iter().enumerate().rev());
         factors.fold(rows.into_tensor(), |rows, (factor, blocks)| {
-            let rows = ops::rotate(self.butterfly.gather(rows, factor), blocks);
-            self.butterfly.scatter(rows, factor)
+            let rows = Traced::from(self.butterfly.gather(rows, factor)).kept_in(format);
+            self.butterfly.scatter(ops::rotate(rows, blocks), factor)
         })
     }
 

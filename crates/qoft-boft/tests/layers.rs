@@ -263,11 +263,9 @@ fn convolutions_that_peft_has_no_butterfly_for_are_refused() {
 
 /// A rotation of 32 features with a scale of 1.
 fn rotation(factors: usize, dropout: f64, value: f32) -> BoftRotation {
-    let butterfly = Butterfly {
-        factors,
-        blocks: 8,
-        size: 4,
-    };
+    let weight = qoft_core::Matrix::new(vec![0.0; 3 * 32], [3, 32]);
+    let site = Site::with_weight("b", qoft_core::LayerKind::Linear, &weight);
+    let butterfly = Butterfly::new(&BoftConfig::default(), factors, &site).unwrap();
     let device = default_device().unwrap().autodiff();
     let id = |name| {
         ParamPlace {

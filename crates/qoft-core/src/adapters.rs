@@ -9,6 +9,7 @@ use crate::layer::Layer;
 use crate::merging::Change;
 use crate::pass::Draw;
 use crate::walk::Walk;
+use qoft_kernels::FloatFormat;
 use qoft_scheme::{Error, Result};
 
 /// The names of all adapters of a model, in the order in which its layers have them.
@@ -118,6 +119,18 @@ pub fn begin(model: &mut impl Walk, draw: Draw) {
     model.walk_mut("", &mut |_, layer| layer.adapters_mut().begin(draw));
 }
 
+/// Lets graphs keep what layers read in a format with fewer bits, for their backward, which widens it
+/// again. What is computed forward stays as it is; the gradients are those of the rounded activations.
+/// Parameters and rotations are never rounded.
+///
+/// Layers tell it the operations that read their inputs. Where operations of [`ops`](crate::ops) read
+/// other tensors of the model, it hands these through [`Adapters::keep`] of a layer beside them.
+pub fn keep_activations_in(model: &mut impl Walk, format: FloatFormat) {
+    model.walk_mut("", &mut |_, layer| {
+        layer.adapters_mut().keep_activations_in(format);
+    });
+}
+
 /// Removes an adapter from all layers.
 ///
 /// # Errors
@@ -139,7 +152,7 @@ pub fn rename(model: &mut impl Walk, from: &str, to: &str) -> Result<()> {
     expect(model, from)?;
     expect_free(model, to)?;
     each(model, |path, adapters| match adapters.get(from) {
-        Some(_) => adapters.rename(from, to, path),
+        Some(_) => adapters.rename(path, [from, to]),
         None => Ok(()),
     })
 }

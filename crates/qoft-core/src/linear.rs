@@ -131,9 +131,18 @@ impl Linear {
         }
         let x = self.adapters.turn_input(x);
         match &self.input_quantizer {
-            Some(quantizer) => ops::straight_through(x.into_tensor(), quantizer).into(),
+            Some(quantizer) => {
+                let x = ops::straight_through(x.into_tensor(), quantizer);
+                self.adapters.keep(x)
+            }
             None => x,
         }
+    }
+
+    /// A tensor of the model that an operation beside the layer reads, such as the one that makes its
+    /// input: graphs keep it as they keep what the layer reads, see [`Adapters::keep`].
+    pub fn keep<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<D> {
+        self.adapters.keep(x)
     }
 
     /// Features of the input.

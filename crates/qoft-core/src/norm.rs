@@ -46,6 +46,7 @@ impl Norm {
 
     /// `x` of `[.., width]`, normalized.
     pub fn forward<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<D> {
+        let x = self.adapters.keep(x);
         let weight = match self.adapters.computing_weight() {
             Some(own) => own.value().reshape(self.weight.dims()),
             None => Tensor::clone(&self.weight),

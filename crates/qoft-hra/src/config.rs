@@ -50,7 +50,7 @@ impl FamilyKeys for HraConfig {
         if !(1..=Self::MAX_REFLECTIONS).contains(&self.r) {
             let (r, most) = (self.r, Self::MAX_REFLECTIONS);
             let reason = format!("{r} is not in 1..={most}; 8 reflections are usual");
-            return Err(Error::config(file, "r", reason));
+            return Err(Error::config(file).key("r", reason));
         }
         Ok(())
     }

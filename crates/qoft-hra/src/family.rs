@@ -55,7 +55,7 @@ impl AdapterConfig for HraConfig {
                 "expected 1, found {strength}: reflections are all or nothing, and PEFT has no \
                  scale for HRA either"
             );
-            return Err(Error::config("adapter of HRA", "strength", reason));
+            return Err(Error::config("adapter of HRA").key("strength", reason));
         }
         let [param] = params.try_into().expect("one parameter, as told");
         Ok(Box::new(HraRotation::new(param, self.apply_gs)))

@@ -153,6 +153,14 @@ fn impossible_configurations_are_refused() {
     for r in [0, 1_000_000_000, 1u64 << 63] {
         refused("r", serde_json::json!({"peft_type": "HRA", "r": r}));
     }
+    let bias = |bias: &str| serde_json::json!({"peft_type": "HRA", "bias": bias});
+    assert!(HraConfig::from_json(bias("hra_only"), "file").is_ok());
+    let error = HraConfig::from_json(bias("some"), "file").unwrap_err();
+    assert!(
+        error.to_string().contains("none, all or hra_only"),
+        "{error}"
+    );
+    refused("peft_type", serde_json::json!({"peft_type": "OFT"}));
     refused(
         "bias",
         serde_json::json!({"peft_type": "HRA", "bias": "own"}),

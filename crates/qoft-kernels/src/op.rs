@@ -62,12 +62,6 @@ pub trait HostOp: Debug + Send + Sync + 'static {
     /// Whether [`Self::backward`] reads input `index`; others are not kept alive.
     fn reads(&self, index: usize) -> bool;
 
-    /// Whether input `index` is an activation, which may be kept with fewer bits for
-    /// [`Self::backward`]: it is rounded then. Parameters and what is made from them are not.
-    fn activation(&self, _index: usize) -> bool {
-        false
-    }
-
     /// Whether the output is worth less than its memory: operations that read it in their
     /// backward then compute it once more, from the inputs that are kept for this one. Only for
     /// operations whose backward reads all inputs.

@@ -3,8 +3,8 @@
 
 use burn::module::Module;
 use burn::tensor::{Gradients, Int, Tensor};
-use qoft_core::Walk;
 use qoft_core::ops::{StoredActivation, Traced};
+use qoft_core::{Layer as _, Walk};
 
 use crate::body::{Block, Body, Pass, Stream};
 
@@ -31,12 +31,16 @@ pub(crate) fn backward_by_block<B: Body>(
     let embedded = body.embed(input_ids, &pass);
     let mut tracked = embedded.tensors().any(Tensor::is_tracked);
     let mut stream = embedded.clone().map(Tensor::inner);
+    let format = body.tokens().adapters().activations();
     let mut steps = Vec::new();
     for block in body.blocks() {
         if tracked || trains(block) {
             steps.push(Step {
                 block,
-                input: stream.tensors().map(StoredActivation::new).collect(),
+                input: stream
+                    .tensors()
+                    .map(|x| StoredActivation::new(x, format))
+                    .collect(),
                 wants_gradient: tracked,
             });
             tracked = true;

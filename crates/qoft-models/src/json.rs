@@ -164,6 +164,6 @@ impl<'a> Object<'a> {
 
     /// An error about a key of this object.
     pub fn error(&self, key: &str, reason: impl ToString) -> Error {
-        Error::config("config.json", format!("{}{key}", self.prefix), reason)
+        Error::config("config.json").key(format!("{}{key}", self.prefix), reason)
     }
 }

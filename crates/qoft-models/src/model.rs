@@ -135,7 +135,7 @@ impl CausalLm {
     ///
     /// `sink` gets the gradients of one part of the model after another. Together they are
     /// exactly those of [`Self::loss`], unless
-    /// [`with_activations_in`](qoft_core::ops::with_activations_in) rounds the inputs.
+    /// [`keep_activations_in`](qoft_core::adapters::keep_activations_in) rounds the inputs.
     ///
     /// # Panics
     /// As [`Self::loss`].

@@ -8,7 +8,6 @@ use burn::optim::GradientsParams;
 use burn::tensor::Gradients;
 use common::{CASES, batch, load, loss, rotate};
 use qoft_core::kernels::FloatFormat;
-use qoft_core::ops::with_activations_in;
 use qoft_core::{Draw, Walk, adapters};
 use qoft_models::CausalLm;
 
@@ -117,10 +116,8 @@ fn rounded_activations_keep_the_direction_of_the_gradients() {
         let mut model = load(case);
         rotate(&mut model, 0.0, |_| true);
         let exact = whole(&model);
-        let rounded = |run: fn(&CausalLm) -> (f32, ByLayer)| {
-            with_activations_in(FloatFormat::Bf16, || run(&model))
-        };
-        for (loss, gradients) in [rounded(whole), rounded(by_block)] {
+        adapters::keep_activations_in(&mut model, FloatFormat::Bf16);
+        for (loss, gradients) in [whole(&model), by_block(&model)] {
             assert_eq!(loss, exact.0, "the forward is not rounded");
             assert_ne!(gradients, exact.1, "{case}");
             let similarity = cosine(&gradients, &exact.1);

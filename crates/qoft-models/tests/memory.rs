@@ -10,8 +10,8 @@ use common::{load, rotate, rotation};
 use peak_alloc::PeakAlloc;
 use qoft_core::kernels::ops::{CausalAttention, LinearCrossEntropy};
 use qoft_core::kernels::{DenseWeight, FloatFormat, HostOp, HostView};
-use qoft_core::ops::{Traced, with_activations_in};
-use qoft_core::{Checkpoint, Linear, LoadedLinear, Norm};
+use qoft_core::ops::Traced;
+use qoft_core::{Checkpoint, Layer as _, Linear, LoadedLinear, Norm, adapters};
 use qoft_models::CausalLm;
 
 #[global_allocator]
@@ -97,9 +97,9 @@ fn graphs_keep_little() {
     // What is made once and stays, such as the tables of positions, is not counted.
     step(&model);
     let (peak, held) = step(&model);
-    let bf16 = |run: &dyn Fn() -> usize| with_activations_in(FloatFormat::Bf16, run);
-    let rounded = bf16(&|| step(&model).1);
     let checkpointed = by_block(&model);
+    adapters::keep_activations_in(&mut model, FloatFormat::Bf16);
+    let rounded = step(&model).1;
     println!("held {held}, in bf16 {rounded}; peak {peak}, by block {checkpointed}");
     // Of each of two blocks: its input, queries, keys and values, their result, the input of the
     // second norm, gate and up; and the input of the last norm.
@@ -119,7 +119,7 @@ fn graphs_keep_little() {
 
 /// Bytes that a graph holds of what three layers with rotations read, in `format`; `read` makes it of
 /// the leaf of the graph.
-fn held_of(format: FloatFormat, read: impl Fn(Tensor<2>) -> Traced<2>) -> usize {
+fn held_of(format: FloatFormat, read: impl Fn(Traced<2>) -> Traced<2>) -> usize {
     let layers = [1, 2, 3].map(|id| {
         let weight = DenseWeight::from_f32(&[0.1; 2 * WIDTH], [2, WIDTH]);
         let loaded = LoadedLinear::new(weight);
@@ -127,15 +127,15 @@ fn held_of(format: FloatFormat, read: impl Fn(Tensor<2>) -> Traced<2>) -> usize 
         layer
             .push_adapter("default", rotation(id, WIDTH, 0.0))
             .unwrap();
+        layer.adapters_mut().keep_activations_in(format);
         layer
     });
     let x = Tensor::<2>::ones([ROWS, WIDTH], &Device::flex())
         .autodiff()
         .require_grad();
     let before = ALLOCATOR.current_usage();
-    let [q, k, v] = with_activations_in(format, || {
-        Linear::forward_each(layers.each_ref(), read(x.clone()))
-    });
+    let kept = Traced::from(x.clone()).kept_in(format);
+    let [q, k, v] = Linear::forward_each(layers.each_ref(), read(kept));
     let held = ALLOCATOR.current_usage().saturating_sub(before);
     drop((q + k + v).sum().backward());
     held
@@ -159,9 +159,9 @@ fn readers_of_a_tensor_share_what_they_keep() {
     let held = |format, norm: &Norm| held_of(format, |x| norm.forward(x));
     // The leaf is there anyway; rounded it is one copy for all. What the norm makes of it is not
     // kept, but made again.
-    for read in [&Traced::from as &dyn Fn(Tensor<2>) -> Traced<2>, &|x| {
-        norm.forward(x)
-    }] {
+    type Read<'a> = &'a dyn Fn(Traced<2>) -> Traced<2>;
+    let reads: [Read; 2] = [&|x| x, &|x| norm.forward(x)];
+    for read in reads {
         about(held_of(FloatFormat::F32, read), 0);
         about(held_of(FloatFormat::Bf16, read), 2 * values);
     }

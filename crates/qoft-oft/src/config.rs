@@ -98,7 +98,7 @@ impl FamilyKeys for OftConfig {
     }
 
     fn check(&self, file: &str) -> Result<()> {
-        let fail = |key: &str, reason: String| Err(Error::config(file, key, reason));
+        let fail = |key: &str, reason: String| Err(Error::config(file).key(key, reason));
         if (self.r == 0) == (self.oft_block_size == 0) {
             let reason = format!(
                 "exactly one of r and oft_block_size must be 0, found r = {} and \
@@ -129,7 +129,7 @@ impl FamilyKeys for OftConfig {
         if json.get("oft_block_size").is_none() {
             let reason = "it is missing: an adapter from before PEFT 0.14, whose rotations were \
                           parametrized otherwise and cannot be converted; train it again";
-            return Err(Error::config(file, "oft_block_size", reason));
+            return Err(Error::config(file).key("oft_block_size", reason));
         }
         read_keys(json, file)
     }

@@ -91,7 +91,7 @@ impl CommonConfig {
         ] {
             if given && is_expression {
                 let reason = "cannot be used when target_modules is an expression or a word";
-                return Err(Error::config(file, key, reason));
+                return Err(Error::config(file).key(key, reason));
             }
         }
         Ok(())

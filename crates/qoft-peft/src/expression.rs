@@ -30,7 +30,7 @@ impl Expression {
         });
         let regex = compiled.map_err(|error| {
             let reason = format!("`{text}` is no regular expression: {error}");
-            Error::config("adapter configuration", key, reason)
+            Error::config("adapter configuration").key(key, reason)
         })?;
         Ok(Self {
             regex,
@@ -65,7 +65,7 @@ impl Expression {
              of names",
             self.text
         );
-        Error::config("adapter configuration", self.key, reason)
+        Error::config("adapter configuration").key(self.key, reason)
     }
 }
 

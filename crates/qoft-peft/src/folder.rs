@@ -55,7 +55,7 @@ impl AdapterFolder {
         let path = folder.join(CONFIG);
         let (json, name) = (read_json(&path)?, path.display().to_string());
         let Some(family) = json["peft_type"].as_str() else {
-            return Err(Error::config(name, "peft_type", "it is missing"));
+            return Err(Error::config(name).key("peft_type", "it is missing"));
         };
         let config = families.find(family, &name)?.read(json, &name)?;
         let file = folder.join(WEIGHTS);

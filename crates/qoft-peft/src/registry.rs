@@ -98,7 +98,7 @@ impl Families {
                 "no adapter family `{peft_type}` is registered; registered: {}",
                 self.0.names().join(", ")
             );
-            Error::config(file, "peft_type", reason)
+            Error::config(file).key("peft_type", reason)
         })
     }
 }

@@ -172,7 +172,7 @@ fn expect_one_part(path: &str, kind: ModuleKind, is_rotated: bool) -> Result<()>
 }
 
 fn not_possible(key: &str, reason: String) -> Error {
-    Error::config("adapter configuration", key, reason)
+    Error::config("adapter configuration").key(key, reason)
 }
 
 /// The error about a tensor of a module that is to be trained whole.

@@ -38,7 +38,7 @@ impl Targets {
             default_targets(facts).ok_or_else(|| {
                 let model_type = facts.model_type;
                 let reason = format!("no default for model_type {model_type}; name the layers");
-                Error::config("adapter configuration", TARGET_MODULES, reason)
+                Error::config("adapter configuration").key(TARGET_MODULES, reason)
             })
         };
         let given = config.target_modules.clone();
@@ -126,7 +126,7 @@ impl Limits {
         let pattern = pattern.filter(|pattern| !pattern.is_empty());
         if pattern.is_some() && config.layers_to_transform.is_none() {
             let (file, key) = ("adapter configuration", "layers_pattern");
-            return Err(Error::config(file, key, "it needs layers_to_transform"));
+            return Err(Error::config(file).key(key, "it needs layers_to_transform"));
         }
         let exclude = config.exclude_modules.as_ref();
         let exclude = exclude.filter(|exclude| !exclude.is_empty());

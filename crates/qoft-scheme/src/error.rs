@@ -292,19 +292,6 @@ impl Error {
         }
     }
 
-    /// The scheme of a layer cannot do `what`.
-    pub(crate) fn incapable(
-        layer: impl Into<String>,
-        backend: impl Into<String>,
-        what: impl Into<String>,
-    ) -> Self {
-        Self::Incapable {
-            layer: layer.into(),
-            backend: backend.into(),
-            what: what.into(),
-        }
-    }
-
     /// No dense weights are quantized into `scheme`.
     pub(crate) fn cannot_quantize(scheme: &str, quantizing: Vec<&'static str>) -> Self {
         Self::CannotQuantize {
@@ -352,14 +339,10 @@ impl Error {
         }
     }
 
-    /// A configuration value that is wrong or unsupported.
-    pub fn config(file: impl Into<String>, key: impl Into<String>, reason: impl ToString) -> Self {
-        Self::Config {
-            file: file.into(),
-            key: key.into(),
-            reason: reason.to_string(),
-            source: None,
-        }
+    /// A value that is wrong or unsupported in the configuration `file`:
+    /// `Error::config(file).key(key, reason)`.
+    pub fn config(file: impl Into<String>) -> InConfig {
+        InConfig { file: file.into() }
     }
 
     /// Says of an error about a file or a configuration what its
@@ -445,6 +428,24 @@ fn list(tensors: &[FoundTensor]) -> String {
     }
 }
 
+/// A configuration in which something is wrong, see [`Error::config`].
+#[derive(Debug, Clone)]
+pub struct InConfig {
+    file: String,
+}
+
+impl InConfig {
+    /// What is wrong with the value of a key.
+    pub fn key(self, key: impl Into<String>, reason: impl ToString) -> Error {
+        Error::Config {
+            file: self.file,
+            key: key.into(),
+            reason: reason.to_string(),
+            source: None,
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::error::Error as _;
@@ -461,7 +462,7 @@ mod tests {
                 ErrorKind::Invalid,
             ),
             (
-                Error::config("a", "b", parse()).caused_by(parse()),
+                Error::config("a").key("b", parse()).caused_by(parse()),
                 ErrorKind::Invalid,
             ),
             (
@@ -473,7 +474,12 @@ mod tests {
             assert_eq!(error.kind(), kind);
             assert_eq!(error.source().unwrap().to_string(), text);
         }
-        let incapable = Error::incapable("layer", "backend", "fly").of_writing();
+        let incapable = Error::Incapable {
+            layer: "layer".into(),
+            backend: "backend".into(),
+            what: "fly".into(),
+        }
+        .of_writing();
         assert_eq!(incapable.kind(), ErrorKind::Unsupported);
         assert!(incapable.caused_by(parse()).source().is_none());
     }

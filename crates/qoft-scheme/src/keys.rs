@@ -149,7 +149,7 @@ impl Keys {
 
     /// An error about a key.
     pub fn error(&self, key: &str, reason: impl ToString) -> Error {
-        Error::config(self.file.clone(), key, reason)
+        Error::config(self.file.clone()).key(key, reason)
     }
 }
 

@@ -185,7 +185,11 @@ impl<'a> LayerSource<'a> {
 
     /// An error: the scheme that has claimed this layer cannot do `what`.
     pub fn incapable(&self, what: &str) -> Error {
-        Error::incapable(self.path, self.owner(), what)
+        Error::Incapable {
+            layer: self.path.to_owned(),
+            backend: self.owner().into(),
+            what: what.into(),
+        }
     }
 
     /// The backend that has claimed it.

@@ -42,7 +42,7 @@ pub use dense::{Dense, dense_weight};
 pub use dense_layer::DenseLayer;
 pub use dtype_name::dtype_name;
 pub use entry::{Entries, Entry, Registered, Tier};
-pub use error::{Cause, Error, ErrorKind, FoundTensor, Result};
+pub use error::{Cause, Error, ErrorKind, FoundTensor, InConfig, Result};
 pub use grid::{CodeSearch, Grid, Nearest, ScaleSearch, ScaledCodes, ScaledGrid};
 pub use integer_grid::IntegerGrid;
 pub use keys::Keys;

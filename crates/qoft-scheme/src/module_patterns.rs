@@ -48,7 +48,7 @@ impl ModulePatterns {
 }
 
 fn wrong(pattern: &str, reason: impl ToString) -> Error {
-    Error::config("modules that stay dense", pattern, reason)
+    Error::config("modules that stay dense").key(pattern, reason)
 }
 
 #[cfg(test)]

@@ -68,7 +68,7 @@ impl Registry {
             if !known.is_empty() && !known.contains(&key) {
                 let known = known.join(", ");
                 let reason = format!("no such setting; those of {} are {known}", backend.name());
-                return Err(Error::config(text, key, reason));
+                return Err(Error::config(text).key(key, reason));
             }
             let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
             settings.insert(key.to_owned(), value);

@@ -11,7 +11,7 @@ use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_core::{Embedding, Linear, Walk, default_device};
 use qoft_oft::OftConfig;
 use qoft_peft::{self as peft, CommonConfig, ModelFacts};
-use qoft_train::data::{Batch, Dataset, DatasetReport, Example, Order};
+use qoft_train::data::{Batch, Dataset, Example, Order};
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::train::{ADAPTER, Observer, RunFolder, Start, StepReport, TrainConfig, Trainer};
 use qoft_train::{

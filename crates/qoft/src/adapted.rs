@@ -37,7 +37,7 @@ pub(crate) fn check(
                 .join("config.json")
                 .display()
                 .to_string();
-            return Err(Error::config(file, "tie_word_embeddings", reason));
+            return Err(Error::config(file).key("tie_word_embeddings", reason));
         }
         let own = own::expected(&selection, folder, layers)?;
         for (name, shape) in &own {

@@ -110,11 +110,7 @@ fn refuse_embeddings(adapters: &[ScaledAdapter]) -> Result<()> {
         None => Ok(()),
         Some(path) => {
             let reason = format!("`{path}` is an embedding table, which is not exported; merge it");
-            Err(Error::config(
-                "adapter configuration",
-                "target_modules",
-                reason,
-            ))
+            Err(Error::config("adapter configuration").key("target_modules", reason))
         }
     }
 }

@@ -8,7 +8,7 @@ use crate::layers::claimed;
 use crate::owners::Owners;
 
 /// One linear layer.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, Default, PartialEq, Serialize)]
 #[non_exhaustive]
 pub struct LayerReport {
     /// Module path.

@@ -13,7 +13,7 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Nearest, Schemes, Walk};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
-use qoft::train::data::{Dataset, DatasetReport, Example};
+use qoft::train::data::{Dataset, Example};
 use qoft::train::{TrainError, evaluate};
 use qoft::{MergeOptions, MergeTarget, ScaledAdapter, export_lora, merge};
 use serde_json::Value;

@@ -14,9 +14,7 @@ use qoft::oft::OftConfig;
 use qoft::peft::{self, Families, ModelFacts};
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
-use qoft::train::train::{
-    ADAPTER, Digest, Observer, RunFolder, Start, StepReport, TrainConfig, Trainer,
-};
+use qoft::train::train::{ADAPTER, Digest, Observer, RunFolder, StepReport, TrainConfig, Trainer};
 use serde_json::Value;
 
 /// Losses may differ by so much.

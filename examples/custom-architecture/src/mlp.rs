@@ -32,7 +32,8 @@ impl Mlp {
 
     /// The layers on the rows of `x`, `[rows, hidden]`.
     pub fn forward(&self, x: Traced<2>) -> Tensor<2> {
-        let inner = ops::activation(self.c_fc.forward(x), self.activation);
+        let inner = self.c_proj.keep(self.c_fc.forward(x));
+        let inner = ops::activation(inner, self.activation);
         self.c_proj.forward(inner)
     }
 }

@@ -53,7 +53,7 @@ impl AdapterConfig for GoftConfig {
         match site.in_features {
             0 | 1 => {
                 let reason = format!("`{}` has no two features to rotate", site.path);
-                Err(Error::config("adapter", "target_modules", reason))
+                Err(Error::config("adapter").key("target_modules", reason))
             }
             features => Ok(vec![vec![features - 1]]),
         }

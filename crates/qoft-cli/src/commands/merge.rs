@@ -217,11 +217,7 @@ fn losses(subject: Subject, merged: &Path, dataset: &Dataset) -> Result<MergeLos
     drop(adapted);
     let merged = files::model(merged, options, &device)?;
     let after = files::evaluate(&merged, dataset, BATCH_SIZE, &device)?;
-    Ok(MergeLosses {
-        adapted: before.loss,
-        merged: after.loss,
-        tokens: before.tokens,
-    })
+    Ok(MergeLosses::between(&before, &after))
 }
 
 fn print(args: &MergeArgs, report: &MergeReport) {

@@ -99,11 +99,7 @@ fn losses(dense: &Path, quantized: &Path, dataset: &Dataset) -> Result<QuantizeL
         files::evaluate(&model, dataset, BATCH_SIZE, &device)
     };
     let (before, after) = (loss(dense)?, loss(quantized)?);
-    Ok(QuantizeLosses {
-        dense: before.loss,
-        quantized: after.loss,
-        tokens: before.tokens,
-    })
+    Ok(QuantizeLosses::between(&before, &after))
 }
 
 fn print(args: &QuantizeArgs, report: &QuantizeReport) {

@@ -9,7 +9,7 @@ use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, CommonConfig};
 use qoft::train::tokenizer::Tokenizer;
-use qoft::train::train::{ADAPTER, Digest, RunFolder, Start, TrainConfig, Trainer};
+use qoft::train::train::{ADAPTER, Digest, RunFolder, TrainConfig, Trainer};
 use qoft::train::{Evaluation, GenerateOptions, model_facts};
 
 use super::train::{follow, trainable_line};

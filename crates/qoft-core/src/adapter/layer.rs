@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use qoft_kernels::FloatFormat;
 
 use super::own::{BIAS, OwnTensor, WEIGHT};
 use super::slot::AdapterSlot;
@@ -23,6 +24,9 @@ pub struct Adapters {
     /// Where in a training run the layer is.
     #[module(skip)]
     draw: Option<Draw>,
+    /// In which format a graph keeps what the layer reads.
+    #[module(skip)]
+    activations: Option<FloatFormat>,
 }
 
 impl Adapters {
@@ -162,11 +166,11 @@ impl Adapters {
         Ok(self.slots.remove(at.expect("an adapter that exists")))
     }
 
-    /// Gives an adapter another name; `path` is the layer's, for the ids of its parameters.
+    /// Gives an adapter of the layer at `path` another name, from which the ids of its parameters follow.
     ///
     /// # Errors
     /// If there is none of the old name, or one of the new name.
-    pub(crate) fn rename(&mut self, from: &str, to: &str, path: &str) -> Result<()> {
+    pub(crate) fn rename(&mut self, path: &str, [from, to]: [&str; 2]) -> Result<()> {
         self.expect(from)?;
         self.expect_free(to)?;
         let names = self.active.iter_mut().chain(&mut self.merged);
@@ -187,7 +191,29 @@ impl Adapters {
     /// The input of a layer, `[rows, in_features]`, after the active rotations.
     pub fn turn_input(&self, x: Traced<2>) -> Traced<2> {
         let rotations = self.rotations_with_pass();
-        rotations.fold(x, |x, (rotation, pass)| rotation.forward(x, pass).into())
+        rotations.fold(self.keep(x), |x, (rotation, pass)| {
+            self.keep(rotation.forward(x, pass))
+        })
+    }
+
+    /// A tensor that the layer, or what is computed beside it, reads: graphs keep it in the format of
+    /// [`Self::keep_activations_in`].
+    pub fn keep<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<D> {
+        let x = x.into();
+        match self.activations {
+            Some(format) => x.kept_in(format),
+            None => x,
+        }
+    }
+
+    /// Lets graphs keep activations in a format with fewer bits, see [`Traced::kept_in`].
+    pub fn keep_activations_in(&mut self, format: FloatFormat) {
+        self.activations = Some(format);
+    }
+
+    /// The format of [`Self::keep_activations_in`]; all bits if nothing was said.
+    pub fn activations(&self) -> FloatFormat {
+        self.activations.unwrap_or(FloatFormat::F32)
     }
 
     /// The product with the weight, `[rows, out_features]`, after the output sides of the active

@@ -11,10 +11,9 @@ use burn::backend::autodiff::ops::{Backward, Ops, OpsKind};
 use burn::backend::tensor::FloatTensor;
 use burn::backend::{Autodiff, Backend, Dispatch, Flex, TensorMetadata, backend_extension};
 use burn::tensor::{Tensor, TensorData};
-use qoft_kernels::{FloatFormat, HostOp, HostView};
+use qoft_kernels::{HostOp, HostView};
 
 use super::host::HostTensors;
-use super::rounded::activation_format;
 use super::saved::{Recorded, SharedOp};
 use super::traced::{Trace, Traced};
 
@@ -46,19 +45,17 @@ pub trait HostOps: Backend {
 #[derive(Debug, Clone)]
 pub struct HostCall {
     op: SharedOp,
-    /// The format of activations.
-    format: FloatFormat,
     inputs: Vec<Trace>,
     output: Trace,
 }
 
 impl HostCall {
     fn new(op: impl HostOp, inputs: Vec<Trace>) -> Self {
+        let output = Trace::kept_as(&inputs[0]);
         Self {
             op: Arc::new(op),
-            format: activation_format(),
             inputs,
-            output: Trace::default(),
+            output,
         }
     }
 }
@@ -161,7 +158,7 @@ fn tracked<B: HostTensors, C: CheckpointStrategy, const N: usize>(
         .stateful()
     {
         OpsKind::Tracked(prep) => {
-            let recorded = Recorded::<B>::new(call.op, call.format, &tensors, &call.inputs);
+            let recorded = Recorded::<B>::new(call.op, &tensors, &call.inputs);
             let (out, saved) = run::<B>(tensors, &*recorded.op, true);
             if recorded.op.cheap() {
                 call.output.made_by(recorded.clone());

@@ -27,12 +27,12 @@ use qoft_kernels::{PackedWeight, StackedWeight};
 pub use bridge::{HostCall, HostOps};
 pub use host::HostTensors;
 pub use packed::{PackedOps, SharedWeight};
-pub use rounded::{StoredActivation, with_activations_in};
+pub use rounded::StoredActivation;
 pub use saved::SharedOp;
 pub use traced::{Trace, Traced};
 
 /// Whether the values of tensors are far from the host, on a GPU. There operations are composed of
-/// Burn's, and [`with_activations_in`] has no effect on what those keep.
+/// Burn's, and [`Traced::kept_in`] has no effect on what those keep.
 pub fn is_far(device: &Device) -> bool {
     #[cfg(feature = "cubecl")]
     {
@@ -149,11 +149,14 @@ pub fn rope(x: Tensor<4>, rope: Rope) -> Tensor<4> {
     bridge::unary(x, rope).into_tensor()
 }
 
-/// Causal attention over `[batch, time, heads, head_dim]`, with fewer heads in `k` and `v`.
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, op: CausalAttention) -> Tensor<4> {
-    if is_far(&q.device()) {
+/// Causal attention of queries, keys and values over `[batch, time, heads, head_dim]`, with fewer
+/// heads in keys and values.
+pub fn attention(qkv: [Traced<4>; 3], op: CausalAttention) -> Tensor<4> {
+    if is_far(&qkv[0].device()) {
+        let [q, k, v] = qkv.map(Traced::into_tensor);
         return composed::attention(q, k, v, op);
     }
+    let [q, k, v] = qkv;
     bridge::ternary(q, k, v, op).into_tensor()
 }
 

@@ -1,35 +1,7 @@
 //! Activations with fewer bits.
 
-use std::cell::Cell;
-
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::FloatFormat;
-
-thread_local! {
-    static FORMAT: Cell<FloatFormat> = const { Cell::new(FloatFormat::F32) };
-}
-
-/// Lets the operations that `record` runs keep activations in `format` for their backward, which
-/// widens them again. What they compute forward stays as it is; the gradients are those of the
-/// rounded activations. Parameters and rotations are never rounded.
-///
-/// It holds for the operations of this module and for [`StoredActivation`], on the calling
-/// thread. Operations that read the same [`Traced`](super::Traced) tensor share its rounded copy.
-pub fn with_activations_in<R>(format: FloatFormat, record: impl FnOnce() -> R) -> R {
-    struct Restore(FloatFormat);
-    impl Drop for Restore {
-        fn drop(&mut self) {
-            FORMAT.set(self.0);
-        }
-    }
-    let _restore = Restore(FORMAT.replace(format));
-    record()
-}
-
-/// The format in which activations are kept now.
-pub(super) fn activation_format() -> FloatFormat {
-    FORMAT.get()
-}
 
 /// Values in a format of fewer bits.
 #[derive(Debug)]
@@ -57,7 +29,7 @@ impl Rounded {
     }
 }
 
-/// A tensor outside of any graph, kept as [`with_activations_in`] says.
+/// A tensor outside of any graph, with as few bits as wanted.
 #[derive(Debug)]
 pub struct StoredActivation<const D: usize>(Form<D>);
 
@@ -76,10 +48,10 @@ enum Form<const D: usize> {
 }
 
 impl<const D: usize> StoredActivation<D> {
-    /// Keeps the values of `x`.
-    pub fn new(x: &Tensor<D>) -> Self {
+    /// Keeps the values of `x` in `format`.
+    pub fn new(x: &Tensor<D>, format: FloatFormat) -> Self {
         let x = x.clone().inner();
-        Self(match activation_format() {
+        Self(match format {
             FloatFormat::F32 => Form::Exact(x),
             format => {
                 let (dims, device) = (x.dims(), x.device());
@@ -113,14 +85,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_format_holds_for_the_call_only() {
+    fn values_come_back_as_the_format_has_them() {
         let x = Tensor::<2>::from_data([[1.0, 1.0 + 1.0 / 512.0]], &Device::flex());
-        let back = || {
-            let data = StoredActivation::new(&x).into_tensor().into_data();
+        let back = |format| {
+            let data = StoredActivation::new(&x, format).into_tensor().into_data();
             data.try_into_vec::<f32>().unwrap()
         };
-        let exact = back();
-        assert_eq!(with_activations_in(FloatFormat::Bf16, back), [1.0, 1.0]);
-        assert_eq!(back(), exact);
+        assert_eq!(back(FloatFormat::F32), [1.0, 1.0 + 1.0 / 512.0]);
+        assert_eq!(back(FloatFormat::Bf16), [1.0, 1.0]);
     }
 }

@@ -38,23 +38,12 @@ enum Saved<B: HostTensors> {
 }
 
 impl<B: HostTensors> Recorded<B> {
-    /// Keeps what the backward of `op` reads of its inputs, activations in `format`.
-    pub(super) fn new(
-        op: SharedOp,
-        format: FloatFormat,
-        inputs: &[FloatTensor<B>],
-        traces: &[Trace],
-    ) -> Arc<Self> {
+    /// Keeps what the backward of `op` reads of its inputs, each as its trace says.
+    pub(super) fn new(op: SharedOp, inputs: &[FloatTensor<B>], traces: &[Trace]) -> Arc<Self> {
         let inputs = inputs.iter().zip(traces).enumerate();
-        let inputs = inputs.map(|(index, (tensor, trace))| {
-            let format = match op.activation(index) {
-                true => format,
-                false => FloatFormat::F32,
-            };
-            Input {
-                shape: tensor.shape().to_vec(),
-                values: op.reads(index).then(|| Saved::new(tensor, trace, format)),
-            }
+        let inputs = inputs.map(|(index, (tensor, trace))| Input {
+            shape: tensor.shape().to_vec(),
+            values: op.reads(index).then(|| Saved::new(tensor, trace)),
         });
         Arc::new(Self {
             inputs: inputs.collect(),
@@ -79,15 +68,15 @@ impl<B: HostTensors> Recorded<B> {
 }
 
 impl<B: HostTensors> Saved<B> {
-    fn new(tensor: &FloatTensor<B>, trace: &Trace, format: FloatFormat) -> Self {
+    fn new(tensor: &FloatTensor<B>, trace: &Trace) -> Self {
         if let Some(recorded) = trace.maker() {
             return Self::Again(recorded);
         }
-        match format {
+        match trace.format() {
             FloatFormat::F32 => Self::Exact(tensor.clone()),
-            format => Self::Rounded(trace.rounded(format, || {
-                Rounded::new(B::hold(tensor.clone()).as_ref(), format)
-            })),
+            format => Self::Rounded(
+                trace.rounded(|| Rounded::new(B::hold(tensor.clone()).as_ref(), format)),
+            ),
         }
     }
 

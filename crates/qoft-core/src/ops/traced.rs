@@ -14,10 +14,9 @@ use super::rounded::Rounded;
 /// operations that keep it for their backward.
 ///
 /// Where the operation that made it is [cheap](qoft_kernels::HostOp::cheap), they keep nothing
-/// and compute the values again; where activations are
-/// [rounded](super::with_activations_in), all keep the same rounded copy. A plain tensor is turned
-/// into one by [`From`], so make one of it before several operations read it: each conversion is a
-/// tensor of its own, of which a rounded copy is kept.
+/// and compute the values again; where it is [kept in](Self::kept_in) fewer bits, all keep the
+/// same rounded copy. A plain tensor is turned into one by [`From`], so make one of it before several
+/// operations read it: each conversion is a tensor of its own, of which a rounded copy is kept.
 #[derive(Debug, Clone)]
 pub struct Traced<const D: usize> {
     tensor: Tensor<D>,
@@ -31,6 +30,20 @@ impl<const D: usize> Traced<D> {
 
     pub(super) fn into_parts(self) -> (Tensor<D>, Trace) {
         (self.tensor, self.trace)
+    }
+
+    /// The same, of which operations keep the values in `format` for their backward, which widens
+    /// them again. What they compute forward stays as it is; the gradients are those of the rounded
+    /// values. What an operation makes of it and returns as a [`Traced`] is kept alike.
+    #[must_use]
+    pub fn kept_in(mut self, format: FloatFormat) -> Self {
+        self.trace.format = format;
+        self
+    }
+
+    /// The format in which operations keep the values.
+    pub fn format(&self) -> FloatFormat {
+        self.trace.format
     }
 
     /// The tensor alone. What reads it keeps it as any other tensor.
@@ -75,8 +88,20 @@ impl<const D: usize> Deref for Traced<D> {
 }
 
 /// How the values of one tensor are kept by the operations that read it.
-#[derive(Clone, Default)]
-pub struct Trace(Arc<Ways>);
+#[derive(Clone)]
+pub struct Trace {
+    format: FloatFormat,
+    ways: Arc<Ways>,
+}
+
+impl Default for Trace {
+    fn default() -> Self {
+        Self {
+            format: FloatFormat::F32,
+            ways: Arc::default(),
+        }
+    }
+}
 
 #[derive(Default)]
 struct Ways {
@@ -86,21 +111,34 @@ struct Ways {
 }
 
 impl Trace {
+    /// Of other values that are kept in the same format.
+    pub(super) fn kept_as(other: &Self) -> Self {
+        Self {
+            format: other.format,
+            ..Self::default()
+        }
+    }
+
+    /// The format in which the values are kept.
+    pub(super) fn format(&self) -> FloatFormat {
+        self.format
+    }
+
     /// Says that `maker` makes the values, whenever they are wanted.
     pub(super) fn made_by<T: Any + Send + Sync>(&self, maker: Arc<T>) {
         // A trace is new when an operation fills it.
-        let _ = self.0.maker.set(maker);
+        let _ = self.ways.maker.set(maker);
     }
 
     /// What makes the values.
     pub(super) fn maker<T: Any + Send + Sync>(&self) -> Option<Arc<T>> {
-        self.0.maker.get()?.clone().downcast().ok()
+        self.ways.maker.get()?.clone().downcast().ok()
     }
 
-    /// The rounded values, from `round` for who asks first.
-    pub(super) fn rounded(&self, format: FloatFormat, round: impl Fn() -> Rounded) -> Arc<Rounded> {
-        let shared = self.0.rounded.get_or_init(|| Arc::new(round()));
-        match shared.format() == format {
+    /// The values rounded to the format, from `round` for who asks first.
+    pub(super) fn rounded(&self, round: impl Fn() -> Rounded) -> Arc<Rounded> {
+        let shared = self.ways.rounded.get_or_init(|| Arc::new(round()));
+        match shared.format() == self.format {
             true => shared.clone(),
             false => Arc::new(round()),
         }
@@ -110,8 +148,9 @@ impl Trace {
 impl Debug for Trace {
     fn fmt(&self, f: &mut Formatter) -> std::fmt::Result {
         f.debug_struct("Trace")
-            .field("made_again", &self.0.maker.get().is_some())
-            .field("rounded", &self.0.rounded.get().is_some())
+            .field("format", &self.format)
+            .field("made_again", &self.ways.maker.get().is_some())
+            .field("rounded", &self.ways.rounded.get().is_some())
             .finish()
     }
 }
@@ -123,19 +162,21 @@ mod tests {
     #[test]
     fn readers_of_a_tensor_share_its_rounded_copy() {
         let values: Vec<f32> = (0..50).map(|i| (i as f32).sin()).collect();
-        let read = |trace: &Trace, format| trace.rounded(format, || Rounded::new(&values, format));
-        let trace = Trace::default();
-        let first = read(&trace, FloatFormat::Bf16);
-        assert!(Arc::ptr_eq(
-            &first,
-            &read(&trace.clone(), FloatFormat::Bf16)
-        ));
+        let read = |trace: &Trace| trace.rounded(|| Rounded::new(&values, trace.format()));
+        let kept_in = |trace: &Trace, format| Trace {
+            format,
+            ..trace.clone()
+        };
+        let trace = kept_in(&Trace::default(), FloatFormat::Bf16);
+        let first = read(&trace);
+        assert!(Arc::ptr_eq(&first, &read(&trace.clone())));
         assert!((first.widened()[20] - values[20]).abs() < 0.004);
         // Another format is not what was asked for, and another tensor has a copy of its own.
-        let half = read(&trace, FloatFormat::F16);
-        assert_eq!(half.format(), FloatFormat::F16);
-        let other = read(&Trace::default(), FloatFormat::Bf16);
-        assert!(!Arc::ptr_eq(&first, &other));
+        assert_eq!(
+            read(&kept_in(&trace, FloatFormat::F16)).format(),
+            FloatFormat::F16
+        );
+        assert!(!Arc::ptr_eq(&first, &read(&Trace::kept_as(&trace))));
     }
 
     #[test]

@@ -87,10 +87,6 @@ impl HostOp for Activation {
         true
     }
 
-    fn activation(&self, _index: usize) -> bool {
-        true
-    }
-
     fn backward(
         &self,
         inputs: &[HostView],

@@ -176,10 +176,6 @@ impl HostOp for CausalAttention {
         true
     }
 
-    fn activation(&self, _index: usize) -> bool {
-        true
-    }
-
     fn backward(
         &self,
         inputs: &[HostView],

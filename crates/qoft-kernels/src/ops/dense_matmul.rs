@@ -26,10 +26,6 @@ impl HostOp for DenseMatmul {
         true
     }
 
-    fn activation(&self, index: usize) -> bool {
-        index == 0
-    }
-
     fn backward(
         &self,
         inputs: &[HostView],

@@ -51,10 +51,6 @@ impl HostOp for LayerNorm {
         true
     }
 
-    fn activation(&self, index: usize) -> bool {
-        index == 0
-    }
-
     /// With `n = (x − mean)·s` and `g = grad·weight`: `dx = s·(g − mean(g) − n·mean(g·n))`.
     fn backward(
         &self,

@@ -48,10 +48,6 @@ impl HostOp for RmsNorm {
         true
     }
 
-    fn activation(&self, index: usize) -> bool {
-        index == 0
-    }
-
     fn cheap(&self) -> bool {
         true
     }

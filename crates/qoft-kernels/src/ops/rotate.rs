@@ -19,10 +19,6 @@ impl HostOp for Rotate {
         true
     }
 
-    fn activation(&self, index: usize) -> bool {
-        index == 0
-    }
-
     fn backward(
         &self,
         inputs: &[HostView],

@@ -28,10 +28,6 @@ impl HostOp for SwiGlu {
         true
     }
 
-    fn activation(&self, _index: usize) -> bool {
-        true
-    }
-
     fn cheap(&self) -> bool {
         true
     }

@@ -186,7 +186,7 @@ impl Attention {
             None => (k, v),
         };
         let op = CausalAttention::new(config.scale as f32, config.window);
-        let out = ops::attention(q, k, v, op);
+        let out = ops::attention([q, k, v].map(|x| self.o_proj.keep(x)), op);
         self.o_proj
             .forward(out.reshape([batch * time, config.queries()]))
     }

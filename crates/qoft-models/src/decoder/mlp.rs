@@ -74,6 +74,7 @@ impl Mlp {
                 [half(0), half(inner)]
             }
         };
+        let [gate, up] = [gate, up].map(|x| self.down_proj.keep(x));
         self.down_proj.forward(ops::swiglu(gate, up))
     }
 }

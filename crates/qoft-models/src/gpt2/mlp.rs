@@ -31,7 +31,8 @@ impl Mlp {
 
     /// The layers on `x` of `[batch, time, hidden]`.
     pub fn forward(&self, x: Traced<3>) -> Tensor<3> {
-        let inner = ops::activation(self.c_fc.forward(x), self.activation);
+        let inner = self.c_proj.keep(self.c_fc.forward(x));
+        let inner = ops::activation(inner, self.activation);
         self.c_proj.forward(inner)
     }
 }

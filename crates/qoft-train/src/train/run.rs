@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
-use qoft_core::ops::with_activations_in;
+use qoft_core::kernels::FloatFormat;
 use qoft_core::{Draw, adapters};
 
 use super::diverged;
@@ -65,7 +65,10 @@ struct Abandoned;
 
 impl<M: TrainModel> Run<'_, M> {
     pub(super) fn finish(mut self, mut model: M) -> Result<(M, Summary), TrainError> {
+        let format = self.trainer.config.activation_dtype.into();
+        adapters::keep_activations_in(&mut model, format);
         let result = self.steps(&mut model);
+        adapters::keep_activations_in(&mut model, FloatFormat::F32);
         // What was measured is written in any case.
         self.log.close(self.events);
         if let Err(error) = plot::write(&self.log, self.trainer.folder.path()) {
@@ -216,15 +219,14 @@ impl<M: TrainModel> Run<'_, M> {
         let blocks = model.blocks().filter(|_| config.gradient_checkpointing);
         let mut sink = |part| gradients.add(part, model);
         let (count, device) = (predicted as f64, &self.device);
-        let record = || match blocks {
+        f64::from(match blocks {
             Some(blocks) => blocks.backward_by_block(batch, count, device, &mut sink),
             None => {
                 let loss = model.loss(batch, count, device);
                 sink(loss.backward());
                 loss.into_scalar::<f32>()
             }
-        };
-        f64::from(with_activations_in(config.activation_dtype.into(), record))
+        })
     }
 
     fn evaluate(&mut self, model: &M) -> Result<(), TrainError> {

@@ -7,7 +7,7 @@ use burn::tensor::Device;
 use qoft_core::ops::is_far;
 use qoft_core::{Checkpoint, default_device};
 use qoft_train::TrainError;
-use qoft_train::train::{ActivationDtype, Digest, RunFolder, Start, Trainer};
+use qoft_train::train::{ActivationDtype, Digest, RunFolder, Trainer};
 use serde_json::Value;
 use tempfile::TempDir;
 

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use qoft_core::{Error, Result};
+use qoft_train::Evaluation;
 use serde_json::{Value, json};
 
 use super::change::Change;
@@ -72,6 +73,17 @@ pub struct MergeLosses {
     pub merged: f64,
     /// Tokens that were predicted.
     pub tokens: usize,
+}
+
+impl MergeLosses {
+    /// Those of two evaluations with the same data.
+    pub fn between(adapted: &Evaluation, merged: &Evaluation) -> Self {
+        Self {
+            adapted: adapted.loss,
+            merged: merged.loss,
+            tokens: adapted.tokens,
+        }
+    }
 }
 
 /// The errors of all layers of one kind.

@@ -7,6 +7,7 @@ use qoft_core::{
     StagedDir,
 };
 use qoft_models::ModelFolder;
+use qoft_train::Evaluation;
 
 use super::{QuantizeOptions, carry_out};
 use crate::adapted::relative_error;
@@ -58,6 +59,17 @@ pub struct QuantizeLosses {
     pub quantized: f64,
     /// Tokens that were predicted.
     pub tokens: usize,
+}
+
+impl QuantizeLosses {
+    /// Those of two evaluations with the same data.
+    pub fn between(dense: &Evaluation, quantized: &Evaluation) -> Self {
+        Self {
+            dense: dense.loss,
+            quantized: quantized.loss,
+            tokens: dense.tokens,
+        }
+    }
 }
 
 impl QuantizeReport {
