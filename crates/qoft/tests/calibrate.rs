@@ -195,11 +195,9 @@ fn every_scheme_keeps_more_with_calibration() {
             let rows = rows(&reference["rows"]);
             let examples: Vec<Example> = rows.iter().map(|row| example(row.clone())).collect();
             let work = tempfile::tempdir().unwrap();
-            let trained = ScaledAdapter {
-                folder: AdapterFolder::open(&folder.join("trained"), &Families::linked().unwrap())
-                    .unwrap(),
-                strength: 1.0,
-            };
+            let trained =
+                AdapterFolder::open(&folder.join("trained"), &Families::linked().unwrap());
+            let trained = ScaledAdapter::new(trained.unwrap(), 1.0);
             let model = adapted(&folder, &trained);
             let (calibration, _) =
                 collect(&model, &examples, &trained, work.path(), usize::MAX).unwrap();
