@@ -17,15 +17,6 @@ fn rounded(format: FloatFormat, value: f32) -> f32 {
     value[0]
 }
 
-/// What scales are that would be 0: the distance from 1 to the next number.
-fn least(format: FloatFormat) -> f32 {
-    match format {
-        FloatFormat::F32 => f32::EPSILON,
-        FloatFormat::F16 => 1.0 / 1024.0,
-        FloatFormat::Bf16 => 1.0 / 128.0,
-    }
-}
-
 /// A place in a matrix of blocks.
 #[derive(Debug, Clone, Copy)]
 struct Blocks {
@@ -73,7 +64,13 @@ impl IntegerBlocks {
         let ranges = block_ranges(weight, sizes);
         let parts = ranges.iter().map(|range| {
             let (min, max) = (range[0].min(0.0), range[1].max(0.0));
-            let nonzero = |scale: f32| if scale == 0.0 { least(format) } else { scale };
+            let nonzero = |scale: f32| {
+                if scale == 0.0 {
+                    format.epsilon()
+                } else {
+                    scale
+                }
+            };
             if symmetric {
                 return (nonzero(round(max.max(-min) / ((high - low) / 2.0))), 0.0);
             }
@@ -140,7 +137,7 @@ impl FloatBlocks {
         let stored: Vec<f32> = match kind {
             ScaleKind::Floats(format) => largest
                 .map(|a| match rounded(format, a / FP8.max()) {
-                    0.0 => least(format),
+                    0.0 => format.epsilon(),
                     scale => scale,
                 })
                 .collect(),

@@ -27,10 +27,7 @@ fn the_bytes_are_the_librarys() {
         for name in source.names() {
             let path = name.strip_suffix(".weight").unwrap();
             let tensor = source.tensor(name).unwrap();
-            let weight = Matrix {
-                shape: tensor.matrix().unwrap(),
-                values: tensor.to_f32().unwrap(),
-            };
+            let weight = Matrix::new(tensor.to_f32().unwrap(), tensor.matrix().unwrap());
             let format = tensor.float_format().unwrap();
             let found = quantization
                 .quantize(path, weight, format, &Nearest)

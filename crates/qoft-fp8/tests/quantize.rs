@@ -26,10 +26,7 @@ fn the_bytes_are_the_librarys() {
         for name in source.names() {
             let path = name.strip_suffix(".weight").unwrap();
             let tensor = source.tensor(name).unwrap();
-            let weight = Matrix {
-                shape: tensor.matrix().unwrap(),
-                values: tensor.to_f32().unwrap(),
-            };
+            let weight = Matrix::new(tensor.to_f32().unwrap(), tensor.matrix().unwrap());
             let format = tensor.float_format().unwrap();
             let found = quantization.quantize(path, weight, format, &Nearest);
             for found in found.unwrap() {
@@ -67,10 +64,7 @@ fn impossible_settings_are_refused() {
         assert!(error.to_string().contains(word), "{error}");
     }
     let quantization = registry.quantization("fp8", &Keys::new("settings", json!({})));
-    let weight = Matrix {
-        shape: [128, 192],
-        values: vec![1.0; 128 * 192],
-    };
+    let weight = Matrix::new(vec![1.0; 128 * 192], [128, 192]);
     let format = qoft_scheme::kernels::FloatFormat::F32;
     let error = quantization
         .unwrap()

@@ -38,6 +38,15 @@ impl FloatFormat {
         }
     }
 
+    /// The distance from 1 to the next number.
+    pub fn epsilon(self) -> f32 {
+        match self {
+            Self::F32 => f32::EPSILON,
+            Self::F16 => f16::EPSILON.to_f32(),
+            Self::Bf16 => bf16::EPSILON.to_f32(),
+        }
+    }
+
     /// The usual short name: `f32`, `f16`, `bf16`.
     pub fn name(self) -> &'static str {
         match self {

@@ -424,10 +424,7 @@ mod tests {
             .map(|i| (i * 8 - 131) as f32 * 0.012_695_313)
             .collect();
         FloatFormat::Bf16.round(&mut values);
-        let weight = Matrix {
-            shape: [1, 32],
-            values,
-        };
+        let weight = Matrix::new(values, [1, 32]);
         let mut after = before.clone();
         after.fit(&weight, false);
         assert_eq!((after.scales[0], after.zeros[0]), (0.012_695_313, 131));
