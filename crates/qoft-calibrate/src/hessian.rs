@@ -93,10 +93,7 @@ impl Hessian {
     /// `‖found − wanted‖ / ‖wanted‖` of the outputs of two weights `[rows, width]` of one shape; `None`
     /// if they are for another number of inputs.
     pub fn relative_error(&self, found: &Matrix, wanted: &Matrix) -> Option<f64> {
-        let nothing = Matrix {
-            shape: wanted.shape,
-            values: vec![0.0; wanted.values.len()],
-        };
+        let nothing = Matrix::new(vec![0.0; wanted.values.len()], wanted.shape);
         self.kept(&nothing, wanted, found).map(|kept| kept.error)
     }
 
