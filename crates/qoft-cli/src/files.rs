@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::Device;
 use qoft::ScaledAdapter;
-use qoft::core::{BackendOptions, Checkpoint, Nearest, Registry, Schemes};
+use qoft::core::{BackendOptions, Checkpoint, Containers, Nearest, Registry, Schemes};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
 use qoft::peft::{self, AdapterFolder, Families};
 use qoft::train::data::{Dataset, DatasetOptions};
@@ -242,7 +242,10 @@ pub fn report_losses(path: &Path, dataset: &Dataset) {
     }
 }
 
-/// The tokenizer of a model folder; its absence matters only to text.
+/// The tokenizer of a model; its absence matters only to text.
 pub fn tokenizer(model: &Path) -> Result<Tokenizer> {
-    Ok(Tokenizer::from_dir(model)?)
+    match Containers::linked()?.find(model) {
+        None => Ok(Tokenizer::from_dir(model)?),
+        Some(_) => Ok(Tokenizer::from_dir(Checkpoint::open(model)?.dir())?),
+    }
 }

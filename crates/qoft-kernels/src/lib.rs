@@ -9,6 +9,7 @@
 //! backward. One bridge makes all of them operations of an autodiff framework.
 
 mod blocks;
+mod blockwise;
 mod codebook;
 mod codes;
 #[cfg(feature = "cubecl")]
@@ -37,6 +38,7 @@ mod vector;
 mod weight;
 
 pub use blocks::{block_ranges, equal_blocks};
+pub use blockwise::{BlockFormat, BlockWeight};
 pub use codebook::{CodebookShape, CodebookWeight};
 pub use codes::{CodeMap, Codes};
 pub use decode::simd_level;

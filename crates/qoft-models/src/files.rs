@@ -4,7 +4,9 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
-use qoft_core::{Checkpoint, Embedding, Linear, Purpose, Result, Schemes, dense_weight};
+use qoft_core::{
+    Checkpoint, ClaimedLayer, Embedding, LayerKind, Linear, Purpose, Result, Schemes, dense_weight,
+};
 
 use crate::layer_spec::LayerSpec;
 use crate::loader::Origin;
@@ -31,7 +33,7 @@ impl Files<'_> {
             tracing::warn!(
                 "{}: {} layers have a bias that config.json does not ask for, the first is `{first}`; \
                  it is ignored, as transformers does",
-                self.checkpoint.dir().display(),
+                self.checkpoint.path().display(),
                 unread.len()
             );
         }
@@ -64,6 +66,13 @@ impl Origin for Files<'_> {
     }
 
     fn embedding(&self, spec: LayerSpec) -> Result<Embedding> {
+        let table = self.schemes.claim(spec.source(self.checkpoint));
+        let reads = |table: &ClaimedLayer| {
+            table.is_quantized() && table.capabilities().layers.contains(&LayerKind::Embedding)
+        };
+        if let Some(table) = table.filter(reads) {
+            return Ok(Embedding::new(table.load(Purpose::Forward)?.weight));
+        }
         let tensor = self.checkpoint.tensor(&format!("{}.weight", spec.path))?;
         tensor.expect_shape(&spec.shape)?;
         Ok(Embedding::new(Arc::new(dense_weight(&tensor)?)))

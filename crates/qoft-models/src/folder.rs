@@ -99,7 +99,7 @@ impl ModelFolder {
                 tracing::warn!(
                     "{}: config.json ties the output head to the embedding, but the files have one \
                      with other values, which is used, as transformers 5 does",
-                    checkpoint.dir().display()
+                    checkpoint.path().display()
                 );
                 Arc::new(spec.untied())
             }

@@ -81,6 +81,12 @@ impl Capabilities {
         }
     }
 
+    /// The same for other kinds of layers.
+    #[must_use]
+    pub const fn with_layers(self, layers: &'static [LayerKind]) -> Self {
+        Self { layers, ..self }
+    }
+
     /// The same with other dtypes.
     #[must_use]
     pub const fn with_dtypes(self, dtypes: &'static [FloatFormat]) -> Self {

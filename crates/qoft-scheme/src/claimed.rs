@@ -4,10 +4,11 @@ use qoft_kernels::Matrix;
 
 use crate::backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 use crate::capabilities::Capabilities;
-use crate::checkpoint::{Checkpoint, NewTensor, TensorView};
+use crate::checkpoint::{Checkpoint, NewTensor};
 use crate::error::{Error, Result};
 use crate::grid::CodeSearch;
 use crate::layer_source::{BIAS, LayerSource};
+use crate::mapped::TensorView;
 use crate::options::Purpose;
 
 /// A layer and its owner, not yet parsed. Errors get the owner's name.

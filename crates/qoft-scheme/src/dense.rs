@@ -4,10 +4,11 @@ use qoft_kernels::{DenseWeight, Matrix, transpose};
 
 use crate::backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 use crate::capabilities::Capabilities;
-use crate::checkpoint::{Checkpoint, NewTensor, TensorView};
+use crate::checkpoint::{Checkpoint, NewTensor};
 use crate::entry::Tier;
 use crate::error::Result;
 use crate::layer_source::LayerSource;
+use crate::mapped::TensorView;
 use crate::options::{Purpose, SchemeOptions};
 use crate::registry::Registration;
 

@@ -3,8 +3,9 @@
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
-use crate::checkpoint::{Checkpoint, read_json};
+use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
+use crate::json::read_json;
 
 /// How messages name the configuration inside `config.json`.
 const INSIDE: &str = "quantization_config";

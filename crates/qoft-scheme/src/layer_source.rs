@@ -3,8 +3,9 @@
 use qoft_kernels::Matrix;
 use safetensors::Dtype;
 
-use crate::checkpoint::{Checkpoint, NewTensor, TensorView};
+use crate::checkpoint::{Checkpoint, NewTensor};
 use crate::error::{Error, Result};
+use crate::mapped::TensorView;
 
 /// The tensors of one layer of a checkpoint, and what the model knows about it.
 #[derive(Debug, Clone, Copy)]

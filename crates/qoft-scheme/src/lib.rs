@@ -1,6 +1,7 @@
 //! What a quantization scheme is, and the files that it reads and writes. Nothing here needs Burn.
 //!
 //! - [`Checkpoint`]: a folder of Hugging Face, its tensors on the memory map.
+//! - [`Container`]: another file format of checkpoints, which shows itself as such a folder.
 //! - [`QuantBackend`]: a scheme. Backends enter the [`Registry`] through [`register_backend!`].
 //! - [`Schemes`]: a registry that was opened on a checkpoint. A [`Scheme`] claims layers and parses
 //!   them, once for loading them as [`PackedWeight`]s and for writing them back.
@@ -11,6 +12,8 @@ mod backend;
 mod capabilities;
 mod checkpoint;
 mod claimed;
+mod container;
+mod containers;
 mod dense;
 mod dense_layer;
 mod dtype_name;
@@ -18,9 +21,11 @@ mod entry;
 mod error;
 mod grid;
 mod integer_grid;
+mod json;
 mod keys;
 mod layer_kind;
 mod layer_source;
+mod mapped;
 mod means;
 mod module_patterns;
 mod module_rules;
@@ -33,11 +38,12 @@ mod schemes;
 
 pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 pub use capabilities::Capabilities;
-pub use checkpoint::{
-    Checkpoint, NewTensor, TensorView, WaitingFile, float_dtype, float_format, read_json,
-    stands_for_another,
-};
+pub use checkpoint::{Checkpoint, NewTensor, WaitingFile};
 pub use claimed::{CheckpointLayer, ClaimedLayer};
+pub use container::{Container, Contents};
+#[doc(hidden)]
+pub use containers::CollectedContainer;
+pub use containers::{ContainerRegistration, Containers};
 pub use dense::{Dense, dense_weight};
 pub use dense_layer::DenseLayer;
 pub use dtype_name::dtype_name;
@@ -45,9 +51,13 @@ pub use entry::{Entries, Entry, Registered, Tier};
 pub use error::{Cause, Error, ErrorKind, FoundTensor, InConfig, Result};
 pub use grid::{CodeSearch, Grid, Nearest, ScaleSearch, ScaledCodes, ScaledGrid};
 pub use integer_grid::IntegerGrid;
+pub use json::{read_json, stands_for_another};
 pub use keys::Keys;
 pub use layer_kind::LayerKind;
 pub use layer_source::LayerSource;
+pub use mapped::{
+    MappedFile, MappedTensors, ReadAs, StoredTensor, TensorView, float_dtype, float_format,
+};
 pub use means::{column_mean, mean};
 pub use module_patterns::ModulePatterns;
 pub use module_rules::ModuleRules;

@@ -10,7 +10,7 @@ use qoft_train::model_facts;
 use rayon::prelude::*;
 
 use crate::adapter::ScaledAdapter;
-use crate::layers::{embeddings, head, is_tied};
+use crate::layers::{embeddings, head, is_embedding, is_tied};
 use crate::own;
 
 /// Fails if an adapter does not belong to the checkpoint: if it has values for something that is
@@ -69,14 +69,14 @@ fn modules(folder: &ModelFolder, layers: &[ClaimedLayer]) -> Modules {
         let layers = layers.map(|layer| (&layer.path, ModuleKind::Layer(layer.kind)));
         return Modules::new(layers, head(folder));
     }
-    let linear: BTreeSet<&str> = layers.iter().map(|layer| layer.path()).collect();
-    let tables = embeddings(folder).into_iter();
-    let tables: BTreeSet<&str> = tables.map(|table| table.path()).collect();
+    let tables = embeddings(folder).into_iter().map(|table| table.path());
+    let matrices = layers.iter().map(|layer| layer.path()).chain(tables);
+    let matrices: BTreeSet<&str> = matrices.collect();
     let modules = folder.checkpoint().modules().into_iter().map(|path| {
-        let kind = match path {
-            path if linear.contains(path) => ModuleKind::Layer(LayerKind::Linear),
-            path if tables.contains(path) => ModuleKind::Layer(LayerKind::Embedding),
-            _ => ModuleKind::Other,
+        let kind = match matrices.contains(path) {
+            true if is_embedding(folder, path) => ModuleKind::Layer(LayerKind::Embedding),
+            true => ModuleKind::Layer(LayerKind::Linear),
+            false => ModuleKind::Other,
         };
         (path, kind)
     });

@@ -25,7 +25,7 @@ pub fn check_complete(folder: &ModelFolder, schemes: &Schemes) -> Result<()> {
     match own.find(|layer| !there(layer)) {
         None => Ok(()),
         Some(layer) => Err(Error::MissingTensor {
-            folder: checkpoint.dir().to_owned(),
+            folder: checkpoint.path().to_owned(),
             tensor: format!("{}.weight", layer.path),
         }),
     }

@@ -232,7 +232,7 @@ fn config(
         "peft_type": "LORA",
         "task_type": "CAUSAL_LM",
         "peft_version": PEFT_VERSION,
-        "base_model_name_or_path": base.unwrap_or_else(|| checkpoint.dir().display().to_string()),
+        "base_model_name_or_path": base.unwrap_or_else(|| checkpoint.path().display().to_string()),
         "revision": null,
         "inference_mode": true,
         "r": r,

@@ -42,7 +42,7 @@ pub struct Inspection {
     pub unsupported: Option<String>,
     /// `quant_method` of the quantization configuration.
     pub quant_method: Option<String>,
-    /// The linear layers.
+    /// The linear layers, and embedding tables that are quantized.
     pub layers: Vec<LayerReport>,
     /// Values of all linear layers, counted as if nothing were packed.
     pub linear_parameters: usize,

@@ -8,7 +8,8 @@ use crate::owners::Owners;
 /// All linear layers, in the order of their paths with numbers compared as numbers. Where the
 /// architecture is known, its layers have the sizes that it says.
 ///
-/// Embedding tables are no layers: they are matrices, but nothing is multiplied with them.
+/// Embedding tables are no layers: they are matrices, but nothing is multiplied with them. Those that
+/// are quantized are among them all the same, since more than a plain tensor makes them up.
 ///
 /// # Errors
 /// If a tensor is neither a plain float nor part of a claimed layer.
@@ -27,7 +28,7 @@ pub fn claimed<'a>(folder: &'a ModelFolder, schemes: &'a Schemes) -> Result<Vec<
             schemes.find(source(folder, path))?;
         }
     }
-    found.retain(|layer| !is_embedding(folder, layer.path()));
+    found.retain(|layer| layer.is_quantized() || !is_embedding(folder, layer.path()));
     found.sort_by_cached_key(|layer| natural(layer.path()));
     Ok(found)
 }
@@ -84,8 +85,8 @@ pub fn source<'a>(folder: &'a ModelFolder, path: &'a str) -> LayerSource<'a> {
     }
 }
 
-/// What no architecture says is told by its name.
-fn is_embedding(folder: &ModelFolder, path: &str) -> bool {
+/// Whether a module is an embedding table. What no architecture says is told by its name.
+pub fn is_embedding(folder: &ModelFolder, path: &str) -> bool {
     if let Some(spec) = layer(folder, path) {
         return spec.kind == LayerKind::Embedding;
     }

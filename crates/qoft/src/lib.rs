@@ -1,8 +1,8 @@
 //! qoft: Orthogonal Fine-Tuning of quantized language models on Burn.
 //!
 //! This crate joins the others and selects quantization schemes by Cargo features: `aqlm`, `awq`,
-//! `bnb`, `compressed-tensors`, `eetq`, `fp8`, `gptq`, `hqq`, `inc-fp8`, or `all-schemes` (default). A
-//! scheme of your own needs no feature here: link its crate, and its registration is found.
+//! `bnb`, `compressed-tensors`, `eetq`, `fp8`, `gguf`, `gptq`, `hqq`, `inc-fp8`, or `all-schemes`
+//! (default). A scheme of your own needs no feature here: link its crate, and its registration is found.
 //!
 //! ```no_run
 //! use qoft::core::Schemes;
@@ -81,6 +81,8 @@ use qoft_compressed_tensors as _;
 use qoft_eetq as _;
 #[cfg(feature = "fp8")]
 use qoft_fp8 as _;
+#[cfg(feature = "gguf")]
+use qoft_gguf as _;
 #[cfg(feature = "gptq")]
 use qoft_gptq as _;
 #[cfg(feature = "hqq")]

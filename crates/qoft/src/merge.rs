@@ -13,7 +13,7 @@ mod work;
 
 use std::path::Path;
 
-use qoft_core::{ClaimedLayer, Error, Result, Schemes, StagedDir};
+use qoft_core::{Checkpoint, ClaimedLayer, Error, Result, Schemes, StagedDir};
 use qoft_models::ModelFolder;
 
 use crate::adapted::check;
@@ -199,6 +199,7 @@ fn checked<'a>(
         }
         MergeTarget::SameScheme(_) => {
             check_requantizable(adapters, &layers)?;
+            refuse_container(folder.checkpoint())?;
             own::refuse_spread(&layers, adapters)?;
         }
     }
@@ -216,6 +217,17 @@ fn check_readable(layers: &[ClaimedLayer]) -> Result<()> {
 
 fn adapted(adapters: &[ScaledAdapter], path: &str) -> bool {
     adapters.iter().any(|adapter| adapter.changes(path))
+}
+
+/// Fails if the checkpoint is no folder of safetensors: what is written is one, and may not have all
+/// that its layers are made of.
+fn refuse_container(checkpoint: &Checkpoint) -> Result<()> {
+    let Some(container) = checkpoint.container() else {
+        return Ok(());
+    };
+    let name = container.name();
+    let reason = format!("files of the format {name} are not written, only dense weights of them");
+    Err(Error::file(checkpoint.path(), reason))
 }
 
 /// Fails if a layer that changes is of a scheme that cannot be written.

@@ -165,7 +165,7 @@ pub(crate) fn named<'a>(
             replace(&mut values, adapters, &name);
             if values.iter().any(|v| !v.is_finite()) {
                 let reason = format!("`{name}` gets values that are infinite or not a number");
-                return Err(Error::file(checkpoint.dir(), reason));
+                return Err(Error::file(checkpoint.path(), reason));
             }
             Ok(format.to_bytes(&values))
         })),

@@ -28,7 +28,7 @@ macro_rules! scheme {
 }
 
 /// All of them, in the order in which they are asked for a layer.
-pub const SCHEMES: [Scheme; 9] = [
+pub const SCHEMES: [Scheme; 10] = [
     scheme!("bnb", ["bitsandbytes"], ["SCB", "weight.quant_map"]),
     scheme!("eetq", ["eetq"], ["weight_scales"]),
     scheme!("aqlm", ["aqlm"], ["codebooks"]),
@@ -54,6 +54,7 @@ pub const SCHEMES: [Scheme; 9] = [
         ["compressed-tensors"],
         ["weight_packed", "weight_shape", "weight_global_scale"]
     ),
+    scheme!("gguf", [], []),
 ];
 
 /// The Cargo feature that this build lacks, if that is why no backend claims a layer.

@@ -5,9 +5,9 @@ use std::path::{Component, Path};
 
 use serde_json::Value;
 
-use super::json::read_json;
-use super::shard::Shard;
 use crate::error::{Error, Result};
+use crate::json::read_json;
+use crate::mapped::MappedTensors;
 
 const SINGLE: &str = "model.safetensors";
 const INDEX: &str = "model.safetensors.index.json";
@@ -15,7 +15,7 @@ const INDEX: &str = "model.safetensors.index.json";
 const NO_MODEL: [&str; 2] = ["adapter_model.safetensors", "consolidated.safetensors"];
 
 /// Opened files, and for each tensor the number of its file.
-pub type Opened = (Vec<Shard>, BTreeMap<String, usize>);
+pub type Opened = (Vec<MappedTensors>, BTreeMap<String, usize>);
 
 /// Opens what `config.json` names, or `model.safetensors`, or what an index lists, or the only
 /// file of weights that there is, whatever its name.
@@ -91,7 +91,7 @@ fn no_safetensors(dir: &Path) -> String {
 }
 
 fn open_single(path: &Path) -> Result<Opened> {
-    let shard = Shard::open(path.to_owned())?;
+    let shard = MappedTensors::open(path.to_owned())?;
     let tensors = shard.names().map(|name| (name.to_owned(), 0)).collect();
     Ok((vec![shard], tensors))
 }
@@ -111,8 +111,8 @@ fn open_sharded(dir: &Path, index_path: &Path) -> Result<Opened> {
         placed.insert(name, inside(index_path, "weight_map", file)?);
     }
     let files: BTreeSet<&str> = placed.values().copied().collect();
-    let shards = files.iter().map(|file| Shard::open(dir.join(file)));
-    let shards: Vec<Shard> = shards.collect::<Result<_>>()?;
+    let shards = files.iter().map(|file| MappedTensors::open(dir.join(file)));
+    let shards: Vec<MappedTensors> = shards.collect::<Result<_>>()?;
     let numbers: BTreeMap<&str, usize> = files.into_iter().zip(0..).collect();
 
     let mut tensors: BTreeMap<String, usize> = BTreeMap::new();

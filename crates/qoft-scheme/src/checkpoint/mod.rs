@@ -1,12 +1,10 @@
-//! A Hugging Face checkpoint folder: `config.json` and memory-mapped safetensors.
+//! A Hugging Face checkpoint folder: `config.json` and memory-mapped safetensors. Other files that
+//! hold models show themselves as one, see [`Container`].
 
 mod files;
-mod json;
 mod mistaken;
 mod new_tensor;
 mod replace;
-mod shard;
-mod tensor;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -14,46 +12,61 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
+use crate::container::{Container, Unpacked, unpack};
+use crate::containers::Containers;
 use crate::error::{Error, Result};
-pub use json::{read_json, stands_for_another};
+use crate::json::read_json;
+use crate::mapped::{MappedTensors, TensorView};
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
-use shard::Shard;
-pub use tensor::{TensorView, float_dtype, float_format};
 
 /// An opened checkpoint. Tensors stay on the memory map until somebody reads them; a clone shares
 /// the map.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
     dir: PathBuf,
+    /// The container whose small files are in the folder.
+    unpacked: Option<Unpacked>,
     config: Value,
-    shards: Vec<Arc<Shard>>,
+    shards: Vec<Arc<MappedTensors>>,
     /// Maps of tensors that have taken the place of others.
-    added: Vec<Arc<Shard>>,
+    added: Vec<Arc<MappedTensors>>,
     tensors: BTreeMap<String, Stored>,
 }
 
 /// Where a tensor is.
 #[derive(Debug, Clone)]
 struct Stored {
-    shard: Arc<Shard>,
+    shard: Arc<MappedTensors>,
     /// Its name there, unless it is the same.
     name: Option<String>,
 }
 
 impl Stored {
-    fn new(shard: Arc<Shard>) -> Self {
+    fn new(shard: Arc<MappedTensors>) -> Self {
         Self { shard, name: None }
     }
 }
 
 impl Checkpoint {
-    /// Opens a folder with `config.json` and `model.safetensors` or a sharded index.
+    /// Opens a folder with `config.json` and `model.safetensors` or a sharded index, or what a linked
+    /// [`Container`] reads.
     ///
     /// # Errors
     /// If a file is missing, damaged, or names files outside the folder.
-    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
-        let dir = dir.as_ref();
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_with(path, &Containers::linked()?)
+    }
+
+    /// As [`Self::open`], with the containers that are given.
+    ///
+    /// # Errors
+    /// If a file is missing, damaged, or names files outside the folder.
+    pub fn open_with(path: impl AsRef<Path>, containers: &Containers) -> Result<Self> {
+        let dir = path.as_ref();
+        if let Some(container) = containers.find(dir) {
+            return Self::of_container(container, dir);
+        }
         if let Some(reason) = mistaken::no_model(dir) {
             return Err(Error::file(dir, reason));
         }
@@ -65,10 +78,11 @@ impl Checkpoint {
             ));
         }
         let (shards, tensors) = files::open(dir, &config)?;
-        let shards: Vec<Arc<Shard>> = shards.into_iter().map(Arc::new).collect();
+        let shards: Vec<Arc<MappedTensors>> = shards.into_iter().map(Arc::new).collect();
         let tensors = tensors.into_iter();
         Ok(Self {
             dir: dir.to_path_buf(),
+            unpacked: None,
             config,
             tensors: tensors
                 .map(|(n, s)| (n, Stored::new(shards[s].clone())))
@@ -78,9 +92,45 @@ impl Checkpoint {
         })
     }
 
-    /// The folder.
+    fn of_container(container: &'static dyn Container, path: &Path) -> Result<Self> {
+        let (unpacked, dir, config, shards) = unpack(container, path)?;
+        let (mut tensors, mut all) = (BTreeMap::new(), Vec::new());
+        for shard in shards.into_iter().map(Arc::new) {
+            for name in shard.names() {
+                let stored = Stored::new(shard.clone());
+                if tensors.insert(name.to_owned(), stored).is_some() {
+                    let reason = format!("tensor `{name}` is in another file as well");
+                    return Err(Error::file(shard.path(), reason));
+                }
+            }
+            all.push(shard);
+        }
+        Ok(Self {
+            dir,
+            unpacked: Some(unpacked),
+            config,
+            shards: all,
+            added: Vec::new(),
+            tensors,
+        })
+    }
+
+    /// What was opened: a folder, or what a container reads.
+    pub fn path(&self) -> &Path {
+        let unpacked = self.unpacked.as_ref();
+        unpacked.map_or(&self.dir, |unpacked| &unpacked.path)
+    }
+
+    /// The folder with the small files. Those of a container are put into one that lives as long as
+    /// this checkpoint and its clones.
     pub fn dir(&self) -> &Path {
         &self.dir
+    }
+
+    /// The container that it was read from.
+    pub fn container(&self) -> Option<&'static dyn Container> {
+        let unpacked = self.unpacked.as_ref();
+        unpacked.map(|unpacked| unpacked.container)
     }
 
     /// The content of `config.json`, an object.
@@ -156,7 +206,7 @@ impl Checkpoint {
     /// If it is missing.
     pub fn tensor(&self, name: &str) -> Result<TensorView> {
         self.get(name).ok_or_else(|| Error::MissingTensor {
-            folder: self.dir.clone(),
+            folder: self.path().to_owned(),
             tensor: name.to_owned(),
         })
     }

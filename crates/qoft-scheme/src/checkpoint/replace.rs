@@ -7,8 +7,9 @@ use std::sync::Arc;
 
 use safetensors::tensor::TensorView as View;
 
-use super::{Checkpoint, NewTensor, Shard, Stored};
+use super::{Checkpoint, NewTensor, Stored};
 use crate::error::{Error, Result};
+use crate::mapped::MappedTensors;
 
 /// Where a layer's tensors may begin in the file: at a page of any system.
 const PAGE: u64 = 1 << 16;
@@ -36,7 +37,7 @@ impl WaitingFile {
         })
     }
 
-    fn take(&mut self, tensors: &[NewTensor]) -> Result<Shard> {
+    fn take(&mut self, tensors: &[NewTensor]) -> Result<MappedTensors> {
         let mut views = Vec::with_capacity(tensors.len());
         for tensor in tensors {
             let name = tensor.name();
@@ -51,7 +52,7 @@ impl WaitingFile {
         let written = written.and_then(|_| self.file.write_all(&bytes));
         written.map_err(Error::io(&self.folder))?;
         self.length = start + bytes.len() as u64;
-        Shard::map_part(&self.file, start, bytes.len(), self.folder.clone())
+        MappedTensors::map_part(&self.file, start, bytes.len(), self.folder.clone())
     }
 }
 
@@ -94,7 +95,7 @@ impl Checkpoint {
         path: &Path,
         layers: impl IntoIterator<Item = &'a str>,
     ) -> Result<()> {
-        let shard = Shard::open(path.to_owned())?;
+        let shard = MappedTensors::open(path.to_owned())?;
         for layer in layers {
             self.remove_layer(layer);
         }
@@ -112,7 +113,7 @@ impl Checkpoint {
         }
     }
 
-    fn add(&mut self, shard: Shard) {
+    fn add(&mut self, shard: MappedTensors) {
         let shard = Arc::new(shard);
         let names = shard.names().map(str::to_owned);
         let new = names.map(|name| (name, Stored::new(shard.clone())));

@@ -7,7 +7,7 @@ use qoft_core::{
 use qoft_models::ModelFolder;
 use serde_json::Value;
 
-use crate::layers::{claimed, head};
+use crate::layers::{claimed, head, is_embedding};
 use crate::model_dtype::stated;
 
 /// What is done to a model.
@@ -46,7 +46,7 @@ impl<'a> Plan<'a> {
                     "only dense checkpoints can be quantized, and layer `{path}` is quantized \
                      already ({backend})"
                 );
-                Err(Error::file(folder.checkpoint().dir(), reason))
+                Err(Error::file(folder.checkpoint().path(), reason))
             }
         }
     }
@@ -68,7 +68,15 @@ impl<'a> Plan<'a> {
         let patterns = given.map(ModulePatterns::new).transpose()?;
         let head = head(folder);
         let (mut layers, mut dense, mut others) = (Vec::new(), Vec::new(), Vec::new());
-        for layer in all.into_iter().filter(|layer| is_linear(folder, layer)) {
+        for layer in all {
+            if is_embedding(folder, layer.path()) {
+                // It is quantized, by a scheme that may have no place in the new folder.
+                dense.push(layer);
+                continue;
+            }
+            if !is_linear(folder, &layer) {
+                continue;
+            }
             let listed = match &patterns {
                 Some(patterns) => patterns.matches(layer.path())?,
                 None => layer.path() == head,
@@ -84,7 +92,7 @@ impl<'a> Plan<'a> {
         }
         let Some(first) = layers.first() else {
             let reason = "no linear layer is left to quantize";
-            return Err(Error::file(folder.checkpoint().dir(), reason));
+            return Err(Error::file(folder.checkpoint().path(), reason));
         };
         let format = match format.or(stated(folder.checkpoint().config())) {
             Some(format) => format,

@@ -1,0 +1,58 @@
+//! GGUF files, as llama.cpp and its tools have them: whole models in one file or several.
+//!
+//! A file shows itself as a folder of Hugging Face: see [`GgufContainer`]. Its blocks are trained on
+//! as they lie in the file, see [`Gguf`].
+
+mod block;
+mod change;
+mod config;
+mod container;
+mod file;
+mod layer;
+mod model;
+mod names;
+mod rope;
+mod split;
+mod tokenizer;
+
+use qoft_scheme::{
+    Capabilities, Checkpoint, LayerKind, LayerSource, ParsedLayer, QuantBackend, Registration,
+    Result, Scheme, SchemeOptions, register_backend,
+};
+
+pub use container::{CONTAINER, GgufContainer};
+
+use layer::BlockLayer;
+
+/// Layers of GGUF's block types.
+#[derive(Debug, Clone, Copy)]
+pub struct Gguf;
+
+/// The registration of [`Gguf`].
+pub static REGISTRATION: Registration = Registration::new(&Gguf).at(1100);
+
+register_backend!(REGISTRATION);
+
+impl QuantBackend for Gguf {
+    fn name(&self) -> &'static str {
+        "gguf"
+    }
+
+    fn capabilities(&self) -> Capabilities {
+        Capabilities::LINEAR.with_layers(&[LayerKind::Linear, LayerKind::Embedding])
+    }
+
+    fn open(&self, _: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
+        Ok(Some(Box::new(Self)))
+    }
+}
+
+impl Scheme for Gguf {
+    fn claim(&self, layer: &LayerSource) -> bool {
+        layer::claimed(layer).is_some()
+    }
+
+    fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
+        Ok(Box::new(BlockLayer::parse(layer)?))
+    }
+}

@@ -1,0 +1,119 @@
+//! Names of tensors: those of files and those of transformers.
+
+use crate::model::Kind;
+
+/// Modules outside of blocks.
+const OUTSIDE: [(&str, &str); 3] = [
+    ("token_embd", "model.embed_tokens"),
+    ("output_norm", "model.norm"),
+    ("output", "lm_head"),
+];
+
+/// Modules in blocks.
+const INSIDE: [(&str, &str); 11] = [
+    ("attn_norm", "input_layernorm"),
+    ("attn_q", "self_attn.q_proj"),
+    ("attn_k", "self_attn.k_proj"),
+    ("attn_v", "self_attn.v_proj"),
+    ("attn_qkv", "self_attn.qkv_proj"),
+    ("attn_output", "self_attn.o_proj"),
+    ("attn_q_norm", "self_attn.q_norm"),
+    ("attn_k_norm", "self_attn.k_norm"),
+    ("ffn_gate", "mlp.gate_proj"),
+    ("ffn_up", "mlp.up_proj"),
+    ("ffn_down", "mlp.down_proj"),
+];
+
+/// Norms where a block has two.
+const TWO_NORMS: [(&str, &str); 1] = [("ffn_norm", "post_attention_layernorm")];
+
+/// Norms where a block has four.
+const FOUR_NORMS: [(&str, &str); 3] = [
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+];
+
+/// Where gate and up are one.
+const FUSED_UP: (&str, &str) = ("ffn_up", "mlp.gate_up_proj");
+
+impl Kind {
+    fn inside(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
+        let norms: &[_] = if self.sandwich {
+            &FOUR_NORMS
+        } else {
+            &TWO_NORMS
+        };
+        let fused = self.fused;
+        let pairs = INSIDE.iter().chain(norms).copied();
+        pairs.map(move |pair| match pair.0 {
+            "ffn_up" if fused => FUSED_UP,
+            _ => pair,
+        })
+    }
+
+    /// The name in the model for that of a file; `None` if it is no tensor of the model.
+    pub fn model_name(&self, name: &str) -> Option<String> {
+        let (module, suffix) = name.rsplit_once('.')?;
+        let outside = OUTSIDE.iter().find(|(file, _)| *file == module);
+        if let Some((_, model)) = outside {
+            return Some(format!("{model}.{suffix}"));
+        }
+        let (number, module) = module.strip_prefix("blk.")?.split_once('.')?;
+        number.parse::<usize>().ok()?;
+        let (_, model) = self.inside().find(|(file, _)| *file == module)?;
+        Some(format!("model.layers.{number}.{model}.{suffix}"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_files_and_models_belong_together() {
+        let gemma = Kind::of_name("gemma3").unwrap();
+        let phi = Kind::of_name("phi3").unwrap();
+        let llama = Kind::of_name("llama").unwrap();
+        let pairs = [
+            (&llama, "token_embd.weight", "model.embed_tokens.weight"),
+            (&llama, "output.weight", "lm_head.weight"),
+            (
+                &llama,
+                "blk.12.attn_q.bias",
+                "model.layers.12.self_attn.q_proj.bias",
+            ),
+            (
+                &llama,
+                "blk.0.ffn_norm.weight",
+                "model.layers.0.post_attention_layernorm.weight",
+            ),
+            (
+                &gemma,
+                "blk.0.ffn_norm.weight",
+                "model.layers.0.pre_feedforward_layernorm.weight",
+            ),
+            (
+                &phi,
+                "blk.1.ffn_up.weight",
+                "model.layers.1.mlp.gate_up_proj.weight",
+            ),
+            (
+                &phi,
+                "blk.1.attn_qkv.weight",
+                "model.layers.1.self_attn.qkv_proj.weight",
+            ),
+        ];
+        for (kind, file, model) in pairs {
+            assert_eq!(kind.model_name(file).as_deref(), Some(model));
+        }
+        for unknown in [
+            "rope_freqs.weight",
+            "blk.x.attn_q.weight",
+            "blk.0.other.weight",
+            "output",
+        ] {
+            assert_eq!(llama.model_name(unknown), None);
+        }
+    }
+}
