@@ -26,6 +26,12 @@ for scheme in gptq awq awq_gptqmodel aqlm eetq hqq inc_fp8 fp8 fbgemm compressed
     fi
 done
 "${PYTHON:-python3}" make_scheme_references.py
+# PYTHON_GGUF is an interpreter with requirements-gguf.txt, and GGML a clone of ggml.
+if [ -n "${PYTHON_GGUF:-}" ] && [ -n "${GGML:-}" ]; then
+    "$PYTHON_GGUF" make_gguf.py "$GGML"
+else
+    echo "skipped make_gguf.py: PYTHON_GGUF or GGML is not set"
+fi
 # WHEELS names the folder with the wheels of requirements-templates.txt.
 if [ -n "${WHEELS:-}" ]; then
     "${PYTHON:-python3}" make_templates.py "$WHEELS"
