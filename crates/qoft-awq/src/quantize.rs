@@ -62,6 +62,10 @@ impl Quantizer for ToAwq {
         self.skips.as_deref()
     }
 
+    fn scales_inputs(&self) -> bool {
+        true
+    }
+
     fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
         let config = &self.config;
         let [n, k] = dense.weight.shape;

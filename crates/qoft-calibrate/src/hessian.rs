@@ -97,6 +97,42 @@ impl Hessian {
         self.kept(&nothing, wanted, found).map(|kept| kept.error)
     }
 
+    /// The squared size of the outputs of a weight `[rows, width]`, `Σ w H wᵀ` over its rows; `None` if
+    /// it is for another number of inputs.
+    pub fn squared(&self, weight: &Matrix) -> Option<f64> {
+        let width = self.width;
+        if width == 0 || weight.shape[1] != width {
+            return None;
+        }
+        let full = self.full();
+        let bands = weight.values.par_chunks(BAND * width);
+        let sums: Vec<f64> = bands
+            .map(|rows| dot(&times(rows, &full, width), rows))
+            .collect();
+        Some(sums.iter().sum())
+    }
+
+    /// The same for inputs that are divided by factors, one for each feature.
+    #[must_use]
+    pub fn divided(mut self, factors: &[f32]) -> Self {
+        let rows = self.sums.chunks_exact_mut(self.width.max(1)).zip(factors);
+        for (row, by) in rows {
+            row.iter_mut()
+                .zip(factors)
+                .for_each(|(sum, factor)| *sum /= by * factor);
+        }
+        self
+    }
+
+    /// `[width, width]` without the gap above the diagonal.
+    fn full(&self) -> Vec<f32> {
+        let width = self.width;
+        let mut full = vec![0.0; width * width];
+        let rows = full.par_chunks_exact_mut(width).enumerate();
+        rows.for_each(|(i, row)| (0..width).for_each(|j| row[j] = self.get(i, j)));
+        full
+    }
+
     /// Compares the outputs of three weights `[rows, width]` of one shape; `None` if they are for
     /// another number of inputs.
     pub fn kept(&self, before: &Matrix, changed: &Matrix, written: &Matrix) -> Option<Kept> {
@@ -104,22 +140,14 @@ impl Hessian {
         if width == 0 || before.shape[1] != width {
             return None;
         }
-        let mut full = vec![0.0; width * width];
-        let rows = full.par_chunks_exact_mut(width).enumerate();
-        rows.for_each(|(i, row)| (0..width).for_each(|j| row[j] = self.get(i, j)));
+        let full = self.full();
         let [before, changed, written] =
             [before, changed, written].map(|m| m.values.par_chunks(BAND * width));
         let bands = before.zip(changed).zip(written);
         let sums = bands.map(|((before, changed), written)| {
             let change: Vec<f32> = changed.iter().zip(before).map(|(a, b)| a - b).collect();
             let off: Vec<f32> = written.iter().zip(changed).map(|(a, b)| a - b).collect();
-            let times = |rows: &[f32]| {
-                let mut product = vec![0.0f32; rows.len()];
-                let rows = Mat::new(rows, rows.len() / width, width, width);
-                let full = Mat::new(&full, width, width, width);
-                matmul(&mut product, width, rows, full, false);
-                product
-            };
+            let times = |rows: &[f32]| times(rows, &full, width);
             let (by_change, by_off) = (times(&change), times(&off));
             [
                 dot(&by_change, &change),
@@ -150,6 +178,15 @@ impl Hessian {
     pub fn lower(&self) -> impl Iterator<Item = &[f32]> {
         (0..self.width).map(|i| &self.sums[i * self.width..][..=i])
     }
+}
+
+/// Rows of `width` values times a matrix `[width, width]`.
+fn times(rows: &[f32], full: &[f32], width: usize) -> Vec<f32> {
+    let mut product = vec![0.0f32; rows.len()];
+    let rows = Mat::new(rows, rows.len() / width, width, width);
+    let full = Mat::new(full, width, width, width);
+    matmul(&mut product, width, rows, full, false);
+    product
 }
 
 fn dot(a: &[f32], b: &[f32]) -> f64 {

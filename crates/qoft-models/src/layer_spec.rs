@@ -2,6 +2,18 @@
 
 use qoft_core::{Checkpoint, LayerKind, LayerSource};
 
+/// Where the inputs of a layer come from: output features of another one, each times something that does
+/// not depend on it, and read by nobody else but layers that say the same. So the model computes the
+/// same if they are divided by factors there, and multiplied by them in these layers' weights.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+#[non_exhaustive]
+pub struct ScaledBy {
+    /// Module path of a norm or linear layer.
+    pub path: String,
+    /// Which of its output features is the first.
+    pub first_row: usize,
+}
+
 /// A layer that a model has.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -18,6 +30,8 @@ pub struct LayerSpec {
     pub fan_in_fan_out: bool,
     /// Module path of the layer whose weight it has, if it has none of its own.
     pub tied_to: Option<String>,
+    /// Where its input features come from, if they can be scaled there.
+    pub scaled_by: Option<ScaledBy>,
 }
 
 impl LayerSpec {
@@ -30,6 +44,7 @@ impl LayerSpec {
             bias: false,
             fan_in_fan_out: false,
             tied_to: None,
+            scaled_by: None,
         }
     }
 

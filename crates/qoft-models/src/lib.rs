@@ -43,7 +43,7 @@ pub use config::{ModelConfig, ModelNames, SizeKeys};
 pub use folder::ModelFolder;
 pub use json::Object;
 pub use key_values::KeyValues;
-pub use layer_spec::LayerSpec;
+pub use layer_spec::{LayerSpec, ScaledBy};
 pub use loader::Loader;
 pub use model::CausalLm;
 pub use padding::pad_token_id;

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use burn::tensor::Tensor;
 use qoft_core::{Embedding, LayerKind, Linear, Norm, Result};
 
-use crate::layer_spec::LayerSpec;
+use crate::layer_spec::{LayerSpec, ScaledBy};
 
 /// What the parts of a model are made from: the files, or nothing but their sizes.
 ///
@@ -29,6 +29,9 @@ pub(crate) trait Origin {
 
     /// The values of a tensor of finite floats, under its whole name.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<1>>;
+
+    /// Hears where the inputs of a layer come from.
+    fn feeds(&self, _from: &ScaledBy, _into: &str) {}
 
     /// Hears that a block is made: how many of how many are.
     fn made(&self, _done: usize, _total: usize) {}
@@ -105,6 +108,19 @@ impl<'a> Loader<'a> {
         self.origin
             .norm(self.spec(name, LayerKind::Norm, [1, width]));
         self.below(name).tensor("weight", [width])
+    }
+
+    /// Says that output features of the layer `from`, from the one of number `first_row` on, are the
+    /// input features of those of `into` that there are, and of nothing else, see [`ScaledBy`]. The
+    /// layers are made already.
+    pub fn feeds(&self, from: &str, first_row: usize, into: &[&str]) {
+        let from = ScaledBy {
+            path: self.inside(from),
+            first_row,
+        };
+        for name in into {
+            self.origin.feeds(&from, &self.inside(name));
+        }
     }
 
     /// A tensor that is no layer's, of finite floats.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor};
 use qoft_core::{Embedding, Error, Linear, LoadedLinear, Result};
 
-use crate::layer_spec::LayerSpec;
+use crate::layer_spec::{LayerSpec, ScaledBy};
 use crate::loader::Origin;
 use crate::zeros::Zeros;
 
@@ -49,6 +49,13 @@ impl Origin for Plan {
 
     fn norm(&self, spec: LayerSpec) {
         self.add(spec);
+    }
+
+    fn feeds(&self, from: &ScaledBy, into: &str) {
+        let mut layers = self.layers.borrow_mut();
+        if let Some(layer) = layers.iter_mut().find(|layer| layer.path == into) {
+            layer.scaled_by = Some(from.clone());
+        }
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<1>> {

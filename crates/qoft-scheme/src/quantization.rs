@@ -94,6 +94,11 @@ impl Quantization {
         self.quantizer.skips()
     }
 
+    /// Whether input features are to be scaled before, where calibration data shows them.
+    pub fn scales_inputs(&self) -> bool {
+        self.quantizer.scales_inputs()
+    }
+
     /// The `quantization_config` of a checkpoint with such layers.
     pub fn config(&self, model: &QuantizedModel) -> Value {
         self.quantizer.config(model)

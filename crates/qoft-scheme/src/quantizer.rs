@@ -19,6 +19,12 @@ pub trait Quantizer: Send + Sync {
         None
     }
 
+    /// Whether the scheme's library scales the input features of layers by calibration data before it
+    /// quantizes their weights, as AWQ does.
+    fn scales_inputs(&self) -> bool {
+        false
+    }
+
     /// Quantizes a weight. `search` chooses the codes once the scales are found.
     ///
     /// Returns all tensors that such a layer has in a checkpoint, but its bias.

@@ -48,6 +48,8 @@ pub struct Calibration {
     folder: ScratchDir,
     /// The file and the number of input features of each layer.
     layers: BTreeMap<String, (PathBuf, usize)>,
+    /// Factors that inputs of layers were divided by since.
+    factors: BTreeMap<String, Vec<f32>>,
     /// Files that were written.
     files: usize,
     options: CompensateOptions,
@@ -85,6 +87,7 @@ impl Calibration {
         let mut calibration = Self {
             folder: ScratchDir::new(parent, FOLDER)?,
             layers: BTreeMap::new(),
+            factors: BTreeMap::new(),
             files: 0,
             options: options.compensate,
         };
@@ -155,7 +158,15 @@ impl Calibration {
         }
         let hessian = Hessian::from_lower(*width, &lower);
         let hessian = hessian.ok_or_else(|| Error::file(path, "has another length than before"));
-        hessian.map(Some)
+        hessian.map(|hessian| match self.factors.get(layer) {
+            Some(factors) => Some(hessian.divided(factors)),
+            None => Some(hessian),
+        })
+    }
+
+    /// The inputs of the layer are smaller from now on, each feature by its factor.
+    pub(crate) fn divide_inputs(&mut self, layer: &str, factors: &[f32]) {
+        self.factors.insert(layer.to_owned(), factors.to_vec());
     }
 }
 

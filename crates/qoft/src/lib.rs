@@ -34,6 +34,7 @@ pub mod nn;
 mod own;
 mod owners;
 mod quantize;
+mod scale_search;
 mod schemes;
 mod search;
 mod svd;
@@ -61,6 +62,7 @@ pub use quantize::{
     QuantizeLosses, QuantizeOptions, QuantizeReport, QuantizedLayer, StagedQuantization,
     layers_to_quantize, quantize, quantize_layer, quantize_staged,
 };
+pub use scale_search::scale_inputs;
 pub use schemes::{SCHEMES, Scheme, missing_feature, unknown_method};
 pub use search::LayerSearch;
 pub use trainable::check_trainable;

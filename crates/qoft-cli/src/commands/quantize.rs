@@ -36,7 +36,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     };
     let mut options = args.load.options()?;
     options.max_shard_size = args.max_shard_size.unwrap_or_default();
-    let calibration = match &args.calibration.calibration {
+    let mut calibration = match &args.calibration.calibration {
         None => None,
         Some(path) => {
             let schemes = registry.open(model.checkpoint(), &BackendOptions::default())?;
@@ -52,6 +52,26 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
             Some(calibration)
         }
     };
+    let mut model = model;
+    if let Some(calibration) = calibration
+        .as_mut()
+        .filter(|_| quantization.scales_inputs())
+    {
+        let bar = progress::bar("scaling", 0);
+        model = qoft::scale_inputs(
+            &model,
+            &registry,
+            &quantization,
+            &options,
+            calibration,
+            folder.path(),
+            &mut |done, total| {
+                bar.set_length(total as u64);
+                bar.set_position(done as u64);
+            },
+        )?;
+        bar.finish_and_clear();
+    }
     let search: &dyn LayerSearch = match &calibration {
         None => &Nearest,
         Some(calibration) => calibration,

@@ -224,3 +224,32 @@ fn a_folder_of_every_scheme_is_read_back() {
         );
     }
 }
+
+#[test]
+fn inputs_are_scaled_by_calibration_data_for_awq() {
+    let work = tempdir().expect("a folder");
+    let (rows, model) = (rows(work.path()), dense());
+    let run = |name: &str, more: &[&str]| {
+        let output = work.path().join(name);
+        let args = ["quantize", "--model", &model, "--output", arg(&output)];
+        let with = ["--scheme", "awq,group_size=32", "--data", arg(&rows)];
+        let report = json_of(&[&args, &with[..], more].concat());
+        (output, report["losses"].clone())
+    };
+    let (plain, nearest) = run("plain", &[]);
+    let (scaled, calibrated) = run("scaled", &["--calibration", arg(&rows)]);
+    let off = |losses: &Value| {
+        let loss = |key: &str| losses[key].as_f64().expect("a loss");
+        (loss("quantized") - loss("dense")).abs()
+    };
+    assert!(off(&calibrated) < off(&nearest), "{calibrated} {nearest}");
+    // Norms took the factors over; a model that is multiplied out again is the dense one.
+    let norm = "model.layers.0.input_layernorm.weight";
+    let norm_of = |folder: &Path| {
+        let bytes = fs::read(folder.join("model.safetensors")).expect("a file");
+        let file = safetensors::SafeTensors::deserialize(&bytes).expect("safetensors");
+        file.tensor(norm).expect("a norm").data().to_vec()
+    };
+    assert_eq!(norm_of(&plain), norm_of(Path::new(&model)));
+    assert!(norm_of(&scaled) != norm_of(&plain));
+}

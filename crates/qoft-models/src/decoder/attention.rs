@@ -148,7 +148,7 @@ impl Attention {
             };
             loader.root_mean_square(name, width, config.eps).map(Some)
         };
-        Ok(Self {
+        let attention = Self {
             q_proj: input(Projections::Single, "q_proj", queries)?,
             k_proj: input(Projections::Single, "k_proj", keys)?,
             v_proj: input(Projections::Single, "v_proj", keys)?,
@@ -157,7 +157,15 @@ impl Attention {
             q_norm: norm("q_norm", queries)?,
             k_norm: norm("k_norm", keys)?,
             config: Arc::new(config.clone()),
-        })
+        };
+        // Otherwise several features of the output are one of the values.
+        if config.heads == config.kv_heads {
+            match config.projections {
+                Projections::Single => loader.feeds("v_proj", 0, &["o_proj"]),
+                Projections::Fused => loader.feeds("qkv_proj", queries + keys, &["o_proj"]),
+            }
+        }
+        Ok(attention)
     }
 
     /// A cache of no tokens.

@@ -78,9 +78,18 @@ impl Block {
             let wanted = config.norms == placement;
             wanted.then(|| norm(name)).transpose()
         };
+        let self_attn = Attention::load(&loader.below("self_attn"), &config.attention)?;
+        let mlp = Mlp::load(&loader.below("mlp"), &config.mlp)?;
+        if config.norms == NormPlacement::Before {
+            let names = ["q_proj", "k_proj", "v_proj", "qkv_proj"];
+            let names = names.map(|name| format!("self_attn.{name}"));
+            loader.feeds("input_layernorm", 0, &names.each_ref().map(String::as_str));
+            let names = ["mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj"];
+            loader.feeds("post_attention_layernorm", 0, &names);
+        }
         Ok(Self {
-            self_attn: Attention::load(&loader.below("self_attn"), &config.attention)?,
-            mlp: Mlp::load(&loader.below("mlp"), &config.mlp)?,
+            self_attn,
+            mlp,
             input_layernorm: optional(NormPlacement::Before, "input_layernorm")?,
             post_attention_layernorm: norm("post_attention_layernorm")?,
             post_feedforward_layernorm: optional(

@@ -54,12 +54,17 @@ impl Mlp {
             let load = || loader.linear(name, [out, hidden], config.bias);
             (config.projections == kind).then(load).transpose()
         };
-        Ok(Self {
+        let mlp = Self {
             gate_proj: input(Projections::Single, "gate_proj", inner)?,
             up_proj: input(Projections::Single, "up_proj", inner)?,
             gate_up_proj: input(Projections::Fused, "gate_up_proj", 2 * inner)?,
             down_proj: loader.linear("down_proj", [hidden, inner], config.bias)?,
-        })
+        };
+        match config.projections {
+            Projections::Single => loader.feeds("up_proj", 0, &["down_proj"]),
+            Projections::Fused => loader.feeds("gate_up_proj", inner, &["down_proj"]),
+        }
+        Ok(mlp)
     }
 
     /// The layers on the rows of `x`, `[rows, hidden]`.

@@ -43,7 +43,7 @@ pub struct QuantizeOptions {
 
 impl QuantizeOptions {
     /// What is done to a dense model by these options and the settings `quantization`.
-    fn plan<'a>(
+    pub(crate) fn plan<'a>(
         &self,
         folder: &'a ModelFolder,
         schemes: &'a Schemes,
