@@ -154,10 +154,7 @@ fn rounded(value: f32, format: FloatFormat) -> f32 {
 fn weight(folder: &ModelFolder, layer: &LayerSpec) -> Result<Matrix> {
     let source = source(folder, &layer.path);
     let tensor = source.tensor("weight")?;
-    let stored = Matrix {
-        shape: tensor.matrix()?,
-        values: tensor.to_finite_f32()?,
-    };
+    let stored = Matrix::new(tensor.to_finite_f32()?, tensor.matrix()?);
     Ok(source.dense_layout(stored))
 }
 
