@@ -14,6 +14,7 @@ pub fn open(folder: &Path) -> ModelFolder {
 }
 
 /// Loads a model with options of backends.
+#[allow(dead_code, reason = "not all tests use it")]
 pub fn load(folder: &Path, options: &[&str]) -> CausalLm {
     let folder = open(folder);
     let options = BackendOptions::parse(options).unwrap();
@@ -30,6 +31,7 @@ pub fn load(folder: &Path, options: &[&str]) -> CausalLm {
 }
 
 /// Token ids out of a JSON list of lists.
+#[allow(dead_code, reason = "not all tests use it")]
 pub fn rows(value: &Value) -> Vec<Vec<i32>> {
     serde_json::from_value(value.clone()).unwrap()
 }
