@@ -95,6 +95,10 @@ impl Scheme for Opened {
         let config = self.config.as_ref().map_err(Error::clone)?;
         Ok(Box::new(CtLayer::parse(layer, config)?))
     }
+
+    fn is_beside_layers(&self, name: &str) -> bool {
+        tensors::is_of_cache(name)
+    }
 }
 
 impl ParsedLayer for CtLayer {

@@ -106,6 +106,11 @@ fn layers() -> Vec<(&'static str, Value, Tensors)> {
                 ("weight_shape", I64, &[2]),
             ],
         ),
+        (
+            "bitnet",
+            json!({"quant_method": "bitnet"}),
+            &[("weight", U8, &[8, 64]), ("weight_scale", BF16, &[1])],
+        ),
     ]
 }
 

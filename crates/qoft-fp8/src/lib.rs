@@ -23,6 +23,7 @@ use qoft_scheme::{
 use config::{Fp8Config, Named};
 use layout::Fp8Layer;
 use quantize::ToFp8;
+use tensors::CACHE_SCALES;
 
 /// Layers with an FP8 weight and its scales.
 ///
@@ -92,6 +93,10 @@ impl Scheme for Opened {
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
         let config = self.config.as_ref().map_err(Error::clone)?;
         Ok(Box::new(Fp8Layer::parse(layer, config)?))
+    }
+
+    fn is_beside_layers(&self, name: &str) -> bool {
+        CACHE_SCALES.iter().any(|scale| name.ends_with(scale))
     }
 }
 

@@ -84,6 +84,12 @@ pub trait Scheme: Send + Sync {
     /// # Errors
     /// If a tensor is missing or does not fit the others, or the configuration is wrong.
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>>;
+
+    /// Whether a tensor that belongs to no layer, such as the scale of a cache, means something only
+    /// where the scheme's configuration stands beside it. Dense checkpoints do not get it.
+    fn is_beside_layers(&self, _name: &str) -> bool {
+        false
+    }
 }
 
 /// A layer that was parsed.

@@ -77,6 +77,13 @@ impl Schemes {
         Some(ClaimedLayer::new(layer, *backend, &**scheme))
     }
 
+    /// Whether a tensor that belongs to no layer means something to a scheme only, see
+    /// [`Scheme::is_beside_layers`].
+    pub fn is_beside_layers(&self, name: &str) -> bool {
+        let mut schemes = self.opened.iter();
+        schemes.any(|(_, scheme)| scheme.is_beside_layers(name))
+    }
+
     /// Names of all backends that claim a layer; the first one gets it.
     pub fn claimants(&self, layer: &LayerSource) -> Vec<&'static str> {
         let schemes = self.opened.iter();

@@ -122,11 +122,13 @@ pub fn merge_staged<'a>(
     let mut outputs = std::mem::take(&mut changed.outputs);
     outputs.extend(tables.outputs(layers.len(), format, &reports)?);
     let (current, owners) = (&changed.current, Owners::new(layers));
+    let same = matches!(target, MergeTarget::SameScheme(_));
     for name in current.names() {
         if tables.replace(name) {
             continue;
         }
         match owners.of(name).filter(|layer| !is_bias(name, layer)) {
+            None if !same && schemes.is_beside_layers(name) => {}
             None => outputs.push(own::kept(current, adapters, name, format)?),
             Some(layer) if changed.dense.contains(layer.path()) => {}
             Some(_) => outputs.push(Output::copy(current.tensor(name)?)),
@@ -134,9 +136,10 @@ pub fn merge_staged<'a>(
     }
     let mut config = changed.config.clone();
     tables.configure(&mut config);
-    let skip: &[&str] = match target {
-        MergeTarget::SameScheme(_) => &[],
-        _ => schemes.config_files(),
+    let skip = if same {
+        &[]
+    } else {
+        schemes.config_files()
     };
     let around = Surroundings {
         config: &config,

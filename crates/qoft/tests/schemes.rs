@@ -7,8 +7,9 @@ mod common;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicBool;
 
-use common::{load, loss, rows};
-use qoft::core::{Checkpoint, default_device};
+use common::{load, loss, open, rows};
+use qoft::core::kernels::FloatFormat;
+use qoft::core::{Checkpoint, Schemes, default_device};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, Families, ModelFacts};
@@ -188,3 +189,20 @@ cases!(
     inc_fp8: "schemes/inc-fp8",
     gpt2: "gpt2",
 );
+
+/// The scales of a cache, which one of the models has, are of no use there.
+#[test]
+fn a_dense_copy_has_nothing_of_the_scheme() {
+    let work = tempfile::tempdir().unwrap();
+    for case in Case::all("schemes/compressed-tensors") {
+        let folder = open(&case.folder);
+        let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+        let output = work.path().join(case.folder.file_name().unwrap());
+        qoft::dequantize(&folder, &schemes, &output, FloatFormat::F32, &|_, _| ()).unwrap();
+        let dense = Checkpoint::open(&output).unwrap();
+        for name in dense.names() {
+            assert!(name.ends_with(".weight"), "{}: {name}", output.display());
+        }
+        assert!(dense.config().get("quantization_config").is_none());
+    }
+}

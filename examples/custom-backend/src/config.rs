@@ -2,34 +2,53 @@
 
 use qoft_core::{Keys, Result};
 
-/// Rows and columns of a block where the configuration does not say.
-const DEFAULT_BLOCK: [usize; 2] = [128, 128];
-
-/// Whether the checkpoint says that it is of this scheme.
-pub fn is_fp8(keys: &Keys) -> bool {
-    keys.method().as_deref() == Some("fp8")
+/// What a stored scale stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Scale {
+    /// Weights are codes divided by it: transformers' `BitLinear`.
+    Divides,
+    /// Weights are codes times it: transformers' `AutoBitLinear`.
+    Multiplies,
 }
 
-/// Rows and columns that share a scale; `None` if one scale is for the whole matrix.
+/// Whether the checkpoint says that it is of this scheme.
+pub fn is_bitnet(keys: &Keys) -> bool {
+    keys.method().as_deref() == Some("bitnet")
+}
+
+/// Refuses weights that are not quantized before each forward does that: nothing tells such layers
+/// from dense ones.
 ///
 /// # Errors
-/// If `weight_block_size` is neither null nor two positive numbers.
-pub fn block_size(keys: &Keys) -> Result<Option<[usize; 2]>> {
-    const KEY: &str = "weight_block_size";
-    // Null is not the default here, as it is elsewhere.
-    let Some(value) = keys.all().and_then(|all| all.get(KEY)) else {
-        return Ok(Some(DEFAULT_BLOCK));
-    };
-    if value.is_null() {
-        return Ok(None);
-    }
-    let sizes = value.as_array().into_iter().flatten();
-    let sizes = sizes.map(|size| size.as_u64().and_then(|size| usize::try_from(size).ok()));
-    match sizes.collect::<Option<Vec<_>>>().as_deref() {
-        Some(&[rows, cols]) if rows > 0 && cols > 0 => Ok(Some([rows, cols])),
-        _ => {
-            let reason = format!("expected null or two positive numbers, found {value}");
+/// If `quantization_mode` is not `offline`.
+pub fn refuse_online(keys: &Keys) -> Result<()> {
+    const KEY: &str = "quantization_mode";
+    match keys.get::<String>(KEY)?.as_deref() {
+        None | Some("offline") => Ok(()),
+        Some(mode) => {
+            let reason = format!(
+                "`{mode}` is not supported: the file has weights that each forward quantizes anew; \
+                 pack them, and write `offline`"
+            );
             Err(keys.error(KEY, reason))
         }
     }
+}
+
+/// What stored scales stand for.
+///
+/// # Errors
+/// If `linear_class` is unknown, or layers normalize their inputs.
+pub fn scale(keys: &Keys) -> Result<Scale> {
+    const NORM: &str = "use_rms_norm";
+    if keys.flag(NORM, false)? {
+        let reason = "layers that normalize their inputs are not supported";
+        return Err(keys.error(NORM, reason));
+    }
+    let classes = [
+        ("bitlinear", Scale::Divides),
+        ("autobitlinear", Scale::Multiplies),
+    ];
+    let class = keys.choice("linear_class", &classes)?;
+    Ok(class.unwrap_or(Scale::Divides))
 }

@@ -1,95 +1,84 @@
 //! The scheme's tensors as our packed form.
 
 use qoft_core::kernels::{
-    CodeMap, Codes, FloatFormat, Floats, Fp8Format, GroupedWeight, Groups, Scales,
+    CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros,
 };
 use qoft_core::{Dtype, LayerSource, LoadedLinear, ParsedLayer, Purpose, Result, TensorView};
 
-/// Name of the codes: one byte a weight, `[out_features, in_features]`.
+use crate::config::Scale;
+use crate::input::TokenInt8;
+
+/// Name of the codes: four rows of the weight in one of bytes, `[out_features / 4, in_features]`.
 pub const WEIGHT: &str = "weight";
-/// Name of the scales. In spite of it, weights are codes times scales.
-pub const SCALES: &str = "weight_scale_inv";
+/// Name of the scale of the whole matrix.
+pub const SCALE: &str = "weight_scale";
+
+/// Codes in a byte.
+const IN_BYTE: usize = 4;
+/// Bits of a code.
+const BITS: u32 = 2;
+/// The code of 0.
+const ZERO: u8 = 1;
 
 /// The tensors of a layer, checked.
-pub struct Fp8Layer {
+pub struct BitLayer {
     shape: [usize; 2],
     codes: TensorView,
-    groups: Groups,
-    scales: TensorView,
+    scale: f32,
 }
 
-impl Fp8Layer {
-    /// Finds the tensors; `blocks` are the rows and columns that share a scale, see
-    /// [`block_size`](crate::config::block_size).
+impl BitLayer {
+    /// Finds the tensors; `meaning` is what the stored scale stands for.
     ///
     /// # Errors
-    /// If a tensor is missing, or of another dtype or shape.
-    pub fn parse(layer: &LayerSource, blocks: Option<[usize; 2]>) -> Result<Self> {
+    /// If a tensor is missing, or of another dtype or shape, or the scale is no positive number.
+    pub fn parse(layer: &LayerSource, meaning: Scale) -> Result<Self> {
         let codes = layer.tensor(WEIGHT)?;
-        let shape = codes.expect_dtype(&[Dtype::F8_E4M3])?.matrix()?;
-        let scales = layer.tensor(SCALES)?;
+        let [rows, in_features] = codes.expect_dtype(&[Dtype::U8])?.matrix()?;
+        let stored = layer.tensor(SCALE)?;
+        let scale = match stored.to_finite_f32()?[..] {
+            [scale] if scale > 0.0 => scale,
+            _ => return Err(stored.error("one positive number", stored.shown_shape())),
+        };
         Ok(Self {
-            shape,
+            shape: [rows.saturating_mul(IN_BYTE), in_features],
             codes,
-            groups: groups(&scales, shape, blocks)?,
-            scales,
+            scale: match meaning {
+                Scale::Divides => scale.recip(),
+                Scale::Multiplies => scale,
+            },
         })
+    }
+
+    /// The codes row by row. A byte has those of four rows that are a quarter of the matrix apart,
+    /// the first one in the lowest bits.
+    fn packed(&self) -> Codes {
+        let ([n, k], bytes) = (self.shape, self.codes.bytes());
+        let rows = n / IN_BYTE;
+        let row = |n: usize| {
+            let bits = BITS * (n / rows) as u32;
+            let bytes = &bytes[n % rows * k..][..k];
+            bytes.iter().map(move |byte| byte >> bits & 0b11)
+        };
+        Codes::pack(BITS, (0..n).flat_map(row))
     }
 }
 
-impl ParsedLayer for Fp8Layer {
+impl ParsedLayer for BitLayer {
     fn shape(&self) -> [usize; 2] {
         self.shape
     }
 
-    /// The codes stay on the memory map. Inputs are not quantized, so that there is only one set of
-    /// values for all purposes.
-    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
-        let format = Fp8Format::E4m3;
-        let codes = Codes::new(self.codes.bytes().clone(), 8);
-        let map = CodeMap::Table256(format.table());
-        let scales = Scales::Plain(scales(&self.scales)?);
-        let weight = GroupedWeight::builder(self.shape, codes, map, self.groups.clone(), scales);
-        Ok(LoadedLinear::new(weight.build(format.name())?))
-    }
-}
-
-/// Blocks, short ones at the edges, or the whole matrix. There has to be one scale for each.
-fn groups(scales: &TensorView, [n, k]: [usize; 2], blocks: Option<[usize; 2]>) -> Result<Groups> {
-    match blocks {
-        Some([rows, cols]) => {
-            scales.expect_shape(&[n.div_ceil(rows), k.div_ceil(cols)])?;
-            Ok(Groups::Blocks([rows, cols]))
-        }
-        None if scales.elements() == 1 => Ok(Groups::TENSOR),
-        None => Err(scales.error("one scale", format!("shape {:?}", scales.shape()))),
-    }
-}
-
-/// Floats as they are; powers of two (E8M0) as `f32`.
-fn scales(stored: &TensorView) -> Result<Floats> {
-    if stored.dtype() != Dtype::F8_E8M0 {
-        return stored.floats();
-    }
-    let values: Vec<f32> = stored.bytes().iter().map(|&byte| power(byte)).collect();
-    Floats::from_f32(&values, FloatFormat::F32).map_err(|_| stored.error("finite values", "NaN"))
-}
-
-/// `2^(byte − 127)`. The last byte is NaN in E8M0 and becomes an infinity, which is refused too.
-fn power(byte: u8) -> f32 {
-    // The byte is the exponent of an f32; only 2^-127 is too small for a normal number.
-    f32::from_bits((u32::from(byte) << 23).max(1 << 22))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn bytes_are_powers_of_two() {
-        for byte in 0..=254u8 {
-            assert_eq!(f64::from(power(byte)), 2f64.powi(i32::from(byte) - 127));
-        }
-        assert!(!power(255).is_finite());
+    /// Layers round their inputs whenever they compute; the dense weight alone is made of the codes.
+    fn load(&self, purpose: Purpose) -> Result<LoadedLinear> {
+        let scales = Scales::Plain(Floats::from_f32(&[self.scale], FloatFormat::F32)?);
+        let map = CodeMap::Unsigned;
+        let weight = GroupedWeight::builder(self.shape, self.packed(), map, Groups::TENSOR, scales);
+        let weight = weight.zeros(Zeros::Integers(vec![ZERO].into()));
+        let loaded = LoadedLinear::new(weight.build("ternary")?);
+        Ok(match purpose {
+            Purpose::Forward => loaded.with_input_quantizer(Some(std::sync::Arc::new(TokenInt8))),
+            _ => loaded,
+        })
     }
 }

@@ -1,31 +1,32 @@
-//! Fine-grained FP8 checkpoints (`quant_method: "fp8"`), as DeepSeek V3 and Qwen3-FP8 have them.
+//! BitNet b1.58 checkpoints (`quant_method: "bitnet"`), as transformers packs and reads them.
 //!
-//! Weights are 8-bit floats (E4M3) with a scale for each block of rows and columns, or one for
-//! the whole matrix. Inputs stay as they are: a GPU would quantize them too, but where there is
-//! none, transformers computes with dequantized weights and plain inputs.
+//! Weights are −1, 0 or 1 with one scale for the whole matrix, four of them in a byte. A layer rounds
+//! its input to 8-bit integers, one scale for each token, wherever it runs.
 
 mod config;
+mod input;
 mod layout;
 
 use qoft_core::{
-    Capabilities, Checkpoint, Keys, LayerSource, ParsedLayer, QuantBackend, Registration, Result,
-    Scheme, SchemeOptions, TensorView, register_backend,
+    Capabilities, Checkpoint, Dtype, Keys, LayerSource, ParsedLayer, QuantBackend, Registration,
+    Result, Scheme, SchemeOptions, register_backend,
 };
 
-use layout::Fp8Layer;
+use config::Scale;
+use layout::BitLayer;
 
-/// FP8 layers with scales by block.
+/// Layers of ternary weights.
 #[derive(Debug, Clone, Copy)]
-pub struct BlockFp8;
+pub struct BitNet;
 
-/// The registration of [`BlockFp8`].
-pub static REGISTRATION: Registration = Registration::new(&BlockFp8);
+/// The registration of [`BitNet`].
+pub static REGISTRATION: Registration = Registration::new(&BitNet);
 
 register_backend!(REGISTRATION);
 
-impl QuantBackend for BlockFp8 {
+impl QuantBackend for BitNet {
     fn name(&self) -> &'static str {
-        "block-fp8"
+        "bitnet"
     }
 
     fn capabilities(&self) -> Capabilities {
@@ -38,29 +39,29 @@ impl QuantBackend for BlockFp8 {
         _options: &SchemeOptions,
     ) -> Result<Option<Box<dyn Scheme>>> {
         let keys = Keys::quantization(checkpoint, &[])?;
-        if !config::is_fp8(&keys) {
+        if !config::is_bitnet(&keys) {
             return Ok(None);
         }
-        let blocks = config::block_size(&keys);
-        Ok(Some(Box::new(Opened { blocks })))
+        config::refuse_online(&keys)?;
+        let scale = config::scale(&keys);
+        Ok(Some(Box::new(Opened { scale })))
     }
 }
 
 /// The scheme on a checkpoint.
 struct Opened {
-    /// Rows and columns that share a scale.
-    blocks: Result<Option<[usize; 2]>>,
+    /// What stored scales stand for.
+    scale: Result<Scale>,
 }
 
 impl Scheme for Opened {
     fn claim(&self, layer: &LayerSource) -> bool {
-        // Layers that transformers left dense may have scales too, which mean nothing.
-        let dense = |weight: TensorView| weight.float_format().is_ok();
-        layer.has(layout::SCALES) && !layer.get(layout::WEIGHT).is_some_and(dense)
+        let weight = layer.get(layout::WEIGHT);
+        layer.has(layout::SCALE) || weight.is_some_and(|weight| weight.dtype() == Dtype::U8)
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
-        let blocks = self.blocks.clone()?;
-        Ok(Box::new(Fp8Layer::parse(layer, blocks)?))
+        let scale = self.scale.clone()?;
+        Ok(Box::new(BitLayer::parse(layer, scale)?))
     }
 }

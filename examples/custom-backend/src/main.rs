@@ -1,6 +1,6 @@
 //! `qoft` with one more backend.
 
-use qoft_block_fp8 as _;
+use qoft_bitnet as _;
 
 fn main() -> std::process::ExitCode {
     qoft_cli::run()

@@ -1,17 +1,14 @@
-//! The behaviour of every backend, on files that transformers wrote.
+//! The behaviour of every backend, on files that transformers packed.
 
 use std::path::PathBuf;
 
-use qoft_block_fp8::REGISTRATION;
+use qoft_bitnet::REGISTRATION;
 use qoft_conformance::{PeakAlloc, Subject};
 
 #[global_allocator]
 static ALLOCATOR: PeakAlloc = PeakAlloc;
 
-const CHECKPOINTS: &str = concat!(
-    env!("CARGO_MANIFEST_DIR"),
-    "/../../crates/qoft-fixtures/data/schemes/fp8"
-);
+const CHECKPOINTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/data");
 
 #[test]
 fn conforms() {
