@@ -23,7 +23,7 @@ use qoft_scheme::{
 use config::{Fp8Config, Named};
 use layout::Fp8Layer;
 use quantize::ToFp8;
-use tensors::CACHE_SCALES;
+use tensors::BESIDE_LAYERS;
 
 /// Layers with an FP8 weight and its scales.
 ///
@@ -96,7 +96,7 @@ impl Scheme for Opened {
     }
 
     fn is_beside_layers(&self, name: &str) -> bool {
-        CACHE_SCALES.iter().any(|scale| name.ends_with(scale))
+        BESIDE_LAYERS.iter().any(|end| name.ends_with(end))
     }
 }
 
