@@ -136,11 +136,7 @@ pub fn merge_staged<'a>(
     }
     let mut config = changed.config.clone();
     tables.configure(&mut config);
-    let skip = if same {
-        &[]
-    } else {
-        schemes.config_files()
-    };
+    let skip = if same { &[] } else { schemes.config_files() };
     let around = Surroundings {
         config: &config,
         from: checkpoint.dir(),
