@@ -5,6 +5,7 @@ use qoft_scheme::{Keys, Result};
 /// The sizes that all layers of a checkpoint have in common. Which layers are quantized is seen by
 /// their tensors, so `linear_weights_not_to_quantize` is not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct AqlmConfig {
     /// Consecutive inputs that a code covers.
     pub in_group_size: usize,

@@ -13,6 +13,7 @@ const GAIN: f64 = 1e-3;
 
 /// What becomes of the codebooks of a layer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
 pub enum Codebooks {
     /// They stay: only codes and scales change.
     Keep,

@@ -25,6 +25,7 @@ pub struct AwqConfig {
 
 /// How the codes are arranged.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum AwqVersion {
     /// Packed along the outputs, interleaved.
     Gemm,

@@ -35,6 +35,7 @@ pub struct QuantState {
 /// Dtype of the weight that was quantized.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
+#[non_exhaustive]
 pub enum BlobDtype {
     /// `float32`.
     Float32,

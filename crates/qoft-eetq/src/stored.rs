@@ -12,6 +12,7 @@ pub const TILE: usize = 64;
 ///
 /// All but [`ByteOrder::Plain`] store a code plus 128.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ByteOrder {
     /// For compute capability 7.5 to 8.9. Two output channels at a time: tiles of 64 codes of
     /// the one and of the other take turns. Within 16 codes the halves alternate: 0, 8, 1, 9 …

@@ -1,7 +1,7 @@
 """data/peft_table.json: what PEFT makes of a configuration, for hundreds of configurations.
 
   peft        the version
-  defaults    {model type: target_modules}, PEFT's own table for OFT (that of HRA is the same)
+  defaults    {model type: target_modules}, PEFT's own table for OFT (those of HRA and BOFT are the same)
   models      {name: {type, head, tied, modules}}: small models, of transformers or made here. `modules`
               has every module but the root in PEFT's order, as "<path> <kind>" with " bias" behind it
               if it has one. Kinds: linear, conv1d (GPT-2's, [in, out]), embedding, conv2d, norm, list
@@ -37,8 +37,9 @@ import warnings
 
 import peft
 import torch
-from peft import HRAConfig, OFTConfig, get_peft_model
+from peft import BOFTConfig, HRAConfig, OFTConfig, get_peft_model
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, NoMatchingPeftModuleError, check_target_module_exists
+from peft.utils import TRANSFORMERS_MODELS_TO_BOFT_TARGET_MODULES_MAPPING as BOFT_DEFAULTS
 from peft.utils import TRANSFORMERS_MODELS_TO_HRA_TARGET_MODULES_MAPPING as HRA_DEFAULTS
 from peft.utils import TRANSFORMERS_MODELS_TO_OFT_TARGET_MODULES_MAPPING as OFT_DEFAULTS
 from peft.utils.other import ModulesToSaveWrapper
@@ -152,7 +153,7 @@ def gpt2():
 
 
 def gpt2_linear():
-    """GPT-2 as it would be with Linear in place of Conv1D, which PEFT's OFT and HRA do not know."""
+    """GPT-2 as it would be with Linear in place of Conv1D, which PEFT's OFT, HRA and BOFT do not know."""
     model = gpt2()
     for path, module in list(model.named_modules()):
         if isinstance(module, Conv1D):
@@ -179,6 +180,7 @@ MODELS = {
 FAMILIES = {
     "OFT": (OFTConfig, dict(oft_block_size=2), "oft_only"),
     "HRA": (HRAConfig, dict(r=2), "hra_only"),
+    "BOFT": (BOFTConfig, dict(boft_block_size=2), "boft_only"),
 }
 
 
@@ -235,7 +237,7 @@ def whole(model):
             copied = module.modules_to_save["default"]
             for below, part in copied.named_modules():
                 # A module may hold a layer that has an adapter; that trains with the copy.
-                is_adapter = re.search(r"(^|\.)(oft|hra)_", below)
+                is_adapter = re.search(r"(^|\.)(b?oft|hra)_", below)
                 if not is_adapter and any(True for _ in part.parameters(recurse=False)):
                     found.add(plain(f"{path}.{below}" if below else path))
     return found
@@ -414,6 +416,7 @@ def rows_of_llama():
         yield "llama3", "OFT", options
         if options.get("layers_to_transform") in (None, 0):
             yield "llama3", "HRA", options
+            yield "llama3", "BOFT", options
     for expression in EXPRESSIONS:
         yield "llama", "OFT", dict(target_modules=expression)
         yield "llama3", "OFT", dict(target_modules="all-linear", exclude_modules=expression)
@@ -440,6 +443,7 @@ def rows_of_llama():
         yield "llama3", "OFT", options
         if options.get("layers_to_transform") is None:
             yield "llama", "HRA", options
+            yield "llama", "BOFT", options
     for options in product(
         target_modules=["all-linear", ["q_proj", "up_proj"], ["lm_head", "embed_tokens"]],
         modules_to_save=[
@@ -542,6 +546,7 @@ def rows_of_others():
             yield "vision", "OFT", options
             if "exclude_modules" not in options:
                 yield "vision", "HRA", options
+                yield "vision", "BOFT", options
     for options in product(
         target_modules=["all-linear", ["conv1", "fc"]],
         bias=[None, "all", "own"],
@@ -557,13 +562,15 @@ def rows_of_defaults():
         yield f"type {model_type}", "OFT", {}
     for model_type in ("llama", "phi", "gemma4", "rwkv7", "phi3"):
         yield f"type {model_type}", "HRA", {}
+        yield f"type {model_type}", "BOFT", {}
         yield f"type {model_type}", "OFT", dict(layers_to_transform=[1])
         yield f"type {model_type}", "OFT", dict(exclude_modules=["v_proj"])
         yield f"type {model_type}", "HRA", dict(layers_to_transform=[1], layers_pattern="blocks")
+        yield f"type {model_type}", "BOFT", dict(layers_to_transform=[1], layers_pattern="blocks")
 
 
 def main():
-    assert OFT_DEFAULTS == HRA_DEFAULTS
+    assert OFT_DEFAULTS == HRA_DEFAULTS == BOFT_DEFAULTS
     torch.manual_seed(0)
     models = {name: make() for name, make in MODELS.items()}
     # All of these have the same modules.

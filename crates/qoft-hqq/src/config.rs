@@ -33,6 +33,7 @@ pub enum Axis {
 /// How many codes share a word, and where they come from: the rows of the reshaped weight are cut
 /// into as many blocks, and the first block has the most significant bits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Packing {
     /// A byte for each code, of 5, 6 or 8 bits.
     EightBits,

@@ -51,6 +51,7 @@ fn high_precision(keys: &Keys) -> Result<FloatFormat> {
 
 /// How the scale of an input is found while the model runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct DynamicMethod {
     /// Each row has a scale of its own; otherwise all rows of a call share one.
     pub per_row: bool,

@@ -8,6 +8,7 @@ pub const SCALE_INV: &str = "quant_input.scale_inv";
 
 /// A fixed scale for all inputs.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct StaticInput {
     /// The numbers.
     pub format: Fp8Format,
@@ -21,6 +22,7 @@ pub struct StaticInput {
 
 /// The steps of a [`StaticInput`].
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub enum StaticSteps {
     /// As a Gaudi does: the input is multiplied with one over the scale, which was rounded.
     Gaudi {
@@ -57,6 +59,7 @@ impl InputQuantizer for StaticInput {
 ///
 /// With one scale for all rows a result depends on what else is in the batch, as in the library.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
 pub struct DynamicInput {
     /// The numbers.
     pub format: Fp8Format,

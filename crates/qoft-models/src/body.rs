@@ -48,10 +48,10 @@ impl Stream {
     }
 }
 
-/// The tokens that pass through a model at once.
+/// The part of a sequence whose tokens pass through a model at once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Pass {
+pub struct Span {
     /// Their positions in the sequence; the last one ends it.
     pub positions: Range<usize>,
 }
@@ -65,7 +65,7 @@ pub trait Block: Module + Walk + Sync + 'static {
     fn new_cache(&self) -> Self::Cache;
 
     /// The block on a stream. With a cache, its tokens follow those that the cache has seen.
-    fn forward(&self, stream: Stream, pass: &Pass, cache: Option<&mut Self::Cache>) -> Stream;
+    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut Self::Cache>) -> Stream;
 }
 
 /// Everything of a model below its output head.
@@ -74,7 +74,7 @@ pub trait Body: Module + Walk + Sync + 'static {
     type Block: Block;
 
     /// What the first block gets.
-    fn embed(&self, input_ids: Tensor<2, Int>, pass: &Pass) -> Stream;
+    fn embed(&self, input_ids: Tensor<2, Int>, span: &Span) -> Stream;
 
     /// The blocks, from the first one on.
     fn blocks(&self) -> &[Self::Block];
@@ -100,16 +100,16 @@ pub(crate) fn hidden<B: Body>(
 ) -> Traced<3> {
     let time = input_ids.dims()[1];
     let start = cache.as_ref().map_or(0, |cache| cache.len());
-    let pass = Pass {
+    let span = Span {
         positions: start..start + time,
     };
-    let mut stream = body.embed(input_ids, &pass);
+    let mut stream = body.embed(input_ids, &span);
     let mut caches = cache
         .as_mut()
         .map(|cache| cache.layers::<<B::Block as Block>::Cache>().iter_mut());
     for block in body.blocks() {
         let cache = caches.as_mut().and_then(Iterator::next);
-        stream = block.forward(stream, &pass, cache);
+        stream = block.forward(stream, &span, cache);
     }
     if let Some(cache) = cache {
         cache.advance(time);

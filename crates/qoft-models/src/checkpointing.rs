@@ -6,7 +6,7 @@ use burn::tensor::{Gradients, Int, Tensor};
 use qoft_core::ops::{StoredActivation, Traced};
 use qoft_core::{Layer as _, Walk};
 
-use crate::body::{Block, Body, Pass, Stream};
+use crate::body::{Block, Body, Span, Stream};
 
 /// A block with what it was given.
 struct Step<'a, B> {
@@ -25,10 +25,10 @@ pub(crate) fn backward_by_block<B: Body>(
     loss: &dyn Fn(Traced<3>) -> Tensor<1>,
     sink: &mut dyn FnMut(Gradients),
 ) -> f32 {
-    let pass = Pass {
+    let span = Span {
         positions: 0..input_ids.dims()[1],
     };
-    let embedded = body.embed(input_ids, &pass);
+    let embedded = body.embed(input_ids, &span);
     let mut tracked = embedded.tensors().any(Tensor::is_tracked);
     let mut stream = embedded.clone().map(Tensor::inner);
     let format = body.tokens().adapters().activations();
@@ -48,7 +48,7 @@ pub(crate) fn backward_by_block<B: Body>(
         // On the autodiff device, so that dropout is that of training, but without a graph. The
         // copy has its own state of the dropout: the block will draw the same once more.
         let block = block.clone().no_grad();
-        stream = block.forward(stream, &pass, None).map(Tensor::inner);
+        stream = block.forward(stream, &span, None).map(Tensor::inner);
     }
 
     let stream = leaves(stream, tracked);
@@ -67,7 +67,7 @@ pub(crate) fn backward_by_block<B: Body>(
         let Some(hidden) = input.next() else { break };
         let stream = Stream::new(hidden).carrying(input.collect());
         let stream = leaves(stream, step.wants_gradient);
-        let out = step.block.forward(stream.clone(), &pass, None);
+        let out = step.block.forward(stream.clone(), &span, None);
         let Some(mut gradients) = backward(out, above) else {
             return value;
         };

@@ -37,7 +37,7 @@ mod zeros;
 pub use activation::activation;
 pub use any_body::AnyBody;
 pub use architecture::Architecture;
-pub use body::{Block, Body, Pass, Stream};
+pub use body::{Block, Body, Span, Stream};
 pub use cache::{Cache, LayerCache};
 pub use config::{ModelConfig, ModelNames, SizeKeys};
 pub use folder::ModelFolder;

@@ -15,8 +15,8 @@ use qoft_core::{Embedding, Linear, Norm, Result, Schemes, Walk, default_device};
 use qoft_models::decoder::{Attention, AttentionConfig, RopeConfig, RopeDefaults, RopeTables};
 use qoft_models::{
     AnyBody, Architecture, ArchitectureRegistration, Architectures, Block, Blueprint, Body,
-    CausalLm, KeyValues, Loader, ModelConfig, ModelFolder, ModelNames, ModelSpec, Object, Pass,
-    SizeKeys, Stream,
+    CausalLm, KeyValues, Loader, ModelConfig, ModelFolder, ModelNames, ModelSpec, Object, SizeKeys,
+    Span, Stream,
 };
 
 /// Reads llama's files as another model.
@@ -127,7 +127,7 @@ impl Block for HybridBlock {
         }
     }
 
-    fn forward(&self, stream: Stream, pass: &Pass, cache: Option<&mut HybridCache>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut HybridCache>) -> Stream {
         let [batch, time, width] = stream.hidden.dims();
         let x = self.input_layernorm.forward(stream.hidden.clone());
         let y = match (&self.self_attn, cache) {
@@ -137,7 +137,7 @@ impl Block for HybridBlock {
                     HybridCache::State(_) => panic!("a cache of this block"),
                 });
                 let x = x.reshape([batch * time, width]);
-                let y = attention.forward(x, [batch, time], pass, cache);
+                let y = attention.forward(x, [batch, time], span, cache);
                 y.reshape([batch, time, width])
             }
             (Mixer::Recurrence(recurrence), cache) => {
@@ -180,7 +180,7 @@ struct HybridModel {
 impl Body for HybridModel {
     type Block = HybridBlock;
 
-    fn embed(&self, input_ids: Tensor<2, Int>, _pass: &Pass) -> Stream {
+    fn embed(&self, input_ids: Tensor<2, Int>, _span: &Span) -> Stream {
         let x = self.embed_tokens.forward(input_ids);
         Stream::new(x.clone()).carrying(vec![x * 0.1])
     }

@@ -63,7 +63,7 @@ pub use quantize::{
     layers_to_quantize, quantize, quantize_layer, quantize_staged,
 };
 pub use scale_search::scale_inputs;
-pub use schemes::{SCHEMES, Scheme, missing_feature, unknown_method};
+pub use schemes::{SCHEMES, SchemeFeature, missing_feature, unknown_method};
 pub use search::LayerSearch;
 pub use trainable::check_trainable;
 pub use write::MaxShardSize;

@@ -5,7 +5,7 @@ use qoft_core::Error;
 /// A scheme that qoft ships, behind a Cargo feature.
 #[derive(Debug, Clone, Copy)]
 #[non_exhaustive]
-pub struct Scheme {
+pub struct SchemeFeature {
     /// The Cargo feature of `qoft` and `qoft-cli`.
     pub feature: &'static str,
     /// Whether it is part of this build.
@@ -18,7 +18,7 @@ pub struct Scheme {
 
 macro_rules! scheme {
     ($feature:literal, $methods:expr, $tensors:expr) => {
-        Scheme {
+        SchemeFeature {
             feature: $feature,
             built_in: cfg!(feature = $feature),
             methods: &$methods,
@@ -28,7 +28,7 @@ macro_rules! scheme {
 }
 
 /// All of them, in the order in which they are asked for a layer.
-pub const SCHEMES: [Scheme; 10] = [
+pub const SCHEMES: [SchemeFeature; 10] = [
     scheme!("bnb", ["bitsandbytes"], ["SCB", "weight.quant_map"]),
     scheme!("eetq", ["eetq"], ["weight_scales"]),
     scheme!("aqlm", ["aqlm"], ["codebooks"]),
@@ -75,7 +75,7 @@ pub fn unknown_method(error: &Error) -> Option<&str> {
     (!known && missing_feature(error).is_none()).then_some(method)
 }
 
-fn absent(schemes: &[Scheme], error: &Error) -> Option<&'static str> {
+fn absent(schemes: &[SchemeFeature], error: &Error) -> Option<&'static str> {
     let Error::NoBackend {
         quant_method,
         tensors,
@@ -115,7 +115,7 @@ mod tests {
     }
 
     fn found(built_in: &[&str], quant_method: &str, tensors: &str) -> Option<&'static str> {
-        let schemes = SCHEMES.map(|scheme| Scheme {
+        let schemes = SCHEMES.map(|scheme| SchemeFeature {
             built_in: built_in.contains(&scheme.feature),
             ..scheme
         });

@@ -3,7 +3,7 @@
 use qoft_core::burn::module::Module;
 use qoft_core::{Norm, Result, Walk, burn};
 use qoft_models::decoder::Attention;
-use qoft_models::{KeyValues, Loader, Pass, Stream};
+use qoft_models::{KeyValues, Loader, Span, Stream};
 
 use crate::config::Starcoder2Config;
 use crate::mlp::Mlp;
@@ -37,11 +37,11 @@ impl qoft_models::Block for Block {
         self.self_attn.new_cache()
     }
 
-    fn forward(&self, stream: Stream, pass: &Pass, cache: Option<&mut KeyValues>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut KeyValues>) -> Stream {
         let [batch, time, hidden] = stream.hidden.dims();
         let x = stream.hidden.reshape([batch * time, hidden]);
         let y = self.input_layernorm.forward(x.clone());
-        let x = x + self.self_attn.forward(y, [batch, time], pass, cache);
+        let x = x + self.self_attn.forward(y, [batch, time], span, cache);
         let y = self.post_attention_layernorm.forward(x.clone());
         let x = x + self.mlp.forward(y);
         Stream::new(x.reshape([batch, time, hidden])).carrying(stream.carried)

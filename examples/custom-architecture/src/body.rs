@@ -4,7 +4,7 @@ use qoft_core::burn::module::Module;
 use qoft_core::burn::tensor::{Int, Tensor};
 use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Norm, Result, Walk, burn};
-use qoft_models::{AnyBody, Blueprint, Body, Loader, ModelConfig, Pass, Stream};
+use qoft_models::{AnyBody, Blueprint, Body, Loader, ModelConfig, Span, Stream};
 
 use crate::block::Block;
 use crate::config::Starcoder2Config;
@@ -32,7 +32,7 @@ impl Blueprint for Starcoder2Config {
 impl Body for Starcoder2Model {
     type Block = Block;
 
-    fn embed(&self, input_ids: Tensor<2, Int>, _pass: &Pass) -> Stream {
+    fn embed(&self, input_ids: Tensor<2, Int>, _span: &Span) -> Stream {
         Stream::new(self.embed_tokens.forward(input_ids))
     }
 

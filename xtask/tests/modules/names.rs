@@ -6,12 +6,16 @@ use super::packages;
 
 /// Crates that know neither.
 pub const NEUTRAL: &[&str] = &[
+    "qoft-boft",
+    "qoft-chat",
     "qoft-core",
     "qoft-derive",
+    "qoft-hra",
     "qoft-kernels",
     "qoft-oft",
     "qoft-peft",
     "qoft-scheme",
+    "qoft-train",
 ];
 
 /// Other names of schemes than those of their crates, and of libraries that belong to one.

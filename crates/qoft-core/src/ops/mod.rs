@@ -122,12 +122,11 @@ pub fn layer_norm<const D: usize>(
 
 /// An activation, element by element.
 pub fn activation<const D: usize>(x: impl Into<Traced<D>>, activation: Activation) -> Tensor<D> {
-    let mut x = x.into();
-    if is_far(&x.device()) {
-        match composed::activation(x.into_tensor(), activation) {
-            Ok(y) => return y,
-            Err(same) => x = same.into(),
-        }
+    let x = x.into();
+    if is_far(&x.device())
+        && let Some(y) = composed::activation(&x, activation)
+    {
+        return y;
     }
     bridge::unary(x, activation).into_tensor()
 }

@@ -9,7 +9,7 @@ use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Norm, Result, Walk};
 
 use super::rope::RopeTables;
-use crate::body::Pass;
+use crate::body::Span;
 use crate::json::Object;
 use crate::key_values::KeyValues;
 use crate::loader::Loader;
@@ -178,12 +178,12 @@ impl Attention {
         &self,
         x: Traced<2>,
         [batch, time]: [usize; 2],
-        pass: &Pass,
+        span: &Span,
         cache: Option<&mut KeyValues>,
     ) -> Tensor<2> {
         let config = &*self.config;
         let rope = config.rope.as_ref();
-        let rope = rope.map(|tables| tables.table(pass.positions.clone()));
+        let rope = rope.map(|tables| tables.table(span.positions.clone()));
         let [q, k, v] = self.project(x);
         let heads = |heads| [batch, time, heads, config.head_dim];
         let q = self.position(q, &self.q_norm, heads(config.heads), rope.as_ref());

@@ -7,7 +7,7 @@ use qoft_core::{Norm, Result, Walk};
 
 use super::attention::{Attention, AttentionConfig};
 use super::mlp::{Mlp, MlpConfig};
-use crate::body::{self, Pass, Stream};
+use crate::body::{self, Span, Stream};
 use crate::key_values::KeyValues;
 use crate::loader::Loader;
 
@@ -117,11 +117,11 @@ impl body::Block for Block {
         self.self_attn.new_cache()
     }
 
-    fn forward(&self, stream: Stream, pass: &Pass, cache: Option<&mut KeyValues>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut KeyValues>) -> Stream {
         let [batch, time, hidden] = stream.hidden.dims();
         let x = stream.hidden.reshape([batch * time, hidden]);
         let y = apply(&self.input_layernorm, x.clone());
-        let y = self.self_attn.forward(y, [batch, time], pass, cache);
+        let y = self.self_attn.forward(y, [batch, time], span, cache);
         // The same name stands for two places.
         let norm = &self.post_attention_layernorm;
         let (x, y) = match self.norms {

@@ -15,7 +15,7 @@ use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Norm, Result, Walk};
 
 use crate::any_body::AnyBody;
-use crate::body::{Body, Pass, Stream};
+use crate::body::{Body, Span, Stream};
 use crate::config::{ModelConfig, ModelNames};
 use crate::loader::Loader;
 use crate::spec::Blueprint;
@@ -82,7 +82,7 @@ struct Decoder {
 impl Body for Decoder {
     type Block = Block;
 
-    fn embed(&self, input_ids: Tensor<2, Int>, _pass: &Pass) -> Stream {
+    fn embed(&self, input_ids: Tensor<2, Int>, _span: &Span) -> Stream {
         let x = self.embed_tokens.forward(input_ids);
         Stream::new(match self.multiplier {
             1.0 => x,

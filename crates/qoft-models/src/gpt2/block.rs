@@ -6,7 +6,7 @@ use qoft_core::{Norm, Result, Walk};
 use super::attention::Attention;
 use super::config::Gpt2Config;
 use super::mlp::Mlp;
-use crate::body::{self, Pass, Stream};
+use crate::body::{self, Span, Stream};
 use crate::key_values::KeyValues;
 use crate::loader::Loader;
 
@@ -39,7 +39,7 @@ impl body::Block for Block {
         KeyValues::new(None)
     }
 
-    fn forward(&self, stream: Stream, _pass: &Pass, cache: Option<&mut KeyValues>) -> Stream {
+    fn forward(&self, stream: Stream, _span: &Span, cache: Option<&mut KeyValues>) -> Stream {
         let x = stream.hidden;
         let x = x.clone() + self.attn.forward(self.ln_1.forward(x), cache);
         let x = x.clone() + self.mlp.forward(self.ln_2.forward(x));

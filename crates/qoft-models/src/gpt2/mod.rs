@@ -12,7 +12,7 @@ use qoft_core::{Embedding, Norm, Result, Walk};
 
 use crate::any_body::AnyBody;
 use crate::architecture::Architecture;
-use crate::body::{Body, Pass, Stream};
+use crate::body::{Body, Span, Stream};
 use crate::config::{ModelConfig, ModelNames, SizeKeys};
 use crate::json::Object;
 use crate::loader::Loader;
@@ -84,8 +84,8 @@ struct Transformer {
 impl Body for Transformer {
     type Block = Block;
 
-    fn embed(&self, input_ids: Tensor<2, Int>, pass: &Pass) -> Stream {
-        let (range, device) = (&pass.positions, input_ids.device());
+    fn embed(&self, input_ids: Tensor<2, Int>, span: &Span) -> Stream {
+        let (range, device) = (&span.positions, input_ids.device());
         let positions = Tensor::<1, Int>::arange(range.start as i64..range.end as i64, &device);
         let positions = self.wpe.forward(positions.unsqueeze());
         Stream::new(self.wte.forward(input_ids) + positions)

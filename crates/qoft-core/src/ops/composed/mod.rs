@@ -29,12 +29,10 @@ pub fn layer_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> 
     rms_norm(x, weight, eps)
 }
 
-/// An activation, element by element; `x` again if it is none of those that are composed here.
-pub fn activation<const D: usize>(
-    x: Tensor<D>,
-    activation: Activation,
-) -> Result<Tensor<D>, Tensor<D>> {
-    Ok(match activation {
+/// An activation, element by element; `None` if it is none of those that are composed here.
+pub fn activation<const D: usize>(x: &Tensor<D>, activation: Activation) -> Option<Tensor<D>> {
+    let x = x.clone();
+    Some(match activation {
         // Not Burn's own, whose gradient is that of the approximation with tanh.
         Activation::Gelu => {
             let phi = ((x.clone() * std::f64::consts::FRAC_1_SQRT_2).erf() + 1.0) * 0.5;
@@ -48,7 +46,7 @@ pub fn activation<const D: usize>(
         Activation::Relu => relu(x),
         Activation::Silu => silu(x),
         Activation::Tanh => x.tanh(),
-        _ => return Err(x),
+        _ => return None,
     })
 }
 

@@ -101,7 +101,7 @@ fn activations() {
         check(
             [5, 7],
             |x| bridge::unary(wide(x), kind),
-            |x| activation(wide(x), kind).expect("composed"),
+            |x| activation(&wide(x), kind).expect("composed"),
         );
     }
 }
