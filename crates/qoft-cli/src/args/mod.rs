@@ -11,12 +11,15 @@ mod train;
 mod train_adapter;
 mod unknown;
 
+use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use qoft::MaxShardSize;
 use qoft::core::kernels::FloatFormat;
+
+use crate::{exit, print};
 
 pub use adapter::AdapterArg;
 pub use calibration::CalibrationArgs;
@@ -41,7 +44,15 @@ pub struct Cli {
 impl Cli {
     /// The arguments of the process; it ends if they are wrong, or ask for help or the version.
     pub fn from_arguments() -> Self {
-        Self::try_parse().unwrap_or_else(|error| unknown::with_suggestion(error).exit())
+        Self::try_parse().unwrap_or_else(|error| {
+            let error = unknown::with_suggestion(error);
+            if error.use_stderr() || std::io::stdout().is_terminal() {
+                error.exit();
+            }
+            // Help and version are results, which clap does not miss where they cannot be written.
+            print::text(&error.render().to_string());
+            exit::end(0)
+        })
     }
 }
 

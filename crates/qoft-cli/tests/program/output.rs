@@ -87,7 +87,15 @@ fn a_result_that_cannot_be_printed_is_an_error() {
     let rows = fixture(ROWS);
     let eval = ["eval", "--model", &quantized, "--data", &rows];
     let inspect = ["inspect", &quantized];
-    for args in [&eval[..], &inspect, &["backends"], &["backends", "--json"]] {
+    for args in [
+        &eval[..],
+        &inspect,
+        &["backends"],
+        &["backends", "--json"],
+        &["--help"],
+        &["merge", "--help"],
+        &["--version"],
+    ] {
         let status = program(args).stdout(full()).status().expect("a run");
         assert_eq!(status.code(), Some(1), "{args:?}");
         let status = program(args).stdout(closed()).status().expect("a run");
