@@ -1,14 +1,16 @@
-"""Peak memory of a training step of qoft by batch size, length and options, as a Markdown table.
+"""Peak memory of a training step of qoft by batch size, length and options, as JSON.
 
 For each --shape (rows x tokens) and each --options, --steps training steps on rows of exactly that many
-tokens. Peak memory is the largest resident set of the process (VmHWM). A sampler tells what of it
-is anonymous memory and what is the mapped weight files, which the system can drop at any time; it
+tokens. Peak memory is the largest resident set of the process (VmHWM). A sampler tells how much
+anonymous memory there was; the rest is the mapped weight files, which the system can drop at any time. It
 looks every few milliseconds, so it can miss a short peak that VmHWM has.
 
     python memory_table.py --qoft target/release/qoft --model models/SmolLM2-135M-Instruct-nf4 \\
-        --shape 4x128 --shape 1x4096 --options "" --options "--gradient-checkpointing"
+        --shape 4x128 --shape 1x4096 --options "" --options "--gradient-checkpointing" \\
+        --json docs/benchmarks/memory.json
 
-The number of threads is qoft's: give it with the options.
+What the file has of other models, shapes and options stays. `cargo xtask figures` makes the tables
+of docs/memory.md of it. The number of threads is qoft's: give it with the options.
 """
 
 import argparse
@@ -50,7 +52,7 @@ def measure(args, batch, length, options, folder):
         stderr=subprocess.PIPE,
         text=True,
     )
-    peak = {"VmHWM": 0, "RssAnon": 0, "RssFile": 0}
+    peak = {"VmHWM": 0, "RssAnon": 0}
     while process.poll() is None:
         try:
             now = status(process.pid)
@@ -73,17 +75,22 @@ def main():
     parser.add_argument("--shape", action="append", required=True, help="ROWSxTOKENS; several times")
     parser.add_argument("--options", action="append", help="options of qoft train; several times")
     parser.add_argument("--steps", type=int, default=2)
+    parser.add_argument("--json", type=pathlib.Path, required=True, help="the file of the figures")
     args = parser.parse_args()
-    print("| rows × tokens | options | peak, MiB | anonymous | files | losses |")
-    print("|---|---|---|---|---|---|")
+    args.qoft = args.qoft.resolve()
+
+    results = json.loads(args.json.read_text()) if args.json.exists() else []
     for shape in args.shape:
         batch, length = map(int, shape.split("x"))
         for options in args.options or [""]:
             with tempfile.TemporaryDirectory() as folder:
                 peak, losses = measure(args, batch, length, options.split(), pathlib.Path(folder))
-            memory = " | ".join(f"{peak[name]:.0f}" for name in ("VmHWM", "RssAnon", "RssFile"))
-            losses = ", ".join(f"{loss:.5f}" for loss in losses)
-            print(f"| {batch} × {length} | {options} | {memory} | {losses} |", flush=True)
+            run = {"model": args.model.name, "rows": batch, "tokens": length, "options": options}
+            memory = {"peak_mib": peak["VmHWM"], "anonymous_mib": peak["RssAnon"]}
+            results = [other for other in results if any(other[key] != value for key, value in run.items())]
+            results.append({**run, **memory, "losses": losses})
+            print(results[-1], flush=True)
+            args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -1,16 +1,18 @@
-"""Merges adapters into models of several schemes with qoft and measures what is lost, as Markdown.
+"""Merges adapters into models of several schemes with qoft and measures what is lost, as JSON.
 
 For each NAME, --models/NAME is a model and --adapters/NAME an adapter of it. The adapter is merged
 into dense weights and, where the scheme can be written, back into it: by the nearest codes, and by
 codes that --calibration chooses. Losses are those of each file of --eval; none of these files should
 be the calibration data. "change" is how much the adapter changes the weights, "kept" the share of
-that in the written weights and, with calibration, in the layers' outputs; "error" the relative error of
-the written weights (mean over layers); "s" the time of the merge.
+that in the written weights and, with calibration, in the layers' outputs; "relative_error" that of
+the written weights (mean over layers); "seconds" the time of the merge. What the file has of other
+names stays.
 
     python merge_table.py --models models --adapters adapters --calibration data/train.jsonl \\
-        --eval data/eval.jsonl other/eval.jsonl --json merges.json SmolLM2-135M-Instruct-nf4 ...
+        --eval data/eval.jsonl other/eval.jsonl --json docs/benchmarks/merges.json nf4 gptq4
 
-The number of threads is that of qoft: set RAYON_NUM_THREADS.
+`cargo xtask figures` makes the tables of docs/merging.md of it. The number of threads is that of
+qoft: set RAYON_NUM_THREADS.
 """
 
 import argparse
@@ -23,8 +25,6 @@ import tempfile
 import time
 
 MERGES = {"dense": ["--dequantize"], "nearest": [], "calibrated": ["--calibration"]}
-# The columns of a merge that is quantized again: titles and keys.
-COLUMNS = {"error": "relative_error", "kept": "kept_weights", "outputs kept": "kept_outputs", "s": "seconds"}
 
 
 def run(*command):
@@ -47,7 +47,8 @@ def losses(args, model, *more):
 
 def merged(args, model, adapter, options, folder):
     # Everything is written, however little of the change is kept.
-    command = [args.qoft, "merge", "--model", model, "--adapter", adapter, "--output", folder, "--min-kept", 0, *options]
+    command = [args.qoft, "merge", "--model", model, "--adapter", adapter, "--output", folder, "--min-kept", 0]
+    command += [*(f"--backend-option={option}" for option in args.backend_option), *options]
     if "--calibration" in options:
         command += [args.calibration, "--calibration-rows", args.calibration_rows]
         command += ["--max-length", args.max_length]
@@ -79,24 +80,6 @@ def measure(args, name):
     return result
 
 
-def table(results, texts):
-    kinds = [kind for kind in MERGES if kind != "dense"]
-    titles = ["model", "change", *(f"{kind}: {what}" for kind in kinds for what in COLUMNS)]
-    titles += [f"{text}: {kind}" for text in texts for kind in ("base", "adapted", *MERGES)]
-    yield titles
-    yield ["---"] * len(titles)
-    for result in results:
-        row = [result["model"], f"{result['dense']['change']:.3f}"]
-        for kind in kinds:
-            merge = result[kind]
-            found = [merge.get(key) for key in COLUMNS.values()]
-            row += ["" if value is None else f"{value:.3f}" for value in found]
-        for index in range(len(texts)):
-            row += [f"{result[kind][index]:.4f}" for kind in ("base", "adapted")]
-            row += [f"{result[kind]['loss'][index]:.4f}" if "loss" in result[kind] else "" for kind in MERGES]
-        yield row
-
-
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
     parser.add_argument("names", nargs="+")
@@ -107,18 +90,17 @@ def main():
     parser.add_argument("--calibration", type=pathlib.Path, required=True)
     parser.add_argument("--calibration-rows", type=int, default=32)
     parser.add_argument("--max-length", type=int, default=256, help="tokens of a calibration row")
+    parser.add_argument("--backend-option", action="append", default=[], help="of the merges, such as aqlm.codebooks=keep")
     parser.add_argument("--work", type=pathlib.Path, help="where merged models are written, one at a time")
-    parser.add_argument("--json", type=pathlib.Path, help="writes all figures here as well")
+    parser.add_argument("--json", type=pathlib.Path, required=True, help="the file of the figures")
     args = parser.parse_args()
 
     args.qoft = args.qoft.resolve()
-    results = []
+    results = json.loads(args.json.read_text()) if args.json.exists() else []
     for name in args.names:
-        results.append(measure(args, name))
-        if args.json:
-            args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    for row in table(results, [path.as_posix() for path in args.eval]):
-        print("|", " | ".join(row), "|")
+        found = measure(args, name)
+        results = [result for result in results if result["model"] != name] + [found]
+        args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

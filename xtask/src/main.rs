@@ -6,6 +6,7 @@
 //! has a folder of its own for what is built.
 
 mod bench;
+mod figures;
 mod stages;
 
 use std::ffi::OsString;
@@ -25,6 +26,7 @@ Commands:
   test-gpu             What computes, on the first GPU that wgpu finds
   bench [OPTIONS]      Times and memory, beside PEFT's if wanted; bench --help lists the options
   bench-gpu [DEVICE]   Times of the packed product on a GPU
+  figures              Measured figures in documents, from the files of results
   fuzz [SECONDS]       Damaged files for every scheme
   help                 This text";
 
@@ -97,6 +99,7 @@ fn run() -> Result<()> {
         ["bench", ref options @ ..] => bench::run(options, root()?),
         ["bench-gpu"] => bench_gpu("wgpu"),
         ["bench-gpu", device] => bench_gpu(device),
+        ["figures"] => figures::run(root()?),
         ["fuzz"] => fuzz("600"),
         ["fuzz", seconds] => fuzz(seconds),
         _ => bail!("unknown arguments: {}\n\n{HELP}", args.join(" ")),

@@ -1,20 +1,20 @@
 //! Tokens that each model writes, one after another.
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Bench;
 use super::outcome::Outcome;
 use super::table::{Table, mebibytes, median, number};
 
 /// A model.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct GenerationRow {
-    model: String,
-    tokens_per_second: Outcome<f64>,
+    pub model: String,
+    pub tokens_per_second: Outcome<f64>,
     /// Bytes of weights that a token needs.
-    token_bytes: f64,
+    pub token_bytes: f64,
     /// The machine's rate of reading.
-    stream_bytes: f64,
+    pub stream_bytes: f64,
 }
 
 /// Measures all models.

@@ -9,7 +9,7 @@ use qoft_kernels::{
     CodeMap, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, PackedWeight, Scales,
     WeightError, Zeros,
 };
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Bench;
 use super::table::{Table, median, number};
@@ -37,13 +37,13 @@ const NF4: [f32; 16] = [
 ];
 
 /// A weight at some number of rows.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct LayerRow {
     /// Outputs and inputs.
     shape: [usize; 2],
     /// Tokens at once.
     rows: usize,
-    weight: &'static str,
+    weight: String,
     forward_seconds: f64,
     /// The gradient of the input.
     backward_seconds: f64,
@@ -93,7 +93,7 @@ fn measure_rows(weights: &Weights, rows: usize, flops: f64) -> Vec<LayerRow> {
     let row = |(&(weight, _), [forward, backward]): (&(&'static str, _), [Vec<f64>; 2])| LayerRow {
         shape,
         rows,
-        weight,
+        weight: weight.to_owned(),
         forward_seconds: median(forward).unwrap_or(f64::NAN),
         backward_seconds: median(backward).unwrap_or(f64::NAN),
         floor_seconds: 4.0 * (rows * n * k) as f64 / flops,

@@ -2,10 +2,10 @@
 
 use std::fmt::{self, Display, Formatter};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine; only Linux tells all of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Machine {
     /// Its processor's name.
     pub cpu: String,
@@ -14,7 +14,7 @@ pub struct Machine {
     /// Bytes of its memory.
     pub memory_bytes: Option<u64>,
     /// The widest vectors.
-    pub simd: &'static str,
+    pub simd: String,
     /// Whether it multiplies bf16 numbers.
     pub bf16: bool,
 }
@@ -35,7 +35,7 @@ impl Machine {
             cpu: value(&cpu, "model name").unwrap_or_else(|| std::env::consts::ARCH.into()),
             threads: std::thread::available_parallelism().map_or(1, Into::into),
             memory_bytes: memory.map(|kibibytes| kibibytes * 1024),
-            simd: qoft_kernels::simd_level(),
+            simd: qoft_kernels::simd_level().to_owned(),
             bf16: words.any(|word| matches!(word, "avx512_bf16" | "amx_bf16" | "bf16")),
         }
     }

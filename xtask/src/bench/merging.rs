@@ -1,7 +1,7 @@
 //! Merging an adapter into each model.
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Bench;
 use super::outcome::Outcome;
@@ -13,12 +13,12 @@ use super::training::Task;
 const STEPS: usize = 3;
 
 /// A model. Seconds from the files of model and adapter to those of the merged model.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct MergeRow {
-    model: String,
-    qoft_dense: Outcome<f64>,
-    qoft_same: Outcome<f64>,
-    peft: Outcome<f64>,
+    pub model: String,
+    pub qoft_dense: Outcome<f64>,
+    pub qoft_same: Outcome<f64>,
+    pub peft: Outcome<f64>,
 }
 
 /// Measures all models.

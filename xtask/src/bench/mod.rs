@@ -1,5 +1,6 @@
 //! `cargo xtask bench`: qoft measured, beside PEFT, in one run.
 
+mod figures;
 mod generation;
 mod layer;
 mod machine;
@@ -32,7 +33,7 @@ use outcome::Failures;
 use peft::Peft;
 use qoft::Qoft;
 use rates::Rates;
-use report::Report;
+pub use report::Report;
 
 /// Everything that a part of the benchmark needs.
 #[derive(Debug)]

@@ -1,12 +1,12 @@
 //! A figure, or why there is none.
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::table::NOTHING;
 
 /// A figure, or why there is none.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Outcome<T> {
     /// The figure.

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use pulp::{Arch, Simd, WithSimd};
 use rayon::prelude::*;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Sums that run beside each other, enough to hide the latency of two units.
 const CHAINS: usize = 16;
@@ -15,7 +15,7 @@ const ROUNDS: usize = 10_000_000;
 const TRIES: usize = 5;
 
 /// Rates of all threads together.
-#[derive(Debug, Clone, Copy, Serialize)]
+#[derive(Debug, Clone, Copy, Deserialize, Serialize)]
 pub struct Rates {
     /// Floating-point operations a second in `f32`; a fused multiply-add is two.
     pub flops: f64,

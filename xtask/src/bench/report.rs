@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Bench;
 use super::generation::{self, GenerationRow};
@@ -21,7 +21,7 @@ use super::trend::{self, Trend};
 const FOLDER: &str = "benchmarks";
 
 /// What was measured.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Report {
     date: String,
     /// The state of the repository.
@@ -46,7 +46,7 @@ pub struct Report {
 
 impl Report {
     /// A report without figures of any part.
-    pub fn new(bench: &Bench, options: &Options, threads: usize) -> Self {
+    pub(super) fn new(bench: &Bench, options: &Options, threads: usize) -> Self {
         let arguments: Vec<String> = std::env::args().skip(1).collect();
         Self {
             date: chrono::Local::now().format("%Y-%m-%d").to_string(),
@@ -64,6 +64,17 @@ impl Report {
             trend: None,
             failures: Vec::new(),
         }
+    }
+
+    /// What [`Self::write`] wrote below `docs`.
+    ///
+    /// # Errors
+    ///
+    /// If the file cannot be read, or is no report.
+    pub fn read(docs: &Path) -> Result<Self> {
+        let path = docs.join(FOLDER).join("benchmarks.json");
+        let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
+        serde_json::from_slice(&text).with_context(|| path.display().to_string())
     }
 
     /// The document.

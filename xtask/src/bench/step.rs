@@ -1,7 +1,7 @@
 //! A training step of every model, in qoft and in PEFT, which take turns.
 
 use anyhow::Result;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Bench;
 use super::model::Model;
@@ -11,19 +11,19 @@ use super::table::{Table, maybe, mebibytes, number, ratio};
 use super::training::{Run, Task, Training};
 
 /// A model at one shape.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct StepRow {
-    model: String,
+    pub model: String,
     /// Rows and tokens.
-    shape: [usize; 2],
+    pub shape: [usize; 2],
     /// Operations of the products with weights.
-    flops: f64,
+    pub flops: f64,
     /// The least time for them.
-    floor_seconds: f64,
-    dense_f32: bool,
-    qoft: Outcome<Training>,
-    peft_f32: Outcome<Training>,
-    peft_bf16: Outcome<Training>,
+    pub floor_seconds: f64,
+    pub dense_f32: bool,
+    pub qoft: Outcome<Training>,
+    pub peft_f32: Outcome<Training>,
+    pub peft_bf16: Outcome<Training>,
 }
 
 /// Runs of one program on one model.

@@ -39,7 +39,7 @@ pub struct Run {
 }
 
 /// What runs of the same kind say together: medians.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Debug, Clone, Deserialize, Serialize)]
 pub struct Training {
     /// Of all steps after the first two of each run.
     pub seconds_per_step: f64,

@@ -1,7 +1,7 @@
 //! A step over the number of layers and over the length of the text.
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::Bench;
 use super::model::Model;
@@ -15,25 +15,25 @@ use super::training::{Task, Training};
 const STEPS: usize = 5;
 
 /// One model with one thing changed.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Deserialize, Serialize)]
 pub struct Trend {
-    model: String,
+    pub model: String,
     /// What the points of `depths` have in common: rows and tokens of a step.
-    depth_shape: [usize; 2],
-    depths: Vec<Point>,
+    pub depth_shape: [usize; 2],
+    pub depths: Vec<Point>,
     /// Steps of one row.
-    lengths: Vec<Point>,
+    pub lengths: Vec<Point>,
 }
 
 /// A step.
-#[derive(Debug, Serialize)]
-struct Point {
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Point {
     /// The number of layers, or of tokens.
-    at: usize,
-    flops: f64,
-    plain: Outcome<Training>,
+    pub at: usize,
+    pub flops: f64,
+    pub plain: Outcome<Training>,
     /// With `--gradient-checkpointing`.
-    checkpointing: Outcome<Training>,
+    pub checkpointing: Outcome<Training>,
 }
 
 /// Measures the first model in 4 bits of bitsandbytes, or else the first one.
