@@ -12,7 +12,7 @@ use crate::error::WeightError;
 pub struct Codes {
     /// The stream.
     pub bytes: Bytes,
-    /// Width of a code: 1, 2, 3, 4 or 8.
+    /// Width of a code: 1 to 6, or 8.
     pub bits: u32,
 }
 
@@ -96,7 +96,7 @@ impl Codes {
 pub enum CodeMap {
     /// A signed 8-bit integer.
     Int8,
-    /// An unsigned integer of 1, 2, 3, 4 or 8 bits.
+    /// An unsigned integer of 1 to 6 or 8 bits.
     Unsigned,
     /// An entry of a table, for 4 bits.
     Table16(Box<[f32; 16]>),
@@ -110,7 +110,7 @@ impl CodeMap {
         let widths: &[u32] = match self {
             Self::Int8 | Self::Table256(_) => &[8],
             Self::Table16(_) => &[4],
-            Self::Unsigned => &[1, 2, 3, 4, 8],
+            Self::Unsigned => &[1, 2, 3, 4, 5, 6, 8],
         };
         if !widths.contains(&codes.bits) {
             return Err(WeightError::Unsupported("code width for this map"));
@@ -158,8 +158,23 @@ impl CodeMap {
         }
     }
 
+    /// The numbers of codes from `start` on, which have more than 4 bits.
+    pub(crate) fn decode(&self, codes: &Codes, start: usize, out: &mut [f32]) {
+        /// Codes that are unpacked at once.
+        const CHUNK: usize = 256;
+        if codes.bits == 8 {
+            return self.decode_bytes(&codes.bytes[start..], out);
+        }
+        let mut bytes = [0; CHUNK];
+        for (i, out) in out.chunks_mut(CHUNK).enumerate() {
+            let bytes = &mut bytes[..out.len()];
+            decode::unpack(&codes.bytes, codes.bits, start + i * CHUNK, bytes);
+            self.decode_bytes(bytes, out);
+        }
+    }
+
     /// The numbers of 8-bit codes.
-    pub(crate) fn decode_bytes(&self, codes: &[u8], out: &mut [f32]) {
+    fn decode_bytes(&self, codes: &[u8], out: &mut [f32]) {
         match self {
             Self::Int8 => decode::int8(codes, out),
             Self::Unsigned => decode::uint8(codes, out),
@@ -193,7 +208,7 @@ mod tests {
     #[test]
     fn packed_codes_come_back() {
         let codes: Vec<u8> = (0..77u32).map(|i| (i * 89 + 3) as u8).collect();
-        for bits in [1, 2, 3, 4, 8] {
+        for bits in [1, 2, 3, 4, 5, 6, 8] {
             let packed = Codes::pack(bits, codes.iter().copied());
             assert_eq!(packed.bytes.len(), Codes::byte_len(bits, codes.len()));
             for (i, &code) in codes.iter().enumerate() {
@@ -208,7 +223,7 @@ mod tests {
         let [n, k] = [11, 13];
         let codes: Vec<u8> = (0..n * k).map(|i| (i * 89 + 3) as u8).collect();
         let to: Vec<usize> = (0..k).map(|i| i * 5 % k).collect();
-        for bits in [1, 2, 3, 4, 8] {
+        for bits in [1, 2, 3, 4, 5, 6, 8] {
             let packed = Codes::pack(bits, codes.iter().copied());
             let moved = packed.with_columns([n, k], &to);
             assert_eq!(moved.bytes.len(), packed.bytes.len());

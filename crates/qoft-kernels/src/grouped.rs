@@ -11,7 +11,7 @@ use std::ops::Range;
 pub use self::builder::GroupedBuilder;
 use self::span::Span;
 use crate::codes::{CodeMap, Codes};
-use crate::decode::{self, SmallCodes};
+use crate::decode::{self, SmallCodes, ZeroStep};
 use crate::device::DeviceWeight;
 use crate::floats::FloatFormat;
 use crate::groups::{Groups, Scales, Zeros};
@@ -23,7 +23,8 @@ const CHUNK: usize = 128;
 
 /// `w[n, k] = round(round(map(code[n, k]) − zero[g]) · scale[g] · factor)`, with `g` the group of
 /// `(n, k)`, computed from left to right in `f32`. Zero points, the factor and the rounding are
-/// optional; without zero points the first rounding is left out.
+/// optional; without zero points the first rounding is left out. Where zero points are offsets, it is
+/// `round(round(map(code[n, k]) · scale[g] · factor) + offset[g])`.
 #[derive(Debug, Clone)]
 pub struct GroupedWeight {
     shape: [usize; 2],
@@ -40,12 +41,13 @@ pub struct GroupedWeight {
 }
 
 impl GroupedWeight {
-    /// Whether rounding after the subtraction can change anything: integers stay as they are.
-    fn rounds_zero(&self) -> bool {
+    /// What zero points do. Differences of integers need not be rounded.
+    fn zero_step(&self) -> ZeroStep {
         match &self.zeros {
-            None => false,
-            Some(Zeros::Integers(_)) => !self.map.is_integer(),
-            Some(Zeros::Floats(_)) => true,
+            Some(Zeros::Offsets(_)) => ZeroStep::Add,
+            Some(Zeros::Floats(_)) => ZeroStep::SubtractAndRound,
+            Some(Zeros::Integers(_)) if !self.map.is_integer() => ZeroStep::SubtractAndRound,
+            Some(Zeros::Integers(_)) | None => ZeroStep::Subtract,
         }
     }
 
@@ -55,7 +57,7 @@ impl GroupedWeight {
             bytes: &self.codes.bytes,
             bits: self.codes.bits,
             numbers,
-            round_zero: self.rounds_zero(),
+            zero_step: self.zero_step(),
             factor: self.factor.unwrap_or(1.0),
             rounding: self.rounding,
         }
@@ -79,17 +81,22 @@ impl GroupedWeight {
 
     /// From numbers to weights, for numbers of one group.
     fn finish_group(&self, scale: f32, zero: f32, out: &mut [f32]) {
-        if self.zeros.is_some() {
+        let step = self.zero_step();
+        if self.zeros.is_some() && step != ZeroStep::Add {
             decode::subtract(out, zero);
-            if self.rounds_zero() {
-                self.rounding.round(out);
-            }
+        }
+        if step == ZeroStep::SubtractAndRound {
+            self.rounding.round(out);
         }
         decode::scale(out, scale);
         self.finish(out);
+        if step == ZeroStep::Add {
+            decode::add(out, zero);
+            self.rounding.round(out);
+        }
     }
 
-    /// The last steps, the same for all groups.
+    /// What follows the scale, the same for all groups.
     fn finish(&self, out: &mut [f32]) {
         if let Some(factor) = self.factor {
             decode::scale(out, factor);
@@ -107,18 +114,23 @@ impl GroupedWeight {
                 Some(table) => {
                     decode::table16(&self.codes.bytes, self.codes.bits, start, table, out);
                 }
-                None => self.map.decode_bytes(&self.codes.bytes[start..], out),
+                None => self.map.decode(&self.codes, start, out),
             }
             let (scales, zeros) = (&mut scales[..out.len()], &mut zeros[..out.len()]);
             self.read_parts(|i| groups(start + i), scales, zeros);
-            if self.zeros.is_some() {
+            let step = self.zero_step();
+            if self.zeros.is_some() && step != ZeroStep::Add {
                 decode::subtract_each(out, zeros);
-                if self.rounds_zero() {
-                    self.rounding.round(out);
-                }
+            }
+            if step == ZeroStep::SubtractAndRound {
+                self.rounding.round(out);
             }
             decode::scale_each(out, scales);
             self.finish(out);
+            if step == ZeroStep::Add {
+                decode::add_each(out, zeros);
+                self.rounding.round(out);
+            }
         }
     }
 
@@ -130,7 +142,7 @@ impl GroupedWeight {
             match &small {
                 Some(codes) => codes.decode(start, runs, piece),
                 None => {
-                    self.map.decode_bytes(&self.codes.bytes[start..], piece);
+                    self.map.decode(&self.codes, start, piece);
                     for (run, scale, zero) in runs.of(length) {
                         self.finish_group(scale, zero, &mut piece[run]);
                     }
@@ -138,6 +150,15 @@ impl GroupedWeight {
             }
             out = rest;
         });
+    }
+
+    /// Whether codes are bytes that may be added up before they are scaled: integers without
+    /// roundings and offsets.
+    fn sums_first(&self) -> bool {
+        self.codes.bits == 8
+            && self.map.is_integer()
+            && self.rounding == FloatFormat::F32
+            && self.zero_step() != ZeroStep::Add
     }
 
     /// The product of a row with `x`.
@@ -154,8 +175,7 @@ impl GroupedWeight {
                     sum += codes.dot(start, runs, &x[start - first..][..length]);
                 });
             }
-            // Integers may be scaled after they were added up, if nothing is rounded before.
-            None if self.rounding == FloatFormat::F32 && self.map.is_integer() => {
+            None if self.sums_first() => {
                 self.pieces(span, |start, length, runs| {
                     let codes = &self.codes.bytes[start..start + length];
                     let x = &x[start - first..][..length];

@@ -181,14 +181,16 @@ impl Scales {
     }
 }
 
-/// The zero points, one for each group.
+/// The zero points, one for each group: what is subtracted before numbers are scaled, or added after.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub enum Zeros {
-    /// Integers from 0 to 255.
+    /// Integers from 0 to 255, subtracted.
     Integers(Bytes),
-    /// Any values.
+    /// Any values, subtracted.
     Floats(Floats),
+    /// Any values, added to the scaled numbers.
+    Offsets(Floats),
 }
 
 impl Zeros {
@@ -200,21 +202,21 @@ impl Zeros {
                     *out = f32::from(value);
                 }
             }
-            Self::Floats(values) => values.read(start, out),
+            Self::Floats(values) | Self::Offsets(values) => values.read(start, out),
         }
     }
 
     pub(crate) fn len(&self) -> usize {
         match self {
             Self::Integers(values) => values.len(),
-            Self::Floats(values) => values.len(),
+            Self::Floats(values) | Self::Offsets(values) => values.len(),
         }
     }
 
     pub(crate) fn byte_len(&self) -> usize {
         match self {
             Self::Integers(values) => values.len(),
-            Self::Floats(values) => values.byte_len(),
+            Self::Floats(values) | Self::Offsets(values) => values.byte_len(),
         }
     }
 }

@@ -4,6 +4,7 @@ mod bytes;
 mod look_up;
 mod nibbles;
 mod small;
+mod unpack;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
@@ -14,7 +15,8 @@ use crate::simd::arch;
 use crate::wide;
 pub(crate) use bytes::dot_bytes;
 pub(crate) use nibbles::{BLOCK, NibbleRows, Spread, spread};
-pub(crate) use small::{Runs, SmallCodes};
+pub(crate) use small::{Runs, SmallCodes, ZeroStep};
+pub(crate) use unpack::unpack;
 
 /// The instruction set that decoding uses on this machine: `avx512`, `avx2`, `neon` or `portable`.
 pub fn simd_level() -> &'static str {
@@ -91,6 +93,24 @@ pub(crate) fn subtract(out: &mut [f32], zero: f32) {
     });
 }
 
+/// `out[i] += offset`.
+pub(crate) fn add(out: &mut [f32], offset: f32) {
+    wide!({
+        for out in out {
+            *out += offset;
+        }
+    });
+}
+
+/// `out[i] += offsets[i]`.
+pub(crate) fn add_each(out: &mut [f32], offsets: &[f32]) {
+    wide!({
+        for (out, offset) in out.iter_mut().zip(offsets) {
+            *out += offset;
+        }
+    });
+}
+
 /// `out[i] *= scales[i]`.
 pub(crate) fn scale_each(out: &mut [f32], scales: &[f32]) {
     wide!({
@@ -126,7 +146,7 @@ pub(crate) fn table16(codes: &[u8], bits: u32, start: usize, table: &[f32; 16], 
         bytes: codes,
         bits,
         numbers: table,
-        round_zero: false,
+        zero_step: ZeroStep::Subtract,
         factor: 1.0,
         rounding: FloatFormat::F32,
     };

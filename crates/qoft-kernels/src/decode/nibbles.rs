@@ -131,6 +131,7 @@ mod tests {
     use super::super::look_up::with_each;
     use super::*;
     use crate::codes::Codes;
+    use crate::decode::ZeroStep;
     use crate::floats::FloatFormat;
 
     #[derive(Clone)]
@@ -163,7 +164,7 @@ mod tests {
                     bytes: &codes.bytes,
                     bits: 4,
                     numbers: &numbers,
-                    round_zero: false,
+                    zero_step: ZeroStep::Subtract,
                     factor: 2.0,
                     rounding: FloatFormat::F32,
                 },

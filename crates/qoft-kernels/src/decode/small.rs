@@ -11,8 +11,19 @@ use crate::floats::FloatFormat;
 /// Sums that run beside each other, and steps that are taken together.
 const SLOTS: usize = 4;
 
-/// Codes of at most 4 bits and how they become weights:
-/// `round(round(number − zero) · scale · factor)`.
+/// What the zero point of a group does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ZeroStep {
+    /// It is subtracted before numbers are scaled.
+    Subtract,
+    /// As before, and the difference is rounded.
+    SubtractAndRound,
+    /// It is added after numbers were scaled and rounded, and the sum is rounded.
+    Add,
+}
+
+/// Codes of at most 4 bits and how they become weights: `round((number − zero) · scale · factor)`, or
+/// as their [`ZeroStep`] says.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct SmallCodes<'a> {
     /// The stream of codes, least significant bits first.
@@ -21,8 +32,8 @@ pub(crate) struct SmallCodes<'a> {
     pub bits: u32,
     /// The number of each code; again and again where codes have fewer than four bits.
     pub numbers: &'a [f32; 16],
-    /// Whether rounding after the subtraction of a zero point can change anything.
-    pub round_zero: bool,
+    /// What zero points do.
+    pub zero_step: ZeroStep,
     /// Multiplies all weights.
     pub factor: f32,
     /// The format to round to.
@@ -82,13 +93,20 @@ impl SmallCodes<'_> {
         let (zero, scale) = (simd.splat_f32s(zero), simd.splat_f32s(scale));
         let factor = simd.splat_f32s(self.factor);
         let mut table = [zero; V];
+        let added = self.zero_step == ZeroStep::Add;
         for (weight, &number) in table.iter_mut().zip(numbers) {
-            let mut number = simd.sub_f32s(number, zero);
-            if self.round_zero {
+            let mut number = number;
+            if !added {
+                number = simd.sub_f32s(number, zero);
+            }
+            if self.zero_step == ZeroStep::SubtractAndRound {
                 number = round(simd, self.rounding, number);
             }
             let scaled = simd.mul_f32s(simd.mul_f32s(number, scale), factor);
             *weight = round(simd, self.rounding, scaled);
+            if added {
+                *weight = round(simd, self.rounding, simd.add_f32s(*weight, zero));
+            }
         }
         table
     }

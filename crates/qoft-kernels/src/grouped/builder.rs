@@ -47,7 +47,7 @@ impl GroupedWeight {
 }
 
 impl GroupedBuilder {
-    /// Subtracts a zero point from every number, before it is scaled.
+    /// Subtracts a zero point from every number before it is scaled, or adds one after.
     pub fn zeros(self, zeros: Zeros) -> Self {
         Self {
             zeros: Some(zeros),
@@ -63,7 +63,7 @@ impl GroupedBuilder {
         }
     }
 
-    /// Rounds after the subtraction and at the end.
+    /// Rounds after the subtraction (or before the addition) of zero points, and at the end.
     pub fn rounding(self, rounding: FloatFormat) -> Self {
         Self { rounding, ..self }
     }
@@ -120,6 +120,7 @@ impl GroupedBuilder {
         };
         let factor = f64::from(self.factor.unwrap_or(1.0)).abs().max(1.0);
         let largest = f64::from(self.map.largest(self.codes.bits));
+        let added = matches!(self.zeros, Some(Zeros::Offsets(_)));
         let (mut scales, mut zeros, mut doubtful) = ([0.0f32; CHUNK], [0.0f32; CHUNK], false);
         for start in (0..count).step_by(CHUNK) {
             let length = CHUNK.min(count - start);
@@ -132,8 +133,9 @@ impl GroupedBuilder {
                 if !scale.is_finite() {
                     return Err(WeightError::NotFinite("scales"));
                 }
-                let reach = largest + f64::from(zero.abs());
-                let weight = reach * f64::from(scale.abs()) * factor;
+                let (zero, scale) = (f64::from(zero.abs()), f64::from(scale.abs()) * factor);
+                let reach = largest + if added { 0.0 } else { zero };
+                let weight = reach * scale + if added { zero } else { 0.0 };
                 doubtful |= reach > limit || weight > limit;
             }
         }

@@ -9,9 +9,13 @@ use crate::device::{
 use crate::groups::{Groups, Scales, Zeros};
 
 impl GroupedWeight {
-    /// The parts in words; `None` if there are too many.
+    /// The parts in words; `None` if there are too many, or the kernels do not know them: codes of 5
+    /// or 6 bits, and offsets.
     pub(super) fn words(&self) -> Option<DeviceWeight> {
         let [n, k] = self.shape;
+        if matches!(self.codes.bits, 5 | 6) {
+            return None;
+        }
         let mut words = Words::new(self.shape, &self.codes.bytes)?;
         let map = match &self.map {
             CodeMap::Int8 => MapLayout::Int8,
@@ -44,16 +48,18 @@ impl GroupedWeight {
                 (absmax.format(), Some(*block))
             }
         };
-        let zeros = self.zeros.as_ref().map(|zeros| match zeros {
-            Zeros::Integers(values) => {
+        let zeros = match &self.zeros {
+            None => None,
+            Some(Zeros::Offsets(_)) => return None,
+            Some(Zeros::Integers(values)) => {
                 words.part(HeaderWord::Zeros, values);
-                ZeroLayout::Bytes
+                Some(ZeroLayout::Bytes)
             }
-            Zeros::Floats(values) => {
+            Some(Zeros::Floats(values)) => {
                 words.floats(HeaderWord::Zeros, values);
-                ZeroLayout::Floats(values.format())
+                Some(ZeroLayout::Floats(values.format()))
             }
-        });
+        };
         let (groups, count) = match &self.groups {
             Groups::Blocks([height, width]) => {
                 let size = |size: usize, all: usize| (size < all).then_some(size);

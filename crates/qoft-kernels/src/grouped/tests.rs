@@ -33,8 +33,11 @@ fn all_groups() -> Vec<(Groups, GroupOf)> {
     ]
 }
 
+/// A kind of zero points that are floats.
+type MakeZeros = fn(Floats) -> Zeros;
+
 /// The definition, for unsigned codes with zero points, all of them rounded to `format`.
-fn check(bits: u32, zeros: bool, factor: Option<f32>, format: FloatFormat) {
+fn check(bits: u32, zeros: Option<MakeZeros>, factor: Option<f32>, format: FloatFormat) {
     let codes = Codes::pack(bits, (0..66u32).map(|i| (i * 37 + 11) as u8));
     for (groups, group) in all_groups() {
         let count = groups.count(SHAPE);
@@ -44,13 +47,16 @@ fn check(bits: u32, zeros: bool, factor: Option<f32>, format: FloatFormat) {
         let map = CodeMap::Unsigned;
         let mut parts = GroupedWeight::builder(SHAPE, codes.clone(), map, groups.clone(), scales)
             .rounding(format);
-        if zeros {
-            parts = parts.zeros(Zeros::Floats(floats(zero.clone(), FloatFormat::F32)));
+        let made = zeros.map(|make| make(floats(zero.clone(), FloatFormat::F32)));
+        let added = matches!(made, Some(Zeros::Offsets(_)));
+        if let Some(made) = made {
+            parts = parts.zeros(made);
         }
         if let Some(factor) = factor {
             parts = parts.factor(factor);
         }
         let weight = parts.build("test").unwrap();
+        let x: Vec<f32> = (0..SHAPE[1]).map(|k| (k % 5) as f32 - 2.0).collect();
         let round = |v: f32| {
             let mut v = [v];
             format.round(&mut v);
@@ -59,12 +65,15 @@ fn check(bits: u32, zeros: bool, factor: Option<f32>, format: FloatFormat) {
         let value = |n: usize, k: usize| {
             let g = group(n, k);
             let number = f32::from(codes.get(n * SHAPE[1] + k));
-            let number = if zeros {
-                round(number - zero[g])
-            } else {
-                number
+            let number = match zeros {
+                Some(_) if !added => round(number - zero[g]),
+                _ => number,
             };
-            round(number * scale[g] * factor.unwrap_or(1.0))
+            let scaled = round(number * scale[g] * factor.unwrap_or(1.0));
+            match added {
+                true => round(scaled + zero[g]),
+                false => scaled,
+            }
         };
         for r0 in 0..SHAPE[0] {
             for c0 in 0..SHAPE[1] {
@@ -76,16 +85,24 @@ fn check(bits: u32, zeros: bool, factor: Option<f32>, format: FloatFormat) {
                 assert_eq!(out, expected, "{groups:?}, tile from ({r0}, {c0})");
             }
         }
+        let products = packed_matmul(&x, &weight, false);
+        for (n, found) in products.into_iter().enumerate() {
+            let expected: f32 = (0..SHAPE[1]).map(|k| value(n, k) * x[k]).sum();
+            let close = (found - expected).abs() <= expected.abs().max(1.0) * 1e-4;
+            assert!(close, "{bits} bits, {groups:?}, row {n}: {found} {expected}");
+        }
     }
 }
 
 #[test]
 fn every_tile_equals_the_definition() {
-    for bits in [1, 2, 3, 4, 8] {
+    for bits in [1, 2, 3, 4, 5, 6, 8] {
         for format in [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16] {
-            check(bits, true, None, format);
+            check(bits, Some(Zeros::Floats), None, format);
+            check(bits, Some(Zeros::Offsets), None, format);
         }
-        check(bits, false, Some(0.3), FloatFormat::F16);
+        check(bits, None, Some(0.3), FloatFormat::F16);
+        check(bits, Some(Zeros::Offsets), Some(0.3), FloatFormat::F16);
     }
 }
 
@@ -150,7 +167,10 @@ fn weights_that_are_not_finite_are_refused() {
     assert_eq!(built(make([0, 100, 0, 0], CodeMap::Int8, 1e36)), Ok(()));
     let parts = make([0, 100, 0, 0], CodeMap::Int8, 1e36);
     assert_eq!(built(parts.factor(10.0)), infinite);
-    // A zero point may do it alone.
+    // A zero point may do it alone, and so may an offset.
+    let parts = make([1; 4], CodeMap::Unsigned, 3e38);
+    let offsets = Zeros::Offsets(floats([3e38], FloatFormat::F32));
+    assert_eq!(built(parts.zeros(offsets)), infinite);
     let parts = make([0; 4], CodeMap::Unsigned, 1e30);
     let zeros = Zeros::Floats(floats([-1e9], FloatFormat::F32));
     assert_eq!(built(parts.zeros(zeros)), infinite);
@@ -175,7 +195,7 @@ fn sorted_weights_are_the_same() {
         ([2, 0, 1, 1, 2, 0, 0, 0, 2, 1, 1], true),
         ([2, 0, 1, 1, 2, 0, 0, 0, 2, 2, 2], false),
     ] {
-        for bits in [1, 2, 3, 4, 8] {
+        for bits in [1, 2, 3, 4, 5, 6, 8] {
             let index = index.into();
             let groups = Groups::Indexed { index, count: 3 };
             let scale = (0..3 * n).map(|g| (g as f32 + 1.0) * 0.37 - 2.0);
@@ -203,7 +223,9 @@ fn sorted_weights_are_the_same() {
                 }
             }
             let [words, expected] = [sorted.device_weight(), weight.device_weight()];
-            assert_eq!(words.unwrap().words, expected.unwrap().words);
+            let words = [words, expected].map(|device| device.map(|device| device.words));
+            assert_eq!(words[0], words[1]);
+            assert_eq!(words[0].is_some(), ![5, 6].contains(&bits));
         }
     }
 }

@@ -31,11 +31,13 @@ fn weight(codes: &SmallCodes, index: usize, scale: f32, zero: f32) -> f32 {
         number[0]
     };
     let code = code(codes.bytes, codes.bits, index);
-    let mut number = codes.numbers[usize::from(code)] - zero;
-    if codes.round_zero {
-        number = round(number);
+    let number = codes.numbers[usize::from(code)];
+    let scaled = |number: f32| round(number * scale * codes.factor);
+    match codes.zero_step {
+        ZeroStep::Subtract => scaled(number - zero),
+        ZeroStep::SubtractAndRound => scaled(round(number - zero)),
+        ZeroStep::Add => round(scaled(number) + zero),
     }
-    round(number * scale * codes.factor)
 }
 
 fn check(codes: &SmallCodes, start: usize, runs: Runs, length: usize) {
@@ -79,11 +81,16 @@ fn runs_decode_every_code_with_its_table() {
                 } else {
                     [0.0, 1.5, -0.3, 2.0, 7.0, 1.0, 0.5, 3.0]
                 };
+                let zero_step = match start {
+                    8 => ZeroStep::Subtract,
+                    13 | 16 => ZeroStep::Add,
+                    _ => ZeroStep::SubtractAndRound,
+                };
                 let codes = SmallCodes {
                     bytes: &bytes,
                     bits,
                     numbers: &numbers,
-                    round_zero: start != 8,
+                    zero_step,
                     factor: 0.7,
                     rounding,
                 };
