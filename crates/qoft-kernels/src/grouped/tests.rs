@@ -89,7 +89,10 @@ fn check(bits: u32, zeros: Option<MakeZeros>, factor: Option<f32>, format: Float
         for (n, found) in products.into_iter().enumerate() {
             let expected: f32 = (0..SHAPE[1]).map(|k| value(n, k) * x[k]).sum();
             let close = (found - expected).abs() <= expected.abs().max(1.0) * 1e-4;
-            assert!(close, "{bits} bits, {groups:?}, row {n}: {found} {expected}");
+            assert!(
+                close,
+                "{bits} bits, {groups:?}, row {n}: {found} {expected}"
+            );
         }
     }
 }
