@@ -76,10 +76,11 @@ impl<'a> Loader<'a> {
         self.origin.linear(spec.fan_in_fan_out())
     }
 
-    /// A table of `[entries, width]`, which stays on the memory map.
+    /// A table of `[entries, width]`: plain floats, which stay on the memory map, or of a scheme that
+    /// has tables.
     ///
     /// # Errors
-    /// If it is missing, of another shape or no float matrix.
+    /// If it is missing, damaged, of another shape, or of a scheme that has no tables.
     pub fn embedding(&self, name: &str, shape: [usize; 2]) -> Result<Embedding> {
         self.origin
             .embedding(self.spec(name, LayerKind::Embedding, shape))

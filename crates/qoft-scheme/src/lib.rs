@@ -19,6 +19,7 @@ mod dense_layer;
 mod dtype_name;
 mod entry;
 mod error;
+mod float_grid;
 mod grid;
 mod integer_grid;
 mod json;
@@ -38,7 +39,7 @@ mod schemes;
 
 pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 pub use capabilities::Capabilities;
-pub use checkpoint::{Checkpoint, NewTensor, WaitingFile};
+pub use checkpoint::{CONFIG_KEYS, Checkpoint, NewTensor, WaitingFile};
 pub use claimed::{CheckpointLayer, ClaimedLayer};
 pub use container::{Container, Contents};
 #[doc(hidden)]
@@ -49,6 +50,7 @@ pub use dense_layer::DenseLayer;
 pub use dtype_name::dtype_name;
 pub use entry::{Entries, Entry, Registered, Tier};
 pub use error::{Cause, Error, ErrorKind, FoundTensor, InConfig, Result};
+pub use float_grid::FloatGrid;
 pub use grid::{CodeSearch, Grid, Nearest, ScaleSearch, ScaledCodes, ScaledGrid};
 pub use integer_grid::IntegerGrid;
 pub use json::{read_json, stands_for_another};

@@ -1,8 +1,9 @@
 //! qoft: Orthogonal Fine-Tuning of quantized language models on Burn.
 //!
 //! This crate joins the others and selects quantization schemes by Cargo features: `aqlm`, `awq`,
-//! `bnb`, `compressed-tensors`, `eetq`, `fp8`, `gguf`, `gptq`, `hqq`, `inc-fp8`, or `all-schemes`
-//! (default). A scheme of your own needs no feature here: link its crate, and its registration is found.
+//! `bnb`, `compressed-tensors`, `eetq`, `fp8`, `gguf`, `gptq`, `hqq`, `inc-fp8`, `mlx`, `modelopt`, or
+//! `all-schemes` (default). A scheme of your own needs no feature here: link its crate, and its
+//! registration is found.
 //!
 //! ```no_run
 //! use qoft::core::Schemes;
@@ -92,3 +93,7 @@ use qoft_hqq as _;
 use qoft_hra as _;
 #[cfg(feature = "inc-fp8")]
 use qoft_inc_fp8 as _;
+#[cfg(feature = "mlx")]
+use qoft_mlx as _;
+#[cfg(feature = "modelopt")]
+use qoft_modelopt as _;

@@ -28,7 +28,7 @@ macro_rules! scheme {
 }
 
 /// All of them, in the order in which they are asked for a layer.
-pub const SCHEMES: [SchemeFeature; 10] = [
+pub const SCHEMES: [SchemeFeature; 12] = [
     scheme!("bnb", ["bitsandbytes"], ["SCB", "weight.quant_map"]),
     scheme!("eetq", ["eetq"], ["weight_scales"]),
     scheme!("aqlm", ["aqlm"], ["codebooks"]),
@@ -55,6 +55,8 @@ pub const SCHEMES: [SchemeFeature; 10] = [
         ["weight_packed", "weight_shape", "weight_global_scale"]
     ),
     scheme!("gguf", [], []),
+    scheme!("mlx", ["mlx"], ["biases"]),
+    scheme!("modelopt", ["modelopt"], ["weight_scale_2"]),
 ];
 
 /// The Cargo feature that this build lacks, if that is why no backend claims a layer.

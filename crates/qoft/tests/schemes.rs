@@ -187,6 +187,8 @@ cases!(
     gptq: "schemes/gptq",
     hqq: "schemes/hqq",
     inc_fp8: "schemes/inc-fp8",
+    mlx: "schemes/mlx",
+    modelopt: "schemes/modelopt",
     gpt2: "gpt2",
 );
 

@@ -20,6 +20,12 @@ use crate::mapped::{MappedTensors, TensorView};
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
 
+/// Keys of `config.json` under which tools write the configuration of a quantization, in the order in
+/// which they are looked at.
+pub const CONFIG_KEYS: [&str; 3] = ["quantization_config", "compression_config", NAMELESS];
+/// Where tools look whose configurations name no method.
+const NAMELESS: &str = "quantization";
+
 /// An opened checkpoint. Tensors stay on the memory map until somebody reads them; a clone shares
 /// the map.
 #[derive(Debug, Clone)]
@@ -138,12 +144,12 @@ impl Checkpoint {
         &self.config
     }
 
-    /// The `quantization_config` of `config.json`. Schemes that also have it in a file of its own
-    /// read it through [`Keys::quantization`](crate::Keys::quantization).
+    /// The `quantization_config` of `config.json`, or what stands there under another of
+    /// [`CONFIG_KEYS`]. Schemes that also have it in a file of its own read it through
+    /// [`Keys::quantization`](crate::Keys::quantization).
     pub fn quantization_config(&self) -> Option<&Value> {
-        self.config
-            .get("quantization_config")
-            .filter(|v| !v.is_null())
+        let mut found = CONFIG_KEYS.iter().filter_map(|key| self.config.get(key));
+        found.find(|config| !config.is_null())
     }
 
     /// The same with another `config.json`, an object.
@@ -155,7 +161,10 @@ impl Checkpoint {
     /// The same with another `quantization_config`.
     #[must_use]
     pub fn with_quantization_config(mut self, config: Value) -> Self {
-        self.config["quantization_config"] = config;
+        if config.get("quant_method").is_none() {
+            self.config[NAMELESS] = config.clone();
+        }
+        self.config[CONFIG_KEYS[0]] = config;
         self
     }
 

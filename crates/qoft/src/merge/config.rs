@@ -1,5 +1,6 @@
 //! `config.json` of a checkpoint that was made dense.
 
+use qoft_core::CONFIG_KEYS;
 use qoft_core::kernels::FloatFormat;
 use serde_json::Value;
 
@@ -9,7 +10,9 @@ use crate::model_dtype::with_dtype;
 pub(super) fn dense_config(config: &Value, format: FloatFormat) -> Value {
     let mut config = config.clone();
     if let Some(config) = config.as_object_mut() {
-        config.shift_remove("quantization_config");
+        for key in CONFIG_KEYS {
+            config.shift_remove(key);
+        }
     }
     with_dtype(config, format)
 }

@@ -1,0 +1,65 @@
+//! Scales of small floats.
+
+use qoft_scheme::FloatGrid;
+use qoft_scheme::kernels::{FP4, Fp8Format, Matrix, fp4_code};
+
+use super::groups;
+use crate::config::Mode;
+use crate::layout::scale_table;
+
+/// The scales of all groups, as bytes.
+pub fn scale_bytes(weight: &Matrix, mode: Mode, group_size: usize) -> Vec<u8> {
+    let largest = match mode {
+        Mode::Mxfp8 => Fp8Format::E4m3.max(),
+        _ => FP4[7],
+    };
+    let scale = |group: &[f32]| {
+        let reach = group.iter().fold(0.0f32, |reach, v| reach.max(v.abs()));
+        match mode {
+            Mode::Nvfp4 => e4m3(reach / largest),
+            // Where nothing is to be scaled, the library takes 1.
+            _ if reach == 0.0 => 127,
+            _ => power_above(reach / largest),
+        }
+    };
+    groups(weight, group_size).map(scale).collect()
+}
+
+/// The numbers of rows of `k` weights, by the scales' bytes.
+pub fn float_grid(mode: Mode, group_size: usize, k: usize, bytes: &[u8]) -> FloatGrid {
+    let table = scale_table(mode);
+    let (code, numbers): (fn(f32) -> u8, Box<[f32]>) = match mode {
+        Mode::Mxfp8 => (e4m3, Fp8Format::E4m3.table()),
+        _ => (code, Box::new(FP4)),
+    };
+    FloatGrid {
+        group_size,
+        count: k / group_size,
+        scales: bytes.iter().map(|&byte| table[usize::from(byte)]).collect(),
+        code,
+        numbers,
+    }
+}
+
+/// The byte of the nearest number, saturated. Zero keeps its sign.
+fn e4m3(value: f32) -> u8 {
+    let format = Fp8Format::E4m3;
+    format.code(format.round(value, format.max()).copysign(value))
+}
+
+/// The exponent of the power of two that is not smaller.
+fn power_above(value: f32) -> u8 {
+    // Fields of an f32: the exponent, and whether anything stands behind it.
+    let (exponent, more) = (value.to_bits() >> 23, value.to_bits() << 9 != 0);
+    (exponent + u32::from(more)).min(254) as u8
+}
+
+/// The code of the nearest number. Other than elsewhere, numbers in the middle go to the smaller one,
+/// and there is no negative zero.
+fn code(value: f32) -> u8 {
+    let smaller = f32::from_bits(value.to_bits().saturating_sub(u32::from(value != 0.0)));
+    match fp4_code(smaller) {
+        8 => 0,
+        code => code,
+    }
+}
