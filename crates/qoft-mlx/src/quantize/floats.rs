@@ -28,15 +28,16 @@ pub fn scale_bytes(weight: &Matrix, mode: Mode, group_size: usize) -> Vec<u8> {
 /// The numbers of rows of `k` weights, by the scales' bytes.
 pub fn float_grid(mode: Mode, group_size: usize, k: usize, bytes: &[u8]) -> FloatGrid {
     let table = scale_table(mode);
-    let (code, numbers): (fn(f32) -> u8, Box<[f32]>) = match mode {
-        Mode::Mxfp8 => (e4m3, Fp8Format::E4m3.table()),
-        _ => (code, Box::new(FP4)),
+    let is_fp8 = mode == Mode::Mxfp8;
+    let numbers: Box<[f32]> = match is_fp8 {
+        true => Fp8Format::E4m3.table(),
+        false => Box::new(FP4),
     };
     FloatGrid {
         group_size,
         count: k / group_size,
         scales: bytes.iter().map(|&byte| table[usize::from(byte)]).collect(),
-        code,
+        code: if is_fp8 { e4m3 } else { code },
         numbers,
     }
 }
