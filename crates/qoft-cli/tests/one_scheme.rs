@@ -26,6 +26,8 @@ fn the_feature_for_another_checkpoint_is_named() {
         ("schemes/inc-fp8/qdq_tensor", "inc-fp8"),
         ("schemes/fp8/block32", "fp8"),
         ("schemes/compressed-tensors/w4a16", "compressed-tensors"),
+        ("schemes/mlx/affine_f16", "mlx"),
+        ("schemes/modelopt/nvfp4", "modelopt"),
         ("models/llama_nf4", "bnb"),
     ] {
         let output = inspect(fixture);

@@ -158,9 +158,12 @@ impl Checkpoint {
         Self { config, ..self }
     }
 
-    /// The same with another `quantization_config`.
+    /// The same with another `quantization_config`, in place of what stands under [`CONFIG_KEYS`].
     #[must_use]
     pub fn with_quantization_config(mut self, config: Value) -> Self {
+        if let Some(all) = self.config.as_object_mut() {
+            all.retain(|key, _| !CONFIG_KEYS.contains(&key.as_str()));
+        }
         if config.get("quant_method").is_none() {
             self.config[NAMELESS] = config.clone();
         }

@@ -39,8 +39,9 @@ impl<'a> Rewritten<'a> {
         folder: &ModelFolder,
         scratch: &Path,
     ) -> Result<Self> {
-        let mut config = with_dtype(folder.checkpoint().config().clone(), plan.format);
-        config["quantization_config"] = plan.config(target.quantization);
+        let config = with_dtype(folder.checkpoint().config().clone(), plan.format);
+        let checkpoint = folder.checkpoint().clone().with_config(config);
+        let checkpoint = checkpoint.with_quantization_config(plan.config(target.quantization));
         let owners = Owners::new(&plan.layers);
         let is_kept = |name: &str| {
             let owner = owners.of(name);
@@ -50,11 +51,7 @@ impl<'a> Rewritten<'a> {
         Ok(Self {
             target,
             format: plan.format,
-            checkpoint: folder
-                .checkpoint()
-                .clone()
-                .with_config(config)
-                .renamed(kept),
+            checkpoint: checkpoint.renamed(kept),
             file: WaitingFile::new(scratch)?,
             schemes: None,
         })

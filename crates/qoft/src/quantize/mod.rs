@@ -101,9 +101,9 @@ fn carry_out(
     progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> Result<ModelFolder> {
     let dense = folder.checkpoint();
-    let mut config = with_dtype(dense.config().clone(), plan.format);
-    config["quantization_config"] = plan.config(quantization);
-    let mut current = dense.clone().with_config(config);
+    let config = with_dtype(dense.config().clone(), plan.format);
+    let current = dense.clone().with_config(config);
+    let mut current = current.with_quantization_config(plan.config(quantization));
     let cached = options.cache.as_deref();
     let cached = cached.map(|dir| cache::file(dir, &current, quantization, plan.format));
     let cached = cached.transpose()?;

@@ -7,14 +7,14 @@ use qoft_core::{
 use qoft_models::ModelFolder;
 use serde_json::Value;
 
-use crate::layers::{claimed, head, is_embedding};
+use crate::layers::{claimed, head};
 use crate::model_dtype::stated;
 
 /// What is done to a model.
 pub(crate) struct Plan<'a> {
     /// Layers that are quantized.
     pub layers: Vec<ClaimedLayer<'a>>,
-    /// The other linear layers.
+    /// The other linear layers, and embedding tables that are quantized.
     pub dense: Vec<ClaimedLayer<'a>>,
     /// The model's dtype.
     pub format: FloatFormat,
@@ -63,20 +63,14 @@ impl<'a> Plan<'a> {
         format: Option<FloatFormat>,
     ) -> Result<Self> {
         let all = claimed(folder, schemes)?;
+        let (all, tables): (Vec<_>, Vec<_>) =
+            all.into_iter().partition(|layer| is_linear(folder, layer));
         let is_mixed = all.iter().any(ClaimedLayer::is_quantized);
         let given = skips.or(quantization.skips());
         let patterns = given.map(ModulePatterns::new).transpose()?;
         let head = head(folder);
         let (mut layers, mut dense, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for layer in all {
-            if is_embedding(folder, layer.path()) {
-                // It is quantized, by a scheme that may have no place in the new folder.
-                dense.push(layer);
-                continue;
-            }
-            if !is_linear(folder, &layer) {
-                continue;
-            }
             let listed = match &patterns {
                 Some(patterns) => patterns.matches(layer.path())?,
                 None => layer.path() == head,
@@ -90,6 +84,7 @@ impl<'a> Plan<'a> {
                 false => layers.push(layer),
             }
         }
+        dense.extend(tables.into_iter().filter(ClaimedLayer::is_quantized));
         let Some(first) = layers.first() else {
             let reason = "no linear layer is left to quantize";
             return Err(Error::file(folder.checkpoint().path(), reason));
