@@ -61,10 +61,7 @@ mod tests {
             code: fp4_code,
             numbers: FP4.into(),
         };
-        let weight = Matrix {
-            shape: [2, 3],
-            values: vec![3.0, -9.0, 3.0, 0.0, 1.0, -0.5],
-        };
+        let weight = Matrix::new(vec![3.0, -9.0, 3.0, 0.0, 1.0, -0.5], [2, 3]);
         let codes = Nearest.codes(&weight, &grid);
         assert_eq!(codes, [5, 15, 3, 0, 0, 10]);
         for (i, (&value, &code)) in weight.values.iter().zip(&codes).enumerate() {
