@@ -61,7 +61,7 @@ fuzz_target!(|input: &[u8]| {
     let out = RUN.folder.path().join("out");
     if let Ok(folder) = RunFolder::open(&out) {
         let mut trainer = Trainer::new(&RUN.config, &RUN.adapter, &RUN.dataset, &folder);
-trainer.start = Start::Checkpoint(&checkpoint);
+        trainer.start = Start::Checkpoint(&checkpoint);
         let _ = trainer.run(MODEL.with(Clone::clone), &mut (), &STOP);
     }
     let _ = std::fs::remove_dir_all(&out);

@@ -6,7 +6,7 @@ use burn::tensor::Device;
 use qoft::core::Schemes;
 use qoft::models::{Architectures, CausalLm, ModelFolder};
 use qoft::oft::OftConfig;
-use qoft::peft::{CommonConfig, OneOrMany, attach};
+use qoft::peft::{OneOrMany, attach};
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::model_facts;
 use qoft::train::tokenizer::Tokenizer;
@@ -32,10 +32,9 @@ pub fn model() -> CausalLm {
 /// What [`adapted_model`] has.
 pub fn adapter_config() -> OftConfig {
     let mut config = OftConfig::default();
-config.common = CommonConfig::default();
-config.common.target_modules = Some(OneOrMany::Many(vec!["q_proj".into()]));
-config.oft_block_size = 8;
-config
+    config.common.target_modules = Some(OneOrMany::Many(vec!["q_proj".into()]));
+    config.oft_block_size = 8;
+    config
 }
 
 /// [`model`] with a new adapter that trains.
@@ -60,13 +59,19 @@ pub fn dataset() -> Dataset {
     crate::write(folder.path(), "rows.jsonl", rows);
     let tokenizer = Tokenizer::from_dir(&fixture("models/llama")).expect("a folder");
     let options = DatasetOptions::new(64);
-    Dataset::load(&folder.path().join("rows.jsonl"), &tokenizer, &options, None).expect("rows")
+    Dataset::load(
+        &folder.path().join("rows.jsonl"),
+        &tokenizer,
+        &options,
+        None,
+    )
+    .expect("rows")
 }
 
 /// A run of two steps.
 pub fn train_config() -> TrainConfig {
     let mut config = TrainConfig::default();
-config.batch_size = 2;
-config.max_steps = Some(2);
-config
+    config.batch_size = 2;
+    config.max_steps = Some(2);
+    config
 }
