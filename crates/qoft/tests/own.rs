@@ -11,7 +11,7 @@ use qoft::core::kernels::FloatFormat;
 use qoft::core::{Checkpoint, Nearest, Schemes};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
-use qoft::peft::{self, AdapterFolder, CommonConfig, Families, ModelFacts};
+use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
 use qoft::{MergeOptions, MergeTarget, ScaledAdapter};
 use serde_json::Value;
 
@@ -222,7 +222,6 @@ fn a_whole_module_is_rotated_by_another_adapter() {
 fn a_quantized_module_cannot_be_trained_whole() {
     let mut model = load(&qoft_fixtures::path("models/llama_nf4"), &[]);
     let mut config = OftConfig::default();
-    config.common = CommonConfig::default();
     config.common.modules_to_save = Some(vec!["mlp".into()]);
     let (head, device) = ("lm_head", Device::flex());
     let error = peft::attach(
