@@ -29,6 +29,7 @@ fn the_feature_for_another_checkpoint_is_named() {
         ("schemes/mlx/affine_f16", "mlx"),
         ("schemes/modelopt/nvfp4", "modelopt"),
         ("models/llama_nf4", "bnb"),
+        ("gguf/llama.gguf", "gguf"),
     ] {
         let output = inspect(fixture);
         assert_eq!(output.status.code(), Some(1), "{fixture}");

@@ -11,7 +11,7 @@ type Tensors = &'static [(&'static str, Dtype, &'static [usize])];
 /// A layer of 64 inputs and 32 outputs in each scheme: the backend's name, the quantization's
 /// configuration and the tensors.
 fn layers() -> Vec<(&'static str, Value, Tensors)> {
-    use Dtype::{BF16, F8_E4M3, F16, F32, I8, I16, I32, I64, U8};
+    use Dtype::{BF16, F8_E4M3, F16, F32, I8, I16, I32, I64, U8, U32};
     vec![
         ("dense", Value::Null, &[("weight", BF16, &[32, 64])]),
         (
@@ -110,6 +110,26 @@ fn layers() -> Vec<(&'static str, Value, Tensors)> {
             "bitnet",
             json!({"quant_method": "bitnet"}),
             &[("weight", U8, &[8, 64]), ("weight_scale", BF16, &[1])],
+        ),
+        ("gguf", Value::Null, &[("weight.Q8_0", U8, &[32, 68])]),
+        (
+            "mlx",
+            json!({"group_size": 64, "bits": 4}),
+            &[
+                ("weight", U32, &[32, 8]),
+                ("scales", F16, &[32, 1]),
+                ("biases", F16, &[32, 1]),
+            ],
+        ),
+        (
+            "modelopt",
+            json!({"quant_method": "modelopt", "quant_algo": "NVFP4"}),
+            &[
+                ("weight", U8, &[32, 32]),
+                ("weight_scale", F8_E4M3, &[32, 4]),
+                ("weight_scale_2", F32, &[]),
+                ("input_scale", F32, &[]),
+            ],
         ),
     ]
 }

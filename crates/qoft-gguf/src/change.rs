@@ -1,21 +1,17 @@
 //! Values that files have in another way than transformers: rows of queries and keys in the order of
-//! interleaved rotary positions, and norms with 1 added.
+//! interleaved rotary positions.
 
 use std::sync::Arc;
 
 use qoft_scheme::ReadAs;
 
-use crate::file::TensorType;
 use crate::model::Kind;
-use qoft_scheme::Dtype;
 
-/// What is done to the bytes of a tensor on the way in.
+/// Rows that change places within each of so many heads, on the way in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Change {
-    /// Rows change places within each of so many heads.
-    Rows { heads: usize, rows: usize },
-    /// 1 is subtracted from each `f32`.
-    Norm,
+pub struct Change {
+    heads: usize,
+    rows: usize,
 }
 
 impl Change {
@@ -27,7 +23,6 @@ impl Change {
         kind: &Kind,
         name: &str,
         shape: &[usize],
-        stored: TensorType,
         [heads, kv_heads]: [usize; 2],
     ) -> Result<Option<Self>, String> {
         let module = name.rsplit_once('.').map_or(name, |(module, _)| module);
@@ -35,17 +30,11 @@ impl Change {
         let heads = match module {
             "attn_q" if kind.permuted => heads,
             "attn_k" if kind.permuted => kv_heads,
-            _ if kind.norms_plus_one && module.ends_with("norm") => {
-                return match stored {
-                    TensorType::Float(Dtype::F32) => Ok(Some(Self::Norm)),
-                    other => Err(format!("a norm of {other:?}, expected F32")),
-                };
-            }
             _ => return Ok(None),
         };
-        let rows = shape[0];
-        match heads > 0 && rows.is_multiple_of(2 * heads) {
-            true => Ok(Some(Self::Rows { heads, rows })),
+        let rows = shape.first().copied().unwrap_or_default();
+        match heads > 0 && rows > 0 && rows.is_multiple_of(2 * heads) {
+            true => Ok(Some(Self { heads, rows })),
             false => Err(format!(
                 "{rows} rows for {heads} heads, expected a multiple of twice as many"
             )),
@@ -58,25 +47,17 @@ impl Change {
     }
 
     fn apply(self, bytes: &[u8]) -> Vec<u8> {
-        match self {
-            Self::Norm => {
-                let values = bytes.as_chunks::<4>().0.iter();
-                let values = values.map(|value| f32::from_le_bytes(*value) - 1.0);
-                values.flat_map(f32::to_le_bytes).collect()
-            }
-            Self::Rows { heads, rows } => {
-                let (row, head) = (bytes.len() / rows, rows / heads);
-                let half = head / 2;
-                let mut out = vec![0; bytes.len()];
-                for (number, row_bytes) in out.chunks_exact_mut(row).enumerate() {
-                    // File row 2i + s of a head is the model's row s · half + i.
-                    let (h, r) = (number / head, number % head);
-                    let from = 2 * (r % half) + r / half;
-                    row_bytes.copy_from_slice(&bytes[(h * head + from) * row..][..row]);
-                }
-                out
-            }
+        let Self { heads, rows } = self;
+        let (row, head) = (bytes.len() / rows, rows / heads);
+        let half = head / 2;
+        let mut out = vec![0; bytes.len()];
+        for (number, row_bytes) in out.chunks_exact_mut(row).enumerate() {
+            // File row 2i + s of a head is the model's row s · half + i.
+            let (h, r) = (number / head, number % head);
+            let from = 2 * (r % half) + r / half;
+            row_bytes.copy_from_slice(&bytes[(h * head + from) * row..][..row]);
         }
+        out
     }
 }
 
@@ -86,7 +67,7 @@ mod tests {
 
     #[test]
     fn rows_change_places_within_heads() {
-        let rows = Change::Rows { heads: 2, rows: 12 };
+        let rows = Change { heads: 2, rows: 12 };
         let file: Vec<u8> = (0..24).collect();
         let model = rows.apply(&file);
         assert_eq!(
@@ -96,12 +77,5 @@ mod tests {
                 23
             ]
         );
-    }
-
-    #[test]
-    fn norms_lose_their_one() {
-        let bytes = [1.5f32, 0.25].map(f32::to_le_bytes).concat();
-        let read = Change::Norm.apply(&bytes);
-        assert_eq!(read, [0.5f32, -0.75].map(f32::to_le_bytes).concat());
     }
 }

@@ -68,19 +68,7 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
     );
     set("rms_norm_eps", eps.into());
     set("tie_word_embeddings", (!has("output.weight")).into());
-    let act = if kind.sandwich {
-        "gelu_pytorch_tanh"
-    } else {
-        "silu"
-    };
-    set(
-        if kind.sandwich {
-            "hidden_activation"
-        } else {
-            "hidden_act"
-        },
-        act.into(),
-    );
+    set("hidden_act", "silu".into());
     if kind.permuted || kind.name == "qwen3" {
         set("attention_bias", has("blk.0.attn_q.bias").into());
     }
@@ -96,10 +84,6 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
             set("sliding_window", Value::Null);
         }
         _ => {}
-    }
-    if kind.sandwich {
-        set("query_pre_attn_scalar", heads.width.into());
-        set("sliding_window_pattern", 6.into());
     }
     let tokens = [
         ("bos_token_id", "bos_token_id"),

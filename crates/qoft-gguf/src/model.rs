@@ -15,10 +15,6 @@ pub struct Kind {
     pub class: &'static str,
     /// Rows of queries and keys are in the order of interleaved rotary positions.
     pub permuted: bool,
-    /// Norms are stored with 1 added.
-    pub norms_plus_one: bool,
-    /// Four norms a block.
-    pub sandwich: bool,
     /// Queries, keys and values are one tensor, and so are gate and up.
     pub fused: bool,
 }
@@ -28,13 +24,11 @@ const USUAL: Kind = Kind {
     model_type: "",
     class: "",
     permuted: false,
-    norms_plus_one: false,
-    sandwich: false,
     fused: false,
 };
 
 /// All of them.
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 6] = [
     Kind {
         name: "llama",
         model_type: "llama",
@@ -59,14 +53,6 @@ const KINDS: [Kind; 7] = [
         name: "qwen3",
         model_type: "qwen3",
         class: "Qwen3ForCausalLM",
-        ..USUAL
-    },
-    Kind {
-        name: "gemma3",
-        model_type: "gemma3_text",
-        class: "Gemma3ForCausalLM",
-        norms_plus_one: true,
-        sandwich: true,
         ..USUAL
     },
     Kind {

@@ -10,8 +10,9 @@ const OUTSIDE: [(&str, &str); 3] = [
 ];
 
 /// Modules in blocks.
-const INSIDE: [(&str, &str); 11] = [
+const INSIDE: [(&str, &str); 12] = [
     ("attn_norm", "input_layernorm"),
+    ("ffn_norm", "post_attention_layernorm"),
     ("attn_q", "self_attn.q_proj"),
     ("attn_k", "self_attn.k_proj"),
     ("attn_v", "self_attn.v_proj"),
@@ -24,29 +25,13 @@ const INSIDE: [(&str, &str); 11] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
-/// Norms where a block has two.
-const TWO_NORMS: [(&str, &str); 1] = [("ffn_norm", "post_attention_layernorm")];
-
-/// Norms where a block has four.
-const FOUR_NORMS: [(&str, &str); 3] = [
-    ("post_attention_norm", "post_attention_layernorm"),
-    ("ffn_norm", "pre_feedforward_layernorm"),
-    ("post_ffw_norm", "post_feedforward_layernorm"),
-];
-
 /// Where gate and up are one.
 const FUSED_UP: (&str, &str) = ("ffn_up", "mlp.gate_up_proj");
 
 impl Kind {
     fn inside(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let norms: &[_] = if self.sandwich {
-            &FOUR_NORMS
-        } else {
-            &TWO_NORMS
-        };
         let fused = self.fused;
-        let pairs = INSIDE.iter().chain(norms).copied();
-        pairs.map(move |pair| match pair.0 {
+        INSIDE.into_iter().map(move |pair| match pair.0 {
             "ffn_up" if fused => FUSED_UP,
             _ => pair,
         })
@@ -72,7 +57,6 @@ mod tests {
 
     #[test]
     fn names_of_files_and_models_belong_together() {
-        let gemma = Kind::of_name("gemma3").unwrap();
         let phi = Kind::of_name("phi3").unwrap();
         let llama = Kind::of_name("llama").unwrap();
         let pairs = [
@@ -87,11 +71,6 @@ mod tests {
                 &llama,
                 "blk.0.ffn_norm.weight",
                 "model.layers.0.post_attention_layernorm.weight",
-            ),
-            (
-                &gemma,
-                "blk.0.ffn_norm.weight",
-                "model.layers.0.pre_feedforward_layernorm.weight",
             ),
             (
                 &phi,

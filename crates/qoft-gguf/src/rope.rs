@@ -25,10 +25,6 @@ pub fn read(
     let float = |name: &str| metadata.float(&key(name));
     let base = float("freq_base")?.unwrap_or(10_000.0);
     config.insert("rope_theta".into(), base.into());
-    if kind.sandwich {
-        let local = float("freq_base_swa")?.unwrap_or(10_000.0);
-        config.insert("rope_local_base_freq".into(), local.into());
-    }
     if let Some(rotated) = metadata.size(&key("dimension_count"))?
         && rotated < width
     {

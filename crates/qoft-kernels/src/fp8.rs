@@ -2,6 +2,7 @@
 
 /// A format of 8-bit floats.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Fp8Format {
     /// Bias 7, largest value 448, no infinities; 0x7f and 0xff are NaN.
     E4m3,

@@ -225,7 +225,9 @@ fn refuse_container(checkpoint: &Checkpoint) -> Result<()> {
         return Ok(());
     };
     let name = container.name();
-    let reason = format!("files of the format {name} are not written, only dense weights of them");
+    let reason = format!(
+        "files of the format {name} are not written: a merge of them is dense or in another scheme"
+    );
     Err(Error::file(checkpoint.path(), reason))
 }
 

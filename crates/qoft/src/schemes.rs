@@ -14,21 +14,27 @@ pub struct SchemeFeature {
     methods: &'static [&'static str],
     /// Names of tensors that only layers of the scheme have.
     tensors: &'static [&'static str],
+    /// How files end that only its crate opens.
+    files: &'static [&'static str],
 }
 
 macro_rules! scheme {
     ($feature:literal, $methods:expr, $tensors:expr) => {
+        scheme!($feature, $methods, $tensors, [])
+    };
+    ($feature:literal, $methods:expr, $tensors:expr, $files:expr) => {
         SchemeFeature {
             feature: $feature,
             built_in: cfg!(feature = $feature),
             methods: &$methods,
             tensors: &$tensors,
+            files: &$files,
         }
     };
 }
 
 /// All of them, in the order in which they are asked for a layer.
-pub const SCHEMES: [SchemeFeature; 12] = [
+pub const SCHEMES: &[SchemeFeature] = &[
     scheme!("bnb", ["bitsandbytes"], ["SCB", "weight.quant_map"]),
     scheme!("eetq", ["eetq"], ["weight_scales"]),
     scheme!("aqlm", ["aqlm"], ["codebooks"]),
@@ -54,14 +60,15 @@ pub const SCHEMES: [SchemeFeature; 12] = [
         ["compressed-tensors"],
         ["weight_packed", "weight_shape", "weight_global_scale"]
     ),
-    scheme!("gguf", [], []),
+    scheme!("gguf", [], [], ["gguf"]),
     scheme!("mlx", ["mlx"], ["biases"]),
     scheme!("modelopt", ["modelopt"], ["weight_scale_2"]),
 ];
 
-/// The Cargo feature that this build lacks, if that is why no backend claims a layer.
+/// The Cargo feature that this build lacks, if that is why no backend claims a layer, or nothing opens
+/// a file.
 pub fn missing_feature(error: &Error) -> Option<&'static str> {
-    absent(&SCHEMES, error)
+    absent(SCHEMES, error)
 }
 
 /// The `quant_method` of a layer that no backend claims, if it is none of [`SCHEMES`]: another crate
@@ -78,15 +85,20 @@ pub fn unknown_method(error: &Error) -> Option<&str> {
 }
 
 fn absent(schemes: &[SchemeFeature], error: &Error) -> Option<&'static str> {
-    let Error::NoBackend {
-        quant_method,
-        tensors,
-        ..
-    } = error
-    else {
-        return None;
-    };
     let absent = || schemes.iter().filter(|scheme| !scheme.built_in);
+    let (quant_method, tensors) = match error {
+        Error::NoBackend {
+            quant_method,
+            tensors,
+            ..
+        } => (quant_method, tensors),
+        Error::File { path, .. } => {
+            let ending = path.extension()?.to_str()?.to_ascii_lowercase();
+            let found = absent().find(|scheme| scheme.files.contains(&ending.as_str()));
+            return found.map(|scheme| scheme.feature);
+        }
+        _ => return None,
+    };
     let by_tensors = absent().find(|scheme| {
         let mut names = tensors.iter();
         names.any(|tensor| scheme.tensors.contains(&tensor.name.as_str()))
@@ -117,10 +129,11 @@ mod tests {
     }
 
     fn found(built_in: &[&str], quant_method: &str, tensors: &str) -> Option<&'static str> {
-        let schemes = SCHEMES.map(|scheme| SchemeFeature {
+        let schemes = SCHEMES.iter().map(|scheme| SchemeFeature {
             built_in: built_in.contains(&scheme.feature),
-            ..scheme
+            ..*scheme
         });
+        let schemes: Vec<SchemeFeature> = schemes.collect();
         absent(&schemes, &error(quant_method, tensors))
     }
 

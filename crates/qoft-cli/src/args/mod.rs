@@ -105,6 +105,9 @@ pub struct InspectArgs {
     /// Print a line for each layer, also where several are equal.
     #[arg(long)]
     pub all: bool,
+    /// An option of a backend, such as `eetq.layout=sm70`.
+    #[arg(long, value_name = "BACKEND.KEY=VALUE")]
+    pub backend_option: Vec<String>,
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,
@@ -132,6 +135,9 @@ pub struct DequantizeArgs {
     /// The most bytes in one file of tensors, such as `5GB` [default: 50GB].
     #[arg(long, value_name = "SIZE")]
     pub max_shard_size: Option<MaxShardSize>,
+    /// An option of a backend, such as `eetq.layout=sm70`.
+    #[arg(long, value_name = "BACKEND.KEY=VALUE")]
+    pub backend_option: Vec<String>,
     /// Print one JSON object about what was written.
     #[arg(long)]
     pub json: bool,

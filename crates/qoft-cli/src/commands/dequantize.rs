@@ -2,7 +2,6 @@
 
 use anyhow::Result;
 use qoft::DequantizeOptions;
-use qoft::core::Schemes;
 use qoft::core::kernels::FloatFormat;
 
 use crate::args::DequantizeArgs;
@@ -12,19 +11,14 @@ use crate::{files, progress};
 /// Writes a dense checkpoint.
 pub fn run(args: &DequantizeArgs) -> Result<()> {
     let folder = files::open(&args.model)?;
+    let schemes = files::schemes(folder.checkpoint(), &args.backend_option)?;
     let bar = progress::bar("writing", 0);
     let options = DequantizeOptions::from(FloatFormat::from(args.dtype));
     let options = options.max_shard_size(args.max_shard_size.unwrap_or_default());
-    let report = qoft::dequantize(
-        &folder,
-        &Schemes::linked(folder.checkpoint())?,
-        &args.output,
-        options,
-        &|done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
-    );
+    let report = qoft::dequantize(&folder, &schemes, &args.output, options, &|done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    });
     bar.finish_and_clear();
     let report = report?;
     errln!(

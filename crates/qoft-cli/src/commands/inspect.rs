@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use qoft::core::Schemes;
 use qoft::{Inspection, LayerReport, inspect};
 
 use crate::args::InspectArgs;
@@ -14,7 +13,8 @@ use crate::progress::{bytes, grouped};
 /// Prints a checkpoint's layers.
 pub fn run(args: &InspectArgs) -> Result<()> {
     let folder = files::open(&args.model)?;
-    let inspection = inspect(&folder, &Schemes::linked(folder.checkpoint())?)?;
+    let schemes = files::schemes(folder.checkpoint(), &args.backend_option)?;
+    let inspection = inspect(&folder, &schemes)?;
     if args.json {
         outln!("{}", serde_json::to_string(&inspection)?);
     } else {
