@@ -2,8 +2,6 @@
 #![cfg(feature = "ndarray")]
 #![allow(deprecated)]
 
-use std::sync::Arc;
-
 use burn::module::{Module, ParamId};
 use burn::tensor::{Device, Tensor};
 use qoft_core::kernels::DenseWeight;
@@ -28,7 +26,7 @@ fn run([built, device]: [&Device; 2]) -> [Vec<f32>; 2] {
     linear.push_adapter("default", rotation).unwrap();
     let linear = match built == device {
         true => linear,
-        false => linear.to_device(&device.clone().autodiff()),
+        false => linear.fork(&device.clone().autodiff()),
     };
     let x: Vec<f32> = numbers(3 * 8).collect();
     let x = Tensor::<1>::from_data(x.as_slice(), device).reshape([3, 8]);
