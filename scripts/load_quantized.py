@@ -4,7 +4,8 @@
     python scripts/load_quantized.py --qoft target/release/qoft --data rows.jsonl FOLDER…
 
 The rows have `input_ids`. bitsandbytes folders need transformers and bitsandbytes; HQQ needs
-transformers 4 and hqq; GPTQ and AWQ need GPTQModel. All of them load on a CPU
+transformers 4 and hqq; GPTQ and AWQ need GPTQModel; FP8 needs transformers, and compressed-tensors
+the library of that name as well. All of them load on a CPU
 (crates/qoft-fixtures/python/requirements*.txt).
 """
 
