@@ -20,7 +20,7 @@ pub trait Quantizer: Send + Sync {
     }
 
     /// Whether the scheme's library scales the input features of layers by calibration data before it
-    /// quantizes their weights, as AWQ does.
+    /// quantizes their weights.
     fn scales_inputs(&self) -> bool {
         false
     }
