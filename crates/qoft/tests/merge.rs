@@ -230,6 +230,11 @@ fn a_merge_in_the_same_scheme_is_near_the_adapted_loss() {
                 continue;
             };
             let name = folder.file_name().unwrap().to_str().unwrap();
+            // Codes of 2 to 4 bits lose all that the adapters of AutoRound's models change.
+            let tolerance = match name.starts_with("auto_round") {
+                true => 0.06,
+                false => tolerance,
+            };
             let reference: Value = serde_json::from_str(&text).unwrap();
             let rows = rows(&reference["rows"]);
             let work = tempfile::tempdir().unwrap();
