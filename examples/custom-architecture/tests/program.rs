@@ -205,3 +205,102 @@ fn adapters_have_default_targets() {
     let config: Value = serde_json::from_slice(&config).expect("JSON");
     assert_eq!(config["target_modules"], json!(["q_proj", "v_proj"]));
 }
+
+/// The dense model with wider layers, which fit the groups and blocks of all schemes: its values
+/// repeated.
+fn wide(folder: &Path) {
+    with_tokenizer(&case("dense"), folder);
+    let size = |old: u64| match old {
+        16 => 128,
+        32 => 256,
+        48 => 512,
+        other => other,
+    };
+    let config = folder.join("config.json");
+    let mut json: Value = serde_json::from_slice(&std::fs::read(&config).expect("config.json"))
+        .expect("config.json is JSON");
+    for key in ["hidden_size", "intermediate_size"] {
+        json[key] = size(json[key].as_u64().expect("a size")).into();
+    }
+    std::fs::write(&config, json.to_string()).expect("config.json");
+
+    let file = folder.join("model.safetensors");
+    let bytes = std::fs::read(&file).expect("model.safetensors");
+    let (length, rest) = bytes.split_first_chunk::<8>().expect("a length");
+    let (header, old) = rest.split_at(u64::from_le_bytes(*length) as usize);
+    let mut header: Value = serde_json::from_slice(header).expect("a header");
+    let mut new = Vec::new();
+    for (name, tensor) in header.as_object_mut().expect("a header") {
+        if name == "__metadata__" {
+            continue;
+        }
+        let numbers =
+            |value: &Value| -> Vec<u64> { serde_json::from_value(value.clone()).expect("numbers") };
+        let shape = numbers(&tensor["shape"]);
+        let start = numbers(&tensor["data_offsets"])[0] as usize;
+        let wide: Vec<u64> = shape.iter().map(|old| size(*old)).collect();
+        let (columns, wide_columns) = (shape[shape.len() - 1], wide[wide.len() - 1]);
+        let rows = |shape: &[u64]| shape[..shape.len() - 1].iter().product::<u64>();
+        let begin = new.len();
+        for row in 0..rows(&wide) {
+            for column in 0..wide_columns {
+                let at = row % rows(&shape) * columns + column % columns;
+                new.extend_from_slice(&old[start + 4 * at as usize..][..4]);
+            }
+        }
+        tensor["shape"] = json!(wide);
+        tensor["data_offsets"] = json!([begin, new.len()]);
+    }
+    let header = header.to_string();
+    let length = (header.len() as u64).to_le_bytes();
+    std::fs::write(&file, [&length, header.as_bytes(), &new].concat()).expect("a model");
+}
+
+#[test]
+fn every_scheme_that_can_be_written_trains_merges_and_generates() {
+    let work = tempfile::tempdir().expect("a folder");
+    let place = |name: String| work.path().join(name);
+    let model = place("wide".into());
+    wide(&model);
+    let rows = data(work.path(), &reference("dense")["rows"]);
+    let mut schemes = 0;
+    let backends = program(&["backends"]);
+    for backend in backends["backends"].as_array().expect("backends") {
+        if backend["capabilities"]["quantize"] != true {
+            continue;
+        }
+        let name = backend["name"].as_str().expect("a name");
+        let [quantized, adapter, merged] =
+            ["", "-adapter", "-merged"].map(|part| place(format!("{name}{part}")));
+        let files = ["--model", text(&model), "--output", text(&quantized)];
+        program(&[&["quantize", "--scheme", name][..], &files].concat());
+        let files = [
+            ["--model", text(&quantized)],
+            ["--data", text(&rows)],
+            ["--output", text(&adapter)],
+        ];
+        let options = [
+            "--max-steps=3",
+            "--oft-block-size=16",
+            "--target-modules=all-linear",
+        ];
+        let summary = program(&[&["train"][..], files.as_flattened(), &options].concat());
+        let losses =
+            ["first_loss", "final_loss"].map(|loss| summary[loss].as_f64().expect("a loss"));
+        assert!(losses[1] < losses[0], "{name}: {losses:?}");
+        let files = [
+            ["--model", text(&quantized)],
+            ["--adapter", text(&adapter)],
+            ["--output", text(&merged)],
+        ];
+        program(&[&["merge", "--min-kept=0"][..], files.as_flattened()].concat());
+        let adapted = eval(&quantized, &rows, Some(&adapter));
+        close(&eval(&merged, &rows, None), &adapted, 0.1);
+        let prompt = ["--prompt", "4:R", "--max-new-tokens", "4"];
+        let files = ["--model", text(&merged)];
+        let generated = program(&[&["generate"][..], &files, &prompt].concat());
+        assert!(generated["new_tokens"].as_u64() > Some(0), "{name}");
+        schemes += 1;
+    }
+    assert!(schemes >= 10, "only {schemes}");
+}
