@@ -8,6 +8,7 @@ Writes data/gguf:
 
 - blocks.safetensors: for each type random blocks `TYPE.blocks`, and `TYPE.values` by gguf-py.
 - quantized.safetensors: values `N`, and their blocks `TYPE.N` by ggml's reference quantizers.
+- layers: a layer of each type by ggml's reference quantizers, and its values by gguf-py.
 - llama.gguf, qwen2.gguf, qwen3.gguf: small models with a mix of types, written by gguf-py.
 - expected.safetensors: `MODEL.input_ids`, `MODEL.logits` by transformers, `MODEL.text_ids` of TEXT.
 - llama-00001-of-00002.gguf, llama-00002-of-00002.gguf: the first model in two files.
@@ -98,6 +99,23 @@ def quantizers():
         for kind in TYPES:
             tensors[f"{kind}.{number}"] = torch.from_numpy(quantized(values, kind))
     save_file(tensors, OUT / "quantized.safetensors")
+
+
+def layers():
+    """A layer of each type as a container shows it, and its weight by gguf-py."""
+    rng, tensors, expected = np.random.default_rng(3), {}, {}
+    for number, kind in enumerate(TYPES):
+        path = f"model.layers.{number}.mlp.up_proj"
+        values = rng.standard_normal((16, 256)).astype(np.float32) / 16
+        data = quantized(values, kind)
+        tensors[f"{path}.weight.{kind}"] = torch.from_numpy(data)
+        expected[f"{path}.weight"] = torch.from_numpy(gguf.quants.dequantize(data, T[kind]))
+    tensors["model.embed_tokens.weight"] = torch.zeros(2, 256)
+    folder = OUT / "layers"
+    folder.mkdir()
+    (folder / "config.json").write_text("{}\n")
+    save_file(tensors, folder / "model.safetensors")
+    save_file(expected, folder / "expected.safetensors")
 
 
 def vocabulary():
@@ -248,6 +266,7 @@ MIXES = {
 if __name__ == "__main__":
     blocks()
     quantizers()
+    layers()
     tensors = {}
     for name, mix in MIXES.items():
         # transformers takes 128 for the width of qwen3's heads, whatever the file says.
