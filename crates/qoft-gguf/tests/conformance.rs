@@ -8,5 +8,7 @@ static ALLOCATOR: PeakAlloc = PeakAlloc;
 #[test]
 fn conforms() {
     let folder = qoft_fixtures::path("gguf/layers");
-    Subject::new(&qoft_gguf::REGISTRATION).folders([folder]).check();
+    Subject::new(&qoft_gguf::REGISTRATION)
+        .folders([folder])
+        .check();
 }
