@@ -66,10 +66,7 @@ impl QuantBackend for Awq {
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
-        Ok(match ToAwq::read(settings)? {
-            Some(quantizer) => Some(Box::new(quantizer)),
-            None => None,
-        })
+        Ok(ToAwq::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }
 }
 

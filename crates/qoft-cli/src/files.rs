@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::Device;
 use qoft::ScaledAdapter;
-use qoft::core::{BackendOptions, Checkpoint, Containers, Nearest, Registry, Schemes};
+use qoft::core::{BackendOptions, Checkpoint, Nearest, Registry, Schemes};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
 use qoft::peft::{self, AdapterFolder, Families};
 use qoft::train::data::{Dataset, DatasetOptions};
@@ -137,11 +137,10 @@ fn warn_of_missing(args: &[AdapterArg]) -> Result<()> {
     Ok(())
 }
 
-/// Loads a model with its adapters, to compute with and not to train.
-pub fn adapted_model(args: &ModelArgs) -> Result<CausalLm> {
+/// Loads the model of a folder with its adapters, to compute with and not to train.
+pub fn adapted_model(folder: ModelFolder, args: &ModelArgs) -> Result<CausalLm> {
     let device = device(args.device.as_deref())?;
     let adapters = adapters(&args.adapter)?;
-    let folder = open(&args.model)?;
     let folder = quantized(folder, args.quantize.as_deref(), &args.load, &args.adapter)?;
     let mut model = opened_model(&folder, &args.backend_option, &device)?;
     attach(&mut model, &adapters, &device)?;
@@ -243,9 +242,6 @@ pub fn report_losses(path: &Path, dataset: &Dataset) {
 }
 
 /// The tokenizer of a model; its absence matters only to text.
-pub fn tokenizer(model: &Path) -> Result<Tokenizer> {
-    match Containers::linked()?.find(model) {
-        None => Ok(Tokenizer::from_dir(model)?),
-        Some(_) => Ok(Tokenizer::from_dir(Checkpoint::open(model)?.dir())?),
-    }
+pub fn tokenizer(model: &ModelFolder) -> Result<Tokenizer> {
+    Ok(Tokenizer::from_dir(model.checkpoint().dir())?)
 }

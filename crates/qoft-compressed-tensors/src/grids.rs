@@ -1,7 +1,9 @@
 //! Scales as the library chooses them, and the numbers that they lead to.
 
 use qoft_scheme::Grid;
-use qoft_scheme::kernels::{FP4, FloatFormat, Matrix, block_ranges, fp4_code, powers_of_two};
+use qoft_scheme::kernels::{
+    FP4, FloatFormat, Matrix, block_ranges, fp4_code, power_code, powers_of_two,
+};
 
 use crate::floats::{FP8, ScaleKind, over};
 
@@ -180,13 +182,7 @@ impl FloatBlocks {
     pub fn scale_bytes(&self) -> Vec<u8> {
         match self.kind {
             ScaleKind::Floats(format) => format.to_bytes(&self.stored),
-            ScaleKind::Powers => {
-                let exponents = self
-                    .stored
-                    .iter()
-                    .map(|scale| (scale.to_bits() >> 23) as u8);
-                exponents.collect()
-            }
+            ScaleKind::Powers => self.stored.iter().map(|&scale| power_code(scale)).collect(),
             ScaleKind::Fp8Over(_) => self.stored.iter().map(|&scale| FP8.code(scale)).collect(),
         }
     }

@@ -15,7 +15,8 @@
 use std::sync::Arc;
 
 use qoft_scheme::kernels::{
-    CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, transpose,
+    CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, integer_name,
+    transpose,
 };
 use qoft_scheme::{Dtype, LayerSource, PackedWeight, Result, TensorView};
 
@@ -184,16 +185,7 @@ impl IntegerLayer {
             Some(zeros) => weight.zeros(zeros),
             None => weight,
         };
-        let weight = weight.rounding(rounding).build(match self.bits {
-            1 => "int1",
-            2 => "int2",
-            3 => "int3",
-            4 => "int4",
-            5 => "int5",
-            6 => "int6",
-            7 => "int7",
-            _ => "int8",
-        })?;
+        let weight = weight.rounding(rounding).build(integer_name(self.bits))?;
         Ok(weight.sorted())
     }
 

@@ -74,10 +74,7 @@ impl QuantBackend for CompressedTensors {
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
-        Ok(match ToCompressed::read(settings)? {
-            Some(quantizer) => Some(Box::new(quantizer)),
-            None => None,
-        })
+        Ok(ToCompressed::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }
 }
 

@@ -185,6 +185,17 @@ impl TestLayer {
         Matrix::decode(&*loaded.weight).values
     }
 
+    /// The value that all weights have.
+    ///
+    /// # Panics
+    /// If the layer cannot be loaded, or they differ.
+    #[track_caller]
+    pub fn value(&self) -> f32 {
+        let weight = self.weight();
+        assert!(weight.iter().all(|v| *v == weight[0]), "{weight:?}");
+        weight[0]
+    }
+
     /// Demands that the layer is claimed, and cannot be loaded for a reason that contains all of
     /// `parts`.
     ///

@@ -74,10 +74,7 @@ impl QuantBackend for Eetq {
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
-        Ok(match ToEetq::read(settings)? {
-            Some(quantizer) => Some(Box::new(quantizer)),
-            None => None,
-        })
+        Ok(ToEetq::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }
 }
 

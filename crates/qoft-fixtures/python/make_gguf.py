@@ -7,7 +7,6 @@
 Writes data/gguf:
 
 - blocks.safetensors: for each type random blocks `TYPE.blocks`, and `TYPE.values` by gguf-py.
-- quantized.safetensors: values `N`, and their blocks `TYPE.N` by ggml's reference quantizers.
 - layers: a layer of each type by ggml's reference quantizers, and its values by gguf-py.
 - llama.gguf, qwen2.gguf, qwen3.gguf: small models with a mix of types, written by gguf-py.
 - expected.safetensors: `MODEL.input_ids`, `MODEL.logits` by transformers, `MODEL.text_ids` of TEXT.
@@ -80,25 +79,6 @@ def blocks():
         tensors[f"{kind}.blocks"] = torch.from_numpy(data)
         tensors[f"{kind}.values"] = torch.from_numpy(gguf.quants.dequantize(data, T[kind]))
     save_file(tensors, OUT / "blocks.safetensors")
-
-
-def quantizers():
-    rng, tensors = np.random.default_rng(2), {}
-    normal = rng.standard_normal((6, 256)).astype(np.float32)
-    normal[1] *= 1e-3
-    normal[2, 17] = 30.0
-    normal[3] = np.abs(normal[3])
-    normal[4] = np.round(normal[4] * 4) / 4
-    normal[5, ::2] = 0
-    special = np.zeros((4, 256), np.float32)
-    special[1, 40:70] = -1.5
-    special[2] = 0.25
-    special[3] = np.tile([1.0, -1.0, 0.5, -0.5], 64)
-    for number, values in enumerate([normal, special]):
-        tensors[str(number)] = torch.from_numpy(values)
-        for kind in TYPES:
-            tensors[f"{kind}.{number}"] = torch.from_numpy(quantized(values, kind))
-    save_file(tensors, OUT / "quantized.safetensors")
 
 
 def layers():
@@ -265,7 +245,6 @@ MIXES = {
 
 if __name__ == "__main__":
     blocks()
-    quantizers()
     layers()
     tensors = {}
     for name, mix in MIXES.items():

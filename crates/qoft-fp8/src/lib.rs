@@ -72,10 +72,7 @@ impl QuantBackend for Fp8 {
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
-        Ok(match ToFp8::read(settings)? {
-            Some(quantizer) => Some(Box::new(quantizer)),
-            None => None,
-        })
+        Ok(ToFp8::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }
 }
 

@@ -1,6 +1,6 @@
 //! Scales by the largest weight of a block, and codes as transformers' quantizer finds them.
 
-use qoft_scheme::kernels::{FloatFormat, Floats, Matrix, block_ranges};
+use qoft_scheme::kernels::{FloatFormat, Floats, Matrix, block_ranges, power_code};
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
     TensorView, float_dtype,
@@ -223,7 +223,7 @@ impl Blocks {
     pub fn scale_bytes(&self) -> Vec<u8> {
         match self.format {
             ScaleFormat::Floats(format) => format.to_bytes(&self.scales),
-            ScaleFormat::Powers => self.scales.iter().map(|&scale| exponent(scale)).collect(),
+            ScaleFormat::Powers => self.scales.iter().map(|&scale| power_code(scale)).collect(),
         }
     }
 }
@@ -251,9 +251,4 @@ impl Grid for Blocks {
 /// The power of two that is not smaller, computed by its logarithm as transformers does.
 fn power_above(scale: f32) -> f32 {
     scale.max(f32::MIN_POSITIVE).log2().ceil().exp2()
-}
-
-/// The byte of a power of two.
-fn exponent(power: f32) -> u8 {
-    (power.to_bits() >> 23) as u8
 }

@@ -1,46 +1,25 @@
 //! Dense weights become the bytes that transformers and FBGEMM make of them.
 
+use qoft_conformance::quantized;
+use qoft_fp8::REGISTRATION;
 use qoft_scheme::{Checkpoint, Keys, Matrix, Nearest, Registry};
 use serde_json::json;
 
 #[test]
 fn the_bytes_are_the_librarys() {
-    let registry = Registry::new([&qoft_fp8::REGISTRATION]).unwrap();
     let mut layers = 0;
     for folder in qoft_fixtures::folders("schemes/fp8") {
         let case = folder.file_name().unwrap().to_str().unwrap();
         let written_by_others = ["block1x32_bytes", "rows", "block64_bf16"].contains(&case)
             || case.starts_with("tensor_");
-        let source = folder.join("source.safetensors");
-        if written_by_others || !source.is_file() {
+        if written_by_others || !folder.join("source.safetensors").is_file() {
             continue;
         }
         let library = Checkpoint::open(&folder).unwrap();
-        let settings = library.config()["quantization_config"].clone();
-        let settings = Keys::new("settings", settings);
-        let quantization = registry.quantization("fp8", &settings).unwrap();
-        let work = tempfile::tempdir().unwrap();
-        std::fs::copy(source, work.path().join("model.safetensors")).unwrap();
-        std::fs::write(work.path().join("config.json"), "{}").unwrap();
-        let source = Checkpoint::open(work.path()).unwrap();
-        for name in source.names() {
-            let path = name.strip_suffix(".weight").unwrap();
-            let tensor = source.tensor(name).unwrap();
-            let weight = Matrix::new(tensor.to_f32().unwrap(), tensor.matrix().unwrap());
-            let format = tensor.float_format().unwrap();
-            let found = quantization.quantize(path, weight, format, &Nearest);
-            for found in found.unwrap() {
-                let expected = library.tensor(&found.name()).unwrap();
-                let what = format!("{case}: {}", found.name());
-                assert_eq!(expected.dtype(), found.dtype, "{what}");
-                assert_eq!(expected.shape(), found.shape, "{what}");
-                let pairs = expected.bytes().iter().zip(&found.bytes);
-                if let Some((at, (expected, found))) = pairs.enumerate().find(|(_, (a, b))| a != b)
-                {
-                    panic!("{what}: byte {at} is {found:#x}, expected {expected:#x}");
-                }
-            }
-            layers += 1;
+        let settings = library.quantization_config().unwrap();
+        for tensor in quantized(&REGISTRATION, &folder, settings, None) {
+            layers += usize::from(tensor.found.suffix == "weight");
+            tensor.check();
         }
     }
     assert!(layers >= 7, "only {layers} layers");
@@ -48,7 +27,7 @@ fn the_bytes_are_the_librarys() {
 
 #[test]
 fn impossible_settings_are_refused() {
-    let registry = Registry::new([&qoft_fp8::REGISTRATION]).unwrap();
+    let registry = Registry::new([&REGISTRATION]).unwrap();
     for (settings, word) in [
         (json!({"activation_scheme": "static"}), "calibration"),
         (json!({"weight_block_size": [0, 128]}), "weight_block_size"),

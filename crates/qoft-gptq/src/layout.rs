@@ -13,7 +13,7 @@
 use std::sync::Arc;
 
 use qoft_scheme::kernels::{
-    CodeMap, Codes, GroupedWeight, Groups, PackedWeight, Scales, Zeros, transpose,
+    CodeMap, Codes, GroupedWeight, Groups, PackedWeight, Scales, Zeros, integer_name, transpose,
 };
 use qoft_scheme::{Dtype, Keys, LayerSource, Result, TensorView};
 
@@ -194,15 +194,7 @@ impl GptqLayer {
         )
         .zeros(Zeros::Integers(self.zeros().into()))
         .rounding(rounding)
-        .build(match self.bits {
-            2 => "int2",
-            3 => "int3",
-            4 => "int4",
-            5 => "int5",
-            6 => "int6",
-            7 => "int7",
-            _ => "int8",
-        })?;
+        .build(integer_name(self.bits))?;
         Ok(weight.sorted())
     }
 }

@@ -77,10 +77,7 @@ impl QuantBackend for Gptq {
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
-        Ok(match ToGptq::read(settings)? {
-            Some(quantizer) => Some(Box::new(quantizer)),
-            None => None,
-        })
+        Ok(ToGptq::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }
 }
 

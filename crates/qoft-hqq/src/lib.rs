@@ -62,10 +62,7 @@ impl QuantBackend for Hqq {
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
-        Ok(match ToHqq::read(settings)? {
-            Some(quantizer) => Some(Box::new(quantizer)),
-            None => None,
-        })
+        Ok(ToHqq::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }
 }
 

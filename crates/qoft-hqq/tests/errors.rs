@@ -50,16 +50,9 @@ fn good() -> TestLayer {
 }
 
 /// All weights, which must be equal.
-#[track_caller]
-fn value(layer: &TestLayer) -> f32 {
-    let weight = layer.weight();
-    assert!(weight.iter().all(|v| *v == weight[0]), "{weight:?}");
-    weight[0]
-}
-
 #[test]
 fn the_file_that_the_others_are_made_of_is_read() {
-    assert_eq!(value(&good()), 0.5);
+    assert_eq!(good().value(), 0.5);
 }
 
 #[test]
@@ -72,7 +65,7 @@ fn older_files_say_less() {
         "quant_zero",
         "channel_wise",
     ];
-    assert_eq!(value(&good().without(&optional)), 0.5);
+    assert_eq!(good().without(&optional).value(), 0.5);
 }
 
 #[test]
@@ -177,7 +170,7 @@ fn floats_hold_codes_only_where_the_settings_say_so() {
     let file = good().tensor("W_q", viewed);
     file.fails(&["`proj.W_q`", "U8", "F32"]);
     let file = file.tensor("view_as_float", flag(1));
-    assert_eq!(value(&file), 0.5);
+    assert_eq!(file.value(), 0.5);
     // Rows of three bytes are no floats.
     let file = file.tensor("shape", shape(2, 3));
     let file = file.tensor("group_size", int(3));
@@ -195,7 +188,7 @@ fn weights_that_are_not_finite_are_refused() {
     }
     // A scale that some codes could not be multiplied with, and one that these cannot be.
     let large = floats(&[8, 1], 1e38);
-    assert_eq!(value(&file.tensor("scale", large.clone())), 1e38);
+    assert_eq!(file.tensor("scale", large.clone()).value(), 1e38);
     let file = file
         .tensor("scale", large)
         .tensor("zero", floats(&[8, 1], 0.0));

@@ -6,6 +6,20 @@ use rayon::prelude::*;
 use crate::decode;
 use crate::error::WeightError;
 
+/// `int4` and the like, for codes of 1 to 8 bits.
+pub fn integer_name(bits: usize) -> &'static str {
+    match bits {
+        1 => "int1",
+        2 => "int2",
+        3 => "int3",
+        4 => "int4",
+        5 => "int5",
+        6 => "int6",
+        7 => "int7",
+        _ => "int8",
+    }
+}
+
 /// Codes of all weights, row-major, as one bit stream whose least significant bits come first.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

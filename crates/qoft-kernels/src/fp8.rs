@@ -95,6 +95,11 @@ impl Fp8Format {
     }
 }
 
+/// The byte of a power of two among [`powers_of_two`].
+pub fn power_code(power: f32) -> u8 {
+    (power.to_bits() >> 23) as u8
+}
+
 /// The values of bytes that are exponents (E8M0): `2^(byte − 127)`. The last one is no number.
 pub fn powers_of_two() -> Box<[f32; 256]> {
     // The byte is the exponent of an f32; only 2^-127 is too small for a normal number.

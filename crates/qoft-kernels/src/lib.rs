@@ -40,7 +40,7 @@ mod weight;
 pub use blocks::{block_ranges, equal_blocks};
 pub use blockwise::{BlockFormat, BlockWeight};
 pub use codebook::{CodebookShape, CodebookWeight};
-pub use codes::{CodeMap, Codes};
+pub use codes::{CodeMap, Codes, integer_name};
 pub use decode::simd_level;
 pub use dense::{DenseView, DenseWeight};
 pub use device::{
@@ -50,7 +50,7 @@ pub use device::{
 pub use error::WeightError;
 pub use floats::{FloatFormat, Floats, whole};
 pub use fp4::{FP4, fp4_code};
-pub use fp8::{Fp8Format, powers_of_two};
+pub use fp8::{Fp8Format, power_code, powers_of_two};
 pub use grouped::{GroupedBuilder, GroupedWeight};
 pub use groups::{Groups, Scales, Zeros};
 pub use matrix::Matrix;

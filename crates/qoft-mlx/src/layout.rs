@@ -10,7 +10,8 @@
 //! on a CPU. The other modes have `W = number · scale`.
 
 use qoft_scheme::kernels::{
-    CodeMap, Codes, FP4, Fp8Format, GroupedWeight, Groups, Scales, Zeros, powers_of_two,
+    CodeMap, Codes, FP4, Fp8Format, GroupedWeight, Groups, Scales, Zeros, integer_name,
+    powers_of_two,
 };
 use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
@@ -116,7 +117,7 @@ impl MlxLayer {
         let (map, scales) = (CodeMap::Unsigned, Scales::Plain(scales));
         let parts = GroupedWeight::builder(self.shape, codes, map, groups, scales);
         let parts = parts.zeros(offsets).rounding(rounding);
-        Ok(parts.build(format_name(self.parameters.bits))?)
+        Ok(parts.build(integer_name(self.parameters.bits as usize))?)
     }
 }
 
@@ -125,18 +126,5 @@ pub fn scale_table(mode: Mode) -> Box<[f32; 256]> {
     match mode {
         Mode::Nvfp4 => Fp8Format::E4m3.table(),
         _ => powers_of_two(),
-    }
-}
-
-/// The name that `qoft inspect` prints.
-fn format_name(bits: u32) -> &'static str {
-    match bits {
-        1 => "int1",
-        2 => "int2",
-        3 => "int3",
-        4 => "int4",
-        5 => "int5",
-        6 => "int6",
-        _ => "int8",
     }
 }

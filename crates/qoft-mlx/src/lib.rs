@@ -44,10 +44,7 @@ impl QuantBackend for Mlx {
     }
 
     fn open(&self, checkpoint: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
-        Ok(match MlxConfig::find(checkpoint)? {
-            Some(config) => Some(Box::new(Opened { config })),
-            None => None,
-        })
+        Ok(MlxConfig::find(checkpoint)?.map(|config| Box::new(Opened { config }) as _))
     }
 
     fn settings(&self) -> &'static [&'static str] {
@@ -55,10 +52,7 @@ impl QuantBackend for Mlx {
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
-        Ok(match ToMlx::read(settings)? {
-            Some(quantizer) => Some(Box::new(quantizer)),
-            None => None,
-        })
+        Ok(ToMlx::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }
 }
 

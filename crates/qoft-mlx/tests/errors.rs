@@ -34,17 +34,10 @@ fn small_floats() -> TestLayer {
     TestLayer::new(&Mlx, "proj", json!({"mode": "mxfp4"}), tensors)
 }
 
-#[track_caller]
-fn value(layer: &TestLayer) -> f32 {
-    let weight = layer.weight();
-    assert!(weight.iter().all(|v| *v == weight[0]), "{weight:?}");
-    weight[0]
-}
-
 #[test]
 fn the_files_that_the_others_are_made_of_are_read() {
-    assert_eq!(value(&good()), 0.5);
-    assert_eq!(value(&small_floats()), 3.0);
+    assert_eq!(good().value(), 0.5);
+    assert_eq!(small_floats().value(), 3.0);
 }
 
 #[test]
@@ -56,21 +49,21 @@ fn parameters_of_a_module_come_first() {
         "mxfp8 has groups of 32",
     ]);
     let own = file.key("proj", json!({"group_size": 32, "bits": 4}));
-    assert_eq!(value(&own), 0.5);
+    assert_eq!(own.value(), 0.5);
     // What is left out there has the library's default, not the value for all modules.
     let own = file.key("proj", json!({"group_size": 32}));
-    assert_eq!(value(&own), 0.5);
+    assert_eq!(own.value(), 0.5);
     let dense = good().key("proj", json!(false));
     dense.fails(&["`proj`", "the module has scales", "false"]);
-    assert_eq!(value(&good().key("proj", json!(true))), 0.5);
+    assert_eq!(good().key("proj", json!(true)).value(), 0.5);
 }
 
 #[test]
 fn sizes_that_the_model_knows_tell_the_parameters() {
     let bare = good().config(Value::Null);
-    assert_eq!(value(&bare.expecting([2, 64])), 0.5);
+    assert_eq!(bare.expecting([2, 64]).value(), 0.5);
     let file = small_floats().config(Value::Null).expecting([2, 64]);
-    assert_eq!(value(&file), 3.0);
+    assert_eq!(file.value(), 3.0);
     // Without any sizes the defaults hold, 4 bits in groups of 64.
     bare.fails(&["`proj.scales`", "[2, 1]", "[2, 2]"]);
     let odd = bare.expecting([2, 36]);

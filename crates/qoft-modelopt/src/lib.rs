@@ -55,10 +55,7 @@ impl QuantBackend for Modelopt {
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
-        Ok(match ToModelopt::read(settings)? {
-            Some(quantizer) => Some(Box::new(quantizer)),
-            None => None,
-        })
+        Ok(ToModelopt::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }
 }
 

@@ -36,24 +36,17 @@ fn fp8() -> TestLayer {
     TestLayer::new(&Modelopt, "proj", config, tensors)
 }
 
-#[track_caller]
-fn value(layer: &TestLayer) -> f32 {
-    let weight = layer.weight();
-    assert!(weight.iter().all(|v| *v == weight[0]), "{weight:?}");
-    weight[0]
-}
-
 #[test]
 fn the_files_that_the_others_are_made_of_are_read() {
-    assert_eq!(value(&nvfp4()), 0.75);
-    assert_eq!(value(&fp8()), 3.0);
+    assert_eq!(nvfp4().value(), 0.75);
+    assert_eq!(fp8().value(), 3.0);
 }
 
 #[test]
 fn scales_have_many_shapes() {
     for shape in [&[][..], &[1], &[2], &[2, 1], &[1, 1], &[1, 1, 1, 1]] {
         assert_eq!(
-            value(&fp8().tensor("weight_scale", floats(shape, 3.0))),
+            fp8().tensor("weight_scale", floats(shape, 3.0)).value(),
             3.0
         );
     }
@@ -64,17 +57,17 @@ fn scales_have_many_shapes() {
     ]);
     // Powers of two: MXFP8 and MXFP4.
     let powers = bytes(Dtype::U8, &[2, 1], 128);
-    assert_eq!(value(&fp8().tensor("weight_scale", powers.clone())), 2.0);
+    assert_eq!(fp8().tensor("weight_scale", powers.clone()).value(), 2.0);
     let mx = nvfp4().without(&["weight_scale_2"]);
-    assert_eq!(value(&mx.tensor("weight_scale", powers)), 3.0);
+    assert_eq!(mx.tensor("weight_scale", powers).value(), 3.0);
 }
 
 #[test]
 fn the_configuration_decides_and_may_be_in_the_form_of_the_file() {
     let file = json!({"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "NVFP4"}});
-    assert_eq!(value(&nvfp4().config(file)), 0.75);
+    assert_eq!(nvfp4().config(file).value(), 0.75);
     assert_eq!(
-        value(&nvfp4().key("quant_method", json!("modelopt_fp4"))),
+        nvfp4().key("quant_method", json!("modelopt_fp4")).value(),
         0.75
     );
     assert!(
@@ -95,13 +88,13 @@ fn the_size_of_groups_may_be_another_one() {
     wide.fails(&["`proj.weight_scale`", "[2, 2]", "[2, 1]"]);
     let weights = json!({"num_bits": 4, "type": "float", "group_size": 32});
     let groups = json!({"group_0": {"weights": weights, "targets": ["Linear"]}});
-    assert_eq!(value(&wide.key("config_groups", groups)), 0.75);
-    assert_eq!(value(&wide.key("group_size", json!(32))), 0.75);
+    assert_eq!(wide.key("config_groups", groups).value(), 0.75);
+    assert_eq!(wide.key("group_size", json!(32)).value(), 0.75);
     let own = json!({"proj": {"quant_algo": "NVFP4", "group_size": 32}});
     let own = wide
         .key("group_size", json!(16))
         .key("quantized_layers", own);
-    assert_eq!(value(&own), 0.75);
+    assert_eq!(own.value(), 0.75);
     wide.key("group_size", json!(0))
         .fails(&["`group_size`", "found 0"]);
     wide.key("group_size", json!("x"))

@@ -10,8 +10,9 @@ use crate::print::outln;
 /// Measures the loss of a model on a data file.
 pub fn run(args: &EvalArgs) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
-    let model = files::adapted_model(&args.model)?;
-    let tokenizer = files::tokenizer(&args.model.model)?;
+    let folder = files::open(&args.model.model)?;
+    let tokenizer = files::tokenizer(&folder)?;
+    let model = files::adapted_model(folder, &args.model)?;
     let dataset = files::dataset(&args.data, &tokenizer, model.config(), args.max_length)?;
     let evaluation = files::evaluate(&model, &dataset, args.batch_size, &device)?;
     files::report_losses(&args.data, &dataset);

@@ -12,9 +12,10 @@ use crate::print::{self, outln};
 /// Continues a prompt; text appears as it is made.
 pub fn run(args: &GenerateArgs) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
-    let tokenizer = files::tokenizer(&args.model.model)?;
+    let folder = files::open(&args.model.model)?;
+    let tokenizer = files::tokenizer(&folder)?;
     let prompt = prompt(args, &tokenizer)?;
-    let model = files::adapted_model(&args.model)?;
+    let model = files::adapted_model(folder, &args.model)?;
     let mut options = GenerateOptions::default();
     options.max_new_tokens = args.max_new_tokens;
     options.temperature = args.temperature;

@@ -175,7 +175,7 @@ fn into_dense(error: Error) -> anyhow::Error {
 }
 
 fn dataset(args: &MergeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset> {
-    let tokenizer = files::tokenizer(model.checkpoint().dir())?;
+    let tokenizer = files::tokenizer(model)?;
     files::dataset(path, &tokenizer, model.spec()?.config(), args.max_length)
 }
 

@@ -108,7 +108,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
 }
 
 fn dataset(args: &QuantizeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset> {
-    let tokenizer = files::tokenizer(&args.model)?;
+    let tokenizer = files::tokenizer(model)?;
     files::dataset(path, &tokenizer, model.spec()?.config(), args.max_length)
 }
 

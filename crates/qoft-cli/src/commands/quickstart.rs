@@ -65,7 +65,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
     errln!();
 
     let device = files::device(None)?;
-    let tokenizer = files::tokenizer(&model_dir)?;
+    let tokenizer = Tokenizer::from_dir(&model_dir)?;
     let mut model = files::model(&model_dir, &[], &device)?;
     let data = |name| files::dataset(&root.join(name), &tokenizer, model.config(), MAX_LENGTH);
     let (dataset, held_out) = (data("data.jsonl")?, data("eval.jsonl")?);

@@ -16,6 +16,22 @@ fn scale_and_min(bytes: &[u8], s: usize) -> (u8, u8) {
     }
 }
 
+/// Decodes `Q4_K` and `Q5_K`: groups of 32, of which two share the low and the high bits of as many
+/// bytes of `codes`. `fifth` is the bit above these, of element `l` of group `s`.
+#[inline(always)]
+fn decode_groups(block: &[u8], codes: &[u8], out: &mut [f32], fifth: impl Fn(usize, usize) -> u8) {
+    let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
+    for (s, out) in out.chunks_exact_mut(32).enumerate() {
+        let (scale, min) = scale_and_min(&block[4..16], s);
+        let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
+        let codes = &codes[s / 2 * 32..][..32];
+        for (l, (out, code)) in out.iter_mut().zip(codes).enumerate() {
+            let code = code >> (s % 2 * 4) & 15 | fifth(s, l) << 4;
+            *out = scale * f32::from(code) - min;
+        }
+    }
+}
+
 /// The 2 bits of element `32p + l` of half `h` for all `l`, as `Q2_K` and `Q3_K` place them.
 #[inline(always)]
 fn two_bits(codes: &[u8], h: usize, p: usize, l: usize) -> u8 {
@@ -105,22 +121,7 @@ impl BlockFormat for Q4K {
 
     #[inline(always)]
     fn decode(block: &[u8], out: &mut [f32]) {
-        let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
-        let scales = &block[4..16];
-        let runs = block[16..144].chunks_exact(32);
-        for (p, (out, codes)) in out.chunks_exact_mut(64).zip(runs).enumerate() {
-            let (low, high) = out.split_at_mut(32);
-            let (scale, min) = scale_and_min(scales, 2 * p);
-            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
-            for (out, code) in low.iter_mut().zip(codes) {
-                *out = scale * f32::from(code & 15) - min;
-            }
-            let (scale, min) = scale_and_min(scales, 2 * p + 1);
-            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
-            for (out, code) in high.iter_mut().zip(codes) {
-                *out = scale * f32::from(code >> 4) - min;
-            }
-        }
+        decode_groups(block, &block[16..144], out, |_, _| 0);
     }
 
     fn is_finite(block: &[u8]) -> bool {
@@ -140,24 +141,8 @@ impl BlockFormat for Q5K {
 
     #[inline(always)]
     fn decode(block: &[u8], out: &mut [f32]) {
-        let (d, dmin) = (f16_at(block, 0), f16_at(block, 2));
-        let (scales, fifth) = (&block[4..16], &block[16..48]);
-        let runs = block[48..176].chunks_exact(32);
-        for (p, (out, codes)) in out.chunks_exact_mut(64).zip(runs).enumerate() {
-            let (low, high) = out.split_at_mut(32);
-            let (scale, min) = scale_and_min(scales, 2 * p);
-            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
-            for ((out, code), fifth) in low.iter_mut().zip(codes).zip(fifth) {
-                let code = code & 15 | (fifth >> (2 * p) & 1) << 4;
-                *out = scale * f32::from(code) - min;
-            }
-            let (scale, min) = scale_and_min(scales, 2 * p + 1);
-            let (scale, min) = (d * f32::from(scale), dmin * f32::from(min));
-            for ((out, code), fifth) in high.iter_mut().zip(codes).zip(fifth) {
-                let code = code >> 4 | (fifth >> (2 * p + 1) & 1) << 4;
-                *out = scale * f32::from(code) - min;
-            }
-        }
+        let fifth = |s, l: usize| block[16 + l] >> s & 1;
+        decode_groups(block, &block[48..176], out, fifth);
     }
 
     fn is_finite(block: &[u8]) -> bool {

@@ -18,17 +18,15 @@ const ROWS: usize = 256;
 /// panels and the rows' gradient fit a level-2 cache together.
 const BAND: usize = 192;
 
-/// `Σ −log softmax(scale·(h·Wᵀ + bias))[label]`, divided by `denominator`.
-///
-/// Input: h of `[rows, in_features]`. Output: `[1]`. Rows whose label is `None` do not count.
-/// The gradient of h is computed along with the loss.
+/// The loss of a head with a weight `W` and a bias `B`: `Σ −log softmax(scale·(h·Wᵀ + bias))[label]`,
+/// divided by `denominator`. Rows of h whose label is `None` do not count.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
-pub struct LinearCrossEntropy {
+pub struct CrossEntropy<W, B> {
     /// The head, `[vocab, in_features]`.
-    pub weight: Arc<dyn PackedWeight>,
+    pub weight: W,
     /// Added to the logits, `[vocab]`.
-    pub bias: Option<Arc<Vec<f32>>>,
+    pub bias: Option<B>,
     /// Multiplies the logits.
     pub scale: f32,
     /// The token to predict from each row; less than `vocab`.
@@ -37,10 +35,10 @@ pub struct LinearCrossEntropy {
     pub denominator: f64,
 }
 
-impl LinearCrossEntropy {
+impl<W, B> CrossEntropy<W, B> {
     /// The loss of these labels, one for each row of the input. The logits have no bias and are
     /// not scaled, and the sum is not divided.
-    pub fn new(weight: Arc<dyn PackedWeight>, labels: Arc<Vec<Option<u32>>>) -> Self {
+    pub fn new(weight: W, labels: Arc<Vec<Option<u32>>>) -> Self {
         Self {
             weight,
             bias: None,
@@ -52,7 +50,7 @@ impl LinearCrossEntropy {
 
     /// The same with a bias of `[vocab]`, or without.
     #[must_use]
-    pub fn with_bias(self, bias: Option<Arc<Vec<f32>>>) -> Self {
+    pub fn with_bias(self, bias: Option<B>) -> Self {
         Self { bias, ..self }
     }
 
@@ -71,6 +69,12 @@ impl LinearCrossEntropy {
         }
     }
 }
+
+/// The [`CrossEntropy`] of a head that stays as it is.
+///
+/// Input: h of `[rows, in_features]`. Output: `[1]`. The gradient of h is computed along with the
+/// loss.
+pub type LinearCrossEntropy = CrossEntropy<Arc<dyn PackedWeight>, Arc<Vec<f32>>>;
 
 impl HostOp for LinearCrossEntropy {
     fn forward(&self, inputs: &[HostView], keep: bool) -> Forward {

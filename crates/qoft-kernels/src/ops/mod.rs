@@ -20,7 +20,7 @@ mod trained_cross_entropy;
 pub use activation::Activation;
 pub use attention::CausalAttention;
 pub use cayley::{Cayley, CayleyMap, coft_project, pairs};
-pub use cross_entropy::LinearCrossEntropy;
+pub use cross_entropy::{CrossEntropy, LinearCrossEntropy};
 pub use dense_matmul::DenseMatmul;
 pub use embedding::embed;
 pub use layer_norm::LayerNorm;

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::cross_entropy::gather;
+use super::cross_entropy::{CrossEntropy, gather};
 use super::dense_matmul::add_outer;
 use super::packed_matmul::packed_matmul;
 use crate::dense::DenseView;
@@ -34,62 +34,12 @@ impl<T> Operand<T> {
     }
 }
 
-/// As [`LinearCrossEntropy`](super::LinearCrossEntropy), with a weight or a bias that is an input and
-/// may train. Their gradients need the probabilities themselves, so the logits of some rows exist
-/// as a whole.
+/// The [`CrossEntropy`] of a head whose weight or bias is an input and may train. Their gradients need
+/// the probabilities themselves, so the logits of some rows exist as a whole.
 ///
 /// Inputs: h of `[rows, in_features]`; then the weight of `[vocab, in_features]` and the bias of
-/// `[1, vocab]`, where these are inputs. Output: `[1]`. Rows whose label is `None` do not count.
-/// Gradients are computed along with the loss.
-#[derive(Debug, Clone)]
-#[non_exhaustive]
-pub struct TrainedCrossEntropy {
-    /// The head, `[vocab, in_features]`.
-    pub weight: Operand<Arc<dyn PackedWeight>>,
-    /// Added to the logits, `[vocab]`.
-    pub bias: Option<Operand<Arc<Vec<f32>>>>,
-    /// Multiplies the logits.
-    pub scale: f32,
-    /// The token to predict from each row; less than `vocab`.
-    pub labels: Arc<Vec<Option<u32>>>,
-    /// What the sum is divided by, usually the number of labels.
-    pub denominator: f64,
-}
-
-impl TrainedCrossEntropy {
-    /// The loss of these labels, one for each row of the input. The logits have no bias and are
-    /// not scaled, and the sum is not divided.
-    pub fn new(weight: Operand<Arc<dyn PackedWeight>>, labels: Arc<Vec<Option<u32>>>) -> Self {
-        Self {
-            weight,
-            bias: None,
-            scale: 1.0,
-            labels,
-            denominator: 1.0,
-        }
-    }
-
-    /// The same with a bias of `[vocab]`, or without.
-    #[must_use]
-    pub fn with_bias(self, bias: Option<Operand<Arc<Vec<f32>>>>) -> Self {
-        Self { bias, ..self }
-    }
-
-    /// The same with logits that are multiplied.
-    #[must_use]
-    pub fn with_scale(self, scale: f32) -> Self {
-        Self { scale, ..self }
-    }
-
-    /// The same with a sum that is divided, usually by the number of labels.
-    #[must_use]
-    pub fn with_denominator(self, denominator: f64) -> Self {
-        Self {
-            denominator,
-            ..self
-        }
-    }
-}
+/// `[1, vocab]`, where these are inputs. Output: `[1]`. Gradients are computed along with the loss.
+pub type TrainedCrossEntropy = CrossEntropy<Operand<Arc<dyn PackedWeight>>, Operand<Arc<Vec<f32>>>>;
 
 impl HostOp for TrainedCrossEntropy {
     fn forward(&self, inputs: &[HostView], keep: bool) -> Forward {

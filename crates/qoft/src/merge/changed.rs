@@ -74,15 +74,8 @@ impl<'a> Merging<'a> {
         let mut layers = std::mem::take(&mut self.layers);
         layers.retain(|layer| layer.is_quantized() || self.adapted(layer));
         let checkpoint = self.folder.checkpoint();
-        let mut changed = Changed {
-            dense: BTreeSet::new(),
-            outputs: Vec::new(),
-            current: checkpoint.clone(),
-            quantized: 0,
-            format: Some(format),
-            config: dense_config(checkpoint.config(), format),
-            layers: Vec::new(),
-        };
+        let config = dense_config(checkpoint.config(), format);
+        let mut changed = Changed::none(checkpoint, Some(format), config);
         for (index, &layer) in layers.iter().enumerate() {
             changed.add_dense(self.work(index, layer), format, self.reports)?;
         }
@@ -93,15 +86,8 @@ impl<'a> Merging<'a> {
         let mut layers = std::mem::take(&mut self.layers);
         layers.retain(|layer| self.adapted(layer));
         let checkpoint = self.folder.checkpoint();
-        let mut changed = Changed {
-            dense: BTreeSet::new(),
-            outputs: Vec::new(),
-            current: checkpoint.clone(),
-            quantized: 0,
-            format: None,
-            config: checkpoint.config().clone(),
-            layers: Vec::new(),
-        };
+        let config = checkpoint.config().clone();
+        let mut changed = Changed::none(checkpoint, None, config);
         let mut quantized = Vec::new();
         for (index, &layer) in layers.iter().enumerate() {
             let work = self.work(index, layer);
@@ -168,6 +154,19 @@ impl<'a> Merging<'a> {
 }
 
 impl<'a> Changed<'a> {
+    /// Before the first one.
+    fn none(checkpoint: &Checkpoint, format: Option<FloatFormat>, config: Value) -> Self {
+        Self {
+            layers: Vec::new(),
+            dense: BTreeSet::new(),
+            outputs: Vec::new(),
+            current: checkpoint.clone(),
+            quantized: 0,
+            format,
+            config,
+        }
+    }
+
     fn add_dense(
         &mut self,
         work: Work<'a>,

@@ -41,12 +41,12 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let checkpoint = Checkpoint::open(model_dir)?;
     let dense = (!args.quantizes()).then(|| Digest::of_checkpoint(&checkpoint));
     let base_folder = files::described(checkpoint)?;
+    let tokenizer = files::tokenizer(&base_folder)?;
     let scheme = args.quantize.as_deref();
     let base_folder = files::quantized(base_folder, scheme, &args.load, &frozen_args)?;
     let base = dense.unwrap_or_else(|| Digest::of_checkpoint(base_folder.checkpoint()))?;
     let schemes = files::schemes(base_folder.checkpoint(), &backend_options)?;
     let mut model = files::load(&base_folder, &schemes, &device)?;
-    let tokenizer = files::tokenizer(model_dir)?;
     let dataset = files::dataset(data, &tokenizer, model.config(), args.max_length)?;
     let eval_data = args.eval_data.as_ref();
     let eval_dataset = eval_data
