@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::Device;
 use qoft::ScaledAdapter;
-use qoft::core::{BackendOptions, Checkpoint, Nearest, Registry, Schemes};
+use qoft::core::{BackendOptions, Checkpoint, Containers, Nearest, Registry, Schemes};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
 use qoft::peft::{self, AdapterFolder, Families};
 use qoft::train::data::{Dataset, DatasetOptions};
@@ -31,9 +31,14 @@ pub fn schemes(checkpoint: &Checkpoint, backend_options: &[String]) -> Result<Sc
     Ok(Registry::linked()?.open(checkpoint, &options)?)
 }
 
-/// Opens a model's folder.
+/// Opens a model's folder, or a file of a format that is linked.
 pub fn open(path: &Path) -> Result<ModelFolder> {
-    described(Checkpoint::open(path)?)
+    described(checkpoint(path)?)
+}
+
+/// Opens the files of a model.
+pub fn checkpoint(path: &Path) -> Result<Checkpoint> {
+    Ok(Containers::linked()?.open(path)?)
 }
 
 /// A model's folder whose checkpoint is opened already.

@@ -12,7 +12,7 @@ mod quantize;
 mod requantize;
 mod stored;
 
-use qoft_scheme::kernels::{FloatFormat, Matrix};
+use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
     Capabilities, Checkpoint, Dtype, Error, Keys, LayerSource, LoadedLinear, NewTensor,
     ParsedLayer, Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme,
@@ -45,10 +45,7 @@ impl QuantBackend for Eetq {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR
-            .and_requantize()
-            .and_quantize()
-            .with_dtypes(&[FloatFormat::F16, FloatFormat::F32])
+        Capabilities::LINEAR.and_requantize().and_quantize()
     }
 
     fn options(&self) -> &'static [&'static str] {

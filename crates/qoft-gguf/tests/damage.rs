@@ -5,7 +5,7 @@ use std::io::{Read, Seek, SeekFrom, Write};
 use std::path::Path;
 
 use qoft_gguf as _;
-use qoft_scheme::{Checkpoint, LayerSource, Purpose, Schemes};
+use qoft_scheme::{Checkpoint, Containers, LayerSource, Purpose, Result, Schemes};
 
 /// Bytes at the beginning that are changed: metadata and table.
 const HEADER: u64 = 24_000;
@@ -23,9 +23,13 @@ impl Numbers {
     }
 }
 
+fn open(path: &Path) -> Result<Checkpoint> {
+    Containers::linked()?.open(path)
+}
+
 /// Opens a model and loads all of its layers.
 fn read(path: &Path) {
-    let Ok(checkpoint) = Checkpoint::open(path) else {
+    let Ok(checkpoint) = open(path) else {
         return;
     };
     let Ok(schemes) = Schemes::linked(&checkpoint) else {
@@ -76,7 +80,7 @@ fn changed_bytes_of_the_header_end_in_an_error_or_a_model() {
                 file.write_all(&byte).unwrap();
             }
         }
-        assert!(Checkpoint::open(&path).is_ok());
+        assert!(open(&path).is_ok());
     }
 }
 
@@ -88,7 +92,7 @@ fn cut_files_are_errors() {
     let mut length = file.metadata().unwrap().len() - 32;
     while length > 0 {
         file.set_len(length).unwrap();
-        assert!(Checkpoint::open(&path).is_err(), "{length} bytes");
+        assert!(open(&path).is_err(), "{length} bytes");
         length = length * 4 / 5;
     }
 }
@@ -98,7 +102,7 @@ fn said(start: &[u8]) -> String {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("model.gguf");
     std::fs::write(&path, start).unwrap();
-    Checkpoint::open(&path).unwrap_err().to_string()
+    open(&path).unwrap_err().to_string()
 }
 
 #[test]

@@ -65,7 +65,8 @@ pub struct ModelFolder {
 }
 
 impl ModelFolder {
-    /// Opens a folder with `config.json` and safetensors.
+    /// Opens a folder with `config.json` and safetensors. What a [`Container`](qoft_core::Container) reads is
+    /// opened by [`Containers::open`](qoft_core::Containers::open), and then handed to [`Self::new`].
     ///
     /// Tensors have the names that they have in the whole model, also where the file was written
     /// without the model's head and lacks their first component. Buffers that nothing reads are left

@@ -1,7 +1,5 @@
 //! What a backend can do.
 
-use qoft_kernels::FloatFormat;
-
 use crate::layer_kind::LayerKind;
 
 /// What a backend can do; shown by `qoft backends`, and demanded by the commands.
@@ -20,12 +18,10 @@ pub struct Capabilities {
     pub dense: bool,
     /// Kinds of layers that it loads.
     pub layers: &'static [LayerKind],
-    /// Dtypes of the floating-point tensors (scales, biases and the like) that it reads.
-    pub dtypes: &'static [FloatFormat],
 }
 
 impl Capabilities {
-    /// Reads linear layers in every float dtype; trains on them and makes them dense.
+    /// Reads linear layers, trains on them and makes them dense.
     pub const LINEAR: Self = Self {
         train: true,
         dequantize: true,
@@ -33,7 +29,6 @@ impl Capabilities {
         quantize: false,
         dense: false,
         layers: &[LayerKind::Linear],
-        dtypes: &[FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16],
     };
 
     /// The same, and changed weights can be written.
@@ -85,11 +80,5 @@ impl Capabilities {
     #[must_use]
     pub const fn with_layers(self, layers: &'static [LayerKind]) -> Self {
         Self { layers, ..self }
-    }
-
-    /// The same with other dtypes.
-    #[must_use]
-    pub const fn with_dtypes(self, dtypes: &'static [FloatFormat]) -> Self {
-        Self { dtypes, ..self }
     }
 }

@@ -1,7 +1,8 @@
 //! What a quantization scheme is, and the files that it reads and writes. Nothing here needs Burn.
 //!
 //! - [`Checkpoint`]: a folder of Hugging Face, its tensors on the memory map.
-//! - [`Container`]: another file format of checkpoints, which shows itself as such a folder.
+//! - [`Container`]: another file format of checkpoints, which shows itself as such a folder. Formats
+//!   enter [`Containers`] through [`register_container!`].
 //! - [`QuantBackend`]: a scheme. Backends enter the [`Registry`] through [`register_backend!`].
 //! - [`Schemes`]: a registry that was opened on a checkpoint. A [`Scheme`] claims layers and parses
 //!   them, once for loading them as [`PackedWeight`]s and for writing them back.
@@ -43,7 +44,7 @@ pub use checkpoint::{CONFIG_KEYS, Checkpoint, NewTensor, WaitingFile};
 pub use claimed::{CheckpointLayer, ClaimedLayer};
 pub use container::{Container, Contents};
 #[doc(hidden)]
-pub use containers::CollectedContainer;
+pub use containers::container_entry;
 pub use containers::{ContainerRegistration, Containers};
 pub use dense::{Dense, dense_weight};
 pub use dense_layer::DenseLayer;

@@ -1,18 +1,24 @@
 //! Models in GGUF files, against transformers.
 #![cfg(feature = "gguf")]
 
+use std::path::Path;
+
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Checkpoint, Schemes};
+use qoft::core::{Checkpoint, Containers, Result, Schemes};
 use qoft::models::{Architectures, CausalLm, ModelFolder};
 use qoft::train::tokenizer::Tokenizer;
 use safetensors::SafeTensors;
 
 const TEXT: &str = "The quick brown fox's 12345 jumps\n\n  over <|im_end|> naïve 漢字 don't!";
 
+fn open_file(path: impl AsRef<Path>) -> Result<Checkpoint> {
+    Containers::linked()?.open(path)
+}
+
 fn open(name: &str) -> ModelFolder {
     let path = qoft_fixtures::path(&format!("gguf/{name}.gguf"));
-    ModelFolder::open(path, &Architectures::linked().unwrap()).unwrap()
+    ModelFolder::new(open_file(path).unwrap(), &Architectures::linked().unwrap())
 }
 
 fn load(folder: &ModelFolder) -> CausalLm {
@@ -63,7 +69,7 @@ fn text_becomes_the_tokens_of_transformers() {
     let file = SafeTensors::deserialize(&bytes).unwrap();
     for name in ["llama", "qwen2", "qwen3"] {
         let path = qoft_fixtures::path(&format!("gguf/{name}.gguf"));
-        let checkpoint = Checkpoint::open(path).unwrap();
+        let checkpoint = open_file(path).unwrap();
         let tokenizer = Tokenizer::from_dir(checkpoint.dir()).unwrap();
         let found = tokenizer.encode(TEXT, false).unwrap();
         let (_, expected) = numbers(&file, &format!("{name}.text_ids"));
@@ -114,11 +120,11 @@ fn a_folder_with_one_model_is_that_model_and_one_with_several_asks_which() {
     };
     put("llama-00001-of-00002");
     put("llama-00002-of-00002");
-    let checkpoint = Checkpoint::open(work.path()).unwrap();
+    let checkpoint = open_file(work.path()).unwrap();
     assert_eq!(checkpoint.config()["model_type"], "llama");
     assert_eq!(checkpoint.path(), work.path());
     put("qwen2");
-    let error = Checkpoint::open(work.path()).unwrap_err().to_string();
+    let error = open_file(work.path()).unwrap_err().to_string();
     assert!(
         error.contains("llama-00001-of-00002.gguf, qwen2.gguf"),
         "{error}"

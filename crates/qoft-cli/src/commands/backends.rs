@@ -2,15 +2,15 @@
 
 use anyhow::Result;
 use qoft::SCHEMES;
-use qoft::core::Registry;
+use qoft::core::{Containers, Entry, Registry};
 use serde_json::json;
 
 use crate::args::BackendsArgs;
 use crate::print::outln;
 
-/// Lists the backends in the order in which they are asked.
+/// Lists the backends and file formats in the order in which they are asked.
 pub fn run(args: &BackendsArgs) -> Result<()> {
-    let registry = Registry::linked()?;
+    let (registry, formats) = (Registry::linked()?, Containers::linked()?);
     if args.json {
         let backends: Vec<_> = registry
             .registrations()
@@ -25,27 +25,33 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
                 })
             })
             .collect();
-        outln!("{}", json!({ "backends": backends }));
+        let formats = formats.registrations().iter();
+        let formats = formats.map(
+            |entry| json!({ "name": entry.name(), "tier": entry.tier(), "order": entry.order() }),
+        );
+        let formats: Vec<_> = formats.collect();
+        outln!(
+            "{}",
+            json!({ "backends": backends, "file_formats": formats })
+        );
         return Ok(());
     }
     outln!(
-        "{:<18} {:<10} {:<5} {:<6} {:<6} {:<9} {:<11} {:<8} dtypes",
+        "{:<18} {:<10} {:<5} {:<6} {:<6} {:<9} {:<11} layers",
         "backend",
         "tier",
         "read",
         "train",
         "merge",
         "quantize",
-        "dequantize",
-        "layers"
+        "dequantize"
     );
     let mark = |can| if can { "yes" } else { "no" };
     for entry in registry.registrations() {
         let can = entry.item().capabilities();
         let layers: Vec<&str> = can.layers.iter().map(|kind| kind.name()).collect();
-        let dtypes: Vec<&str> = can.dtypes.iter().map(|dtype| dtype.name()).collect();
         outln!(
-            "{:<18} {:<10} {:<5} {:<6} {:<6} {:<9} {:<11} {:<8} {}",
+            "{:<18} {:<10} {:<5} {:<6} {:<6} {:<9} {:<11} {}",
             entry.name(),
             entry.tier().name(),
             mark(!can.layers.is_empty()),
@@ -55,9 +61,12 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
             mark(can.quantize),
             mark(can.dequantize),
             layers.join(" "),
-            dtypes.join(" "),
         );
     }
+    let formats = formats.registrations().iter();
+    let formats = ["safetensors"].into_iter().chain(formats.map(Entry::name));
+    let formats: Vec<&str> = formats.collect();
+    outln!("file formats: {}", formats.join(", "));
     let absent = SCHEMES.iter().filter(|scheme| !scheme.built_in);
     let absent: Vec<&str> = absent.map(|scheme| scheme.feature).collect();
     if !absent.is_empty() {

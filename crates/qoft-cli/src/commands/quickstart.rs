@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::Device;
-use qoft::core::{Checkpoint, Error, StagedDir, write_file};
+use qoft::core::{Error, StagedDir, write_file};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, CommonConfig};
@@ -85,7 +85,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         &autodiff,
     )?;
     errln!("{}", trainable_line(&model));
-    let base = Digest::of_checkpoint(&Checkpoint::open(&model_dir)?)?;
+    let base = Digest::of_checkpoint(&files::checkpoint(&model_dir)?)?;
     let folder = RunFolder::open(&adapter)?;
     let mut trainer = Trainer::new(&config, &oft_config, &dataset, &folder);
     trainer.base = Some(&base);

@@ -120,7 +120,14 @@ fn backends_are_listed() {
         assert_eq!(backend["capabilities"]["train"], true);
         assert_eq!(backend["capabilities"]["dequantize"], true);
     }
+    let formats = value["file_formats"].as_array().expect("file formats");
+    assert_eq!(formats[0]["name"], "gguf");
+    assert_eq!(formats[0]["tier"], "standard");
     let table = good(&["backends"]).stdout;
+    assert!(
+        table.contains("file formats: safetensors, gguf\n"),
+        "{table}"
+    );
     let row = |name: &str| -> Vec<&str> {
         let mut lines = table
             .lines()

@@ -21,7 +21,8 @@ pub(super) fn no_model(path: &Path) -> Option<String> {
         });
     }
     if !path.is_dir() {
-        let reason = "a file; a model is a folder with config.json and safetensors beside it";
+        let reason = "a file; a model is a folder with config.json and safetensors beside it, and \
+                      files of other formats are opened by `Containers`";
         return Some(reason.into());
     }
     let missing = format!("no model folder: it has no {CONFIG}");

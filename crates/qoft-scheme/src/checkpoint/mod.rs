@@ -13,7 +13,6 @@ use std::sync::Arc;
 use serde_json::Value;
 
 use crate::container::{Container, Unpacked, unpack};
-use crate::containers::Containers;
 use crate::error::{Error, Result};
 use crate::json::read_json;
 use crate::mapped::{MappedTensors, TensorView};
@@ -55,24 +54,13 @@ impl Stored {
 }
 
 impl Checkpoint {
-    /// Opens a folder with `config.json` and `model.safetensors` or a sharded index, or what a linked
-    /// [`Container`] reads.
+    /// Opens a folder with `config.json` and `model.safetensors` or a sharded index. Other file
+    /// formats are opened by [`Containers::open`](crate::Containers::open).
     ///
     /// # Errors
     /// If a file is missing, damaged, or names files outside the folder.
-    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        Self::open_with(path, &Containers::linked()?)
-    }
-
-    /// As [`Self::open`], with the containers that are given.
-    ///
-    /// # Errors
-    /// If a file is missing, damaged, or names files outside the folder.
-    pub fn open_with(path: impl AsRef<Path>, containers: &Containers) -> Result<Self> {
-        let dir = path.as_ref();
-        if let Some(container) = containers.find(dir) {
-            return Self::of_container(container, dir);
-        }
+    pub fn open(dir: impl AsRef<Path>) -> Result<Self> {
+        let dir = dir.as_ref();
         if let Some(reason) = mistaken::no_model(dir) {
             return Err(Error::file(dir, reason));
         }
@@ -98,7 +86,8 @@ impl Checkpoint {
         })
     }
 
-    fn of_container(container: &'static dyn Container, path: &Path) -> Result<Self> {
+    /// Opens what a container reads.
+    pub(crate) fn of_container(container: &'static dyn Container, path: &Path) -> Result<Self> {
         let (unpacked, dir, config, shards) = unpack(container, path)?;
         let (mut tensors, mut all) = (BTreeMap::new(), Vec::new());
         for shard in shards.into_iter().map(Arc::new) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use qoft::core::{Checkpoint, Error, trainable_parameters};
+use qoft::core::{Error, trainable_parameters};
 use qoft::models::CausalLm;
 use qoft::peft;
 use qoft::train::data::Dataset;
@@ -38,7 +38,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let backend_options = args.backend_option.clone().unwrap_or_default();
 
     // The digest is that of the files, before tensors get the names that they have in the model.
-    let checkpoint = Checkpoint::open(model_dir)?;
+    let checkpoint = files::checkpoint(model_dir)?;
     let dense = (!args.quantizes()).then(|| Digest::of_checkpoint(&checkpoint));
     let base_folder = files::described(checkpoint)?;
     let tokenizer = files::tokenizer(&base_folder)?;
