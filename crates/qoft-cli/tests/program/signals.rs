@@ -3,8 +3,9 @@
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
-use crate::common::{arg, fixture, lines, names, qoft, start, wait_until};
+use crate::common::{arg, end, fixture, lines, names, qoft, start, wait_until};
 use tempfile::{TempDir, tempdir};
 
 const MODEL: &str = "models/llama_nf4";
@@ -42,10 +43,10 @@ fn stopped(signal: &str, more: &[&str]) -> (TempDir, PathBuf, ExitStatus) {
     let out = work.path().join("out");
     let args = long_training(&out, more);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut child = start(&args);
+    let child = start(&args);
     wait_until("steps", || lines(&out.join("log.jsonl")) > 2);
     send(signal, child.id());
-    let status = child.wait().expect("an end");
+    let status = end(child);
     (work, out, status)
 }
 
@@ -98,10 +99,10 @@ fn before_the_steps_a_signal_ends_everything_at_once() {
     std::fs::write(&many, text.repeat(20_000)).expect("a file");
     let args = long_training(&out, &["--eval-data", arg(&many)]);
     let args: Vec<&str> = args.iter().map(String::as_str).collect();
-    let mut child = start(&args);
+    let child = start(&args);
     wait_until("a lock", || out.join(".qoft-lock").exists());
     send("-INT", child.id());
-    assert_eq!(child.wait().expect("an end").code(), Some(130));
+    assert_eq!(end(child).code(), Some(130));
     assert_eq!(names(&out), [""; 0]);
 }
 
@@ -110,7 +111,7 @@ fn signals_that_were_ignored_stay_ignored() {
     let work = tempdir().expect("a folder");
     let out = work.path().join("out");
     let args = long_training(&out, &[]);
-    let mut child = Command::new("nohup")
+    let child = Command::new("nohup")
         .arg(env!("CARGO_BIN_EXE_qoft"))
         .args(&args)
         .stdin(Stdio::null())
@@ -124,7 +125,40 @@ fn signals_that_were_ignored_stay_ignored() {
     let before = lines(&log);
     wait_until("more steps", || lines(&log) > before + 5);
     send("-TERM", child.id());
-    assert_eq!(child.wait().expect("an end").code(), Some(143));
+    assert_eq!(end(child).code(), Some(143));
+}
+
+#[test]
+fn a_second_signal_ends_everything_at_once_and_does_no_harm() {
+    let work = tempdir().expect("a folder");
+    let out = work.path().join("out");
+    // A step takes long.
+    let many = work.path().join("many.jsonl");
+    let text = std::fs::read_to_string(fixture(ROWS)).expect("rows");
+    std::fs::write(&many, text.repeat(1000)).expect("a file");
+    let model = fixture(MODEL);
+    let args = [
+        "train",
+        "--model",
+        &model,
+        "--data",
+        arg(&many),
+        "--output",
+        arg(&out),
+        "--batch-size=4000",
+        "--max-steps=3",
+    ];
+    let child = start(&args);
+    wait_until("a log", || out.join("log.jsonl").exists());
+    send("-TERM", child.id());
+    std::thread::sleep(Duration::from_millis(50));
+    send("-INT", child.id());
+    // Of two signals that wait, the system delivers the lower number first.
+    let code = end(child).code();
+    assert!(matches!(code, Some(130 | 143)), "{code:?}");
+    // Nothing of it is in the way of the next run.
+    let run = qoft(&args);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
 }
 
 #[test]
@@ -154,18 +188,18 @@ fn a_merge_that_is_stopped_leaves_nothing() {
             .any(|name| name.contains("partial"))
     };
     for signal in ["-INT", "-TERM"] {
-        let mut child = start(&args);
+        let child = start(&args);
         wait_until("a folder", begun);
-        std::thread::sleep(std::time::Duration::from_millis(200));
+        std::thread::sleep(Duration::from_millis(200));
         send(signal, child.id());
-        let code = child.wait().expect("an end").code();
+        let code = end(child).code();
         assert_eq!(code, Some(if signal == "-INT" { 130 } else { 143 }));
         assert_eq!(names(work.path()), ["many.jsonl"]);
     }
     // Killed, it leaves its folder, which any merge to the same place removes.
     let mut child = start(&args);
     wait_until("a folder", begun);
-    std::thread::sleep(std::time::Duration::from_millis(200));
+    std::thread::sleep(Duration::from_millis(200));
     child.kill().expect("a kill");
     child.wait().expect("an end");
     assert!(begun());

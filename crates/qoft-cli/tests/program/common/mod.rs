@@ -3,7 +3,7 @@
 pub mod file;
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 /// What a run of the program left behind.
@@ -30,15 +30,45 @@ pub fn qoft(args: &[&str]) -> Run {
     }
 }
 
+/// The program, with signals as they are by default: in a background job of a shell, where tests may
+/// run, Ctrl-C is ignored. `env` of GNU does that; where there is another one, it is as it is.
+pub fn with_default_signals() -> Command {
+    const SIGNALS: &str = "--default-signal=INT,TERM,HUP";
+    let program = env!("CARGO_BIN_EXE_qoft");
+    let probe = Command::new("env").args([SIGNALS, "true"]).output();
+    if !probe.is_ok_and(|output| output.status.success()) {
+        return Command::new(program);
+    }
+    let mut command = Command::new("env");
+    command.args([SIGNALS, program]);
+    command
+}
+
 /// Starts the program without output.
 pub fn start(args: &[&str]) -> Child {
-    Command::new(env!("CARGO_BIN_EXE_qoft"))
+    with_default_signals()
         .args(args)
         .env_remove("QOFT_LOG")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .expect("the program starts")
+}
+
+/// How a started program ends. One that does not is killed.
+#[track_caller]
+pub fn end(mut child: Child) -> ExitStatus {
+    let start = Instant::now();
+    loop {
+        if let Some(status) = child.try_wait().expect("a status") {
+            return status;
+        }
+        if start.elapsed() > Duration::from_secs(120) {
+            let killed = child.kill();
+            panic!("it does not end (killed: {killed:?})");
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
 }
 
 /// Waits until something is so.
