@@ -22,7 +22,9 @@ def load(folder, method):
         from gptqmodel import BACKEND, GPTQModel
 
         backend = BACKEND.TORCH if method == "gptq" else BACKEND.TORCH_AWQ
-        return GPTQModel.load(str(folder), device="cpu", backend=backend).model
+        # It decodes in half precision only; all that follows is in single precision.
+        model = GPTQModel.load(str(folder), device="cpu", backend=backend, dtype=torch.float16).model
+        return model.float()
     from transformers import AutoModelForCausalLM
 
     return AutoModelForCausalLM.from_pretrained(folder, device_map="cpu", torch_dtype=torch.float32)
