@@ -267,14 +267,7 @@ fn rotation(factors: usize, dropout: f64, value: f32) -> BoftRotation {
     let site = Site::with_weight("b", qoft_core::LayerKind::Linear, &weight);
     let butterfly = Butterfly::new(&BoftConfig::default(), factors, &site).unwrap();
     let device = default_device().unwrap().autodiff();
-    let id = |name| {
-        ParamPlace {
-            adapter: "a",
-            path: "b",
-            param: name,
-        }
-        .id()
-    };
+    let id = |name| ParamPlace::of_adapter("a").at("b").named(name).id();
     let values = (0..factors * 128).map(|i| value * (i as f32).sin());
     let blocks = AdapterParam::new(
         BoftRotation::BLOCKS,

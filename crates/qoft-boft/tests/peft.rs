@@ -42,7 +42,7 @@ fn load(
     name: &str,
 ) -> qoft_core::Result<Arc<dyn AdapterConfig>> {
     let (families, device) = (Families::linked().unwrap(), default_device().unwrap());
-    let facts = ModelFacts::new("llama", "lm_head");
+    let facts = ModelFacts::of_type("llama").with_head("lm_head");
     peft::load(model, folder, &families, facts, name, &device)
 }
 
@@ -130,7 +130,7 @@ fn configurations_mean_what_they_mean_to_peft() {
         for (key, value) in row["config"].as_object().unwrap() {
             json[key] = value.clone();
         }
-        let facts = ModelFacts::new("llama", "lm_head");
+        let facts = ModelFacts::of_type("llama").with_head("lm_head");
         let attached = family.read(json, "x").and_then(|config| {
             let modules = Modules::of(&model, "lm_head");
             let selection = Selection::new(&*config, facts, &modules)?;
@@ -225,7 +225,7 @@ impl Run {
     fn model(&self) -> CausalLm {
         let mut model = model("llama");
         let device = default_device().unwrap().autodiff();
-        let facts = ModelFacts::new("llama", "lm_head");
+        let facts = ModelFacts::of_type("llama").with_head("lm_head");
         let seed = self.config.seed;
         peft::attach(&mut model, &*self.adapter, facts, ADAPTER, seed, &device).unwrap();
         model

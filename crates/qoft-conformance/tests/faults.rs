@@ -115,12 +115,10 @@ impl AdapterConfig for FaultyConfig {
         let fault = self.family.0;
         if fault == Fault::OwnIds {
             let own = |p: &AdapterParam| {
-                let id = ParamPlace {
-                    adapter: "own",
-                    path: site.path,
-                    param: p.name(),
-                }
-                .id();
+                let id = ParamPlace::of_adapter("own")
+                    .at(site.path)
+                    .named(p.name())
+                    .id();
                 AdapterParam::new(p.name(), p.shape(), p.to_vec(), id, &p.device())
             };
             params = params.iter().map(own).collect();

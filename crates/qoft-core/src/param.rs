@@ -129,18 +129,37 @@ fn on_device(values: Vec<f32>, device: &Device) -> Tensor<1> {
     }
 }
 
-/// Where a parameter of an adapter is.
+/// Where a parameter of an adapter is:
+/// `ParamPlace::of_adapter("default").at("model.layers.0.self_attn.q_proj").named("oft_R.weight")`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ParamPlace<'a> {
-    /// The adapter's name.
-    pub adapter: &'a str,
-    /// Module path of the layer.
-    pub path: &'a str,
-    /// The parameter's name.
-    pub param: &'a str,
+    adapter: &'a str,
+    path: &'a str,
+    param: &'a str,
 }
 
-impl ParamPlace<'_> {
+impl<'a> ParamPlace<'a> {
+    /// In the adapter of this name, at the root of the model so far.
+    pub const fn of_adapter(adapter: &'a str) -> Self {
+        Self {
+            adapter,
+            path: "",
+            param: "",
+        }
+    }
+
+    /// The same in the layer at a module path.
+    #[must_use]
+    pub const fn at(self, path: &'a str) -> Self {
+        Self { path, ..self }
+    }
+
+    /// The same for the parameter of this name.
+    #[must_use]
+    pub const fn named(self, param: &'a str) -> Self {
+        Self { param, ..self }
+    }
+
     /// Identifies the parameter: the same in every run and every release, so that saved optimizer
     /// states find their parameters.
     pub fn id(self) -> ParamId {
@@ -154,21 +173,12 @@ mod tests {
 
     #[test]
     fn ids_do_not_change_between_releases() {
-        let place = ParamPlace {
-            adapter: "default",
-            path: "model.layers.0.self_attn.q_proj",
-            param: "oft_R.weight",
-        };
+        let place = ParamPlace::of_adapter("default")
+            .at("model.layers.0.self_attn.q_proj")
+            .named("oft_R.weight");
         let id = place.id();
         assert_eq!(id.val(), 2_912_072_315_653_049_779);
-        assert_ne!(
-            id,
-            ParamPlace {
-                param: "bias",
-                ..place
-            }
-            .id()
-        );
+        assert_ne!(id, place.named("bias").id());
     }
 
     #[test]

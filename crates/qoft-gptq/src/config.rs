@@ -50,6 +50,7 @@ pub struct ModuleConfig {
 
 /// What a stored zero point means.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum ZeroPoints {
     /// The zero point less one (`gptq`).
     V1,

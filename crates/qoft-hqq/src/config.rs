@@ -22,6 +22,7 @@ pub struct LayerConfig {
 
 /// How the flattened weight is cut into groups.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
 pub enum Axis {
     /// Groups take turns: a group is a column of the weight reshaped to `[group_size, groups]`.
     Columns,

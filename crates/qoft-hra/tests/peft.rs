@@ -34,7 +34,7 @@ fn load(model: &mut CausalLm, folder: &Path) -> qoft_core::Result<Arc<dyn Adapte
         model,
         folder,
         &Families::linked().unwrap(),
-        ModelFacts::new("llama", head),
+        ModelFacts::of_type("llama").with_head(head),
         "default",
         &device,
     )
@@ -89,7 +89,7 @@ fn of_two_adapters_the_input_meets_the_last_one_first() {
     for pair in expected["pairs"].as_array().unwrap() {
         let mut model = model();
         let (head, device) = ("lm_head", default_device().unwrap());
-        let facts = ModelFacts::new("llama", head);
+        let facts = ModelFacts::of_type("llama").with_head(head);
         for name in ["first", "second"] {
             let folder = folder(pair[name].as_str().unwrap());
             peft::load(

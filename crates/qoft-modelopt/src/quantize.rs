@@ -160,13 +160,8 @@ pub fn nvfp4_scales(weight: &Matrix, group_size: usize, tensor: f32) -> Vec<u8> 
 pub fn nvfp4_grid(bytes: &[u8], group_size: usize, k: usize, tensor: f32) -> FloatGrid {
     let table = Fp8Format::E4m3.table();
     let scale = |&byte: &u8| table[usize::from(byte)] * tensor;
-    FloatGrid {
-        group_size,
-        count: k.div_ceil(group_size),
-        scales: bytes.iter().map(scale).collect(),
-        code: nvfp4_code,
-        numbers: Box::new(FP4),
-    }
+    let scales = bytes.iter().map(scale).collect();
+    FloatGrid::new(FP4, nvfp4_code).with_scales(scales, k, group_size)
 }
 
 /// FP8 numbers with a scale for each block of rows and columns.

@@ -55,20 +55,15 @@ pub fn requantize(
                 true => Box::new(FP4),
                 false => Fp8Format::E4m3.table(),
             };
-            let grid = FloatGrid {
-                group_size,
-                count: k.div_ceil(group_size),
-                scales: bytes
-                    .iter()
-                    .map(|&byte| powers[usize::from(byte)])
-                    .collect(),
-                code: if parsed.format.is_fp4() {
-                    fp4_code
-                } else {
-                    fp8_code
-                },
-                numbers,
+            let code = match parsed.format.is_fp4() {
+                true => fp4_code,
+                false => fp8_code,
             };
+            let scales = bytes
+                .iter()
+                .map(|&byte| powers[usize::from(byte)])
+                .collect();
+            let grid = FloatGrid::new(numbers, code).with_scales(scales, k, group_size);
             changed.push(layer.rewritten(SCALES, bytes)?);
             Box::new(grid)
         }

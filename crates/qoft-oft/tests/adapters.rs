@@ -10,7 +10,7 @@ use qoft_core::{AdapterSlot, Error, Layer, Linear, Pass, Walk, adapters, trainab
 use qoft_oft::OftConfig;
 use qoft_peft::{self as peft, CommonConfig, Families, ModelFacts};
 
-const FACTS: ModelFacts = ModelFacts::new("", "");
+const FACTS: ModelFacts = ModelFacts::NONE;
 
 #[derive(Module, Debug, Walk)]
 struct Model {

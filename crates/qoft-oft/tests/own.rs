@@ -13,7 +13,7 @@ use qoft_core::{
 use qoft_oft::OftConfig;
 use qoft_peft::{self as peft, CommonConfig, ConfigFile, Families, ModelFacts};
 
-const FACTS: ModelFacts = ModelFacts::new("", "head");
+const FACTS: ModelFacts = ModelFacts::NONE.with_head("head");
 
 #[derive(Module, Debug, Walk)]
 struct Model {

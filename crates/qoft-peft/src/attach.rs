@@ -197,12 +197,10 @@ impl Attachment<'_> {
         };
         let names = config.param_names(site.kind).iter();
         let params = names.zip(config.param_shapes(&site)?).map(|(name, shape)| {
-            let id = ParamPlace {
-                adapter: self.adapter,
-                path,
-                param: name,
-            }
-            .id();
+            let id = ParamPlace::of_adapter(self.adapter)
+                .at(path)
+                .named(name)
+                .id();
             let random = Random::keyed(&[seed, id.val()]);
             let values = config.initial_values(&site, name, &shape, random);
             AdapterParam::new(name, shape, values, id, self.device)

@@ -101,6 +101,7 @@ impl CommonConfig {
 /// A string, or a list of strings.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum OneOrMany {
     /// A single string.
     One(String),
@@ -139,6 +140,7 @@ impl From<Vec<String>> for OneOrMany {
 /// An index, or a list of indices. Indices below 0 are possible, but no block has one.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
+#[non_exhaustive]
 pub enum Layers {
     /// A single index.
     One(i64),

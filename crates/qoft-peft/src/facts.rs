@@ -14,13 +14,25 @@ pub struct ModelFacts<'a> {
 }
 
 impl<'a> ModelFacts<'a> {
-    /// Of a model of this type, with the output head at the path `head`.
-    pub const fn new(model_type: &'a str, head: &'a str) -> Self {
+    /// Nothing is known: a model of no type, without a head.
+    pub const NONE: Self = Self {
+        model_type: "",
+        head: "",
+        default_targets: &[],
+    };
+
+    /// Of a model of this type, without a head.
+    pub const fn of_type(model_type: &'a str) -> Self {
         Self {
             model_type,
-            head,
-            default_targets: &[],
+            ..Self::NONE
         }
+    }
+
+    /// The same with the output head at a path.
+    #[must_use]
+    pub const fn with_head(self, head: &'a str) -> Self {
+        Self { head, ..self }
     }
 
     /// The same with layers that get an adapter where PEFT has no default.

@@ -149,12 +149,10 @@ impl AdapterFolder {
             if shape[..] != expected {
                 return Err(self.error(wrong_shape(&key, &expected, shape)));
             }
-            let id = ParamPlace {
-                adapter,
-                path: site.path,
-                param: name,
-            }
-            .id();
+            let id = ParamPlace::of_adapter(adapter)
+                .at(site.path)
+                .named(name)
+                .id();
             let values = values.clone();
             Ok(AdapterParam::new(name, expected, values, id, device))
         });

@@ -5,6 +5,7 @@ use crate::grid::Grid;
 /// The numbers `number · scale` of codes that stand for small floats, with a scale for each run of
 /// input features within a row.
 #[derive(Debug, Clone)]
+#[non_exhaustive]
 pub struct FloatGrid {
     /// Input features that share a scale; the last ones of a row may be fewer.
     pub group_size: usize,
@@ -19,6 +20,33 @@ pub struct FloatGrid {
 }
 
 impl FloatGrid {
+    /// The grid of these numbers, each of which `code` finds the code of, without any scales yet.
+    pub fn new(numbers: impl Into<Box<[f32]>>, code: fn(f32) -> u8) -> Self {
+        Self {
+            group_size: usize::MAX,
+            count: 1,
+            scales: Vec::new(),
+            code,
+            numbers: numbers.into(),
+        }
+    }
+
+    /// The same for rows of `width` input features, with a scale for each group of them in each row.
+    ///
+    /// # Panics
+    /// If the scales are not those of whole rows.
+    #[must_use]
+    pub fn with_scales(self, scales: Vec<f32>, width: usize, group_size: usize) -> Self {
+        let count = width.div_ceil(group_size);
+        assert!(scales.len().is_multiple_of(count), "scales of whole rows");
+        Self {
+            group_size,
+            count,
+            scales,
+            ..self
+        }
+    }
+
     /// The code of `value` in a group. Without any scale it is that of 0.
     #[inline(always)]
     fn code_of(&self, value: f32, scale: f32) -> u8 {
@@ -54,13 +82,7 @@ mod tests {
 
     #[test]
     fn each_group_has_its_scale() {
-        let grid = FloatGrid {
-            group_size: 2,
-            count: 2,
-            scales: vec![1.0, 2.0, 0.0, 0.5],
-            code: fp4_code,
-            numbers: FP4.into(),
-        };
+        let grid = FloatGrid::new(FP4, fp4_code).with_scales(vec![1.0, 2.0, 0.0, 0.5], 3, 2);
         let weight = Matrix::new(vec![3.0, -9.0, 3.0, 0.0, 1.0, -0.5], [2, 3]);
         let codes = Nearest.codes(&weight, &grid);
         assert_eq!(codes, [5, 15, 3, 0, 0, 10]);

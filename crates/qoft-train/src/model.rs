@@ -181,7 +181,9 @@ impl TrainBatch for Batch {
 /// What PEFT's rules have to know of a model beside its layers.
 pub fn model_facts(spec: &ModelSpec) -> ModelFacts<'_> {
     let names = spec.names();
-    ModelFacts::new(&spec.config().model_type, names.head).with_default_targets(names.targets)
+    ModelFacts::of_type(&spec.config().model_type)
+        .with_head(names.head)
+        .with_default_targets(names.targets)
 }
 
 impl TrainModel for CausalLm {

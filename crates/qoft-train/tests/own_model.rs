@@ -127,7 +127,7 @@ fn train_config(steps: usize) -> TrainConfig {
 
 fn adapted<M: Module + Walk>(mut model: M, config: &OftConfig) -> M {
     let device = default_device().unwrap().autodiff();
-    let facts = ModelFacts::new("", "head");
+    let facts = ModelFacts::NONE.with_head("head");
     peft::attach(&mut model, config, facts, ADAPTER, 1, &device).unwrap();
     model
 }

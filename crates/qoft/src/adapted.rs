@@ -57,7 +57,7 @@ pub(crate) fn check(
 /// What PEFT's rules have to know of the model.
 fn facts(folder: &ModelFolder) -> ModelFacts<'_> {
     let model_type = folder.checkpoint().config()["model_type"].as_str();
-    let unknown = || ModelFacts::new(model_type.unwrap_or_default(), head(folder));
+    let unknown = || ModelFacts::of_type(model_type.unwrap_or_default()).with_head(head(folder));
     folder.known().map_or_else(unknown, model_facts)
 }
 

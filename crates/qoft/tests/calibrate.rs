@@ -53,7 +53,7 @@ fn adapted(model: &Path, adapter: &ScaledAdapter) -> CausalLm {
         &mut model,
         folder,
         1.0,
-        ModelFacts::new(&model_type, head),
+        ModelFacts::of_type(&model_type).with_head(head),
         "default",
         &Device::flex(),
     )

@@ -55,7 +55,7 @@ fn adapted(folder: &ModelFolder, schemes: &Schemes, layer: &str) -> CausalLm {
     let mut config = OftConfig::default();
     config.oft_block_size = 4;
     config.common = CommonConfig::targeting([layer]);
-    let facts = ModelFacts::new("llama", "lm_head");
+    let facts = ModelFacts::of_type("llama").with_head("lm_head");
     peft::attach(&mut model, &config, facts, "new", 1, &device.autodiff()).unwrap();
     model
 }

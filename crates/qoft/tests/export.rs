@@ -144,7 +144,7 @@ fn all_of_a_lora_is_the_adapter() {
                 &mut adapted,
                 folder,
                 &Families::linked().unwrap(),
-                ModelFacts::new("llama", "lm_head"),
+                ModelFacts::of_type("llama").with_head("lm_head"),
                 &name,
                 &device,
             )
@@ -233,7 +233,7 @@ fn a_layer_cannot_be_whole_and_rotated() {
     peft::attach(
         &mut model,
         &config,
-        ModelFacts::new("qwen2", "lm_head"),
+        ModelFacts::of_type("qwen2").with_head("lm_head"),
         "new",
         1,
         &device,

@@ -191,7 +191,7 @@ fn the_default_targets_are_those_of_peft_and_fan_in_fan_out_changes_nothing() {
         peft::attach(
             &mut model,
             &config,
-            ModelFacts::new("gpt2", head),
+            ModelFacts::of_type("gpt2").with_head(head),
             "default",
             1,
             &device,

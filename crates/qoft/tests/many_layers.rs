@@ -76,7 +76,8 @@ fn layers_are_chosen_by_name_in_time() {
         let mut config = OftConfig::default();
         config.common = CommonConfig::targeting(OneOrMany::Many(paths.clone()));
         time(|| {
-            let selection = Selection::new(&config, ModelFacts::new("", "lm_head"), &modules);
+            let selection =
+                Selection::new(&config, ModelFacts::NONE.with_head("lm_head"), &modules);
             assert_eq!(selection.unwrap().rotated().len(), count);
         })
     };

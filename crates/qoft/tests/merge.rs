@@ -137,7 +137,7 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
             &mut model,
             folder,
             &Families::linked().unwrap(),
-            ModelFacts::new("llama", "lm_head"),
+            ModelFacts::of_type("llama").with_head("lm_head"),
             &name,
             &device,
         )

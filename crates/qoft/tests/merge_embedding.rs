@@ -47,7 +47,7 @@ fn adapted_loss(model: &Path, adapters: &[&Path], rows: &[Vec<i32>]) -> f64 {
             &mut model,
             folder,
             &Families::linked().unwrap(),
-            ModelFacts::new("llama", "lm_head"),
+            ModelFacts::of_type("llama").with_head("lm_head"),
             &name,
             &device,
         )
@@ -239,7 +239,7 @@ fn random_adapter(model: &Path, targets: &[&str], folder: &Path) {
     peft::attach(
         &mut model,
         &config,
-        ModelFacts::new("llama", head),
+        ModelFacts::of_type("llama").with_head(head),
         "default",
         1,
         &device,

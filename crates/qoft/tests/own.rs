@@ -127,7 +127,7 @@ fn merged_models_have_the_loss_of_the_adapter_with_its_strength() {
             &mut adapted,
             &folder,
             0.4,
-            ModelFacts::new(&model_type, head),
+            ModelFacts::of_type(&model_type).with_head(head),
             "a",
             &device,
         )
@@ -191,7 +191,7 @@ fn a_whole_module_is_rotated_by_another_adapter() {
     peft::attach(
         &mut model,
         &config,
-        ModelFacts::new("gpt2", head),
+        ModelFacts::of_type("gpt2").with_head(head),
         "a",
         1,
         &device,
@@ -202,7 +202,7 @@ fn a_whole_module_is_rotated_by_another_adapter() {
         &mut model,
         &case.folder,
         &Families::linked().unwrap(),
-        ModelFacts::new("gpt2", head),
+        ModelFacts::of_type("gpt2").with_head(head),
         "b",
         &device,
     )
@@ -227,7 +227,7 @@ fn a_quantized_module_cannot_be_trained_whole() {
     let error = peft::attach(
         &mut model,
         &config,
-        ModelFacts::new("llama", head),
+        ModelFacts::of_type("llama").with_head(head),
         "a",
         1,
         &device,
@@ -255,7 +255,10 @@ fn saved_embeddings_stand_in_for_those_of_the_model() {
             loss: reference.as_f64().unwrap(),
         };
         let mut adapted = load(&case.model, &[]);
-        let (facts, device) = (ModelFacts::new(name, "lm_head"), Device::flex());
+        let (facts, device) = (
+            ModelFacts::of_type(name).with_head("lm_head"),
+            Device::flex(),
+        );
         peft::load(&mut adapted, &case.folder, &families, facts, "a", &device).unwrap();
         let out = tempfile::tempdir().unwrap();
         let dense = out.path().join("dense");

@@ -34,7 +34,7 @@ fn adapt(
         model,
         &adapter(case),
         &Families::linked().unwrap(),
-        ModelFacts::new("llama", "lm_head"),
+        ModelFacts::of_type("llama").with_head("lm_head"),
         name,
         &default_device().unwrap(),
     )
@@ -107,7 +107,7 @@ fn what_we_save_is_the_same_to_peft() {
             &mut model,
             &folder,
             &Families::linked().unwrap(),
-            ModelFacts::new("", "lm_head"),
+            ModelFacts::NONE.with_head("lm_head"),
             "default",
             &device,
         )
@@ -179,7 +179,7 @@ fn a_saved_adapter_equals_the_one_that_was_loaded() {
             &mut second,
             path,
             &Families::linked().unwrap(),
-            ModelFacts::new("llama", "lm_head"),
+            ModelFacts::of_type("llama").with_head("lm_head"),
             "default",
             &device,
         )
@@ -240,7 +240,7 @@ fn an_adapter_of_another_embedding_table_is_refused() {
         &mut model,
         folder.path(),
         &Families::linked().unwrap(),
-        ModelFacts::new("llama", head),
+        ModelFacts::of_type("llama").with_head(head),
         "default",
         &device,
     );

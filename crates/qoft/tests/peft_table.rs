@@ -102,7 +102,7 @@ fn difference(row: &Value, model: &Model) -> Option<String> {
     let model_type = row["type"].as_str().unwrap_or(&model.model_type);
     let config = config(row);
     let parts = match &config {
-        Ok(config) => Selection::new(&**config, ModelFacts::new(model_type, ""), &model.modules),
+        Ok(config) => Selection::new(&**config, ModelFacts::of_type(model_type), &model.modules),
         Err(error) => {
             let found = word_of(error);
             return (row["error"] != found).then(|| format!("found {found}: {error}"));

@@ -81,7 +81,7 @@ impl Case {
             &mut model,
             &folder,
             &Families::linked().unwrap(),
-            ModelFacts::new("llama", "lm_head"),
+            ModelFacts::of_type("llama").with_head("lm_head"),
             ADAPTER,
             &device,
         )
@@ -129,7 +129,7 @@ impl Case {
         peft::attach(
             &mut model,
             &oft_config,
-            ModelFacts::new("llama", "lm_head"),
+            ModelFacts::of_type("llama").with_head("lm_head"),
             ADAPTER,
             1,
             &device,

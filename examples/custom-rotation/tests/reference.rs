@@ -35,11 +35,7 @@ fn rotations_and_gradients_are_those_of_dense_matrices() {
     for case in cases {
         let features = case["features"].as_u64().expect("a number") as usize;
         let name = GivensRotation::ANGLES;
-        let place = ParamPlace {
-            adapter: "default",
-            path: "layer",
-            param: name,
-        };
+        let place = ParamPlace::of_adapter("default").at("layer").named(name);
         let id = place.id();
         let angles = AdapterParam::new(name, [features - 1], values(&case, "angles"), id, &device);
         let rotation = GivensRotation::new(angles, 1.0);

@@ -91,7 +91,7 @@ fn adapted(model: &CausalLm) -> (CausalLm, OftConfig) {
     config.common = CommonConfig::targeting("all-linear");
     let mut adapted = model.clone();
     let device = default_device().expect("a device").autodiff();
-    let facts = ModelFacts::new("", model.head());
+    let facts = ModelFacts::NONE.with_head(model.head());
     peft::attach(&mut adapted, &config, facts, ADAPTER, 1, &device).expect("an adapter fits");
     (adapted, config)
 }
@@ -175,7 +175,7 @@ fn saved(case: &Case, model: &CausalLm) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     peft::save(&trained, &config, ADAPTER, folder.path()).expect("an adapter that can be saved");
     let (mut again, device) = (model.clone(), default_device().expect("a device"));
-    let facts = ModelFacts::new("", model.head());
+    let facts = ModelFacts::NONE.with_head(model.head());
     let families = Families::only(config.family());
     peft::load(
         &mut again,

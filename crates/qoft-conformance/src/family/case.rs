@@ -13,7 +13,7 @@ use super::model::{Model, off, values};
 use crate::compute::{device, random};
 
 pub(super) const ADAPTER: &str = "default";
-pub(super) const FACTS: ModelFacts = ModelFacts::new("", "");
+pub(super) const FACTS: ModelFacts = ModelFacts::NONE;
 /// Where in a run training passes are.
 pub(super) fn draw() -> Draw {
     Draw::new(3, 2, 0)

@@ -106,12 +106,10 @@ fn two(case: &Case) {
     adapters::delete(&mut second, "second").expect("an adapter");
     for (path, layer) in second.layers() {
         for param in layer.adapters().slots().iter().flat_map(|s| s.params()) {
-            let id = ParamPlace {
-                adapter: "another",
-                path: &path,
-                param: param.name(),
-            }
-            .id();
+            let id = ParamPlace::of_adapter("another")
+                .at(&path)
+                .named(param.name())
+                .id();
             assert_eq!(param.id(), id, "{case}: the id of a renamed adapter");
         }
     }

@@ -40,12 +40,10 @@ fn names_and_shapes(case: &Case) {
             "{case}: parameters of `{path}`, and what was told"
         );
         for param in rotation.params() {
-            let id = ParamPlace {
-                adapter: ADAPTER,
-                path: &path,
-                param: param.name(),
-            }
-            .id();
+            let id = ParamPlace::of_adapter(ADAPTER)
+                .at(&path)
+                .named(param.name())
+                .id();
             assert_eq!(param.id(), id, "{case}: id of `{path}.{}`", param.name());
             assert!(
                 param.trains(),

@@ -99,12 +99,10 @@ impl OwnTensor {
         [adapter, path]: [&str; 2],
         device: &Device,
     ) -> Self {
-        let id = ParamPlace {
-            adapter,
-            path,
-            param: tensor.name,
-        }
-        .id();
+        let id = ParamPlace::of_adapter(adapter)
+            .at(path)
+            .named(tensor.name)
+            .id();
         let param = AdapterParam::new(tensor.name, tensor.rows(), values, id, device);
         Self {
             tensor,

@@ -46,12 +46,10 @@ impl AdapterSlot {
     pub(crate) fn rename(&mut self, name: &str, path: &str) {
         name.clone_into(&mut self.name);
         for param in self.params_mut() {
-            let id = ParamPlace {
-                adapter: name,
-                path,
-                param: param.name(),
-            }
-            .id();
+            let id = ParamPlace::of_adapter(name)
+                .at(path)
+                .named(param.name())
+                .id();
             let values = param.values_mut();
             *values = Param::initialized(id, values.val());
         }

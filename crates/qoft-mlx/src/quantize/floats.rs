@@ -33,13 +33,8 @@ pub fn float_grid(mode: Mode, group_size: usize, k: usize, bytes: &[u8]) -> Floa
         true => Fp8Format::E4m3.table(),
         false => Box::new(FP4),
     };
-    FloatGrid {
-        group_size,
-        count: k / group_size,
-        scales: bytes.iter().map(|&byte| table[usize::from(byte)]).collect(),
-        code: if is_fp8 { e4m3 } else { code },
-        numbers,
-    }
+    let scales = bytes.iter().map(|&byte| table[usize::from(byte)]).collect();
+    FloatGrid::new(numbers, if is_fp8 { e4m3 } else { code }).with_scales(scales, k, group_size)
 }
 
 /// The byte of the nearest number, saturated. Zero keeps its sign.

@@ -118,7 +118,7 @@ impl Case {
         peft::attach(
             &mut model,
             &self.oft_config,
-            ModelFacts::new(&model_type, "lm_head"),
+            ModelFacts::of_type(&model_type).with_head("lm_head"),
             ADAPTER,
             self.config.seed,
             &device,
@@ -179,7 +179,7 @@ pub fn adapter(case: &Case, folder: &Path) -> Tensors {
         &mut model,
         folder,
         &Families::linked().unwrap(),
-        ModelFacts::new(&model_type, "lm_head"),
+        ModelFacts::of_type(&model_type).with_head("lm_head"),
         ADAPTER,
         &device,
     )

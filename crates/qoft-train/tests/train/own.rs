@@ -32,7 +32,7 @@ fn check_own(name: &str) {
         &mut model,
         folder,
         &Families::linked().unwrap(),
-        ModelFacts::new(&model_type, head),
+        ModelFacts::of_type(&model_type).with_head(head),
         ADAPTER,
         &device,
     )
