@@ -1,5 +1,7 @@
 //! The folder of a model: its checkpoint, and what its architecture says about it.
 
+mod told;
+
 use std::path::Path;
 use std::sync::Arc;
 

@@ -75,6 +75,7 @@ impl LayerSpec {
     /// The tensors of the layer in a checkpoint, with all that the model knows about them.
     pub fn source<'a>(&'a self, checkpoint: &'a Checkpoint) -> LayerSource<'a> {
         let source = LayerSource::new(checkpoint, &self.path, Some(self.shape));
+        let source = source.of_kind(self.kind);
         match self.fan_in_fan_out {
             true => source.fan_in_fan_out(),
             false => source,

@@ -111,11 +111,6 @@ impl AdapterFolder {
         &self.own
     }
 
-    /// Whether its rotation at `path` is one for an embedding table.
-    pub fn is_embedding(&self, path: &str) -> bool {
-        self.has(path, LayerKind::Embedding) && !self.has(path, LayerKind::Linear)
-    }
-
     /// The table of the embedding at `path`, `[entries, width]`, which PEFT saves with an adapter
     /// of it.
     pub fn base_weight(&self, path: &str) -> Option<Matrix> {
@@ -273,8 +268,8 @@ impl AdapterFolder {
 
     /// The layer whose rotation has this parameter.
     fn layer_of<'a>(&self, key: &'a str) -> Option<&'a str> {
-        let kinds = [LayerKind::Linear, LayerKind::Embedding, LayerKind::Conv2d];
-        let mut names = kinds.iter().flat_map(|&kind| self.config.param_names(kind));
+        let kinds = LayerKind::ALL.iter();
+        let mut names = kinds.flat_map(|&kind| self.config.param_names(kind));
         names.find_map(|name| key.strip_suffix(name)?.strip_suffix('.'))
     }
 

@@ -7,6 +7,7 @@ use crate::capabilities::Capabilities;
 use crate::checkpoint::{Checkpoint, NewTensor};
 use crate::error::{Error, Result};
 use crate::grid::CodeSearch;
+use crate::layer_kind::LayerKind;
 use crate::layer_source::{BIAS, LayerSource};
 use crate::mapped::TensorView;
 use crate::options::Purpose;
@@ -86,6 +87,7 @@ impl<'a> ClaimedLayer<'a> {
                 path: self.path().to_owned(),
                 backend: self.backend(),
                 bias: self.source.get(BIAS),
+                kind: self.source.kind(),
                 fan_in_fan_out: self.source.is_fan_in_fan_out(),
                 shape,
                 parsed,
@@ -107,6 +109,7 @@ pub struct CheckpointLayer {
     path: String,
     backend: &'static str,
     shape: [usize; 2],
+    kind: LayerKind,
     fan_in_fan_out: bool,
     bias: Option<TensorView>,
     parsed: Box<dyn ParsedLayer>,
@@ -155,7 +158,8 @@ impl CheckpointLayer {
         search: &dyn CodeSearch,
         checkpoint: &Checkpoint,
     ) -> Result<Vec<NewTensor>> {
-        let mut current = LayerSource::new(checkpoint, &self.path, Some(self.shape));
+        let current = LayerSource::new(checkpoint, &self.path, Some(self.shape));
+        let mut current = current.of_kind(self.kind);
         if self.fan_in_fan_out {
             current = current.fan_in_fan_out();
         }

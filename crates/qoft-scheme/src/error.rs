@@ -1,39 +1,23 @@
 //! Errors of the library: each names the file, the tensor or the key, what was expected and
 //! what was found.
 
+mod found_tensor;
+mod kind;
+
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use qoft_kernels::WeightError;
-use safetensors::Dtype;
 
-use crate::dtype_name::dtype_name;
+pub use found_tensor::FoundTensor;
+use found_tensor::list;
+pub use kind::ErrorKind;
 
 /// Result of the library's functions.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 /// What a reader of another library said.
 pub type Cause = Arc<dyn std::error::Error + Send + Sync>;
-
-/// Kinds of errors, for programs that act on them.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum ErrorKind {
-    /// The system did not read or write.
-    Io,
-    /// Another process uses the folder.
-    Busy,
-    /// The content of a file is wrong, or stands for something that is not supported.
-    Invalid,
-    /// Something that is named or must be there is not.
-    Missing,
-    /// A scheme cannot do what is asked for.
-    Unsupported,
-    /// Things exclude each other.
-    Conflict,
-    /// The caller asked for something impossible.
-    Argument,
-}
 
 /// What can go wrong between a checkpoint, a backend and an adapter.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -354,78 +338,11 @@ impl Error {
         }
         self
     }
-
-    /// What kind of thing went wrong.
-    pub fn kind(&self) -> ErrorKind {
-        match self {
-            Self::Io { .. } => ErrorKind::Io,
-            Self::Busy { .. } => ErrorKind::Busy,
-            Self::File { .. }
-            | Self::Config { .. }
-            | Self::Tensor { .. }
-            | Self::Layer { .. }
-            | Self::Weight(_)
-            | Self::Calibration { .. }
-            | Self::Adapter { .. } => ErrorKind::Invalid,
-            Self::MissingTensor { .. }
-            | Self::NoBackend { .. }
-            | Self::UnknownBackend { .. }
-            | Self::NoTarget { .. }
-            | Self::NoModule { .. }
-            | Self::UnknownAdapter { .. } => ErrorKind::Missing,
-            Self::Incapable { .. }
-            | Self::CannotQuantize { .. }
-            | Self::Requantize { .. }
-            | Self::LittleKept { .. } => ErrorKind::Unsupported,
-            Self::Duplicate { .. } | Self::AdapterState { .. } | Self::DuplicateAdapter { .. } => {
-                ErrorKind::Conflict
-            }
-            Self::Device { .. } | Self::BackendOption { .. } => ErrorKind::Argument,
-        }
-    }
 }
 
 /// A share in percent, to one digit, and without a sign if that is 0.
 fn percent(share: f64) -> f64 {
     (1000.0 * share).round() / 10.0 + 0.0
-}
-
-/// A tensor of a layer that nobody can read, as messages have it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct FoundTensor {
-    /// Its name below the layer's path.
-    pub name: String,
-    /// Its dtype in the file.
-    pub dtype: Dtype,
-    /// Its shape in the file.
-    pub shape: Vec<usize>,
-}
-
-impl FoundTensor {
-    /// The tensor `name` below the path of its layer.
-    pub fn new(name: impl Into<String>, dtype: Dtype, shape: &[usize]) -> Self {
-        Self {
-            name: name.into(),
-            dtype,
-            shape: shape.to_owned(),
-        }
-    }
-}
-
-impl std::fmt::Display for FoundTensor {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let dtype = dtype_name(self.dtype);
-        write!(f, "{} of {dtype} {:?}", self.name, self.shape)
-    }
-}
-
-fn list(tensors: &[FoundTensor]) -> String {
-    let tensors: Vec<String> = tensors.iter().map(ToString::to_string).collect();
-    match tensors[..] {
-        [] => "none".into(),
-        _ => tensors.join(", "),
-    }
 }
 
 /// A configuration in which something is wrong, see [`Error::config`].

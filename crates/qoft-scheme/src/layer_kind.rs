@@ -16,6 +16,9 @@ pub enum LayerKind {
 }
 
 impl LayerKind {
+    /// All kinds.
+    pub const ALL: &'static [Self] = &[Self::Linear, Self::Conv2d, Self::Embedding, Self::Norm];
+
     /// `linear`, `conv2d`, `embedding`, `norm`.
     pub fn name(self) -> &'static str {
         match self {

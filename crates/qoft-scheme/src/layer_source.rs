@@ -5,6 +5,7 @@ use safetensors::Dtype;
 
 use crate::checkpoint::{Checkpoint, NewTensor};
 use crate::error::{Error, Result};
+use crate::layer_kind::LayerKind;
 use crate::mapped::TensorView;
 
 /// The tensors of one layer of a checkpoint, and what the model knows about it.
@@ -13,6 +14,7 @@ pub struct LayerSource<'a> {
     checkpoint: &'a Checkpoint,
     path: &'a str,
     shape: Option<[usize; 2]>,
+    kind: LayerKind,
     fan_in_fan_out: bool,
     /// Name of the backend that claimed it.
     owner: Option<&'static str>,
@@ -26,6 +28,7 @@ impl<'a> LayerSource<'a> {
             checkpoint,
             path,
             shape,
+            kind: LayerKind::Linear,
             fan_in_fan_out: false,
             owner: None,
         }
@@ -41,6 +44,12 @@ impl<'a> LayerSource<'a> {
             checkpoint,
             ..*self
         }
+    }
+
+    /// Says what kind of layer it is in the model. Unless it is said, it is a linear one.
+    #[must_use]
+    pub fn of_kind(self, kind: LayerKind) -> Self {
+        Self { kind, ..self }
     }
 
     /// Says that the model has a dense weight of this layer as `[in_features, out_features]`, the
@@ -63,6 +72,11 @@ impl<'a> LayerSource<'a> {
     /// the tensors alone do not tell the shape; others need not, since shapes are compared anyway.
     pub fn expected_shape(&self) -> Option<[usize; 2]> {
         self.shape
+    }
+
+    /// What kind of layer it is in the model.
+    pub fn kind(&self) -> LayerKind {
+        self.kind
     }
 
     /// Whether the model has a dense weight of this layer as `[in_features, out_features]`, see
@@ -89,6 +103,7 @@ impl<'a> LayerSource<'a> {
         LayerSource {
             path,
             shape: None,
+            kind: LayerKind::Linear,
             fan_in_fan_out: false,
             ..*self
         }

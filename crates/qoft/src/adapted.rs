@@ -10,7 +10,7 @@ use qoft_train::model_facts;
 use rayon::prelude::*;
 
 use crate::adapter::ScaledAdapter;
-use crate::layers::{embeddings, head, is_embedding, is_tied};
+use crate::layers::embeddings;
 use crate::own;
 
 /// Fails if an adapter does not belong to the checkpoint: if it has values for something that is
@@ -23,9 +23,10 @@ pub(crate) fn check(
     let (modules, facts) = (modules(folder, layers), facts(folder));
     let mut weights = BTreeSet::new();
     for adapter in adapters {
+        expect_told_layout(adapter, folder)?;
         let selection = Selection::new(&**adapter.folder.config(), facts, &modules)?
             .with_saved(&adapter.folder, &modules);
-        if adapter.has(facts.head) && is_tied(folder) {
+        if adapter.has(facts.head) && folder.is_tied() {
             let reason = format!(
                 "an adapter rotates the input of `{}`, which shares its weight with the embedding \
                  table and so has none of its own to change",
@@ -54,10 +55,22 @@ pub(crate) fn check(
     Ok(())
 }
 
+/// Fails if an adapter says that there are dense weights of `[in_features, out_features]` in a model
+/// whose architecture nobody knows: which ones these are nobody tells.
+fn expect_told_layout(adapter: &ScaledAdapter, folder: &ModelFolder) -> Result<()> {
+    const KEY: &str = "fan_in_fan_out";
+    if folder.known().is_some() || adapter.folder.config().to_json()[KEY] != true {
+        return Ok(());
+    }
+    let reason = "the architecture of the model is not known, so nothing says which of its weights are \
+                  stored as [in, out]; false stands for none, as in torch.nn.Linear";
+    Err(Error::config("adapter configuration").key(KEY, reason))
+}
+
 /// What PEFT's rules have to know of the model.
 fn facts(folder: &ModelFolder) -> ModelFacts<'_> {
     let model_type = folder.checkpoint().config()["model_type"].as_str();
-    let unknown = || ModelFacts::of_type(model_type.unwrap_or_default()).with_head(head(folder));
+    let unknown = || ModelFacts::of_type(model_type.unwrap_or_default()).with_head(folder.head());
     folder.known().map_or_else(unknown, model_facts)
 }
 
@@ -67,20 +80,19 @@ fn modules(folder: &ModelFolder, layers: &[ClaimedLayer]) -> Modules {
     if let Some(spec) = folder.known() {
         let layers = spec.layers().iter();
         let layers = layers.map(|layer| (&layer.path, ModuleKind::Layer(layer.kind)));
-        return Modules::new(layers, head(folder));
+        return Modules::new(layers, folder.head());
     }
     let tables = embeddings(folder).into_iter().map(|table| table.path());
     let matrices = layers.iter().map(|layer| layer.path()).chain(tables);
     let matrices: BTreeSet<&str> = matrices.collect();
     let modules = folder.checkpoint().modules().into_iter().map(|path| {
         let kind = match matrices.contains(path) {
-            true if is_embedding(folder, path) => ModuleKind::Layer(LayerKind::Embedding),
-            true => ModuleKind::Layer(LayerKind::Linear),
+            true => ModuleKind::Layer(folder.kind(path)),
             false => ModuleKind::Other,
         };
         (path, kind)
     });
-    Modules::new(modules, head(folder))
+    Modules::new(modules, folder.head())
 }
 
 /// The weight of a layer with all adapters in it, and the largest ‖RᵀR − I‖ (Frobenius) of a block
@@ -94,7 +106,7 @@ pub(crate) fn rotated(
     let mut orthogonality_error = 0.0f64;
     let mut changing: Vec<_> = adapters.iter().enumerate().collect();
     changing.retain(|(_, adapter)| adapter.changes(path));
-    let is_table = changing.iter().any(|(_, a)| a.folder.is_embedding(path));
+    let is_table = layer.kind() == LayerKind::Embedding;
     for (_, adapter) in &changing {
         adapter.folder.check_base_weight(path, &weight)?;
     }
@@ -104,11 +116,7 @@ pub(crate) fn rotated(
         own::replace(&mut stored.values, adapters, &name);
         weight = layer.dense_layout(stored);
     }
-    let kind = match is_table {
-        true => LayerKind::Embedding,
-        false => LayerKind::Linear,
-    };
-    let site = Site::with_weight(path, kind, &weight);
+    let site = Site::with_weight(path, layer.kind(), &weight);
     let rotations = changing.into_iter().map(|(number, adapter)| {
         let (name, device) = (number.to_string(), Device::flex());
         let folder = &adapter.folder;

@@ -7,7 +7,8 @@ use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, ClaimedLayer, Dtype, Error, Matrix, Purpose, Result, Schemes, StagedDir, write_file,
+    Checkpoint, ClaimedLayer, Dtype, Error, LayerKind, Matrix, Purpose, Result, Schemes, StagedDir,
+    write_file,
 };
 use qoft_models::ModelFolder;
 use qoft_peft::{PEFT_VERSION, PREFIX};
@@ -71,7 +72,7 @@ pub fn export_lora(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<LoraReport> {
     let layers = claimed(folder, schemes)?;
-    refuse_embeddings(adapters)?;
+    refuse_embeddings(adapters, folder)?;
     check(adapters, folder, &layers)?;
     let adapted = |layer: &&ClaimedLayer| adapters.iter().any(|adapter| adapter.has(layer.path()));
     let rotated: Vec<&ClaimedLayer> = layers.iter().filter(adapted).collect();
@@ -103,10 +104,10 @@ pub fn export_lora(
     })
 }
 
-fn refuse_embeddings(adapters: &[ScaledAdapter]) -> Result<()> {
-    let folders = adapters.iter().map(|adapter| &adapter.folder);
-    let mut tables = folders.flat_map(|folder| folder.paths().filter(|p| folder.is_embedding(p)));
-    match tables.next() {
+fn refuse_embeddings(adapters: &[ScaledAdapter], model: &ModelFolder) -> Result<()> {
+    let mut paths = adapters.iter().flat_map(|adapter| adapter.folder.paths());
+    let table = paths.find(|path| model.kind(path) == LayerKind::Embedding);
+    match table {
         None => Ok(()),
         Some(path) => {
             let reason = format!("`{path}` is an embedding table, which is not exported; merge it");

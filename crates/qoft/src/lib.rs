@@ -1,8 +1,7 @@
 //! qoft: Orthogonal Fine-Tuning of quantized language models on Burn.
 //!
-//! This crate joins the others and selects quantization schemes by Cargo features: `aqlm`, `awq`,
-//! `bnb`, `compressed-tensors`, `eetq`, `fp8`, `gguf`, `gptq`, `hqq`, `inc-fp8`, `mlx`, `modelopt`, or
-//! `all-schemes` (default). A scheme of your own needs no feature here: link its crate, and its
+//! This crate joins the others and selects quantization schemes by the Cargo features in [`SCHEMES`], or
+//! by `all-schemes` (default). A scheme of your own needs no feature here: link its crate, and its
 //! registration is found.
 //!
 //! ```no_run
@@ -69,31 +68,6 @@ pub use search::LayerSearch;
 pub use trainable::check_trainable;
 pub use write::MaxShardSize;
 
-// The linker drops crates that nobody names, and their registrations with them. BOFT and HRA are
-// families of adapters, the others are schemes.
-#[cfg(feature = "aqlm")]
-use qoft_aqlm as _;
-#[cfg(feature = "awq")]
-use qoft_awq as _;
-#[cfg(feature = "bnb")]
-use qoft_bnb as _;
+// Families of adapters. The linker drops crates that nobody names, and their registrations with them.
 use qoft_boft as _;
-#[cfg(feature = "compressed-tensors")]
-use qoft_compressed_tensors as _;
-#[cfg(feature = "eetq")]
-use qoft_eetq as _;
-#[cfg(feature = "fp8")]
-use qoft_fp8 as _;
-#[cfg(feature = "gguf")]
-use qoft_gguf as _;
-#[cfg(feature = "gptq")]
-use qoft_gptq as _;
-#[cfg(feature = "hqq")]
-use qoft_hqq as _;
 use qoft_hra as _;
-#[cfg(feature = "inc-fp8")]
-use qoft_inc_fp8 as _;
-#[cfg(feature = "mlx")]
-use qoft_mlx as _;
-#[cfg(feature = "modelopt")]
-use qoft_modelopt as _;

@@ -8,7 +8,6 @@ use qoft_models::ModelFolder;
 use qoft_peft::{Selection, quantized};
 
 use crate::adapter::ScaledAdapter;
-use crate::layers::{self, is_tied};
 use crate::owners::Owners;
 use crate::write::{Data, Output};
 
@@ -43,7 +42,7 @@ pub(crate) fn expected(
             expected.extend(bias);
         }
     }
-    let head_path = layers::head(folder);
+    let head_path = folder.head();
     let head_is_own = selection.is_whole(head_path) || selection.is_saved(head_path, WEIGHT);
     if let Some(table) = tied_table(folder).filter(|_| head_is_own) {
         let table = checkpoint.tensor(&table)?;
@@ -90,12 +89,12 @@ pub(crate) fn bias_name(path: &str) -> String {
 
 /// Name of the output head's weight.
 pub(crate) fn head(folder: &ModelFolder) -> String {
-    format!("{}.weight", layers::head(folder))
+    format!("{}.weight", folder.head())
 }
 
 /// Name of the embedding table that is the output head, too.
 pub(crate) fn tied_table(folder: &ModelFolder) -> Option<String> {
-    let table = layers::token_table(folder).filter(|_| is_tied(folder));
+    let table = folder.token_table().filter(|_| folder.is_tied());
     table.map(|path| format!("{path}.weight"))
 }
 

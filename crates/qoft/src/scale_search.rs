@@ -2,9 +2,9 @@
 //!
 //! Features with large inputs matter more. If a weight's columns for them are multiplied by a factor,
 //! their rounding errors become smaller beside them; the layer before, whose outputs these features
-//! are, is divided by it, so the model computes the same. AWQ (Lin et al., arXiv 2306.00978, section
-//! 3.2) takes powers of the features' sizes for factors, and the exponent with the smallest error of
-//! the outputs.
+//! are, is divided by it, so the model computes the same. Lin et al. (arXiv 2306.00978, section 3.2)
+//! take powers of the features' sizes for factors, and the exponent with the smallest error of the
+//! outputs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -18,7 +18,6 @@ use qoft_core::{
 use qoft_models::{LayerSpec, ModelFolder, ScaledBy};
 
 use crate::calibrate::Calibration;
-use crate::layers::source;
 use crate::quantize::{Plan, QuantizeOptions};
 
 /// Exponents that are tried, from 0 on: each is so many of these shares of 1.
@@ -152,7 +151,7 @@ fn rounded(value: f32, format: FloatFormat) -> f32 {
 
 /// The weight of a layer, `[out_features, in_features]`.
 fn weight(folder: &ModelFolder, layer: &LayerSpec) -> Result<Matrix> {
-    let source = source(folder, &layer.path);
+    let source = folder.source(&layer.path);
     let tensor = source.tensor("weight")?;
     let stored = Matrix::new(tensor.to_finite_f32()?, tensor.matrix()?);
     Ok(source.dense_layout(stored))
@@ -170,7 +169,7 @@ fn times(weight: &Matrix, factors: &[f32]) -> Matrix {
 
 /// The dense weight of a layer with its columns multiplied.
 fn multiplied(folder: &ModelFolder, layer: &LayerSpec, factors: &[f32]) -> Result<NewTensor> {
-    let source = source(folder, &layer.path);
+    let source = folder.source(&layer.path);
     let tensor = source.tensor("weight")?;
     let scaled = source.dense_layout(times(&weight(folder, layer)?, factors));
     let bytes = tensor.float_format()?.to_bytes(&scaled.values);

@@ -1,6 +1,32 @@
-//! The schemes that qoft ships, and which of them are built in.
+//! The table of features: the schemes that qoft ships, and which of them are built in.
 
 use qoft_core::Error;
+
+// The linker drops crates that nobody names, and their registrations with them.
+#[cfg(feature = "aqlm")]
+use qoft_aqlm as _;
+#[cfg(feature = "awq")]
+use qoft_awq as _;
+#[cfg(feature = "bnb")]
+use qoft_bnb as _;
+#[cfg(feature = "compressed-tensors")]
+use qoft_compressed_tensors as _;
+#[cfg(feature = "eetq")]
+use qoft_eetq as _;
+#[cfg(feature = "fp8")]
+use qoft_fp8 as _;
+#[cfg(feature = "gguf")]
+use qoft_gguf as _;
+#[cfg(feature = "gptq")]
+use qoft_gptq as _;
+#[cfg(feature = "hqq")]
+use qoft_hqq as _;
+#[cfg(feature = "inc-fp8")]
+use qoft_inc_fp8 as _;
+#[cfg(feature = "mlx")]
+use qoft_mlx as _;
+#[cfg(feature = "modelopt")]
+use qoft_modelopt as _;
 
 /// A scheme that qoft ships, behind a Cargo feature.
 #[derive(Debug, Clone, Copy)]

@@ -3,8 +3,6 @@
 use qoft_core::{Result, Schemes, Walk};
 use qoft_models::ModelFolder;
 
-use crate::layers::source;
-
 /// Fails if an adapter of `model`, which was loaded from the folder, is on a layer whose scheme
 /// says that adapters do not train on its layers.
 ///
@@ -14,7 +12,7 @@ pub fn check_trainable(folder: &ModelFolder, schemes: &Schemes, model: &impl Wal
     let layers = model.layers().into_iter();
     let adapted = layers.filter(|(_, layer)| !layer.adapters().slots().is_empty());
     for (path, _) in adapted {
-        let claimed = schemes.claim(source(folder, &path));
+        let claimed = schemes.claim(folder.source(&path));
         if let Some(layer) = claimed.filter(|layer| !layer.capabilities().train) {
             return Err(layer.source().incapable("train adapters on its layers"));
         }

@@ -1,7 +1,8 @@
 //! The modules of every crate of the repository can be read from leaves to roots, and the crates that
-//! all schemes and models share know none of them.
+//! all schemes and models share know none of them. No file is longer than can be read at once.
 
 mod circles;
+mod lengths;
 mod names;
 mod packages;
 mod source;
@@ -183,8 +184,24 @@ fn modules_inside_a_file_count() {
     assert_eq!(circles_of(&files), [["a", "b"]]);
 }
 
-/// PEFT's own table of the layers that it adapts in each model.
-const TABLES: &[&str] = &["qoft-peft/src/defaults.rs"];
+#[test]
+fn files_are_short_enough_to_be_read_at_once() {
+    let files = lengths::all();
+    assert!(files.len() > 500, "only {} files were found", files.len());
+    let long: Vec<String> = files
+        .iter()
+        .filter(|file| file.lines > lengths::LONGEST)
+        .map(ToString::to_string)
+        .collect();
+    assert!(
+        long.is_empty(),
+        "more than {} lines, so cut by concepts: {long:?}",
+        lengths::LONGEST
+    );
+}
+
+/// PEFT's own table of the layers that it adapts in each model, and the facade's of its features.
+const TABLES: &[&str] = &["qoft-peft/src/defaults.rs", "qoft/src/schemes.rs"];
 
 #[test]
 fn shared_crates_name_no_scheme_and_no_model() {

@@ -6,6 +6,7 @@ use super::packages;
 
 /// Crates that know neither.
 pub const NEUTRAL: &[&str] = &[
+    "qoft",
     "qoft-boft",
     "qoft-chat",
     "qoft-core",
@@ -42,6 +43,14 @@ const MODELS: &[&str] = &[
     "starcoder",
 ];
 
+/// What models call their parts, as texts in code: everybody else asks the model.
+const PARTS: &[&str] = &[
+    "\"embed_tokens\"",
+    "\"word_embeddings\"",
+    "\"wpe\"",
+    "\"wte\"",
+];
+
 /// A name in a neutral crate.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Mention {
@@ -55,6 +64,7 @@ pub fn names() -> Vec<String> {
     let all = LIBRARIES
         .iter()
         .chain(MODELS)
+        .chain(PARTS)
         .map(|name| (*name).to_owned());
     all.chain(schemes()).collect()
 }

@@ -30,9 +30,14 @@ impl Package {
     }
 }
 
+/// The folder of the repository.
+pub fn top() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
 /// All packages: the members of the workspace and the examples that are none.
 pub fn all() -> Vec<Package> {
-    let top = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    let top = top();
     let mut packages = vec![top.join("xtask")];
     packages.extend(folders(&top.join("crates")));
     packages.extend(folders(&top.join("examples")));

@@ -2,14 +2,15 @@
 
 mod cut;
 mod export;
+mod refusals;
 mod schemes;
+mod trained;
 
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::file::refused;
 use crate::common::{Run, arg, copy_fixture, fixture, names, qoft};
 use serde_json::{Value, json};
 use tempfile::tempdir;
@@ -302,81 +303,6 @@ fn a_path_with_an_equals_sign_is_a_path() {
         loss(&model, &rows, &[]),
         1e-6,
     );
-}
-
-#[test]
-fn bad_merges() {
-    let work = tempdir().expect("a folder");
-    let (model, adapter) = (fixture(NF4), fixture(ADAPTER));
-    let out = work.path().join("out");
-    let bad = |model: &str, adapter: &str, more: &[&str], needle: &str| {
-        let args = ["merge", "--model", model, "--output", arg(&out)];
-        let args = [&args[..], &["--adapter", adapter], more].concat();
-        refused(&args, work.path(), needle);
-    };
-    for strength in ["", "much", "nan", "inf"] {
-        bad(&model, &format!("{adapter}={strength}"), &[], "--adapter");
-    }
-    bad(&model, "/nowhere=0.5", &[], "/nowhere");
-    bad(&model, &adapter, &["--dtype=f16"], "--dequantize");
-    for share in ["-0.1", "1.5", "nan", "much"] {
-        bad(
-            &model,
-            &adapter,
-            &[&format!("--min-kept={share}")],
-            "--min-kept",
-        );
-    }
-    bad(
-        &model,
-        &adapter,
-        &["--data=/nowhere.jsonl"],
-        "/nowhere.jsonl",
-    );
-    bad(&model, &adapter, &["--backend-option=x.y=1"], "x.y");
-    // An adapter of a model with other sizes, and one of a model with other layers.
-    let other = fixture("models/llama");
-    let tensor = "base_model.model.model.layers";
-    bad(&other, &adapter, &["--dequantize"], tensor);
-    bad(&fixture("models/phi3"), &adapter, &[], tensor);
-    fs::create_dir(&out).expect("a folder");
-    fs::write(out.join("mine"), "text").expect("a file");
-    bad(&model, &adapter, &[], arg(&out));
-    assert_eq!(names(&out), ["mine"]);
-}
-
-#[test]
-fn a_scheme_that_cannot_be_written_is_refused_before_anything_is_done() {
-    let backends = json_of(&["backends"]);
-    let folders = [
-        "aqlm",
-        "awq",
-        "compressed-tensors",
-        "eetq",
-        "fp8",
-        "gptq",
-        "hqq",
-        "inc-fp8",
-    ];
-    for backend in backends["backends"].as_array().expect("backends") {
-        let name = backend["name"].as_str().expect("a name");
-        if backend["capabilities"]["requantize"] == true || !folders.contains(&name) {
-            continue;
-        }
-        let models = qoft_fixtures::folders(&format!("schemes/{name}"));
-        let model = models
-            .into_iter()
-            .find(|model| model.join("trained").is_dir());
-        let Some(model) = model else { continue };
-        let work = tempdir().expect("a folder");
-        let (adapter, out) = (model.join("trained"), work.path().join("out"));
-        let args = ["merge", "--model", arg(&model), "--output", arg(&out)];
-        let args = [&args[..], &["--adapter", arg(&adapter)]].concat();
-        for needle in ["model.layers.0.", &format!("({name})"), "--dequantize"] {
-            refused(&args, work.path(), needle);
-        }
-        good(&[&args[..], &["--dequantize"]].concat());
-    }
 }
 
 #[test]

@@ -9,7 +9,7 @@ use tracing::warn;
 use super::adapted;
 use super::work::{Reports, Work};
 use crate::adapter::ScaledAdapter;
-use crate::layers::{embeddings, head, is_under};
+use crate::layers::{embeddings, is_under};
 use crate::own;
 use crate::write::Output;
 
@@ -50,7 +50,7 @@ impl<'a> Tables<'a> {
     /// Whether a tensor of this name is written here, and not as it was.
     pub fn replace(&self, name: &str) -> bool {
         let weight = name.strip_suffix(".weight");
-        let head = |path| self.untied.is_some() && path == head(self.folder);
+        let head = |path| self.untied.is_some() && path == self.folder.head();
         let rotated = |path| self.tables.iter().any(|table| table.path() == path);
         weight.is_some_and(|path| rotated(path) || head(path))
     }

@@ -12,7 +12,7 @@ use qoft_train::Evaluation;
 use super::{QuantizeOptions, carry_out};
 use crate::adapted::relative_error;
 use crate::ahead::one_ahead;
-use crate::layers::{claimed, source};
+use crate::layers::claimed;
 use crate::search::LayerSearch;
 use crate::write::{Output, Surroundings, fill, write_json};
 
@@ -180,7 +180,7 @@ fn errors(
         &layers,
         |layer| decode(*layer),
         |layer, written| {
-            let before = decode(dense_schemes.find(source(dense, layer.path()))?)?;
+            let before = decode(dense_schemes.find(dense.source(layer.path()))?)?;
             let inputs = search.inputs(layer.path())?;
             let outputs = inputs.and_then(|inputs| inputs.relative_error(&written, &before));
             found.push(QuantizedLayer {

@@ -4,8 +4,6 @@ use qoft_core::{BackendOptions, CodeSearch, Keys, Matrix, NewTensor, Purpose, Re
 use qoft_models::ModelFolder;
 use serde_json::Value;
 
-use crate::layers::source;
-
 /// The tensors, but the bias, that the dense layer at module path `path` has in another scheme: that
 /// of the backend `backend`, by the keys that a `quantization_config` of the scheme has. `search`
 /// chooses the codes once the scheme has found its scales.
@@ -22,7 +20,7 @@ pub fn quantize_layer(
     search: &dyn CodeSearch,
 ) -> Result<Vec<NewTensor>> {
     let schemes = registry.open(folder.checkpoint(), &BackendOptions::default())?;
-    let layer = schemes.find(source(folder, path))?;
+    let layer = schemes.find(folder.source(path))?;
     let weight = layer.load(Purpose::Dequantize)?.weight;
     let format = weight.info().dense;
     let format = format.ok_or_else(|| layer.source().error("it is quantized already"))?;

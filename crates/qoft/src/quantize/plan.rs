@@ -7,7 +7,7 @@ use qoft_core::{
 use qoft_models::ModelFolder;
 use serde_json::Value;
 
-use crate::layers::{claimed, head};
+use crate::layers::claimed;
 use crate::model_dtype::stated;
 
 /// What is done to a model.
@@ -68,7 +68,7 @@ impl<'a> Plan<'a> {
         let is_mixed = all.iter().any(ClaimedLayer::is_quantized);
         let given = skips.or(quantization.skips());
         let patterns = given.map(ModulePatterns::new).transpose()?;
-        let head = head(folder);
+        let head = folder.head();
         let (mut layers, mut dense, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for layer in all {
             let listed = match &patterns {

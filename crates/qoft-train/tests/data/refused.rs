@@ -1,0 +1,189 @@
+//! Files and rows that cannot be used, and what is said of them.
+
+use super::*;
+
+#[test]
+fn rows_that_cannot_be_used_are_named_with_their_line() {
+    let cases = [
+        (
+            "{\"input_ids\": [1, 2",
+            "line 3: not valid JSON: EOF while parsing a list (column",
+        ),
+        ("[1]", "a row must be a JSON object"),
+        ("{\"content\": \"x\"}", "this one has content"),
+        ("{\"input_ids\": []}", "the row has no tokens"),
+        (
+            "{\"input_ids\": [1], \"attention_mask\": [0]}",
+            "the row has no tokens",
+        ),
+        (
+            "{\"input_ids\": [1, -1]}",
+            "the token id -1 at position 1 is outside 0..320",
+        ),
+        ("{\"input_ids\": [320]}", "the token id 320 at position 0"),
+        (
+            "{\"input_ids\": [1], \"labels\": [-99]}",
+            "the label -99 at position 0 is neither",
+        ),
+        ("{\"input_ids\": [1], \"labels\": [320]}", "the label 320"),
+        (
+            "{\"input_ids\": [1], \"labels\": []}",
+            "labels has 0 entries, but input_ids has 1",
+        ),
+        (
+            "{\"input_ids\": [1, 2], \"attention_mask\": [1]}",
+            "attention_mask has 1 entries, but input_ids has 2",
+        ),
+        (
+            "{\"input_ids\": [1, 2], \"attention_mask\": [0, 1]}",
+            "attention_mask is 0 at position 0, before tokens where it is 1",
+        ),
+        (
+            "{\"input_ids\": [1], \"attention_mask\": [2]}",
+            "attention_mask must be a list of 0 and 1",
+        ),
+    ];
+    for (row, expected) in cases {
+        let file = file("rows.jsonl", format!("{{\"text\": \"fine\"}}\n\n{row}\n"));
+        let error = load(&file).unwrap_err();
+        let DataError::Row { place, .. } = &error else {
+            panic!("{row}: {error}");
+        };
+        assert_eq!(*place, RowNumber::Line(3));
+        let message = error.to_string();
+        let start = format!("{}, line 3: ", file.path.display());
+        assert!(
+            message.starts_with(&start) && message.contains(expected),
+            "{message}"
+        );
+    }
+}
+
+#[test]
+fn rows_of_arrays_are_named_by_element_and_syntax_errors_by_line() {
+    let file_error = |content| load(&file("rows.json", content)).unwrap_err().to_string();
+    let wrong = file_error("[{\"text\": \"a\"},\n{\"text\": 1}]");
+    assert!(
+        wrong.ends_with("rows.json, element 2: text must be a text"),
+        "{wrong}"
+    );
+    let broken = file_error("[{\"text\": \"a\"},\n{\"text\" 1}]");
+    assert!(
+        broken.contains("rows.json, line 2: not valid JSON"),
+        "{broken}"
+    );
+}
+
+#[test]
+fn tokens_beyond_the_models_vocabulary_are_refused() {
+    let options = DatasetOptions::new(300);
+    let rows = lines(&[json!({"text": "Hello"})]);
+    let error = Dataset::load(&rows.path, &tokenizer(), &options, None).unwrap_err();
+    assert!(
+        error.to_string().contains("the token id 317 at position 1"),
+        "{error}"
+    );
+}
+
+#[test]
+fn files_without_rows_or_with_unknown_names_are_refused() {
+    for (name, content) in [
+        ("a.jsonl", "\n \n"),
+        ("a.json", " [ ] "),
+        ("a.json", ""),
+        ("a.txt", "\n"),
+    ] {
+        assert!(
+            matches!(load(&file(name, content)), Err(DataError::Empty { .. })),
+            "{name}"
+        );
+    }
+    for name in ["rows.csv", "rows"] {
+        assert!(matches!(
+            load(&file(name, "x")),
+            Err(DataError::UnknownKind { .. })
+        ));
+    }
+    let missing = Dataset::load(Path::new("no/such.jsonl"), &tokenizer(), &OPTIONS, None);
+    assert!(matches!(missing, Err(DataError::Unusable { .. })));
+    for (name, content) in [
+        ("a.txt", &b"\xFF"[..]),
+        ("a.jsonl", b"{\"text\": \"\xFF\"}"),
+    ] {
+        assert!(matches!(
+            load(&file(name, content)),
+            Err(DataError::Row { .. })
+        ));
+    }
+}
+
+#[test]
+fn a_file_with_nothing_to_predict_is_refused() {
+    let rows = lines(&[
+        json!({"input_ids": [1]}),
+        json!({"input_ids": [1, 2], "labels": [1, -100]}),
+        json!({"messages": [{"role": "user", "content": "hi"}]}),
+    ]);
+    let error = load(&rows).unwrap_err();
+    assert!(
+        matches!(error, DataError::NothingToPredict { rows: 3, .. }),
+        "{error}"
+    );
+}
+
+#[test]
+fn paths_that_lead_to_no_rows_say_what_they_lead_to() {
+    let folder = TempDir::new().unwrap();
+    fs::write(folder.path().join("train.jsonl"), "{}").unwrap();
+    let utf16: Vec<u8> = "\u{FEFF}{\"text\": \"a\"}"
+        .encode_utf16()
+        .flat_map(u16::to_le_bytes)
+        .collect();
+    let files = [
+        (file("a.jsonl", &utf16), "is text in UTF-16"),
+        (file("a.jsonl", &utf16[2..]), "is text in UTF-16"),
+        (file("a.parquet", "PAR1abc"), "is a Parquet table"),
+        (file("a.jsonl.gz", b"\x1F\x8B\x08"), "is compressed by gzip"),
+        (file("a.csv", "text\na"), "data files end in .jsonl"),
+        (
+            file("a.jsonl", b"{\"text\": \"caf\xE9\"}"),
+            "line 1: the text is not UTF-8",
+        ),
+        (
+            file("a.txt", b"a\n\ncaf\xE9"),
+            "line 3: the text is not UTF-8",
+        ),
+        (
+            file("a.jsonl", "{\n \"text\": \"a\"\n}"),
+            "each line must hold one whole row",
+        ),
+        (
+            file("a.jsonl", "{\"text\": null, \"id\": 1}"),
+            "has id (text is null)",
+        ),
+    ];
+    for (file, expected) in &files {
+        let error = load(file).unwrap_err().to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+    let paths = [
+        (
+            folder.path().to_owned(),
+            "is a folder; give one of the files in it, such as train.jsonl",
+        ),
+        (
+            folder.path().join("none.jsonl"),
+            "none.jsonl does not exist",
+        ),
+        (
+            PathBuf::from("someone/some-data"),
+            "hf download --repo-type dataset someone/some-data",
+        ),
+    ];
+    for (path, expected) in paths {
+        let error = Dataset::load(&path, &tokenizer(), &OPTIONS, None)
+            .unwrap_err()
+            .to_string();
+        assert!(error.contains(expected), "{error}");
+    }
+}
