@@ -53,6 +53,10 @@ fn loss(model: &Path, rows: &Path, adapter: Option<&str>) -> f64 {
 }
 
 fn train(model: &Path, rows: &Path, output: &Path, more: &[&str]) -> Output {
+    train_layers("all-linear", model, rows, output, more)
+}
+
+fn train_layers(layers: &str, model: &Path, rows: &Path, output: &Path, more: &[&str]) -> Output {
     let files = [
         "--model",
         text(model),
@@ -69,13 +73,7 @@ fn train(model: &Path, rows: &Path, output: &Path, more: &[&str]) -> Output {
         "--learning-rate",
         "0.05",
     ];
-    let family = [
-        "train",
-        "--peft-type",
-        "goft",
-        "--target-modules",
-        "all-linear",
-    ];
+    let family = ["train", "--peft-type", "goft", "--target-modules", layers];
     run(&[&family[..], &files, &run_for, more].concat())
 }
 
@@ -142,6 +140,37 @@ fn adapters_train_on_dense_and_on_packed_weights_and_can_be_merged() {
             read(&again).expect("a file")
         );
     }
+}
+
+/// Its parameters have the same name for every kind of layer: the model says that this is a table.
+#[test]
+fn a_table_is_merged_as_one() {
+    let work = tempfile::tempdir().expect("a temporary folder");
+    let (model, rows) = (model("llama"), data(work.path()));
+    let adapter = work.path().join("adapter");
+    let output = train_layers("embed_tokens", &model, &rows, &adapter, &[]);
+    assert!(
+        output.status.success(),
+        "{}",
+        String::from_utf8_lossy(&output.stderr)
+    );
+    let (base, trained) = (
+        loss(&model, &rows, None),
+        loss(&model, &rows, Some(text(&adapter))),
+    );
+    assert!((trained - base).abs() > 1e-2, "{base} {trained}");
+    let merged = work.path().join("merged");
+    program(&[
+        "merge",
+        "--model",
+        text(&model),
+        "--adapter",
+        text(&adapter),
+        "--output",
+        text(&merged),
+    ]);
+    let found = loss(&merged, &rows, None);
+    assert!((found - trained).abs() < 1e-3, "{found} {trained}");
 }
 
 #[test]
