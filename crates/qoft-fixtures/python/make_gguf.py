@@ -8,6 +8,7 @@ Writes data/gguf:
 
 - blocks.safetensors: for each type random blocks `TYPE.blocks`, and `TYPE.values` by gguf-py.
 - layers: a layer of each type by ggml's reference quantizers, and its values by gguf-py.
+- quantized.safetensors: values `N`, and their blocks `TYPE.N` by ggml's reference quantizers.
 - llama.gguf, qwen2.gguf, qwen3.gguf: small models with a mix of types, written by gguf-py.
 - expected.safetensors: `MODEL.input_ids`, `MODEL.logits` by transformers, `MODEL.text_ids` of TEXT.
 - llama-00001-of-00002.gguf, llama-00002-of-00002.gguf: the first model in two files.
@@ -96,6 +97,27 @@ def layers():
     (folder / "config.json").write_text("{}\n")
     save_file(tensors, folder / "model.safetensors")
     save_file(expected, folder / "expected.safetensors")
+
+
+def quantizers():
+    rng, tensors = np.random.default_rng(2), {}
+    normal = rng.standard_normal((6, 256)).astype(np.float32)
+    normal[1] *= 1e-3
+    normal[2, 17] = 30.0
+    normal[3] = np.abs(normal[3])
+    normal[4] = np.round(normal[4] * 4) / 4
+    normal[5, ::2] = 0
+    special = np.zeros((4, 256), np.float32)
+    special[1, 40:70] = -1.5
+    special[2] = 0.25
+    special[3] = np.tile([1.0, -1.0, 0.5, -0.5], 64)
+    # Very small and very large numbers, as far as half precision holds their scales.
+    sizes = np.stack([normal[0] * 10.0**power for power in (-12, -7, -5, -3, 4)]).astype(np.float32)
+    for number, values in enumerate([normal, special, sizes]):
+        tensors[str(number)] = torch.from_numpy(values)
+        for kind in TYPES:
+            tensors[f"{kind}.{number}"] = torch.from_numpy(quantized(values, kind))
+    save_file(tensors, OUT / "quantized.safetensors")
 
 
 def vocabulary():
@@ -246,6 +268,7 @@ MIXES = {
 if __name__ == "__main__":
     blocks()
     layers()
+    quantizers()
     tensors = {}
     for name, mix in MIXES.items():
         # transformers takes 128 for the width of qwen3's heads, whatever the file says.

@@ -1,9 +1,14 @@
 //! Layers of blocks. A weight of the type `Q4_K` is the tensor `weight.Q4_K` of a layer, of as many
 //! rows as the weight and of the bytes of a row.
 
-use qoft_scheme::{Dtype, LayerSource, LoadedLinear, ParsedLayer, Purpose, Result, TensorView};
+use qoft_scheme::kernels::Matrix;
+use qoft_scheme::{
+    Dtype, LayerSource, LoadedLinear, NewTensor, ParsedLayer, Purpose, Requantize, Result,
+    TensorView,
+};
 
 use crate::block::BlockType;
+use crate::quantize::quantize;
 
 /// The beginning of the names of tensors that have blocks.
 pub const WEIGHT: &str = "weight.";
@@ -56,5 +61,13 @@ impl ParsedLayer for BlockLayer {
     fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
         let weight = self.block.weight(self.shape, self.tensor.bytes().clone())?;
         Ok(LoadedLinear::shared(weight))
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        let blocks = quantize(self.block, &weight.values);
+        // Scales beyond half precision would be infinite.
+        self.block.weight(self.shape, blocks.clone().into())?;
+        let name = format!("{WEIGHT}{}", self.block.name());
+        Ok(vec![how.current.rewritten(&name, blocks)?])
     }
 }

@@ -11,6 +11,7 @@ mod file;
 mod layer;
 mod model;
 mod names;
+mod quantize;
 mod rope;
 mod split;
 mod tokenizer;
@@ -39,7 +40,9 @@ impl QuantBackend for Gguf {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR.with_layers(&[LayerKind::Linear, LayerKind::Embedding])
+        Capabilities::LINEAR
+            .and_requantize()
+            .with_layers(&[LayerKind::Linear, LayerKind::Embedding])
     }
 
     fn open(&self, _: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {

@@ -7,7 +7,7 @@ use super::{f16_at, f16_is_finite};
 
 /// Scale and minimum of group `s` of `Q4_K` and `Q5_K`, from their 12 bytes.
 #[inline(always)]
-fn scale_and_min(bytes: &[u8], s: usize) -> (u8, u8) {
+pub fn scale_and_min(bytes: &[u8], s: usize) -> (u8, u8) {
     if s < 4 {
         (bytes[s] & 63, bytes[s + 4] & 63)
     } else {

@@ -10,6 +10,9 @@ use bytes::Bytes;
 use half::f16;
 use qoft_scheme::kernels::{BlockFormat, BlockWeight, PackedWeight, WeightError};
 
+pub use large::scale_and_min;
+pub use small::{FP4_LEVELS, IQ4_LEVELS, half_power};
+
 /// A type of blocks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BlockType {
@@ -160,6 +163,7 @@ mod tests {
     use safetensors::SafeTensors;
 
     use super::*;
+    use crate::quantize::quantize;
 
     fn floats(bytes: &[u8]) -> Vec<f32> {
         let values = bytes.as_chunks::<4>().0.iter();
@@ -183,6 +187,26 @@ mod tests {
                 .collect();
             let expected: Vec<u32> = floats(values.data()).iter().map(|v| v.to_bits()).collect();
             assert_eq!(found, expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn values_become_the_blocks_that_ggml_makes() {
+        let file = std::fs::read(qoft_fixtures::path("gguf/quantized.safetensors")).unwrap();
+        let file = SafeTensors::deserialize(&file).unwrap();
+        for (_, block) in BlockType::ALL {
+            for number in ["0", "1", "2"] {
+                let name = block.name();
+                let values = floats(file.tensor(number).unwrap().data());
+                let expected = file.tensor(&format!("{name}.{number}")).unwrap();
+                let found = quantize(block, &values);
+                let pairs = found
+                    .chunks(block.bytes())
+                    .zip(expected.data().chunks(block.bytes()));
+                for (at, (found, expected)) in pairs.enumerate() {
+                    assert_eq!(found, expected, "{name}, values {number}, block {at}");
+                }
+            }
         }
     }
 

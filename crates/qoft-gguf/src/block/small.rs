@@ -11,7 +11,7 @@ pub const IQ4_LEVELS: [f32; 16] = [
 ];
 
 /// Twice the values of E2M1.
-const FP4_LEVELS: [f32; 16] = [
+pub const FP4_LEVELS: [f32; 16] = [
     0.0, 1.0, 2.0, 3.0, 4.0, 6.0, 8.0, 12.0, 0.0, -1.0, -2.0, -3.0, -4.0, -6.0, -8.0, -12.0,
 ];
 
@@ -149,7 +149,7 @@ format!(
 
 /// 2 to the power of `e` − 128: half of what E8M0 says, since levels are doubled.
 #[inline(always)]
-fn half_power(e: u8) -> f32 {
+pub fn half_power(e: u8) -> f32 {
     let bits = match e {
         // Subnormal numbers.
         0 => 0x0020_0000,
