@@ -5,7 +5,7 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::Device;
 use qoft::ScaledAdapter;
-use qoft::core::{BackendOptions, Checkpoint, Containers, Nearest, Registry, Schemes};
+use qoft::core::{BackendOptions, Checkpoint, Container, Containers, Nearest, Registry, Schemes};
 use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
 use qoft::peft::{self, AdapterFolder, Families};
 use qoft::train::data::{Dataset, DatasetOptions};
@@ -29,6 +29,12 @@ pub fn device(name: Option<&str>) -> Result<Device> {
 pub fn schemes(checkpoint: &Checkpoint, backend_options: &[String]) -> Result<Schemes> {
     let options = BackendOptions::parse(backend_options)?;
     Ok(Registry::linked()?.open(checkpoint, &options)?)
+}
+
+/// Whether a path has the ending of a file format.
+pub fn is_called(path: &Path, container: &dyn Container) -> bool {
+    let extension = path.extension().unwrap_or_default();
+    extension.eq_ignore_ascii_case(container.name())
 }
 
 /// Opens a model's folder, or a file of a format that is linked.

@@ -7,7 +7,7 @@ use qoft_scheme::ReadAs;
 
 use crate::model::Kind;
 
-/// Rows that change places within each of so many heads, on the way in.
+/// Rows that change places within each of so many heads, on the way in and back.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Change {
     heads: usize,
@@ -43,10 +43,15 @@ impl Change {
 
     /// What files have → what transformers has.
     pub fn read_as(self) -> ReadAs {
-        Arc::new(move |bytes| self.apply(bytes))
+        Arc::new(move |bytes| self.apply(bytes, false))
     }
 
-    fn apply(self, bytes: &[u8]) -> Vec<u8> {
+    /// What transformers has → what files have.
+    pub fn write_as(self, bytes: &[u8]) -> Vec<u8> {
+        self.apply(bytes, true)
+    }
+
+    fn apply(self, bytes: &[u8], back: bool) -> Vec<u8> {
         let Self { heads, rows } = self;
         let (row, head) = (bytes.len() / rows, rows / heads);
         let half = head / 2;
@@ -54,7 +59,10 @@ impl Change {
         for (number, row_bytes) in out.chunks_exact_mut(row).enumerate() {
             // File row 2i + s of a head is the model's row s · half + i.
             let (h, r) = (number / head, number % head);
-            let from = 2 * (r % half) + r / half;
+            let from = match back {
+                false => 2 * (r % half) + r / half,
+                true => r % 2 * half + r / 2,
+            };
             row_bytes.copy_from_slice(&bytes[(h * head + from) * row..][..row]);
         }
         out
@@ -69,7 +77,7 @@ mod tests {
     fn rows_change_places_within_heads() {
         let rows = Change { heads: 2, rows: 12 };
         let file: Vec<u8> = (0..24).collect();
-        let model = rows.apply(&file);
+        let model = rows.apply(&file, false);
         assert_eq!(
             model,
             [
@@ -77,5 +85,6 @@ mod tests {
                 23
             ]
         );
+        assert_eq!(rows.write_as(&model), file);
     }
 }

@@ -3,8 +3,8 @@
 use std::path::Path;
 
 use qoft_scheme::{
-    Container, ContainerRegistration, Contents, Dtype, Error, MappedTensors, Result, StoredTensor,
-    register_container,
+    Container, ContainerRegistration, ContainerWriter, Contents, Dtype, Error, MappedTensors,
+    Result, StoredTensor, register_container,
 };
 
 use crate::change::Change;
@@ -24,7 +24,7 @@ pub static CONTAINER: ContainerRegistration = ContainerRegistration::new(&GgufCo
 register_container!(CONTAINER);
 
 /// Tensors that say how positions turn, and are read with the configuration.
-const NO_LAYERS: [&str; 3] = [rope::FACTORS, rope::LONG_FACTORS, rope::SHORT_FACTORS];
+pub const NO_LAYERS: [&str; 3] = [rope::FACTORS, rope::LONG_FACTORS, rope::SHORT_FACTORS];
 
 impl Container for GgufContainer {
     fn name(&self) -> &'static str {
@@ -45,6 +45,10 @@ impl Container for GgufContainer {
         let tensors = files.iter().map(|file| tensors(&kind, file, heads));
         let tensors = tensors.collect::<Result<_>>()?;
         Ok(Contents::new(config, small, tensors))
+    }
+
+    fn writer(&self) -> Option<&dyn ContainerWriter> {
+        Some(self)
     }
 }
 
@@ -75,7 +79,7 @@ fn tensors(kind: &Kind, file: &File, heads: Heads) -> Result<MappedTensors> {
 }
 
 /// A tensor as the model sees it: plain floats, or the bytes of blocks.
-fn shown(entry: &Entry, name: String) -> Result<StoredTensor, String> {
+pub fn shown(entry: &Entry, name: String) -> Result<StoredTensor, String> {
     let range = entry.range.clone();
     let block = match entry.kind {
         TensorType::Float(dtype) => {

@@ -15,6 +15,7 @@ mod quantize;
 mod rope;
 mod split;
 mod tokenizer;
+mod write;
 
 use qoft_scheme::{
     Capabilities, Checkpoint, LayerKind, LayerSource, ParsedLayer, QuantBackend, Registration,

@@ -49,6 +49,19 @@ impl Kind {
         let (_, model) = self.inside().find(|(file, _)| *file == module)?;
         Some(format!("model.layers.{number}.{model}.{suffix}"))
     }
+
+    /// The name in files for that of the model; `None` if files have none for it.
+    pub fn file_name(&self, name: &str) -> Option<String> {
+        let (module, suffix) = name.rsplit_once('.')?;
+        let outside = OUTSIDE.iter().find(|(_, model)| *model == module);
+        if let Some((file, _)) = outside {
+            return Some(format!("{file}.{suffix}"));
+        }
+        let (number, module) = module.strip_prefix("model.layers.")?.split_once('.')?;
+        number.parse::<usize>().ok()?;
+        let (file, _) = self.inside().find(|(_, model)| *model == module)?;
+        Some(format!("blk.{number}.{file}.{suffix}"))
+    }
 }
 
 #[cfg(test)]
@@ -85,6 +98,7 @@ mod tests {
         ];
         for (kind, file, model) in pairs {
             assert_eq!(kind.model_name(file).as_deref(), Some(model));
+            assert_eq!(kind.file_name(model).as_deref(), Some(file));
         }
         for unknown in [
             "rope_freqs.weight",
@@ -93,6 +107,12 @@ mod tests {
             "output",
         ] {
             assert_eq!(llama.model_name(unknown), None);
+        }
+        for unknown in [
+            "model.layers.0.self_attn.rotary_emb.inv_freq",
+            "model.x.weight",
+        ] {
+            assert_eq!(llama.file_name(unknown), None);
         }
     }
 }

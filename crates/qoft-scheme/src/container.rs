@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
+use crate::container_writer::ContainerWriter;
 use crate::error::{Error, Result};
 use crate::mapped::MappedTensors;
 
@@ -26,6 +27,11 @@ pub trait Container: Send + Sync + 'static {
     /// # Errors
     /// If a file is damaged, or a model of a kind that cannot be shown.
     fn open(&self, path: &Path) -> Result<Contents>;
+
+    /// Writes models in this format; `None` if they are only read.
+    fn writer(&self) -> Option<&dyn ContainerWriter> {
+        None
+    }
 }
 
 /// What a container holds.

@@ -2,7 +2,8 @@
 //!
 //! - [`Checkpoint`]: a folder of Hugging Face, its tensors on the memory map.
 //! - [`Container`]: another file format of checkpoints, which shows itself as such a folder. Formats
-//!   enter [`Containers`] through [`register_container!`].
+//!   enter [`Containers`] through [`register_container!`]; those that have a [`ContainerWriter`] are
+//!   written, too.
 //! - [`QuantBackend`]: a scheme. Backends enter the [`Registry`] through [`register_backend!`].
 //! - [`Schemes`]: a registry that was opened on a checkpoint. A [`Scheme`] claims layers and parses
 //!   them, once for loading them as [`PackedWeight`]s and for writing them back.
@@ -14,6 +15,7 @@ mod capabilities;
 mod checkpoint;
 mod claimed;
 mod container;
+mod container_writer;
 mod containers;
 mod dense;
 mod dense_layer;
@@ -43,6 +45,7 @@ pub use capabilities::Capabilities;
 pub use checkpoint::{CONFIG_KEYS, Checkpoint, NewTensor, WaitingFile};
 pub use claimed::{CheckpointLayer, ClaimedLayer};
 pub use container::{Container, Contents};
+pub use container_writer::{ContainerWriter, ModelTensor, NewModel, WriteTo};
 #[doc(hidden)]
 pub use containers::container_entry;
 pub use containers::{ContainerRegistration, Containers};

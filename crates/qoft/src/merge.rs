@@ -13,7 +13,7 @@ mod work;
 
 use std::path::Path;
 
-use qoft_core::{Checkpoint, ClaimedLayer, Error, Result, Schemes, StagedDir};
+use qoft_core::{ClaimedLayer, Error, Result, Schemes, StagedDir};
 use qoft_models::ModelFolder;
 
 use crate::adapted::check;
@@ -22,7 +22,7 @@ use crate::complete::check_complete;
 use crate::layers::claimed;
 use crate::own;
 use crate::owners::Owners;
-use crate::write::{Output, Surroundings, fill};
+use crate::write::{Output, Surroundings, fill, rewrite, write_model, writer_of};
 
 use changed::Merging;
 use embedding::Tables;
@@ -136,17 +136,25 @@ pub fn merge_staged<'a>(
     }
     let mut config = changed.config.clone();
     tables.configure(&mut config);
-    let skip = if same { &[] } else { schemes.config_files() };
-    let around = Surroundings {
-        config: &config,
-        from: checkpoint.dir(),
-        skip,
-        max_shard_size: options.max_shard_size,
-    };
     let quantized = changed.quantized;
-    let written = fill(&staged, outputs, &around, &|at, total| {
-        progress(quantized + at, quantized + total);
-    })?;
+    let progress = |at, total| progress(quantized + at, quantized + total);
+    let written = match (target, options.container) {
+        (MergeTarget::Dense(_), Some(form)) => {
+            write_model(folder, form, &config, &staged, outputs, &progress)?
+        }
+        _ => match writer_of(checkpoint)?.filter(|_| same) {
+            Some(writer) => rewrite(checkpoint, writer, &staged, outputs, &progress)?,
+            None => {
+                let around = Surroundings {
+                    config: &config,
+                    from: checkpoint.dir(),
+                    skip: if same { &[] } else { schemes.config_files() },
+                    max_shard_size: options.max_shard_size,
+                };
+                fill(&staged, outputs, &around, &progress)?
+            }
+        },
+    };
     let is_dense = matches!(target, MergeTarget::Dense(_));
     let dequantized = layers.iter().filter(|layer| layer.is_quantized());
     let dequantized = dequantized.filter(|layer| changed.dense.contains(layer.path()));
@@ -198,7 +206,7 @@ fn checked<'a>(
         }
         MergeTarget::SameScheme(_) => {
             check_requantizable(adapters, &layers)?;
-            refuse_container(folder.checkpoint())?;
+            writer_of(folder.checkpoint())?;
             own::refuse_spread(&layers, adapters)?;
         }
     }
@@ -216,19 +224,6 @@ fn check_readable(layers: &[ClaimedLayer]) -> Result<()> {
 
 fn adapted(adapters: &[ScaledAdapter], path: &str) -> bool {
     adapters.iter().any(|adapter| adapter.changes(path))
-}
-
-/// Fails if the checkpoint is no folder of safetensors: what is written is one, and may not have all
-/// that its layers are made of.
-fn refuse_container(checkpoint: &Checkpoint) -> Result<()> {
-    let Some(container) = checkpoint.container() else {
-        return Ok(());
-    };
-    let name = container.name();
-    let reason = format!(
-        "files of the format {name} are not written: a merge of them is dense or in another scheme"
-    );
-    Err(Error::file(checkpoint.path(), reason))
 }
 
 /// Fails if a layer that changes is of a scheme that cannot be written.

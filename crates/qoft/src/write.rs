@@ -1,5 +1,6 @@
 //! Writing a checkpoint folder, tensor by tensor.
 
+mod container;
 mod copied;
 mod shard;
 mod shard_size;
@@ -12,6 +13,8 @@ use serde_json::{Map, Value, json};
 
 use copied::copy_others;
 
+pub use container::NewContainer;
+pub(crate) use container::{rewrite, write_model, writer_of};
 pub use shard_size::MaxShardSize;
 
 /// What a merge tells about itself; it is no part of the checkpoint.

@@ -61,7 +61,7 @@ pub fn run(args: &MergeArgs) -> Result<()> {
     };
     let target = subject.target(&Nearest);
     qoft::check_merge(&model, &schemes, &adapters, target).map_err(into_dense)?;
-    let folder = StagedDir::new(&args.output)?;
+    let folder = output(&subject)?;
     let data = match &args.data {
         None => None,
         Some(path) => Some((path, dataset(args, &model, path)?)),
@@ -97,6 +97,19 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         outln!("{}", report.to_json());
     }
     Ok(())
+}
+
+/// What will be the output: a folder, or a file where the base model is one and the output is called
+/// like one.
+fn output(subject: &Subject) -> Result<StagedDir> {
+    let output = &subject.args.output;
+    let container = subject.model.checkpoint().container();
+    let same = subject.written.is_none() && !subject.args.dequantize;
+    let container = container.filter(|container| same && files::is_called(output, *container));
+    Ok(match container {
+        Some(_) => StagedDir::of_file(output)?,
+        None => StagedDir::new(output)?,
+    })
 }
 
 /// The model that the adapters belong to.

@@ -1,6 +1,7 @@
 //! The metadata of a file, by key and type.
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use qoft_scheme::{Error, Result};
@@ -13,22 +14,33 @@ use super::value::Value;
 pub struct Metadata {
     path: PathBuf,
     values: BTreeMap<String, Value>,
+    /// Keys in the order of the file, with where they and their values stand.
+    places: Vec<(String, Range<usize>)>,
 }
 
 impl Metadata {
     pub(super) fn read(path: &Path, file: &mut Cursor, count: usize) -> Result<Self> {
-        let mut values = BTreeMap::new();
+        let (mut values, mut places) = (BTreeMap::new(), Vec::new());
         for _ in 0..count {
+            let start = file.position();
             let key = file.string()?.to_owned();
             let value = Value::read(file)?;
             if values.insert(key.clone(), value).is_some() {
                 return Err(file.error(format!("the key `{key}` is there twice")));
             }
+            places.push((key, start..file.position()));
         }
         Ok(Self {
             path: path.to_owned(),
             values,
+            places,
         })
+    }
+
+    /// Keys with the bytes in which they and their values stand in the file of these bytes.
+    pub fn stored<'a>(&'a self, file: &'a [u8]) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        let places = self.places.iter();
+        places.map(|(key, place)| (key.as_str(), &file[place.clone()]))
     }
 
     fn typed<'a, T>(

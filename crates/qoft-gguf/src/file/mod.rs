@@ -12,6 +12,7 @@ use qoft_scheme::{Dtype, Error, MappedFile, Result};
 use crate::block::BlockType;
 use cursor::Cursor;
 pub use metadata::Metadata;
+pub use value::{Value, put_string};
 
 /// How files begin.
 pub const MAGIC: &[u8; 4] = b"GGUF";
@@ -76,6 +77,32 @@ impl TensorType {
         }
     }
 
+    /// Plain floats of this dtype.
+    pub fn of_dtype(dtype: Dtype) -> Option<Self> {
+        let mut floats = Self::FLOATS.into_iter();
+        floats
+            .any(|(_, known)| known == dtype)
+            .then_some(Self::Float(dtype))
+    }
+
+    /// Its number in files.
+    pub fn number(self) -> u32 {
+        let floats = Self::FLOATS.map(|(number, dtype)| (number, Self::Float(dtype)));
+        let blocks = BlockType::ALL.map(|(number, block)| (number, Self::Block(block)));
+        let mut all = floats.into_iter().chain(blocks);
+        // The two lists have every type.
+        all.find(|(_, kind)| *kind == self)
+            .map_or(0, |(number, _)| number)
+    }
+
+    /// `Q4_K`, `F16` and the like.
+    pub fn name(self) -> String {
+        match self {
+            Self::Float(dtype) => format!("{dtype:?}"),
+            Self::Block(block) => block.name().to_owned(),
+        }
+    }
+
     /// Bytes of a row of so many values, if they are whole blocks.
     pub fn row_bytes(self, values: usize) -> Option<usize> {
         let (block, bytes) = match self {
@@ -108,6 +135,8 @@ pub struct File {
     pub metadata: Metadata,
     /// The tensors in the order of the file.
     pub tensors: Vec<Entry>,
+    /// What their places are multiples of.
+    pub alignment: usize,
 }
 
 impl File {
@@ -165,6 +194,7 @@ impl File {
             mapped: mapped.clone(),
             metadata,
             tensors: table,
+            alignment,
         })
     }
 }

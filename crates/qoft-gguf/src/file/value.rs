@@ -37,7 +37,69 @@ mod kind {
     pub const F64: u32 = 12;
 }
 
+/// A string with its length before it.
+pub fn put_string(out: &mut Vec<u8>, text: &str) {
+    out.extend((text.len() as u64).to_le_bytes());
+    out.extend(text.as_bytes());
+}
+
+/// The types of an array and of its elements, and their number.
+fn put_array(out: &mut Vec<u8>, element: u32, count: usize) {
+    out.extend(kind::ARRAY.to_le_bytes());
+    out.extend(element.to_le_bytes());
+    out.extend((count as u64).to_le_bytes());
+}
+
 impl Value {
+    /// Writes a key and this value. Numbers get 32 bits where they fit, as converters write them.
+    pub fn put(&self, key: &str, out: &mut Vec<u8>) {
+        put_string(out, key);
+        let mut put = |kind: u32, bytes: &[u8]| {
+            out.extend(kind.to_le_bytes());
+            out.extend(bytes);
+        };
+        match self {
+            Self::Unsigned(value) => match u32::try_from(*value) {
+                Ok(value) => put(kind::U32, &value.to_le_bytes()),
+                Err(_) => put(kind::U64, &value.to_le_bytes()),
+            },
+            Self::Signed(value) => match i32::try_from(*value) {
+                Ok(value) => put(kind::I32, &value.to_le_bytes()),
+                Err(_) => put(kind::I64, &value.to_le_bytes()),
+            },
+            Self::Float32(value) => put(kind::F32, &value.to_le_bytes()),
+            Self::Float64(value) => put(kind::F64, &value.to_le_bytes()),
+            Self::Bool(value) => put(kind::BOOL, &[u8::from(*value)]),
+            Self::String(text) => {
+                put(kind::STRING, &[]);
+                put_string(out, text);
+            }
+            Self::Strings(all) => {
+                put_array(out, kind::STRING, all.len());
+                all.iter().for_each(|text| put_string(out, text));
+            }
+            Self::Signeds(all) => {
+                put_array(out, kind::I32, all.len());
+                all.iter()
+                    .for_each(|value| out.extend((*value as i32).to_le_bytes()));
+            }
+            Self::Unsigneds(all) => {
+                put_array(out, kind::U32, all.len());
+                all.iter()
+                    .for_each(|value| out.extend((*value as u32).to_le_bytes()));
+            }
+            Self::Floats(all) => {
+                put_array(out, kind::F32, all.len());
+                all.iter()
+                    .for_each(|value| out.extend((*value as f32).to_le_bytes()));
+            }
+            Self::Bools(all) => {
+                put_array(out, kind::BOOL, all.len());
+                out.extend(all.iter().map(|value| u8::from(*value)));
+            }
+        }
+    }
+
     /// Reads a value with its type before it.
     pub fn read(file: &mut Cursor) -> Result<Self> {
         match file.u32()? {

@@ -5,6 +5,7 @@ use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use super::scratch::finish_moves;
+use super::unfinished::Publishing;
 use super::{OutputLock, ScratchDir, parent, sync_dir};
 use crate::error::{Error, Result};
 
@@ -26,13 +27,26 @@ const LAST: &[&str] = &["adapter_config.json", "config.json"];
 /// A target that exists, as an empty folder, stays the folder that it is: it may be a mount point,
 /// or where the user is. It is filled by a hidden folder inside, whose files are moved in the end,
 /// one rename each.
+///
+/// A single file is written in the same way: see [`Self::of_file`].
 #[derive(Debug)]
 pub struct StagedDir {
     target: PathBuf,
     staging: ScratchDir,
-    inside: bool,
+    place: Place,
     // After the folder, which is removed while it is locked.
     _lock: OutputLock,
+}
+
+/// Where the staging folder goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    /// It becomes the target.
+    Target,
+    /// What is in it goes into the target.
+    Inside,
+    /// The file of the target's name becomes the target.
+    File,
 }
 
 impl StagedDir {
@@ -49,6 +63,29 @@ impl StagedDir {
         }
     }
 
+    /// Starts a folder for a single file that will become `target`, and has the same name there.
+    /// Whatever else is put into the folder stands beside it in the end: `NAME` as `STEM.NAME`, with
+    /// what the target is called without its ending.
+    ///
+    /// # Errors
+    /// If `target` exists, another process is writing it, or the file system refuses.
+    pub fn of_file(target: &Path) -> Result<Self> {
+        if target.symlink_metadata().is_ok() {
+            return Err(Error::file(target, "the output file exists"));
+        }
+        let staged = Self::beside(target)?;
+        Ok(Self {
+            place: Place::File,
+            ..staged
+        })
+    }
+
+    /// The name of the single file, if it is one.
+    pub fn file_name(&self) -> Option<&str> {
+        let name = self.target.file_name().and_then(|name| name.to_str());
+        name.filter(|_| self.place == Place::File)
+    }
+
     fn beside(target: &Path) -> Result<Self> {
         let folder = parent(target);
         std::fs::create_dir_all(folder).map_err(Error::io(folder))?;
@@ -56,7 +93,7 @@ impl StagedDir {
         Ok(Self {
             staging: ScratchDir::new(folder, &format!("{}{PARTIAL}", name(target)))?,
             target: target.to_owned(),
-            inside: false,
+            place: Place::Target,
             _lock: lock,
         })
     }
@@ -84,7 +121,7 @@ impl StagedDir {
         Ok(Self {
             target: target.to_owned(),
             staging,
-            inside: true,
+            place: Place::Inside,
             _lock: lock,
         })
     }
@@ -94,7 +131,7 @@ impl StagedDir {
         self.staging.path()
     }
 
-    /// Syncs all files and moves the folder to its place.
+    /// Syncs all files and moves the folder, or what is in it, to its place.
     ///
     /// # Errors
     /// If the file system refuses; then nothing is at the target.
@@ -106,13 +143,46 @@ impl StagedDir {
                 .map_err(Error::io(&path))?;
         }
         sync_dir(self.path())?;
-        if self.inside {
-            self.staging.empty_into(&self.target, MOVING, LAST)?;
-            sync_dir(&self.target)
-        } else {
-            self.staging.rename(&self.target)?;
-            sync_dir(parent(&self.target))
+        match self.place {
+            Place::Inside => {
+                self.staging.empty_into(&self.target, MOVING, LAST)?;
+                sync_dir(&self.target)
+            }
+            Place::Target => {
+                self.staging.rename(&self.target)?;
+                sync_dir(parent(&self.target))
+            }
+            Place::File => {
+                self.move_files()?;
+                sync_dir(parent(&self.target))
+            }
         }
+    }
+
+    /// Moves what belongs beside the file, and then the file.
+    fn move_files(&self) -> Result<()> {
+        let own = self.target.file_name().unwrap_or_default();
+        let stem = self.target.file_stem().unwrap_or_default();
+        let mut moves = Vec::new();
+        for entry in std::fs::read_dir(self.path()).map_err(Error::io(self.path()))? {
+            let name = entry.map_err(Error::io(self.path()))?.file_name();
+            let mut beside = stem.to_owned();
+            beside.push(".");
+            beside.push(&name);
+            if name != own {
+                moves.push((self.path().join(&name), self.target.with_file_name(beside)));
+            }
+        }
+        moves.push((self.path().join(own), self.target.clone()));
+        let publishing = Publishing::begin();
+        if let Some((_, taken)) = moves.iter().find(|(_, to)| to.symlink_metadata().is_ok()) {
+            return Err(Error::file(taken, "is there already"));
+        }
+        for (from, to) in &moves {
+            std::fs::rename(from, to).map_err(Error::io(to))?;
+        }
+        drop(publishing);
+        Ok(())
     }
 }
 
@@ -162,6 +232,29 @@ mod tests {
         assert_eq!(std::fs::read(target.join("a")).unwrap(), b"2");
         assert_eq!(names(dir.path()), ["out"]);
         assert!(StagedDir::new(&target).is_err());
+    }
+
+    #[test]
+    fn a_single_file_appears_with_what_belongs_to_it() {
+        let dir = tempfile::tempdir().unwrap();
+        let target = dir.path().join("out.bin");
+        let staged = StagedDir::of_file(&target).unwrap();
+        assert_eq!(staged.file_name(), Some("out.bin"));
+        write_file(&staged.path().join("out.bin"), b"1").unwrap();
+        write_file(&staged.path().join("report.json"), b"2").unwrap();
+        assert!(!target.exists());
+        staged.commit().unwrap();
+        assert_eq!(names(dir.path()), ["out.bin", "out.report.json"]);
+        assert_eq!(std::fs::read(&target).unwrap(), b"1");
+        let error = StagedDir::of_file(&target).unwrap_err().to_string();
+        assert!(error.contains("the output file exists"), "{error}");
+        // What is beside it is not replaced either.
+        std::fs::remove_file(&target).unwrap();
+        let staged = StagedDir::of_file(&target).unwrap();
+        write_file(&staged.path().join("out.bin"), b"3").unwrap();
+        write_file(&staged.path().join("report.json"), b"3").unwrap();
+        assert!(staged.commit().is_err());
+        assert_eq!(names(dir.path()), ["out.report.json"]);
     }
 
     #[test]

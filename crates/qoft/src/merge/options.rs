@@ -6,7 +6,7 @@ use qoft_models::ModelFolder;
 
 use crate::quantize::Plan;
 use crate::search::LayerSearch;
-use crate::write::MaxShardSize;
+use crate::write::{MaxShardSize, NewContainer};
 
 /// What the merged checkpoint is like.
 #[derive(Clone, Copy)]
@@ -77,6 +77,8 @@ pub struct MergeOptions<'a> {
     pub min_kept: f64,
     /// How large the files with tensors become.
     pub max_shard_size: MaxShardSize,
+    /// The file format of dense weights, in place of a folder of safetensors.
+    pub container: Option<NewContainer<'a>>,
 }
 
 impl<'a> MergeOptions<'a> {
@@ -89,6 +91,7 @@ impl<'a> MergeOptions<'a> {
             target,
             min_kept: Self::MIN_KEPT,
             max_shard_size: MaxShardSize::default(),
+            container: None,
         }
     }
 
@@ -103,6 +106,15 @@ impl<'a> MergeOptions<'a> {
     pub fn max_shard_size(self, max_shard_size: MaxShardSize) -> Self {
         Self {
             max_shard_size,
+            ..self
+        }
+    }
+
+    /// The same with dense weights in a file format of its own.
+    #[must_use]
+    pub fn container(self, container: NewContainer<'a>) -> Self {
+        Self {
+            container: Some(container),
             ..self
         }
     }

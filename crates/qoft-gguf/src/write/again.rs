@@ -1,0 +1,170 @@
+//! Writing a model that was read, with some tensors changed.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use qoft_scheme::{Error, ModelTensor, Result, StoredTensor, WriteTo};
+
+use super::layout::{Header, NewEntry, write};
+use crate::change::Change;
+use crate::config::Heads;
+use crate::container::{NO_LAYERS, shown};
+use crate::file::{Entry, File, TensorType, Value};
+use crate::model::Kind;
+use crate::split;
+
+/// What says how many tensors the parts of a split model have.
+const SPLIT_TENSORS: &str = "split.tensors.count";
+
+/// Writes the model at `source` with `tensors`, those that its container has shown. Returns the number
+/// of files.
+///
+/// # Errors
+/// If a tensor is missing or of another kind than before, one that is new has no name in files, or
+/// the file system refuses.
+pub fn rewrite(
+    source: &Path,
+    tensors: &[ModelTensor],
+    to: WriteTo,
+    wrote: &mut dyn FnMut(),
+) -> Result<usize> {
+    let files = split::open(source)?;
+    if let (Some(name), true) = (to.file, files.len() > 1) {
+        let reason = format!(
+            "the model is in {} files, and so is what is written: name a folder for them, not the \
+             file `{name}`",
+            files.len()
+        );
+        return Err(Error::file(source, reason));
+    }
+    let metadata = &files[0].metadata;
+    let kind = Kind::of_file(metadata)?;
+    let heads = Heads::read(&kind, metadata)?;
+    let model = Model { kind, heads };
+    let mut left: BTreeMap<&str, &ModelTensor> = tensors.iter().map(|t| (&*t.name, t)).collect();
+    let mut written = Vec::new();
+    for file in &files {
+        let entries = file.tensors.iter();
+        let entries = entries.map(|entry| model.entry(file, entry, &mut left));
+        written.push(entries.collect::<Result<Vec<_>>>()?);
+    }
+    let before: usize = files.iter().map(|file| file.tensors.len()).sum();
+    if let Some(last) = written.last_mut() {
+        for tensor in left.into_values() {
+            last.push(model.new_entry(source, tensor)?);
+        }
+    }
+    let count: usize = written.iter().map(Vec::len).sum();
+    for (file, tensors) in files.iter().zip(&written) {
+        let path = file.mapped.path();
+        let own = path.file_name().and_then(|name| name.to_str());
+        let name = to
+            .file
+            .or(own)
+            .ok_or_else(|| Error::file(path, "its name is no text"))?;
+        let header = Header {
+            keys: keys(file, count != before, count),
+            alignment: file.alignment,
+        };
+        write(&to.folder.join(name), &header, tensors, wrote)?;
+    }
+    Ok(files.len())
+}
+
+/// The keys of a file as they are, but with the new number of tensors if that is another one.
+fn keys(file: &File, changed: bool, count: usize) -> Vec<Cow<'_, [u8]>> {
+    let stored = file.metadata.stored(file.mapped.bytes());
+    let keys = stored.map(|(key, bytes)| match key {
+        SPLIT_TENSORS if changed => {
+            let mut bytes = Vec::new();
+            // As the tool that splits files writes it.
+            Value::Signed(count as i64).put(key, &mut bytes);
+            Cow::Owned(bytes)
+        }
+        _ => Cow::Borrowed(bytes),
+    });
+    keys.collect()
+}
+
+/// What says where values of the model stand in files.
+struct Model {
+    kind: Kind,
+    heads: Heads,
+}
+
+impl Model {
+    /// A tensor of a file with the values that it has now, which are taken from `left`.
+    fn entry<'a, 'm>(
+        &self,
+        file: &'a File,
+        entry: &Entry,
+        left: &mut BTreeMap<&'a str, &'a ModelTensor<'m>>,
+    ) -> Result<NewEntry<'a>> {
+        let path = file.mapped.path();
+        let invalid = |reason: String| {
+            let name = &entry.name;
+            Error::file(path, format!("tensor `{name}`: {reason}"))
+        };
+        if NO_LAYERS.contains(&entry.name.as_str()) {
+            let bytes = &file.mapped.bytes()[entry.range.clone()];
+            return Ok(NewEntry {
+                name: entry.name.clone(),
+                shape: entry.shape.clone(),
+                kind: entry.kind,
+                make: Box::new(move || Ok(Cow::Borrowed(bytes))),
+            });
+        }
+        let name = self.kind.model_name(&entry.name);
+        let name = name.ok_or_else(|| invalid("is no tensor of the model".into()))?;
+        let StoredTensor {
+            name, dtype, shape, ..
+        } = shown(entry, name).map_err(invalid)?;
+        let tensor = left.remove(name.as_str());
+        let tensor = tensor.ok_or_else(|| invalid(format!("`{name}` is not there any more")))?;
+        if (tensor.dtype, &tensor.shape) != (dtype, &shape) {
+            let reason = format!("{dtype:?} {shape:?} became {tensor:?}");
+            return Err(invalid(reason));
+        }
+        self.with_values(&entry.name, &entry.shape, entry.kind, tensor)
+            .map_err(invalid)
+    }
+
+    /// A tensor that the files did not have.
+    fn new_entry<'a>(&self, source: &Path, tensor: &'a ModelTensor<'_>) -> Result<NewEntry<'a>> {
+        let invalid = |reason: String| {
+            let name = &tensor.name;
+            Error::file(source, format!("new tensor `{name}`: {reason}"))
+        };
+        let name = self.kind.file_name(&tensor.name);
+        let name =
+            name.ok_or_else(|| invalid("files of this format have no name for it".into()))?;
+        let kind = TensorType::of_dtype(tensor.dtype);
+        let kind = kind.ok_or_else(|| invalid(format!("is {:?}", tensor.dtype)))?;
+        self.with_values(&name, &tensor.shape, kind, tensor)
+            .map_err(invalid)
+    }
+
+    fn with_values<'a>(
+        &self,
+        name: &str,
+        shape: &[usize],
+        kind: TensorType,
+        tensor: &'a ModelTensor<'_>,
+    ) -> Result<NewEntry<'a>, String> {
+        let heads = [self.heads.queries, self.heads.keys];
+        let change = Change::of(&self.kind, name, shape, heads)?;
+        Ok(NewEntry {
+            name: name.to_owned(),
+            shape: shape.to_vec(),
+            kind,
+            make: Box::new(move || {
+                let bytes = tensor.content()?;
+                Ok(match change {
+                    None => bytes,
+                    Some(change) => change.write_as(&bytes).into(),
+                })
+            }),
+        })
+    }
+}
