@@ -91,6 +91,26 @@ impl Kind {
         })
     }
 
+    /// That in which models of a `model_type` are written.
+    pub fn of_model_type(model_type: &str) -> Option<Self> {
+        let kind = KINDS
+            .into_iter()
+            .find(|kind| kind.model_type == model_type)?;
+        Some(match kind.name {
+            // What llama.cpp's converter and programs call these, too.
+            "mistral" => Self {
+                name: "llama",
+                ..kind
+            },
+            _ => kind,
+        })
+    }
+
+    /// The `model_type`s that are written.
+    pub fn model_types() -> impl Iterator<Item = &'static str> {
+        KINDS.into_iter().map(|kind| kind.model_type)
+    }
+
     /// The key of this kind's value `name`.
     pub fn key(&self, name: &str) -> String {
         format!("{}.{name}", self.name)

@@ -70,6 +70,7 @@ pub fn read(
                 "original_max_position_embeddings": original,
             });
             let optional = [
+                ("attention_factor", "scaling.yarn_attn_factor"),
                 ("attention_factor", "scaling.attn_factor"),
                 ("beta_fast", "scaling.yarn_beta_fast"),
                 ("beta_slow", "scaling.yarn_beta_slow"),

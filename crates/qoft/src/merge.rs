@@ -105,6 +105,9 @@ pub fn merge_staged<'a>(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedMerge> {
     let target = options.target;
+    if let Some(form) = options.container {
+        form.writer()?;
+    }
     let reports = Reports::default();
     let checkpoint = folder.checkpoint();
     let merging = Merging {

@@ -90,17 +90,27 @@ pub struct ExportArgs {
     /// The form to write.
     #[arg(long, value_enum)]
     pub to: ExportForm,
-    /// The largest rank of a layer's change.
-    #[arg(long)]
-    pub rank: NonZeroUsize,
+    /// The largest rank of a layer's change, in a LoRA.
+    #[arg(long, required_if_eq("to", "lora"))]
+    pub rank: Option<NonZeroUsize>,
+    /// The type of numbers in a GGUF file, by the names of llama.cpp's tools: `f32`, `f16`, `bf16`,
+    /// `q8_0`, `q4_0`, `q4_k_m`, `q6_k` and others; `auto` is `f16` for a model of half precision and
+    /// `bf16` for others [default: auto].
+    #[arg(long, value_name = "TYPE")]
+    pub gguf_type: Option<String>,
     /// The checkpoint folder.
     #[arg(long)]
     pub model: PathBuf,
     /// An adapter folder, with a strength other than 1 if wanted; several are applied one after
-    /// another.
-    #[arg(long, required = true, value_name = "PATH[=STRENGTH]", value_parser = AdapterArg::parser())]
+    /// another. A GGUF file can be one of the model alone.
+    #[arg(
+        long,
+        required_if_eq("to", "lora"),
+        value_name = "PATH[=STRENGTH]",
+        value_parser = AdapterArg::parser()
+    )]
     pub adapter: Vec<AdapterArg>,
-    /// The folder to write; must be new or empty.
+    /// The folder to write, which must be new or empty, or the `.gguf` file.
     #[arg(long)]
     pub output: PathBuf,
     /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
@@ -114,9 +124,11 @@ pub struct ExportArgs {
     pub json: bool,
 }
 
-/// A form that an adapter can be written in.
+/// A form that an adapter, or a model with it, can be written in.
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum ExportForm {
     /// A LoRA as PEFT has it.
     Lora,
+    /// A GGUF file for llama.cpp, with the adapters multiplied into the weights.
+    Gguf,
 }

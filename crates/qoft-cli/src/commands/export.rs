@@ -1,7 +1,9 @@
 //! `qoft export`.
 
-use anyhow::Result;
-use qoft::LoraReport;
+use anyhow::{Context, Result, bail};
+use qoft::core::kernels::FloatFormat;
+use qoft::core::{Containers, StagedDir};
+use qoft::{LoraReport, MergeOptions, MergeTarget, NewContainer};
 
 use crate::args::{ExportArgs, ExportForm};
 use crate::print::{errln, outln};
@@ -11,10 +13,64 @@ use crate::{files, progress};
 pub fn run(args: &ExportArgs) -> Result<()> {
     match args.to {
         ExportForm::Lora => lora(args),
+        ExportForm::Gguf => container(args, "gguf"),
     }
 }
 
+/// Writes the model with the adapters in a file format of its own.
+fn container(args: &ExportArgs, name: &str) -> Result<()> {
+    if args.rank.is_some() {
+        bail!("--rank is for --to lora; a {name} file has whole weights");
+    }
+    let containers = Containers::linked()?;
+    let mut all = containers.containers();
+    let container = all.find(|container| container.name() == name);
+    let container = container.with_context(|| {
+        format!("this build has no {name} files: build it with the feature `{name}`")
+    })?;
+    let numbers = args.gguf_type.as_deref().map(str::to_lowercase);
+    let form = NewContainer::new(container).numbers(numbers.as_deref());
+    let (folder, base) = (files::open(&args.model)?, &args.base);
+    let folder = files::quantized(folder, base.load_in.as_deref(), &base.load, &args.adapter)?;
+    let schemes = files::schemes(folder.checkpoint(), &args.backend_option)?;
+    let adapters = files::adapters(&args.adapter)?;
+    let options = MergeOptions::new(MergeTarget::Dense(FloatFormat::F32)).container(form);
+    qoft::check_merge(&folder, &schemes, &adapters, options.target)?;
+    let staged = match files::is_called(&args.output, container) {
+        true => StagedDir::of_file(&args.output)?,
+        false => StagedDir::new(&args.output)?,
+    };
+    let bar = progress::bar("writing", 0);
+    let written = qoft::merge_staged(
+        &folder,
+        &schemes,
+        &adapters,
+        options,
+        staged,
+        &|at, total| {
+            bar.set_length(total as u64);
+            bar.set_position(at as u64);
+        },
+    );
+    bar.finish_and_clear();
+    let report = written?.commit()?;
+    if args.json {
+        outln!("{}", report.to_json());
+    }
+    errln!(
+        "{}: {} tensors, {} layers with adapters",
+        args.output.display(),
+        report.tensors,
+        report.layers.len()
+    );
+    Ok(())
+}
+
 fn lora(args: &ExportArgs) -> Result<()> {
+    if args.gguf_type.is_some() {
+        bail!("--gguf-type is for --to gguf");
+    }
+    let rank = args.rank.context("a LoRA needs a --rank")?;
     let (folder, base) = (files::open(&args.model)?, &args.base);
     let folder = files::quantized(folder, base.load_in.as_deref(), &base.load, &args.adapter)?;
     let adapters = files::adapters(&args.adapter)?;
@@ -23,7 +79,7 @@ fn lora(args: &ExportArgs) -> Result<()> {
         &folder,
         &files::schemes(folder.checkpoint(), &args.backend_option)?,
         &adapters,
-        args.rank,
+        rank,
         &args.output,
         &|done, total| {
             bar.set_length(total as u64);

@@ -19,7 +19,7 @@ pub const MAGIC: &[u8; 4] = b"GGUF";
 /// Versions that are read.
 const VERSIONS: Range<u32> = 2..4;
 /// What the places of tensors are multiples of, unless the file says otherwise.
-const ALIGNMENT: usize = 32;
+pub const ALIGNMENT: usize = 32;
 /// The key that says otherwise.
 const ALIGNMENT_KEY: &str = "general.alignment";
 

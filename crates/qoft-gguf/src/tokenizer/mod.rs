@@ -2,6 +2,7 @@
 
 mod byte_level;
 mod pieces;
+pub mod split;
 mod vocabulary;
 
 use qoft_scheme::{Error, Result};
@@ -9,6 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::file::Metadata;
 use vocabulary::Vocabulary;
+
+pub use vocabulary::kind;
 
 /// The key that says how text becomes tokens.
 const MODEL: &str = "tokenizer.ggml.model";
