@@ -28,6 +28,7 @@ fn the_feature_for_another_checkpoint_is_named() {
         ("schemes/compressed-tensors/w4a16", "compressed-tensors"),
         ("schemes/mlx/affine_f16", "mlx"),
         ("schemes/modelopt/nvfp4", "modelopt"),
+        ("schemes/mxfp4/floor", "mxfp4"),
         ("models/llama_nf4", "bnb"),
         ("gguf/llama.gguf", "gguf"),
     ] {

@@ -135,7 +135,8 @@ impl FloatBlocks {
         format: FloatFormat,
     ) -> Self {
         let ranges = block_ranges(weight, sizes);
-        let largest = ranges.iter().map(|[low, high]| high.max(-low));
+        // The larger of two zeros may be the negative one.
+        let largest = ranges.iter().map(|[low, high]| high.max(-low).abs());
         let stored: Vec<f32> = match kind {
             ScaleKind::Floats(format) => largest
                 .map(|a| match rounded(format, a / FP8.max()) {

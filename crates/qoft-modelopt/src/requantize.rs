@@ -103,7 +103,8 @@ fn powers(weight: &Matrix, group_size: usize, fp4: bool) -> Vec<u8> {
     let largest = if fp4 { FP4[7] } else { Fp8Format::E4m3.max() };
     let ranges = block_ranges(weight, [1, group_size]).into_iter();
     let exponent = |[low, high]: [f32; 2]| {
-        let bits = (high.max(-low) / largest).to_bits();
+        // The larger of two zeros may be the negative one.
+        let bits = (high.max(-low).abs() / largest).to_bits();
         // The next power of two, unless it is one.
         ((bits >> 23) + u32::from(bits << 9 != 0)).min(254) as u8
     };

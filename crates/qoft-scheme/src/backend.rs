@@ -12,6 +12,7 @@ use crate::grid::CodeSearch;
 use crate::keys::Keys;
 use crate::layer_source::LayerSource;
 use crate::options::{Purpose, SchemeOptions};
+use crate::packed_parameter::PackedParameter;
 use crate::quantizer::Quantizer;
 
 /// A quantization scheme, as a crate registers it.
@@ -84,6 +85,15 @@ pub trait Scheme: Send + Sync {
     /// # Errors
     /// If a tensor is missing or does not fit the others, or the configuration is wrong.
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>>;
+
+    /// The packed parameter that the tensor `name`, which is no linear layer's, is a part of; `None` if the
+    /// scheme knows of none.
+    ///
+    /// # Errors
+    /// If its parts do not fit each other.
+    fn parameter(&self, _checkpoint: &Checkpoint, _name: &str) -> Result<Option<PackedParameter>> {
+        Ok(None)
+    }
 
     /// Whether a tensor that belongs to no layer, such as the scale of a cache, means something only
     /// where the scheme's configuration stands beside it. Dense checkpoints do not get it.

@@ -127,6 +127,12 @@ impl<'a> LayerSource<'a> {
         self.checkpoint.tensor(&format!("{}.{suffix}", self.path))
     }
 
+    /// What the files say of the parameter `path.parameter`, see [`Checkpoint::metadata`].
+    pub fn metadata(&self, parameter: &str) -> Option<&'a str> {
+        let name = format!("{}.{parameter}", self.path);
+        self.checkpoint.metadata().get(&name).map(String::as_str)
+    }
+
     /// Suffixes of all tensors of this layer.
     pub fn suffixes(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let skip = self.path.len() + 1;

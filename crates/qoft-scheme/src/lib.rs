@@ -35,10 +35,12 @@ mod module_patterns;
 mod module_rules;
 mod options;
 mod output;
+mod packed_parameter;
 mod quantization;
 mod quantizer;
 mod registry;
 mod schemes;
+mod settings;
 
 pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 pub use capabilities::Capabilities;
@@ -71,8 +73,9 @@ pub use options::{BackendOptions, Purpose, SchemeOptions};
 pub use output::{
     OutputLock, ScratchDir, StagedDir, discard_unfinished, remove_leftovers, write_file,
 };
+pub use packed_parameter::PackedParameter;
 pub use quantization::Quantization;
-pub use quantizer::{QuantizedModel, Quantizer};
+pub use quantizer::{QuantizedLayer, QuantizedModel, Quantizer};
 #[doc(hidden)]
 pub use registry::registry_entry;
 pub use registry::{Registration, Registry};

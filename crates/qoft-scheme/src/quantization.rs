@@ -1,5 +1,7 @@
 //! Quantizing dense weights with a backend of a registry.
 
+use std::collections::BTreeMap;
+
 use qoft_kernels::{FloatFormat, Matrix};
 use serde_json::{Map, Value};
 
@@ -11,6 +13,7 @@ use crate::grid::CodeSearch;
 use crate::keys::Keys;
 use crate::quantizer::{QuantizedModel, Quantizer};
 use crate::registry::Registry;
+use crate::settings::{parts, read_value};
 
 /// A backend with the settings by which it quantizes.
 pub struct Quantization {
@@ -51,8 +54,8 @@ impl Registry {
         Err(Error::cannot_quantize(&method, self.quantizing()))
     }
 
-    /// A backend with settings, as one text: `scheme,bits=4,group_size=64`. Values are JSON, or plain
-    /// text.
+    /// A backend with settings, as one text: `scheme,bits=4,skips=[a,b]`. Values are JSON, plain text, or
+    /// lists of both in brackets.
     ///
     /// # Errors
     /// If there is no such backend, it cannot quantize, a key is not one of its settings, or a value
@@ -61,7 +64,10 @@ impl Registry {
         let (name, rest) = text.split_once(',').unwrap_or((text, ""));
         let backend = self.backend(name.trim())?;
         let mut settings = Map::new();
-        for pair in rest.split(',').filter(|pair| !pair.trim().is_empty()) {
+        for pair in parts(rest)
+            .into_iter()
+            .filter(|pair| !pair.trim().is_empty())
+        {
             let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
             let (key, value) = (key.trim(), value.trim());
             let known = backend.settings();
@@ -70,8 +76,7 @@ impl Registry {
                 let reason = format!("no such setting; those of {} are {known}", backend.name());
                 return Err(Error::config(text).key(key, reason));
             }
-            let value = serde_json::from_str(value).unwrap_or_else(|_| value.into());
-            settings.insert(key.to_owned(), value);
+            settings.insert(key.to_owned(), read_value(value));
         }
         self.quantization(backend.name(), &Keys::new(text, settings.into()))
     }
@@ -102,6 +107,11 @@ impl Quantization {
     /// The `quantization_config` of a checkpoint with such layers.
     pub fn config(&self, model: &QuantizedModel) -> Value {
         self.quantizer.config(model)
+    }
+
+    /// What the files of a checkpoint with such layers say of their tensors.
+    pub fn metadata(&self, model: &QuantizedModel) -> BTreeMap<String, String> {
+        self.quantizer.metadata(model)
     }
 
     /// All tensors but the bias that the layer at module path `path` has, once its weight of

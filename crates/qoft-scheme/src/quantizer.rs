@@ -1,5 +1,7 @@
 //! What a scheme that quantizes dense weights implements.
 
+use std::collections::BTreeMap;
+
 use qoft_kernels::FloatFormat;
 use serde_json::Value;
 
@@ -12,6 +14,12 @@ use crate::grid::CodeSearch;
 pub trait Quantizer: Send + Sync {
     /// The `quantization_config` of a checkpoint with such layers, as the scheme's library writes it.
     fn config(&self, model: &QuantizedModel) -> Value;
+
+    /// What the files of such a checkpoint say of their tensors, see
+    /// [`Checkpoint::metadata`](crate::Checkpoint::metadata); nothing in most schemes.
+    fn metadata(&self, _model: &QuantizedModel) -> BTreeMap<String, String> {
+        BTreeMap::new()
+    }
 
     /// The settings' list of modules that stay dense, see
     /// [`ModulePatterns`](crate::ModulePatterns); `None` if they have none.
@@ -44,15 +52,51 @@ pub struct QuantizedModel<'a> {
     pub skips: Option<&'a [String]>,
     /// Module paths of the linear layers that stayed dense.
     pub dense: &'a [String],
+    /// The layers that are quantized.
+    pub layers: &'a [QuantizedLayer],
+    /// Names of all tensors that stay as they are.
+    pub others: &'a [String],
+}
+
+/// A layer that is quantized.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct QuantizedLayer {
+    /// Module path.
+    pub path: String,
+    /// `[out_features, in_features]`.
+    pub shape: [usize; 2],
+}
+
+impl QuantizedLayer {
+    /// A layer of `[out_features, in_features]`.
+    pub fn new(path: impl Into<String>, shape: [usize; 2]) -> Self {
+        Self {
+            path: path.into(),
+            shape,
+        }
+    }
 }
 
 impl<'a> QuantizedModel<'a> {
-    /// A model of dtype `format` in which the linear layers `dense` stayed dense.
+    /// A model of dtype `format` in which the linear layers `dense` stayed dense, without its tensors.
     pub fn new(format: FloatFormat, skips: Option<&'a [String]>, dense: &'a [String]) -> Self {
         Self {
             format,
             skips,
             dense,
+            layers: &[],
+            others: &[],
+        }
+    }
+
+    /// The same with the layers that are quantized, and the names of all tensors that stay as they are.
+    #[must_use]
+    pub fn with_tensors(self, layers: &'a [QuantizedLayer], others: &'a [String]) -> Self {
+        Self {
+            layers,
+            others,
+            ..self
         }
     }
 }

@@ -11,6 +11,7 @@ use crate::error::{Error, FoundTensor, Result};
 use crate::keys::Keys;
 use crate::layer_source::LayerSource;
 use crate::options::{BackendOptions, Purpose};
+use crate::packed_parameter::PackedParameter;
 use crate::registry::Registry;
 
 /// The schemes that layers of a checkpoint may have, in the order in which they are asked. It finds
@@ -75,6 +76,24 @@ impl Schemes {
         let mut schemes = self.opened.iter();
         let (backend, scheme) = schemes.find(|(_, scheme)| scheme.claim(&layer))?;
         Some(ClaimedLayer::new(layer, *backend, &**scheme))
+    }
+
+    /// The packed parameter that a tensor which is no linear layer's is a part of, see
+    /// [`Scheme::parameter`].
+    ///
+    /// # Errors
+    /// If its parts do not fit each other.
+    pub fn parameter(
+        &self,
+        checkpoint: &Checkpoint,
+        name: &str,
+    ) -> Result<Option<PackedParameter>> {
+        for (_, scheme) in &self.opened {
+            if let Some(found) = scheme.parameter(checkpoint, name)? {
+                return Ok(Some(found));
+            }
+        }
+        Ok(None)
     }
 
     /// Whether a tensor that belongs to no layer means something to a scheme only, see

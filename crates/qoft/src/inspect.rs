@@ -1,10 +1,12 @@
 //! What a checkpoint consists of.
 
+use std::collections::BTreeSet;
+
 use qoft_core::{Purpose, Result, Schemes};
 use qoft_models::ModelFolder;
 use serde::Serialize;
 
-use crate::layers::claimed;
+use crate::layers::{claimed, packed_parameters};
 use crate::owners::Owners;
 
 /// One linear layer.
@@ -76,9 +78,18 @@ pub fn inspect(folder: &ModelFolder, schemes: &Schemes) -> Result<Inspection> {
             packed_bytes: weight.packed_bytes(),
         });
     }
-    let (mut other_parameters, owners) = (0, Owners::new(&found));
+    let packed = packed_parameters(folder, schemes, &found)?;
+    let packed_values = packed.iter().map(|p| p.shape.iter().product::<usize>());
+    let mut other_parameters = packed_values.sum();
+    let parts: BTreeSet<&str> = packed
+        .iter()
+        .flat_map(|p| &p.parts)
+        .map(String::as_str)
+        .collect();
+    let owners = Owners::new(&found);
     for name in checkpoint.names() {
-        if owners.of(name).is_none() || name.ends_with(".bias") {
+        let is_other = owners.of(name).is_none() || name.ends_with(".bias");
+        if is_other && !parts.contains(name) {
             other_parameters += checkpoint.tensor(name)?.elements();
         }
     }

@@ -1,6 +1,6 @@
 //! Which modules of a checkpoint are linear layers, and whose.
 
-use qoft_core::{ClaimedLayer, Dense, LayerKind, LayerSource, Result, Schemes};
+use qoft_core::{ClaimedLayer, Dense, LayerKind, LayerSource, PackedParameter, Result, Schemes};
 use qoft_models::ModelFolder;
 
 use crate::owners::Owners;
@@ -12,7 +12,7 @@ use crate::owners::Owners;
 /// are quantized are among them all the same, since more than a plain tensor makes them up.
 ///
 /// # Errors
-/// If a tensor is neither a plain float nor part of a claimed layer.
+/// If a tensor is neither a plain float nor part of a claimed layer or of a packed parameter.
 pub fn claimed<'a>(folder: &'a ModelFolder, schemes: &'a Schemes) -> Result<Vec<ClaimedLayer<'a>>> {
     if let Some(error) = folder.refused() {
         tracing::warn!("{error}; which layers there are is judged by the tensors alone");
@@ -23,7 +23,10 @@ pub fn claimed<'a>(folder: &'a ModelFolder, schemes: &'a Schemes) -> Result<Vec<
     let mut found: Vec<ClaimedLayer> = found.collect();
     let owners = Owners::new(&found);
     for name in checkpoint.names() {
-        if owners.of(name).is_none() && checkpoint.tensor(name)?.float_format().is_err() {
+        if owners.of(name).is_none()
+            && checkpoint.tensor(name)?.float_format().is_err()
+            && schemes.parameter(checkpoint, name)?.is_none()
+        {
             let path = name.rsplit_once('.').map_or(name, |(path, _)| path);
             schemes.find(folder.source(path))?;
         }
@@ -31,6 +34,28 @@ pub fn claimed<'a>(folder: &'a ModelFolder, schemes: &'a Schemes) -> Result<Vec<
     let is_table = |layer: &ClaimedLayer| layer.source().kind() == LayerKind::Embedding;
     found.retain(|layer| layer.is_quantized() || !is_table(layer));
     found.sort_by_cached_key(|layer| natural(layer.path()));
+    Ok(found)
+}
+
+/// Packed parameters that are none of `layers`, in the order of their names.
+///
+/// # Errors
+/// If the parts of one do not fit each other.
+pub fn packed_parameters(
+    folder: &ModelFolder,
+    schemes: &Schemes,
+    layers: &[ClaimedLayer],
+) -> Result<Vec<PackedParameter>> {
+    let (checkpoint, owners) = (folder.checkpoint(), Owners::new(layers));
+    let mut found: Vec<PackedParameter> = Vec::new();
+    for name in checkpoint.names().filter(|name| owners.of(name).is_none()) {
+        let known = found
+            .iter()
+            .any(|known| known.parts.iter().any(|part| part == name));
+        if !known && checkpoint.tensor(name)?.float_format().is_err() {
+            found.extend(schemes.parameter(checkpoint, name)?);
+        }
+    }
     Ok(found)
 }
 

@@ -11,18 +11,20 @@ mod rewritten;
 mod sample;
 mod work;
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
-use qoft_core::{ClaimedLayer, Error, Result, Schemes, StagedDir};
+use qoft_core::kernels::FloatFormat;
+use qoft_core::{ClaimedLayer, Error, Result, Schemes, StagedDir, float_dtype};
 use qoft_models::ModelFolder;
 
 use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
 use crate::complete::check_complete;
-use crate::layers::claimed;
+use crate::layers::{claimed, packed_parameters};
 use crate::own;
 use crate::owners::Owners;
-use crate::write::{Output, Surroundings, fill, rewrite, write_model, writer_of};
+use crate::write::{Data, Output, Surroundings, fill, rewrite, write_model, writer_of};
 
 use changed::Merging;
 use embedding::Tables;
@@ -126,8 +128,14 @@ pub fn merge_staged<'a>(
     outputs.extend(tables.outputs(layers.len(), format, &reports)?);
     let (current, owners) = (&changed.current, Owners::new(layers));
     let same = matches!(target, MergeTarget::SameScheme(_));
+    // Only the scheme that they are in knows them.
+    let packed = match format.filter(|_| !same) {
+        Some(format) => made_dense(folder, schemes, format)?,
+        None => DenseParameters::default(),
+    };
+    outputs.extend(packed.outputs);
     for name in current.names() {
-        if tables.replace(name) {
+        if tables.replace(name) || packed.parts.contains(name) {
             continue;
         }
         match owners.of(name).filter(|layer| !is_bias(name, layer)) {
@@ -148,8 +156,13 @@ pub fn merge_staged<'a>(
         _ => match writer_of(checkpoint)?.filter(|_| same) {
             Some(writer) => rewrite(checkpoint, writer, &staged, outputs, &progress)?,
             None => {
+                let nothing = BTreeMap::new();
                 let around = Surroundings {
                     config: &config,
+                    metadata: match target {
+                        MergeTarget::Dense(_) => &nothing,
+                        _ => current.metadata(),
+                    },
                     from: checkpoint.dir(),
                     skip: if same { &[] } else { schemes.config_files() },
                     max_shard_size: options.max_shard_size,
@@ -175,6 +188,34 @@ pub fn merge_staged<'a>(
     };
     report.check_kept()?;
     Ok(StagedMerge { report, staged })
+}
+
+/// Packed parameters that are written dense.
+#[derive(Default)]
+struct DenseParameters {
+    /// The tensors that they were made of.
+    parts: BTreeSet<String>,
+    /// The parameters, decoded when they are written.
+    outputs: Vec<Output<'static>>,
+}
+
+/// The packed parameters of a checkpoint that are no linear layer's, made dense.
+fn made_dense(
+    folder: &ModelFolder,
+    schemes: &Schemes,
+    format: FloatFormat,
+) -> Result<DenseParameters> {
+    let mut dense = DenseParameters::default();
+    for parameter in packed_parameters(folder, schemes, &claimed(folder, schemes)?)? {
+        dense.parts.extend(parameter.parts.iter().cloned());
+        dense.outputs.push(Output {
+            name: parameter.name.clone(),
+            dtype: float_dtype(format),
+            shape: parameter.shape.clone(),
+            data: Data::Made(Box::new(move || Ok(parameter.to_bytes(format)))),
+        });
+    }
+    Ok(dense)
 }
 
 /// Fails early where [`merge`] would: before calibration data is read, for example. It reads no

@@ -228,8 +228,7 @@ impl Search<'_> {
         factors: &[f32],
         hessian: &Hessian,
     ) -> Result<f64> {
-        let config = self.plan.config(self.quantization);
-        let mut trial = checkpoint.clone().with_quantization_config(config);
+        let mut trial = self.plan.describe(checkpoint.clone(), self.quantization)?;
         let mut waiting = WaitingFile::new(self.scratch)?;
         let scaled = times(weight, factors);
         let format = self.plan.format;

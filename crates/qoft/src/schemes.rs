@@ -27,6 +27,8 @@ use qoft_inc_fp8 as _;
 use qoft_mlx as _;
 #[cfg(feature = "modelopt")]
 use qoft_modelopt as _;
+#[cfg(feature = "mxfp4")]
+use qoft_mxfp4 as _;
 
 /// A scheme that qoft ships, behind a Cargo feature.
 #[derive(Debug, Clone, Copy)]
@@ -89,6 +91,7 @@ pub const SCHEMES: &[SchemeFeature] = &[
     scheme!("gguf", [], [], ["gguf"]),
     scheme!("mlx", ["mlx"], ["biases"]),
     scheme!("modelopt", ["modelopt"], ["weight_scale_2"]),
+    scheme!("mxfp4", ["mxfp4"], ["weight_blocks"]),
 ];
 
 /// The Cargo feature that this build lacks, if that is why no backend claims a layer, or nothing opens

@@ -6,6 +6,7 @@ mod shard;
 mod shard_size;
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use qoft_core::{Dtype, Error, Result, ScratchDir, StagedDir, TensorView, write_file};
@@ -76,6 +77,8 @@ pub(crate) struct Written {
 pub(crate) struct Surroundings<'a> {
     /// `config.json`.
     pub config: &'a Value,
+    /// What all files say of their tensors.
+    pub metadata: &'a BTreeMap<String, String>,
     /// A checkpoint whose other files are copied: tokenizer, generation settings and the like.
     pub from: &'a Path,
     /// Files that are not.
@@ -100,10 +103,15 @@ pub(crate) fn fill(
         for output in &shard {
             weight_map.insert(output.name.clone(), Value::from(name.clone()));
         }
-        shard::write(&staged.path().join(&name), shard, &mut || {
-            written += 1;
-            progress(written, total);
-        })?;
+        shard::write(
+            &staged.path().join(&name),
+            shard,
+            around.metadata,
+            &mut || {
+                written += 1;
+                progress(written, total);
+            },
+        )?;
     }
     let bytes = outputs.iter().map(Output::bytes).sum();
     if count > 1 {
@@ -124,7 +132,12 @@ pub(crate) fn write_tensors(path: &Path, outputs: &[Output]) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let scratch = ScratchDir::new(folder, "qoft-tensors")?;
     let file = scratch.path().join("tensors");
-    shard::write(&file, outputs.iter().collect(), &mut || ())?;
+    shard::write(
+        &file,
+        outputs.iter().collect(),
+        &BTreeMap::new(),
+        &mut || (),
+    )?;
     std::fs::rename(&file, path).map_err(Error::io(path))
 }
 

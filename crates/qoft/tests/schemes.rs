@@ -189,6 +189,7 @@ cases!(
     inc_fp8: "schemes/inc-fp8",
     mlx: "schemes/mlx",
     modelopt: "schemes/modelopt",
+    mxfp4: "schemes/mxfp4",
     gpt2: "gpt2",
 );
 

@@ -25,6 +25,9 @@ pub const CONFIG_KEYS: [&str; 3] = ["quantization_config", "compression_config",
 /// Where tools look whose configurations name no method.
 const NAMELESS: &str = "quantization";
 
+/// The key under which every file says by which framework its tensors are meant.
+const FORMAT: &str = "format";
+
 /// An opened checkpoint. Tensors stay on the memory map until somebody reads them; a clone shares
 /// the map.
 #[derive(Debug, Clone)]
@@ -37,6 +40,7 @@ pub struct Checkpoint {
     /// Maps of tensors that have taken the place of others.
     added: Vec<Arc<MappedTensors>>,
     tensors: BTreeMap<String, Stored>,
+    metadata: Arc<BTreeMap<String, String>>,
 }
 
 /// Where a tensor is.
@@ -81,6 +85,7 @@ impl Checkpoint {
             tensors: tensors
                 .map(|(n, s)| (n, Stored::new(shards[s].clone())))
                 .collect(),
+            metadata: Arc::new(metadata(&shards)),
             shards,
             added: Vec::new(),
         })
@@ -104,6 +109,7 @@ impl Checkpoint {
             dir,
             unpacked: Some(unpacked),
             config,
+            metadata: Arc::new(metadata(&all)),
             shards: all,
             added: Vec::new(),
             tensors,
@@ -158,6 +164,21 @@ impl Checkpoint {
         }
         self.config[CONFIG_KEYS[0]] = config;
         self
+    }
+
+    /// What the files say of themselves and of their tensors: the `__metadata__` of all of them together,
+    /// but the format.
+    pub fn metadata(&self) -> &BTreeMap<String, String> {
+        &self.metadata
+    }
+
+    /// The same with files that say something else.
+    #[must_use]
+    pub fn with_metadata(self, metadata: BTreeMap<String, String>) -> Self {
+        Self {
+            metadata: Arc::new(metadata),
+            ..self
+        }
     }
 
     /// The same with other names for its tensors: `name` makes them from those that they have, and
@@ -227,6 +248,14 @@ impl Checkpoint {
         let parents = |name| std::iter::successors(parent(name), |path| parent(path));
         self.names().flat_map(parents).collect()
     }
+}
+
+/// The metadata of all files, of which a later one counts where two say something.
+fn metadata(shards: &[Arc<MappedTensors>]) -> BTreeMap<String, String> {
+    let all = shards.iter().flat_map(|shard| shard.metadata());
+    let all = all.filter(|(key, _)| *key != FORMAT);
+    all.map(|(key, value)| (key.clone(), value.clone()))
+        .collect()
 }
 
 /// What stands before the last dot.

@@ -152,6 +152,8 @@ pub struct MappedTensors {
     file: MappedFile,
     bytes: Bytes,
     tensors: HashMap<String, StoredTensor>,
+    /// What the file says of itself and of its tensors.
+    metadata: HashMap<String, String>,
 }
 
 impl MappedTensors {
@@ -181,6 +183,7 @@ impl MappedTensors {
             file,
             bytes,
             tensors: all,
+            metadata: HashMap::new(),
         })
     }
 
@@ -207,7 +210,17 @@ impl MappedTensors {
             StoredTensor::new(name, info.dtype, &info.shape, range)
         });
         let tensors: Vec<StoredTensor> = tensors.collect();
-        Self::new(file, tensors)
+        let about = metadata.metadata().clone().unwrap_or_default();
+        let found = Self::new(file, tensors)?;
+        Ok(Self {
+            metadata: about,
+            ..found
+        })
+    }
+
+    /// The `__metadata__` of a safetensors file.
+    pub(crate) fn metadata(&self) -> &HashMap<String, String> {
+        &self.metadata
     }
 
     /// The file.

@@ -41,7 +41,7 @@ impl<'a> Rewritten<'a> {
     ) -> Result<Self> {
         let config = with_dtype(folder.checkpoint().config().clone(), plan.format);
         let checkpoint = folder.checkpoint().clone().with_config(config);
-        let checkpoint = checkpoint.with_quantization_config(plan.config(target.quantization));
+        let checkpoint = plan.describe(checkpoint, target.quantization)?;
         let owners = Owners::new(&plan.layers);
         let is_kept = |name: &str| {
             let owner = owners.of(name);

@@ -140,6 +140,7 @@ pub fn quantize_staged(
     let outputs = outputs.map(|tensor| tensor.map(Output::copy));
     let around = Surroundings {
         config: checkpoint.config(),
+        metadata: checkpoint.metadata(),
         from: checkpoint.dir(),
         skip: &[],
         max_shard_size: options.max_shard_size,

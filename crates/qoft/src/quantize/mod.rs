@@ -103,7 +103,7 @@ fn carry_out(
     let dense = folder.checkpoint();
     let config = with_dtype(dense.config().clone(), plan.format);
     let current = dense.clone().with_config(config);
-    let mut current = current.with_quantization_config(plan.config(quantization));
+    let mut current = plan.describe(current, quantization)?;
     let cached = options.cache.as_deref();
     let cached = cached.map(|dir| cache::file(dir, &current, quantization, plan.format));
     let cached = cached.transpose()?;

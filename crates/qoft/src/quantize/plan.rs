@@ -2,13 +2,14 @@
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    ClaimedLayer, Error, LayerKind, ModulePatterns, Quantization, QuantizedModel, Result, Schemes,
+    Checkpoint, ClaimedLayer, Error, LayerKind, ModulePatterns, Quantization, QuantizedLayer,
+    QuantizedModel, Result, Schemes,
 };
 use qoft_models::ModelFolder;
-use serde_json::Value;
 
-use crate::layers::claimed;
+use crate::layers::{claimed, packed_parameters};
 use crate::model_dtype::stated;
+use crate::owners::Owners;
 
 /// What is done to a model.
 pub(crate) struct Plan<'a> {
@@ -38,14 +39,19 @@ impl<'a> Plan<'a> {
     ) -> Result<Self> {
         let plan = Self::new(folder, schemes, quantization, skips, format)?;
         let mut all = plan.layers.iter().chain(&plan.dense);
-        match all.find(|layer| layer.is_quantized()) {
+        let layer = all.find(|layer| layer.is_quantized()).map(|layer| {
+            let (path, backend) = (layer.path(), layer.backend());
+            format!("layer `{path}` is quantized already ({backend})")
+        });
+        let packed = packed_parameters(folder, schemes, &claimed(folder, schemes)?)?;
+        let parameter = packed.first().map(|parameter| {
+            let name = &parameter.name;
+            format!("`{name}` is quantized already")
+        });
+        match layer.or(parameter) {
             None => Ok(plan),
-            Some(layer) => {
-                let (path, backend) = (layer.path(), layer.backend());
-                let reason = format!(
-                    "only dense checkpoints can be quantized, and layer `{path}` is quantized \
-                     already ({backend})"
-                );
+            Some(found) => {
+                let reason = format!("only dense checkpoints can be quantized, and {found}");
                 Err(Error::file(folder.checkpoint().path(), reason))
             }
         }
@@ -115,12 +121,46 @@ impl<'a> Plan<'a> {
         self.layers.iter().map(ClaimedLayer::path)
     }
 
-    /// The `quantization_config` of the model.
-    pub fn config(&self, quantization: &Quantization) -> Value {
+    /// A checkpoint of the model that says how it is quantized.
+    ///
+    /// # Errors
+    /// If a layer is damaged.
+    pub fn describe(
+        &self,
+        checkpoint: Checkpoint,
+        quantization: &Quantization,
+    ) -> Result<Checkpoint> {
         let paths = self.dense.iter().map(|layer| layer.path().to_owned());
         let dense: Vec<String> = paths.collect();
-        let skips = self.skips.as_deref();
-        quantization.config(&QuantizedModel::new(self.format, skips, &dense))
+        let model = QuantizedModel::new(self.format, self.skips.as_deref(), &dense);
+        let layers = self.layers.iter().map(|layer| {
+            let shape = layer.parse()?.shape();
+            Ok(QuantizedLayer::new(layer.path(), shape))
+        });
+        let layers = layers.collect::<Result<Vec<_>>>()?;
+        let others = self.others(&checkpoint);
+        let model = model.with_tensors(&layers, &others);
+        let metadata = quantization.metadata(&model);
+        let checkpoint = checkpoint.with_quantization_config(quantization.config(&model));
+        Ok(checkpoint.with_metadata(metadata))
+    }
+
+    /// Names of the tensors that are none of a quantized layer, as they are when the model is written.
+    fn others(&self, checkpoint: &Checkpoint) -> Vec<String> {
+        let (quantized, dense) = (Owners::new(&self.layers), Owners::new(&self.dense));
+        let mut names: Vec<String> = Vec::new();
+        for name in checkpoint.names() {
+            let is_bias = |layer: &ClaimedLayer| name.strip_prefix(layer.path()) == Some(".bias");
+            match (quantized.of(name), dense.of(name)) {
+                (Some(layer), _) if !is_bias(layer) => {}
+                (None, Some(layer)) if layer.is_quantized() && !is_bias(layer) => {
+                    names.push(format!("{}.weight", layer.path()));
+                }
+                _ => names.push(name.to_owned()),
+            }
+        }
+        names.dedup();
+        names
     }
 }
 

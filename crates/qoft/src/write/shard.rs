@@ -1,7 +1,7 @@
 //! One file of tensors.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -14,17 +14,18 @@ use safetensors::tensor::{Metadata, TensorInfo};
 use super::Output;
 use crate::ahead::one_ahead;
 
-/// Writes a safetensors file, whose tensors are made one after another, each while the one before
+/// Writes a safetensors file that says `about` of its tensors, whose tensors are made one after another, each while the one before
 /// it is written.
 pub fn write(
     path: &Path,
     mut outputs: Vec<&Output<'_>>,
+    about: &BTreeMap<String, String>,
     progress: &mut (dyn FnMut() + Send),
 ) -> Result<()> {
     // As the library writes them: every tensor begins at a multiple of its numbers' size.
     outputs.sort_by(|a, b| b.dtype.cmp(&a.dtype).then(a.name.cmp(&b.name)));
     let mut file = File::create(path).map_err(Error::io(path))?;
-    file.write_all(&header(&outputs).map_err(|e| Error::file(path, e))?)
+    file.write_all(&header(&outputs, about).map_err(|e| Error::file(path, e))?)
         .map_err(Error::io(path))?;
     let clone = file.try_clone().map_err(Error::io(path))?;
     let mut disk = Disk::new(clone);
@@ -47,7 +48,10 @@ pub fn write(
 }
 
 /// The length of the header, and the header.
-fn header(outputs: &[&Output]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
+fn header(
+    outputs: &[&Output],
+    about: &BTreeMap<String, String>,
+) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
     let mut end = 0;
     let infos = outputs.iter().map(|output| {
         let start = end;
@@ -59,7 +63,11 @@ fn header(outputs: &[&Output]) -> Result<Vec<u8>, Box<dyn std::error::Error>> {
         };
         (output.name.clone(), info)
     });
-    let about = HashMap::from([("format".to_owned(), "pt".to_owned())]);
+    let about = about
+        .iter()
+        .map(|(key, value)| (key.clone(), value.clone()));
+    let format = ("format".to_owned(), "pt".to_owned());
+    let about: HashMap<String, String> = about.chain([format]).collect();
     let metadata = Metadata::new(Some(about), infos.collect())?;
     let mut text = serde_json::to_vec(&metadata)?;
     text.resize(text.len().next_multiple_of(8), b' ');
@@ -156,7 +164,8 @@ mod tests {
             output("d", Dtype::F16, &[0], Ok(Vec::new())),
         ];
         let mut count = 0;
-        write(&path, outputs.iter().collect(), &mut || count += 1).unwrap();
+        let about = BTreeMap::from([("a".to_owned(), "three bytes".to_owned())]);
+        write(&path, outputs.iter().collect(), &about, &mut || count += 1).unwrap();
         assert_eq!(count, outputs.len());
         let file = std::fs::read(&path).unwrap();
         let tensors = SafeTensors::deserialize(&file).unwrap();
@@ -171,7 +180,8 @@ mod tests {
         let (_, metadata) = SafeTensors::read_metadata(&file).unwrap();
         let start = |name| metadata.info(name).unwrap().data_offsets.0;
         assert_eq!(start("b") % 4 + start("c") % 4 + start("d") % 2, 0);
-        assert_eq!(metadata.metadata().as_ref().unwrap()["format"], "pt");
+        let found = metadata.metadata().as_ref().unwrap();
+        assert_eq!((&*found["format"], &*found["a"]), ("pt", "three bytes"));
     }
 
     #[test]
@@ -180,7 +190,12 @@ mod tests {
         let path = folder.path().join("model.safetensors");
         let error = |second| {
             let outputs = [output("a", Dtype::U8, &[1], Ok(vec![1])), second];
-            let result = write(&path, outputs.iter().collect(), &mut || ());
+            let result = write(
+                &path,
+                outputs.iter().collect(),
+                &BTreeMap::new(),
+                &mut || (),
+            );
             result.unwrap_err().to_string()
         };
         let short = error(output("b", Dtype::F32, &[2], Ok(vec![0; 7])));

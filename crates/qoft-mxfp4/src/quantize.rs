@@ -1,0 +1,87 @@
+//! Scales and codes as OpenAI's `downcast_to_mxfp` finds them, which transformers calls for dense models
+//! of gpt-oss.
+
+use qoft_scheme::kernels::{FP4, FloatFormat, Matrix, block_ranges, fp4_code, powers_of_two};
+use qoft_scheme::{
+    CodeSearch, DenseLayer, Dtype, FloatGrid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
+};
+use serde_json::{Value, json};
+
+use crate::config::{METHOD, SKIPS, may_be_mxfp4, skips};
+use crate::layout::{BLOCK, BLOCKS, GROUP, SCALES};
+
+/// The settings of all layers.
+pub struct ToMxfp4 {
+    skips: Option<Vec<String>>,
+}
+
+impl ToMxfp4 {
+    /// Reads the settings; `None` if they are of another scheme.
+    ///
+    /// # Errors
+    /// If the list of modules is none.
+    pub fn read(keys: &Keys) -> Result<Option<Self>> {
+        match may_be_mxfp4(keys) {
+            true => Ok(Some(Self {
+                skips: skips(keys)?,
+            })),
+            false => Ok(None),
+        }
+    }
+}
+
+impl Quantizer for ToMxfp4 {
+    fn config(&self, model: &QuantizedModel) -> Value {
+        json!({"quant_method": METHOD, SKIPS: model.skips.unwrap_or(model.dense)})
+    }
+
+    fn skips(&self) -> Option<&[String]> {
+        self.skips.as_deref()
+    }
+
+    /// Weights are rounded to bf16 before, as the library does.
+    fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
+        let [n, k] = dense.weight.shape;
+        if !k.is_multiple_of(GROUP) {
+            let reason = format!("{k} input features are no whole groups of {GROUP}");
+            return Err(dense.error(reason));
+        }
+        let mut weight = dense.weight.clone();
+        weight.round(FloatFormat::Bf16);
+        if !weight.is_finite() {
+            return Err(dense.error("a weight is too large for bf16"));
+        }
+        let scales = exponents(&weight);
+        let codes = search.codes(&weight, &grid(&scales, k));
+        let groups = k / GROUP;
+        Ok(vec![
+            dense.new_tensor(BLOCKS, Dtype::U8, &[n, groups, BLOCK], pairs(&codes)),
+            dense.new_tensor(SCALES, Dtype::U8, &[n, groups], scales),
+        ])
+    }
+}
+
+/// For each group the exponent of the power of two that brings its largest weight to the largest number,
+/// or just below it.
+pub fn exponents(weight: &Matrix) -> Vec<u8> {
+    let ranges = block_ranges(weight, [1, GROUP]).into_iter();
+    let exponent = |[low, high]: [f32; 2]| {
+        // The larger of two zeros may be the negative one.
+        let bits = (high.max(-low).abs() / FP4[7]).to_bits();
+        // The next power of two, unless it is one.
+        ((bits >> 23) + u32::from(bits << 9 != 0)).min(254) as u8
+    };
+    ranges.map(exponent).collect()
+}
+
+/// The numbers of rows of `k` weights.
+pub fn grid(exponents: &[u8], k: usize) -> FloatGrid {
+    let powers = powers_of_two();
+    let scales = exponents.iter().map(|&byte| powers[usize::from(byte)]);
+    FloatGrid::new(FP4, fp4_code).with_scales(scales.collect(), k, GROUP)
+}
+
+/// Two codes in a byte, the first one in its lower half.
+pub fn pairs(codes: &[u8]) -> Vec<u8> {
+    codes.chunks(2).map(|pair| pair[0] | pair[1] << 4).collect()
+}
