@@ -16,7 +16,7 @@ use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
     Capabilities, Checkpoint, Dtype, Error, Keys, LayerSource, LoadedLinear, NewTensor,
     ParsedLayer, Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme,
-    SchemeOptions, register_backend,
+    SchemeOptions, TensorView, register_backend,
 };
 
 pub use stored::ByteOrder;
@@ -87,7 +87,12 @@ struct Opened {
 impl Scheme for Opened {
     fn claim(&self, layer: &LayerSource) -> bool {
         let codes = |name| layer.get(name).is_some_and(|t| t.dtype() == Dtype::I8);
-        layer.has(cut::SCALES) || self.is_named && cut::CODES.into_iter().any(codes)
+        // Other schemes have exponents under this name.
+        let bytes = |scales: TensorView| scales.dtype() == Dtype::U8;
+        match layer.get(cut::SCALES) {
+            Some(scales) => self.is_named || !bytes(scales),
+            None => self.is_named && cut::CODES.into_iter().any(codes),
+        }
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {

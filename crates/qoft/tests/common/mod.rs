@@ -37,6 +37,7 @@ pub fn rows(value: &Value) -> Vec<Vec<i32>> {
 }
 
 /// Mean loss over all predicted tokens of the rows, each alone.
+#[allow(dead_code, reason = "not all tests use it")]
 pub fn loss(model: &CausalLm, rows: &[Vec<i32>]) -> f64 {
     let (mut sum, mut count) = (0.0, 0);
     for row in rows {
