@@ -14,12 +14,17 @@ use qoft_scheme::LayerKind;
 /// A norm of the last dimension: `x / √(mean(x²) + eps) · weight`, or with a bias
 /// `(x − mean(x)) / √(variance(x) + eps) · weight + bias`. It stays frozen, unless an adapter has
 /// values of its own; rotations are for other layers.
+///
+/// With a unit offset the factor is `1 + weight`: files, adapters and [`Self::weight`] have the
+/// difference from 1.
 #[derive(Module, Debug)]
 pub struct Norm {
     weight: Still<Tensor<1>>,
     bias: Option<Still<Tensor<1>>>,
     #[module(skip)]
     eps: f32,
+    #[module(skip)]
+    unit_offset: bool,
     adapters: Adapters,
 }
 
@@ -40,7 +45,17 @@ impl Norm {
             weight: Still::new(weight.inner()),
             bias: bias.map(|bias| Still::new(bias.inner())),
             eps,
+            unit_offset: false,
             adapters: Adapters::default(),
+        }
+    }
+
+    /// The same with factors that are 1 and the weight, or without.
+    #[must_use]
+    pub fn with_unit_offset(self, unit_offset: bool) -> Self {
+        Self {
+            unit_offset,
+            ..self
         }
     }
 
@@ -50,6 +65,11 @@ impl Norm {
         let weight = match self.adapters.computing_weight() {
             Some(own) => own.value().reshape(self.weight.dims()),
             None => Tensor::clone(&self.weight),
+        };
+        let weight = if self.unit_offset {
+            weight + 1.0
+        } else {
+            weight
         };
         match &self.bias {
             None => ops::rms_norm(x, weight, self.eps),

@@ -1,6 +1,7 @@
 //! What every model has in its `config.json`, and the names that its modules have.
 
 use qoft_core::Result;
+use qoft_core::kernels::ops::SoftCap;
 
 use crate::json::Object;
 
@@ -28,6 +29,8 @@ pub struct ModelConfig {
     pub tie_word_embeddings: bool,
     /// What the logits are multiplied by.
     pub logits_multiplier: f64,
+    /// Bounds the multiplied logits.
+    pub logits_soft_cap: Option<SoftCap>,
 }
 
 /// The keys of the sizes, which some model types call otherwise.
@@ -74,6 +77,7 @@ impl ModelConfig {
             longest_sequence: None,
             tie_word_embeddings: json.flag("tie_word_embeddings")?,
             logits_multiplier: 1.0,
+            logits_soft_cap: None,
         })
     }
 }
@@ -91,6 +95,8 @@ pub struct ModelNames {
     pub head: &'static str,
     /// Ends of the names of buffers that older versions saved and that nothing reads.
     pub leftovers: &'static [&'static str],
+    /// Paths that modules have in files of older versions, and those that they have in the model.
+    pub older_paths: &'static [(&'static str, &'static str)],
     /// The layers that get an adapter unless others are named, for model types that PEFT has no
     /// default for: last components of module paths.
     pub targets: &'static [&'static str],
@@ -104,6 +110,7 @@ impl ModelNames {
         tokens: "embed_tokens",
         head: "lm_head",
         leftovers: &[],
+        older_paths: &[],
         targets: &["q_proj", "v_proj"],
     };
 
@@ -131,6 +138,19 @@ impl ModelNames {
         Self { leftovers, ..self }
     }
 
+    /// With paths that modules have in files of older versions, and those that they have in the
+    /// model. The first path that fits counts.
+    #[must_use]
+    pub const fn with_older_paths(
+        self,
+        older_paths: &'static [(&'static str, &'static str)],
+    ) -> Self {
+        Self {
+            older_paths,
+            ..self
+        }
+    }
+
     /// With the layers that get an adapter unless others are named.
     #[must_use]
     pub const fn with_targets(self, targets: &'static [&'static str]) -> Self {
@@ -151,8 +171,11 @@ impl ModelNames {
     /// The name that a tensor has in the whole model, for files with or without the path of the
     /// base: `None` for one that nothing reads.
     pub(crate) fn in_model(&self, name: &str, lacks_base: bool) -> Option<String> {
+        let older = self.older_paths.iter().find(|(old, _)| is_below(name, old));
         if self.leftovers.iter().any(|end| name.ends_with(end)) {
             None
+        } else if let Some((old, path)) = older {
+            Some(format!("{path}{}", &name[old.len()..]))
         } else if lacks_base && !is_below(name, self.head) {
             Some(format!("{}.{name}", self.base))
         } else {

@@ -1,25 +1,39 @@
-//! The loss of the output head.
+//! The logits of the output head, and their loss.
 
 use std::sync::Arc;
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
-use qoft_core::kernels::ops::{LinearCrossEntropy, Operand, TrainedCrossEntropy};
+use qoft_core::kernels::ops::{LinearCrossEntropy, Operand, SoftCap, TrainedCrossEntropy};
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Layer as _, Linear, OwnTensor};
 
-/// The sum of the cross-entropies of `labels`, divided by `denominator`, for logits that are
-/// multiplied by `scale`.
+use crate::config::ModelConfig;
+
+/// The model's logits from the outputs of its head.
+pub fn logits<const D: usize>(config: &ModelConfig, outputs: Tensor<D>) -> Tensor<D> {
+    let logits = match config.logits_multiplier {
+        1.0 => outputs,
+        multiplier => outputs * multiplier,
+    };
+    match config.logits_soft_cap.map(SoftCap::cap) {
+        None => logits,
+        Some(cap) => (logits / cap).tanh() * cap,
+    }
+}
+
+/// The sum of the cross-entropies of `labels`, divided by `denominator`, for the logits of a model.
 pub fn loss(
+    config: &ModelConfig,
     head: &Linear,
     hidden: Traced<3>,
     labels: Arc<Vec<Option<u32>>>,
-    scale: f32,
     denominator: f64,
 ) -> Tensor<1> {
     let adapters = head.adapters();
+    let (scale, soft_cap) = (config.logits_multiplier as f32, config.logits_soft_cap);
     if adapters.has_output_side() {
-        let logits = head.forward(hidden) * scale;
+        let logits = logits(config, head.forward(hidden));
         return of_logits(logits.flatten(0, 1), &labels) / denominator;
     }
     let h = head.matmul_input(hidden);
@@ -28,6 +42,7 @@ pub fn loss(
         let op = LinearCrossEntropy::new(head.weight().clone(), labels)
             .with_bias(head.bias().map(values))
             .with_scale(scale)
+            .with_soft_cap(soft_cap)
             .with_denominator(denominator);
         return ops::linear_cross_entropy(h, op);
     }
@@ -41,6 +56,7 @@ pub fn loss(
     let op = TrainedCrossEntropy::new(weight, labels)
         .with_bias(bias)
         .with_scale(scale)
+        .with_soft_cap(soft_cap)
         .with_denominator(denominator);
     ops::trained_cross_entropy(h, [own_weight.map(OwnTensor::value), trained_bias], op)
 }

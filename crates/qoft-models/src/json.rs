@@ -35,6 +35,22 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// A copy with the values of `defaults` for keys that it does not have, even as null. Seen as
+    /// [`Self::with_value`], errors about it name the same place.
+    pub fn over(&self, defaults: Value) -> Value {
+        let mut all = defaults;
+        if let (Some(all), Some(own)) = (all.as_object_mut(), self.value.as_object()) {
+            all.extend(own.iter().map(|(key, value)| (key.clone(), value.clone())));
+        }
+        all
+    }
+
+    /// Another value in the place of this one.
+    pub fn with_value<'b>(&self, value: &'b Value) -> Object<'b> {
+        let prefix = self.prefix;
+        Object { value, prefix }
+    }
+
     /// Keys whose values are objects.
     pub fn nested(&self) -> impl Iterator<Item = &'a str> + use<'a> {
         let map = self.value.as_object().into_iter().flatten();

@@ -28,6 +28,8 @@ pub struct LayerSpec {
     pub bias: bool,
     /// Whether files have a dense weight as `[in_features, out_features]`.
     pub fan_in_fan_out: bool,
+    /// Whether the factors of a norm are 1 and the stored weight.
+    pub unit_offset: bool,
     /// Module path of the layer whose weight it has, if it has none of its own.
     pub tied_to: Option<String>,
     /// Where its input features come from, if they can be scaled there.
@@ -43,6 +45,7 @@ impl LayerSpec {
             shape,
             bias: false,
             fan_in_fan_out: false,
+            unit_offset: false,
             tied_to: None,
             scaled_by: None,
         }
@@ -59,6 +62,15 @@ impl LayerSpec {
     pub fn fan_in_fan_out(self) -> Self {
         Self {
             fan_in_fan_out: true,
+            ..self
+        }
+    }
+
+    /// The same with factors that are 1 and the stored weight, or without: of a norm.
+    #[must_use]
+    pub fn with_unit_offset(self, unit_offset: bool) -> Self {
+        Self {
+            unit_offset,
             ..self
         }
     }

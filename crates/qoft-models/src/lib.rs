@@ -1,8 +1,8 @@
 //! Hugging Face decoder models in Burn, built from `config.json` and safetensors.
 //!
 //! [`CausalLm`] is a model of any [`Architecture`] that is registered in [`Architectures`]: those of
-//! this crate read the model types llama, mistral, qwen2, qwen3, smollm3, olmo2, granite, phi3 and
-//! gpt2, and other crates register theirs with [`register_architecture!`].
+//! this crate read the model types llama, mistral, qwen2, qwen3, smollm3, olmo2, granite, phi3,
+//! gemma, gemma2, gemma3_text, the text part of gemma3, and gpt2, and other crates register theirs with [`register_architecture!`].
 //!
 //! An architecture turns a `config.json` into a [`ModelSpec`]: what is known of the model before a
 //! tensor is read, all of its layers and their sizes among it. Its [`Blueprint`] makes the [`Body`]
@@ -20,14 +20,17 @@ mod config;
 pub mod decoder;
 mod files;
 mod folder;
+mod gemma;
 mod gpt2;
 mod head;
 mod json;
 mod key_values;
 mod layer_spec;
+mod layer_types;
 mod llama_like;
 mod loader;
 mod model;
+mod norm;
 mod padding;
 mod plan;
 mod registry;
@@ -46,6 +49,7 @@ pub use key_values::KeyValues;
 pub use layer_spec::{LayerSpec, ScaledBy};
 pub use loader::Loader;
 pub use model::CausalLm;
+pub use norm::NormConfig;
 pub use padding::pad_token_id;
 #[doc(hidden)]
 pub use registry::architecture_entry;

@@ -6,6 +6,7 @@ use burn::tensor::Tensor;
 use qoft_core::{Embedding, LayerKind, Linear, Norm, Result};
 
 use crate::layer_spec::{LayerSpec, ScaledBy};
+use crate::norm::NormConfig;
 
 /// What the parts of a model are made from: the files, or nothing but their sizes.
 ///
@@ -90,9 +91,11 @@ impl<'a> Loader<'a> {
     ///
     /// # Errors
     /// If its weight is missing, of another width or not finite.
-    pub fn root_mean_square(&self, name: &str, width: usize, eps: f32) -> Result<Norm> {
-        let weight = self.norm_weight(name, width)?;
-        Ok(Norm::root_mean_square(weight, eps))
+    pub fn root_mean_square(&self, name: &str, width: usize, norm: NormConfig) -> Result<Norm> {
+        let spec = self.spec(name, LayerKind::Norm, [1, width]);
+        let weight = self.norm_weight(name, spec.with_unit_offset(norm.unit_offset))?;
+        let made = Norm::root_mean_square(weight, norm.eps);
+        Ok(made.with_unit_offset(norm.unit_offset))
     }
 
     /// The norm of mean and variance, with a bias, see [`Norm::layer`].
@@ -100,14 +103,15 @@ impl<'a> Loader<'a> {
     /// # Errors
     /// If its weight or bias is missing, of another width or not finite.
     pub fn layer_norm(&self, name: &str, width: usize, eps: f32) -> Result<Norm> {
-        let weight = self.norm_weight(name, width)?;
+        let spec = self.spec(name, LayerKind::Norm, [1, width]);
+        let weight = self.norm_weight(name, spec)?;
         let bias = self.below(name).tensor("bias", [width])?;
         Ok(Norm::layer(weight, bias, eps))
     }
 
-    fn norm_weight(&self, name: &str, width: usize) -> Result<Tensor<1>> {
-        self.origin
-            .norm(self.spec(name, LayerKind::Norm, [1, width]));
+    fn norm_weight(&self, name: &str, spec: LayerSpec) -> Result<Tensor<1>> {
+        let [_, width] = spec.shape;
+        self.origin.norm(spec);
         self.below(name).tensor("weight", [width])
     }
 

@@ -158,8 +158,7 @@ impl CausalLm {
         targets: Arc<Vec<Option<u32>>>,
         denominator: f64,
     ) -> Tensor<1> {
-        let scale = self.config().logits_multiplier as f32;
-        head::loss(&self.lm_head, hidden, targets, scale, denominator)
+        head::loss(self.config(), &self.lm_head, hidden, targets, denominator)
     }
 
     /// Logits `[batch, vocab]` of the token after the last one.
@@ -174,10 +173,6 @@ impl CausalLm {
             .into_tensor()
             .narrow(1, time - 1, 1)
             .reshape([batch, width]);
-        let logits = self.lm_head.forward(last);
-        match self.config().logits_multiplier {
-            1.0 => logits,
-            multiplier => logits * multiplier,
-        }
+        head::logits(self.config(), self.lm_head.forward(last))
     }
 }

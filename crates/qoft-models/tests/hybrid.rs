@@ -15,8 +15,8 @@ use qoft_core::{Embedding, Linear, Norm, Result, Schemes, Walk, default_device};
 use qoft_models::decoder::{Attention, AttentionConfig, RopeConfig, RopeDefaults, RopeTables};
 use qoft_models::{
     AnyBody, Architecture, ArchitectureRegistration, Architectures, Block, Blueprint, Body,
-    CausalLm, KeyValues, Loader, ModelConfig, ModelFolder, ModelNames, ModelSpec, Object, SizeKeys,
-    Span, Stream,
+    CausalLm, KeyValues, Loader, ModelConfig, ModelFolder, ModelNames, ModelSpec, NormConfig,
+    Object, SizeKeys, Span, Stream,
 };
 
 /// Reads llama's files as another model.
@@ -62,13 +62,17 @@ impl Blueprint for HybridConfig {
                         o_proj: inside.linear("o_proj", [width, width], false)?,
                     }),
                 },
-                input_layernorm: loader.root_mean_square("input_layernorm", width, 1e-5)?,
+                input_layernorm: loader.root_mean_square(
+                    "input_layernorm",
+                    width,
+                    NormConfig::new(1e-5),
+                )?,
             })
         };
         Ok(AnyBody::new(HybridModel {
             embed_tokens: loader.embedding("embed_tokens", [model.vocab_size, width])?,
             layers: loader.blocks("layers", model.num_hidden_layers, block)?,
-            norm: loader.root_mean_square("norm", width, 1e-5)?,
+            norm: loader.root_mean_square("norm", width, NormConfig::new(1e-5))?,
         }))
     }
 }

@@ -15,7 +15,7 @@ use qoft_core::{
     BackendOptions, Checkpoint, LayerSource, Matrix, Nearest, NewTensor, Purpose, Quantization,
     Registry, Result, TensorView, WaitingFile,
 };
-use qoft_models::{LayerSpec, ModelFolder, ScaledBy};
+use qoft_models::{LayerSpec, ModelFolder, ModelSpec, ScaledBy};
 
 use crate::calibrate::Calibration;
 use crate::quantize::{Plan, QuantizeOptions};
@@ -65,7 +65,7 @@ pub fn scale_inputs(
         let first = layers.iter().find(quantized);
         let inputs = first.map(|layer| calibration.hessian(&layer.path));
         if let Some(hessian) = inputs.transpose()?.flatten() {
-            let producer = Producer::read(&current, by, hessian.width())?;
+            let producer = Producer::read(spec, &current, by, hessian.width())?;
             let scaled = folder.with_checkpoint(current.clone());
             let factors = search.factors(&scaled, &layers, &producer, &hessian)?;
             current.insert(&producer.divided(&factors), &mut waiting)?;
@@ -85,17 +85,27 @@ pub fn scale_inputs(
 struct Producer<'a> {
     by: &'a ScaledBy,
     features: usize,
+    /// What is added to the stored values before anything is computed with them.
+    offset: f32,
     tensors: Vec<(&'static str, TensorView)>,
 }
 
 impl<'a> Producer<'a> {
-    fn read(checkpoint: &Checkpoint, by: &'a ScaledBy, features: usize) -> Result<Self> {
+    /// Those of a model with these layers.
+    fn read(
+        spec: &ModelSpec,
+        checkpoint: &Checkpoint,
+        by: &'a ScaledBy,
+        features: usize,
+    ) -> Result<Self> {
+        let has_offset = spec.layer(&by.path).is_some_and(|layer| layer.unit_offset);
         let weight = checkpoint.tensor(&format!("{}.weight", by.path))?;
         let bias = checkpoint.get(&format!("{}.bias", by.path));
         let bias = bias.map(|bias| ("bias", bias));
         Ok(Self {
             by,
             features,
+            offset: if has_offset { 1.0 } else { 0.0 },
             tensors: [("weight", weight)].into_iter().chain(bias).collect(),
         })
     }
@@ -111,8 +121,9 @@ impl<'a> Producer<'a> {
         }
         let values = weight.to_finite_f32()?;
         for (factor, value) in factors.iter_mut().zip(values) {
-            let stored = rounded(value / *factor, weight.float_format()?);
-            let exact = value / stored;
+            let value = value + self.offset;
+            let stored = rounded(value / *factor - self.offset, weight.float_format()?);
+            let exact = value / (stored + self.offset);
             if exact.is_finite() && exact > 0.0 {
                 *factor = exact;
             }
@@ -128,7 +139,9 @@ impl<'a> Producer<'a> {
             let width = values.len() / tensor.shape()[0].max(1);
             let rows = values.chunks_mut(width.max(1)).skip(self.by.first_row);
             for (row, factor) in rows.take(self.features).zip(factors) {
-                row.iter_mut().for_each(|value| *value /= factor);
+                for value in row {
+                    *value = (*value + self.offset) / factor - self.offset;
+                }
             }
             let bytes = format.to_bytes(&values);
             NewTensor::new(

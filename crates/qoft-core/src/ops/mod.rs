@@ -19,8 +19,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_kernels::ops::{
-    Activation, CausalAttention, Cayley, DenseMatmul, InputQuantizer, LayerNorm,
-    LinearCrossEntropy, RmsNorm, Rope, Rotate, StraightThrough, SwiGlu, TrainedCrossEntropy,
+    Activation, CausalAttention, Cayley, DenseMatmul, Gated, InputQuantizer, LayerNorm,
+    LinearCrossEntropy, RmsNorm, Rope, Rotate, StraightThrough, TrainedCrossEntropy,
 };
 use qoft_kernels::{PackedWeight, StackedWeight};
 
@@ -131,13 +131,19 @@ pub fn activation<const D: usize>(x: impl Into<Traced<D>>, activation: Activatio
     bridge::unary(x, activation).into_tensor()
 }
 
-/// `silu(gate) · up`.
-pub fn swiglu<const D: usize>(gate: impl Into<Traced<D>>, up: impl Into<Traced<D>>) -> Traced<D> {
+/// `activation(gate) · up`.
+pub fn gated<const D: usize>(
+    gate: impl Into<Traced<D>>,
+    up: impl Into<Traced<D>>,
+    activation: Activation,
+) -> Traced<D> {
     let (gate, up) = (gate.into(), up.into());
-    if is_far(&gate.device()) {
-        return composed::swiglu(gate.into_tensor(), up.into_tensor()).into();
+    if is_far(&gate.device())
+        && let Some(gate) = composed::activation(&gate, activation)
+    {
+        return (gate * up.into_tensor()).into();
     }
-    bridge::binary(gate, up, SwiGlu)
+    bridge::binary(gate, up, Gated::new(activation))
 }
 
 /// Rotary position embedding of `[batch, time, heads, head_dim]`.

@@ -25,7 +25,7 @@ pub enum Activation {
 
 impl Activation {
     #[inline(always)]
-    fn value(self, x: f32) -> f32 {
+    pub(super) fn value(self, x: f32) -> f32 {
         match self {
             Self::Gelu => x * normal(x),
             Self::GeluTanh => x * sigmoid(inner(x)),
@@ -36,7 +36,7 @@ impl Activation {
     }
 
     #[inline(always)]
-    fn slope(self, x: f32) -> f32 {
+    pub(super) fn slope(self, x: f32) -> f32 {
         match self {
             Self::Gelu => normal(x) + x * (-0.5 * x * x).exp() / (2.0 * PI).sqrt(),
             Self::GeluTanh => {

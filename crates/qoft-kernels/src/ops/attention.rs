@@ -2,11 +2,14 @@
 
 mod one_query;
 mod sizes;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Mutex;
 
 use rayon::prelude::*;
 
+use super::soft_cap::SoftCap;
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
 use crate::vector::{dot, exp_sum, max};
@@ -32,6 +35,8 @@ pub struct CausalAttention {
     pub scale: f32,
     /// How many keys a query sees at most, itself included; `None`: all before it.
     pub window: Option<usize>,
+    /// Bounds the scaled scores.
+    pub soft_cap: Option<SoftCap>,
 }
 
 /// A block of queries and the keys that they can see.
@@ -45,7 +50,28 @@ struct Block {
 impl CausalAttention {
     /// Scores times `scale`; a query sees `window` keys at most, or all before it.
     pub fn new(scale: f32, window: Option<usize>) -> Self {
-        Self { scale, window }
+        Self {
+            scale,
+            window,
+            soft_cap: None,
+        }
+    }
+
+    /// The same with bounded scores, or without.
+    #[must_use]
+    pub fn with_soft_cap(self, soft_cap: Option<SoftCap>) -> Self {
+        Self { soft_cap, ..self }
+    }
+
+    /// Bounds products of queries and keys; what they still have to be multiplied by.
+    #[inline(always)]
+    fn bound(&self, products: &mut [f32]) -> f32 {
+        let Some(cap) = self.soft_cap else {
+            return self.scale;
+        };
+        let scale = self.scale;
+        products.iter_mut().for_each(|v| *v = cap.value(*v * scale));
+        1.0
     }
 
     fn block(&self, s: Sizes, index: usize) -> Block {
@@ -86,8 +112,9 @@ impl CausalAttention {
             row[to..].fill(0.0);
             let row = &mut row[from..to];
             wide!({
-                let shift = max(row) * self.scale;
-                let factor = 1.0 / exp_sum(row, self.scale, shift);
+                let scale = self.bound(row);
+                let shift = max(row) * scale;
+                let factor = 1.0 / exp_sum(row, scale, shift);
                 row.iter_mut().for_each(|v| *v *= factor);
             });
         }
@@ -151,7 +178,7 @@ impl HostOp for CausalAttention {
                 })
                 .for_each(|(at, (out, q))| {
                     let seen = Seen::new(k, v, at, first..s.keys);
-                    attend(q, seen, [s.group(), s.d], self.scale, out);
+                    attend(q, seen, [s.group(), s.d], self, out);
                 });
         } else {
             // The outputs of a block of queries lie together.
@@ -223,7 +250,7 @@ struct Unit {
 
 impl CausalAttention {
     /// With P the probabilities: `dV = Pᵀ·dO`, `dP = dO·Vᵀ`, `dS = P∘(dP − rowsum(P∘dP))·scale`,
-    /// `dQ = dS·K`, `dK = dSᵀ·Q`.
+    /// `dQ = dS·K`, `dK = dSᵀ·Q`; with a cap, `dS` is multiplied by its slope.
     fn unit_gradients(
         &self,
         s: Sizes,
@@ -235,6 +262,7 @@ impl CausalAttention {
         let [q, k, v] = [inputs[0].data, inputs[1].data, inputs[2].data];
         let (mut dk, mut dv) = (vec![0.0; s.keys * s.d], vec![0.0; s.keys * s.d]);
         let (mut p, mut ds, mut dq) = (Vec::new(), Vec::new(), Vec::new());
+        let mut products = Vec::new();
         let key = s.key(unit.batch, unit.kv_head);
         let blocks = s.queries.div_ceil(s.block_rows());
         for index in (unit.blocks.0..blocks).step_by(unit.blocks.1) {
@@ -250,6 +278,14 @@ impl CausalAttention {
                 matmul(&mut dv[block.first_key * s.d..], s.d, p_mat.t(), grad, true);
                 let ds = product(&mut ds, &block, grad, v);
                 self.softmax_gradient(p, ds, block.keys);
+                if let Some(cap) = self.soft_cap {
+                    let products = product(&mut products, &block, q, k);
+                    wide!({
+                        for (ds, product) in ds.iter_mut().zip(products) {
+                            *ds *= cap.slope(cap.value(*product * self.scale));
+                        }
+                    });
+                }
                 let ds = Mat::new(ds, block.rows, block.keys, block.keys);
                 matmul(&mut dk[block.first_key * s.d..], s.d, ds.t(), q, true);
                 dq.resize(block.rows * s.d, 0.0);
@@ -273,98 +309,5 @@ impl CausalAttention {
                 }
             }
         });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::super::testing::{check_gradients, random};
-    use super::*;
-
-    fn tensors(batch: usize, queries: usize, keys: usize) -> [(Vec<usize>, Vec<f32>); 3] {
-        let tensor = |time, heads, seed| {
-            (
-                vec![batch, time, heads, 4],
-                random(batch * time * heads * 4, seed),
-            )
-        };
-        [
-            tensor(queries, 4, 1),
-            tensor(keys, 2, 2),
-            tensor(keys, 2, 3),
-        ]
-    }
-
-    #[test]
-    fn gradients_equal_finite_differences() {
-        for window in [None, Some(2)] {
-            check_gradients(&CausalAttention { scale: 0.7, window }, &tensors(2, 5, 5));
-        }
-        // Several blocks of queries, and windows that end within one.
-        for window in [None, Some(20)] {
-            check_gradients(&CausalAttention { scale: 0.7, window }, &tensors(1, 40, 40));
-        }
-        check_gradients(
-            &CausalAttention {
-                scale: 0.7,
-                window: None,
-            },
-            &tensors(1, 2, 5),
-        );
-    }
-
-    /// More queries than a block holds, against the definition.
-    #[test]
-    fn long_sequences_equal_the_definition() {
-        let time = 259;
-        for window in [None, Some(70)] {
-            let op = CausalAttention { scale: 0.5, window };
-            let inputs = tensors(1, time, time);
-            let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
-            let out = op.forward(&views, false).data;
-            let at = |x: &[f32], heads, t, h, i| f64::from(x[(t * heads + h) * 4 + i]);
-            for (t, h) in [(0, 0), (16, 1), (17, 2), (127, 1), (time - 1, 3)] {
-                let from = window.map_or(0, |w: usize| (t + 1).saturating_sub(w));
-                let scores: Vec<f64> = (from..=t)
-                    .map(|u| {
-                        (0..4)
-                            .map(|i| {
-                                at(&inputs[0].1, 4, t, h, i) * at(&inputs[1].1, 2, u, h / 2, i)
-                            })
-                            .sum::<f64>()
-                            * 0.5
-                    })
-                    .collect();
-                let total: f64 = scores.iter().map(|s| s.exp()).sum();
-                for i in 0..4 {
-                    let value: f64 = (from..=t)
-                        .zip(&scores)
-                        .map(|(u, s)| s.exp() / total * at(&inputs[2].1, 2, u, h / 2, i))
-                        .sum();
-                    assert!((value - at(&out, 4, t, h, i)).abs() < 1e-5);
-                }
-            }
-        }
-    }
-
-    #[test]
-    fn the_number_of_threads_changes_nothing() {
-        let op = CausalAttention {
-            scale: 0.7,
-            window: None,
-        };
-        let inputs = tensors(2, 70, 70);
-        let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
-        let run = |threads| {
-            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-            pool.build().unwrap().install(|| {
-                let out = op.forward(&views, true);
-                let grad = HostView::new(&out.shape, &out.data);
-                let grads = op.backward(&views, &out.saved, grad, &[true; 3]);
-                (out.data, grads)
-            })
-        };
-        let one = run(1);
-        assert!(one == run(2) && one == run(5));
     }
 }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::soft_cap::SoftCap;
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
 use crate::scratch::with_scratch;
@@ -19,7 +20,7 @@ const ROWS: usize = 256;
 const BAND: usize = 192;
 
 /// The loss of a head with a weight `W` and a bias `B`: `Σ −log softmax(scale·(h·Wᵀ + bias))[label]`,
-/// divided by `denominator`. Rows of h whose label is `None` do not count.
+/// divided by `denominator`; the logits may be bounded. Rows of h whose label is `None` do not count.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CrossEntropy<W, B> {
@@ -29,6 +30,8 @@ pub struct CrossEntropy<W, B> {
     pub bias: Option<B>,
     /// Multiplies the logits.
     pub scale: f32,
+    /// Bounds the multiplied logits.
+    pub soft_cap: Option<SoftCap>,
     /// The token to predict from each row; less than `vocab`.
     pub labels: Arc<Vec<Option<u32>>>,
     /// What the sum is divided by, usually the number of labels.
@@ -43,6 +46,7 @@ impl<W, B> CrossEntropy<W, B> {
             weight,
             bias: None,
             scale: 1.0,
+            soft_cap: None,
             labels,
             denominator: 1.0,
         }
@@ -58,6 +62,12 @@ impl<W, B> CrossEntropy<W, B> {
     #[must_use]
     pub fn with_scale(self, scale: f32) -> Self {
         Self { scale, ..self }
+    }
+
+    /// The same with bounded logits, or without.
+    #[must_use]
+    pub fn with_soft_cap(self, soft_cap: Option<SoftCap>) -> Self {
+        Self { soft_cap, ..self }
     }
 
     /// The same with a sum that is divided, usually by the number of labels.
@@ -137,8 +147,8 @@ struct Part {
     sum: Vec<f64>,
     /// The logit of each row's label.
     target: Vec<f32>,
-    /// `Σ e^(logit − max) · w` over the tokens' rows w of the head, `[rows, width]`; in the end
-    /// the gradient.
+    /// `Σ e^(logit − max) · w` over the tokens' rows w of the head, each times the slope of the bound
+    /// of its logit, `[rows, width]`; in the end the gradient.
     grad: Vec<f32>,
     /// In the end the loss of each row.
     losses: Vec<f64>,
@@ -169,7 +179,7 @@ impl LinearCrossEntropy {
         for (i, &(_, label)) in rows.iter().enumerate() {
             if keep {
                 let grad = &mut part.grad[i * width..][..width];
-                self.finish_gradient(grad, part.sum[i], label);
+                self.finish_gradient(grad, part.sum[i], (label, part.target[i]));
             }
             let loss = part.sum[i].ln() + f64::from(part.max[i]) - f64::from(part.target[i]);
             part.losses.push(loss);
@@ -233,6 +243,13 @@ impl LinearCrossEntropy {
                 logits.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
             }
             logits.iter_mut().for_each(|l| *l *= self.scale);
+            let mut slopes = [1.0; BAND];
+            if let Some(cap) = self.soft_cap {
+                for (l, slope) in logits.iter_mut().zip(&mut slopes) {
+                    *l = cap.value(*l);
+                    *slope = cap.slope(*l);
+                }
+            }
             if band.contains(&label) {
                 part.target[i] = logits[label - band.start];
             }
@@ -246,18 +263,24 @@ impl LinearCrossEntropy {
                 grad.iter_mut().for_each(|g| *g *= factor);
             }
             part.sum[i] += f64::from(exp_sum(logits, 1.0, part.max[i]));
+            if self.soft_cap.is_some() {
+                logits.iter_mut().zip(&slopes).for_each(|(l, s)| *l *= s);
+            }
         });
     }
 
-    /// From the weighted sum of the head's rows to the gradient of a row of h.
-    fn finish_gradient(&self, grad: &mut [f32], sum: f64, label: usize) {
+    /// From the weighted sum of the head's rows to the gradient of a row of h, with its label and the
+    /// logit of that.
+    fn finish_gradient(&self, grad: &mut [f32], sum: f64, (label, logit): (usize, f32)) {
         let factor = f64::from(self.scale) / self.denominator;
         let normalize = (factor / sum) as f32;
+        let slope = self.soft_cap.map_or(1.0, |cap| cap.slope(logit));
+        let factor = factor as f32 * slope;
         with_scratch(grad.len(), |target| {
             self.weight
                 .decode_tile(label..label + 1, 0..grad.len(), target);
             for (grad, target) in grad.iter_mut().zip(target.iter()) {
-                *grad = *grad * normalize - factor as f32 * target;
+                *grad = *grad * normalize - factor * target;
             }
         });
     }
@@ -274,6 +297,7 @@ mod tests {
             weight: Arc::new(DenseWeight::from_f32(&random(7 * 4, 1), [7, 4])),
             bias: Some(Arc::new(random(7, 2))),
             scale: 1.3,
+            soft_cap: None,
             labels: Arc::new(labels),
             denominator: 2.0,
         }
@@ -285,6 +309,8 @@ mod tests {
             &op(vec![Some(6), None, Some(0)]),
             &[(vec![3, 4], random(12, 3))],
         );
+        let capped = op(vec![Some(6), Some(2), Some(0)]).with_soft_cap(Some(SoftCap::new(0.8)));
+        check_gradients(&capped, &[(vec![3, 4], random(12, 3))]);
     }
 
     /// More tokens, columns and rows than one panel has, against the definition.
@@ -296,6 +322,7 @@ mod tests {
             weight: Arc::new(DenseWeight::from_f32(&w, [vocab, width])),
             bias: None,
             scale: 0.7,
+            soft_cap: None,
             labels: Arc::new((0..rows).map(|i| Some((i * 7 % vocab) as u32)).collect()),
             denominator: rows as f64,
         };

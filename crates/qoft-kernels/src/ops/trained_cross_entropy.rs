@@ -144,6 +144,11 @@ impl TrainedCrossEntropy {
                 logits.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
             }
             logits.iter_mut().for_each(|l| *l *= self.scale);
+            let mut slopes = Vec::new();
+            if let Some(cap) = self.soft_cap {
+                logits.iter_mut().for_each(|l| *l = cap.value(*l));
+                slopes.extend(logits.iter().map(|&l| cap.slope(l)));
+            }
             let (target, max) = (logits[label as usize], max(logits));
             // Parts of the sum are few enough terms for f32.
             let parts = logits.chunks_mut(1024);
@@ -152,6 +157,8 @@ impl TrainedCrossEntropy {
             let normalize = (factor / sum) as f32;
             logits.iter_mut().for_each(|l| *l *= normalize);
             logits[label as usize] -= factor as f32;
+            // There are none without a bound.
+            logits.iter_mut().zip(&slopes).for_each(|(l, s)| *l *= s);
             sum.ln() + f64::from(max) - f64::from(target)
         })
     }
@@ -159,6 +166,7 @@ impl TrainedCrossEntropy {
 
 #[cfg(test)]
 mod tests {
+    use super::super::soft_cap::SoftCap;
     use super::super::testing::{check_gradients, random};
     use super::*;
     use crate::DenseWeight;
@@ -172,6 +180,7 @@ mod tests {
             weight: fixed(&random(7 * 4, 1), [7, 4]),
             bias: Some(Operand::Fixed(Arc::new(random(7, 2)))),
             scale: 1.3,
+            soft_cap: None,
             labels: Arc::new(labels),
             denominator: 2.0,
         }
@@ -183,6 +192,8 @@ mod tests {
             &op(vec![Some(6), None, Some(0)]),
             &[(vec![3, 4], random(12, 3))],
         );
+        let capped = op(vec![Some(6), Some(2), Some(0)]).with_soft_cap(Some(SoftCap::new(0.8)));
+        check_gradients(&capped, &[(vec![3, 4], random(12, 3))]);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
-use qoft_core::kernels::ops::{CausalAttention, Rope};
+use qoft_core::kernels::ops::{CausalAttention, Rope, SoftCap};
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Norm, Result, Walk};
 
@@ -13,6 +13,7 @@ use crate::body::Span;
 use crate::json::Object;
 use crate::key_values::KeyValues;
 use crate::loader::Loader;
+use crate::norm::NormConfig;
 
 /// How several projections of the same input are stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -56,14 +57,16 @@ pub struct AttentionConfig {
     pub output_bias: bool,
     /// Norms on queries and keys.
     pub head_norm: HeadNorm,
-    /// Added to the mean square in these norms.
-    pub eps: f32,
+    /// What these norms are.
+    pub norm: NormConfig,
     /// Rotary positions of queries and keys.
     pub rope: Option<Arc<RopeTables>>,
     /// What scores are multiplied by.
     pub scale: f64,
     /// How many keys a query sees at most, itself included; `None`: all before it.
     pub window: Option<usize>,
+    /// Bounds the scaled scores.
+    pub soft_cap: Option<SoftCap>,
 }
 
 impl AttentionConfig {
@@ -98,10 +101,11 @@ impl AttentionConfig {
             input_bias: false,
             output_bias: false,
             head_norm: HeadNorm::Without,
-            eps: 1e-6,
+            norm: NormConfig::new(1e-6),
             rope: None,
             scale: (head_dim as f64).powf(-0.5),
             window: None,
+            soft_cap: None,
         })
     }
 
@@ -146,7 +150,7 @@ impl Attention {
                 HeadNorm::Each => config.head_dim,
                 HeadNorm::Whole => whole,
             };
-            loader.root_mean_square(name, width, config.eps).map(Some)
+            loader.root_mean_square(name, width, config.norm).map(Some)
         };
         let attention = Self {
             q_proj: input(Projections::Single, "q_proj", queries)?,
@@ -193,7 +197,8 @@ impl Attention {
             Some(cache) => cache.append(k, v),
             None => (k, v),
         };
-        let op = CausalAttention::new(config.scale as f32, config.window);
+        let op =
+            CausalAttention::new(config.scale as f32, config.window).with_soft_cap(config.soft_cap);
         let out = ops::attention([q, k, v].map(|x| self.o_proj.keep(x)), op);
         self.o_proj
             .forward(out.reshape([batch * time, config.queries()]))

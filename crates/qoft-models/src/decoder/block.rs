@@ -10,6 +10,7 @@ use super::mlp::{Mlp, MlpConfig};
 use crate::body::{self, Span, Stream};
 use crate::key_values::KeyValues;
 use crate::loader::Loader;
+use crate::norm::NormConfig;
 
 /// Where the norms of a block are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -19,6 +20,8 @@ pub enum NormPlacement {
     Before,
     /// After them, before the residual is added.
     After,
+    /// Before and after each of them.
+    Around,
 }
 
 /// A block, described.
@@ -31,20 +34,20 @@ pub struct BlockConfig {
     pub mlp: MlpConfig,
     /// Where its norms are.
     pub norms: NormPlacement,
-    /// Added to the mean square in norms.
-    pub eps: f32,
+    /// What the norms are.
+    pub norm: NormConfig,
     /// Multiplies what is added to the residual stream.
     pub residual: f64,
 }
 
 impl BlockConfig {
     /// Norms before attention and feed-forward layers.
-    pub fn new(attention: AttentionConfig, mlp: MlpConfig, eps: f32) -> Self {
+    pub fn new(attention: AttentionConfig, mlp: MlpConfig, norm: NormConfig) -> Self {
         Self {
             attention,
             mlp,
             norms: NormPlacement::Before,
-            eps,
+            norm,
             residual: 1.0,
         }
     }
@@ -57,6 +60,7 @@ pub struct Block {
     mlp: Mlp,
     input_layernorm: Option<Norm>,
     post_attention_layernorm: Norm,
+    pre_feedforward_layernorm: Option<Norm>,
     post_feedforward_layernorm: Option<Norm>,
     #[module(skip)]
     #[walk(skip)]
@@ -73,29 +77,33 @@ impl Block {
     /// If a tensor is missing or does not fit.
     pub fn load(loader: &Loader, config: &BlockConfig) -> Result<Self> {
         let hidden = config.attention.hidden;
-        let norm = |name: &str| loader.root_mean_square(name, hidden, config.eps);
-        let optional = |placement: NormPlacement, name: &str| {
-            let wanted = config.norms == placement;
+        let norm = |name: &str| loader.root_mean_square(name, hidden, config.norm);
+        let optional = |placements: &[NormPlacement], name: &str| {
+            let wanted = placements.contains(&config.norms);
             wanted.then(|| norm(name)).transpose()
         };
         let self_attn = Attention::load(&loader.below("self_attn"), &config.attention)?;
         let mlp = Mlp::load(&loader.below("mlp"), &config.mlp)?;
-        if config.norms == NormPlacement::Before {
+        let before_mlp = match config.norms {
+            NormPlacement::Before => Some("post_attention_layernorm"),
+            NormPlacement::Around => Some("pre_feedforward_layernorm"),
+            NormPlacement::After => None,
+        };
+        if let Some(before_mlp) = before_mlp {
             let names = ["q_proj", "k_proj", "v_proj", "qkv_proj"];
             let names = names.map(|name| format!("self_attn.{name}"));
             loader.feeds("input_layernorm", 0, &names.each_ref().map(String::as_str));
             let names = ["mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj"];
-            loader.feeds("post_attention_layernorm", 0, &names);
+            loader.feeds(before_mlp, 0, &names);
         }
+        use NormPlacement::{After, Around, Before};
         Ok(Self {
             self_attn,
             mlp,
-            input_layernorm: optional(NormPlacement::Before, "input_layernorm")?,
+            input_layernorm: optional(&[Before, Around], "input_layernorm")?,
             post_attention_layernorm: norm("post_attention_layernorm")?,
-            post_feedforward_layernorm: optional(
-                NormPlacement::After,
-                "post_feedforward_layernorm",
-            )?,
+            pre_feedforward_layernorm: optional(&[Around], "pre_feedforward_layernorm")?,
+            post_feedforward_layernorm: optional(&[After, Around], "post_feedforward_layernorm")?,
             norms: config.norms,
             residual: config.residual,
         })
@@ -125,9 +133,9 @@ impl body::Block for Block {
         // The same name stands for two places.
         let norm = &self.post_attention_layernorm;
         let (x, y) = match self.norms {
-            NormPlacement::After => {
+            NormPlacement::After | NormPlacement::Around => {
                 let x = self.add(x, norm.forward(y).into_tensor());
-                (x.clone(), x.into())
+                (x.clone(), apply(&self.pre_feedforward_layernorm, x))
             }
             NormPlacement::Before => {
                 let x = self.add(x, y);

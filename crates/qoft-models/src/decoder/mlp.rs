@@ -2,6 +2,7 @@
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use qoft_core::kernels::ops::Activation;
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Result, Walk};
 
@@ -20,27 +21,33 @@ pub struct MlpConfig {
     pub projections: Projections,
     /// Whether all layers have biases.
     pub bias: bool,
+    /// What the gate goes through.
+    pub activation: Activation,
 }
 
 impl MlpConfig {
-    /// Single projections without biases, `[inner, hidden]`.
+    /// Single projections without biases, `[inner, hidden]`, and a gate that goes through `silu`.
     pub fn new([inner, hidden]: [usize; 2]) -> Self {
         Self {
             hidden,
             inner,
             projections: Projections::Single,
             bias: false,
+            activation: Activation::Silu,
         }
     }
 }
 
-/// `down(silu(gate(x)) · up(x))`.
+/// `down(f(gate(x)) · up(x))` with an activation `f`.
 #[derive(Module, Debug, Walk)]
 pub struct Mlp {
     gate_proj: Option<Linear>,
     up_proj: Option<Linear>,
     gate_up_proj: Option<Linear>,
     down_proj: Linear,
+    #[module(skip)]
+    #[walk(skip)]
+    activation: Activation,
 }
 
 impl Mlp {
@@ -59,6 +66,7 @@ impl Mlp {
             up_proj: input(Projections::Single, "up_proj", inner)?,
             gate_up_proj: input(Projections::Fused, "gate_up_proj", 2 * inner)?,
             down_proj: loader.linear("down_proj", [hidden, inner], config.bias)?,
+            activation: config.activation,
         };
         match config.projections {
             Projections::Single => loader.feeds("up_proj", 0, &["down_proj"]),
@@ -80,6 +88,7 @@ impl Mlp {
             }
         };
         let [gate, up] = [gate, up].map(|x| self.down_proj.keep(x));
-        self.down_proj.forward(ops::swiglu(gate, up))
+        self.down_proj
+            .forward(ops::gated(gate, up, self.activation))
     }
 }

@@ -18,6 +18,7 @@ use crate::any_body::AnyBody;
 use crate::body::{Body, Span, Stream};
 use crate::config::{ModelConfig, ModelNames};
 use crate::loader::Loader;
+use crate::norm::NormConfig;
 use crate::spec::Blueprint;
 
 pub use attention::{Attention, AttentionConfig, HeadNorm, Projections};
@@ -32,8 +33,8 @@ pub use rope_config::{RopeConfig, RopeDefaults, RopeScaling};
 pub struct DecoderConfig {
     /// The blocks, from the first one on.
     pub blocks: Vec<BlockConfig>,
-    /// Added to the mean square in the last norm.
-    pub eps: f32,
+    /// The last norm.
+    pub norm: NormConfig,
     /// The token of the padding, whose row of the embedding table does not train.
     pub pad_token_id: Option<usize>,
     /// What embeddings are multiplied by.
@@ -42,10 +43,10 @@ pub struct DecoderConfig {
 
 impl DecoderConfig {
     /// A decoder of these blocks.
-    pub fn new(blocks: Vec<BlockConfig>, eps: f32) -> Self {
+    pub fn new(blocks: Vec<BlockConfig>, norm: NormConfig) -> Self {
         Self {
             blocks,
-            eps,
+            norm,
             pad_token_id: None,
             embedding_multiplier: 1.0,
         }
@@ -61,7 +62,7 @@ impl Blueprint for DecoderConfig {
         Ok(AnyBody::new(Decoder {
             embed_tokens: embed_tokens.with_padding(self.pad_token_id),
             layers: loader.blocks("layers", self.blocks.len(), block)?,
-            norm: loader.root_mean_square("norm", width, self.eps)?,
+            norm: loader.root_mean_square("norm", width, self.norm)?,
             multiplier: self.embedding_multiplier,
         }))
     }

@@ -70,6 +70,13 @@ pub struct RopeDefaults {
     pub original_positions: Option<usize>,
     /// Words that stand for `longrope`, too.
     pub longrope_names: &'static [&'static str],
+    /// The kind of layers whose positions these are, where `rope_parameters` has an object for each
+    /// kind.
+    pub layer_type: Option<&'static str>,
+    /// The key of the base where the file has no `rope_parameters`.
+    pub theta_key: &'static str,
+    /// Whether `rope_scaling` is about these layers.
+    pub scaled: bool,
 }
 
 impl RopeDefaults {
@@ -79,6 +86,9 @@ impl RopeDefaults {
         partial_rotary_factor: None,
         original_positions: None,
         longrope_names: &[],
+        layer_type: None,
+        theta_key: "rope_theta",
+        scaled: true,
     };
 
     /// With another base of the wavelengths.
@@ -110,9 +120,9 @@ impl RopeConfig {
         max_positions: usize,
     ) -> Result<Self> {
         let legacy = root.object("rope_scaling", "rope_scaling.")?;
-        let scaling = match legacy {
+        let scaling = match legacy.filter(|_| defaults.scaled) {
             Some(scaling) => Some(scaling),
-            None => root.object("rope_parameters", "rope_parameters.")?,
+            None => parameters(root, defaults.layer_type)?,
         };
         // Keys that are not in the inner object are looked for beside it.
         let rope = scaling.unwrap_or(root);
@@ -120,7 +130,10 @@ impl RopeConfig {
             return Err(rope.error(key, "rotary positions by layer type are not supported"));
         }
         let beside = |key| if rope.has(key) { rope } else { root };
-        let theta = beside("rope_theta").positive("rope_theta")?;
+        let theta = match scaling.filter(|rope| rope.has("rope_theta")) {
+            Some(rope) => rope.positive("rope_theta")?,
+            None => root.positive(defaults.theta_key)?,
+        };
         let theta = theta.unwrap_or(defaults.theta);
         if theta <= 1.0 {
             let reason = format!("must be greater than 1, found {theta}");
@@ -154,6 +167,22 @@ impl RopeConfig {
             scaling,
         })
     }
+}
+
+/// `rope_parameters`, those of a kind of layers where there are several.
+fn parameters<'a>(root: Object<'a>, layer_type: Option<&str>) -> Result<Option<Object<'a>>> {
+    let Some(all) = root.object("rope_parameters", "rope_parameters.")? else {
+        return Ok(None);
+    };
+    let Some(layer_type) = layer_type else {
+        return Ok(Some(all));
+    };
+    if all.nested().next().is_none() {
+        let reason =
+            format!("expected an object for each kind of layers, `{layer_type}` among them");
+        return Err(root.error("rope_parameters", reason));
+    }
+    all.object(layer_type, "rope_parameters.")
 }
 
 /// What the parser of a scaling works with.

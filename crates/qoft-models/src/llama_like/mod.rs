@@ -21,6 +21,7 @@ use crate::decoder::{
     RopeConfig, RopeDefaults, RopeTables,
 };
 use crate::json::Object;
+use crate::norm::NormConfig;
 use crate::padding::pad_token_id;
 use crate::spec::ModelSpec;
 
@@ -102,7 +103,12 @@ impl LlamaLike {
         }
     }
 
-    fn attention(&self, json: Object, model: &ModelConfig, eps: f32) -> Result<AttentionConfig> {
+    fn attention(
+        &self,
+        json: Object,
+        model: &ModelConfig,
+        norm: NormConfig,
+    ) -> Result<AttentionConfig> {
         let attention = AttentionConfig::read(json, model.hidden_size, self.head_dim)?;
         let scale = (self.multipliers)(json)?.attention;
         let biases = (self.biases)(json)?;
@@ -111,7 +117,7 @@ impl LlamaLike {
             input_bias: biases.qkv,
             output_bias: biases.output,
             head_norm: self.head_norm,
-            eps,
+            norm,
             scale: scale.unwrap_or(attention.scale),
             ..attention
         })
@@ -137,7 +143,8 @@ impl Architecture for LlamaLike {
         model.logits_multiplier = multipliers.logits;
 
         let eps = json.positive("rms_norm_eps")?.unwrap_or(self.eps) as f32;
-        let attention = self.attention(json, &model, eps)?;
+        let norm = NormConfig::new(eps);
+        let attention = self.attention(json, &model, norm)?;
         let mlp = MlpConfig {
             projections: self.projections,
             bias: (self.biases)(json)?.mlp,
@@ -156,13 +163,13 @@ impl Architecture for LlamaLike {
             BlockConfig {
                 norms: self.norms,
                 residual: multipliers.residual,
-                ..BlockConfig::new(attention, mlp.clone(), eps)
+                ..BlockConfig::new(attention, mlp.clone(), norm)
             }
         });
         let decoder = DecoderConfig {
             pad_token_id: pad_token_id(json, self.padding, model.vocab_size)?,
             embedding_multiplier: multipliers.embedding,
-            ..DecoderConfig::new(blocks.collect(), eps)
+            ..DecoderConfig::new(blocks.collect(), norm)
         };
         ModelSpec::new(model, self.names, decoder)
     }

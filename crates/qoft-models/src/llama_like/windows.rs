@@ -4,6 +4,7 @@ use qoft_core::Result;
 
 use super::LayerOptions;
 use crate::json::Object;
+use crate::layer_types;
 
 /// Mistral's and Qwen's window where `config.json` does not mention it.
 pub const DEFAULT: usize = 4096;
@@ -49,25 +50,11 @@ pub fn selected(
 ) -> Result<Vec<Option<usize>>> {
     let in_use = json.flag("use_sliding_window")?;
     let window = if in_use { window(json, absent)? } else { None };
-    let Some(types) = json.get::<Vec<String>>("layer_types")? else {
-        let layers = 0..layers;
-        return Ok(layers.map(|l| window.filter(|_| sliding(l))).collect());
-    };
-    if types.len() != layers {
-        let reason = format!("has {} entries for {layers} layers", types.len());
+    let sliding = layer_types::sliding(json, layers, |layer| window.is_some() && sliding(layer))?;
+    if window.is_none() && sliding.contains(&true) {
+        let reason = "`sliding_attention` needs `use_sliding_window` and `sliding_window`";
         return Err(json.error("layer_types", reason));
     }
-    let of_type = |kind: String| match (kind.as_str(), window) {
-        ("full_attention", _) => Ok(None),
-        ("sliding_attention", Some(window)) => Ok(Some(window)),
-        ("sliding_attention", None) => Err(json.error(
-            "layer_types",
-            "`sliding_attention` needs `use_sliding_window` and `sliding_window`",
-        )),
-        _ => {
-            let known = ["full_attention", "sliding_attention"];
-            Err(json.unsupported("layer_types", &kind, known))
-        }
-    };
-    types.into_iter().map(of_type).collect()
+    let windows = sliding.into_iter();
+    Ok(windows.map(|sliding| window.filter(|_| sliding)).collect())
 }

@@ -3,6 +3,7 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use qoft_kernels::ops::LinearCrossEntropy;
 
+use super::bounded;
 use crate::ops::packed;
 
 /// Logits that exist at once, at most: 128 MiB of them.
@@ -60,6 +61,10 @@ fn chunk(
     if op.scale != 1.0 {
         logits = logits * op.scale;
     }
+    let slopes = op.soft_cap.map(|cap| {
+        logits = bounded(logits.clone(), cap);
+        (logits.clone() / cap.cap()).square().neg() + 1.0
+    });
     let logits = logits.clone() - logits.max_dim(1);
     let exponentials = logits.clone().exp();
     let sums = exponentials.clone().sum_dim(1);
@@ -69,6 +74,10 @@ fn chunk(
         let minus_one = Tensor::<2>::full(labels.dims(), -1.0, &device);
         let probabilities = exponentials / sums;
         let gradient = probabilities.scatter(1, labels, minus_one, IndexingUpdateOp::Add);
+        let gradient = match slopes {
+            Some(slopes) => gradient * slopes,
+            None => gradient,
+        };
         let factor = f64::from(op.scale) / op.denominator;
         packed::matmul(gradient * factor, &op.weight, true)
     });

@@ -10,12 +10,17 @@ use std::sync::{Arc, Weak};
 
 use burn::tensor::activation::{relu, sigmoid, silu};
 use burn::tensor::{Tensor, TensorData};
-use qoft_kernels::ops::{Activation, Rope};
+use qoft_kernels::ops::{Activation, Rope, SoftCap};
 
 use self::constants::Constants;
 pub use attention::attention;
 pub use cayley::cayley;
 pub use cross_entropy::linear_cross_entropy;
+
+/// `cap · tanh(x / cap)`.
+fn bounded<const D: usize>(x: Tensor<D>, cap: SoftCap) -> Tensor<D> {
+    (x / cap.cap()).tanh() * cap.cap()
+}
 
 /// Root-mean-square normalization of the last dimension.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
@@ -48,11 +53,6 @@ pub fn activation<const D: usize>(x: &Tensor<D>, activation: Activation) -> Opti
         Activation::Tanh => x.tanh(),
         _ => return None,
     })
-}
-
-/// `silu(gate) · up`.
-pub fn swiglu<const D: usize>(gate: Tensor<D>, up: Tensor<D>) -> Tensor<D> {
-    silu(gate) * up
 }
 
 /// `x · blockdiag(blocks)` for `x` of `[.., r·b]` and blocks of `[r, b, b]` or `[1, b, b]`.

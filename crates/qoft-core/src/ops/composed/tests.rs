@@ -7,8 +7,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::DenseWeight;
 use qoft_kernels::ops::{
-    CausalAttention, Cayley, CayleyMap, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, SwiGlu,
-    pairs,
+    CausalAttention, Cayley, CayleyMap, Gated, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate,
+    SoftCap, pairs,
 };
 
 use super::*;
@@ -109,16 +109,19 @@ fn activations() {
 #[test]
 fn gate() {
     let other = || input([4, 3], 2);
-    check(
-        [4, 3],
-        |x| bridge::binary(x, other(), SwiGlu),
-        |x| swiglu(x, other()),
-    );
-    check(
-        [4, 3],
-        |x| bridge::binary(other(), x, SwiGlu),
-        |x| swiglu(other(), x),
-    );
+    for kind in [Activation::Silu, Activation::GeluTanh] {
+        let gate = |x: Tensor<2>| activation(&x, kind).expect("composed");
+        check(
+            [4, 3],
+            |x| bridge::binary(x, other(), Gated::new(kind)),
+            |x| gate(x) * other(),
+        );
+        check(
+            [4, 3],
+            |x| bridge::binary(other(), x, Gated::new(kind)),
+            |x| gate(other()) * x,
+        );
+    }
 }
 
 #[test]
@@ -157,16 +160,19 @@ fn positions() {
 
 #[test]
 fn attention_with_every_mask() {
-    for (queries, keys, window) in [
-        (5, 5, None),
-        (3, 5, None),
-        (1, 5, None),
-        (5, 5, Some(2)),
-        (3, 5, Some(4)),
-        (1, 5, Some(3)),
-        (1, 1, None),
+    let cap = Some(SoftCap::new(0.5));
+    for (queries, keys, window, soft_cap) in [
+        (5, 5, None, None),
+        (3, 5, None, None),
+        (1, 5, None, None),
+        (5, 5, Some(2), None),
+        (3, 5, Some(4), None),
+        (1, 5, Some(3), None),
+        (1, 1, None, None),
+        (5, 5, Some(2), cap),
+        (1, 5, None, cap),
     ] {
-        let op = CausalAttention::new(0.7, window);
+        let op = CausalAttention::new(0.7, window).with_soft_cap(soft_cap);
         let (q, kv) = ([2, queries, 4, 3], [2, keys, 2, 3]);
         let (k, v) = (|| input(kv, 2), || input(kv, 3));
         check(
@@ -224,6 +230,7 @@ fn head_and_loss() {
         LinearCrossEntropy::new(Arc::new(weight), Arc::new(labels.to_vec()))
             .with_bias(bias.then(|| Arc::new(numbers(7, 2))))
             .with_scale(if bias { 1.3 } else { 1.0 })
+            .with_soft_cap(bias.then(|| SoftCap::new(0.6)))
             .with_denominator(2.0)
     };
     let labels: [&[Option<u32>]; 2] = [&[Some(6), None, Some(0)], &[None, None, None]];

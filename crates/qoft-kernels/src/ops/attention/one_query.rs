@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use pulp::{Simd, WithSimd};
 
+use super::CausalAttention;
 use crate::scratch::with_scratch;
 use crate::simd::arch;
 use crate::vector::{dot, exp_sum, max};
@@ -40,14 +41,20 @@ impl<'a> Seen<'a> {
 
 /// The outputs of heads with `d` numbers, of which `group` each share a kv head:
 /// `softmax(q · kᵀ · scale) · v`.
-pub(super) fn attend(q: &[f32], seen: Seen, [group, d]: [usize; 2], scale: f32, out: &mut [f32]) {
+pub(super) fn attend(
+    q: &[f32],
+    seen: Seen,
+    [group, d]: [usize; 2],
+    op: &CausalAttention,
+    out: &mut [f32],
+) {
     with_scratch(q.len() / d * seen.count, |p| {
         arch().dispatch(Heads {
             q,
             seen,
             group,
             d,
-            scale,
+            op,
             p,
             out,
         });
@@ -59,7 +66,7 @@ struct Heads<'a> {
     seen: Seen<'a>,
     group: usize,
     d: usize,
-    scale: f32,
+    op: &'a CausalAttention,
     p: &'a mut [f32],
     out: &'a mut [f32],
 }
@@ -83,8 +90,9 @@ impl WithSimd for Heads<'_> {
             }
         }
         for p in p.chunks_exact_mut(count) {
-            let shift = max(p) * self.scale;
-            let factor = 1.0 / exp_sum(p, self.scale, shift);
+            let scale = self.op.bound(p);
+            let shift = max(p) * scale;
+            let factor = 1.0 / exp_sum(p, scale, shift);
             p.iter_mut().for_each(|p| *p *= factor);
         }
         out.fill(0.0);

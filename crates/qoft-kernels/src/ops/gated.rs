@@ -1,15 +1,26 @@
 //! The gated activation of the feed-forward block.
 
+use super::activation::Activation;
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
-use crate::vector::sigmoid;
 use crate::wide;
 
-/// `y = silu(gate) · up`. Inputs: gate and up, of the same shape.
+/// `y = f(gate) · up` with an activation `f`. Inputs: gate and up, of the same shape.
 #[derive(Debug, Clone, Copy)]
-pub struct SwiGlu;
+#[non_exhaustive]
+pub struct Gated {
+    /// What the gate goes through.
+    pub activation: Activation,
+}
 
-impl HostOp for SwiGlu {
+impl Gated {
+    /// With what the gate goes through.
+    pub fn new(activation: Activation) -> Self {
+        Self { activation }
+    }
+}
+
+impl HostOp for Gated {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let (gate, up) = (inputs[0].data, inputs[1].data);
         let [out] = in_pieces([gate.len(), 1], |first, [out]| {
@@ -17,7 +28,7 @@ impl HostOp for SwiGlu {
             let (gate, up) = (&gate[piece.clone()], &up[piece]);
             wide!({
                 for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = gate * sigmoid(gate) * up;
+                    *out = self.activation.value(gate) * up;
                 }
             });
         });
@@ -48,9 +59,8 @@ impl HostOp for SwiGlu {
                 let out = d_gate.iter_mut().zip(d_up.iter_mut());
                 let inputs = gate.iter().zip(up).zip(grad);
                 for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {
-                    let s = sigmoid(gate);
-                    *d_gate = grad * up * s * (1.0 + gate * (1.0 - s));
-                    *d_up = grad * gate * s;
+                    *d_gate = grad * up * self.activation.slope(gate);
+                    *d_up = grad * self.activation.value(gate);
                 }
             });
         });
@@ -65,9 +75,11 @@ mod tests {
 
     #[test]
     fn gradients_equal_finite_differences() {
-        check_gradients(
-            &SwiGlu,
-            &[(vec![3, 4], random(12, 1)), (vec![3, 4], random(12, 2))],
-        );
+        for activation in [Activation::Silu, Activation::GeluTanh, Activation::Relu] {
+            check_gradients(
+                &Gated::new(activation),
+                &[(vec![3, 4], random(12, 1)), (vec![3, 4], random(12, 2))],
+            );
+        }
     }
 }

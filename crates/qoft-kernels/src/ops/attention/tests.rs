@@ -1,0 +1,101 @@
+//! Tests of attention.
+
+use super::*;
+use crate::ops::testing::{check_gradients, random};
+
+fn tensors(batch: usize, queries: usize, keys: usize) -> [(Vec<usize>, Vec<f32>); 3] {
+    let tensor = |time, heads, seed| {
+        (
+            vec![batch, time, heads, 4],
+            random(batch * time * heads * 4, seed),
+        )
+    };
+    [
+        tensor(queries, 4, 1),
+        tensor(keys, 2, 2),
+        tensor(keys, 2, 3),
+    ]
+}
+
+#[test]
+fn gradients_equal_finite_differences() {
+    for window in [None, Some(2)] {
+        check_gradients(&CausalAttention::new(0.7, window), &tensors(2, 5, 5));
+    }
+    // Several blocks of queries, and windows that end within one.
+    for window in [None, Some(20)] {
+        check_gradients(&CausalAttention::new(0.7, window), &tensors(1, 40, 40));
+    }
+    check_gradients(&CausalAttention::new(0.7, None), &tensors(1, 2, 5));
+    let capped = CausalAttention::new(1.7, Some(20)).with_soft_cap(Some(SoftCap::new(1.5)));
+    check_gradients(&capped, &tensors(1, 40, 40));
+}
+
+/// More queries than a block holds, against the definition.
+#[test]
+fn long_sequences_equal_the_definition() {
+    let time = 259;
+    for window in [None, Some(70)] {
+        let op = CausalAttention::new(0.5, window);
+        let inputs = tensors(1, time, time);
+        let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
+        let out = op.forward(&views, false).data;
+        let at = |x: &[f32], heads, t, h, i| f64::from(x[(t * heads + h) * 4 + i]);
+        for (t, h) in [(0, 0), (16, 1), (17, 2), (127, 1), (time - 1, 3)] {
+            let from = window.map_or(0, |w: usize| (t + 1).saturating_sub(w));
+            let scores: Vec<f64> = (from..=t)
+                .map(|u| {
+                    (0..4)
+                        .map(|i| at(&inputs[0].1, 4, t, h, i) * at(&inputs[1].1, 2, u, h / 2, i))
+                        .sum::<f64>()
+                        * 0.5
+                })
+                .collect();
+            let total: f64 = scores.iter().map(|s| s.exp()).sum();
+            for i in 0..4 {
+                let value: f64 = (from..=t)
+                    .zip(&scores)
+                    .map(|(u, s)| s.exp() / total * at(&inputs[2].1, 2, u, h / 2, i))
+                    .sum();
+                assert!((value - at(&out, 4, t, h, i)).abs() < 1e-5);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_number_of_threads_changes_nothing() {
+    let op = CausalAttention::new(0.7, None);
+    let inputs = tensors(2, 70, 70);
+    let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
+    let run = |threads| {
+        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+        pool.build().unwrap().install(|| {
+            let out = op.forward(&views, true);
+            let grad = HostView::new(&out.shape, &out.data);
+            let grads = op.backward(&views, &out.saved, grad, &[true; 3]);
+            (out.data, grads)
+        })
+    };
+    let one = run(1);
+    assert!(one == run(2) && one == run(5));
+}
+
+/// One query takes another way than many: the last of them all the same.
+#[test]
+fn the_last_of_many_queries_is_as_a_single_one() {
+    for soft_cap in [None, Some(SoftCap::new(0.4))] {
+        let op = CausalAttention::new(0.9, Some(7)).with_soft_cap(soft_cap);
+        let many = tensors(1, 11, 11);
+        let mut one = many.clone();
+        one[0] = (vec![1, 1, 4, 4], many[0].1[10 * 16..].to_vec());
+        let run = |inputs: &[(Vec<usize>, Vec<f32>)]| {
+            let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
+            op.forward(&views, false).data
+        };
+        let (many, one) = (run(&many), run(&one));
+        for (a, b) in many[10 * 16..].iter().zip(&one) {
+            assert!((a - b).abs() < 1e-6, "{a} {b}");
+        }
+    }
+}
