@@ -73,6 +73,15 @@ CASES = {
         1,
         1.0,
     ),
+    "gemma2_all_linear": ("gemma2", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
+    # The text part of a model that reads pictures as well.
+    "gemma3_text_part": (
+        "gemma3",
+        dict(target_modules=r".*language_model.*\.(q_proj|o_proj|up_proj)", oft_block_size=8, bias="none"),
+        4e-3,
+        1,
+        1.0,
+    ),
     # PEFT's OFT takes no Conv1D; whole modules may have some, and their weights are [in, out].
     "gpt2_own": (
         "gpt2",
@@ -178,7 +187,7 @@ def make_case(case, rows):
     # The Trainer knows by the name of a class whether its loss shifts the labels. GPT2LMHeadModel does
     # not end in ForCausalLM, so the Trainer would divide by the number of all labels.
     model.loss_type = "ForCausalLM"
-    rows = [[token % model.config.vocab_size for token in row] for row in rows]
+    rows = [[token % model.config.get_text_config().vocab_size for token in row] for row in rows]
     values = train(model, rows, options, lr, accumulation, clip, folder, f"../../models/{name}", *decay)
     values |= {"weight_decay": decay[0]} if decay else {}
     (folder / "rows.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))

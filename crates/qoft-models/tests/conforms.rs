@@ -12,6 +12,12 @@ fn all_built_in_architectures_conform() {
     // Where frequencies depend on the length of the sequence, keys in a cache differ, in transformers
     // too; these models are in the other tests.
     let folders = [
+        "gemma",
+        "gemma2",
+        "gemma2_options",
+        "gemma3",
+        "gemma3_named",
+        "gemma3_text",
         "gpt2",
         "gpt2_bare",
         "gpt2_options",

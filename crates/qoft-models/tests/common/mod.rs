@@ -13,6 +13,10 @@ use serde_json::Value;
 
 /// Models of all families.
 pub const CASES: &[&str] = &[
+    "gemma",
+    "gemma2",
+    "gemma3",
+    "gemma3_text",
     "gpt2",
     "gpt2_options",
     "granite",

@@ -69,3 +69,13 @@ fn int8_all_linear() {
 fn nf4_accumulate() {
     check_case("nf4_accumulate");
 }
+
+#[test]
+fn gemma2_all_linear() {
+    check_case("gemma2_all_linear");
+}
+
+#[test]
+fn gemma3_text_part() {
+    check_case("gemma3_text_part");
+}
