@@ -65,8 +65,19 @@ fn all_built_in_architectures_are_linked() {
     let types = linked.architectures().flat_map(Architecture::model_types);
     let types: Vec<&str> = types.copied().collect();
     let built_in = [
-        "gemma", "gemma2", "gemma3", "gemma3_text", "gpt2", "granite", "llama", "mistral", "olmo2",
-        "phi3", "qwen2", "qwen3", "smollm3",
+        "gemma",
+        "gemma2",
+        "gemma3",
+        "gemma3_text",
+        "gpt2",
+        "granite",
+        "llama",
+        "mistral",
+        "olmo2",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "smollm3",
     ];
     assert_eq!(types, built_in);
 }

@@ -159,3 +159,19 @@ fn what_cannot_be_quantized_says_why() {
         &["llama_nf4", "quantized already (bnb-4bit)"],
     );
 }
+
+#[test]
+fn what_is_none_of_the_model_stays_dense_and_the_configuration_says_so() {
+    let path = qoft_fixtures::path("models/gemma3");
+    let folder = ModelFolder::open(path, &Architectures::linked().unwrap()).unwrap();
+    let method = json!({"quant_method": "bitsandbytes", "load_in_4bit": true});
+    let found = quantized(&folder, &method, &QuantizeOptions::default()).unwrap();
+    let checkpoint = found.checkpoint();
+    let skips = &checkpoint.config()["quantization_config"]["llm_int8_skip_modules"];
+    assert_eq!(*skips, json!(["model.vision_tower", "lm_head"]));
+    let dtype = |name: &str| checkpoint.get(name).unwrap().dtype();
+    let layer = "encoder.layers.0.self_attn.q_proj.weight";
+    assert_eq!(dtype(&format!("model.vision_tower.{layer}")), Dtype::F32);
+    let layer = "layers.0.self_attn.q_proj.weight";
+    assert_eq!(dtype(&format!("model.language_model.{layer}")), Dtype::U8);
+}

@@ -1,5 +1,7 @@
 //! Which layers are quantized, and in which dtype they are before.
 
+use std::collections::BTreeSet;
+
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
     Checkpoint, ClaimedLayer, Error, LayerKind, ModulePatterns, Quantization, QuantizedLayer,
@@ -7,7 +9,7 @@ use qoft_core::{
 };
 use qoft_models::ModelFolder;
 
-use crate::layers::{claimed, packed_parameters};
+use crate::layers::{claimed, is_under, packed_parameters};
 use crate::model_dtype::stated;
 use crate::owners::Owners;
 
@@ -90,6 +92,12 @@ impl<'a> Plan<'a> {
                 false => layers.push(layer),
             }
         }
+        // What is none of the model's stays as it is, and the configuration says so.
+        let (foreign, tables): (Vec<_>, Vec<_>) = tables
+            .into_iter()
+            .partition(|layer| is_foreign(folder, layer));
+        others.extend(roots(folder, &foreign));
+        dense.extend(foreign);
         dense.extend(tables.into_iter().filter(ClaimedLayer::is_quantized));
         let Some(first) = layers.first() else {
             let reason = "no linear layer is left to quantize";
@@ -171,4 +179,26 @@ fn is_linear(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
         let layer = spec.layer(layer.path());
         layer.is_some_and(|layer| layer.kind == LayerKind::Linear && layer.tied_to.is_none())
     })
+}
+
+/// Whether a model of a known architecture has no such layer.
+fn is_foreign(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
+    let known = folder.known();
+    known.is_some_and(|spec| spec.layer(layer.path()).is_none())
+}
+
+/// The shortest paths below which all of `layers` are, and nothing of the model.
+fn roots(folder: &ModelFolder, layers: &[ClaimedLayer]) -> BTreeSet<String> {
+    let known = folder.known();
+    let own: Vec<&str> = known.map_or_else(Vec::new, |spec| {
+        spec.layers().iter().map(|layer| &*layer.path).collect()
+    });
+    let is_free = |path: &&str| !own.iter().any(|own| own == path || is_under(own, path));
+    let root = |layer: &ClaimedLayer| {
+        let path = layer.path().to_owned();
+        let ends = path.match_indices('.').map(|(end, _)| end);
+        let free = ends.map(|end| &path[..end]).find(is_free);
+        free.map_or(path.clone(), str::to_owned)
+    };
+    layers.iter().map(root).collect()
 }
