@@ -47,8 +47,8 @@ pub use dequantize::{DequantizeOptions, DequantizeReport, dequantize};
 pub use export::{LoraLayer, LoraReport, export_lora};
 pub use inspect::{Inspection, LayerReport, inspect};
 pub use merge::{
-    Change, KeptShares, KindSummary, MergeLosses, MergeOptions, MergeReport, MergeSample,
-    MergeTarget, MergedLayer, NewScheme, OutputChange, StagedMerge, check_merge, merge,
+    Change, KeptShares, KindSummary, MergeLosses, MergeOptions, MergePlan, MergeReport,
+    MergeSample, MergeTarget, MergedLayer, NewScheme, OutputChange, StagedMerge, merge,
     merge_staged,
 };
 pub use qoft_calibrate::Hessian;

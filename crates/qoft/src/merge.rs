@@ -5,34 +5,35 @@ mod changed;
 mod config;
 mod embedding;
 mod options;
+mod parameters;
+mod plan;
 mod plot;
 mod report;
 mod rewritten;
 mod sample;
 mod work;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::path::Path;
 
-use qoft_core::kernels::FloatFormat;
-use qoft_core::{ClaimedLayer, Error, Result, Schemes, StagedDir, float_dtype};
+use qoft_core::{Result, Schemes, StagedDir};
 use qoft_models::ModelFolder;
 
-use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
-use crate::complete::check_complete;
-use crate::layers::{claimed, packed_parameters};
 use crate::own;
 use crate::owners::Owners;
-use crate::write::{Data, Output, Surroundings, fill, rewrite, write_model, writer_of};
+use crate::write::{Output, Surroundings, fill, rewrite, write_model, writer_of};
 
 use changed::Merging;
 use embedding::Tables;
+use parameters::DenseParameters;
+use plan::Way;
 use rewritten::is_bias;
 use work::Reports;
 
 pub use change::{Change, OutputChange};
 pub use options::{MergeOptions, MergeTarget, NewScheme};
+pub use plan::MergePlan;
 pub use report::{KeptShares, KindSummary, MergeLosses, MergeReport, MergedLayer};
 pub use sample::MergeSample;
 
@@ -81,56 +82,55 @@ impl StagedMerge {
 /// not finite, too little of its change is kept, or the output cannot be written; then there is no
 /// output folder.
 pub fn merge<'a>(
-    folder: &ModelFolder,
-    schemes: &Schemes,
-    adapters: &[ScaledAdapter],
+    folder: &'a ModelFolder,
+    schemes: &'a Schemes,
+    adapters: &'a [ScaledAdapter],
     options: impl Into<MergeOptions<'a>>,
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<MergeReport> {
-    let options = options.into();
-    check_merge(folder, schemes, adapters, options.target)?;
-    let staged = StagedDir::new(output)?;
-    merge_staged(folder, schemes, adapters, options, staged, progress)?.commit()
+    let plan = MergePlan::new(folder, schemes, adapters, options)?;
+    merge_staged(plan, StagedDir::new(output)?, progress)?.commit()
 }
 
 /// As [`merge`] into a folder that was begun, and stays hidden until [`StagedMerge::commit`].
 ///
 /// # Errors
 /// Those of [`merge`].
-pub fn merge_staged<'a>(
-    folder: &'a ModelFolder,
-    schemes: &'a Schemes,
-    adapters: &'a [ScaledAdapter],
-    options: MergeOptions,
+pub fn merge_staged(
+    plan: MergePlan,
     staged: StagedDir,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<StagedMerge> {
-    let target = options.target;
-    if let Some(form) = options.container {
-        form.writer()?;
-    }
+    let MergePlan {
+        folder,
+        schemes,
+        adapters,
+        options,
+        layers,
+        packed,
+        way,
+    } = plan;
+    let (same, is_dense) = (matches!(way, Way::Same(_)), matches!(way, Way::Dense(_)));
     let reports = Reports::default();
     let checkpoint = folder.checkpoint();
     let merging = Merging {
         folder,
-        schemes,
         adapters,
-        layers: checked(folder, schemes, adapters, target)?,
+        layers,
         scratch: staged.path(),
         reports: &reports,
         progress,
     };
-    let mut changed = merging.change(target)?;
+    let mut changed = merging.change(way)?;
     let tables = Tables::new(folder, schemes, adapters);
     let (layers, format) = (&changed.layers, changed.format);
     let mut outputs = std::mem::take(&mut changed.outputs);
     outputs.extend(tables.outputs(layers.len(), format, &reports)?);
     let (current, owners) = (&changed.current, Owners::new(layers));
-    let same = matches!(target, MergeTarget::SameScheme(_));
     // Only the scheme that they are in knows them.
     let packed = match format.filter(|_| !same) {
-        Some(format) => made_dense(folder, schemes, format)?,
+        Some(format) => DenseParameters::new(packed, format),
         None => DenseParameters::default(),
     };
     outputs.extend(packed.outputs);
@@ -149,19 +149,18 @@ pub fn merge_staged<'a>(
     tables.configure(&mut config);
     let quantized = changed.quantized;
     let progress = |at, total| progress(quantized + at, quantized + total);
-    let written = match (target, options.container) {
-        (MergeTarget::Dense(_), Some(form)) => {
-            write_model(folder, form, &config, &staged, outputs, &progress)?
-        }
-        _ => match writer_of(checkpoint)?.filter(|_| same) {
+    let written = match options.container.filter(|_| is_dense) {
+        Some(form) => write_model(folder, form, &config, &staged, outputs, &progress)?,
+        None => match writer_of(checkpoint)?.filter(|_| same) {
             Some(writer) => rewrite(checkpoint, writer, &staged, outputs, &progress)?,
             None => {
                 let nothing = BTreeMap::new();
                 let around = Surroundings {
                     config: &config,
-                    metadata: match target {
-                        MergeTarget::Dense(_) => &nothing,
-                        _ => current.metadata(),
+                    metadata: if is_dense {
+                        &nothing
+                    } else {
+                        current.metadata()
                     },
                     from: checkpoint.dir(),
                     skip: if same { &[] } else { schemes.config_files() },
@@ -171,7 +170,6 @@ pub fn merge_staged<'a>(
             }
         },
     };
-    let is_dense = matches!(target, MergeTarget::Dense(_));
     let dequantized = layers.iter().filter(|layer| layer.is_quantized());
     let dequantized = dequantized.filter(|layer| changed.dense.contains(layer.path()));
     let dequantized = dequantized.count();
@@ -190,101 +188,6 @@ pub fn merge_staged<'a>(
     Ok(StagedMerge { report, staged })
 }
 
-/// Packed parameters that are written dense.
-#[derive(Default)]
-struct DenseParameters {
-    /// The tensors that they were made of.
-    parts: BTreeSet<String>,
-    /// The parameters, decoded when they are written.
-    outputs: Vec<Output<'static>>,
-}
-
-/// The packed parameters of a checkpoint that are no linear layer's, made dense.
-fn made_dense(
-    folder: &ModelFolder,
-    schemes: &Schemes,
-    format: FloatFormat,
-) -> Result<DenseParameters> {
-    let mut dense = DenseParameters::default();
-    for parameter in packed_parameters(folder, schemes, &claimed(folder, schemes)?)? {
-        dense.parts.extend(parameter.parts.iter().cloned());
-        dense.outputs.push(Output {
-            name: parameter.name.clone(),
-            dtype: float_dtype(format),
-            shape: parameter.shape.clone(),
-            data: Data::Made(Box::new(move || Ok(parameter.to_bytes(format)))),
-        });
-    }
-    Ok(dense)
-}
-
-/// Fails early where [`merge`] would: before calibration data is read, for example. It reads no
-/// weight.
-///
-/// # Errors
-/// If a layer is of no known scheme, or of one that cannot be written, or an adapter does not fit.
-pub fn check_merge(
-    folder: &ModelFolder,
-    schemes: &Schemes,
-    adapters: &[ScaledAdapter],
-    target: MergeTarget,
-) -> Result<()> {
-    checked(folder, schemes, adapters, target).map(drop)
-}
-
-/// The layers of a checkpoint that can be merged.
-fn checked<'a>(
-    folder: &'a ModelFolder,
-    schemes: &'a Schemes,
-    adapters: &[ScaledAdapter],
-    target: MergeTarget,
-) -> Result<Vec<ClaimedLayer<'a>>> {
-    let layers = claimed(folder, schemes)?;
-    check_complete(folder, schemes)?;
-    check(adapters, folder, &layers)?;
-    match target {
-        MergeTarget::Dense(_) => check_readable(&layers)?,
-        MergeTarget::NewScheme(scheme) => {
-            check_readable(&layers)?;
-            scheme.plan(folder, schemes)?;
-        }
-        MergeTarget::SameScheme(_) => {
-            check_requantizable(adapters, &layers)?;
-            writer_of(folder.checkpoint())?;
-            own::refuse_spread(&layers, adapters)?;
-        }
-    }
-    Ok(layers)
-}
-
-/// Fails if the values of a layer cannot be read.
-fn check_readable(layers: &[ClaimedLayer]) -> Result<()> {
-    let stuck = |layer: &&ClaimedLayer| !layer.capabilities().dequantize;
-    match layers.iter().find(stuck) {
-        None => Ok(()),
-        Some(layer) => Err(layer.source().incapable("be made dense")),
-    }
-}
-
 fn adapted(adapters: &[ScaledAdapter], path: &str) -> bool {
     adapters.iter().any(|adapter| adapter.changes(path))
-}
-
-/// Fails if a layer that changes is of a scheme that cannot be written.
-fn check_requantizable(adapters: &[ScaledAdapter], layers: &[ClaimedLayer]) -> Result<()> {
-    let mut stuck = layers
-        .iter()
-        .filter(|layer| adapted(adapters, layer.path()) && !layer.capabilities().requantize);
-    let Some(layer) = stuck.next() else {
-        return Ok(());
-    };
-    let others = match stuck.count() {
-        0 => String::new(),
-        others => format!(" (and {others} more layers)"),
-    };
-    Err(Error::Requantize {
-        layer: layer.path().to_owned(),
-        backend: layer.backend().to_owned(),
-        reason: format!("changed weights cannot be written in this scheme{others}"),
-    })
 }

@@ -8,7 +8,7 @@ use qoft::core::{
 use qoft::models::{Architectures, CausalLm, ModelFolder};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, CommonConfig, Families, ModelFacts};
-use qoft::{MergeTarget, ScaledAdapter, check_merge, check_trainable, dequantize, inspect};
+use qoft::{MergePlan, MergeTarget, ScaledAdapter, check_trainable, dequantize, inspect};
 
 /// The built-in backend of 4-bit layers with other capabilities.
 struct Limited(Capabilities);
@@ -95,7 +95,7 @@ fn layers_that_do_not_dequantize_are_not_made_dense() {
     assert!(!output.exists());
     // What it can do, it does.
     inspect(&folder, &limited).unwrap();
-    check_merge(&folder, &limited, &[], MergeTarget::SameScheme(&Nearest)).unwrap();
+    MergePlan::new(&folder, &limited, &[], MergeTarget::SameScheme(&Nearest)).unwrap();
 }
 
 #[test]
@@ -108,12 +108,14 @@ fn layers_that_cannot_be_written_are_not_merged_into() {
     )];
     let same = MergeTarget::SameScheme(&Nearest);
     let limited = schemes(&folder, &NO_TRAINING);
-    let error = check_merge(&folder, &limited, &adapters, same).unwrap_err();
+    let error = MergePlan::new(&folder, &limited, &adapters, same)
+        .err()
+        .unwrap();
     let text = error.to_string();
     assert!(matches!(error, Error::Requantize { .. }), "{text}");
     assert!(text.contains("bnb-4bit"), "{text}");
     let dense = MergeTarget::Dense(FloatFormat::F32);
-    check_merge(&folder, &limited, &adapters, dense).unwrap();
+    MergePlan::new(&folder, &limited, &adapters, dense).unwrap();
     let built_in = Schemes::linked(folder.checkpoint()).unwrap();
-    check_merge(&folder, &built_in, &adapters, same).unwrap();
+    MergePlan::new(&folder, &built_in, &adapters, same).unwrap();
 }

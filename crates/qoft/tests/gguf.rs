@@ -9,7 +9,7 @@ use qoft::core::{Checkpoint, Containers, Matrix, Nearest, Purpose, Result, Schem
 use qoft::models::{Architectures, CausalLm, ModelFolder};
 use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
 use qoft::train::tokenizer::Tokenizer;
-use qoft::{MergeOptions, MergeReport, MergeTarget, ScaledAdapter, merge_staged};
+use qoft::{MergePlan, MergeReport, MergeTarget, ScaledAdapter, merge_staged};
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
@@ -178,9 +178,9 @@ fn adapter(model: &ModelFolder, size: f32, folder: &Path) -> ScaledAdapter {
 fn merged(name: &str, adapters: &[ScaledAdapter], staged: StagedDir) -> MergeReport {
     let folder = open(name);
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    let target = MergeOptions::new(MergeTarget::SameScheme(&Nearest));
-    let merged = merge_staged(&folder, &schemes, adapters, target, staged, &|_, _| ());
-    merged
+    let target = MergeTarget::SameScheme(&Nearest);
+    let plan = MergePlan::new(&folder, &schemes, adapters, target).unwrap();
+    merge_staged(plan, staged, &|_, _| ())
         .unwrap_or_else(|e| panic!("{name}: {e}"))
         .commit()
         .unwrap()
@@ -306,8 +306,9 @@ fn a_single_file_is_written_where_it_is_named() {
     let folder = open("llama-00001-of-00002");
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let staged = StagedDir::of_file(&work.path().join("other.gguf")).unwrap();
-    let target = MergeTarget::SameScheme(&Nearest).into();
-    let error = merge_staged(&folder, &schemes, &[], target, staged, &|_, _| ()).unwrap_err();
+    let target = MergeTarget::SameScheme(&Nearest);
+    let plan = MergePlan::new(&folder, &schemes, &[], target).unwrap();
+    let error = merge_staged(plan, staged, &|_, _| ()).unwrap_err();
     assert!(
         error.to_string().contains("the model is in 2 files"),
         "{error}"

@@ -7,7 +7,7 @@ use qoft::core::{Dtype, LayerKind, Schemes};
 use qoft::models::{Architectures, ModelFolder};
 use qoft::oft::OftConfig;
 use qoft::peft::{CommonConfig, ModelFacts, ModuleKind, Modules, OneOrMany, Selection};
-use qoft::{MergeTarget, check_merge, inspect};
+use qoft::{MergePlan, MergeTarget, inspect};
 use safetensors::tensor::TensorView;
 
 /// Numbers of layers, the second eight times the first.
@@ -60,7 +60,7 @@ fn layers_find_their_owners_in_time() {
             assert_eq!(found.layers.len(), count);
             assert_eq!(found.other_parameters, 2 * count);
             let target = MergeTarget::Dense(FloatFormat::F32);
-            check_merge(&folder, &schemes, &[], target).unwrap();
+            MergePlan::new(&folder, &schemes, &[], target).unwrap();
         })
     };
     check(seconds(FEW), seconds(MANY));

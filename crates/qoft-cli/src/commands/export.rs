@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{Containers, StagedDir};
-use qoft::{LoraReport, MergeOptions, MergeTarget, NewContainer};
+use qoft::{LoraReport, MergeOptions, MergePlan, MergeTarget, NewContainer};
 
 use crate::args::{ExportArgs, ExportForm};
 use crate::print::{errln, outln};
@@ -35,23 +35,16 @@ fn container(args: &ExportArgs, name: &str) -> Result<()> {
     let schemes = files::schemes(folder.checkpoint(), &args.backend_option)?;
     let adapters = files::adapters(&args.adapter)?;
     let options = MergeOptions::new(MergeTarget::Dense(FloatFormat::F32)).container(form);
-    qoft::check_merge(&folder, &schemes, &adapters, options.target)?;
+    let plan = MergePlan::new(&folder, &schemes, &adapters, options)?;
     let staged = match files::is_called(&args.output, container) {
         true => StagedDir::of_file(&args.output)?,
         false => StagedDir::new(&args.output)?,
     };
     let bar = progress::bar("writing", 0);
-    let written = qoft::merge_staged(
-        &folder,
-        &schemes,
-        &adapters,
-        options,
-        staged,
-        &|at, total| {
-            bar.set_length(total as u64);
-            bar.set_position(at as u64);
-        },
-    );
+    let written = qoft::merge_staged(plan, staged, &|at, total| {
+        bar.set_length(total as u64);
+        bar.set_position(at as u64);
+    });
     bar.finish_and_clear();
     let report = written?.commit()?;
     if args.json {

@@ -12,8 +12,8 @@ use qoft::core::{Dense, Error, Nearest, QuantBackend, Quantization, Registry, Sc
 use qoft::models::ModelFolder;
 use qoft::train::data::{Dataset, Example};
 use qoft::{
-    Calibration, LayerSearch, MergeLosses, MergeOptions, MergeReport, MergeTarget, NewScheme,
-    ScaledAdapter, StagedMerge,
+    Calibration, LayerSearch, MergeLosses, MergeOptions, MergePlan, MergeReport, MergeTarget,
+    NewScheme, ScaledAdapter, StagedMerge,
 };
 
 use crate::args::{DtypeArg, MergeArgs};
@@ -59,8 +59,8 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         registry: &registry,
         written: written.as_ref(),
     };
-    let target = subject.target(&Nearest);
-    qoft::check_merge(&model, &schemes, &adapters, target).map_err(into_dense)?;
+    let options = subject.options(&Nearest);
+    let plan = MergePlan::new(&model, &schemes, &adapters, options).map_err(into_dense)?;
     let folder = output(&subject)?;
     let data = match &args.data {
         None => None,
@@ -70,11 +70,11 @@ pub fn run(args: &MergeArgs) -> Result<()> {
         None => None,
         Some(path) => Some(calibrated(subject, path, &folder)?),
     };
-    let search: &dyn LayerSearch = match &calibration {
-        None => &Nearest,
-        Some(calibration) => calibration,
+    let plan = match &calibration {
+        None => plan,
+        Some(calibration) => plan.searching(calibration),
     };
-    let staged = staged(subject, subject.target(search), folder);
+    let staged = staged(plan, folder);
     drop(calibration);
     let mut staged = match staged {
         Ok(staged) => staged,
@@ -153,25 +153,17 @@ impl<'a> Subject<'a> {
             None => MergeTarget::SameScheme(search),
         }
     }
+
+    fn options(self, search: &'a dyn LayerSearch) -> MergeOptions<'a> {
+        let (args, options) = (self.args, MergeOptions::new(self.target(search)));
+        let options = options.min_kept(args.min_kept.unwrap_or(options.min_kept));
+        options.max_shard_size(args.max_shard_size.unwrap_or_default())
+    }
 }
 
-fn staged<'a>(
-    subject: Subject<'a>,
-    target: MergeTarget,
-    folder: StagedDir,
-) -> Result<StagedMerge, Error> {
-    let Subject {
-        args,
-        model,
-        schemes,
-        adapters,
-        ..
-    } = subject;
-    let options = MergeOptions::new(target);
-    let options = options.min_kept(args.min_kept.unwrap_or(options.min_kept));
-    let options = options.max_shard_size(args.max_shard_size.unwrap_or_default());
+fn staged(plan: MergePlan, folder: StagedDir) -> Result<StagedMerge, Error> {
     let bar = progress::bar("merging", 0);
-    let staged = qoft::merge_staged(model, schemes, adapters, options, folder, &|done, total| {
+    let staged = qoft::merge_staged(plan, folder, &|done, total| {
         bar.set_length(total as u64);
         bar.set_position(done as u64);
     });

@@ -4,23 +4,24 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, ClaimedLayer, Result, Schemes, WaitingFile};
+use qoft_core::{Checkpoint, ClaimedLayer, Result, WaitingFile};
 use qoft_models::ModelFolder;
 use serde_json::Value;
 
 use super::config::dense_config;
+use super::plan::Way;
 use super::rewritten::Rewritten;
 use super::work::{Reports, Work};
-use super::{MergeTarget, NewScheme, adapted};
+use super::{NewScheme, adapted};
 use crate::adapter::ScaledAdapter;
 use crate::ahead::one_ahead;
+use crate::quantize::Plan;
 use crate::search::LayerSearch;
 use crate::write::Output;
 
 /// What is merged, and where.
 pub(super) struct Merging<'a> {
     pub folder: &'a ModelFolder,
-    pub schemes: &'a Schemes,
     pub adapters: &'a [ScaledAdapter],
     /// All linear layers.
     pub layers: Vec<ClaimedLayer<'a>>,
@@ -49,12 +50,12 @@ pub(super) struct Changed<'a> {
 }
 
 impl<'a> Merging<'a> {
-    /// Writes layers as the target wants them. Dense ones are only made when their files are.
-    pub fn change(self, target: MergeTarget) -> Result<Changed<'a>> {
-        match target {
-            MergeTarget::Dense(format) => self.into_dense(format),
-            MergeTarget::SameScheme(search) => self.into_same(search),
-            MergeTarget::NewScheme(scheme) => self.into_new(scheme),
+    /// Writes layers as the plan says. Dense ones are only made when their files are.
+    pub fn change(self, way: Way<'a>) -> Result<Changed<'a>> {
+        match way {
+            Way::Dense(format) => self.into_dense(format),
+            Way::Same(search) => self.into_same(search),
+            Way::New(scheme, plan) => self.into_new(scheme, plan),
         }
     }
 
@@ -112,8 +113,7 @@ impl<'a> Merging<'a> {
         Ok(Changed { layers, ..changed })
     }
 
-    fn into_new(self, scheme: NewScheme) -> Result<Changed<'a>> {
-        let plan = scheme.plan(self.folder, self.schemes)?;
+    fn into_new(self, scheme: NewScheme, plan: Plan<'a>) -> Result<Changed<'a>> {
         let mut rewritten = Rewritten::new(scheme, &plan, self.folder, self.scratch)?;
         let works = plan.layers.iter().enumerate();
         let works: Vec<Work> = works

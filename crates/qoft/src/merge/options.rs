@@ -1,7 +1,7 @@
 //! How a checkpoint is merged.
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Quantization, Registry, Result, Schemes};
+use qoft_core::{ClaimedLayer, Quantization, Registry, Result};
 use qoft_models::ModelFolder;
 
 use crate::quantize::Plan;
@@ -54,13 +54,13 @@ impl<'a> NewScheme<'a> {
         }
     }
 
-    /// What is done to a model.
+    /// What is done to the layers of a model.
     pub(super) fn plan<'b>(
         &self,
-        folder: &'b ModelFolder,
-        schemes: &'b Schemes,
+        folder: &ModelFolder,
+        layers: Vec<ClaimedLayer<'b>>,
     ) -> Result<Plan<'b>> {
-        Plan::new(folder, schemes, self.quantization, self.skips, self.format)
+        Plan::new(folder, layers, self.quantization, self.skips, self.format)
     }
 }
 

@@ -5,18 +5,21 @@ use std::path::{Path, PathBuf};
 use qoft_core::{ClaimedLayer, Result, Schemes, WaitingFile};
 use qoft_models::ModelFolder;
 
+use super::plan::Way;
 use super::report::KeptShares;
 use super::rewritten::Rewritten;
 use super::work::{Reports, Work};
-use super::{MergeTarget, adapted, checked};
+use super::{MergeTarget, adapted};
+use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
 use crate::layers::claimed;
 
 /// Some of the layers that adapters change: quantized ones, or dense ones where none is quantized.
 pub struct MergeSample<'a> {
     folder: &'a ModelFolder,
-    schemes: &'a Schemes,
     adapters: &'a [ScaledAdapter],
+    /// All linear layers of the model.
+    all: Vec<ClaimedLayer<'a>>,
     layers: Vec<ClaimedLayer<'a>>,
     scratch: PathBuf,
 }
@@ -26,7 +29,7 @@ impl<'a> MergeSample<'a> {
     /// names in the folder `scratch`.
     ///
     /// # Errors
-    /// If a layer is of no known scheme.
+    /// If a layer is of no known scheme, or an adapter does not fit.
     pub fn new(
         folder: &'a ModelFolder,
         schemes: &'a Schemes,
@@ -34,7 +37,9 @@ impl<'a> MergeSample<'a> {
         count: usize,
         scratch: &Path,
     ) -> Result<Self> {
-        let mut changing = claimed(folder, schemes)?;
+        let all = claimed(folder, schemes)?;
+        check(adapters, folder, &all)?;
+        let mut changing = all.clone();
         changing.retain(|layer| adapted(adapters, layer.path()));
         if changing.iter().any(ClaimedLayer::is_quantized) {
             changing.retain(ClaimedLayer::is_quantized);
@@ -44,8 +49,8 @@ impl<'a> MergeSample<'a> {
         let places = (0..count).map(|i| (2 * i + 1) * changing.len() / (2 * count));
         Ok(Self {
             folder,
-            schemes,
             adapters,
+            all,
             layers: places.map(|place| changing[place]).collect(),
             scratch: scratch.to_owned(),
         })
@@ -65,15 +70,14 @@ impl<'a> MergeSample<'a> {
     ///
     /// # Errors
     /// Those of [`merge`](super::merge), but that too little is kept.
-    pub fn merged(&self, target: MergeTarget) -> Result<KeptShares> {
-        let (folder, schemes) = (self.folder, self.schemes);
-        checked(folder, schemes, self.adapters, target)?;
-        match target {
-            MergeTarget::Dense(format) => self.report(|work, reports| {
+    pub fn merged<'b>(&'b self, target: MergeTarget<'b>) -> Result<KeptShares> {
+        let folder = self.folder;
+        match Way::new(folder, self.adapters, &self.all, target)? {
+            Way::Dense(format) => self.report(|work, reports| {
                 let layer = work.layer.parse()?;
                 work.rounded(&layer, format, reports).map(drop)
             }),
-            MergeTarget::SameScheme(search) => {
+            Way::Same(search) => {
                 let mut current = folder.checkpoint().clone();
                 let mut waiting = WaitingFile::new(&self.scratch)?;
                 self.report(|work, reports| {
@@ -81,8 +85,7 @@ impl<'a> MergeSample<'a> {
                     work.requantize(rotated, search, &mut current, &mut waiting, reports)
                 })
             }
-            MergeTarget::NewScheme(scheme) => {
-                let plan = scheme.plan(folder, schemes)?;
+            Way::New(scheme, plan) => {
                 let mut rewritten = Rewritten::new(scheme, &plan, folder, &self.scratch)?;
                 self.report(|work, reports| {
                     rewritten.write(work, work.adapted(scheme.search)?, reports)

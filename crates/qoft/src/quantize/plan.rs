@@ -39,13 +39,14 @@ impl<'a> Plan<'a> {
         skips: Option<&[String]>,
         format: Option<FloatFormat>,
     ) -> Result<Self> {
-        let plan = Self::new(folder, schemes, quantization, skips, format)?;
+        let layers = claimed(folder, schemes)?;
+        let packed = packed_parameters(folder, schemes, &layers)?;
+        let plan = Self::new(folder, layers, quantization, skips, format)?;
         let mut all = plan.layers.iter().chain(&plan.dense);
         let layer = all.find(|layer| layer.is_quantized()).map(|layer| {
             let (path, backend) = (layer.path(), layer.backend());
             format!("layer `{path}` is quantized already ({backend})")
         });
-        let packed = packed_parameters(folder, schemes, &claimed(folder, schemes)?)?;
         let parameter = packed.first().map(|parameter| {
             let name = &parameter.name;
             format!("`{name}` is quantized already")
@@ -59,20 +60,19 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// For any model. Where some layers are quantized, dense ones stay as they are.
+    /// For any model with these layers. Where some are quantized, dense ones stay as they are.
     ///
     /// # Errors
     /// If no layer is left, or a pattern is wrong.
     pub fn new(
-        folder: &'a ModelFolder,
-        schemes: &'a Schemes,
+        folder: &ModelFolder,
+        layers: Vec<ClaimedLayer<'a>>,
         quantization: &Quantization,
         skips: Option<&[String]>,
         format: Option<FloatFormat>,
     ) -> Result<Self> {
-        let all = claimed(folder, schemes)?;
-        let (all, tables): (Vec<_>, Vec<_>) =
-            all.into_iter().partition(|layer| is_linear(folder, layer));
+        let layers = layers.into_iter();
+        let (all, tables): (Vec<_>, Vec<_>) = layers.partition(|layer| is_linear(folder, layer));
         let is_mixed = all.iter().any(ClaimedLayer::is_quantized);
         let given = skips.or(quantization.skips());
         let patterns = given.map(ModulePatterns::new).transpose()?;
