@@ -29,6 +29,7 @@ fn the_feature_for_another_checkpoint_is_named() {
         ("schemes/mlx/affine_f16", "mlx"),
         ("schemes/modelopt/nvfp4", "modelopt"),
         ("schemes/mxfp4/floor", "mxfp4"),
+        ("schemes/torchao/int8", "torchao"),
         ("models/llama_nf4", "bnb"),
         ("gguf/llama.gguf", "gguf"),
     ] {

@@ -146,7 +146,7 @@ pub(crate) fn check(layer: &Layer) {
     }
     assert!(errors > 0, "{layer}: no damage gives an error");
     for damaged in odd_configs(&file) {
-        let what = damaged.config.to_string();
+        let what = format!("{} {:?}", damaged.config, damaged.about_it());
         attempt(layer, &damaged, shape, &what);
     }
 }
@@ -226,7 +226,8 @@ fn names_it(layer: &Layer, what: &str, text: &str) {
     );
 }
 
-/// The quantization's configuration with each value replaced by impossible ones.
+/// The quantization's configuration, and what the file says of the layer, with each value replaced by
+/// impossible ones.
 fn odd_configs(file: &LayerFile) -> Vec<LayerFile> {
     let mut all = Vec::new();
     for pointer in leaves(&file.config) {
@@ -234,6 +235,25 @@ fn odd_configs(file: &LayerFile) -> Vec<LayerFile> {
             let mut damaged = file.clone();
             damaged.config = with_value(&file.config, &pointer, value);
             all.push(damaged);
+        }
+    }
+    for (key, text) in file.about_it() {
+        let with = |text: Option<String>| {
+            let mut damaged = file.clone();
+            damaged.metadata.remove(key);
+            damaged
+                .metadata
+                .extend(text.map(|text| (key.to_owned(), text)));
+            damaged
+        };
+        all.extend([with(None), with(Some("{".to_owned()))]);
+        let Ok(about) = serde_json::from_str::<Value>(text) else {
+            continue;
+        };
+        for pointer in leaves(&about) {
+            let odd = odd_values().into_iter();
+            let odd = odd.map(|value| with_value(&about, &pointer, value));
+            all.extend(odd.map(|about| with(Some(about.to_string()))));
         }
     }
     all

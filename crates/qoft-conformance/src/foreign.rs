@@ -48,6 +48,7 @@ pub(crate) fn check(registry: &Registry, replaced: &[String]) {
         let file = LayerFile {
             path: PATH.into(),
             config: json!({ "quantization_config": outline.config }),
+            metadata: BTreeMap::new(),
             tensors: tensors.collect(),
         };
         let claimed = file.with(|checkpoint| {

@@ -1,5 +1,6 @@
 //! A checkpoint with a single layer, to be damaged.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 
 use qoft_core::{Checkpoint, Dtype, NewTensor};
@@ -30,6 +31,8 @@ pub(crate) struct LayerFile {
     pub path: String,
     pub config: Value,
     pub tensors: Vec<FileTensor>,
+    /// What the file says of its tensors.
+    pub metadata: BTreeMap<String, String>,
 }
 
 impl LayerFile {
@@ -53,6 +56,7 @@ impl LayerFile {
             path: path.to_owned(),
             config: Value::Object(config),
             tensors: tensors.collect(),
+            metadata: checkpoint.metadata().clone(),
         }
     }
 
@@ -63,6 +67,17 @@ impl LayerFile {
         (0..self.tensors.len()).filter(own).collect()
     }
 
+    /// What the file says of the layer's own parameters.
+    pub fn about_it(&self) -> Vec<(&str, &str)> {
+        let prefix = format!("{}.", self.path);
+        let all = self
+            .metadata
+            .iter()
+            .filter(|(key, _)| key.starts_with(&prefix));
+        all.map(|(key, text)| (key.as_str(), text.as_str()))
+            .collect()
+    }
+
     /// Writes a checkpoint folder; `None` if safetensors cannot hold such tensors.
     pub fn write(&self, folder: &Path) -> Option<()> {
         let views = self.tensors.iter().map(|t| {
@@ -70,7 +85,8 @@ impl LayerFile {
             Some((t.name.as_str(), view))
         });
         let views = views.collect::<Option<Vec<_>>>()?;
-        let bytes = safetensors::serialize(views, None).ok()?;
+        let metadata = self.metadata.clone().into_iter().collect();
+        let bytes = safetensors::serialize(views, Some(metadata)).ok()?;
         std::fs::write(folder.join("model.safetensors"), bytes).expect("a writable folder");
         std::fs::write(folder.join("config.json"), self.config.to_string())
             .expect("a writable folder");
@@ -78,7 +94,12 @@ impl LayerFile {
     }
 
     /// A layer of new tensors alone, under a `quantization_config`.
-    pub fn of_new(path: &str, quantization: &Value, tensors: Vec<NewTensor>) -> Self {
+    pub fn of_new(
+        path: &str,
+        quantization: &Value,
+        metadata: BTreeMap<String, String>,
+        tensors: Vec<NewTensor>,
+    ) -> Self {
         let tensors = tensors.into_iter().map(|tensor| FileTensor {
             name: tensor.name(),
             dtype: tensor.dtype,
@@ -89,6 +110,7 @@ impl LayerFile {
             path: path.to_owned(),
             config: json!({ "quantization_config": quantization }),
             tensors: tensors.collect(),
+            metadata,
         }
     }
 

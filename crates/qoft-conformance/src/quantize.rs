@@ -4,8 +4,8 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    BackendOptions, Error, Keys, LayerSource, Matrix, Nearest, NewTensor, Purpose, QuantizedModel,
-    Registry, Result,
+    BackendOptions, Error, Keys, LayerSource, Matrix, Nearest, NewTensor, Purpose, QuantizedLayer,
+    QuantizedModel, Registry, Result,
 };
 use serde_json::Value;
 
@@ -95,7 +95,13 @@ fn read(
     tensors: Vec<NewTensor>,
     shape: [usize; 2],
 ) -> Matrix {
-    let file = LayerFile::of_new(PATH, settings, tensors);
+    let keys = Keys::new("settings", settings.clone());
+    let quantization = registry.quantization(only_name(registry), &keys);
+    let layers = [QuantizedLayer::new(PATH, shape)];
+    let model = QuantizedModel::new(FloatFormat::F16, None, &[]).with_tensors(&layers, &[]);
+    let metadata = quantization.map(|quantization| quantization.metadata(&model));
+    let metadata = metadata.unwrap_or_else(|e| panic!("{settings}: {e}"));
+    let file = LayerFile::of_new(PATH, settings, metadata, tensors);
     let read = file.with(|checkpoint| {
         let schemes = registry.open(checkpoint, &BackendOptions::default())?;
         let layer = LayerSource::new(checkpoint, PATH, Some(shape));

@@ -1,5 +1,7 @@
 //! A made-up layer, for a backend's own tests of unusual and damaged files.
 
+use std::collections::BTreeMap;
+
 use qoft_core::{
     BackendOptions, Checkpoint, ClaimedLayer, Dtype, LayerSource, LoadedLinear, Matrix, Nearest,
     NewTensor, Purpose, QuantBackend, Registration, Registry, Result, Schemes,
@@ -33,6 +35,7 @@ impl TestLayer {
             path: path.to_owned(),
             config: json!({ "quantization_config": config }),
             tensors: Vec::new(),
+            metadata: BTreeMap::new(),
         };
         let mut layer = Self {
             backend,
@@ -56,6 +59,16 @@ impl TestLayer {
     #[must_use]
     pub fn key(&self, key: &str, value: Value) -> Self {
         self.with(|layer| layer.file.config["quantization_config"][key] = value)
+    }
+
+    /// In a file that says this of the layer's parameter `parameter`; null is nothing.
+    #[must_use]
+    pub fn metadata(&self, parameter: &str, about: Value) -> Self {
+        let name = self.name(parameter);
+        self.with(|layer| match about {
+            Value::Null => drop(layer.file.metadata.remove(&name)),
+            about => drop(layer.file.metadata.insert(name, about.to_string())),
+        })
     }
 
     /// With one more tensor of the layer, or another one of this name.

@@ -2,7 +2,7 @@
 # Writes everything below data/ again. PYTHON names an interpreter with requirements.txt installed.
 # The libraries of the schemes do not fit into one environment: PYTHON_GPTQ, PYTHON_AWQ,
 # PYTHON_AUTO_ROUND, PYTHON_AQLM, PYTHON_EETQ, PYTHON_HQQ, PYTHON_INC_FP8, PYTHON_FP8, PYTHON_FBGEMM,
-# PYTHON_COMPRESSED_TENSORS, PYTHON_MLX, PYTHON_MODELOPT and PYTHON_MXFP4 name interpreters with
+# PYTHON_COMPRESSED_TENSORS, PYTHON_MLX, PYTHON_MODELOPT, PYTHON_MXFP4 and PYTHON_TORCHAO name interpreters with
 # requirements-<scheme>.txt; PYTHON_AWQ_GPTQMODEL is one with requirements-gptq.txt.
 # A scheme without one keeps the checkpoints that it has.
 set -eu
@@ -17,7 +17,7 @@ if [ -n "${QOFT:-}" ]; then
 else
     echo "skipped make_saved.py: QOFT does not name the program"
 fi
-for scheme in gptq awq awq_gptqmodel auto_round aqlm eetq hqq inc_fp8 fp8 fbgemm compressed_tensors mlx modelopt mxfp4; do
+for scheme in gptq awq awq_gptqmodel auto_round aqlm eetq hqq inc_fp8 fp8 fbgemm compressed_tensors mlx modelopt mxfp4 torchao; do
     variable="PYTHON_$(echo "$scheme" | tr a-z A-Z)"
     eval "interpreter=\${$variable:-}"
     if [ -n "$interpreter" ]; then

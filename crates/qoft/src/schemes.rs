@@ -29,6 +29,8 @@ use qoft_mlx as _;
 use qoft_modelopt as _;
 #[cfg(feature = "mxfp4")]
 use qoft_mxfp4 as _;
+#[cfg(feature = "torchao")]
+use qoft_torchao as _;
 
 /// A scheme that qoft ships, behind a Cargo feature.
 #[derive(Debug, Clone, Copy)]
@@ -92,6 +94,7 @@ pub const SCHEMES: &[SchemeFeature] = &[
     scheme!("mlx", ["mlx"], ["biases"]),
     scheme!("modelopt", ["modelopt"], ["weight_scale_2"]),
     scheme!("mxfp4", ["mxfp4"], ["weight_blocks"]),
+    scheme!("torchao", ["torchao"], ["_weight_qdata"]),
 ];
 
 /// The Cargo feature that this build lacks, if that is why no backend claims a layer, or nothing opens

@@ -190,6 +190,7 @@ cases!(
     mlx: "schemes/mlx",
     modelopt: "schemes/modelopt",
     mxfp4: "schemes/mxfp4",
+    torchao: "schemes/torchao",
     gpt2: "gpt2",
 );
 

@@ -1,0 +1,81 @@
+//! Quantizing a changed weight of a layer. Blocks that have not changed keep scales and zero points.
+
+use qoft_scheme::kernels::{Matrix, equal_blocks, transpose};
+use qoft_scheme::{NewTensor, Requantize, Result};
+
+use crate::description::Kind;
+use crate::grid::{AoGrid, Mapping, Rule};
+use crate::layout::{AoLayer, BOTH, CODES, SCALES, ZEROS, tiles_shape};
+use crate::tiles;
+
+/// The layer again, in its tensor type.
+///
+/// # Errors
+/// If a scale is not finite, or a tensor is missing.
+pub fn requantize(parsed: &AoLayer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+    let before = Matrix::decode(&parsed.packed()?);
+    let kept = equal_blocks(weight, &before, parsed.blocks);
+    drop(before);
+    let (scales, zeros) = (parsed.scale_values()?, parsed.zero_values()?);
+    let mapping = match zeros.iter().all(|zero| *zero == 0.0) {
+        true => Mapping::Symmetric,
+        false => Mapping::Asymmetric,
+    };
+    let rule = Rule {
+        kind: parsed.kind,
+        blocks: parsed.blocks,
+        mapping,
+        format: parsed.format,
+        float8: parsed.float8(),
+    };
+    let mut grid = AoGrid::new(weight, rule);
+    for block in (0..kept.len()).filter(|block| kept[*block]) {
+        grid.keep(block, scales[block], zeros[block]);
+    }
+    let codes = how.search.codes(weight, &grid);
+    let (layer, format) = (&how.current, parsed.scales.float_format()?);
+    let groups = [parsed.shape[0], parsed.shape[1] / parsed.blocks[1]];
+    let mut changed = Vec::new();
+    match parsed.kind {
+        Kind::Int4Tiles => {
+            let [padded, columns] = tiles_shape(&parsed.codes)?;
+            let mut words = parsed.codes.bytes().to_vec();
+            let middle: Vec<u8> = codes.iter().map(|code| code.wrapping_add(8)).collect();
+            tiles::pack(&mut words, columns, &middle, parsed.shape[1]);
+            let mut both = parsed.scales.to_finite_f32()?;
+            for (at, (&scale, &zero)) in grid.scales.iter().zip(&grid.zeros).enumerate() {
+                let place = (at % groups[1] * padded + at / groups[1]) * 2;
+                both[place..place + 2].copy_from_slice(&[scale, zero]);
+            }
+            changed.push(layer.rewritten(CODES, words)?);
+            changed.push(layer.rewritten(BOTH, format.to_bytes(&both))?);
+        }
+        Kind::Int4 => {
+            changed.push(layer.rewritten(CODES, pairs(&codes))?);
+            for (name, values) in [(SCALES, &grid.scales), (ZEROS, &grid.zeros)] {
+                let format = layer.tensor(name)?.float_format()?;
+                let bytes = transpose(&format.to_bytes(values), format.size(), groups);
+                changed.push(layer.rewritten(name, bytes)?);
+            }
+        }
+        Kind::Int8 { .. } | Kind::Intx(_) | Kind::Float8 => {
+            changed.push(layer.rewritten(CODES, codes)?);
+            changed.push(layer.rewritten(SCALES, format.to_bytes(&grid.scales))?);
+            if parsed.zeros.is_some() {
+                changed.push(layer.rewritten(ZEROS, bytes(&grid.zeros))?);
+            }
+        }
+    }
+    layer.with_rest(changed)
+}
+
+/// Two codes in a byte, the first in the low bits.
+pub fn pairs(codes: &[u8]) -> Vec<u8> {
+    let pair = |pair: &[u8]| pair[0] & 15 | pair[1] << 4;
+    codes.chunks_exact(2).map(pair).collect()
+}
+
+/// Zero points as signed bytes.
+pub fn bytes(zeros: &[f32]) -> Vec<u8> {
+    zeros.iter().map(|zero| *zero as i8 as u8).collect()
+}
