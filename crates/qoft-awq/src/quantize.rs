@@ -3,13 +3,13 @@
 use qoft_scheme::kernels::{Codes, FloatFormat, transpose};
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, IntegerGrid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
-    float_dtype,
+    float_dtype, groups_in_order,
 };
 use serde_json::{Value, json};
 
 use crate::config::{AwqConfig, AwqVersion};
 use crate::layout::{DEFAULT_GROUP_SIZE, PACK, gemm_words, gemv_width};
-use crate::requantize::{LARGEST, gemv_zeros, with_starts};
+use crate::requantize::{BITS, gemv_zeros, with_starts};
 
 /// The settings of all layers.
 pub struct ToAwq {
@@ -24,7 +24,7 @@ impl ToAwq {
     /// # Errors
     /// If a value is of the wrong kind, or stands for a layout that is not supported.
     pub fn read(keys: &Keys) -> Result<Option<Self>> {
-        if keys.method().is_some_and(|method| method != "awq") {
+        if keys.is_of_another(&["awq"]) {
             return Ok(None);
         }
         Ok(Some(Self {
@@ -41,14 +41,12 @@ impl ToAwq {
 impl Quantizer for ToAwq {
     /// As AutoAWQ writes it.
     fn config(&self, model: &QuantizedModel) -> Value {
-        let size = match self.config.common_group_size() {
-            Some(usize::MAX) => json!(-1),
-            size => json!(size.unwrap_or(DEFAULT_GROUP_SIZE)),
-        };
+        let size = self.config.common_group_size();
+        let size = size.unwrap_or(DEFAULT_GROUP_SIZE);
         json!({
             "quant_method": "awq",
             "bits": 4,
-            "group_size": size,
+            "group_size": Keys::written_group_size(size),
             "zero_point": self.config.zero_point,
             "version": match self.version() {
                 AwqVersion::Gemm => "gemm",
@@ -84,13 +82,7 @@ impl Quantizer for ToAwq {
             FloatFormat::F32 => FloatFormat::F16,
             half => half,
         };
-        let mut grid = IntegerGrid::new(
-            n,
-            (0..k).map(|k| (k / size) as u32).collect::<Vec<_>>(),
-            count,
-            LARGEST,
-            format,
-        );
+        let mut grid = IntegerGrid::new(n, groups_in_order(k, size), count, BITS, format);
         let codes = grid.requantize(dense.weight, !config.zero_point, search);
         let bytes = format.to_bytes(&grid.scales);
         let dtype = float_dtype(format);

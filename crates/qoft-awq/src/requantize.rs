@@ -5,13 +5,13 @@
 //! that all have one sign could not be reached.
 
 use qoft_scheme::kernels::{Codes, Matrix, transpose};
-use qoft_scheme::{IntegerGrid, NewTensor, Requantize, Result};
+use qoft_scheme::{IntegerGrid, NewTensor, Requantize, Result, groups_in_order};
 
 use crate::config::AwqVersion;
 use crate::layout::{AwqLayer, gemm_words};
 
-/// The largest code.
-pub const LARGEST: u8 = 15;
+/// Width of a code.
+pub const BITS: usize = 4;
 /// The zero point of all groups of symmetric layers.
 const MIDDLE: u8 = 8;
 
@@ -28,11 +28,9 @@ pub fn requantize(parsed: &AwqLayer, weight: &Matrix, how: &Requantize) -> Resul
     let symmetric = zeros.iter().all(|&zero| zero == MIDDLE);
     let mut grid = IntegerGrid::new(
         n,
-        (0..k)
-            .map(|k| (k / parsed.group_size) as u32)
-            .collect::<Vec<_>>(),
+        groups_in_order(k, parsed.group_size),
         count,
-        LARGEST,
+        BITS,
         stored.format(),
     )
     .starting_from(scales, zeros);

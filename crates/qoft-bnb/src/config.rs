@@ -172,7 +172,7 @@ impl CommonSettings {
     /// # Errors
     /// If a value is of another type.
     pub fn read(keys: &Keys, four_bit: bool) -> Result<Option<Self>> {
-        if keys.method().is_some_and(|method| method != "bitsandbytes") {
+        if keys.is_of_another(&["bitsandbytes"]) {
             return Ok(None);
         }
         let (four, eight) = (keys.flag(LOAD[0], false)?, keys.flag(LOAD[1], false)?);

@@ -151,11 +151,7 @@ pub fn over(global: f32) -> Box<[f32; 256]> {
 fn global_scale(layer: &LayerSource) -> Result<f32> {
     let tensor = layer.tensor(GLOBAL)?;
     tensor.expect_dtype(&[Dtype::F32])?;
-    match *tensor.to_finite_f32()? {
-        [scale] if scale > 0.0 => Ok(scale),
-        [scale] => Err(tensor.error("a positive number", scale)),
-        _ => Err(tensor.error("one number", tensor.shown_shape())),
-    }
+    tensor.one_positive("number")
 }
 
 /// The configuration has to say the same as the tensors.

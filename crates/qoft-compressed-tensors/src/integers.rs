@@ -18,7 +18,7 @@ use qoft_scheme::kernels::{
     CodeMap, Codes, FloatFormat, Floats, GroupedWeight, Groups, Scales, Zeros, integer_name,
     transpose,
 };
-use qoft_scheme::{Dtype, LayerSource, PackedWeight, Result, TensorView};
+use qoft_scheme::{Dtype, LayerSource, PackedWeight, Result, TensorView, groups_in_order};
 
 use crate::config::Config;
 use crate::fields::Fields;
@@ -148,7 +148,7 @@ impl IntegerLayer {
     /// The group of each input feature within its row.
     pub fn group_of_each(&self) -> Vec<u32> {
         let [_, cols] = self.strategy.blocks();
-        let in_order = || (0..self.shape[1]).map(|k| (k / cols) as u32).collect();
+        let in_order = || groups_in_order(self.shape[1], cols);
         self.index.clone().unwrap_or_else(in_order)
     }
 

@@ -1,5 +1,6 @@
 //! Quantizing a dense weight by the library's rules.
 
+use qoft_scheme::kernels::code_pairs;
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, Keys, NewTensor, QuantizedModel, Quantizer, Result, float_dtype,
 };
@@ -9,7 +10,7 @@ use crate::config::METHOD;
 use crate::fields::Fields;
 use crate::floats::ScaleKind;
 use crate::grids::{FloatBlocks, IntegerBlocks, global_scale};
-use crate::requantize::{packed_zeros, pairs};
+use crate::requantize::packed_zeros;
 use crate::scheme::{Numbers, Strategy, WeightScheme};
 use crate::tensors::{GLOBAL, PACKED, SCALE, SHAPE, WEIGHT, ZERO};
 
@@ -44,7 +45,7 @@ impl ToCompressed {
     /// # Errors
     /// If a setting is impossible, or there are several groups.
     pub fn read(keys: &Keys) -> Result<Option<Self>> {
-        if keys.method().is_some_and(|method| method != METHOD) {
+        if keys.is_of_another(&[METHOD]) {
             return Ok(None);
         }
         let groups = keys.object("config_groups");
@@ -217,7 +218,9 @@ impl Quantizer for ToCompressed {
                 };
                 let mut tensors = vec![
                     match packed {
-                        true => dense.new_tensor(PACKED, Dtype::U8, &[n, k / 2], pairs(&codes)),
+                        true => {
+                            dense.new_tensor(PACKED, Dtype::U8, &[n, k / 2], code_pairs(&codes))
+                        }
                         false => dense.new_tensor(WEIGHT, Dtype::F8_E4M3, &[n, k], codes),
                     },
                     dense.new_tensor(SCALE, scales, &shape, grid.scale_bytes()),

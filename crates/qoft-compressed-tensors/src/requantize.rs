@@ -1,7 +1,7 @@
 //! Quantizing a changed weight of a layer.
 
-use qoft_scheme::kernels::{FloatFormat, Matrix, equal_blocks, transpose};
-use qoft_scheme::{IntegerGrid, NewTensor, Requantize, Result};
+use qoft_scheme::kernels::{FloatFormat, Matrix, code_pairs, transpose};
+use qoft_scheme::{IntegerGrid, KeptBlocks, NewTensor, Requantize, Result};
 
 use crate::floats::{FloatLayer, ScaleKind};
 use crate::grids::{FloatBlocks, IntegerBlocks, global_scale, stored_scales};
@@ -36,7 +36,7 @@ impl IntegerLayer {
                 self.shape[0],
                 self.group_of_each(),
                 self.groups(),
-                ((1u16 << self.bits) - 1) as u8,
+                self.bits,
                 format,
             )
             .starting_from(old_scales, old_zeros);
@@ -45,10 +45,8 @@ impl IntegerLayer {
         } else {
             let blocks = self.strategy.blocks();
             let mut grid = IntegerBlocks::new(weight, blocks, self.bits, symmetric, format);
-            let before = Matrix::decode(&*self.packed()?);
             let middle = f32::from(self.middle());
-            let same = equal_blocks(weight, &before, blocks);
-            for (block, _) in same.iter().enumerate().filter(|(_, same)| **same) {
+            for block in KeptBlocks::new(weight, &*self.packed()?, blocks).iter() {
                 grid.set(
                     block,
                     old_scales[block],
@@ -104,7 +102,6 @@ pub fn packed_zeros(fields: crate::fields::Fields, zeros: &[u8], n: usize) -> Ve
 
 impl FloatLayer {
     fn rewritten(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        let before = Matrix::decode(&*self.packed()?);
         let kind = self.kind_for(weight);
         let mut grid = FloatBlocks::new(weight, self.blocks, kind, self.in_pairs, self.rounding());
         if kind == self.kind {
@@ -112,17 +109,15 @@ impl FloatLayer {
                 Some(stored) => stored,
                 None => self.scales.to_finite_f32()?,
             };
-            let same = equal_blocks(weight, &before, self.blocks);
-            for (block, _) in same.iter().enumerate().filter(|(_, same)| **same) {
+            for block in KeptBlocks::new(weight, &*self.packed()?, self.blocks).iter() {
                 grid.set(block, stored[block]);
             }
         }
-        drop(before);
         let codes = how.search.codes(weight, &grid);
         let layer = &how.current;
         let mut changed = vec![
             match self.in_pairs {
-                true => layer.rewritten(PACKED, pairs(&codes))?,
+                true => layer.rewritten(PACKED, code_pairs(&codes))?,
                 false => layer.rewritten(WEIGHT, codes)?,
             },
             layer.rewritten(SCALE, grid.scale_bytes())?,
@@ -145,9 +140,4 @@ impl FloatLayer {
             kind => kind,
         }
     }
-}
-
-/// Two codes in a byte, the first in the low bits.
-pub fn pairs(codes: &[u8]) -> Vec<u8> {
-    codes.chunks(2).map(|pair| pair[0] | pair[1] << 4).collect()
 }

@@ -22,7 +22,7 @@ impl ToEetq {
     /// # Errors
     /// If they ask for something else than symmetric 8-bit weights.
     pub fn read(keys: &Keys) -> Result<Option<Self>> {
-        if keys.method().is_some_and(|method| method != "eetq") {
+        if keys.is_of_another(&["eetq"]) {
             return Ok(None);
         }
         config::check_settings(keys)?;

@@ -144,11 +144,8 @@ fn input(layer: &LayerSource, activations: Activations, blocks: [usize; 2]) -> R
         Activations::Static => {
             let found = INPUT_SCALES.into_iter().find(|name| layer.has(name));
             let tensor = layer.tensor(found.unwrap_or(INPUT_SCALES[0]))?;
-            match *tensor.to_finite_f32()? {
-                [scale] if scale > 0.0 => Ok(Input::Static(StaticInput { scale })),
-                [scale] => Err(tensor.error("a positive scale", scale)),
-                _ => Err(tensor.error("one scale", tensor.shown_shape())),
-            }
+            let scale = tensor.one_positive("scale")?;
+            Ok(Input::Static(StaticInput { scale }))
         }
         Activations::Dynamic => Ok(Input::Dynamic(DynamicInput {
             size: blocks[1],

@@ -2,8 +2,8 @@
 
 use qoft_scheme::kernels::{FloatFormat, Floats, Matrix, block_ranges, power_code};
 use qoft_scheme::{
-    CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
-    TensorView, float_dtype,
+    CodeSearch, DenseLayer, Dtype, Grid, KeptBlocks, Keys, NewTensor, QuantizedModel, Quantizer,
+    Result, TensorView, float_dtype,
 };
 use serde_json::{Value, json};
 
@@ -208,9 +208,9 @@ impl Blocks {
         })
     }
 
-    /// Gives the blocks of which `kept` is true the scales that they have in a file.
-    pub fn keep(&mut self, kept: &[bool], stored: &[f32]) {
-        for (block, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
+    /// Gives the blocks that stay the scales that they have in a file.
+    pub fn keep(&mut self, kept: &KeptBlocks, stored: &[f32]) {
+        for block in kept.iter() {
             self.scales[block] = stored[block];
             self.factors[block] = match stored[block].recip() {
                 factor if factor.is_finite() => factor,

@@ -1,7 +1,7 @@
 //! Quantizing a changed weight of a layer. Blocks that have not changed keep their scales.
 
-use qoft_scheme::kernels::{Matrix, equal_blocks, powers_of_two};
-use qoft_scheme::{NewTensor, Requantize, Result};
+use qoft_scheme::kernels::{Matrix, powers_of_two};
+use qoft_scheme::{KeptBlocks, NewTensor, Requantize, Result};
 
 use crate::layout::{Fp8Layer, is_power};
 use crate::quantize::{Blocks, ScaleFormat};
@@ -14,9 +14,7 @@ use crate::tensors::WEIGHT;
 pub fn requantize(parsed: &Fp8Layer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
     let format = ScaleFormat::of(&parsed.scales)?;
     let mut blocks = Blocks::new(weight, parsed.blocks, format, 0.0)?;
-    let before = Matrix::decode(&parsed.packed()?);
-    let kept = equal_blocks(weight, &before, parsed.blocks);
-    drop(before);
+    let kept = KeptBlocks::new(weight, &parsed.packed()?, parsed.blocks);
     blocks.keep(&kept, &stored_scales(parsed)?);
     let codes = how.search.codes(weight, &blocks);
     let layer = &how.current;

@@ -15,7 +15,7 @@ use std::sync::Arc;
 use qoft_scheme::kernels::{
     CodeMap, Codes, GroupedWeight, Groups, PackedWeight, Scales, Zeros, integer_name, transpose,
 };
-use qoft_scheme::{Dtype, Keys, LayerSource, Result, TensorView};
+use qoft_scheme::{Dtype, Keys, LayerSource, Result, TensorView, groups_in_order};
 
 use crate::config::{self, GptqConfig, ModuleConfig, ZeroPoints};
 use crate::words::{WORD, words_of};
@@ -161,7 +161,7 @@ impl GptqLayer {
     pub fn group_of_each(&self) -> Vec<u32> {
         match &self.assignment {
             Assignment::Index(index) => index.clone(),
-            Assignment::Size(size) => (0..self.shape[1]).map(|k| (k / size) as u32).collect(),
+            Assignment::Size(size) => groups_in_order(self.shape[1], *size),
         }
     }
 

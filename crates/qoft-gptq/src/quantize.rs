@@ -2,7 +2,7 @@
 
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, IntegerGrid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
-    float_dtype,
+    float_dtype, groups_in_order,
 };
 use serde_json::{Value, json};
 
@@ -27,7 +27,7 @@ impl ToGptq {
     /// # Errors
     /// If a value is of the wrong kind, or stands for a layout that is not supported.
     pub fn read(keys: &Keys) -> Result<Option<Self>> {
-        if keys.method().is_some_and(|method| method != "gptq") {
+        if keys.is_of_another(&["gptq"]) {
             return Ok(None);
         }
         let config = GptqConfig::read(keys.clone())?;
@@ -54,14 +54,11 @@ impl Quantizer for ToGptq {
             zero_points,
             ..
         } = &self.config;
-        let size = match common.group_size.unwrap_or(DEFAULT_GROUP_SIZE) {
-            usize::MAX => json!(-1),
-            size => json!(size),
-        };
+        let size = common.group_size.unwrap_or(DEFAULT_GROUP_SIZE);
         let mut config = json!({
             "quant_method": "gptq",
             "bits": common.bits.unwrap_or(DEFAULT_BITS),
-            "group_size": size,
+            "group_size": Keys::written_group_size(size),
             "desc_act": false,
             "sym": common.sym,
             "lm_head": false,
@@ -99,13 +96,7 @@ impl Quantizer for ToGptq {
         }
         let size = group_size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
         let groups = k.div_ceil(size);
-        let mut grid = IntegerGrid::new(
-            n,
-            (0..k).map(|k| (k / size) as u32).collect::<Vec<_>>(),
-            groups,
-            ((1u32 << bits) - 1) as u8,
-            dense.format,
-        );
+        let mut grid = IntegerGrid::new(n, groups_in_order(k, size), groups, bits, dense.format);
         let codes = grid.requantize(dense.weight, sym, search);
         let [qweight, qzeros, scales] = tensor_bytes(&codes, &grid, bits, config.zero_points);
         let index: Vec<u8> = grid.index.iter().flat_map(|g| g.to_le_bytes()).collect();

@@ -28,7 +28,7 @@ pub fn requantize(parsed: &GptqLayer, weight: &Matrix, how: &Requantize) -> Resu
         parsed.shape[0],
         parsed.group_of_each(),
         parsed.groups,
-        ((1u32 << parsed.bits) - 1) as u8,
+        parsed.bits,
         stored.format(),
     )
     .starting_from(scales, zeros);

@@ -38,7 +38,7 @@ impl ToHqq {
     /// # Errors
     /// If one has a value that the library or this crate does not have.
     pub fn read(keys: &Keys) -> Result<Option<Self>> {
-        if keys.method().is_some_and(|method| method != "hqq") {
+        if keys.is_of_another(&["hqq"]) {
             return Ok(None);
         }
         let skips = keys.get("skip_modules")?;

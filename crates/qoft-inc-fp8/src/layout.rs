@@ -236,15 +236,7 @@ fn quantizer(
 /// A positive number, chosen from those of all cards.
 fn scalar(cards: &Cards, name: &str, choose: fn(f32, f32) -> f32) -> Result<f32> {
     let numbers = cards.tensors(name)?;
-    let numbers: Vec<f32> = numbers.iter().map(positive).collect::<Result<_>>()?;
+    let numbers = numbers.iter().map(|tensor| tensor.one_positive("number"));
+    let numbers: Vec<f32> = numbers.collect::<Result<_>>()?;
     Ok(numbers.into_iter().reduce(choose).unwrap_or(1.0))
-}
-
-fn positive(tensor: &TensorView) -> Result<f32> {
-    let values = tensor.to_finite_f32()?;
-    match *values.as_slice() {
-        [value] if value > 0.0 => Ok(value),
-        [value] => Err(tensor.error("a positive number", value)),
-        _ => Err(tensor.error("one number", tensor.shown_shape())),
-    }
 }

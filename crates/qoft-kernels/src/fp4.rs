@@ -26,6 +26,12 @@ pub fn fp4_code(x: f32) -> u8 {
     magnitude | u8::from(x.is_sign_negative()) << 3
 }
 
+/// Two 4-bit codes in a byte, the first one in its lower half.
+pub fn code_pairs(codes: &[u8]) -> Vec<u8> {
+    let pair = |pair: &[u8]| pair[0] | pair.get(1).map_or(0, |second| second << 4);
+    codes.chunks(2).map(pair).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

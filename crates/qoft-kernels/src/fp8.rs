@@ -75,6 +75,11 @@ impl Fp8Format {
         ((x * power(254 - exponent) + ROUND - ROUND) * power(exponent)).copysign(x)
     }
 
+    /// The byte of the nearest number of the format, saturated. Zero keeps its sign.
+    pub fn nearest_code(self, value: f32) -> u8 {
+        self.code(self.round(value, self.max()).copysign(value))
+    }
+
     /// The byte of a number of the format, or of a NaN. Others are cut off, not rounded.
     pub fn code(self, number: f32) -> u8 {
         let (mantissa_bits, least) = self.mantissa_and_least();
@@ -93,6 +98,14 @@ impl Fp8Format {
         };
         sign | magnitude as u8
     }
+}
+
+/// The byte of the smallest power of two among [`powers_of_two`] that is not smaller than the size of
+/// `value`, or of the largest one.
+pub fn power_above(value: f32) -> u8 {
+    // Fields of an f32: the exponent, and whether anything stands behind it.
+    let bits = value.abs().to_bits();
+    ((bits >> 23) + u32::from(bits << 9 != 0)).min(254) as u8
 }
 
 /// The byte of a power of two among [`powers_of_two`].

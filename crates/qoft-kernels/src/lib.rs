@@ -49,8 +49,8 @@ pub use device::{
 };
 pub use error::WeightError;
 pub use floats::{FloatFormat, Floats, whole};
-pub use fp4::{FP4, fp4_code};
-pub use fp8::{Fp8Format, power_code, powers_of_two};
+pub use fp4::{FP4, code_pairs, fp4_code};
+pub use fp8::{Fp8Format, power_above, power_code, powers_of_two};
 pub use grouped::{GroupedBuilder, GroupedWeight};
 pub use groups::{Groups, Scales, Zeros};
 pub use matrix::Matrix;

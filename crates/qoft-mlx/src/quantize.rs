@@ -30,7 +30,7 @@ impl ToMlx {
     /// # Errors
     /// If the library has no such parameters.
     pub fn read(keys: &Keys) -> Result<Option<Self>> {
-        if keys.method().is_some_and(|method| method != "mlx") {
+        if keys.is_of_another(&["mlx"]) {
             return Ok(None);
         }
         let (mut own, mut skips) = (Vec::new(), None);

@@ -1,7 +1,7 @@
 //! Quantizing a changed weight of a layer. Groups that have not changed keep their scales and offsets.
 
-use qoft_scheme::kernels::{Codes, Matrix, equal_blocks};
-use qoft_scheme::{NewTensor, Requantize, Result};
+use qoft_scheme::kernels::{Codes, Matrix};
+use qoft_scheme::{KeptBlocks, NewTensor, Requantize, Result};
 
 use crate::config::Parameters;
 use crate::layout::{BIASES, MlxLayer, SCALES, WEIGHT};
@@ -17,21 +17,12 @@ pub fn requantize(parsed: &MlxLayer, weight: &Matrix, how: &Requantize) -> Resul
         group_size,
         bits,
     } = parsed.parameters;
-    let before = Matrix::decode(&parsed.packed()?);
-    let kept = equal_blocks(weight, &before, [1, group_size]);
-    drop(before);
+    let kept = KeptBlocks::new(weight, &parsed.packed()?, [1, group_size]);
     let layer = &how.current;
     let words = |codes| layer.rewritten(WEIGHT, Codes::pack(bits, codes).bytes.to_vec());
     let Some(biases) = &parsed.biases else {
         let mut bytes = scale_bytes(weight, mode, group_size);
-        let stored = parsed.scales.bytes();
-        for (byte, (&stored, _)) in bytes
-            .iter_mut()
-            .zip(stored.iter().zip(&kept))
-            .filter(|(_, (_, kept))| **kept)
-        {
-            *byte = stored;
-        }
+        kept.restore(&mut bytes, parsed.scales.bytes());
         let grid = float_grid(mode, group_size, weight.shape[1], &bytes);
         let codes = how.search.codes(weight, &grid);
         return layer.with_rest(vec![words(codes)?, layer.rewritten(SCALES, bytes)?]);

@@ -108,7 +108,10 @@ impl ModeloptLayer {
                 let k = k.ok_or_else(|| codes.error("a matrix", codes.shown_shape()))?;
                 match scales.dtype() {
                     Dtype::U8 => (Format::Mxfp4, k),
-                    _ => (Format::Nvfp4(one(&layer.tensor(TENSOR_SCALE)?)?), k),
+                    _ => (
+                        Format::Nvfp4(layer.tensor(TENSOR_SCALE)?.one_positive("scale")?),
+                        k,
+                    ),
                 }
             }
             _ => {
@@ -167,15 +170,6 @@ impl ModeloptLayer {
             absmax: Floats::from_f32(&[scale], FloatFormat::F32)?,
             offset: 0.0,
         })
-    }
-}
-
-/// The one positive number of a tensor.
-fn one(tensor: &TensorView) -> Result<f32> {
-    match *tensor.to_finite_f32()? {
-        [scale] if scale > 0.0 => Ok(scale),
-        [scale] => Err(tensor.error("a positive scale", scale)),
-        _ => Err(tensor.error("one scale", tensor.shown_shape())),
     }
 }
 

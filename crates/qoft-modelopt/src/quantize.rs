@@ -1,6 +1,6 @@
 //! Scales and codes of dense weights, as the library finds them.
 
-use qoft_scheme::kernels::{FP4, Fp8Format, Matrix, block_ranges, fp4_code};
+use qoft_scheme::kernels::{FP4, Fp8Format, Matrix, block_ranges, code_pairs, fp4_code};
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, FloatGrid, Grid, Keys, NewTensor, QuantizedModel, Quantizer,
     Result,
@@ -108,7 +108,7 @@ impl Quantizer for ToModelopt {
                 let codes = search.codes(dense.weight, &grid);
                 let tensor = tensor.to_le_bytes().to_vec();
                 Ok(vec![
-                    dense.new_tensor(WEIGHT, Dtype::U8, &[n, k / 2], pairs(&codes)),
+                    dense.new_tensor(WEIGHT, Dtype::U8, &[n, k / 2], code_pairs(&codes)),
                     dense.new_tensor(SCALES, Dtype::F8_E4M3, &[n, k / NVFP4_GROUP], bytes),
                     dense.new_tensor(TENSOR_SCALE, Dtype::F32, &[], tensor),
                 ])
@@ -189,7 +189,7 @@ impl Grid for Fp8Grid {
     fn nearest(&self, n: usize, k: usize, value: f32) -> (u8, f32) {
         let scale = self.scales[n / self.blocks[0] * self.count + k / self.blocks[1]];
         let scaled = value / scale;
-        let code = fp8_code(if scaled.is_nan() { 0.0 } else { scaled });
+        let code = Fp8Format::E4m3.nearest_code(if scaled.is_nan() { 0.0 } else { scaled });
         (code, self.numbers[usize::from(code)] * scale)
     }
 }
@@ -197,15 +197,4 @@ impl Grid for Fp8Grid {
 /// The library has no sign for zero.
 fn nvfp4_code(value: f32) -> u8 {
     if value == 0.0 { 0 } else { fp4_code(value) }
-}
-
-/// The byte of the nearest number of FP8, saturated. Zero keeps its sign.
-pub fn fp8_code(value: f32) -> u8 {
-    let format = Fp8Format::E4m3;
-    format.code(format.round(value, format.max()).copysign(value))
-}
-
-/// Two codes in a byte, the first one in its lower half.
-pub fn pairs(codes: &[u8]) -> Vec<u8> {
-    codes.chunks(2).map(|pair| pair[0] | pair[1] << 4).collect()
 }

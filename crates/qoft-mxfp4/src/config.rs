@@ -9,7 +9,7 @@ pub const SKIPS: &str = "modules_to_not_convert";
 
 /// Whether a configuration may be this scheme's: the tensors' names tell where it names no method.
 pub fn may_be_mxfp4(keys: &Keys) -> bool {
-    keys.method().is_none_or(|method| method == METHOD)
+    !keys.is_of_another(&[METHOD])
 }
 
 /// Modules that stay dense.

@@ -1,7 +1,9 @@
 //! Scales and codes as OpenAI's `downcast_to_mxfp` finds them, which transformers calls for dense models
 //! of gpt-oss.
 
-use qoft_scheme::kernels::{FP4, FloatFormat, Matrix, block_ranges, fp4_code, powers_of_two};
+use qoft_scheme::kernels::{
+    FP4, FloatFormat, Matrix, block_ranges, code_pairs, fp4_code, power_above, powers_of_two,
+};
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, FloatGrid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
 };
@@ -55,7 +57,7 @@ impl Quantizer for ToMxfp4 {
         let codes = search.codes(&weight, &grid(&scales, k));
         let groups = k / GROUP;
         Ok(vec![
-            dense.new_tensor(BLOCKS, Dtype::U8, &[n, groups, BLOCK], pairs(&codes)),
+            dense.new_tensor(BLOCKS, Dtype::U8, &[n, groups, BLOCK], code_pairs(&codes)),
             dense.new_tensor(SCALES, Dtype::U8, &[n, groups], scales),
         ])
     }
@@ -65,23 +67,11 @@ impl Quantizer for ToMxfp4 {
 /// or just below it.
 pub fn exponents(weight: &Matrix) -> Vec<u8> {
     let ranges = block_ranges(weight, [1, GROUP]).into_iter();
-    let exponent = |[low, high]: [f32; 2]| {
-        // The larger of two zeros may be the negative one.
-        let bits = (high.max(-low).abs() / FP4[7]).to_bits();
-        // The next power of two, unless it is one.
-        ((bits >> 23) + u32::from(bits << 9 != 0)).min(254) as u8
-    };
+    let exponent = |[low, high]: [f32; 2]| power_above(high.max(-low) / FP4[7]);
     ranges.map(exponent).collect()
 }
 
 /// The numbers of rows of `k` weights.
 pub fn grid(exponents: &[u8], k: usize) -> FloatGrid {
-    let powers = powers_of_two();
-    let scales = exponents.iter().map(|&byte| powers[usize::from(byte)]);
-    FloatGrid::new(FP4, fp4_code).with_scales(scales.collect(), k, GROUP)
-}
-
-/// Two codes in a byte, the first one in its lower half.
-pub fn pairs(codes: &[u8]) -> Vec<u8> {
-    codes.chunks(2).map(|pair| pair[0] | pair[1] << 4).collect()
+    FloatGrid::new(FP4, fp4_code).with_coded_scales(exponents, &powers_of_two(), k, GROUP)
 }

@@ -53,6 +53,22 @@ impl FloatGrid {
         let scaled = if scale == 0.0 { 0.0 } else { value / scale };
         (self.code)(scaled)
     }
+
+    /// As [`Self::with_scales`], of scales that are bytes of a table.
+    ///
+    /// # Panics
+    /// If the scales are not those of whole rows.
+    #[must_use]
+    pub fn with_coded_scales(
+        self,
+        bytes: &[u8],
+        table: &[f32; 256],
+        width: usize,
+        group_size: usize,
+    ) -> Self {
+        let scales = bytes.iter().map(|&byte| table[usize::from(byte)]);
+        self.with_scales(scales.collect(), width, group_size)
+    }
 }
 
 impl Grid for FloatGrid {

@@ -31,19 +31,23 @@ pub struct IntegerGrid {
 }
 
 impl IntegerGrid {
-    /// A grid for `rows` rows with `count` groups each, in which input feature `k` is in group
-    /// `index[k]`. All scales and zero points are 0; [`Self::fit`] finds others.
+    /// A grid of codes of `bits` bits for `rows` rows with `count` groups each, in which input feature
+    /// `k` is in group `index[k]`. All scales and zero points are 0; [`Self::fit`] finds others.
+    ///
+    /// # Panics
+    /// If a code has not 1 to 8 bits.
     pub fn new(
         rows: usize,
         index: impl Into<Arc<[u32]>>,
         count: usize,
-        largest: u8,
+        bits: usize,
         format: FloatFormat,
     ) -> Self {
+        assert!((1..=8).contains(&bits), "codes of 1 to 8 bits");
         Self {
             index: index.into(),
             count,
-            largest,
+            largest: u8::MAX >> (8 - bits),
             format,
             scales: vec![0.0; rows * count],
             zeros: vec![0; rows * count],
@@ -100,6 +104,12 @@ impl IntegerGrid {
                 }
             });
     }
+}
+
+/// The groups of `features` input features that follow each other, so many in each; the last one may
+/// have fewer.
+pub fn groups_in_order(features: usize, group_size: usize) -> Vec<u32> {
+    (0..features).map(|k| (k / group_size) as u32).collect()
 }
 
 impl IntegerGrid {
@@ -198,8 +208,8 @@ mod tests {
             .collect()
     }
 
-    fn grid(rows: usize, index: Vec<u32>, count: usize, largest: u8) -> IntegerGrid {
-        IntegerGrid::new(rows, index, count, largest, FloatFormat::F16)
+    fn grid(rows: usize, index: Vec<u32>, count: usize, bits: usize) -> IntegerGrid {
+        IntegerGrid::new(rows, index, count, bits, FloatFormat::F16)
     }
 
     fn error(grid: &IntegerGrid, weight: &Matrix) -> f32 {
@@ -212,10 +222,11 @@ mod tests {
     #[test]
     fn a_fitted_grid_is_better_than_the_plain_range() {
         let weight = Matrix::new(values(256), [4, 64]);
-        for largest in [3, 7, 15, 255] {
+        for bits in [2, 3, 4, 8] {
             for symmetric in [false, true] {
                 let index = (0..64).map(|k| k % 2).collect();
-                let mut fitted = grid(4, index, 2, largest);
+                let mut fitted = grid(4, index, 2, bits);
+                let largest = fitted.largest;
                 let mut plain = fitted.clone();
                 fitted.fit(&weight, symmetric);
                 for row in 0..4 {
@@ -247,7 +258,7 @@ mod tests {
 
     #[test]
     fn weights_on_the_grid_stay_there() {
-        let mut before = grid(1, vec![0; 16], 1, 15);
+        let mut before = grid(1, vec![0; 16], 1, 4);
         (before.scales[0], before.zeros[0]) = (0.125, 3);
         let weight = Matrix::new(
             (0..16).map(|code| (code % 7) as f32 * 0.125).collect(),
@@ -261,7 +272,7 @@ mod tests {
 
     #[test]
     fn so_do_weights_that_were_rounded() {
-        let mut before = IntegerGrid::new(1, vec![0; 32], 1, 255, FloatFormat::Bf16);
+        let mut before = IntegerGrid::new(1, vec![0; 32], 1, 8, FloatFormat::Bf16);
         (before.scales[0], before.zeros[0]) = (0.012_695_313, 131);
         let mut values: Vec<f32> = (0..32)
             .map(|i| (i * 8 - 131) as f32 * 0.012_695_313)
@@ -278,7 +289,7 @@ mod tests {
     fn weights_below_all_scales_become_zero() {
         let weight = Matrix::new(vec![1e-12, -1e-12, 0.0, 0.0], [1, 4]);
         for symmetric in [false, true] {
-            let mut tiny = grid(1, vec![0; 4], 1, 15);
+            let mut tiny = grid(1, vec![0; 4], 1, 4);
             tiny.fit(&weight, symmetric);
             assert_eq!(tiny.nearest(0, 0, 1e-12).1, 0.0);
             assert_eq!(tiny.zeros[0], if symmetric { 8 } else { 0 });

@@ -60,6 +60,12 @@ impl Keys {
         Some(method.to_lowercase())
     }
 
+    /// Whether the configuration names another scheme than these. It need not name any.
+    pub fn is_of_another(&self, methods: &[&str]) -> bool {
+        let method = self.method();
+        method.is_some_and(|method| !methods.contains(&method.as_str()))
+    }
+
     /// A value of some type.
     ///
     /// # Errors
@@ -110,6 +116,14 @@ impl Keys {
                     Err(self.error(key, reason))
                 }
             },
+        }
+    }
+
+    /// A [group size](Self::group_size) as configurations have it.
+    pub fn written_group_size(size: usize) -> Value {
+        match size {
+            usize::MAX => (-1).into(),
+            size => size.into(),
         }
     }
 
@@ -192,6 +206,10 @@ mod tests {
         assert_eq!(size(json!(64)).unwrap(), Some(64));
         assert_eq!(size(json!(-1)).unwrap(), Some(usize::MAX));
         assert_eq!(size(json!(null)).unwrap(), None);
+        for written in [json!(64), json!(-1)] {
+            let size = size(written.clone()).unwrap().unwrap();
+            assert_eq!(Keys::written_group_size(size), written);
+        }
         for wrong in [json!(0), json!(-2), json!(1.5), json!("x")] {
             assert!(
                 size(wrong)
@@ -213,6 +231,9 @@ mod tests {
             Some("gptq")
         );
         assert_eq!(keys(Value::Null).method(), None);
+        let awq = keys(json!({"quant_method": "AWQ"}));
+        assert!(awq.is_of_another(&["gptq"]) && !awq.is_of_another(&["gptq", "awq"]));
+        assert!(!keys(json!({"bits": 4})).is_of_another(&["gptq"]));
         assert_eq!(keys(Value::Null).all(), None);
     }
 }

@@ -1,7 +1,7 @@
 //! Scales and offsets of integers.
 
 use qoft_scheme::kernels::{FloatFormat, Matrix};
-use qoft_scheme::{Grid, Result};
+use qoft_scheme::{Grid, KeptBlocks, Result};
 
 use super::{groups, stored};
 
@@ -72,9 +72,9 @@ impl AffineGrid {
         }
     }
 
-    /// Gives the groups of which `kept` is true the scales and offsets that they have in a file.
-    pub fn keep(&mut self, kept: &[bool], scales: &[f32], biases: &[f32]) {
-        for (group, _) in kept.iter().enumerate().filter(|(_, kept)| **kept) {
+    /// Gives the groups that stay the scales and offsets that they have in a file.
+    pub fn keep(&mut self, kept: &KeptBlocks, scales: &[f32], biases: &[f32]) {
+        for group in kept.iter() {
             (self.scales[group], self.biases[group]) = (scales[group], biases[group]);
             (self.stored_scales[group], self.stored_biases[group]) = (scales[group], biases[group]);
         }

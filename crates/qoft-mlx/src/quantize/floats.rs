@@ -1,7 +1,7 @@
 //! Scales of small floats.
 
 use qoft_scheme::FloatGrid;
-use qoft_scheme::kernels::{FP4, Fp8Format, Matrix, fp4_code};
+use qoft_scheme::kernels::{FP4, Fp8Format, Matrix, fp4_code, power_above};
 
 use super::groups;
 use crate::config::Mode;
@@ -16,7 +16,7 @@ pub fn scale_bytes(weight: &Matrix, mode: Mode, group_size: usize) -> Vec<u8> {
     let scale = |group: &[f32]| {
         let reach = group.iter().fold(0.0f32, |reach, v| reach.max(v.abs()));
         match mode {
-            Mode::Nvfp4 => e4m3(reach / largest),
+            Mode::Nvfp4 => Fp8Format::E4m3.nearest_code(reach / largest),
             // Where nothing is to be scaled, the library takes 1.
             _ if reach == 0.0 => 127,
             _ => power_above(reach / largest),
@@ -33,21 +33,11 @@ pub fn float_grid(mode: Mode, group_size: usize, k: usize, bytes: &[u8]) -> Floa
         true => Fp8Format::E4m3.table(),
         false => Box::new(FP4),
     };
-    let scales = bytes.iter().map(|&byte| table[usize::from(byte)]).collect();
-    FloatGrid::new(numbers, if is_fp8 { e4m3 } else { code }).with_scales(scales, k, group_size)
-}
-
-/// The byte of the nearest number, saturated. Zero keeps its sign.
-fn e4m3(value: f32) -> u8 {
-    let format = Fp8Format::E4m3;
-    format.code(format.round(value, format.max()).copysign(value))
-}
-
-/// The exponent of the power of two that is not smaller.
-fn power_above(value: f32) -> u8 {
-    // Fields of an f32: the exponent, and whether anything stands behind it.
-    let (exponent, more) = (value.to_bits() >> 23, value.to_bits() << 9 != 0);
-    (exponent + u32::from(more)).min(254) as u8
+    let code: fn(f32) -> u8 = match is_fp8 {
+        true => |value| Fp8Format::E4m3.nearest_code(value),
+        false => code,
+    };
+    FloatGrid::new(numbers, code).with_coded_scales(bytes, &table, k, group_size)
 }
 
 /// The code of the nearest number. Other than elsewhere, numbers in the middle go to the smaller one,

@@ -150,6 +150,18 @@ impl TensorView {
         }
     }
 
+    /// The one value of a tensor, a finite number above 0; `what` messages call it.
+    ///
+    /// # Errors
+    /// If the dtype is not a float, there are more or fewer values, or it is another number.
+    pub fn one_positive(&self, what: &str) -> Result<f32> {
+        match *self.to_finite_f32()? {
+            [value] if value > 0.0 => Ok(value),
+            [value] => Err(self.error(format!("a positive {what}"), value)),
+            _ => Err(self.error(format!("one {what}"), self.shown_shape())),
+        }
+    }
+
     /// The values of a float tensor in their own dtype, without copying them; all are finite.
     ///
     /// # Errors
