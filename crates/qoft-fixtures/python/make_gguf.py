@@ -10,6 +10,8 @@ Writes data/gguf:
 - layers: a layer of each type by ggml's reference quantizers, and its values by gguf-py.
 - quantized.safetensors: values `N`, and their blocks `TYPE.N` by ggml's reference quantizers.
 - llama.gguf, qwen2.gguf, qwen3.gguf: small models with a mix of types, written by gguf-py.
+- mistral.gguf, phi3.gguf, smollm3.gguf: smaller ones. transformers does not read the last two as they
+  are, or not at all: its models are given the weights that gguf-py decodes.
 - expected.safetensors: `MODEL.input_ids`, `MODEL.logits` by transformers, `MODEL.text_ids` of TEXT.
 - llama-00001-of-00002.gguf, llama-00002-of-00002.gguf: the first model in two files.
 """
@@ -178,9 +180,15 @@ def permuted(weight, heads):
 
 
 def write_model(path, architecture, mix, pieces=False, split=0, **sizes):
-    hidden, inner, heads, kv, layers, width = 256, 512, 4, 2, 2, sizes.get("width", 64)
+    """Writes a file; its weights are returned as transformers has them."""
+    hidden, inner, heads, kv, layers = 256, 512, 4, 2, sizes.get("layers", 2)
+    if "hidden" in sizes:
+        hidden, inner = sizes["hidden"], 2 * sizes["hidden"]
+    width, weights = sizes.get("width", hidden // heads), {}
     rng = np.random.default_rng(len(architecture) + 7)
     writer = gguf.GGUFWriter(path, architecture, split_max_tensors=split)
+    if "name" in sizes:
+        writer.add_name(sizes["name"])
     writer.add_block_count(layers)
     writer.add_context_length(512)
     writer.add_embedding_length(hidden)
@@ -197,12 +205,17 @@ def write_model(path, architecture, mix, pieces=False, split=0, **sizes):
     writer.add_file_type(15)
 
     def dense(name, values):
+        weights[name] = values.astype(np.float32)
         writer.add_tensor(name, values.astype(np.float32))
 
     def matrix(name, rows, columns, heads=0):
         values = (rng.standard_normal((rows, columns)) * columns**-0.5).astype(np.float32)
-        values = permuted(values, heads) if heads else values
         kind = next(kind for part, kind in mix.items() if part in name)
+        # Each row has its own blocks, so that they can be decoded in any order.
+        weights[name] = values
+        if kind not in ("F32", "F16", "BF16"):
+            weights[name] = gguf.quants.dequantize(quantized(values, kind), T[kind])
+        values = permuted(values, heads) if heads else values
         if kind in ("F32", "F16"):
             writer.add_tensor(name, values.astype({"F32": np.float32, "F16": np.float16}[kind]))
         elif kind == "BF16":
@@ -214,14 +227,23 @@ def write_model(path, architecture, mix, pieces=False, split=0, **sizes):
     def norm(name, size):
         dense(name, 1 + 0.1 * rng.standard_normal(size))
 
-    turned = architecture == "llama"
+    turned = architecture in ("llama", "smollm3")
+    if architecture == "phi3":
+        factors = [1 + rng.random(width // 2), 1 + 0.1 * rng.random(width // 2)]
+        writer.add_rope_scaling_orig_ctx_len(128)
+        writer.add_rope_scaling_attn_factors(1.19)
+        dense("rope_factors_long.weight", factors[0])
+        dense("rope_factors_short.weight", factors[1])
     matrix("token_embd.weight", vocab, hidden)
     for i in range(layers):
         blk = f"blk.{i}."
         norm(blk + "attn_norm.weight", hidden)
-        matrix(blk + "attn_q.weight", heads * width, hidden, turned and heads)
-        matrix(blk + "attn_k.weight", kv * width, hidden, turned and kv)
-        matrix(blk + "attn_v.weight", kv * width, hidden)
+        if architecture == "phi3":
+            matrix(blk + "attn_qkv.weight", (heads + 2 * kv) * width, hidden)
+        else:
+            matrix(blk + "attn_q.weight", heads * width, hidden, turned and heads)
+            matrix(blk + "attn_k.weight", kv * width, hidden, turned and kv)
+            matrix(blk + "attn_v.weight", kv * width, hidden)
         matrix(blk + "attn_output.weight", hidden, heads * width)
         if architecture == "qwen2":
             for part, size in [("q", heads), ("k", kv), ("v", kv)]:
@@ -230,8 +252,11 @@ def write_model(path, architecture, mix, pieces=False, split=0, **sizes):
             norm(blk + "attn_q_norm.weight", width)
             norm(blk + "attn_k_norm.weight", width)
         norm(blk + "ffn_norm.weight", hidden)
-        matrix(blk + "ffn_gate.weight", inner, hidden)
-        matrix(blk + "ffn_up.weight", inner, hidden)
+        if architecture == "phi3":
+            matrix(blk + "ffn_up.weight", 2 * inner, hidden)
+        else:
+            matrix(blk + "ffn_gate.weight", inner, hidden)
+            matrix(blk + "ffn_up.weight", inner, hidden)
         matrix(blk + "ffn_down.weight", hidden, inner)
     norm("output_norm.weight", hidden)
     if "output.weight" in mix:
@@ -240,28 +265,93 @@ def write_model(path, architecture, mix, pieces=False, split=0, **sizes):
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    weights |= {"vocab": vocab, "hidden": hidden, "heads": heads, "kv": kv, "layers": layers}
+    return weights
 
 
-def expected(name):
+NAMES = {
+    "token_embd": "model.embed_tokens",
+    "output_norm": "model.norm",
+    "output": "lm_head",
+    "attn_norm": "input_layernorm",
+    "ffn_norm": "post_attention_layernorm",
+    "attn_q": "self_attn.q_proj",
+    "attn_k": "self_attn.k_proj",
+    "attn_v": "self_attn.v_proj",
+    "attn_qkv": "self_attn.qkv_proj",
+    "attn_output": "self_attn.o_proj",
+    "ffn_gate": "mlp.gate_proj",
+    "ffn_up": "mlp.up_proj",
+    "ffn_down": "mlp.down_proj",
+}
+
+
+def model_of(architecture, weights):
+    """A model of transformers with the weights of a file."""
+    config = AutoConfig.for_model(architecture)
+    config.update({
+        "vocab_size": weights["vocab"],
+        "hidden_size": weights["hidden"],
+        "intermediate_size": 2 * weights["hidden"],
+        "num_hidden_layers": weights["layers"],
+        "num_attention_heads": weights["heads"],
+        "num_key_value_heads": weights["kv"],
+        "head_dim": weights["hidden"] // weights["heads"],
+        "max_position_embeddings": 512,
+        "rms_norm_eps": 1e-5,
+        "tie_word_embeddings": True,
+        "pad_token_id": None,
+        "sliding_window": None,
+    })
+    rope = {"rope_type": "default", "rope_theta": 50000.0}
+    if architecture == "phi3":
+        config.original_max_position_embeddings = 128
+        rope |= {"rope_type": "longrope", "attention_factor": 1.19, "original_max_position_embeddings": 128}
+        rope |= {f"{kind}_factor": weights[f"rope_factors_{kind}.weight"].tolist() for kind in ("long", "short")}
+    if architecture == "smollm3":
+        config.no_rope_layers = [int((i + 1) % 4 != 0) for i in range(weights["layers"])]
+        config.layer_types = ["full_attention"] * weights["layers"]
+    config.rope_parameters = rope
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    state = {}
+    for name, values in weights.items():
+        if not name.endswith(".weight") or name.startswith("rope_factors"):
+            continue
+        *block, module, suffix = name.split(".")
+        prefix = f"model.layers.{block[1]}." if block else ""
+        place = "mlp.gate_up_proj" if (architecture, module) == ("phi3", "ffn_up") else NAMES[module]
+        state[f"{prefix}{place}.{suffix}"] = torch.from_numpy(values)
+    state.setdefault("lm_head.weight", state["model.embed_tokens.weight"])
+    model.load_state_dict(state)
+    return model.eval()
+
+
+def expected(name, model=None):
     folder, file = str(OUT), f"{name}.gguf"
-    model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
+    if model is None:
+        model = AutoModelForCausalLM.from_pretrained(folder, gguf_file=file, dtype=torch.float32)
     model.set_attn_implementation("eager")
     ids = torch.randint(5, model.config.vocab_size, (2, 21), generator=common.generator(3))
     with torch.no_grad():
         logits = model(ids).logits
-    tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
-    text = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
-    return {
-        f"{name}.input_ids": ids,
-        f"{name}.logits": logits.contiguous(),
-        f"{name}.text_ids": torch.tensor(text),
-    }
+    found = {f"{name}.input_ids": ids, f"{name}.logits": logits.contiguous()}
+    if name not in SMALL:
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=file)
+        text = tokenizer(TEXT, add_special_tokens=False)["input_ids"]
+        found[f"{name}.text_ids"] = torch.tensor(text)
+    return found
 
 
 MIXES = {
     "llama": {"attn_q.": "Q4_0", "attn_k.": "Q8_0", "attn_v": "Q6_K", "blk.0.ffn_down": "Q4_K", "ffn_down": "Q5_K", "ffn_gate": "Q4_K", "ffn_up": "F16", "output.weight": "Q6_K", "attn_output": "Q5_0", "token_embd": "Q4_0"},
     "qwen2": {"attn_q.": "Q8_0", "attn_k.": "BF16", "attn_v": "Q2_K", "ffn_down": "Q3_K", "ffn_gate": "IQ4_NL", "ffn_up": "IQ4_XS", "attn_output": "Q4_1", "token_embd": "Q8_0"},
     "qwen3": {"attn_q.": "Q5_1", "attn_k.": "F32", "attn_v": "Q8_0", "ffn_": "Q4_K", "attn_output": "Q6_K", "token_embd": "F16"},
+}
+
+SMALL = {
+    "mistral": {"attn_q.": "Q8_0", "attn_k.": "Q5_0", "": "Q4_0"},
+    "phi3": {"attn_qkv": "Q8_0", "token_embd": "Q8_0", "ffn_up": "Q5_1", "": "Q4_1"},
+    "smollm3": {"attn_q.": "Q8_0", "token_embd": "Q8_0", "": "IQ4_NL"},
 }
 
 
@@ -274,5 +364,11 @@ if __name__ == "__main__":
         # transformers takes 128 for the width of qwen3's heads, whatever the file says.
         write_model(OUT / f"{name}.gguf", name, mix, name == "llama", width=128 if name == "qwen3" else 64)
         tensors |= expected(name)
+    # Files call mistral's models llama; transformers looks at the name.
+    write_model(OUT / "mistral.gguf", "llama", SMALL["mistral"], True, hidden=64, name="Mistral small")
+    tensors |= expected("mistral")
+    for name, layers in [("phi3", 2), ("smollm3", 5)]:
+        weights = write_model(OUT / f"{name}.gguf", name, SMALL[name], hidden=64, layers=layers)
+        tensors |= expected(name, model_of(name, weights))
     write_model(OUT / "llama.gguf", "llama", MIXES["llama"], True, split=12)
     save_file(tensors, OUT / "expected.safetensors")

@@ -94,8 +94,8 @@ pub struct ExportArgs {
     #[arg(long, required_if_eq("to", "lora"))]
     pub rank: Option<NonZeroUsize>,
     /// The type of numbers in a GGUF file, by the names of llama.cpp's tools: `f32`, `f16`, `bf16`,
-    /// `q8_0`, `q4_0`, `q4_k_m`, `q6_k` and others; `auto` is `f16` for a model of half precision and
-    /// `bf16` for others [default: auto].
+    /// `q8_0`, `q4_0`, `q4_k_m`, `q6_k` and others; `auto` is `bf16` for a model that has it and `f16`
+    /// for others [default: auto].
     #[arg(long, value_name = "TYPE")]
     pub gguf_type: Option<String>,
     /// The checkpoint folder.

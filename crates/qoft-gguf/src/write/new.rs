@@ -60,9 +60,7 @@ pub fn write(
         "general.file_type",
         crate::file::Value::Unsigned(numbers.file_type),
     );
-    if numbers.is_quantized() {
-        keys.size("general.quantization_version", QUANTIZATION_VERSION);
-    }
+    keys.size("general.quantization_version", QUANTIZATION_VERSION);
     config.write(rows, &mut keys)?;
     tokenizer::write(&config, model.folder, rows, &mut keys)?;
 

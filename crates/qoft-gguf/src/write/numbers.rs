@@ -90,23 +90,18 @@ impl Numbers {
         [AUTO].into_iter().chain(names).chain(aliases).collect()
     }
 
-    /// Those of a name. What follows from the model is 16 bits: half precision for a model that has it
-    /// already, or else `bf16`, as the converter chooses.
+    /// Those of a name. What follows from the model is 16 bits: `bf16` for a model that has it already,
+    /// or else half precision, as the converter chooses.
     pub fn named(name: &str, format: FloatFormat) -> Option<Self> {
         if name == AUTO {
             return Some(match format {
-                FloatFormat::F16 => F16,
-                _ => BF16,
+                FloatFormat::Bf16 => BF16,
+                _ => F16,
             });
         }
         let alias = ALIASES.iter().find(|(alias, _)| *alias == name);
         let name = alias.map_or(name, |(_, name)| name);
         ALL.into_iter().find(|numbers| numbers.name == name)
-    }
-
-    /// Whether most matrices are of blocks.
-    pub fn is_quantized(self) -> bool {
-        matches!(self.main, TensorType::Block(_))
     }
 
     /// The type of a matrix by its name in files, with rows of so many columns.
@@ -225,7 +220,7 @@ mod tests {
         assert_eq!(of("q2_k", "blk.3.attn_output.weight", 512), "Q3_K");
         assert_eq!(of("iq4_xs", "blk.9.ffn_gate.weight", 576), "IQ4_NL");
         assert_eq!(of("q4_0", "blk.9.ffn_gate.weight", 40), "F16");
-        assert_eq!(of("auto", "blk.9.ffn_gate.weight", 40), "BF16");
+        assert_eq!(of("auto", "blk.9.ffn_gate.weight", 40), "F16");
         assert!(Numbers::named("q9", FloatFormat::F32).is_none());
     }
 }
