@@ -173,8 +173,115 @@ def options():
     add("aliases", b"a: &x [1, 2]\nb: *x\n")
 
 
+def gguf_string(text):
+    return struct.pack("<Q", len(text.encode())) + text.encode()
+
+
+def gguf_value(value):
+    """A value with its type before it."""
+    if isinstance(value, bool):
+        return struct.pack("<IB", 7, value)
+    if isinstance(value, int):
+        return struct.pack("<II", 4, value)
+    if isinstance(value, float):
+        return struct.pack("<If", 6, value)
+    if isinstance(value, str):
+        return struct.pack("<I", 8) + gguf_string(value)
+    if isinstance(value[0], str):
+        return struct.pack("<IIQ", 9, 8, len(value)) + b"".join(map(gguf_string, value))
+    form, kind = ("f", 6) if isinstance(value[0], float) else ("i", 5)
+    return struct.pack(f"<IIQ{len(value)}{form}", 9, kind, len(value), *value)
+
+
+# Names, numbers, values and bytes of a block.
+GGUF_TYPES = [
+    ("F32", 0, 1, 4), ("F16", 1, 1, 2), ("BF16", 30, 1, 2), ("Q4_0", 2, 32, 18), ("Q4_1", 3, 32, 20),
+    ("Q5_0", 6, 32, 22), ("Q5_1", 7, 32, 24), ("Q8_0", 8, 32, 34), ("Q2_K", 10, 256, 84),
+    ("Q3_K", 11, 256, 110), ("Q4_K", 12, 256, 144), ("Q5_K", 13, 256, 176), ("Q6_K", 14, 256, 210),
+    ("IQ4_NL", 20, 32, 18), ("IQ4_XS", 23, 256, 136), ("MXFP4", 39, 32, 17),
+]  # fmt: skip
+
+
+def gguf_file(keys, tensors):
+    """A file of tensors with names, numbers of rows, columns and types."""
+    table, data = b"", b""
+    for name, rows, columns, (_, number, values, size) in tensors:
+        sizes = [columns] if rows is None else [columns, rows]
+        table += gguf_string(name) + struct.pack("<I", len(sizes))
+        table += struct.pack(f"<{len(sizes)}QIQ", *sizes, number, len(data))
+        content = bytes((7 * i) % 61 for i in range((rows or 1) * columns // values * size))
+        data += content + bytes(-len(content) % 32)
+    head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
+    head += b"".join(gguf_string(key) + gguf_value(value) for key, value in keys.items()) + table
+    return head + bytes(-len(head) % 32) + data
+
+
+def gguf_files():
+    add = corpus("gguf")
+    f32, types = GGUF_TYPES[0], {kind[0]: kind for kind in GGUF_TYPES}
+    pieces = ["<unk>", "<s>", "</s>", "<0x0A>", "\u2581", "a", "b", "ab", "\u2581a"]
+    letters = ["a", "b", "ab", "\u0120", "\u0120a", "<|end|>", "1", "\u010a"]
+    words = {
+        "llama": {
+            "tokenizer.ggml.model": "llama",
+            "tokenizer.ggml.tokens": pieces,
+            "tokenizer.ggml.token_type": [2, 3, 3, 6] + [1] * 5,
+            "tokenizer.ggml.scores": [0.0] * 5 + [-float(i) for i in range(4)],
+            "tokenizer.ggml.bos_token_id": 1,
+            "tokenizer.ggml.eos_token_id": 2,
+            "tokenizer.ggml.add_bos_token": True,
+            "tokenizer.ggml.add_space_prefix": True,
+        },
+        "gpt2": {
+            "tokenizer.ggml.model": "gpt2",
+            "tokenizer.ggml.pre": "qwen2",
+            "tokenizer.ggml.tokens": letters,
+            "tokenizer.ggml.token_type": [1, 1, 1, 1, 1, 3, 1, 1],
+            "tokenizer.ggml.merges": ["a b", "\u0120 a"],
+            "tokenizer.ggml.eos_token_id": 5,
+            "tokenizer.ggml.padding_token_id": 5,
+            "tokenizer.ggml.eot_token_id": 4,
+            "tokenizer.chat_template": "{{ messages }}",
+        },
+    }
+    for kind, tokens in [("llama", "llama"), ("mistral", "llama"), ("smollm3", "gpt2"), ("qwen2", "gpt2"), ("qwen3", "gpt2"), ("phi3", "llama")]:
+        rows = len(words[tokens]["tokenizer.ggml.tokens"])
+        sizes = {"block_count": 1, "context_length": 64, "embedding_length": 32, "feed_forward_length": 32}
+        sizes |= {"attention.head_count": 2, "attention.head_count_kv": 1, "rope.dimension_count": 16}
+        sizes |= {"attention.layer_norm_rms_epsilon": 1e-5, "rope.freq_base": 10000.0}
+        keys = {"general.architecture": kind} | {f"{kind}.{key}": value for key, value in sizes.items()}
+        fused = kind == "phi3"
+        parts = [("attn_qkv", 64)] if fused else [("attn_q", 32), ("attn_k", 16), ("attn_v", 16)]
+        parts += [("attn_output", 32), ("ffn_up", 64 if fused else 32), ("ffn_down", 32)]
+        parts += [] if fused else [("ffn_gate", 32)]
+        small = [kind for kind in GGUF_TYPES if kind[2] < 256]
+        tensors = [("token_embd.weight", rows, 32, types["Q8_0"]), ("output_norm.weight", None, 32, f32)]
+        for number, (name, size) in enumerate(parts):
+            tensors.append((f"blk.0.{name}.weight", size, 32, small[(number + len(kind)) % len(small)]))
+        tensors += [(f"blk.0.{norm}.weight", None, 32, f32) for norm in ("attn_norm", "ffn_norm")]
+        if kind == "qwen2":
+            tensors += [(f"blk.0.attn_{name}.bias", None, size, f32) for name, size in [("q", 32), ("k", 16)]]
+        if kind == "qwen3":
+            tensors += [(f"blk.0.attn_{name}_norm.weight", None, 16, f32) for name in "qk"]
+        if kind == "llama":
+            tensors += [("rope_freqs.weight", None, 8, f32), ("output.weight", rows, 32, types["F16"])]
+        if fused:
+            tensors += [(f"rope_factors_{name}.weight", None, 8, f32) for name in ("long", "short")]
+            keys |= {"phi3.rope.scaling.attn_factor": 1.1, "phi3.rope.scaling.original_context_length": 32}
+        if kind == "qwen3":
+            keys |= {"qwen3.rope.scaling.type": "yarn", "qwen3.rope.scaling.factor": 2.0, "general.alignment": 32}
+        add(kind, gguf_file(keys | words[tokens], tensors))
+    sizes = {"llama.embedding_length": 256, "llama.attention.head_count": 4, "llama.block_count": 1}
+    sizes |= {"llama.context_length": 8, "llama.feed_forward_length": 8}
+    for name, *kind in GGUF_TYPES:
+        tensors = [("token_embd.weight", 2, 256, (name, *kind)), ("blk.0.attn_q.weight", 8, 256, (name, *kind))]
+        keys = {"general.architecture": "llama", "llama.attention.layer_norm_rms_epsilon": 1e-6} | sizes
+        add(name, gguf_file(keys, tensors))
+
+
 if __name__ == "__main__":
     checkpoints()
+    gguf_files()
     indices()
     templates()
     model_configs()

@@ -64,9 +64,22 @@ impl ParsedLayer for BlockLayer {
     }
 
     fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-        let blocks = quantize(self.block, &weight.values);
+        let mut blocks = quantize(self.block, &weight.values);
         // Scales beyond half precision would be infinite.
         self.block.weight(self.shape, blocks.clone().into())?;
+        let before = self.block.weight(self.shape, self.tensor.bytes().clone())?;
+        let before = Matrix::decode(&*before).values;
+        let (values, size) = (self.block.values(), self.block.bytes());
+        let weights = weight.values.chunks(values).zip(before.chunks(values));
+        let stored = blocks
+            .chunks_mut(size)
+            .zip(self.tensor.bytes().chunks(size));
+        for ((block, old), (weight, before)) in stored.zip(weights) {
+            // Not every type finds the same numbers for its own values again.
+            if weight == before {
+                block.copy_from_slice(old);
+            }
+        }
         let name = format!("{WEIGHT}{}", self.block.name());
         Ok(vec![how.current.rewritten(&name, blocks)?])
     }

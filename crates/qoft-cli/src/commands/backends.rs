@@ -26,9 +26,14 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
             })
             .collect();
         let formats = formats.registrations().iter();
-        let formats = formats.map(
-            |entry| json!({ "name": entry.name(), "tier": entry.tier(), "order": entry.order() }),
-        );
+        let formats = formats.map(|entry| {
+            json!({
+                "name": entry.name(),
+                "tier": entry.tier(),
+                "order": entry.order(),
+                "written_with": entry.item().writer().map(|writer| writer.number_types()),
+            })
+        });
         let formats: Vec<_> = formats.collect();
         outln!(
             "{}",
@@ -63,10 +68,21 @@ pub fn run(args: &BackendsArgs) -> Result<()> {
             layers.join(" "),
         );
     }
+    let written = formats.containers().filter_map(|format| {
+        let numbers = format.writer()?.number_types().join(" ");
+        Some(format!(
+            "{} files are written with numbers of: {numbers}",
+            format.name()
+        ))
+    });
+    let written: Vec<String> = written.collect();
     let formats = formats.registrations().iter();
     let formats = ["safetensors"].into_iter().chain(formats.map(Entry::name));
     let formats: Vec<&str> = formats.collect();
     outln!("file formats: {}", formats.join(", "));
+    for line in written {
+        outln!("{line}");
+    }
     let absent = SCHEMES.iter().filter(|scheme| !scheme.built_in);
     let absent: Vec<&str> = absent.map(|scheme| scheme.feature).collect();
     if !absent.is_empty() {

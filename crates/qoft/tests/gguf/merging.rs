@@ -100,34 +100,19 @@ pub fn weights(model: &ModelFolder) -> Vec<(String, Matrix)> {
 }
 
 #[test]
-fn a_merge_of_rotations_by_nothing_keeps_what_the_types_can_say_again() {
+fn a_merge_of_rotations_by_nothing_keeps_all_blocks() {
     let work = tempfile::tempdir().unwrap();
-    for name in ["llama", "qwen2", "qwen3"] {
+    for name in ["llama", "qwen2", "qwen3", "smollm3"] {
         let folder = open(name);
         let adapter = adapter(&folder, 0.0, &work.path().join(format!("{name}-adapter")));
         let output = work.path().join(name);
         let report = merged(name, &[adapter], StagedDir::new(&output).unwrap());
-        assert_eq!(report.layers.len(), 14);
+        assert!(report.layers.len() >= 14);
         let found = open_at(&output);
-        let pairs = weights(&folder).into_iter().zip(weights(&found));
-        for ((before, a), (after, b)) in pairs {
-            assert_eq!(before, after);
-            let is = |types: &[&str]| types.iter().any(|kind| after.ends_with(kind));
-            if is(&["weight", "Q4_0", "Q5_0", "Q8_0"]) {
-                let tensors = [folder.checkpoint(), found.checkpoint()];
-                let [a, b] = tensors.map(|c| c.tensor(&after).unwrap().bytes().to_vec());
-                assert!(a == b, "{name}: {after}");
-                continue;
-            }
-            let square = |v: f32| f64::from(v).powi(2);
-            let pairs = a.values.iter().zip(&b.values);
-            let off: f64 = pairs.map(|(a, b)| square(a - b)).sum();
-            let all: f64 = a.values.iter().copied().map(square).sum();
-            let off = (off / all).sqrt();
-            assert!(
-                off < if is(&["Q2_K"]) { 0.3 } else { 0.1 },
-                "{name}: {after}: {off}"
-            );
+        for tensor in folder.checkpoint().names() {
+            let tensors = [folder.checkpoint(), found.checkpoint()];
+            let [before, after] = tensors.map(|c| c.tensor(tensor).unwrap().bytes().to_vec());
+            assert!(before == after, "{name}: {tensor}");
         }
     }
 }

@@ -7,7 +7,7 @@ use tempfile::tempdir;
 
 use super::{ADAPTER, NF4, json_of};
 use crate::common::file::refused;
-use crate::common::{arg, fixture};
+use crate::common::{arg, fixture, qoft};
 
 #[test]
 fn export_writes_a_lora() {
@@ -70,4 +70,61 @@ fn bad_exports() {
         &["--to=lora", "--rank=4", "--adapter", &other],
         "embed_tokens",
     );
+}
+
+/// Whether a run went well, and what it said.
+fn said(args: &[&str]) -> (bool, String) {
+    let run = qoft(args);
+    (run.code == Some(0), run.stdout + &run.stderr)
+}
+
+#[test]
+fn gguf_files_are_written_and_merged_again() {
+    let work = tempdir().expect("a folder");
+    let model = fixture(NF4);
+    let file = work.path().join("model.gguf");
+    let export = ["export", "--to", "gguf", "--model", &model];
+    let (ok, text) = said(
+        &[
+            &export[..],
+            &["--gguf-type", "Q8_0", "--output", arg(&file)],
+        ]
+        .concat(),
+    );
+    assert!(ok && file.is_file(), "{text}");
+    let adapter = fixture(ADAPTER);
+    let merged = work.path().join("merged.gguf");
+    let (ok, text) = said(&[
+        "merge",
+        "--report",
+        "--min-kept",
+        "0",
+        "--model",
+        arg(&file),
+        "--adapter",
+        &adapter,
+        "--output",
+        arg(&merged),
+    ]);
+    assert!(ok && merged.is_file(), "{text}");
+    assert!(work.path().join("merged.merge_report.json").is_file());
+    let [before, after] = [&file, &merged].map(|path| fs::metadata(path).expect("a file").len());
+    assert_eq!(before, after);
+    let (ok, text) = said(&["inspect", arg(&merged)]);
+    assert!(ok && text.contains("gguf"), "{text}");
+
+    let again = [&export[..], &["--output", arg(&file)]].concat();
+    let out = work.path().join("out");
+    let to = ["--output", arg(&out)];
+    let unknown = [&export[..], &["--gguf-type", "q9"], &to].concat();
+    let rank = [&export[..], &["--rank", "2"], &to].concat();
+    for (args, reason) in [
+        (again, "the output file exists"),
+        (unknown, "no type of numbers `q9`"),
+        (rank, "--rank is for --to lora"),
+    ] {
+        let (ok, text) = said(&args);
+        assert!(!ok && text.contains(reason), "{text}");
+        assert!(!out.exists());
+    }
 }
