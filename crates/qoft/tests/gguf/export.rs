@@ -8,7 +8,9 @@ use qoft::core::{Containers, Result, Schemes, StagedDir};
 use qoft::models::{CausalLm, ModelFolder};
 use qoft::peft::{AdapterFolder, Families};
 use qoft::train::tokenizer::Tokenizer;
-use qoft::{MergeOptions, MergePlan, MergeReport, MergeTarget, NewContainer, ScaledAdapter, merge_staged};
+use qoft::{
+    MergeOptions, MergePlan, MergeReport, MergeTarget, NewContainer, ScaledAdapter, merge_staged,
+};
 
 use super::merging::weights;
 use super::{TEXT, load, open, open_at};
