@@ -43,8 +43,11 @@ def layer(path, prefixes):
     """The header and tensors of the first layers of a file, under their names."""
     header, data = split(path)
     header = json.loads(header)
-    header.pop("__metadata__", None)
+    about = header.pop("__metadata__", {})
     kept, out = {}, b""
+    about = {name: text for name, text in about.items() if name.startswith(prefixes)}
+    if about:
+        kept["__metadata__"] = about
     for name, info in header.items():
         if name.startswith(prefixes):
             start, end = info["data_offsets"]
@@ -61,12 +64,14 @@ def checkpoints():
     add = corpus("checkpoint")
     add("dense", b"{}", b'{"a.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}', bytes(16))
     add("raw", b"{}", b"", struct.pack("<Q", 2) + b"{}")
-    for folder in sorted(DATA.glob("schemes/*/*")) + sorted(DATA.glob("bnb/*")) + sorted(DATA.glob("models/llama_*")):
+    for folder in sorted(DATA.glob("schemes/*/*")) + sorted(DATA.glob("packed/*")) + sorted(DATA.glob("bnb/*")) + sorted(DATA.glob("models/llama_*")):
         file = folder / "model.safetensors"
         if not file.exists():
             continue
         sizes = {}
         for name in json.loads(split(file)[0]):
+            if name == "__metadata__":
+                continue
             path = name.split(".weight.")[0].rsplit(".", 1)[0]
             sizes.setdefault(path, []).append(name)
         # The smallest of the layers that are more than a weight.

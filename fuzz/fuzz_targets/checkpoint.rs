@@ -10,6 +10,7 @@ use qoft_scheme::Checkpoint;
 use tempfile::TempDir;
 use {qoft_aqlm as _, qoft_awq as _, qoft_bnb as _, qoft_eetq as _, qoft_gptq as _};
 use {qoft_compressed_tensors as _, qoft_fp8 as _, qoft_hqq as _, qoft_inc_fp8 as _};
+use {qoft_mlx as _, qoft_modelopt as _, qoft_mxfp4 as _, qoft_torchao as _};
 
 static FOLDER: LazyLock<TempDir> = LazyLock::new(folder);
 

@@ -1,6 +1,6 @@
 //! What programs do with the layers of a checkpoint.
 
-use qoft_kernels::Matrix;
+use qoft_kernels::{FloatFormat, Matrix};
 use qoft_scheme::{
     BackendOptions, Checkpoint, ClaimedLayer, LayerSource, Nearest, Purpose, Registry, Result,
 };
@@ -20,6 +20,14 @@ pub fn read_all(checkpoint: &Checkpoint) -> Result<()> {
         let _ = tensor.to_finite_f32();
     }
     let schemes = Registry::linked()?.open(checkpoint, &BackendOptions::default())?;
+    for name in checkpoint.names() {
+        // Its parts may not fit each other.
+        if let Ok(Some(parameter)) = schemes.parameter(checkpoint, name)
+            && parameter.shape.iter().product::<usize>() <= DECODED
+        {
+            parameter.to_bytes(FloatFormat::Bf16);
+        }
+    }
     for path in checkpoint.modules() {
         for shape in [None, Some([32, 64])] {
             if let Some(layer) = schemes.claim(LayerSource::new(checkpoint, path, shape)) {

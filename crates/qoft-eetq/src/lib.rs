@@ -59,8 +59,13 @@ impl QuantBackend for Eetq {
     ) -> Result<Option<Box<dyn Scheme>>> {
         let order = options.choice(LAYOUT, &ByteOrder::NAMES)?;
         let keys = Keys::quantization(checkpoint, self.config_files())?;
+        let is_named = config::is_eetq(&keys);
+        // Scales of this name mean something else elsewhere.
+        if keys.method().is_some() && !is_named {
+            return Ok(None);
+        }
         Ok(Some(Box::new(Opened {
-            is_named: config::is_eetq(&keys),
+            is_named,
             config: config::check(&keys),
             order: order.unwrap_or_else(|| detect::order_of(checkpoint)),
         })))

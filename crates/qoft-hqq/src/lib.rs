@@ -46,8 +46,11 @@ impl QuantBackend for Hqq {
         Capabilities::LINEAR.and_requantize().and_quantize()
     }
 
-    fn open(&self, _: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
-        Ok(Some(Box::new(Opened)))
+    fn open(&self, checkpoint: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
+        let method = Keys::quantization(checkpoint, &[])?.method();
+        // Others have codes of this name, too; the library's own files name no method.
+        let other = method.is_some_and(|method| method != "hqq");
+        Ok((!other).then(|| Box::new(Opened) as _))
     }
 
     fn settings(&self) -> &'static [&'static str] {

@@ -3,7 +3,7 @@
 use qoft_conformance::{TestLayer, TestTensor};
 use qoft_hqq::Hqq;
 use qoft_scheme::{Checkpoint, Dtype};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 fn floats(shape: &[usize], value: f32) -> TestTensor {
     let bytes = value.to_le_bytes().repeat(shape.iter().product());
@@ -207,4 +207,10 @@ fn a_pickle_is_refused_with_what_to_do() {
     for part in ["qmodel.pt", "pickle", "save_to_safetensors"] {
         assert!(text.contains(part), "{part:?} is not in {text:?}");
     }
+}
+
+#[test]
+fn codes_of_this_name_may_be_another_methods() {
+    assert!(!good().config(json!({"quant_method": "sinq"})).claimed());
+    assert!(good().config(json!({"quant_method": "hqq"})).claimed());
 }

@@ -96,3 +96,34 @@ fn each_layer_has_one_claimant_and_the_kit_knows_what_it_looks_like() {
         assert!(lines.contains(&of_it), "{}", backend.name());
     }
 }
+
+/// Their tensors have names that nobody else has.
+const UNMISTAKABLE: [&str; 5] = ["aqlm", "bnb-4bit", "bnb-8bit", "dense", "inc-fp8"];
+
+#[test]
+fn layers_of_an_unknown_method_are_nobodys() {
+    let registry = Registry::linked().unwrap();
+    let claimed = |checkpoint: &Checkpoint| -> Vec<&str> {
+        // Some are damaged.
+        let Ok(schemes) = registry.open(checkpoint, &BackendOptions::default()) else {
+            return Vec::new();
+        };
+        let modules = checkpoint.modules().into_iter();
+        let layers = modules.map(|path| LayerSource::new(checkpoint, path, None));
+        layers.flat_map(|layer| schemes.claimants(&layer)).collect()
+    };
+    let mut checked = 0;
+    for folder in models(&Containers::new([]).unwrap()) {
+        let Ok(checkpoint) = Checkpoint::open(&folder) else {
+            continue;
+        };
+        let before = claimed(&checkpoint);
+        let unknown = json!({"quant_method": "frobnicate"});
+        let after = claimed(&checkpoint.with_quantization_config(unknown));
+        let mut after = after.iter();
+        let wrong = after.find(|name| !UNMISTAKABLE.contains(name));
+        assert_eq!(wrong, None, "{}", folder.display());
+        checked += usize::from(before.iter().any(|name| !UNMISTAKABLE.contains(name)));
+    }
+    assert!(checked > 100, "only {checked} checkpoints");
+}

@@ -252,6 +252,30 @@ fn layers_of_an_unknown_method() {
     });
 }
 
+/// Methods that other programs have.
+#[test]
+fn an_unknown_method_is_named_with_those_that_there_are() {
+    for method in ["quanto", "vptq", "spqr", "higgs", "bitnet", "quark"] {
+        let needle = format!(
+            "qoft has no scheme for the quantization method `{method}`; it has bnb, eetq, aqlm, awq, gptq"
+        );
+        damaged(MODEL, &ALL, &needle, |folder| {
+            edit_json(&folder.join("config.json"), |config| {
+                config["quantization_config"] = json!({"quant_method": method});
+            });
+            TensorFile::open(&folder.join("model.safetensors")).edit(|tensors| {
+                tensors.retain(|(name, _)| !name.contains(".q_proj.weight."));
+                for (name, entry) in tensors {
+                    if name.ends_with(".q_proj.weight") {
+                        entry.dtype = "I8".into();
+                        entry.shape = vec![entry.data.len()];
+                    }
+                }
+            });
+        });
+    }
+}
+
 #[test]
 fn a_model_that_lacks_a_layer_is_not_written() {
     for tensor in ["model.embed_tokens.weight", "model.norm.weight"] {

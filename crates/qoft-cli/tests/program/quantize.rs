@@ -251,3 +251,28 @@ fn inputs_are_scaled_by_calibration_data_for_awq() {
     assert_eq!(norm_of(&plain), norm_of(Path::new(&model)));
     assert!(norm_of(&scaled) != norm_of(&plain));
 }
+
+#[test]
+fn settings_may_be_lists() {
+    let work = tempdir().expect("a folder");
+    let folder = |name: &str| arg(&work.path().join(name)).to_owned();
+    let dense = dense();
+    let quantized = |scheme: &str, output: &str| {
+        let folder = folder(output);
+        good(&[
+            "quantize", "--model", &dense, "--output", &folder, "--scheme", scheme,
+        ]);
+        let config = fs::read_to_string(Path::new(&folder).join("config.json")).expect("a file");
+        let config: Value = serde_json::from_str(&config).expect("JSON");
+        config["quantization_config"].clone()
+    };
+    let scheme = "mxfp4,modules_to_not_convert=[lm_head, q_proj,down_proj]";
+    let config = quantized(scheme, "plain");
+    let expected = json!(["lm_head", "q_proj", "down_proj"]);
+    assert_eq!(config["modules_to_not_convert"], expected);
+    let scheme = r#"torchao,quant_type={"default": {"_type": "Int8WeightOnlyConfig", "_data": {"granularity": {"_type": "PerGroup", "_data": {"group_size": 32}}}}},modules_to_not_convert=["lm_head"]"#;
+    let config = quantized(scheme, "json");
+    assert_eq!(config["modules_to_not_convert"], json!(["lm_head"]));
+    let granularity = &config["quant_type"]["default"]["_data"]["granularity"];
+    assert_eq!(granularity["_data"]["group_size"], 32);
+}
