@@ -17,7 +17,7 @@ use qoft_scheme::kernels::{
 };
 use qoft_scheme::{Dtype, LayerSource, Result, TensorView};
 
-use crate::description::{Description, Kind};
+use crate::description::{Description, Kind, WEIGHT};
 use crate::tiles;
 
 /// Name of the codes.
@@ -52,7 +52,8 @@ pub struct AoLayer {
 impl AoLayer {
     /// Whether a layer is of the scheme, perhaps damaged.
     pub fn claims(layer: &LayerSource) -> bool {
-        layer.has(CODES) || Description::is_there(layer)
+        // What was made dense is described as it was.
+        layer.has(CODES) || Description::is_there(layer) && !layer.has(WEIGHT)
     }
 
     /// Finds a layer's tensors.

@@ -98,7 +98,7 @@ fn each_layer_has_one_claimant_and_the_kit_knows_what_it_looks_like() {
 }
 
 /// Their tensors have names that nobody else has.
-const UNMISTAKABLE: [&str; 5] = ["aqlm", "bnb-4bit", "bnb-8bit", "dense", "inc-fp8"];
+const UNMISTAKABLE: [&str; 6] = ["aqlm", "bnb-4bit", "bnb-8bit", "dense", "gguf", "inc-fp8"];
 
 #[test]
 fn layers_of_an_unknown_method_are_nobodys() {
