@@ -81,6 +81,11 @@ pub(crate) fn charge_items(count: usize) -> Result<(), Error> {
     charge(count.saturating_mul(32))
 }
 
+/// Takes a comparison of two values from the budget, without what it reads of their texts.
+pub(crate) fn charge_comparison() -> Result<(), Error> {
+    charge(64)
+}
+
 /// The error of a template beyond a limit.
 pub(crate) fn too_much(what: &str) -> Error {
     Error::new(ErrorKind::OutOfFuel, what.to_owned())

@@ -106,6 +106,9 @@ impl ChatTemplate {
     /// prompt, through the mark that ends the turn. `learns` tells for the index of an assistant
     /// message whether it is learned.
     ///
+    /// `reach` tells how many bytes of the whole text matter. Turns that start behind them are left
+    /// out without a look: each one costs renderings of all messages before it.
+    ///
     /// # Errors
     ///
     /// As [`ChatTemplate::render`], and [`ChatError::Turn`] when the template's text for a turn
@@ -115,9 +118,10 @@ impl ChatTemplate {
         messages: &[Message],
         variables: &Variables,
         learns: &(dyn Fn(usize) -> bool + Sync),
+        reach: &(dyn Fn(&str) -> usize + Sync),
     ) -> Result<Rendered, ChatError> {
         let messages = prepared_messages(messages);
-        on_large_stack(|| self.render_assistant_prepared(&messages, variables, learns))
+        on_large_stack(|| self.render_assistant_prepared(&messages, variables, learns, reach))
     }
 
     /// Renders `prompt` and `completion` as one conversation in which all that follows the prompt
@@ -145,6 +149,7 @@ impl ChatTemplate {
         messages: &[Message],
         variables: &Variables,
         learns: &(dyn Fn(usize) -> bool + Sync),
+        reach: &(dyn Fn(&str) -> usize + Sync),
     ) -> Result<Rendered, ChatError> {
         let learned: Vec<bool> = messages
             .iter()
@@ -160,7 +165,7 @@ impl ChatTemplate {
             return Ok(rendered);
         }
         let turns = Turns::render(self, messages, variables)?;
-        let learned = turns.assistant_spans(learns)?;
+        let learned = turns.assistant_spans(learns, reach(turns.text()))?;
         Ok(turns.into_rendered(learned))
     }
 

@@ -1,5 +1,7 @@
 //! Marks around the text that a template names the assistant's.
 
+use std::collections::HashSet;
+
 use crate::Rendered;
 
 /// Noncharacters: Unicode keeps them for uses inside a program, so text hardly contains them.
@@ -15,6 +17,13 @@ pub(crate) fn unused_marks(text: &str) -> [char; 2] {
 /// A character that `text` does not contain.
 pub(crate) fn unused_mark(text: &str) -> char {
     unused(text).next().unwrap_or(char::REPLACEMENT_CHARACTER)
+}
+
+/// As many different characters as there are that `text` does not contain.
+pub(crate) fn probes(text: &str) -> impl Iterator<Item = char> {
+    let used: HashSet<char> = text.chars().collect();
+    let private = ('\u{F0000}'..='\u{FFFFD}').chain('\u{100000}'..='\u{10FFFD}');
+    private.filter(move |c| !used.contains(c))
 }
 
 fn unused(text: &str) -> impl Iterator<Item = char> {

@@ -168,10 +168,23 @@ pub(crate) fn entries(dict: &Value) -> Result<Vec<(Value, Value)>, Error> {
 
 /// Fails when `value` is nested deeper than any operation may walk.
 pub(crate) fn check_depth(value: &Value) -> Result<(), Error> {
-    check_depth_from(value, 0)
+    walk(value, 0, &mut |_| Ok(()))
 }
 
-fn check_depth_from(value: &Value, depth: usize) -> Result<(), Error> {
+/// Counts all that is in `value`, its texts too, for an operation that hashes or compares it.
+pub(crate) fn charge_whole(value: &Value) -> Result<(), Error> {
+    walk(value, 0, &mut |text| charge(text.len()))
+}
+
+/// Counts the elements of `value` and calls `read` for the texts in it.
+fn walk(
+    value: &Value,
+    depth: usize,
+    read: &mut dyn FnMut(&str) -> Result<(), Error>,
+) -> Result<(), Error> {
+    if let Some(text) = value.as_str() {
+        return read(text);
+    }
     let kind = value.kind();
     if !matches!(kind, ValueKind::Seq | ValueKind::Iterable | ValueKind::Map) {
         return Ok(());
@@ -187,9 +200,9 @@ fn check_depth_from(value: &Value, depth: usize) -> Result<(), Error> {
     charge_items(1 + value.len().unwrap_or(0))?;
     for element in value.try_iter()? {
         if kind == ValueKind::Map {
-            check_depth_from(&value.get_item(&element)?, depth + 1)?;
+            walk(&value.get_item(&element)?, depth + 1, read)?;
         }
-        check_depth_from(&element, depth + 1)?;
+        walk(&element, depth + 1, read)?;
     }
     Ok(())
 }

@@ -4,14 +4,16 @@
 //! the messages up to its end: both texts are the beginning of the whole one. Some templates
 //! write a turn differently when it is the last one, or end every conversation with a token of
 //! its own. Then the place of its content settles the matter; it is found by rendering once more
-//! with a probe in the content.
+//! with probes in the contents: in all of the assistant's at once, or in one where that changes more.
 
+use std::cell::OnceCell;
+use std::collections::HashMap;
 use std::ops::Range;
 
 use serde_json::{Value, json};
 
 use crate::error::ChatError;
-use crate::marks::unused_mark;
+use crate::marks::{probes, unused_mark};
 use crate::{ChatTemplate, Message, Rendered, Variables};
 
 /// A conversation and the text of all of it.
@@ -22,6 +24,9 @@ pub(crate) struct Turns<'a> {
     text: String,
     /// A character that the text does not contain.
     probe: char,
+    /// Where the contents of the assistant's messages end, by index, as far as one rendering shows
+    /// them.
+    content_ends: OnceCell<HashMap<usize, usize>>,
 }
 
 /// Whether the assistant wrote `message`.
@@ -43,25 +48,38 @@ impl<'a> Turns<'a> {
             variables,
             probe: unused_mark(&text),
             text,
+            content_ends: OnceCell::new(),
         })
     }
 
-    /// The ranges of the assistant's turns that are learned.
+    /// The whole text.
+    pub(crate) fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// The ranges of the assistant's turns that are learned and start within the first `reach`
+    /// bytes of the text.
     pub(crate) fn assistant_spans(
         &self,
         learns: &dyn Fn(usize) -> bool,
+        reach: usize,
     ) -> Result<Vec<Range<usize>>, ChatError> {
-        (0..self.messages.len())
-            .filter(|&index| is_assistant(&self.messages[index]) && learns(index))
-            .map(|index| {
-                let start = self.start(index)?;
-                let turn = start..self.end(index, start)?;
-                if turn.start > turn.end {
-                    return Err(unclear(index));
-                }
-                Ok(self.without_gap(index, turn))
-            })
-            .collect()
+        let mut spans = Vec::new();
+        for index in 0..self.messages.len() {
+            if !is_assistant(&self.messages[index]) || !learns(index) {
+                continue;
+            }
+            let start = self.start(index)?;
+            if start >= reach {
+                break;
+            }
+            let turn = start..self.end(index, start)?;
+            if turn.start > turn.end {
+                return Err(unclear(index));
+            }
+            spans.push(self.without_gap(index, turn));
+        }
+        Ok(spans)
     }
 
     /// The range from message `index` to the end of the text.
@@ -126,7 +144,11 @@ impl<'a> Turns<'a> {
         if index == last {
             return Ok(self.text.len());
         }
-        let Some(content_end) = self.content_end(self.messages, &self.text, index, false)? else {
+        let content_end = match self.content_ends().get(&index) {
+            Some(end) => Some(*end),
+            None => self.content_end(self.messages, &self.text, index, false)?,
+        };
+        let Some(content_end) = content_end else {
             return self.end_without_content(index, start);
         };
         let behind = &self.text[content_end..];
@@ -202,6 +224,38 @@ impl<'a> Turns<'a> {
             return Ok(None);
         }
         Ok(self.probed_edge(&self.text_of(&messages, prompt)?, text))
+    }
+
+    /// Where the contents of the assistant's messages end, by one rendering with a probe of its own
+    /// in each of them; empty unless that is the text otherwise.
+    fn content_ends(&self) -> &HashMap<usize, usize> {
+        self.content_ends.get_or_init(|| {
+            let mut messages = self.messages.to_vec();
+            let of_assistant = messages.iter_mut().enumerate();
+            let of_assistant = of_assistant.filter(|(_, message)| is_assistant(message));
+            let probed: HashMap<char, usize> = probes(&self.text)
+                .zip(of_assistant)
+                .filter_map(|(probe, (index, message))| {
+                    append(message, probe).then_some((probe, index))
+                })
+                .collect();
+            let probed_text = self.text_of(&messages, false).unwrap_or_default();
+            let mut text = String::with_capacity(self.text.len());
+            let mut ends = HashMap::new();
+            for c in probed_text.chars() {
+                match probed.get(&c) {
+                    Some(&index) => {
+                        ends.entry(index).or_insert(text.len());
+                    }
+                    None => text.push(c),
+                }
+            }
+            if text == self.text {
+                ends
+            } else {
+                HashMap::new()
+            }
+        })
     }
 
     /// Where `probed`, which is `text` with a probe in it, shows the probe; `None` when the two

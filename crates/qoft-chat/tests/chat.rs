@@ -112,7 +112,7 @@ fn the_assistants_turns_are_learned_through_their_closing_mark() {
         {
             let messages = messages(&conversation["messages"]);
             let rendered = template
-                .render_assistant(&messages, &variables(conversation), &|_| true)
+                .render_assistant(&messages, &variables(conversation), &|_| true, &str::len)
                 .unwrap();
             assert_eq!(rendered.text, expected_text(conversation, "text"), "{name}");
             let learned: Vec<&str> = rendered
@@ -148,7 +148,8 @@ fn hi_ho() -> Vec<Message> {
 }
 
 fn learned(source: &str, messages: &[Message]) -> Result<Vec<String>, ChatError> {
-    let rendered = template(source).render_assistant(messages, &Variables::new(), &|_| true)?;
+    let rendered =
+        template(source).render_assistant(messages, &Variables::new(), &|_| true, &str::len)?;
     let ranges = rendered.learned.iter();
     Ok(ranges
         .map(|range| rendered.text[range.clone()].to_owned())
@@ -204,7 +205,8 @@ fn any_character_may_stand_in_messages() {
     let text = "a\u{FDD0}b\u{FDD1}\u{F0000}";
     let messages = messages(&json!([{"role": "assistant", "content": text}]));
     let tagged = "<{% generation %}{{ messages[0].content }}{% endgeneration %}>";
-    let rendered = template(tagged).render_assistant(&messages, &Variables::new(), &|_| true);
+    let rendered =
+        template(tagged).render_assistant(&messages, &Variables::new(), &|_| true, &str::len);
     let rendered = rendered.unwrap();
     assert_eq!(rendered.text, format!("<{text}>"));
     assert_eq!(rendered.learned.len(), 1);
@@ -231,7 +233,8 @@ fn messages_that_are_not_to_be_learned_are_left_out() {
                   {% else %}{{ m.content }}</s>{% endif %}{% endfor %}";
     for source in [chatml, tagged] {
         let learns = |index: usize| index == 3;
-        let rendered = template(source).render_assistant(&hi_ho(), &Variables::new(), &learns);
+        let rendered =
+            template(source).render_assistant(&hi_ho(), &Variables::new(), &learns, &str::len);
         let rendered = rendered.unwrap();
         let texts: Vec<&str> = rendered
             .learned
@@ -243,7 +246,8 @@ fn messages_that_are_not_to_be_learned_are_left_out() {
     // One mark around two messages cannot be divided.
     let source =
         "{% generation %}{% for m in messages %}{{ m.content }}{% endfor %}{% endgeneration %}";
-    let rendered = template(source).render_assistant(&hi_ho(), &Variables::new(), &|i| i == 3);
+    let rendered =
+        template(source).render_assistant(&hi_ho(), &Variables::new(), &|i| i == 3, &str::len);
     let error = rendered.unwrap_err();
     assert!(
         matches!(
@@ -362,4 +366,50 @@ fn broken_and_refusing_templates_are_errors() {
         error.to_string(),
         "the chat template fails on this conversation: only one message (line 2 of the template)"
     );
+}
+
+/// A conversation of `count` messages, with a template that writes the last turn in another way.
+fn rendered_start(count: usize, reach: usize) -> qoft_chat::Rendered {
+    let list = (0..count).map(|index| {
+        let role = ["user", "assistant"][index % 2];
+        json!({"role": role, "content": format!("{index}")})
+    });
+    let source = "{% for m in messages %}<{{ m.role }}>{{ m.content }}\
+                  {{ '</s>' if not loop.last or m.role == 'user' else '<end>' }}\n{% endfor %}\
+                  {% if add_generation_prompt %}<assistant>{% endif %}";
+    let messages = messages(&list.collect::<Value>());
+    let all = |_| true;
+    let reached = |text: &str| reach.min(text.len());
+    let rendered = template(source).render_assistant(&messages, &Variables::new(), &all, &reached);
+    rendered.unwrap()
+}
+
+#[test]
+fn turns_behind_what_is_kept_of_a_text_are_no_work() {
+    let whole = rendered_start(40, usize::MAX);
+    assert_eq!(whole.learned.len(), 20);
+    let start = rendered_start(40, whole.learned[7].start + 1);
+    assert_eq!(start.text, whole.text);
+    assert_eq!(start.learned, whole.learned[..8]);
+    // In the square of the messages this would be minutes.
+    let time = std::time::Instant::now();
+    assert!(rendered_start(20_000, 1_000).learned.len() > 10);
+    assert!(time.elapsed() < std::time::Duration::from_secs(30));
+}
+
+#[test]
+fn contents_that_are_shown_twice_or_measured_leave_turns_where_they_are() {
+    let sources = [
+        "{% for m in messages %}{{ m.role }}:{{ m.content }}/{{ m.content }};{% endfor %}\
+         {{ 'assistant:' if add_generation_prompt }}",
+        "{% for m in messages %}{{ m.role }}:{{ m.content }} {{ m.content | length }};{% endfor %}\
+         {{ 'assistant:' if add_generation_prompt }}",
+    ];
+    let expected = [
+        ["<b>ho</b>/<b>ho</b>;", "<b>ho</b> again/<b>ho</b> again;"],
+        ["<b>ho</b> 9;", "<b>ho</b> again 15;"],
+    ];
+    for (source, expected) in sources.into_iter().zip(expected) {
+        assert_eq!(learned(source, &hi_ho()).unwrap(), expected, "{source}");
+    }
 }

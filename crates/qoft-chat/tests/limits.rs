@@ -182,3 +182,74 @@ fn what_templates_really_do_stays_far_below_the_limits() {
                      {% set ns.t = ns.t ~ text[:200] %}{% endfor %}{{ ns.t | length }}";
     assert_eq!(render(quadratic).unwrap(), "60000");
 }
+
+/// Work that is not in proportion to the elements that are charged: pairs of them, long arguments,
+/// values that are compared in each round.
+#[test]
+fn work_is_charged_where_it_is_done() {
+    for source in [
+        "{% for i in range(20000) %}{{ '' if loop.changed([text] * 100) }}{% endfor %}",
+        "{% for i in range(90000) %}{{ '' if loop.changed(text ~ '', [[text, i]]) }}{% endfor %}",
+        "{% set a = namespace() %}{% set a.x = a %}{% set b = namespace() %}{% set b.x = b %}\
+         {% for i in range(4) %}{{ loop.changed(a if i is odd else b) }}{% endfor %}",
+        "{{ range(99999) | map('float') | map('string') | map('list') | map('join') | unique | \
+         map('length') | map('center', 99999) | list }}",
+        "{% set ns = namespace(l=[]) %}{% for i in range(20000) %}{% set ns.l = ns.l + [(i,)] %}\
+         {% endfor %}{{ ns.l | unique | list }}",
+        "{% set l = range(20000) | map('float') | list %}{% for i in range(9999) %}\
+         {{ '' if -1 in l }}{% endfor %}",
+        "{% for i in range(99999) %}{{ 'a'.lstrip(text) }}{{ 'a'.find(text) }}{% endfor %}",
+        "{% for i in range(99999) %}{{ '' if 'a' is in(text) }}{{ 'a' | trim(text) }}{% endfor %}",
+        "{{ (text.startswith((text,) * 99999)) }}",
+        "{% set d = {text: 1} %}{% for i in range(99999) %}{{ d[text] }}{% endfor %}",
+        "{% for i in range(99999) %}{% set d = {text: 1} %}{% endfor %}",
+        "{% for i in range(99999) %}{% set d = dict([(text, 1)]) %}{% endfor %}",
+        "{% macro m() %}{% endmacro %}{% set l = range(99999) | list %}\
+         {% for i in range(99999) %}{{ m(*l) }}{% endfor %}",
+        "{{ range(99999) | map('default', *range(99999)) | list }}",
+        "{{ ([text] * 99999) | map('length') | sum }}",
+        "{{ ([text] * 99999) | map('string') | map('upper') | list | length }}",
+        "{{ ([{}] * 9999) | map(attribute='a.' * 99999) | list }}",
+        "{{ ('%(a)s' * 90000) % {'a': 1} * 99999 }}",
+    ] {
+        assert_limited(source);
+    }
+    let name = "a".repeat(100_000);
+    assert_limited(&format!(
+        "{{% for i in range(99999) %}}{{{{ {name} }}}}{{% endfor %}}"
+    ));
+    assert_limited(&format!("{{{{ dict({name}=1) }}}}"));
+}
+
+#[test]
+fn long_lists_and_arguments_are_no_matter() {
+    let cases = [
+        ("{{ range(20000) | unique | list | length }}", "20000"),
+        (
+            "{{ [1, 1.0, true, 'a', 'A', (1,), (1,), none, none, 1.5, 1.5] | unique | list }}",
+            "[1, 'a', (1,), None, 1.5]",
+        ),
+        (
+            "{{ [2 ** 60, 2.0 ** 60, 2 ** 60 + 1] | unique | list | length }}",
+            "2",
+        ),
+        (
+            "{{ ('a' * 900000).lstrip('b' * 900000 ~ 'a') | length }}",
+            "0",
+        ),
+        ("{{ (('%(a)s' * 20000) % {'a': 1}) | length }}", "20000"),
+        (
+            "{% for i in [1, 1, 2] %}{{ loop.changed(i, {'a': [i]}) }}{% endfor %}",
+            "TrueFalseTrue",
+        ),
+        (
+            "{% macro m(a, b, c) %}{{ a }}{{ b }}{{ c }}{% endmacro %}{{ m(*[1, 2], **{'c': 3}) }}",
+            "123",
+        ),
+    ];
+    for (source, expected) in cases {
+        let start = Instant::now();
+        assert_eq!(render(source).unwrap(), expected, "{source}");
+        assert!(start.elapsed() < Duration::from_secs(20), "{source}");
+    }
+}

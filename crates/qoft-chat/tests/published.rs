@@ -134,7 +134,7 @@ fn the_turns_of_published_templates_are_found() {
                 }
                 let (messages, variables) = (messages(conversation), variables(conversation));
                 let turns = |template: &ChatTemplate| {
-                    template.render_assistant(&messages, &variables, &|_| true)
+                    template.render_assistant(&messages, &variables, &|_| true, &str::len)
                 };
                 let rendered = match turns(&plain) {
                     Ok(rendered) => rendered,

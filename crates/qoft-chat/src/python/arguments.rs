@@ -3,7 +3,7 @@
 use minijinja::Error;
 use minijinja::value::{Kwargs, Value, ValueKind};
 
-use super::{int, type_name};
+use super::{int, sized, type_name};
 use crate::error::failure;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -16,7 +16,7 @@ pub(crate) struct Arguments<const N: usize> {
 }
 
 impl<const N: usize> Arguments<N> {
-    /// Puts the arguments of `what` in the order of `names`.
+    /// Puts the arguments of `what` in the order of `names`, and counts their sizes.
     pub(crate) fn bind(
         what: &'static str,
         args: &[Value],
@@ -28,9 +28,10 @@ impl<const N: usize> Arguments<N> {
         }
         let mut values = [const { None }; N];
         for (place, value) in values.iter_mut().zip(positional) {
-            *place = Some(value.clone());
+            *place = Some(sized(value.clone())?);
         }
         for (name, value) in named {
+            let value = sized(value)?;
             let place = names.iter().position(|known| *known == name);
             match place.map(|place| &mut values[place]) {
                 Some(place @ None) => *place = Some(value),

@@ -1,15 +1,17 @@
 //! Python's comparisons.
 
 use std::cmp::Ordering;
+use std::collections::HashSet;
 
 use minijinja::Error;
 use minijinja::value::{Value, ValueKind};
 
 use super::iterators::ViewKind;
 use super::{
-    elements, entries, int, is_dict, is_sequence, is_tuple, number, type_name, unsupported, view,
+    charge_whole, elements, entries, int, is_dict, is_sequence, is_tuple, number, type_name,
+    unsupported, view,
 };
-use crate::budget::{DEEPEST, charge, charge_items, too_much};
+use crate::budget::{DEEPEST, charge, charge_comparison, charge_items, too_much};
 use crate::error::failure;
 
 type Result<T> = std::result::Result<T, Error>;
@@ -49,7 +51,7 @@ fn equal_at(a: &Value, b: &Value, depth: usize) -> Result<bool> {
     if depth > DEEPEST {
         return Err(too_much("it nests values too deeply"));
     }
-    charge(1)?;
+    charge_comparison()?;
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         charge(if a.len() == b.len() { a.len() } else { 0 })?;
         return Ok(a == b);
@@ -107,6 +109,7 @@ fn equal_at(a: &Value, b: &Value, depth: usize) -> Result<bool> {
 /// The entry of a dict; `True`, 1 and 1.0 are one key.
 pub(crate) fn get(dict: &Value, key: &Value) -> Result<Option<Value>> {
     check_key(key)?;
+    charge_whole(key)?;
     let found = dict.get_item(key)?;
     if !found.is_undefined() {
         return Ok(Some(found));
@@ -139,6 +142,43 @@ pub(crate) fn check_key(key: &Value) -> Result<()> {
     Ok(())
 }
 
+/// A set of keys, in which `True`, 1 and 1.0 are one.
+#[derive(Default)]
+pub(crate) struct Seen {
+    texts: HashSet<Value>,
+    wholes: HashSet<i64>,
+    /// Few in practice: each is compared with all.
+    others: Vec<Value>,
+}
+
+impl Seen {
+    /// Adds a key; false if it is there already.
+    pub(crate) fn is_new(&mut self, key: Value) -> Result<bool> {
+        check_key(&key)?;
+        charge_comparison()?;
+        if let Some(text) = key.as_str() {
+            charge(text.len())?;
+            return Ok(self.texts.insert(key));
+        }
+        if let Some(whole) = whole(&key) {
+            return Ok(self.wholes.insert(whole));
+        }
+        for other in &self.others {
+            if equal(other, &key)? {
+                return Ok(false);
+            }
+        }
+        self.others.push(key);
+        Ok(true)
+    }
+}
+
+/// A number without a fraction, if all such numbers near it are floats as well as ints.
+fn whole(value: &Value) -> Option<i64> {
+    let number = number(value)?;
+    (number.fract() == 0.0 && number.abs() < 9e15).then_some(number as i64)
+}
+
 /// How `a` is to `b`; nothing for numbers of which one is none.
 pub(crate) fn order(name: &str, a: &Value, b: &Value) -> Result<Option<Ordering>> {
     order_at(name, a, b, 0)
@@ -148,7 +188,7 @@ fn order_at(name: &str, a: &Value, b: &Value, depth: usize) -> Result<Option<Ord
     if depth > DEEPEST {
         return Err(too_much("it nests values too deeply"));
     }
-    charge(1)?;
+    charge_comparison()?;
     if let (Some(a), Some(b)) = (a.as_str(), b.as_str()) {
         charge(a.len().min(b.len()))?;
         return Ok(Some(a.cmp(b)));

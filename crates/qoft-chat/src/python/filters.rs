@@ -12,6 +12,7 @@ use super::arguments::Arguments;
 use super::print::str;
 use super::subscript::{attribute, item};
 use super::{int, json};
+use crate::budget::charge_items;
 
 type Result<T = Value> = std::result::Result<T, Error>;
 
@@ -59,6 +60,7 @@ fn at_path(value: &Value, path: &Value) -> Result {
     };
     let mut found = value.clone();
     for part in path.split('.') {
+        charge_items(1)?;
         found = match part.parse::<i64>() {
             Ok(index) => item(&found, &Value::from(index))?,
             Err(_) if super::is_dict(&found) => item(&found, &Value::from(part))?,

@@ -3,6 +3,8 @@
 //! It writes numbers and texts as Python does, but other values in its own way: these become text
 //! before. What it would write differently is refused.
 
+use std::collections::HashMap;
+
 use minijinja::value::{Kwargs, Value, ValueKind};
 use minijinja::{Error, FormatStyle, format_filter};
 
@@ -54,7 +56,7 @@ fn percent_with(text: &str, values: &[Value], dict: Option<&Value>) -> Result<St
     let fields = fields(text)?;
     if fields.iter().any(|field| field.key.is_some()) {
         let dict = dict.ok_or_else(|| failure("format requires a mapping"))?;
-        let mut named = Vec::new();
+        let mut named: HashMap<&str, Value> = HashMap::new();
         for field in &fields {
             let key = field
                 .key
@@ -62,15 +64,12 @@ fn percent_with(text: &str, values: &[Value], dict: Option<&Value>) -> Result<St
             let value = super::compare::get(dict, &Value::from(key))?;
             let value = value.ok_or_else(|| failure(format!("no key '{key}' to format")))?;
             let value = prepared(&value, field.conversion)?;
-            if named
-                .iter()
-                .any(|(known, other)| known == key && other != &value)
-            {
+            if named.get(key).is_some_and(|other| other != &value) {
                 return Err(failure(
                     "a field is formatted in two ways, which is not supported",
                 ));
             }
-            named.push((key.to_owned(), value));
+            named.insert(key, value);
         }
         let dict: Value = named
             .into_iter()

@@ -1,5 +1,7 @@
 //! What Python's strings do to their letters: cases, white space, replacing.
 
+use std::collections::HashSet;
+
 use minijinja::Error;
 
 use super::unicode::{
@@ -21,8 +23,9 @@ pub(crate) fn in_case(text: &str, name: &str) -> String {
 
 /// `strip`, `lstrip` or `rstrip` of `characters`, or of white space.
 pub(crate) fn strip<'t>(text: &'t str, name: &str, characters: Option<&str>) -> &'t str {
-    let is_stripped = |c: char| match characters {
-        Some(characters) => characters.contains(c),
+    let characters: Option<HashSet<char>> = characters.map(|text| text.chars().collect());
+    let is_stripped = |c: char| match &characters {
+        Some(characters) => characters.contains(&c),
         None => is_space(c),
     };
     match name {

@@ -10,9 +10,11 @@ use super::tags;
 use crate::budget::{charge, charge_items};
 use crate::error::failure;
 use crate::python::arguments::{Arguments, split};
-use crate::python::compare::{chain, check_key, compare, equal};
+use crate::python::compare::{Seen, chain, check_key, compare};
 use crate::python::iterators::{View, ViewKind};
-use crate::python::{check_depth, elements, filters, operators, print, sized, subscript};
+use crate::python::{
+    charge_whole, check_depth, elements, filters, operators, print, sized, subscript,
+};
 use crate::python::{entries, int, is_dict, tests, tuple, type_name};
 
 /// The variable with the marks that go around the assistant's text. No template can name it.
@@ -111,23 +113,20 @@ fn add_operators(environment: &mut Environment<'static>) {
     });
     environment.add_filter("@for", |value: &Value| elements(value).map(Value::from));
     environment.add_filter("@and", |value: Value| value);
+    environment.add_filter("@whole", |value: Value| {
+        charge_whole(&value).map(|()| value)
+    });
     environment.add_filter("@sized", sized);
 }
 
 /// Keys must be of types that can be keys; 1, 1.0 and `True` are one key, and not several.
 fn check_keys(map: &Value) -> Result<(), Error> {
-    let mut others: Vec<Value> = Vec::new();
+    let mut seen = Seen::default();
     for key in elements(map)? {
-        check_key(&key)?;
-        if key.as_str().is_some() {
-            continue;
+        charge_whole(&key)?;
+        if !seen.is_new(key)? {
+            return Err(failure("a dict has a key twice, which is not supported"));
         }
-        for other in &others {
-            if equal(other, &key)? {
-                return Err(failure("a dict has a key twice, which is not supported"));
-            }
-        }
-        others.push(key);
     }
     Ok(())
 }
@@ -165,6 +164,7 @@ fn dict(args: Rest<Value>) -> Result<Value, Error> {
     );
     for (key, value) in &all {
         check_key(key)?;
+        charge_whole(key)?;
         check_depth(value)?;
     }
     Ok(all.into_iter().collect())

@@ -11,6 +11,10 @@ use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 /// The label of a position at which nothing is learned.
 pub const IGNORED: i32 = -100;
 
+/// Of conversations with more messages it is found out first which part of the text is kept, since
+/// the place of each turn costs renderings of all messages before it.
+const LONG_CONVERSATION: usize = 64;
+
 /// A row ready for training: token ids and what to learn at each of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -91,7 +95,13 @@ impl<'a> Encoder<'a> {
             } => {
                 let learns = |index: usize| !unlearned.contains(&index);
                 let template = self.template()?;
-                self.chat(&template.render_assistant(&messages, &variables, &learns)?)?
+                let (tokenizer, max_length) = (self.tokenizer, self.max_length);
+                let is_long = messages.len() > LONG_CONVERSATION;
+                let reach = |text: &str| match max_length.filter(|_| is_long) {
+                    Some(count) => kept_bytes(tokenizer, text, count),
+                    None => text.len(),
+                };
+                self.chat(&template.render_assistant(&messages, &variables, &learns, &reach)?)?
             }
             Row::MessagesCompletion {
                 prompt,
@@ -249,6 +259,20 @@ impl<'a> Encoder<'a> {
         let template = self.tokenizer.chat_template()?;
         Ok(self.chat.get_or_init(|| template))
     }
+}
+
+/// The bytes of a rendered conversation up to the end of its first `count` tokens; all of them if
+/// it cannot be read, which is an error when the row is.
+fn kept_bytes(tokenizer: &Tokenizer, text: &str, count: usize) -> usize {
+    let Ok(read) = tokenizer.encode_start(text, false, Some(count)) else {
+        return text.len();
+    };
+    let offsets = &read.encoded.offsets;
+    if offsets.len() <= count {
+        return text.len();
+    }
+    let ends = offsets[..count].iter().map(|(_, end)| *end);
+    ends.max().unwrap_or(0)
 }
 
 /// Ignores the labels where `mask` is 0. The mask may run along the padding that was dropped.

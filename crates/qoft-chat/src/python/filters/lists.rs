@@ -9,7 +9,7 @@ use super::{Result, at_path, ignoring_case};
 use crate::budget::{charge, charge_items};
 use crate::error::failure;
 use crate::python::arguments::Arguments;
-use crate::python::compare::{equal, order};
+use crate::python::compare::{Seen, order};
 use crate::python::iterators::Generator;
 use crate::python::operators::add;
 use crate::python::print::str;
@@ -259,18 +259,12 @@ fn dict_sort(value: &Value, args: &Arguments<3>) -> Result {
 }
 
 fn unique(elements: Vec<Value>, args: &Arguments<2>) -> Result {
-    let mut seen: Vec<Value> = Vec::new();
+    let mut seen = Seen::default();
     let mut kept = Vec::new();
-    'elements: for element in elements {
-        let key = key_of(&element, args.some(1), args.flag(0))?;
-        crate::python::compare::check_key(&key)?;
-        for other in &seen {
-            if equal(other, &key)? {
-                continue 'elements;
-            }
+    for element in elements {
+        if seen.is_new(key_of(&element, args.some(1), args.flag(0))?)? {
+            kept.push(element);
         }
-        seen.push(key);
-        kept.push(element);
     }
     Ok(Generator::value(kept))
 }

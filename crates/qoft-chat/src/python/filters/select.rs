@@ -4,16 +4,18 @@ use minijinja::value::{Kwargs, Value};
 use minijinja::{ErrorKind, State};
 
 use super::{Result, at_path, elements_if_true};
-use crate::budget::charge_items;
+use crate::budget::{charge, charge_items};
 use crate::error::failure;
 use crate::python::arguments::{Arguments, split};
 use crate::python::iterators::Generator;
+use crate::python::sized;
 
 pub(super) const NAMES: [&str; 5] = ["map", "reject", "rejectattr", "select", "selectattr"];
 
 pub(super) fn apply(state: &State<'_, '_>, name: &str, value: &Value, args: &[Value]) -> Result {
     let elements = elements_if_true(value)?;
-    charge_items(elements.len())?;
+    // Each call gets the element and all arguments.
+    charge_items(elements.len().saturating_mul(1 + args.len()))?;
     let chosen = if name == "map" {
         map(state, elements, args)?
     } else {
@@ -46,7 +48,11 @@ fn map(state: &State<'_, '_>, elements: Vec<Value>, args: &[Value]) -> Result<Ve
     elements
         .into_iter()
         .map(|element| {
-            let args: Vec<Value> = [element].into_iter().chain(all.iter().cloned()).collect();
+            charge(name.len())?;
+            let args: Vec<Value> = [sized(element)?]
+                .into_iter()
+                .chain(all.iter().cloned())
+                .collect();
             state.apply_filter(name, &args)
         })
         .collect()
@@ -82,7 +88,11 @@ fn select(
                         format!("{name} needs the name of a test"),
                     )
                 })?;
-                let args: Vec<Value> = [tested].into_iter().chain(rest.iter().cloned()).collect();
+                charge(test.len())?;
+                let args: Vec<Value> = [sized(tested)?]
+                    .into_iter()
+                    .chain(rest.iter().cloned())
+                    .collect();
                 state.perform_test(test, &args)?
             }
         };

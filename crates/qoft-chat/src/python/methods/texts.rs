@@ -216,6 +216,7 @@ fn has_affix(value: &str, name: &str, args: &[Value]) -> Result {
                 "{name} first arg must be str or a tuple of str, not {found}"
             ))
         })?;
+        charge(affix.len())?;
         fits |= window.is_some_and(|(window, _)| match name {
             "startswith" => window.starts_with(affix),
             _ => window.ends_with(affix),

@@ -9,6 +9,9 @@ use minijinja::value::Value;
 use super::{Result, Rewriter, refused};
 use crate::template::literals;
 
+/// The longest name of a variable or argument, in bytes. Variables are looked up again and again.
+const LONGEST_NAME: usize = 1_000;
+
 impl<'s> Rewriter<'s> {
     /// A constant, if both lexers read it alike.
     pub(super) fn constant(&self, node: &Spanned<ast::Const>) -> Result<Expr<'s>> {
@@ -39,7 +42,7 @@ impl<'s> Rewriter<'s> {
     pub(super) fn expression(&mut self, expression: &Expr<'s>) -> Result<Expr<'s>> {
         let span = expression.span();
         Ok(match expression {
-            Expr::Var(node) => variable(node.id, span),
+            Expr::Var(node) => variable(short(node.id, span)?, span),
             Expr::Const(node) => self.constant(node)?,
             Expr::Slice(node) => {
                 let value = self.expression(&node.expr)?;
@@ -148,6 +151,10 @@ impl<'s> Rewriter<'s> {
                     if args.is_empty() {
                         return Err(refused("loop.cycle() without a value", span));
                     }
+                    if method.name == "changed" {
+                        // What is passed is kept and compared in each round.
+                        args = passed_through("@whole", args, span);
+                    }
                     let expr = variable("loop", span);
                     let name = method.name;
                     Expr::GetAttr(Spanned::new(ast::GetAttr { expr, name }, span))
@@ -165,13 +172,7 @@ impl<'s> Rewriter<'s> {
             }
             Expr::Var(node) if node.id == "loop" => {
                 // A recursive loop starts over with its only argument.
-                for arg in &mut args {
-                    if let CallArg::Pos(value) = arg {
-                        let unused = constant(Value::UNDEFINED, span);
-                        let value = std::mem::replace(value, unused);
-                        *arg = CallArg::Pos(filter("@for", value, Vec::new(), span));
-                    }
-                }
+                args = passed_through("@for", args, span);
                 variable(node.id, span)
             }
             other => self.expression(other)?,
@@ -185,13 +186,47 @@ impl<'s> Rewriter<'s> {
             .map(|argument| {
                 Ok(match argument {
                     CallArg::Pos(value) => CallArg::Pos(self.expression(value)?),
-                    CallArg::Kwarg(name, value) => CallArg::Kwarg(name, self.expression(value)?),
-                    CallArg::PosSplat(value) => CallArg::PosSplat(self.expression(value)?),
-                    CallArg::KwargSplat(value) => CallArg::KwargSplat(self.expression(value)?),
+                    CallArg::Kwarg(name, value) => {
+                        let value = self.expression(value)?;
+                        CallArg::Kwarg(short(name, value.span())?, value)
+                    }
+                    CallArg::PosSplat(value) => {
+                        let span = value.span();
+                        let value = self.expression(value)?;
+                        CallArg::PosSplat(filter("@for", value, Vec::new(), span))
+                    }
+                    CallArg::KwargSplat(value) => {
+                        let span = value.span();
+                        let value = self.expression(value)?;
+                        CallArg::KwargSplat(filter("@whole", value, Vec::new(), span))
+                    }
                 })
             })
             .collect()
     }
+}
+
+/// Arguments of which those by position go through a filter.
+fn passed_through<'s>(
+    name: &'static str,
+    arguments: Vec<CallArg<'s>>,
+    span: Span,
+) -> Vec<CallArg<'s>> {
+    let arguments = arguments.into_iter();
+    arguments
+        .map(|argument| match argument {
+            CallArg::Pos(value) => CallArg::Pos(filter(name, value, Vec::new(), span)),
+            other => other,
+        })
+        .collect()
+}
+
+/// A name that is no work to look up.
+fn short(name: &str, span: Span) -> Result<&str> {
+    if name.len() > LONGEST_NAME {
+        return Err(refused("a name this long", span));
+    }
+    Ok(name)
 }
 
 /// The filter for an operator; `and` and `or` decide what is computed, and stay.
