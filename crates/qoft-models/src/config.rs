@@ -162,24 +162,21 @@ impl ModelNames {
         format!("{}.{}", self.base, self.tokens)
     }
 
-    /// Whether tensors of these names lack the path of the model's base. The table of the tokens is
-    /// in every model.
-    pub(crate) fn lacks_base<'a>(&self, mut names: impl Iterator<Item = &'a str>) -> bool {
-        names.any(|name| is_below(name, self.tokens))
-    }
-
     /// The name that a tensor has in the whole model, for files with or without the path of the
-    /// base: `None` for one that nothing reads.
-    pub(crate) fn in_model(&self, name: &str, lacks_base: bool) -> Option<String> {
+    /// base: `None` for one that nothing reads. `in_base` tells whether there is such a tensor in the
+    /// base.
+    pub(crate) fn in_model(&self, name: &str, in_base: impl Fn(&str) -> bool) -> Option<String> {
         let older = self.older_paths.iter().find(|(old, _)| is_below(name, old));
         if self.leftovers.iter().any(|end| name.ends_with(end)) {
             None
         } else if let Some((old, path)) = older {
             Some(format!("{path}{}", &name[old.len()..]))
-        } else if lacks_base && !is_below(name, self.head) {
-            Some(format!("{}.{name}", self.base))
         } else {
-            Some(name.to_owned())
+            let longer = format!("{}.{name}", self.base);
+            Some(match in_base(&longer) {
+                true => longer,
+                false => name.to_owned(),
+            })
         }
     }
 }
@@ -200,14 +197,17 @@ mod tests {
             .with_base("transformer")
             .with_tokens("wte")
             .with_leftovers(&[".attn.bias"]);
-        let bare = |name| NAMES.in_model(name, true);
-        assert!(NAMES.lacks_base(["h.0.ln_1.weight", "wte.weight"].into_iter()));
+        let known = ["h.0.ln_1.weight", "wte.weight", "h.3.attn.c_attn.bias"];
+        let known = known.map(|name| format!("transformer.{name}"));
+        let bare = |name| NAMES.in_model(name, |longer| known.iter().any(|known| known == longer));
         assert_eq!(bare("wte.weight").unwrap(), "transformer.wte.weight");
+        assert_eq!(
+            bare("transformer.wte.weight").unwrap(),
+            "transformer.wte.weight"
+        );
         assert_eq!(bare("lm_head.weight").unwrap(), "lm_head.weight");
+        assert_eq!(bare("v_head.weight").unwrap(), "v_head.weight");
         assert_eq!(bare("h.3.attn.bias"), None);
         assert!(bare("h.3.attn.c_attn.bias").is_some());
-        let table = "transformer.wte.weight";
-        assert!(!NAMES.lacks_base([table, "other.weight"].into_iter()));
-        assert_eq!(NAMES.in_model(table, false).unwrap(), table);
     }
 }

@@ -31,6 +31,23 @@ fn has_own_head(spec: &ModelSpec, checkpoint: &Checkpoint) -> bool {
     }
 }
 
+/// With the table of the tokens under its name, where files only have the head that shares it.
+fn with_table(spec: &ModelSpec, checkpoint: Checkpoint) -> Checkpoint {
+    let Some(table) = spec.tied_table() else {
+        return checkpoint;
+    };
+    let head = spec.names().head;
+    let is_stored = |path| checkpoint.under(path).next().is_some();
+    if is_stored(table) || !is_stored(head) {
+        return checkpoint;
+    }
+    let renamed = |name: &str| match name.strip_prefix(head) {
+        Some(rest) if rest.starts_with('.') => format!("{table}{rest}"),
+        _ => name.to_owned(),
+    };
+    checkpoint.renamed(|name| Some(renamed(name)))
+}
+
 /// Says which tensors are none of the model's: as in transformers, nothing is computed with them.
 fn tell_of_foreign(spec: &ModelSpec, checkpoint: &Checkpoint) {
     let tensors = checkpoint.names().filter(|name| !spec.has(name));
@@ -91,9 +108,11 @@ impl ModelFolder {
             None => (None, None),
         };
         if let Some(spec) = &spec {
+            // Where a file has a tensor with and without the base, the later name counts, as in
+            // transformers.
             let names = spec.names();
-            let lacks_base = names.lacks_base(checkpoint.names());
-            checkpoint = checkpoint.renamed(|name| names.in_model(name, lacks_base));
+            checkpoint = checkpoint.renamed(|name| names.in_model(name, |name| spec.has(name)));
+            checkpoint = with_table(spec, checkpoint);
         }
         // As in transformers 5, a head of its own is not given up for a word in the configuration.
         let spec = spec.map(|spec| match has_own_head(&spec, &checkpoint) {

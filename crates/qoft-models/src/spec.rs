@@ -95,7 +95,7 @@ impl ModelSpec {
     }
 
     /// Whether a tensor is one of the model's.
-    pub(crate) fn has(&self, tensor: &str) -> bool {
+    pub fn has(&self, tensor: &str) -> bool {
         let parents = std::iter::successors(Some(tensor), |path| {
             path.rsplit_once('.').map(|(parent, _)| parent)
         });

@@ -36,9 +36,10 @@ impl QuantBackend for Dense {
 }
 
 impl Dense {
-    /// Whether a layer has a plain matrix for a weight, and nothing else but a bias.
+    /// Whether a layer has a plain matrix for a weight, and nothing else but a bias and what says
+    /// nothing of the weight.
     pub fn is_dense(layer: &LayerSource) -> bool {
-        let plain = |suffix| suffix == WEIGHT || suffix == "bias";
+        let plain = |suffix: &str| suffix == WEIGHT || suffix == "bias" || is_beside(suffix);
         layer.suffixes().all(plain)
             && layer
                 .get(WEIGHT)
@@ -47,6 +48,17 @@ impl Dense {
 }
 
 const WEIGHT: &str = "weight";
+
+/// Whether a tensor of a layer is about activations or caches, or left of an adapter: nothing is
+/// computed with it where the weight is dense, as in transformers.
+fn is_beside(suffix: &str) -> bool {
+    const ACTIVATIONS: [&str; 4] = ["input", "output", "k", "v"];
+    let of_activations = |kind: &str| {
+        let name = suffix.strip_suffix(kind).and_then(|s| s.strip_suffix('_'));
+        name.is_some_and(|name| ACTIVATIONS.contains(&name))
+    };
+    of_activations("scale") || of_activations("zero_point") || suffix.starts_with("lora_")
+}
 
 impl Scheme for Dense {
     fn claim(&self, layer: &LayerSource) -> bool {

@@ -61,7 +61,10 @@ pub struct Inspection {
 /// # Errors
 /// If a layer is damaged or claimed by no backend.
 pub fn inspect(folder: &ModelFolder, schemes: &Schemes) -> Result<Inspection> {
-    let (found, checkpoint) = (claimed(folder, schemes)?, folder.checkpoint());
+    let (mut found, checkpoint) = (claimed(folder, schemes)?, folder.checkpoint());
+    if let Some(spec) = folder.known() {
+        found.retain(|layer| spec.layer(layer.path()).is_some());
+    }
     let mut layers = Vec::with_capacity(found.len());
     for layer in &found {
         let weight = layer.load(Purpose::Forward)?.weight;

@@ -22,7 +22,8 @@ pub fn claimed<'a>(folder: &'a ModelFolder, schemes: &'a Schemes) -> Result<Vec<
     let found = paths.filter_map(|path| schemes.claim(folder.source(path)));
     let mut found: Vec<ClaimedLayer> = found.collect();
     let owners = Owners::new(&found);
-    for name in checkpoint.names() {
+    let is_own = |name: &&str| !is_foreign(folder, name);
+    for name in checkpoint.names().filter(is_own) {
         if owners.of(name).is_none()
             && checkpoint.tensor(name)?.float_format().is_err()
             && schemes.parameter(checkpoint, name)?.is_none()
@@ -66,6 +67,11 @@ pub fn embeddings(folder: &ModelFolder) -> Vec<LayerSource<'_>> {
     let layers = paths.map(|path| folder.source(path));
     let tables = layers.filter(|layer| layer.kind() == LayerKind::Embedding);
     tables.filter(Dense::is_dense).collect()
+}
+
+/// Whether a model of a known architecture has no such tensor.
+pub fn is_foreign(folder: &ModelFolder, tensor: &str) -> bool {
+    folder.known().is_some_and(|spec| !spec.has(tensor))
 }
 
 /// Whether a tensor belongs to the module at `path`.

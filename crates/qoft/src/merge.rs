@@ -20,6 +20,7 @@ use qoft_core::{Result, Schemes, StagedDir};
 use qoft_models::ModelFolder;
 
 use crate::adapter::ScaledAdapter;
+use crate::layers::is_foreign;
 use crate::own;
 use crate::owners::Owners;
 use crate::write::{Output, Surroundings, fill, rewrite, write_model, writer_of};
@@ -134,16 +135,25 @@ pub fn merge_staged(
         None => DenseParameters::default(),
     };
     outputs.extend(packed.outputs);
+    let mut dropped = Vec::new();
     for name in current.names() {
         if tables.replace(name) || packed.parts.contains(name) {
             continue;
         }
         match owners.of(name).filter(|layer| !is_bias(name, layer)) {
-            None if !same && schemes.is_beside_layers(name) => {}
-            None => outputs.push(own::kept(current, adapters, name, format)?),
+            None if !same && schemes.is_beside_layers(name) => dropped.push(name),
             Some(layer) if changed.dense.contains(layer.path()) => {}
+            _ if is_foreign(folder, name) => outputs.push(Output::foreign(current.tensor(name)?)),
+            None => outputs.push(own::kept(current, adapters, name, format)?),
             Some(_) => outputs.push(Output::copy(current.tensor(name)?)),
         }
+    }
+    if let Some(first) = dropped.first() {
+        tracing::warn!(
+            "{} tensors only mean something to the scheme of the model and are left out, the first \
+             is `{first}`",
+            dropped.len()
+        );
     }
     let mut config = changed.config.clone();
     tables.configure(&mut config);

@@ -2,6 +2,7 @@
 
 mod container;
 mod copied;
+mod finite;
 mod shard;
 mod shard_size;
 
@@ -10,12 +11,15 @@ use std::collections::BTreeMap;
 use std::path::Path;
 
 use qoft_core::{Dtype, Error, Result, ScratchDir, StagedDir, TensorView, write_file};
+use qoft_models::ModelFolder;
 use serde_json::{Map, Value, json};
 
+use crate::layers::is_foreign;
 use copied::copy_others;
 
 pub use container::NewContainer;
 pub(crate) use container::{rewrite, write_model, writer_of};
+pub(crate) use finite::check_finite;
 pub use shard_size::MaxShardSize;
 
 /// What a merge tells about itself; it is no part of the checkpoint.
@@ -32,6 +36,8 @@ pub(crate) struct Output<'a> {
 /// Bytes that are there, or are made when they are written.
 pub(crate) enum Data<'a> {
     Stored(TensorView),
+    /// Of a tensor that is none of the model's.
+    Foreign(TensorView),
     Made(Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync + 'a>),
 }
 
@@ -46,15 +52,34 @@ impl Output<'_> {
         }
     }
 
+    /// A tensor of a model's files, as it is.
+    pub fn of(folder: &ModelFolder, tensor: TensorView) -> Self {
+        match is_foreign(folder, tensor.name()) {
+            true => Self::foreign(tensor),
+            false => Self::copy(tensor),
+        }
+    }
+
+    /// A tensor that is none of the model's, as it is.
+    pub fn foreign(tensor: TensorView) -> Self {
+        Self {
+            data: Data::Foreign(tensor.clone()),
+            ..Self::copy(tensor)
+        }
+    }
+
     /// Its bytes.
     ///
     /// # Errors
-    /// If they cannot be made.
+    /// If they cannot be made, or are numbers of the model that are not finite.
     pub fn content(&self) -> Result<Cow<'_, [u8]>> {
-        match &self.data {
-            Data::Stored(tensor) => Ok(Cow::Borrowed(tensor.bytes())),
-            Data::Made(make) => make().map(Cow::Owned),
-        }
+        let bytes: Cow<[u8]> = match &self.data {
+            Data::Foreign(tensor) => return Ok(Cow::Borrowed(tensor.bytes())),
+            Data::Stored(tensor) => Cow::Borrowed(tensor.bytes()),
+            Data::Made(make) => Cow::Owned(make()?),
+        };
+        check_finite(&self.name, self.dtype, &bytes)?;
+        Ok(bytes)
     }
 
     fn bytes(&self) -> usize {

@@ -3,6 +3,7 @@
 mod adapters;
 mod bad_arguments;
 mod bad_input;
+mod beside;
 mod calibration;
 mod cli;
 mod common;

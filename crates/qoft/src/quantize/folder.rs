@@ -136,8 +136,8 @@ pub fn quantize_staged(
     let done = &mut |done, layers| progress(done, 2 * layers);
     let quantized = carry_out(&plan, folder, quantization, options, search, done)?;
     let checkpoint = quantized.checkpoint();
-    let outputs = checkpoint.names().map(|name| checkpoint.tensor(name));
-    let outputs = outputs.map(|tensor| tensor.map(Output::copy));
+    let tensors = checkpoint.names().map(|name| checkpoint.tensor(name));
+    let outputs = tensors.map(|tensor| Ok(Output::of(folder, tensor?)));
     let around = Surroundings {
         config: checkpoint.config(),
         metadata: checkpoint.metadata(),

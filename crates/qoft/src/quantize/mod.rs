@@ -10,15 +10,16 @@ use std::path::PathBuf;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, ClaimedLayer, Matrix, NewTensor, Purpose, Quantization, Result, Schemes,
-    WaitingFile, float_dtype,
+    ClaimedLayer, Matrix, NewTensor, Purpose, Quantization, Result, Schemes, WaitingFile,
+    float_dtype,
 };
 use qoft_models::ModelFolder;
 
 use crate::ahead::one_ahead;
+use crate::layers::is_foreign;
 use crate::model_dtype::with_dtype;
 use crate::search::LayerSearch;
-use crate::write::MaxShardSize;
+use crate::write::{MaxShardSize, check_finite};
 
 pub use folder::{
     QuantizeLosses, QuantizeReport, QuantizedLayer, StagedQuantization, quantize_staged,
@@ -115,7 +116,7 @@ fn carry_out(
         return Ok(folder.with_checkpoint(current));
     }
     let mut waiting = WaitingFile::new(&std::env::temp_dir())?;
-    for tensors in plan.rounded_others(dense) {
+    for tensors in plan.rounded_others(folder) {
         current.insert(&tensors?, &mut waiting)?;
     }
     let mut done = 0;
@@ -149,12 +150,13 @@ fn quantized(
 impl Plan<'_> {
     /// The floats beside the layers that are quantized, in the model's dtype, where rounding to it
     /// changes them: embeddings, norms, biases and the layers that stay dense.
-    fn rounded_others(&self, dense: &Checkpoint) -> impl Iterator<Item = Result<[NewTensor; 1]>> {
+    fn rounded_others(&self, folder: &ModelFolder) -> impl Iterator<Item = Result<[NewTensor; 1]>> {
+        let dense = folder.checkpoint();
         let quantized: BTreeSet<&str> = self.paths().collect();
         let format = self.format;
         dense.names().filter_map(move |name| {
             let (layer, suffix) = name.rsplit_once('.')?;
-            if suffix == "weight" && quantized.contains(layer) {
+            if suffix == "weight" && quantized.contains(layer) || is_foreign(folder, name) {
                 return None;
             }
             let tensor = dense.get(name)?;
@@ -164,6 +166,7 @@ impl Plan<'_> {
             coarser.then(|| {
                 let bytes = format.to_bytes(&tensor.to_finite_f32()?);
                 let dtype = float_dtype(format);
+                check_finite(name, dtype, &bytes)?;
                 Ok([NewTensor::new(layer, suffix, dtype, tensor.shape(), bytes)])
             })
         })

@@ -43,7 +43,8 @@ impl<'a> Plan<'a> {
         let packed = packed_parameters(folder, schemes, &layers)?;
         let plan = Self::new(folder, layers, quantization, skips, format)?;
         let mut all = plan.layers.iter().chain(&plan.dense);
-        let layer = all.find(|layer| layer.is_quantized()).map(|layer| {
+        let is_own = |layer: &&ClaimedLayer| layer.is_quantized() && !is_foreign(folder, layer);
+        let layer = all.find(is_own).map(|layer| {
             let (path, backend) = (layer.path(), layer.backend());
             format!("layer `{path}` is quantized already ({backend})")
         });
