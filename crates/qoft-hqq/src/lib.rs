@@ -47,9 +47,8 @@ impl QuantBackend for Hqq {
     }
 
     fn open(&self, checkpoint: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
-        let method = Keys::quantization(checkpoint, &[])?.method();
         // Others have codes of this name, too; the library's own files name no method.
-        let other = method.is_some_and(|method| method != "hqq");
+        let other = Keys::quantization(checkpoint, &[])?.is_of_another(&["hqq"]);
         Ok((!other).then(|| Box::new(Opened) as _))
     }
 

@@ -49,7 +49,7 @@ impl QuantBackend for TorchAo {
 
     fn open(&self, checkpoint: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {
         let keys = Keys::quantization(checkpoint, &[])?;
-        let other = keys.method().is_some_and(|method| method != config::METHOD);
+        let other = keys.is_of_another(&[config::METHOD]);
         Ok((!other).then(|| Box::new(Opened) as _))
     }
 

@@ -28,7 +28,7 @@ impl ToTorchAo {
     /// # Errors
     /// If a setting is impossible, or one of those that this crate does not write.
     pub fn read(keys: &Keys) -> Result<Option<Self>> {
-        if keys.method().is_some_and(|method| method != METHOD) {
+        if keys.is_of_another(&[METHOD]) {
             return Ok(None);
         }
         let with_head = keys.flag(WITH_HEAD, false)?;

@@ -1,7 +1,7 @@
 //! Quantizing a changed weight of a layer. Blocks that have not changed keep scales and zero points.
 
-use qoft_scheme::kernels::{Matrix, equal_blocks, transpose};
-use qoft_scheme::{NewTensor, Requantize, Result};
+use qoft_scheme::kernels::{Matrix, transpose};
+use qoft_scheme::{KeptBlocks, NewTensor, Requantize, Result};
 
 use crate::description::Kind;
 use crate::grid::{AoGrid, Mapping, Rule};
@@ -13,9 +13,7 @@ use crate::tiles;
 /// # Errors
 /// If a scale is not finite, or a tensor is missing.
 pub fn requantize(parsed: &AoLayer, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
-    let before = Matrix::decode(&parsed.packed()?);
-    let kept = equal_blocks(weight, &before, parsed.blocks);
-    drop(before);
+    let kept = KeptBlocks::new(weight, &parsed.packed()?, parsed.blocks);
     let (scales, zeros) = (parsed.scale_values()?, parsed.zero_values()?);
     let mapping = match zeros.iter().all(|zero| *zero == 0.0) {
         true => Mapping::Symmetric,
@@ -29,7 +27,7 @@ pub fn requantize(parsed: &AoLayer, weight: &Matrix, how: &Requantize) -> Result
         float8: parsed.float8(),
     };
     let mut grid = AoGrid::new(weight, rule);
-    for block in (0..kept.len()).filter(|block| kept[*block]) {
+    for block in kept.iter() {
         grid.keep(block, scales[block], zeros[block]);
     }
     let codes = how.search.codes(weight, &grid);

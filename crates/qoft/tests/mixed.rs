@@ -88,7 +88,8 @@ fn listing(checkpoint: &Checkpoint, modules: &Value) -> Checkpoint {
     checkpoint.clone().with_config(config)
 }
 
-fn check_loss(checkpoint: Checkpoint, reference: &Value, what: &str) {
+/// The loss of a model with the rows of a reference.
+fn loss_of(checkpoint: Checkpoint, reference: &Value, what: &str) -> f64 {
     let folder = ModelFolder::new(checkpoint, &Architectures::linked().unwrap());
     let registry = Registry::linked().unwrap();
     let schemes = registry.open(folder.checkpoint(), &BackendOptions::default());
@@ -100,8 +101,12 @@ fn check_loss(checkpoint: Checkpoint, reference: &Value, what: &str) {
         &mut |_, _| (),
     );
     let model = model.unwrap_or_else(|e| panic!("{what}: {e}"));
-    let (found, expected) = (loss(&model, &rows(&reference["rows"])), &reference["loss"]);
-    let expected = expected.as_f64().unwrap();
+    loss(&model, &rows(&reference["rows"]))
+}
+
+fn check_loss(checkpoint: Checkpoint, reference: &Value, what: &str) {
+    let found = loss_of(checkpoint, reference, what);
+    let expected = reference["loss"].as_f64().unwrap();
     assert!(
         (found - expected).abs() < TOLERANCE,
         "{what}: {found}, expected {expected}"
@@ -166,5 +171,34 @@ fn a_dense_copy_has_nothing_of_the_scheme() {
             assert!(SafeTensors::deserialize(&file).is_ok(), "{what}");
         }
         check_loss(dense, &reference, &format!("{what}: a dense copy"));
+    }
+}
+
+/// The libraries of these schemes compute in half precision, where such inputs are infinite.
+#[test]
+fn inputs_beyond_half_precision_stay_finite() {
+    const NORM: &str = "model.layers.0.post_attention_layernorm";
+    for (folder, reference) in cases() {
+        if !["awq", "gptq"].contains(&name(folder.parent().unwrap())) {
+            continue;
+        }
+        let model = open(&folder);
+        let large = |mut checkpoint: Checkpoint| {
+            let mut file = WaitingFile::new(&std::env::temp_dir()).unwrap();
+            let norm = checkpoint.tensor(&format!("{NORM}.weight")).unwrap();
+            let values: Vec<f32> = norm.to_f32().unwrap().iter().map(|v| v * 1e6).collect();
+            let bytes = FloatFormat::F32.to_bytes(&values);
+            let norm = NewTensor::new(NORM, "weight", Dtype::F32, norm.shape(), bytes);
+            checkpoint.insert(&[norm], &mut file).unwrap();
+            loss_of(checkpoint, &reference, &folder.display().to_string())
+        };
+        let packed = large(model.checkpoint().clone());
+        let dense = large(with_dense(&model, |_| true));
+        assert!(packed.is_finite(), "{}: {packed}", folder.display());
+        assert!(
+            (packed - dense).abs() < TOLERANCE,
+            "{}: {packed}, {dense}",
+            folder.display()
+        );
     }
 }
