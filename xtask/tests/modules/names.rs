@@ -9,6 +9,7 @@ pub const NEUTRAL: &[&str] = &[
     "qoft",
     "qoft-boft",
     "qoft-chat",
+    "qoft-conformance",
     "qoft-core",
     "qoft-derive",
     "qoft-hra",

@@ -3,7 +3,6 @@
 use qoft_scheme::{Keys, Result};
 
 use super::keys::NewKeys;
-use super::rope;
 use crate::config::Heads;
 use crate::model::Kind;
 
@@ -111,7 +110,7 @@ impl Config {
         Ok(())
     }
 
-    /// Writes what is known of the model.
+    /// Writes what is known of the model but its positions.
     ///
     /// # Errors
     /// If a key is missing or of another type.
@@ -140,7 +139,7 @@ impl Config {
         let default = if kind.name == "phi3" { 1e-5 } else { 1e-6 };
         let eps = eps.unwrap_or(default);
         out.float(&kind.key("attention.layer_norm_rms_epsilon"), eps);
-        rope::write(self, out)
+        Ok(())
     }
 }
 

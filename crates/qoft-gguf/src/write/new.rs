@@ -62,6 +62,7 @@ pub fn write(
     );
     keys.size("general.quantization_version", QUANTIZATION_VERSION);
     config.write(rows, &mut keys)?;
+    rope::write(&config, &mut keys)?;
     tokenizer::write(&config, model.folder, rows, &mut keys)?;
 
     let tied = config

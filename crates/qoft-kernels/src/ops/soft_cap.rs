@@ -1,4 +1,4 @@
-//! Soft bounds of scores and logits, as Gemma 2 has them.
+//! Soft bounds of scores and logits.
 
 use crate::vector::sigmoid;
 
