@@ -10,8 +10,8 @@ Writes data/gguf:
 - layers: a layer of each type by ggml's reference quantizers, and its values by gguf-py.
 - quantized.safetensors: values `N`, and their blocks `TYPE.N` by ggml's reference quantizers.
 - llama.gguf, qwen2.gguf, qwen3.gguf: small models with a mix of types, written by gguf-py.
-- mistral.gguf, phi3.gguf, smollm3.gguf: smaller ones. transformers does not read the last two as they
-  are, or not at all: its models are given the weights that gguf-py decodes.
+- mistral.gguf, gemma3.gguf, phi3.gguf, smollm3.gguf: smaller ones. transformers does not read the last
+  three as they are, or not at all: its models are given the weights that gguf-py decodes.
 - expected.safetensors: `MODEL.input_ids`, `MODEL.logits` by transformers, `MODEL.text_ids` of TEXT.
 - llama-00001-of-00002.gguf, llama-00002-of-00002.gguf: the first model in two files.
 """
@@ -226,7 +226,14 @@ def write_model(path, architecture, mix, pieces=False, split=0, **sizes):
 
     def norm(name, size):
         dense(name, 1 + 0.1 * rng.standard_normal(size))
+        if architecture == "gemma3":
+            # Files have them with 1 added.
+            weights[name] = weights[name] - 1
 
+    if architecture == "gemma3":
+        writer.add_sliding_window(8)
+        writer.add_rope_scaling_type(gguf.RopeScalingType.LINEAR)
+        writer.add_rope_scaling_factor(8.0)
     turned = architecture in ("llama", "smollm3")
     if architecture == "phi3":
         factors = [1 + rng.random(width // 2), 1 + 0.1 * rng.random(width // 2)]
@@ -248,7 +255,10 @@ def write_model(path, architecture, mix, pieces=False, split=0, **sizes):
         if architecture == "qwen2":
             for part, size in [("q", heads), ("k", kv), ("v", kv)]:
                 dense(blk + f"attn_{part}.bias", 0.1 * rng.standard_normal(size * width))
-        if architecture == "qwen3":
+        if architecture == "gemma3":
+            norm(blk + "post_attention_norm.weight", hidden)
+            norm(blk + "post_ffw_norm.weight", hidden)
+        if architecture in ("qwen3", "gemma3"):
             norm(blk + "attn_q_norm.weight", width)
             norm(blk + "attn_k_norm.weight", width)
         norm(blk + "ffn_norm.weight", hidden)
@@ -285,10 +295,18 @@ NAMES = {
     "ffn_down": "mlp.down_proj",
 }
 
+GEMMA = {
+    "post_attention_norm": "post_attention_layernorm",
+    "ffn_norm": "pre_feedforward_layernorm",
+    "post_ffw_norm": "post_feedforward_layernorm",
+    "attn_q_norm": "self_attn.q_norm",
+    "attn_k_norm": "self_attn.k_norm",
+}
+
 
 def model_of(architecture, weights):
     """A model of transformers with the weights of a file."""
-    config = AutoConfig.for_model(architecture)
+    config = AutoConfig.for_model("gemma3_text" if architecture == "gemma3" else architecture)
     config.update({
         "vocab_size": weights["vocab"],
         "hidden_size": weights["hidden"],
@@ -311,6 +329,11 @@ def model_of(architecture, weights):
     if architecture == "smollm3":
         config.no_rope_layers = [int((i + 1) % 4 != 0) for i in range(weights["layers"])]
         config.layer_types = ["full_attention"] * weights["layers"]
+    if architecture == "gemma3":
+        config.sliding_window, config.query_pre_attn_scalar = 8, config.head_dim
+        config.layer_types = ["sliding_attention" if (i + 1) % 6 else "full_attention" for i in range(weights["layers"])]
+        full = rope | {"rope_type": "linear", "factor": 8.0}
+        rope = {"full_attention": full, "sliding_attention": {"rope_type": "default", "rope_theta": 10000.0}}
     config.rope_parameters = rope
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     state = {}
@@ -319,6 +342,9 @@ def model_of(architecture, weights):
             continue
         *block, module, suffix = name.split(".")
         prefix = f"model.layers.{block[1]}." if block else ""
+        if architecture == "gemma3" and module in GEMMA:
+            state[f"{prefix}{GEMMA[module]}.{suffix}"] = torch.from_numpy(values)
+            continue
         place = "mlp.gate_up_proj" if (architecture, module) == ("phi3", "ffn_up") else NAMES[module]
         state[f"{prefix}{place}.{suffix}"] = torch.from_numpy(values)
     state.setdefault("lm_head.weight", state["model.embed_tokens.weight"])
@@ -349,6 +375,7 @@ MIXES = {
 }
 
 SMALL = {
+    "gemma3": {"attn_q.": "Q8_0", "token_embd": "Q8_0", "": "Q4_0"},
     "mistral": {"attn_q.": "Q8_0", "attn_k.": "Q5_0", "": "Q4_0"},
     "phi3": {"attn_qkv": "Q8_0", "token_embd": "Q8_0", "ffn_up": "Q5_1", "": "Q4_1"},
     "smollm3": {"attn_q.": "Q8_0", "token_embd": "Q8_0", "": "IQ4_NL"},
@@ -367,7 +394,7 @@ if __name__ == "__main__":
     # Files call mistral's models llama; transformers looks at the name.
     write_model(OUT / "mistral.gguf", "llama", SMALL["mistral"], True, hidden=64, name="Mistral small")
     tensors |= expected("mistral")
-    for name, layers in [("phi3", 2), ("smollm3", 5)]:
+    for name, layers in [("gemma3", 7), ("phi3", 2), ("smollm3", 5)]:
         weights = write_model(OUT / f"{name}.gguf", name, SMALL[name], hidden=64, layers=layers)
         tensors |= expected(name, model_of(name, weights))
     write_model(OUT / "llama.gguf", "llama", MIXES["llama"], True, split=12)

@@ -68,7 +68,10 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
     );
     set("rms_norm_eps", eps.into());
     set("tie_word_embeddings", (!has("output.weight")).into());
-    set("hidden_act", "silu".into());
+    match kind.gemma {
+        true => set("hidden_activation", "gelu_pytorch_tanh".into()),
+        false => set("hidden_act", "silu".into()),
+    };
     if kind.permuted || kind.name == "qwen3" {
         set("attention_bias", has("blk.0.attn_q.bias").into());
     }
@@ -95,8 +98,52 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
         set(name, id.map_or(Value::Null, Value::from));
     }
     set("torch_dtype", "float32".into());
+    if kind.gemma {
+        gemma(metadata, heads, required("embedding_length")?, &mut config)?;
+        return rope::read_by_layer(kind, metadata, &mut config).map(|()| Value::Object(config));
+    }
     rope::read(kind, files, heads.width, &mut config)?;
     Ok(Value::Object(config))
+}
+
+/// Every so many layers of Gemma 3, one sees all of a text.
+pub const GLOBAL: usize = 6;
+/// The layers of its largest model, whose scores are scaled in another way.
+const LARGEST: usize = 62;
+
+/// The number by whose root scores are divided in Gemma 3: files leave it out.
+pub fn score_scale(layers: usize, heads: Heads, hidden: usize) -> usize {
+    match layers {
+        LARGEST => hidden / heads.queries,
+        _ => heads.width,
+    }
+}
+
+/// Whether a layer of Gemma 3 sees a window only.
+pub fn is_sliding(layer: usize) -> bool {
+    !(layer + 1).is_multiple_of(GLOBAL)
+}
+
+fn gemma(
+    metadata: &Metadata,
+    heads: Heads,
+    hidden: usize,
+    config: &mut Map<String, Value>,
+) -> Result<()> {
+    let layers = metadata
+        .same_size("gemma3.block_count")?
+        .unwrap_or_default();
+    let types = (0..layers).map(|layer| match is_sliding(layer) {
+        true => "sliding_attention",
+        false => "full_attention",
+    });
+    config.insert("layer_types".into(), types.collect());
+    let scale = score_scale(layers, heads, hidden);
+    config.insert("query_pre_attn_scalar".into(), scale.into());
+    config.insert("attention_bias".into(), false.into());
+    let cap = metadata.float("gemma3.final_logit_softcapping")?;
+    config.insert("final_logit_softcapping".into(), cap.into());
+    Ok(())
 }
 
 fn refuse_experts(kind: &Kind, metadata: &Metadata) -> Result<()> {

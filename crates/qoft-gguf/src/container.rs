@@ -70,7 +70,7 @@ fn tensors(kind: &Kind, file: &File, heads: Heads) -> Result<MappedTensors> {
             )));
         };
         let heads = [heads.queries, heads.keys];
-        let change = Change::of(kind, &entry.name, &entry.shape, heads);
+        let change = Change::of(kind, &entry.name, &entry.shape, entry.kind, heads);
         let change = change.map_err(invalid)?;
         let tensor = shown(entry, name).map_err(invalid)?;
         stored.push(tensor.read_as(change.map(Change::read_as)));

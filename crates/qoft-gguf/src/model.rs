@@ -17,6 +17,8 @@ pub struct Kind {
     pub permuted: bool,
     /// Queries, keys and values are one tensor, and so are gate and up.
     pub fused: bool,
+    /// Norms are stored with 1 added, stand around sublayers, and most layers see a window only.
+    pub gemma: bool,
 }
 
 const USUAL: Kind = Kind {
@@ -25,10 +27,11 @@ const USUAL: Kind = Kind {
     class: "",
     permuted: false,
     fused: false,
+    gemma: false,
 };
 
 /// All of them.
-const KINDS: [Kind; 6] = [
+const KINDS: [Kind; 7] = [
     Kind {
         name: "llama",
         model_type: "llama",
@@ -53,6 +56,13 @@ const KINDS: [Kind; 6] = [
         name: "qwen3",
         model_type: "qwen3",
         class: "Qwen3ForCausalLM",
+        ..USUAL
+    },
+    Kind {
+        name: "gemma3",
+        model_type: "gemma3_text",
+        class: "Gemma3ForCausalLM",
+        gemma: true,
         ..USUAL
     },
     Kind {

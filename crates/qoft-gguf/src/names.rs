@@ -25,16 +25,25 @@ const INSIDE: [(&str, &str); 12] = [
     ("ffn_down", "mlp.down_proj"),
 ];
 
+/// Where norms stand around sublayers.
+const AROUND: [(&str, &str); 3] = [
+    ("post_attention_norm", "post_attention_layernorm"),
+    ("ffn_norm", "pre_feedforward_layernorm"),
+    ("post_ffw_norm", "post_feedforward_layernorm"),
+];
+
 /// Where gate and up are one.
 const FUSED_UP: (&str, &str) = ("ffn_up", "mlp.gate_up_proj");
 
 impl Kind {
     fn inside(&self) -> impl Iterator<Item = (&'static str, &'static str)> {
-        let fused = self.fused;
-        INSIDE.into_iter().map(move |pair| match pair.0 {
-            "ffn_up" if fused => FUSED_UP,
-            _ => pair,
-        })
+        let Self { fused, gemma, .. } = *self;
+        let usual = INSIDE.into_iter().filter_map(move |pair| match pair.0 {
+            "ffn_up" if fused => Some(FUSED_UP),
+            "ffn_norm" if gemma => None,
+            _ => Some(pair),
+        });
+        usual.chain(AROUND.into_iter().filter(move |_| gemma))
     }
 
     /// The name in the model for that of a file; `None` if it is no tensor of the model.

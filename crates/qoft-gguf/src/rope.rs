@@ -3,7 +3,7 @@
 use qoft_scheme::{Dtype, Error, Result};
 use serde_json::{Map, Value, json};
 
-use crate::file::{Entry, File, TensorType};
+use crate::file::{Entry, File, Metadata, TensorType};
 use crate::model::Kind;
 
 /// Divisors of the frequencies, one for each of half a head.
@@ -88,6 +88,35 @@ pub fn read(
         }
     };
     config.insert("rope_scaling".into(), scaling);
+    Ok(())
+}
+
+/// Adds the rotary positions of a model that has others in layers with a window.
+pub fn read_by_layer(
+    kind: &Kind,
+    metadata: &Metadata,
+    config: &mut Map<String, Value>,
+) -> Result<()> {
+    let key = |name: &str| kind.key(&format!("rope.{name}"));
+    let base = metadata.float(&key("freq_base"))?.unwrap_or(1_000_000.0);
+    let local = metadata.float(&key("freq_base_swa"))?.unwrap_or(10_000.0);
+    let mut full = json!({"rope_type": "default", "rope_theta": base});
+    let name = key("scaling.type");
+    match metadata.text(&name)? {
+        None | Some("none") => {}
+        Some("linear") => {
+            let factor = key("scaling.factor");
+            let factor = metadata.require(&factor, metadata.float(&factor))?;
+            full = json!({"rope_type": "linear", "rope_theta": base, "factor": factor});
+        }
+        Some(other) => {
+            let reason = format!("`{other}` is not supported; those that are: none, linear");
+            return Err(metadata.error(&name, reason));
+        }
+    }
+    let sliding = json!({"rope_type": "default", "rope_theta": local});
+    let both = json!({"full_attention": full, "sliding_attention": sliding});
+    config.insert("rope_parameters".into(), both);
     Ok(())
 }
 

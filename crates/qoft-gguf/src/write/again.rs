@@ -126,7 +126,8 @@ impl Model {
             let reason = format!("{dtype:?} {shape:?} became {tensor:?}");
             return Err(invalid(reason));
         }
-        self.with_values(&entry.name, &entry.shape, entry.kind, tensor)
+        let before = &file.mapped.bytes()[entry.range.clone()];
+        self.with_values(&entry.name, &entry.shape, entry.kind, tensor, Some(before))
             .map_err(invalid)
     }
 
@@ -141,29 +142,37 @@ impl Model {
             name.ok_or_else(|| invalid("files of this format have no name for it".into()))?;
         let kind = TensorType::of_dtype(tensor.dtype);
         let kind = kind.ok_or_else(|| invalid(format!("is {:?}", tensor.dtype)))?;
-        self.with_values(&name, &tensor.shape, kind, tensor)
+        self.with_values(&name, &tensor.shape, kind, tensor, None)
             .map_err(invalid)
     }
 
+    /// A tensor with new values; `before` is what a file has for it.
     fn with_values<'a>(
         &self,
         name: &str,
         shape: &[usize],
         kind: TensorType,
         tensor: &'a ModelTensor<'_>,
+        before: Option<&'a [u8]>,
     ) -> Result<NewEntry<'a>, String> {
         let heads = [self.heads.queries, self.heads.keys];
-        let change = Change::of(&self.kind, name, shape, heads)?;
+        let change = Change::of(&self.kind, name, shape, kind, heads)?;
         Ok(NewEntry {
             name: name.to_owned(),
             shape: shape.to_vec(),
             kind,
             make: Box::new(move || {
                 let bytes = tensor.content()?;
-                Ok(match change {
-                    None => bytes,
-                    Some(change) => change.write_as(&bytes).into(),
-                })
+                let Some(change) = change else {
+                    return Ok(bytes);
+                };
+                // A number of which 1 was subtracted may have lost a last bit.
+                Ok(
+                    match before.filter(|before| change.read(before) == *bytes) {
+                        Some(before) => before.into(),
+                        None => change.write_as(&bytes).into(),
+                    },
+                )
             }),
         })
     }

@@ -3,7 +3,7 @@
 use qoft_scheme::{Keys, Result};
 
 use super::keys::NewKeys;
-use crate::config::Heads;
+use crate::config::{GLOBAL, Heads, is_sliding, score_scale};
 use crate::model::Kind;
 
 /// What is written of a configuration, and sizes that tensors have.
@@ -80,6 +80,9 @@ impl Config {
     /// Refuses what files cannot say.
     fn check(&self) -> Result<()> {
         let keys = &self.keys;
+        if self.kind.gemma {
+            return self.check_gemma();
+        }
         let act: Option<String> = keys.get("hidden_act")?;
         if let Some(act) = act.filter(|act| !matches!(act.as_str(), "silu" | "swish")) {
             return Err(keys.error("hidden_act", format!("`{act}`: files always mean silu")));
@@ -110,6 +113,34 @@ impl Config {
         Ok(())
     }
 
+    /// Refuses what files of Gemma 3 leave out, where it is not what they mean.
+    fn check_gemma(&self) -> Result<()> {
+        let keys = &self.keys;
+        let act: Option<String> = keys.get("hidden_activation")?;
+        if let Some(act) = act.filter(|act| act != "gelu_pytorch_tanh") {
+            let reason = format!("`{act}`: files always mean gelu_pytorch_tanh");
+            return Err(keys.error("hidden_activation", reason));
+        }
+        let types: Option<Vec<String>> = keys.get("layer_types")?;
+        let usual =
+            |(layer, kind): (usize, &String)| is_sliding(layer) == (kind == "sliding_attention");
+        let pattern: Option<usize> = keys.get("sliding_window_pattern")?;
+        let other = types.is_some_and(|types| !types.iter().enumerate().all(usual));
+        if other || pattern.is_some_and(|pattern| pattern != GLOBAL) {
+            let reason = "in files every sixth layer sees all of a text, and no others";
+            return Err(keys.error("layer_types", reason));
+        }
+        let hidden = required(keys, "hidden_size")?;
+        let expected = score_scale(self.layers, self.heads, hidden);
+        let scale: Option<f64> = keys.get("query_pre_attn_scalar")?;
+        let scale = scale.unwrap_or(256.0);
+        if scale != expected as f64 {
+            let reason = format!("{scale}, and files always mean {expected}");
+            return Err(keys.error("query_pre_attn_scalar", reason));
+        }
+        Ok(())
+    }
+
     /// Writes what is known of the model but its positions.
     ///
     /// # Errors
@@ -131,14 +162,19 @@ impl Config {
         size("attention.key_length", width);
         size("attention.value_length", width);
         size("vocab_size", vocab_size);
-        if kind.name == "phi3" {
+        if matches!(kind.name, "phi3" | "gemma3") {
             let window: Option<usize> = keys.get("sliding_window")?;
-            size("attention.sliding_window", window.unwrap_or(0));
+            let default = if kind.gemma { 4096 } else { 0 };
+            size("attention.sliding_window", window.unwrap_or(default));
         }
         let eps: Option<f64> = keys.get("rms_norm_eps")?;
         let default = if kind.name == "phi3" { 1e-5 } else { 1e-6 };
         let eps = eps.unwrap_or(default);
         out.float(&kind.key("attention.layer_norm_rms_epsilon"), eps);
+        let cap: Option<f64> = keys.get("final_logit_softcapping")?;
+        if let Some(cap) = cap.filter(|_| kind.gemma) {
+            out.float(&kind.key("final_logit_softcapping"), cap);
+        }
         Ok(())
     }
 }

@@ -139,7 +139,7 @@ fn entry<'a>(
         _ => return Err(invalid(format!("has the shape {:?}", tensor.shape))),
     };
     let heads = [config.heads.queries, config.heads.keys];
-    let change = Change::of(&config.kind, &name, &tensor.shape, heads).map_err(invalid)?;
+    let change = Change::of(&config.kind, &name, &tensor.shape, kind, heads).map_err(invalid)?;
     let shape = tensor.shape.clone();
     Ok(NewEntry {
         name,

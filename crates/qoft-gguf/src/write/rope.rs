@@ -7,9 +7,14 @@ use super::config::required;
 use super::keys::NewKeys;
 use crate::rope::{FACTORS, LONG_FACTORS, SHORT_FACTORS, llama3_factors};
 
+/// The base in layers with a window unless a file says otherwise.
+const LOCAL_THETA: f64 = 10_000.0;
+
 /// A configuration's rotary positions: an object of their own, and what stands beside it.
 struct Rope<'a> {
     inner: Keys,
+    /// Those of layers with a window, where the others are not for them.
+    sliding: Option<Keys>,
     root: &'a Keys,
 }
 
@@ -18,7 +23,21 @@ impl<'a> Rope<'a> {
         let inner = ["rope_scaling", "rope_parameters"];
         let inner = inner.iter().find_map(|key| root.object(key));
         let inner = inner.unwrap_or_else(|| root.clone());
-        Self { inner, root }
+        let sliding = inner.object("sliding_attention");
+        let inner = inner.object("full_attention").unwrap_or(inner);
+        Self {
+            inner,
+            sliding,
+            root,
+        }
+    }
+
+    /// The base in layers with a window, where it is another one.
+    fn local_theta(&self) -> Result<f64> {
+        let nested = self.sliding.as_ref().map(|keys| keys.get("rope_theta"));
+        let nested: Option<f64> = nested.transpose()?.flatten();
+        let beside: Option<f64> = self.root.get("rope_local_base_freq")?;
+        Ok(nested.or(beside).unwrap_or(LOCAL_THETA))
     }
 
     fn float(&self, key: &str) -> Result<Option<f64>> {
@@ -41,6 +60,7 @@ impl<'a> Rope<'a> {
     fn theta(&self, config: &Config) -> Result<f64> {
         let default = match config.kind.name {
             "smollm3" => 2_000_000.0,
+            "gemma3" => 1_000_000.0,
             _ => 10_000.0,
         };
         Ok(self.float("rope_theta")?.unwrap_or(default))
@@ -72,6 +92,17 @@ pub fn write(config: &Config, out: &mut NewKeys) -> Result<()> {
     let key = |name: &str| config.kind.key(&format!("rope.{name}"));
     out.float(&key("freq_base"), rope.theta(config)?);
     out.size(&key("dimension_count"), rope.width(config)?);
+    if config.kind.gemma {
+        let local = rope.local_theta()?;
+        if local != LOCAL_THETA {
+            out.float(&key("freq_base_swa"), local);
+        }
+        let kind = rope.kind()?;
+        if !matches!(kind.as_str(), "default" | "linear") {
+            let reason = format!("`{kind}` is not written for this kind of model");
+            return Err(rope.inner.error("rope_type", reason));
+        }
+    }
     match rope.kind()?.as_str() {
         "default" => {
             // Phi's converter writes the length that its factors would be for.

@@ -101,6 +101,21 @@ fn a_model_in_single_precision_is_the_same_model() {
     }
 }
 
+/// Norms, windows and positions of files come back as they were.
+#[test]
+fn a_file_is_written_as_a_new_one() {
+    for name in ["mistral", "smollm3", "gemma3"] {
+        let work = tempfile::tempdir().unwrap();
+        let folder = open(name);
+        let found = open_at(exported(&folder, "f32", work.path()));
+        let [before, after] = [&folder, &found].map(|f| f.checkpoint().config());
+        for key in before.as_object().unwrap().keys() {
+            assert_eq!(before[key], after[key], "{name}: {key}");
+        }
+        assert_near(&logits(&load(&found)), &logits(&load(&folder)), 2e-5, name);
+    }
+}
+
 #[test]
 fn every_type_of_numbers_is_read_again() {
     let work = tempfile::tempdir().unwrap();
@@ -180,6 +195,10 @@ fn what_files_cannot_say_is_named() {
         ("gpt2", "`gpt2` is not written to GGUF files"),
         ("granite", "`granite` is not written to GGUF files"),
         ("olmo2", "`olmo2` is not written to GGUF files"),
+        (
+            "gemma3_text",
+            "in files every sixth layer sees all of a text",
+        ),
         (
             "llama_rope_dynamic",
             "`dynamic` is not written to GGUF files",

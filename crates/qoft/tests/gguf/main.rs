@@ -50,6 +50,7 @@ fn logits_are_those_of_transformers() {
         "qwen3",
         "phi3",
         "smollm3",
+        "gemma3",
         "llama-00001-of-00002",
     ] {
         let model = load(&open(name));

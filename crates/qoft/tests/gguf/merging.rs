@@ -63,7 +63,14 @@ fn merged(name: &str, adapters: &[ScaledAdapter], staged: StagedDir) -> MergeRep
 #[test]
 fn a_merge_of_nothing_is_the_same_file() {
     let work = tempfile::tempdir().unwrap();
-    for name in ["llama", "qwen2", "qwen3", "llama-00001-of-00002"] {
+    for name in [
+        "llama",
+        "qwen2",
+        "qwen3",
+        "phi3",
+        "gemma3",
+        "llama-00001-of-00002",
+    ] {
         let output = work.path().join(name);
         let report = merged(name, &[], StagedDir::new(&output).unwrap());
         let files: Vec<_> = std::fs::read_dir(&output).unwrap().collect();
@@ -102,7 +109,7 @@ pub fn weights(model: &ModelFolder) -> Vec<(String, Matrix)> {
 #[test]
 fn a_merge_of_rotations_by_nothing_keeps_all_blocks() {
     let work = tempfile::tempdir().unwrap();
-    for name in ["llama", "qwen2", "qwen3", "smollm3"] {
+    for name in ["llama", "qwen2", "qwen3", "smollm3", "gemma3"] {
         let folder = open(name);
         let adapter = adapter(&folder, 0.0, &work.path().join(format!("{name}-adapter")));
         let output = work.path().join(name);
