@@ -42,6 +42,11 @@ impl OutputLock {
         for _ in 0..ATTEMPTS {
             let mut options = OpenOptions::new();
             options.read(true).write(true).create(true).truncate(false);
+            // What a link leads to is somebody else's.
+            if std::fs::symlink_metadata(&file).is_ok_and(|found| found.is_symlink()) {
+                let reason = "it is a link, which no lock of a run is: remove it";
+                return Err(Error::file(file, reason));
+            }
             let mut opened = options.open(&file).map_err(Error::io(&file))?;
             match opened.try_lock() {
                 Ok(()) => {}
@@ -95,7 +100,7 @@ impl Drop for OutputLock {
 #[cfg(unix)]
 fn is_at(file: &File, path: &Path) -> bool {
     use std::os::unix::fs::MetadataExt;
-    let [ours, there] = [file.metadata(), std::fs::metadata(path)];
+    let [ours, there] = [file.metadata(), std::fs::symlink_metadata(path)];
     match (ours, there) {
         (Ok(ours), Ok(there)) => (ours.dev(), ours.ino()) == (there.dev(), there.ino()),
         _ => false,
@@ -122,6 +127,23 @@ mod tests {
         drop(lock);
         assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 0);
         drop(OutputLock::inside(folder.path()).unwrap());
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_is_not_followed() {
+        let folder = tempfile::tempdir().unwrap();
+        let other = folder.path().join("other");
+        std::fs::write(&other, "precious").unwrap();
+        let link = folder.path().join(OutputLock::NAME);
+        std::os::unix::fs::symlink(&other, &link).unwrap();
+        let error = OutputLock::inside(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("is a link"), "{error}");
+        assert_eq!(std::fs::read_to_string(&other).unwrap(), "precious");
+        // Nor one that leads nowhere, which opening would make a file of.
+        std::fs::remove_file(&other).unwrap();
+        OutputLock::inside(folder.path()).unwrap_err();
+        assert!(!other.exists());
     }
 
     #[test]

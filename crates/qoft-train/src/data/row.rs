@@ -66,7 +66,7 @@ impl Row {
     /// - `text`.
     ///
     /// `weight` (0 or 1) or `train` (a bool) of a row tells whether it is learned; so they do in a
-    /// message of the assistant. With `mask_history` only the last message of the assistant is
+    /// message of the assistant, which may have ms-swift's `loss` (a bool) too. With `mask_history` only the last message of the assistant is
     /// learned. Fields beyond these are ignored, and so are fields that are null. A field whose
     /// name says that it masks or weighs what is learned, but that is not understood, is an error.
     ///

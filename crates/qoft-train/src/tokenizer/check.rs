@@ -3,6 +3,8 @@
 //! It panics, asks for memory without end, or loops on some parts. These are found before it
 //! sees them.
 
+mod bounds;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::Deserialize;
@@ -33,6 +35,7 @@ impl Parts {
             ("decoder", &self.decoder),
         ];
         for (name, part) in parts {
+            bounds::check(part).map_err(|reason| format!("{name}: {reason}"))?;
             check(part).map_err(|reason| format!("{name}: {reason}"))?;
         }
         Ok(())

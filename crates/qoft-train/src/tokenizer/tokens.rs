@@ -159,10 +159,16 @@ impl Tokens {
         };
         let own = config.iter().filter(|(name, _)| name.ends_with("_token"));
         let own = own.filter(is_token);
-        let extra = config
-            .get("extra_special_tokens")
-            .and_then(Value::as_object);
-        for (name, token) in own.chain(extra.into_iter().flatten()) {
+        let of_model = |name: &str| {
+            config
+                .get(name)
+                .and_then(Value::as_object)
+                .into_iter()
+                .flatten()
+        };
+        let of_model =
+            of_model("model_specific_special_tokens").chain(of_model("extra_special_tokens"));
+        for (name, token) in own.chain(of_model) {
             let Some(token) = special_token(token) else {
                 continue;
             };

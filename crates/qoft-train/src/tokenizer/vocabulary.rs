@@ -3,12 +3,21 @@
 use std::path::Path;
 
 use serde_json::Value;
+use tokenizers::PreTokenizerWrapper;
 
 use super::TokenizerError;
 use super::check::Parts;
 use super::files::{broken, read_text};
 use super::isolated::isolated;
 use super::tokens::Tokens;
+
+/// The classes of transformers that set `add_prefix_space` of `tokenizer.json` by the configuration.
+const BYTE_LEVEL_CLASSES: [&str; 4] = [
+    "CodeGenTokenizer",
+    "GPT2Tokenizer",
+    "GPTNeoXTokenizer",
+    "RobertaTokenizer",
+];
 
 /// The vocabulary and rules in `tokenizer.json`, with the `tokens` of the other files and
 /// what the tokenizer's configuration says about its use.
@@ -30,6 +39,14 @@ pub(super) fn read_vocabulary(
         // The file may hold the cutting and padding of the last use; transformers ignores them.
         vocabulary.with_padding(None).with_truncation(None)?;
         tokens.add_to(&mut vocabulary)?;
+        if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str)
+            && BYTE_LEVEL_CLASSES.contains(&class.trim_end_matches("Fast"))
+            && let Some(PreTokenizerWrapper::ByteLevel(part)) = vocabulary.get_pre_tokenizer()
+        {
+            let is_prefixed = config.get("add_prefix_space").and_then(Value::as_bool);
+            let part = part.add_prefix_space(is_prefixed.unwrap_or(false));
+            vocabulary.with_pre_tokenizer(Some(part));
+        }
         let is_split = config.get("split_special_tokens").and_then(Value::as_bool);
         vocabulary.set_encode_special_tokens(is_split.unwrap_or(false));
         Ok(vocabulary)

@@ -6,7 +6,7 @@ use std::path::Path;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use qoft_core::{AdapterParam, AdapterSlot, Error, StagedDir, Walk, adapters, write_file};
-use qoft_peft::{AdapterConfig, Families, WEIGHTS};
+use qoft_peft::{AdapterConfig, CONFIG, Families, WEIGHTS};
 
 use super::ADAPTER;
 use super::below::Below;
@@ -41,9 +41,9 @@ pub(super) fn save(
     let staged = StagedDir::new(target)?;
     save_adapter(model, config, &state.run.below, staged.path())?;
     let file = staged.path().join(OPTIMIZER);
-    let bytes = moments::to_bytes(optimizer, &parameters(model));
+    let bytes = moments::to_bytes(optimizer, &parameters(model), state.step);
     write_file(&file, &bytes.map_err(|e| Error::file(&file, e))?)?;
-    for name in [WEIGHTS, OPTIMIZER] {
+    for name in [CONFIG, WEIGHTS, OPTIMIZER] {
         let digest = Digest::of_file(&staged.path().join(name))?;
         state.files.insert(name.into(), digest);
     }

@@ -14,6 +14,8 @@ use super::ADAPTER;
 const MOMENTS: [&str; 2] = ["momentum.moment_1", "momentum.moment_2"];
 const TIME: &str = "momentum.time";
 const RANK: &str = "__rank";
+/// The steps of the run when the file was written: moments count only those that changed something.
+const STEP: &str = "step";
 /// Of all parameters of adapters, which optimizers see as lists.
 const RANK_OF_PARAMETERS: u64 = 1;
 
@@ -42,10 +44,11 @@ pub(super) fn parameters(model: &impl Walk) -> Vec<Parameter> {
     found
 }
 
-/// The moments as a file.
+/// The moments after `step` steps as a file.
 pub(super) fn to_bytes(
     optimizer: &ModuleOptimizer,
     parameters: &[Parameter],
+    step: usize,
 ) -> Result<Vec<u8>, String> {
     let paths = parameters.iter();
     let paths: BTreeMap<String, &str> = paths
@@ -67,7 +70,7 @@ pub(super) fn to_bytes(
         tensors.push(tensor);
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let mut writer = Writer::new(tensors);
+    let mut writer = Writer::new(tensors).with_scalar(STEP, Scalar::from(step as u64));
     for (name, value) in scalars {
         let name = renamed(&name).ok_or_else(|| unknown(&name))?;
         writer = writer.with_scalar(&name, value);
@@ -87,6 +90,14 @@ pub(super) fn from_bytes(
     let reader = Reader::from_bytes(Bytes::from_bytes_vec(bytes)).map_err(|e| e.to_string())?;
     let mut scalars = reader.scalars().clone();
     let tensors = reader.into_tensors().map_err(|e| e.to_string())?;
+    if let Some(found) = scalars.remove(STEP) {
+        let found = u64::try_from(found).map_err(|_| format!("`{STEP}` is no count"))?;
+        if found != step as u64 {
+            return Err(format!(
+                "`{STEP}`: expected {step}, as trainer_state.json says, found {found}"
+            ));
+        }
+    }
     if tensors.is_empty() && scalars.is_empty() {
         return Ok(optimizer);
     }

@@ -16,6 +16,7 @@ use super::optimizer;
 use super::plan::{Plan, Steps};
 use super::run::{Progress, Run};
 use super::saving::Saving;
+use super::schedule::SchedulerKind;
 use super::state::{Identity, TrainerState, resume};
 use super::trainer::{Start, Summary, Trainer};
 use crate::error::TrainError;
@@ -75,6 +76,18 @@ impl<D: TrainData> Trainer<'_, D> {
                 } else {
                     state.check(&identity, folder)?;
                     step = check_step(&state, &plan, folder)?;
+                    if state.total != plan.total
+                        && self.config.lr_scheduler != SchedulerKind::Constant
+                    {
+                        events.warning(&format!(
+                            "{}: its run had {} steps, this one has {}: from step {} on the \
+                             learning rates are those of the new length",
+                            folder.display(),
+                            state.total,
+                            plan.total,
+                            step + 1
+                        ));
+                    }
                 }
                 checkpoint::restore_adapter(&mut model, self.adapter_config, folder, &device)?;
                 if step > 0 {

@@ -10,14 +10,19 @@ use crate::data::error::RowError;
 pub(super) const MASKS_OF_IDS: [&str; 2] = ["completion_mask", "assistant_masks"];
 
 /// Names under which other programs mask or weigh what is learned, and which mean nothing here.
-const UNKNOWN: [&str; 26] = [
+const UNKNOWN: [&str; 34] = [
     "assistant_mask",
     "completion_masks",
     "example_weight",
+    "ignore",
+    "is_masked",
+    "is_trainable",
     "label_mask",
     "labels_mask",
+    "learnable",
     "loss_mask",
     "loss_masks",
+    "loss_scale",
     "loss_weight",
     "loss_weights",
     "mask",
@@ -26,6 +31,8 @@ const UNKNOWN: [&str; 26] = [
     "response_mask",
     "sample_weight",
     "sample_weights",
+    "should_learn",
+    "should_train",
     "target_mask",
     "token_weight",
     "token_weights",
@@ -35,15 +42,22 @@ const UNKNOWN: [&str; 26] = [
     "train_on_inputs",
     "train_on_prompt",
     "train_on_turn",
+    "trainable",
     "training_detail",
     "weights",
 ];
 
-/// Whether the row is learned, by its fields `weight`, `train` and `training`.
+/// Fields that say by true or false whether a row is learned.
+const FLAGS: [&str; 2] = ["train", "training"];
+/// Such fields of a message: as in ms-swift, it may have a `loss`. The `loss` of a row may be
+/// anything.
+const FLAGS_OF_MESSAGES: [&str; 3] = ["train", "training", "loss"];
+
+/// Whether the row is learned, by its field `weight` and its [`FLAGS`].
 pub(super) fn row_is_learned(fields: &mut Map<String, Value>) -> Result<bool, RowError> {
     refuse_unknown(fields)?;
-    let is_learned = is_learned(fields)?;
-    for name in ["weight", "train", "training"] {
+    let is_learned = is_learned(fields, &FLAGS)?;
+    for name in ["weight"].into_iter().chain(FLAGS) {
         fields.remove(name);
     }
     Ok(is_learned)
@@ -77,20 +91,20 @@ pub(super) fn unlearned(messages: &[Message], only_last: bool) -> Result<Vec<usi
     for (index, message) in messages.iter().enumerate() {
         refuse_unknown(message)?;
         let is_old = only_last && Some(index) != last;
-        if is_assistant(message) && (!is_learned(message)? || is_old) {
+        if is_assistant(message) && (!is_learned(message, &FLAGS_OF_MESSAGES)? || is_old) {
             unlearned.push(index);
         }
     }
     Ok(unlearned)
 }
 
-fn is_learned(fields: &Map<String, Value>) -> Result<bool, RowError> {
+fn is_learned(fields: &Map<String, Value>, flags: &[&'static str]) -> Result<bool, RowError> {
     let mut is_learned = true;
     if let Some(weight) = fields.get("weight").filter(|weight| !weight.is_null()) {
         is_learned &= truth(weight)
             .ok_or_else(|| wrong_type("weight", "0 or 1; other weights are not supported"))?;
     }
-    for name in ["train", "training"] {
+    for &name in flags {
         if let Some(value) = fields.get(name).filter(|value| !value.is_null()) {
             is_learned &= truth(value).ok_or_else(|| wrong_type(name, "true or false"))?;
         }
@@ -112,5 +126,44 @@ fn refuse_unknown(fields: &Map<String, Value>) -> Result<(), RowError> {
     match UNKNOWN.into_iter().find(is_given) {
         Some(field) => Err(RowError::UnknownMask { field }),
         None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn unlearned_with(key: &str, value: Value) -> Result<Vec<usize>, RowError> {
+        let mut list = json!([{"role": "user"}, {"role": "assistant"}, {"role": "assistant"}]);
+        list[1][key] = value;
+        let messages = list.as_array().into_iter().flatten();
+        let messages: Vec<Message> = messages.filter_map(|m| m.as_object().cloned()).collect();
+        unlearned(&messages, false)
+    }
+
+    #[test]
+    fn keys_of_other_programs_are_honoured_or_refused() {
+        assert_eq!(unlearned_with("loss", json!(false)).unwrap(), [1]);
+        assert!(unlearned_with("loss", json!(true)).unwrap().is_empty());
+        assert!(unlearned_with("loss", json!(0.5)).is_err());
+        for key in [
+            "loss_scale",
+            "trainable",
+            "should_train",
+            "is_masked",
+            "learnable",
+            "ignore",
+        ] {
+            let error = unlearned_with(key, json!(true)).unwrap_err();
+            assert!(error.to_string().contains(key), "{error}");
+        }
+        // A column of a table may be called so.
+        let mut row = json!({"text": "t", "loss": 2.5})
+            .as_object()
+            .cloned()
+            .unwrap();
+        assert!(row_is_learned(&mut row).unwrap());
     }
 }
