@@ -1,6 +1,7 @@
 //! The tokenizer of a model folder: text to token ids and back.
 
 mod check;
+mod classes;
 mod files;
 mod isolated;
 mod start;

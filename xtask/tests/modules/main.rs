@@ -200,8 +200,13 @@ fn files_are_short_enough_to_be_read_at_once() {
     );
 }
 
-/// PEFT's own table of the layers that it adapts in each model, and the facade's of its features.
-const TABLES: &[&str] = &["qoft-peft/src/defaults.rs", "qoft/src/schemes.rs"];
+/// PEFT's own table of the layers that it adapts in each model, transformers' classes of tokenizers,
+/// and the facade's table of its features.
+const TABLES: &[&str] = &[
+    "qoft-peft/src/defaults.rs",
+    "qoft-train/src/tokenizer/classes.rs",
+    "qoft/src/schemes.rs",
+];
 
 #[test]
 fn shared_crates_name_no_scheme_and_no_model() {

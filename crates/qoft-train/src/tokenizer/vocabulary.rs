@@ -7,17 +7,10 @@ use tokenizers::PreTokenizerWrapper;
 
 use super::TokenizerError;
 use super::check::Parts;
+use super::classes::BYTE_LEVEL_CLASSES;
 use super::files::{broken, read_text};
 use super::isolated::isolated;
 use super::tokens::Tokens;
-
-/// The classes of transformers that set `add_prefix_space` of `tokenizer.json` by the configuration.
-const BYTE_LEVEL_CLASSES: [&str; 4] = [
-    "CodeGenTokenizer",
-    "GPT2Tokenizer",
-    "GPTNeoXTokenizer",
-    "RobertaTokenizer",
-];
 
 /// The vocabulary and rules in `tokenizer.json`, with the `tokens` of the other files and
 /// what the tokenizer's configuration says about its use.

@@ -223,7 +223,7 @@ fn a_damaged_or_foreign_optimizer_is_named() {
     put(&bytes(last.join("optimizer.bin")));
     let error = resume();
     assert!(
-        error.contains("expected at most 4") && error.contains("found 8"),
+        error.contains("expected 4") && error.contains("found 8"),
         "{error}"
     );
     put(b"no optimizer");
