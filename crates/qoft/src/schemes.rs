@@ -42,7 +42,7 @@ pub struct SchemeFeature {
     pub built_in: bool,
     /// `quant_method` of its checkpoints; none where they have no such key.
     methods: &'static [&'static str],
-    /// Names of tensors that only layers of the scheme have.
+    /// Names of tensors that layers of few other schemes have.
     tensors: &'static [&'static str],
     /// How files end that only its crate opens.
     files: &'static [&'static str],
@@ -93,7 +93,7 @@ pub const SCHEMES: &[SchemeFeature] = &[
     scheme!("gguf", [], [], ["gguf"]),
     scheme!("mlx", ["mlx"], ["biases"]),
     scheme!("modelopt", ["modelopt"], ["weight_scale_2"]),
-    scheme!("mxfp4", ["mxfp4"], ["weight_blocks"]),
+    scheme!("mxfp4", ["mxfp4"], ["weight_blocks", "weight_scales"]),
     scheme!("torchao", ["torchao"], ["_weight_qdata"]),
 ];
 
@@ -131,10 +131,13 @@ fn absent(schemes: &[SchemeFeature], error: &Error) -> Option<&'static str> {
         }
         _ => return None,
     };
-    let by_tensors = absent().find(|scheme| {
-        let mut names = tensors.iter();
-        names.any(|tensor| scheme.tensors.contains(&tensor.name.as_str()))
-    });
+    let shared = |scheme: &SchemeFeature| {
+        let names = tensors.iter().map(|tensor| tensor.name.as_str());
+        names.filter(|name| scheme.tensors.contains(name)).count()
+    };
+    // The first of those with most of the names.
+    let by_tensors = absent().rev().max_by_key(|scheme| shared(scheme));
+    let by_tensors = by_tensors.filter(|scheme| shared(scheme) > 0);
     let method = quant_method.as_deref().unwrap_or_default();
     // AutoRound's layers are GPTQ's more often than AWQ's.
     let by_method = || absent().rfind(|scheme| scheme.methods.contains(&method));
@@ -177,6 +180,11 @@ mod tests {
         assert_eq!(found(&[], "none", "W_q, scale, zero"), Some("hqq"));
         assert_eq!(found(&[], "none", "scale_weight, weight"), Some("inc-fp8"));
         assert_eq!(found(&[], "bitsandbytes", "SCB, weight"), Some("bnb"));
+        assert_eq!(found(&[], "eetq", "weight, weight_scales"), Some("eetq"));
+        let layer = "weight_blocks, weight_scales";
+        assert_eq!(found(&[], "mxfp4", layer), Some("mxfp4"));
+        assert_eq!(found(&[], "none", layer), Some("mxfp4"));
+        let layer = "qweight, qzeros, scales";
         assert_eq!(found(&[], "auto-round", layer), Some("gptq"));
         assert_eq!(found(&["gptq"], "auto-round", layer), Some("awq"));
         let layer = "weight, weight_scale";
