@@ -3,28 +3,12 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{arg, fixture, qoft};
+use crate::common::{arg, fixture, json_of, loss, qoft};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
 const MODEL: &str = "models/llama_nf4";
 const ROWS: &str = "train/nf4_all_linear/rows.jsonl";
-
-#[track_caller]
-fn json_of(args: &[&str]) -> Value {
-    let run = qoft(args);
-    assert_eq!(run.code, Some(0), "{args:?}: {}", run.stderr);
-    serde_json::from_str(&run.stdout).expect("stdout is one JSON value")
-}
-
-#[track_caller]
-fn loss(model: &str, data: &str, adapters: &[&str]) -> f64 {
-    let mut args = vec!["eval", "--json", "--model", model, "--data", data];
-    for adapter in adapters {
-        args.extend(["--adapter", adapter]);
-    }
-    json_of(&args)["loss"].as_f64().expect("a loss")
-}
 
 #[track_caller]
 fn close(a: f64, b: f64) {
@@ -41,7 +25,6 @@ fn train_args<'a>(model: &'a str, data: &'a str, out: &'a Path) -> [&'a str; 7] 
 #[track_caller]
 fn train(model: &str, data: &str, out: &Path, more: &[&str]) -> f64 {
     let end = [
-        "--json",
         "--eval-data",
         data,
         "--max-steps",
@@ -90,15 +73,13 @@ fn folders_of_another_family_work_everywhere() {
         let reference = expected["cases"][case].as_f64().expect("a loss");
         close(loss(&model, data, &[&adapter]), reference);
         let merged = work.path().join(case);
-        let merge = ["merge", "--json", "--model", &model, "--adapter", &adapter];
+        let merge = ["merge", "--model", &model, "--adapter", &adapter];
         json_of(&[&merge[..], &["--output", arg(&merged)]].concat());
         close(loss(arg(&merged), data, &[]), reference);
     }
     let even = fixture("hra/even");
     let lora = work.path().join("lora");
-    let export = [
-        "export", "--json", "--to", "lora", "--rank", "8", "--model", &model,
-    ];
+    let export = ["export", "--to", "lora", "--rank", "8", "--model", &model];
     json_of(&[&export[..], &["--adapter", &even, "--output", arg(&lora)]].concat());
     assert_eq!(config(&lora)["peft_type"], "LORA");
     let half = format!("{even}=0.5");
@@ -232,11 +213,11 @@ fn biases_and_whole_modules_train() {
     );
     close(loss(&model, data, &[arg(&out)]), after);
     let merged = work.path().join("merged");
-    let merge = ["merge", "--json", "--model", &model, "--adapter", arg(&out)];
+    let merge = ["merge", "--model", &model, "--adapter", arg(&out)];
     json_of(&[&merge[..], &["--output", arg(&merged)]].concat());
     close(loss(arg(&merged), data, &[]), after);
     let lora = work.path().join("lora");
-    let export = ["export", "--json", "--to", "lora", "--rank", "2"];
+    let export = ["export", "--to", "lora", "--rank", "2"];
     let with = ["--model", &model, "--adapter", arg(&out)];
     json_of(&[&export[..], &with, &["--output", arg(&lora)]].concat());
     let exported = self::config(&lora);

@@ -2,11 +2,10 @@
 
 use std::path::Path;
 
-use serde_json::Value;
 use tempfile::tempdir;
 
 use crate::common::file::{Entry, TensorFile, refused};
-use crate::common::{arg, copy_fixture, fixture, qoft};
+use crate::common::{self, arg, copy_fixture, fixture, good, json_of, qoft};
 
 const MODEL: &str = "models/llama";
 const ROWS: &str = "train/gemma2_all_linear/rows.jsonl";
@@ -19,23 +18,15 @@ fn entry(dtype: &str, shape: &[usize], data: &[u8]) -> Entry {
     }
 }
 
-fn loss(model: &Path, adapter: Option<&Path>) -> String {
-    let rows = fixture(ROWS);
-    let mut args = vec!["eval", "--model", arg(model), "--data", &rows, "--json"];
-    if let Some(adapter) = adapter {
-        args.extend(["--adapter", arg(adapter)]);
-    }
-    let run = qoft(&args);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    let values: Value = serde_json::from_str(&run.stdout).expect("JSON");
-    format!("{:.5}", values["loss"].as_f64().expect("a number"))
+fn loss(model: &Path, adapters: &[&str]) -> String {
+    format!("{:.5}", common::loss(arg(model), &fixture(ROWS), adapters))
 }
 
 #[test]
 fn tensors_of_any_kind_beside_the_model_are_kept() {
     let work = tempdir().expect("a folder");
     let model = copy_fixture(MODEL, work.path(), "model");
-    let plain = loss(&model, None);
+    let plain = loss(&model, &[]);
     let one = 1f32.to_le_bytes();
     let beside = [
         ("extra.count", entry("I64", &[], &7i64.to_le_bytes())),
@@ -63,7 +54,7 @@ fn tensors_of_any_kind_beside_the_model_are_kept() {
         let beside = beside.into_iter();
         tensors.extend(beside.map(|(name, entry)| (name.to_owned(), entry)));
     });
-    assert_eq!(loss(&model, None), plain);
+    assert_eq!(loss(&model, &[]), plain);
     let rows = fixture(ROWS);
     let [adapter, merged, lora, packed, dense] =
         ["adapter", "merged", "lora", "packed", "dense"].map(|name| work.path().join(name));
@@ -75,12 +66,10 @@ fn tensors_of_any_kind_beside_the_model_are_kept() {
     let export = [&export[..], &adapted].concat();
     let quantize = ["quantize", "--scheme=bnb-4bit", "--output", arg(&packed)];
     for args in [&train, &merge, &export, &quantize.to_vec()] {
-        let run = qoft(&[&args[..], &["--model", arg(&model)]].concat());
-        assert_eq!(run.code, Some(0), "{}: {}", args[0], run.stderr);
+        good(&[&args[..], &["--model", arg(&model)]].concat());
     }
-    let run = qoft(&["dequantize", arg(&model), "--output", arg(&dense)]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert_eq!(loss(&merged, None), loss(&model, Some(&adapter)));
+    good(&["dequantize", arg(&model), "--output", arg(&dense)]);
+    assert_eq!(loss(&merged, &[]), loss(&model, &[arg(&adapter)]));
     let all = TensorFile::open(&model.join("model.safetensors")).shapes();
     for folder in [&merged, &packed, &dense] {
         let found = TensorFile::open(&folder.join("model.safetensors")).shapes();
@@ -96,8 +85,7 @@ fn tensors_of_any_kind_beside_the_model_are_kept() {
         }
     }
 
-    let run = qoft(&["inspect", arg(&model), "--json"]);
-    let found: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    let found = json_of(&["inspect", arg(&model)]);
     let layers = found["layers"].as_array().expect("layers");
     assert!(!layers.iter().any(|layer| layer["name"] == "extra.small"));
 }
@@ -142,10 +130,10 @@ fn nothing_infinite_is_written() {
 fn a_tied_head_may_be_stored_in_place_of_the_table() {
     let work = tempdir().expect("a folder");
     let model = copy_fixture(MODEL, work.path(), "model");
-    let before = loss(&model, None);
+    let before = loss(&model, &[]);
     TensorFile::open(&model.join("model.safetensors")).edit(|tensors| {
         let table = tensors.iter_mut().find(|(name, _)| name.contains("embed"));
         table.expect("a table").0 = "lm_head.weight".to_owned();
     });
-    assert_eq!(loss(&model, None), before);
+    assert_eq!(loss(&model, &[]), before);
 }

@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{Run, arg, copy_fixture, fixture, names, qoft};
+use crate::common::{arg, copy_fixture, fixture, good, names, qoft};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -14,13 +14,6 @@ const TOKENIZER: [&str; 3] = [
     "tokenizer_config.json",
     "chat_template.jinja",
 ];
-
-#[track_caller]
-fn good(args: &[&str]) -> Run {
-    let run = qoft(args);
-    assert_eq!(run.code, Some(0), "{args:?}: {}", run.stderr);
-    run
-}
 
 /// Runs a command that has to print one JSON object and nothing else on stdout.
 #[track_caller]

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::common::{Run, arg, copy_fixture, fixture, names, qoft};
+use crate::common::{self, Run, arg, copy_fixture, fixture, good, json_of, names, qoft};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -23,19 +23,6 @@ const CASES: [(&str, &str, &str); 3] = [
 ];
 const NF4: &str = "models/llama_nf4";
 const ADAPTER: &str = "adapters/all_linear";
-
-#[track_caller]
-fn good(args: &[&str]) -> Run {
-    let run = qoft(args);
-    assert_eq!(run.code, Some(0), "{args:?}: {}", run.stderr);
-    run
-}
-
-#[track_caller]
-fn json_of(args: &[&str]) -> Value {
-    let run = good(&[args, &["--json"]].concat());
-    serde_json::from_str(&run.stdout).expect("stdout is one JSON value")
-}
 
 /// Some rows of the fixtures as a data file.
 fn data(folder: &Path, key: &str) -> PathBuf {
@@ -52,11 +39,7 @@ fn data(folder: &Path, key: &str) -> PathBuf {
 
 #[track_caller]
 fn loss(model: &str, data: &Path, adapters: &[&str]) -> f64 {
-    let mut args = vec!["eval", "--model", model, "--data", arg(data)];
-    for adapter in adapters {
-        args.extend(["--adapter", adapter]);
-    }
-    json_of(&args)["loss"].as_f64().expect("a loss")
+    common::loss(model, arg(data), adapters)
 }
 
 /// Merges into the new folder `merged` of `work`.

@@ -6,22 +6,9 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
-use crate::common::{Run, arg, fixture, names, qoft};
+use crate::common::{arg, fixture, good, json_of, names, qoft};
 
 const NF4: [&str; 3] = ["--load-in-4bit", "--bnb-4bit-quant-type", "nf4"];
-
-#[track_caller]
-fn good(args: &[&str]) -> Run {
-    let run = qoft(args);
-    assert_eq!(run.code, Some(0), "{args:?}: {}", run.stderr);
-    run
-}
-
-#[track_caller]
-fn json_of(args: &[&str]) -> Value {
-    let run = good(&[args, &["--json"]].concat());
-    serde_json::from_str(&run.stdout).expect("stdout is one JSON value")
-}
 
 /// A dense model of the fixtures.
 fn dense() -> String {

@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
+use serde_json::Value;
+
 /// What a run of the program left behind.
 pub struct Run {
     /// The exit code; none after a signal.
@@ -42,6 +44,31 @@ pub fn with_default_signals() -> Command {
     let mut command = Command::new("env");
     command.args([SIGNALS, program]);
     command
+}
+
+/// Runs a command that has to succeed.
+#[track_caller]
+pub fn good(args: &[&str]) -> Run {
+    let run = qoft(args);
+    assert_eq!(run.code, Some(0), "{args:?}: {}", run.stderr);
+    run
+}
+
+/// What a command prints with `--json`: one value.
+#[track_caller]
+pub fn json_of(args: &[&str]) -> Value {
+    let run = good(&[args, &["--json"]].concat());
+    serde_json::from_str(&run.stdout).expect("stdout is one JSON value")
+}
+
+/// The loss of a model with adapters.
+#[track_caller]
+pub fn loss(model: &str, data: &str, adapters: &[&str]) -> f64 {
+    let mut args = vec!["eval", "--model", model, "--data", data];
+    for adapter in adapters {
+        args.extend(["--adapter", adapter]);
+    }
+    json_of(&args)["loss"].as_f64().expect("a loss")
 }
 
 /// Starts the program without output.

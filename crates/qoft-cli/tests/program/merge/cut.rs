@@ -2,8 +2,9 @@
 
 use tempfile::tempdir;
 
-use super::{json_of, loss, merge, near};
+use super::{loss, merge, near};
 use crate::calibration::data;
+use crate::common::json_of;
 use crate::common::{arg, fixture};
 
 /// EETQ quantized q, k and v as one matrix, gate and up as another one, and cut the bytes.

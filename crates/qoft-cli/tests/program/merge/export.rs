@@ -5,8 +5,9 @@ use std::fs;
 use serde_json::Value;
 use tempfile::tempdir;
 
-use super::{ADAPTER, NF4, json_of};
+use super::{ADAPTER, NF4};
 use crate::common::file::refused;
+use crate::common::json_of;
 use crate::common::{arg, fixture, qoft};
 
 #[test]

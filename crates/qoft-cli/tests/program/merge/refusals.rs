@@ -4,9 +4,10 @@ use std::fs;
 
 use tempfile::tempdir;
 
-use super::{ADAPTER, NF4, good, json_of};
+use super::{ADAPTER, NF4};
 use crate::common::file::refused;
 use crate::common::{arg, fixture, names};
+use crate::common::{good, json_of};
 
 #[test]
 fn bad_merges() {

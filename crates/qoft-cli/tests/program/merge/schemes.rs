@@ -8,7 +8,8 @@ use serde_json::{Value, json};
 use tempfile::tempdir;
 
 use super::trained::{LOAD_NF4, Trained, backends, config, same, tensors};
-use super::{ADAPTER, NF4, data, json_of, loss, merge, near};
+use super::{ADAPTER, NF4, data, loss, merge, near};
+use crate::common::json_of;
 use crate::common::{arg, fixture, names, qoft};
 
 #[test]

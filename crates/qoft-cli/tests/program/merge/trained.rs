@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use serde_json::{Value, json};
 use tempfile::{TempDir, tempdir};
 
-use super::json_of;
+use crate::common::json_of;
 use crate::common::{arg, fixture, names};
 
 /// A dense model, rows, and an adapter that was trained on it, quantized while it was loaded by
