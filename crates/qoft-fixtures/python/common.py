@@ -23,6 +23,20 @@ torch.backends.mkldnn.enabled = False
 logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
 
 DATA = Path(__file__).resolve().parent.parent / "data"
+# Arguments of LlamaConfig for a small model.
+LLAMA = dict(
+    architectures=["LlamaForCausalLM"],
+    vocab_size=96,
+    hidden_size=64,
+    intermediate_size=96,
+    num_hidden_layers=2,
+    num_attention_heads=4,
+    num_key_value_heads=2,
+    max_position_embeddings=128,
+    bos_token_id=1,
+    eos_token_id=2,
+    pad_token_id=0,
+)
 
 
 def fresh(*parts):

@@ -12,7 +12,7 @@ source.safetensors: the dense weights of the quantized layers.
 expected.safetensors: NVFP4 by modelopt's own dequantizer in f32, FP8 as the product with the scale in f32.
 """
 
-from common import fresh, generator, randomize
+from common import LLAMA, fresh, generator, randomize
 
 import copy
 import json
@@ -26,19 +26,6 @@ from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, LlamaConfig
 
 BF16, F16, F32, F8 = torch.bfloat16, torch.float16, torch.float32, torch.float8_e4m3fn
-LLAMA = dict(
-    architectures=["LlamaForCausalLM"],
-    vocab_size=96,
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=128,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=0,
-)
 
 
 def dequantize(stored, path):

@@ -9,7 +9,7 @@ expected.safetensors: the weights by transformers' convert_moe_packed_tensors, i
 parameters of the model that transformers loads with Mxfp4Config(dequantize=True), in f32.
 """
 
-from common import fresh, randomize, write_json
+from common import LLAMA, fresh, randomize, write_json
 
 import torch
 from safetensors.torch import save_file
@@ -19,18 +19,6 @@ from transformers import AutoModelForCausalLM, GptOssConfig, LlamaConfig, Mxfp4C
 from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
-LLAMA = dict(
-    vocab_size=96,
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=2,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=128,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=0,
-)
 
 
 def pack(weight, mode):
@@ -47,7 +35,7 @@ def dequantize(blocks, scales):
 
 def make_llama(case, mode, dtype, skips, seed):
     folder = fresh("schemes", "mxfp4", case)
-    config = LlamaConfig(architectures=["LlamaForCausalLM"], **LLAMA)
+    config = LlamaConfig(**LLAMA)
     model = AutoModelForCausalLM.from_config(config, dtype=F32)
     randomize(model, seed)
     model.to(BF16)

@@ -20,7 +20,7 @@ expected.safetensors: `dequantize()` of the library's tensors, in f32; for Int4 
 the sum with the zero point, each rounded to bfloat16.
 """
 
-from common import fresh, randomize
+from common import LLAMA, fresh, randomize
 
 import json
 import tempfile
@@ -43,19 +43,6 @@ from torchao.quantization.quant_primitives import MappingType
 from transformers import AutoModelForCausalLM, LlamaConfig, TorchAoConfig
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
-LLAMA = dict(
-    architectures=["LlamaForCausalLM"],
-    vocab_size=96,
-    hidden_size=64,
-    intermediate_size=96,
-    num_hidden_layers=1,
-    num_attention_heads=4,
-    num_key_value_heads=2,
-    max_position_embeddings=128,
-    bos_token_id=1,
-    eos_token_id=2,
-    pad_token_id=0,
-)
 
 
 def intx(dtype, granularity, mapping=MappingType.SYMMETRIC):
@@ -87,7 +74,7 @@ CASES = {
 
 
 def dense(dtype, seed, zeros, **sizes):
-    model = AutoModelForCausalLM.from_config(LlamaConfig(**(LLAMA | sizes)), dtype=F32)
+    model = AutoModelForCausalLM.from_config(LlamaConfig(**(LLAMA | dict(num_hidden_layers=1) | sizes)), dtype=F32)
     randomize(model, seed)
     if zeros:
         with torch.no_grad():
