@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use burn::tensor::activation::log_softmax;
 use burn::tensor::{Int, Tensor};
-use qoft_core::kernels::ops::{LinearCrossEntropy, Operand, SoftCap, TrainedCrossEntropy};
+use qoft_core::kernels::ops::{LinearCrossEntropy, Operand, TrainedCrossEntropy};
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Layer as _, Linear, OwnTensor};
 
@@ -16,9 +16,9 @@ pub fn logits<const D: usize>(config: &ModelConfig, outputs: Tensor<D>) -> Tenso
         1.0 => outputs,
         multiplier => outputs * multiplier,
     };
-    match config.logits_soft_cap.map(SoftCap::cap) {
+    match config.logits_soft_cap {
         None => logits,
-        Some(cap) => (logits / cap).tanh() * cap,
+        Some(cap) => ops::soft_cap(logits, cap),
     }
 }
 

@@ -6,7 +6,7 @@ use qoft_core::{Purpose, Result, Schemes};
 use qoft_models::ModelFolder;
 use serde::Serialize;
 
-use crate::layers::{claimed, packed_parameters};
+use crate::layers::{claimed, is_foreign_layer, packed_parameters};
 use crate::owners::Owners;
 
 /// One linear layer.
@@ -62,9 +62,7 @@ pub struct Inspection {
 /// If a layer is damaged or claimed by no backend.
 pub fn inspect(folder: &ModelFolder, schemes: &Schemes) -> Result<Inspection> {
     let (mut found, checkpoint) = (claimed(folder, schemes)?, folder.checkpoint());
-    if let Some(spec) = folder.known() {
-        found.retain(|layer| spec.layer(layer.path()).is_some());
-    }
+    found.retain(|layer| !is_foreign_layer(folder, layer));
     let mut layers = Vec::with_capacity(found.len());
     for layer in &found {
         let weight = layer.load(Purpose::Forward)?.weight;

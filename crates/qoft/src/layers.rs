@@ -50,10 +50,12 @@ pub fn packed_parameters(
     let (checkpoint, owners) = (folder.checkpoint(), Owners::new(layers));
     let mut found: Vec<PackedParameter> = Vec::new();
     for name in checkpoint.names().filter(|name| owners.of(name).is_none()) {
-        let known = found
-            .iter()
-            .any(|known| known.parts.iter().any(|part| part == name));
-        if !known && checkpoint.tensor(name)?.float_format().is_err() {
+        let is_known = || {
+            found
+                .iter()
+                .any(|known| known.parts.iter().any(|part| part == name))
+        };
+        if checkpoint.tensor(name)?.float_format().is_err() && !is_known() {
             found.extend(schemes.parameter(checkpoint, name)?);
         }
     }
@@ -67,6 +69,12 @@ pub fn embeddings(folder: &ModelFolder) -> Vec<LayerSource<'_>> {
     let layers = paths.map(|path| folder.source(path));
     let tables = layers.filter(|layer| layer.kind() == LayerKind::Embedding);
     tables.filter(Dense::is_dense).collect()
+}
+
+/// Whether a model of a known architecture has no such layer.
+pub fn is_foreign_layer(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
+    let known = folder.known();
+    known.is_some_and(|spec| spec.layer(layer.path()).is_none())
 }
 
 /// Whether a model of a known architecture has no such tensor.

@@ -22,14 +22,13 @@ use qoft_models::ModelFolder;
 use crate::adapter::ScaledAdapter;
 use crate::layers::is_foreign;
 use crate::own;
-use crate::owners::Owners;
+use crate::owners::{Owners, is_bias};
 use crate::write::{Output, Surroundings, fill, rewrite, write_model, writer_of};
 
 use changed::Merging;
 use embedding::Tables;
 use parameters::DenseParameters;
 use plan::Way;
-use rewritten::is_bias;
 use work::Reports;
 
 pub use change::{Change, OutputChange};

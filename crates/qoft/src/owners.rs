@@ -28,6 +28,11 @@ impl<'a, 'b> Owners<'a, 'b> {
     }
 }
 
+/// Whether a tensor of a layer is its bias, under its plain name.
+pub fn is_bias(name: &str, layer: &ClaimedLayer) -> bool {
+    name.strip_prefix(layer.path()) == Some(".bias")
+}
+
 fn parent(path: &str) -> Option<&str> {
     path.rsplit_once('.').map(|(parent, _)| parent)
 }

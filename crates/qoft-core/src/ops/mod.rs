@@ -20,7 +20,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_kernels::ops::{
     Activation, CausalAttention, Cayley, DenseMatmul, Gated, InputQuantizer, LayerNorm,
-    LinearCrossEntropy, RmsNorm, Rope, Rotate, StraightThrough, TrainedCrossEntropy,
+    LinearCrossEntropy, RmsNorm, Rope, Rotate, SoftCap, StraightThrough, TrainedCrossEntropy,
 };
 use qoft_kernels::{PackedWeight, StackedWeight};
 
@@ -144,6 +144,11 @@ pub fn gated<const D: usize>(
         return (gate * up.into_tensor()).into();
     }
     bridge::binary(gate, up, Gated::new(activation))
+}
+
+/// `cap · tanh(x / cap)`.
+pub fn soft_cap<const D: usize>(x: Tensor<D>, cap: SoftCap) -> Tensor<D> {
+    (x / cap.cap()).tanh() * cap.cap()
 }
 
 /// Rotary position embedding of `[batch, time, heads, head_dim]`.

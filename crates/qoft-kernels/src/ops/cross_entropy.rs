@@ -70,6 +70,18 @@ impl<W, B> CrossEntropy<W, B> {
         Self { soft_cap, ..self }
     }
 
+    /// Turns products of a row with the head into its logits.
+    #[inline(always)]
+    pub(super) fn finish_logits(&self, products: &mut [f32], bias: Option<&[f32]>) {
+        if let Some(bias) = bias {
+            products.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
+        }
+        products.iter_mut().for_each(|l| *l *= self.scale);
+        if let Some(cap) = self.soft_cap {
+            products.iter_mut().for_each(|l| *l = cap.value(*l));
+        }
+    }
+
     /// The same with a sum that is divided, usually by the number of labels.
     #[must_use]
     pub fn with_denominator(self, denominator: f64) -> Self {
@@ -238,18 +250,13 @@ impl LinearCrossEntropy {
         logits: &mut [f32],
     ) {
         wide!({
-            if let Some(bias) = &self.bias {
-                let bias = &bias[band.clone()];
-                logits.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
-            }
-            logits.iter_mut().for_each(|l| *l *= self.scale);
-            let mut slopes = [1.0; BAND];
-            if let Some(cap) = self.soft_cap {
-                for (l, slope) in logits.iter_mut().zip(&mut slopes) {
-                    *l = cap.value(*l);
-                    *slope = cap.slope(*l);
-                }
-            }
+            self.finish_logits(logits, self.bias.as_ref().map(|b| &b[band.clone()]));
+            let slopes = self.soft_cap.map(|cap| {
+                let mut slopes = [0.0; BAND];
+                let pairs = slopes.iter_mut().zip(&*logits);
+                pairs.for_each(|(slope, &l)| *slope = cap.slope(l));
+                slopes
+            });
             if band.contains(&label) {
                 part.target[i] = logits[label - band.start];
             }
@@ -263,8 +270,8 @@ impl LinearCrossEntropy {
                 grad.iter_mut().for_each(|g| *g *= factor);
             }
             part.sum[i] += f64::from(exp_sum(logits, 1.0, part.max[i]));
-            if self.soft_cap.is_some() {
-                logits.iter_mut().zip(&slopes).for_each(|(l, s)| *l *= s);
+            if let Some(slopes) = &slopes {
+                logits.iter_mut().zip(slopes).for_each(|(l, s)| *l *= s);
             }
         });
     }

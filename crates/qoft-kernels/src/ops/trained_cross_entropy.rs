@@ -140,15 +140,11 @@ impl TrainedCrossEntropy {
     /// The loss of one row; turns its logits into their gradient.
     fn row(&self, logits: &mut [f32], bias: Option<&[f32]>, label: u32) -> f64 {
         wide!({
-            if let Some(bias) = bias {
-                logits.iter_mut().zip(bias).for_each(|(l, b)| *l += b);
-            }
-            logits.iter_mut().for_each(|l| *l *= self.scale);
-            let mut slopes = Vec::new();
-            if let Some(cap) = self.soft_cap {
-                logits.iter_mut().for_each(|l| *l = cap.value(*l));
-                slopes.extend(logits.iter().map(|&l| cap.slope(l)));
-            }
+            self.finish_logits(logits, bias);
+            let slopes = self.soft_cap.map(|cap| {
+                let slopes = logits.iter().map(|&l| cap.slope(l));
+                slopes.collect::<Vec<f32>>()
+            });
             let (target, max) = (logits[label as usize], max(logits));
             // Parts of the sum are few enough terms for f32.
             let parts = logits.chunks_mut(1024);
@@ -157,8 +153,9 @@ impl TrainedCrossEntropy {
             let normalize = (factor / sum) as f32;
             logits.iter_mut().for_each(|l| *l *= normalize);
             logits[label as usize] -= factor as f32;
-            // There are none without a bound.
-            logits.iter_mut().zip(&slopes).for_each(|(l, s)| *l *= s);
+            if let Some(slopes) = &slopes {
+                logits.iter_mut().zip(slopes).for_each(|(l, s)| *l *= s);
+            }
             sum.ln() + f64::from(max) - f64::from(target)
         })
     }

@@ -4,15 +4,15 @@ use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    BackendOptions, Checkpoint, CheckpointLayer, ClaimedLayer, LayerSource, Matrix, Purpose,
-    Result, Schemes, WaitingFile,
+    BackendOptions, Checkpoint, CheckpointLayer, LayerSource, Matrix, Purpose, Result, Schemes,
+    WaitingFile,
 };
 use qoft_models::ModelFolder;
 
 use super::work::{Reports, Rotated, Work};
 use super::{NewScheme, adapted};
 use crate::model_dtype::with_dtype;
-use crate::owners::Owners;
+use crate::owners::{Owners, is_bias};
 use crate::quantize::Plan;
 use crate::search::Asked;
 
@@ -95,9 +95,4 @@ impl<'a> Rewritten<'a> {
         let loaded = schemes.load(source, Purpose::Forward)?;
         Ok(Matrix::decode(&*loaded.weight))
     }
-}
-
-/// Whether a tensor of a layer is its bias, under its plain name.
-pub(super) fn is_bias(name: &str, layer: &ClaimedLayer) -> bool {
-    name.strip_prefix(layer.path()) == Some(".bias")
 }

@@ -9,9 +9,9 @@ use qoft_core::{
 };
 use qoft_models::ModelFolder;
 
-use crate::layers::{claimed, is_under, packed_parameters};
+use crate::layers::{claimed, is_foreign_layer, is_under, packed_parameters};
 use crate::model_dtype::stated;
-use crate::owners::Owners;
+use crate::owners::{Owners, is_bias};
 
 /// What is done to a model.
 pub(crate) struct Plan<'a> {
@@ -43,7 +43,8 @@ impl<'a> Plan<'a> {
         let packed = packed_parameters(folder, schemes, &layers)?;
         let plan = Self::new(folder, layers, quantization, skips, format)?;
         let mut all = plan.layers.iter().chain(&plan.dense);
-        let is_own = |layer: &&ClaimedLayer| layer.is_quantized() && !is_foreign(folder, layer);
+        let is_own =
+            |layer: &&ClaimedLayer| layer.is_quantized() && !is_foreign_layer(folder, layer);
         let layer = all.find(is_own).map(|layer| {
             let (path, backend) = (layer.path(), layer.backend());
             format!("layer `{path}` is quantized already ({backend})")
@@ -96,7 +97,7 @@ impl<'a> Plan<'a> {
         // What is none of the model's stays as it is, and the configuration says so.
         let (foreign, tables): (Vec<_>, Vec<_>) = tables
             .into_iter()
-            .partition(|layer| is_foreign(folder, layer));
+            .partition(|layer| is_foreign_layer(folder, layer));
         others.extend(roots(folder, &foreign));
         dense.extend(foreign);
         dense.extend(tables.into_iter().filter(ClaimedLayer::is_quantized));
@@ -159,10 +160,9 @@ impl<'a> Plan<'a> {
         let (quantized, dense) = (Owners::new(&self.layers), Owners::new(&self.dense));
         let mut names: Vec<String> = Vec::new();
         for name in checkpoint.names() {
-            let is_bias = |layer: &ClaimedLayer| name.strip_prefix(layer.path()) == Some(".bias");
             match (quantized.of(name), dense.of(name)) {
-                (Some(layer), _) if !is_bias(layer) => {}
-                (None, Some(layer)) if layer.is_quantized() && !is_bias(layer) => {
+                (Some(layer), _) if !is_bias(name, layer) => {}
+                (None, Some(layer)) if layer.is_quantized() && !is_bias(name, layer) => {
                     names.push(format!("{}.weight", layer.path()));
                 }
                 _ => names.push(name.to_owned()),
@@ -180,12 +180,6 @@ fn is_linear(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
         let layer = spec.layer(layer.path());
         layer.is_some_and(|layer| layer.kind == LayerKind::Linear && layer.tied_to.is_none())
     })
-}
-
-/// Whether a model of a known architecture has no such layer.
-fn is_foreign(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
-    let known = folder.known();
-    known.is_some_and(|spec| spec.layer(layer.path()).is_none())
 }
 
 /// The shortest paths below which all of `layers` are, and nothing of the model.

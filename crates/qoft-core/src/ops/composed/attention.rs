@@ -4,7 +4,7 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 use qoft_kernels::ops::CausalAttention;
 
-use super::bounded;
+use crate::ops::soft_cap;
 
 /// What a query cannot see; its exponential is 0 also after the largest score is subtracted.
 const HIDDEN: f32 = -1e30;
@@ -19,7 +19,7 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, op: CausalAttention) 
     let (k, v) = (k.swap_dims(1, 2), v.swap_dims(1, 2));
     let scores = q.matmul(k.swap_dims(2, 3)) * op.scale;
     let scores = match op.soft_cap {
-        Some(cap) => bounded(scores, cap),
+        Some(cap) => soft_cap(scores, cap),
         None => scores,
     };
     let scores = match hidden {

@@ -3,8 +3,7 @@
 use burn::tensor::{IndexingUpdateOp, Int, Tensor, TensorData};
 use qoft_kernels::ops::LinearCrossEntropy;
 
-use super::bounded;
-use crate::ops::packed;
+use crate::ops::{packed, soft_cap};
 
 /// Logits that exist at once, at most: 128 MiB of them.
 const LOGITS: usize = 32 << 20;
@@ -62,7 +61,7 @@ fn chunk(
         logits = logits * op.scale;
     }
     let slopes = op.soft_cap.map(|cap| {
-        logits = bounded(logits.clone(), cap);
+        logits = soft_cap(logits.clone(), cap);
         (logits.clone() / cap.cap()).square().neg() + 1.0
     });
     let logits = logits.clone() - logits.max_dim(1);

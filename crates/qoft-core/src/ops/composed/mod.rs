@@ -10,17 +10,12 @@ use std::sync::{Arc, Weak};
 
 use burn::tensor::activation::{relu, sigmoid, silu};
 use burn::tensor::{Tensor, TensorData};
-use qoft_kernels::ops::{Activation, Rope, SoftCap};
+use qoft_kernels::ops::{Activation, Rope};
 
 use self::constants::Constants;
 pub use attention::attention;
 pub use cayley::cayley;
 pub use cross_entropy::linear_cross_entropy;
-
-/// `cap · tanh(x / cap)`.
-fn bounded<const D: usize>(x: Tensor<D>, cap: SoftCap) -> Tensor<D> {
-    (x / cap.cap()).tanh() * cap.cap()
-}
 
 /// Root-mean-square normalization of the last dimension.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {
