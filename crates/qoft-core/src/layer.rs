@@ -49,6 +49,13 @@ pub trait Layer: Debug + Send + Sync {
         None
     }
 
+    /// The name of the parameter that the weight is in transformers' model, or is a part of, where it is
+    /// no module there: experts are parts of two parameters, and PEFT's rules for modules do not see
+    /// them.
+    fn parameter(&self) -> Option<&str> {
+        None
+    }
+
     /// The adapters.
     fn adapters(&self) -> &Adapters;
 

@@ -29,6 +29,9 @@ pub struct Linear {
     /// Whether files have a dense weight as `[in_features, out_features]`.
     #[module(skip)]
     fan_in_fan_out: bool,
+    /// The parameter that it is in PEFT's model, where it is no module there.
+    #[module(skip)]
+    parameter: Option<Arc<str>>,
     #[module(skip)]
     observer: Option<Arc<dyn InputObserver>>,
     adapters: Adapters,
@@ -47,6 +50,7 @@ impl Linear {
             input_quantizer: loaded.input_quantizer,
             tied: false,
             fan_in_fan_out: false,
+            parameter: None,
             observer: None,
             adapters: Adapters::default(),
         }
@@ -64,6 +68,16 @@ impl Linear {
     pub fn fan_in_fan_out(self) -> Self {
         Self {
             fan_in_fan_out: true,
+            ..self
+        }
+    }
+
+    /// Says that transformers has no such module: its weight is a parameter of this name there, or a part
+    /// of one, see [`Layer::parameter`].
+    #[must_use]
+    pub fn of_parameter(self, name: impl Into<Arc<str>>) -> Self {
+        Self {
+            parameter: Some(name.into()),
             ..self
         }
     }
@@ -103,8 +117,9 @@ impl Linear {
         })
     }
 
-    /// Whether the input meets the packed weight as it is.
-    fn only_multiplies(&self) -> bool {
+    /// Whether all that the layer does is the product of its input, as it is, with the packed weight, and
+    /// adding a bias.
+    pub fn only_multiplies(&self) -> bool {
         self.observer.is_none()
             && self.input_quantizer.is_none()
             && self.adapters.rotations().next().is_none()
@@ -189,6 +204,10 @@ impl Layer for Linear {
 
     fn out_features(&self) -> usize {
         self.out_features()
+    }
+
+    fn parameter(&self) -> Option<&str> {
+        self.parameter.as_deref()
     }
 
     fn adapters(&self) -> &Adapters {

@@ -59,6 +59,10 @@ impl Origin for Files<'_> {
             self.unread_biases.borrow_mut().push(path.clone());
         }
         let linear = Linear::new(loaded, self.device);
+        let linear = match spec.parameter {
+            Some(parameter) => linear.of_parameter(parameter),
+            None => linear,
+        };
         Ok(match spec.fan_in_fan_out {
             true => linear.fan_in_fan_out(),
             false => linear,

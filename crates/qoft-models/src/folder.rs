@@ -111,8 +111,11 @@ impl ModelFolder {
             // Where a file has a tensor with and without the base, the later name counts, as in
             // transformers.
             let names = spec.names();
-            checkpoint = checkpoint.renamed(|name| names.in_model(name, |name| spec.has(name)));
+            checkpoint = checkpoint.renamed(|name| names.in_model(name, |name| spec.reads(name)));
             checkpoint = with_table(spec, checkpoint);
+            for gathered in spec.gathered() {
+                gathered.divide(&mut checkpoint);
+            }
         }
         // As in transformers 5, a head of its own is not given up for a word in the configuration.
         let spec = spec.map(|spec| match has_own_head(&spec, &checkpoint) {

@@ -1,5 +1,7 @@
 //! The layers of a model, as they are known before anything is loaded.
 
+use std::sync::Arc;
+
 use qoft_core::{Checkpoint, LayerKind, LayerSource};
 
 /// Where the inputs of a layer come from: output features of another one, each times something that does
@@ -34,6 +36,11 @@ pub struct LayerSpec {
     pub tied_to: Option<String>,
     /// Where its input features come from, if they can be scaled there.
     pub scaled_by: Option<ScaledBy>,
+    /// The parameter that its weight is in transformers' model, or is a part of, where it is no module
+    /// there.
+    pub parameter: Option<Arc<str>>,
+    /// Whether it chooses experts: libraries leave its weight dense when they quantize.
+    pub routes: bool,
 }
 
 impl LayerSpec {
@@ -48,6 +55,8 @@ impl LayerSpec {
             unit_offset: false,
             tied_to: None,
             scaled_by: None,
+            parameter: None,
+            routes: false,
         }
     }
 
@@ -80,6 +89,24 @@ impl LayerSpec {
     pub fn tied_to(self, path: impl Into<String>) -> Self {
         Self {
             tied_to: Some(path.into()),
+            ..self
+        }
+    }
+
+    /// The same as a parameter of transformers' model, or a part of one, and no module there.
+    #[must_use]
+    pub fn of_parameter(self, parameter: impl Into<Arc<str>>) -> Self {
+        Self {
+            parameter: Some(parameter.into()),
+            ..self
+        }
+    }
+
+    /// The same as a layer that chooses experts.
+    #[must_use]
+    pub fn routing(self) -> Self {
+        Self {
+            routes: true,
             ..self
         }
     }

@@ -20,6 +20,7 @@ mod config;
 pub mod decoder;
 mod files;
 mod folder;
+mod gathered;
 mod gemma;
 mod gpt2;
 mod head;

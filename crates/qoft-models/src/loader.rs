@@ -1,10 +1,12 @@
 //! What the modules of a model are made from.
 
 use std::fmt::Display;
+use std::sync::Arc;
 
 use burn::tensor::Tensor;
 use qoft_core::{Embedding, LayerKind, Linear, Norm, Result};
 
+use crate::gathered::Gathered;
 use crate::layer_spec::{LayerSpec, ScaledBy};
 use crate::norm::NormConfig;
 
@@ -33,6 +35,9 @@ pub(crate) trait Origin {
 
     /// Hears where the inputs of a layer come from.
     fn feeds(&self, _from: &ScaledBy, _into: &str) {}
+
+    /// Hears of a tensor that files may have in the place of those of layers.
+    fn gathered(&self, _tensor: Gathered) {}
 
     /// Hears that a block is made: how many of how many are.
     fn made(&self, _done: usize, _total: usize) {}
@@ -75,6 +80,41 @@ impl<'a> Loader<'a> {
     pub fn conv1d(&self, name: &str, shape: [usize; 2], bias: bool) -> Result<Linear> {
         let spec = self.spec(name, LayerKind::Linear, shape).with_bias(bias);
         self.origin.linear(spec.fan_in_fan_out())
+    }
+
+    /// As [`Self::linear`] without a bias, for a part of the parameter `parameter` of transformers' model,
+    /// which has no module for it: a layer of an expert.
+    ///
+    /// # Errors
+    /// As [`Self::linear`].
+    pub fn part(&self, name: &str, shape: [usize; 2], parameter: &Arc<str>) -> Result<Linear> {
+        let spec = self.spec(name, LayerKind::Linear, shape);
+        self.origin.linear(spec.of_parameter(parameter.clone()))
+    }
+
+    /// As [`Self::linear`] without a bias, for the layer that chooses experts, whose weight is
+    /// `parameter` in transformers' model; some files call it so.
+    ///
+    /// # Errors
+    /// As [`Self::linear`].
+    pub fn router(&self, name: &str, shape: [usize; 2], parameter: &str) -> Result<Linear> {
+        let spec = self.spec(name, LayerKind::Linear, shape);
+        self.origin.gathered(Gathered::Layer {
+            name: parameter.to_owned(),
+            path: spec.path.clone(),
+        });
+        self.origin.linear(spec.of_parameter(parameter).routing())
+    }
+
+    /// Says that some files have the weights of all experts, which are in this list, as one tensor
+    /// `parameter`: `[experts, shares · out_features, in_features]`, for each expert those of these
+    /// layers, one below the other.
+    pub fn gathered(&self, parameter: &str, layers: &[&'static str]) {
+        self.origin.gathered(Gathered::Experts {
+            name: parameter.to_owned(),
+            list: self.path.clone(),
+            layers: layers.to_vec(),
+        });
     }
 
     /// A table of `[entries, width]`: plain floats, which stay on the memory map, or of a scheme that

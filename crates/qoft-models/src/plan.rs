@@ -1,12 +1,13 @@
 //! Which layers a model has: what it is made from where there are no files.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor};
 use qoft_core::{Embedding, Error, Linear, LoadedLinear, Result};
 
+use crate::gathered::Gathered;
 use crate::layer_spec::{LayerSpec, ScaledBy};
 use crate::loader::Origin;
 use crate::zeros::Zeros;
@@ -18,21 +19,30 @@ const LARGEST_TENSOR: usize = 1 << 24;
 #[derive(Default)]
 pub struct Plan {
     layers: RefCell<Vec<LayerSpec>>,
+    /// Module path → number of the layer.
+    index: RefCell<HashMap<String, usize>>,
     /// Names of all other tensors.
     tensors: RefCell<BTreeSet<String>>,
+    /// Tensors that files may have in the place of those of layers.
+    gathered: RefCell<Vec<Gathered>>,
     /// Values by their number: however many layers there are, each size is in memory once.
     zeros: RefCell<BTreeMap<usize, Tensor<1>>>,
 }
 
 impl Plan {
-    /// All layers, in the order in which they were asked for, and the names of all other tensors.
-    pub fn into_parts(self) -> (Vec<LayerSpec>, BTreeSet<String>) {
-        (self.layers.into_inner(), self.tensors.into_inner())
+    /// All layers, in the order in which they were asked for, the names of all other tensors, and tensors
+    /// that files may have in the place of those of layers.
+    pub fn into_parts(self) -> (Vec<LayerSpec>, BTreeSet<String>, Vec<Gathered>) {
+        let (layers, tensors) = (self.layers.into_inner(), self.tensors.into_inner());
+        (layers, tensors, self.gathered.into_inner())
     }
 
     fn add(&self, spec: LayerSpec) -> Arc<Zeros> {
         let weight = Zeros(spec.shape);
-        self.layers.borrow_mut().push(spec);
+        let mut layers = self.layers.borrow_mut();
+        let mut index = self.index.borrow_mut();
+        index.insert(spec.path.clone(), layers.len());
+        layers.push(spec);
         Arc::new(weight)
     }
 }
@@ -52,10 +62,13 @@ impl Origin for Plan {
     }
 
     fn feeds(&self, from: &ScaledBy, into: &str) {
-        let mut layers = self.layers.borrow_mut();
-        if let Some(layer) = layers.iter_mut().find(|layer| layer.path == into) {
-            layer.scaled_by = Some(from.clone());
+        if let Some(&number) = self.index.borrow().get(into) {
+            self.layers.borrow_mut()[number].scaled_by = Some(from.clone());
         }
+    }
+
+    fn gathered(&self, tensor: Gathered) {
+        self.gathered.borrow_mut().push(tensor);
     }
 
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<1>> {

@@ -8,6 +8,7 @@ use qoft_core::{LayerKind, Result};
 
 use crate::any_body::AnyBody;
 use crate::config::{ModelConfig, ModelNames};
+use crate::gathered::Gathered;
 use crate::layer_spec::LayerSpec;
 use crate::loader::{Loader, Origin};
 use crate::plan::Plan;
@@ -34,6 +35,8 @@ pub struct ModelSpec {
     index: BTreeMap<String, usize>,
     /// Names of the tensors that are no layer's.
     tensors: BTreeSet<String>,
+    /// Tensors that files may have in the place of those of layers.
+    gathered: Vec<Gathered>,
 }
 
 impl ModelSpec {
@@ -56,7 +59,7 @@ impl ModelSpec {
     fn of(config: ModelConfig, names: ModelNames, blueprint: Arc<dyn Blueprint>) -> Result<Self> {
         let plan = Plan::default();
         blueprint.build(&config, &Loader::new(&plan, names.base))?;
-        let (mut layers, tensors) = plan.into_parts();
+        let (mut layers, tensors, gathered) = plan.into_parts();
         let head = [config.vocab_size, config.hidden_size];
         let head = LayerSpec::new(names.head, LayerKind::Linear, head);
         layers.push(match config.tie_word_embeddings {
@@ -71,6 +74,7 @@ impl ModelSpec {
             blueprint,
             layers,
             tensors,
+            gathered,
         })
     }
 
@@ -103,6 +107,20 @@ impl ModelSpec {
             || parents
                 .into_iter()
                 .any(|path| self.index.contains_key(path))
+    }
+
+    /// Tensors that files may have in the place of those of layers.
+    pub(crate) fn gathered(&self) -> &[Gathered] {
+        &self.gathered
+    }
+
+    /// Whether a tensor is one of the model's, or stands for some of them.
+    pub(crate) fn reads(&self, tensor: &str) -> bool {
+        self.has(tensor)
+            || self
+                .gathered
+                .iter()
+                .any(|gathered| tensor == gathered.name())
     }
 
     /// Where a tensor would be in a list of blocks, of which the model has some: its number.

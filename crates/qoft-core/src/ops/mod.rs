@@ -19,8 +19,9 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_kernels::ops::{
-    Activation, CausalAttention, Cayley, DenseMatmul, Gated, InputQuantizer, LayerNorm,
-    LinearCrossEntropy, RmsNorm, Rope, Rotate, SoftCap, StraightThrough, TrainedCrossEntropy,
+    Activation, CausalAttention, Cayley, CollectRows, DenseMatmul, Gated, GroupedMatmul,
+    InputQuantizer, LayerNorm, LinearCrossEntropy, RmsNorm, Rope, Rotate, RoutedRows, SoftCap,
+    SpreadRows, StraightThrough, TrainedCrossEntropy, WeightedGated,
 };
 use qoft_kernels::{PackedWeight, StackedWeight};
 
@@ -74,6 +75,31 @@ pub fn packed_matmul_each<const N: usize>(
         end += weight.shape()[0];
         y.clone().slice([0..1, start..end])
     })
+}
+
+/// `x · Wᵀ`, where each group of consecutive rows of `x` meets a weight of its own, as
+/// [`packed_matmul`].
+pub fn grouped_matmul(x: Tensor<2>, op: GroupedMatmul) -> Tensor<2> {
+    if is_far(&x.device()) {
+        return composed::grouped_matmul(x, &op);
+    }
+    bridge::unary(x, op).into_tensor()
+}
+
+/// Copies each row of `x` of `[rows, width]` to its places.
+pub fn spread_rows(x: Tensor<2>, rows: RoutedRows) -> Tensor<2> {
+    if is_far(&x.device()) {
+        return composed::spread_rows(x, &rows);
+    }
+    bridge::unary(x, SpreadRows(rows)).into_tensor()
+}
+
+/// Adds up what stands at the places of each row, `[places, width]`: `[rows, width]`.
+pub fn collect_rows(y: Tensor<2>, rows: RoutedRows) -> Tensor<2> {
+    if is_far(&y.device()) {
+        return composed::collect_rows(y, &rows);
+    }
+    bridge::unary(y, CollectRows(rows)).into_tensor()
 }
 
 /// `x · Wᵀ` over the last dimension of `x`, for a weight that may train.
@@ -144,6 +170,22 @@ pub fn gated<const D: usize>(
         return (gate * up.into_tensor()).into();
     }
     bridge::binary(gate, up, Gated::new(activation))
+}
+
+/// `activation(gate) · up`, times a factor for each row: `factors` is `[rows, 1]`.
+pub fn weighted_gated(
+    gate: impl Into<Traced<2>>,
+    up: impl Into<Traced<2>>,
+    factors: impl Into<Traced<2>>,
+    activation: Activation,
+) -> Traced<2> {
+    let (gate, up, factors) = (gate.into(), up.into(), factors.into());
+    if is_far(&gate.device())
+        && let Some(gate) = composed::activation(&gate, activation)
+    {
+        return (gate * up.into_tensor() * factors.into_tensor()).into();
+    }
+    bridge::ternary(gate, up, factors, WeightedGated::new(activation))
 }
 
 /// `cap · tanh(x / cap)`.

@@ -67,6 +67,8 @@ pub struct AttentionConfig {
     pub window: Option<usize>,
     /// Bounds the scaled scores.
     pub soft_cap: Option<SoftCap>,
+    /// Queries, keys and values are cut off at this distance from 0, before they get positions.
+    pub clip: Option<f64>,
 }
 
 impl AttentionConfig {
@@ -106,6 +108,7 @@ impl AttentionConfig {
             scale: (head_dim as f64).powf(-0.5),
             window: None,
             soft_cap: None,
+            clip: None,
         })
     }
 
@@ -192,7 +195,7 @@ impl Attention {
         let heads = |heads| [batch, time, heads, config.head_dim];
         let q = self.position(q, &self.q_norm, heads(config.heads), rope.as_ref());
         let k = self.position(k, &self.k_norm, heads(config.kv_heads), rope.as_ref());
-        let v = v.reshape(heads(config.kv_heads));
+        let v = self.clipped(v).reshape(heads(config.kv_heads));
         let (k, v) = match cache {
             Some(cache) => cache.append(k, v),
             None => (k, v),
@@ -216,6 +219,13 @@ impl Attention {
             .map(|(start, width)| qkv.clone().narrow(1, start, width))
     }
 
+    fn clipped<const D: usize>(&self, x: Tensor<D>) -> Tensor<D> {
+        match self.config.clip {
+            Some(clip) => x.clamp(-clip, clip),
+            None => x,
+        }
+    }
+
     /// Splits queries or keys into heads, normalizes and rotates them.
     fn position(
         &self,
@@ -231,6 +241,7 @@ impl Attention {
             }
             Some(norm) => norm.forward(x).into_tensor().reshape(shape),
         };
+        let x = self.clipped(x);
         match rope {
             Some(rope) => ops::rope(x, rope.clone()),
             None => x,

@@ -6,7 +6,7 @@ use qoft_core::ops::Traced;
 use qoft_core::{Norm, Result, Walk};
 
 use super::attention::{Attention, AttentionConfig};
-use super::mlp::{Mlp, MlpConfig};
+use super::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::body::{self, Span, Stream};
 use crate::key_values::KeyValues;
 use crate::loader::Loader;
@@ -24,6 +24,16 @@ pub enum NormPlacement {
     Around,
 }
 
+/// What the feed-forward part of a block is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum FeedForwardName {
+    /// `mlp`.
+    Mlp,
+    /// `block_sparse_moe`.
+    BlockSparseMoe,
+}
+
 /// A block, described.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
@@ -31,7 +41,9 @@ pub struct BlockConfig {
     /// Its attention.
     pub attention: AttentionConfig,
     /// Its feed-forward layers.
-    pub mlp: MlpConfig,
+    pub feed_forward: FeedForwardConfig,
+    /// What these are called.
+    pub feed_forward_name: FeedForwardName,
     /// Where its norms are.
     pub norms: NormPlacement,
     /// What the norms are.
@@ -42,10 +54,15 @@ pub struct BlockConfig {
 
 impl BlockConfig {
     /// Norms before attention and feed-forward layers.
-    pub fn new(attention: AttentionConfig, mlp: MlpConfig, norm: NormConfig) -> Self {
+    pub fn new(
+        attention: AttentionConfig,
+        feed_forward: impl Into<FeedForwardConfig>,
+        norm: NormConfig,
+    ) -> Self {
         Self {
             attention,
-            mlp,
+            feed_forward: feed_forward.into(),
+            feed_forward_name: FeedForwardName::Mlp,
             norms: NormPlacement::Before,
             norm,
             residual: 1.0,
@@ -57,7 +74,8 @@ impl BlockConfig {
 #[derive(Module, Debug, Walk)]
 pub struct Block {
     self_attn: Attention,
-    mlp: Mlp,
+    mlp: Option<FeedForward>,
+    block_sparse_moe: Option<FeedForward>,
     input_layernorm: Option<Norm>,
     post_attention_layernorm: Norm,
     pre_feedforward_layernorm: Option<Norm>,
@@ -83,7 +101,13 @@ impl Block {
             wanted.then(|| norm(name)).transpose()
         };
         let self_attn = Attention::load(&loader.below("self_attn"), &config.attention)?;
-        let mlp = Mlp::load(&loader.below("mlp"), &config.mlp)?;
+        let feed_forward = |name: FeedForwardName, path: &str| {
+            let load =
+                || FeedForward::load(&loader.below(path), loader.path(), &config.feed_forward);
+            (config.feed_forward_name == name).then(load).transpose()
+        };
+        let mlp = feed_forward(FeedForwardName::Mlp, "mlp")?;
+        let block_sparse_moe = feed_forward(FeedForwardName::BlockSparseMoe, "block_sparse_moe")?;
         let before_mlp = match config.norms {
             NormPlacement::Before => Some("post_attention_layernorm"),
             NormPlacement::Around => Some("pre_feedforward_layernorm"),
@@ -93,13 +117,17 @@ impl Block {
             let names = ["q_proj", "k_proj", "v_proj", "qkv_proj"];
             let names = names.map(|name| format!("self_attn.{name}"));
             loader.feeds("input_layernorm", 0, &names.each_ref().map(String::as_str));
-            let names = ["mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj"];
-            loader.feeds(before_mlp, 0, &names);
+            // The router of a mixture and all experts would have to be scaled together.
+            if matches!(config.feed_forward, FeedForwardConfig::Dense(_)) {
+                let names = ["mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj"];
+                loader.feeds(before_mlp, 0, &names);
+            }
         }
         use NormPlacement::{After, Around, Before};
         Ok(Self {
             self_attn,
             mlp,
+            block_sparse_moe,
             input_layernorm: optional(&[Before, Around], "input_layernorm")?,
             post_attention_layernorm: norm("post_attention_layernorm")?,
             pre_feedforward_layernorm: optional(&[Around], "pre_feedforward_layernorm")?,
@@ -142,7 +170,8 @@ impl body::Block for Block {
                 (x.clone(), norm.forward(x))
             }
         };
-        let y = self.mlp.forward(y);
+        let feed_forward = self.mlp.as_ref().or(self.block_sparse_moe.as_ref());
+        let y = feed_forward.expect("one of the names").forward(y);
         let y = apply(&self.post_feedforward_layernorm, y);
         let x = self.add(x, y.into_tensor());
         Stream::new(x.reshape([batch, time, hidden])).carrying(stream.carried)

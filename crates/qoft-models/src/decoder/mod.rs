@@ -5,9 +5,13 @@
 
 mod attention;
 mod block;
+mod expert;
+mod feed_forward;
+mod mixture;
 mod mlp;
 mod rope;
 mod rope_config;
+mod router;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
@@ -22,10 +26,14 @@ use crate::norm::NormConfig;
 use crate::spec::Blueprint;
 
 pub use attention::{Attention, AttentionConfig, HeadNorm, Projections};
-pub use block::{Block, BlockConfig, NormPlacement};
+pub use block::{Block, BlockConfig, FeedForwardName, NormPlacement};
+pub use expert::ExpertNames;
+pub use feed_forward::{FeedForward, FeedForwardConfig};
+pub use mixture::{Mixture, MixtureConfig};
 pub use mlp::{Mlp, MlpConfig};
 pub use rope::RopeTables;
 pub use rope_config::{RopeConfig, RopeDefaults, RopeScaling};
+pub use router::RouterConfig;
 
 /// A decoder, described: everything below the output head.
 #[derive(Debug, Clone)]

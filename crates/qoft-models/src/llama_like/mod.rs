@@ -3,10 +3,15 @@
 mod granite;
 mod llama;
 mod mistral;
+mod mixtral;
+mod mixtures;
 mod olmo2;
+mod olmoe;
 mod phi3;
 mod qwen2;
+mod qwen2_moe;
 mod qwen3;
+mod qwen3_moe;
 mod smollm3;
 mod windows;
 
@@ -17,8 +22,8 @@ use qoft_core::Result;
 use crate::architecture::Architecture;
 use crate::config::{ModelConfig, ModelNames, SizeKeys};
 use crate::decoder::{
-    AttentionConfig, BlockConfig, DecoderConfig, HeadNorm, MlpConfig, NormPlacement, Projections,
-    RopeConfig, RopeDefaults, RopeTables,
+    AttentionConfig, BlockConfig, DecoderConfig, FeedForwardConfig, FeedForwardName, HeadNorm,
+    MlpConfig, NormPlacement, Projections, RopeConfig, RopeDefaults, RopeTables,
 };
 use crate::json::Object;
 use crate::norm::NormConfig;
@@ -44,6 +49,11 @@ struct LlamaLike {
     rope: RopeDefaults,
     biases: fn(Object) -> Result<Biases>,
     layers: fn(Object, usize) -> Result<Vec<LayerOptions>>,
+    /// The feed-forward part of each layer, from those of a dense one.
+    feed_forward: fn(Object, usize, MlpConfig) -> Result<Vec<FeedForwardConfig>>,
+    feed_forward_name: FeedForwardName,
+    /// The key of the bound of queries, keys and values.
+    clip_key: Option<&'static str>,
     multipliers: fn(Object) -> Result<Multipliers>,
 }
 
@@ -99,6 +109,9 @@ impl LlamaLike {
             rope: RopeDefaults::USUAL,
             biases: no_biases,
             layers: windows::none,
+            feed_forward: |_, layers, dense| Ok(vec![dense.into(); layers]),
+            feed_forward_name: FeedForwardName::Mlp,
+            clip_key: None,
             multipliers: no_multipliers,
         }
     }
@@ -112,6 +125,7 @@ impl LlamaLike {
         let attention = AttentionConfig::read(json, model.hidden_size, self.head_dim)?;
         let scale = (self.multipliers)(json)?.attention;
         let biases = (self.biases)(json)?;
+        let clip = self.clip_key.map(|key| json.positive(key)).transpose()?;
         Ok(AttentionConfig {
             projections: self.projections,
             input_bias: biases.qkv,
@@ -119,6 +133,7 @@ impl LlamaLike {
             head_norm: self.head_norm,
             norm,
             scale: scale.unwrap_or(attention.scale),
+            clip: clip.flatten(),
             ..attention
         })
     }
@@ -154,7 +169,9 @@ impl Architecture for LlamaLike {
         let rope = RopeConfig::read(json, &self.rope, attention.head_dim, positions)?;
         let rope = Arc::new(RopeTables::new(rope));
         let layers = (self.layers)(json, model.num_hidden_layers)?;
-        let blocks = layers.into_iter().map(|layer| {
+        let feed_forward = (self.feed_forward)(json, model.num_hidden_layers, mlp)?;
+        let blocks = layers.into_iter().zip(feed_forward);
+        let blocks = blocks.map(|(layer, feed_forward)| {
             let attention = AttentionConfig {
                 rope: layer.rope.then(|| rope.clone()),
                 window: layer.window,
@@ -163,7 +180,8 @@ impl Architecture for LlamaLike {
             BlockConfig {
                 norms: self.norms,
                 residual: multipliers.residual,
-                ..BlockConfig::new(attention, mlp.clone(), norm)
+                feed_forward_name: self.feed_forward_name,
+                ..BlockConfig::new(attention, feed_forward, norm)
             }
         });
         let decoder = DecoderConfig {

@@ -19,6 +19,24 @@ pub fn everywhere(json: Object, absent: Option<usize>, layers: usize) -> Result<
     Ok(with_rope(vec![window(json, absent)?; layers]))
 }
 
+/// The same window in all layers, if it is in use at all.
+pub fn everywhere_if_in_use(json: Object, layers: usize) -> Result<Vec<LayerOptions>> {
+    let in_use = json.flag("use_sliding_window")?;
+    let window = if in_use {
+        window(json, Some(DEFAULT))?
+    } else {
+        None
+    };
+    Ok(with_rope(vec![window; layers]))
+}
+
+/// Windows in the first, third and so on of the first `max_window_layers` layers.
+pub fn in_every_other_first_layer(json: Object, layers: usize) -> Result<Vec<LayerOptions>> {
+    let before = json.get("max_window_layers")?.unwrap_or(28_usize);
+    let sliding = |layer: usize| layer.is_multiple_of(2) && layer < before;
+    selected(json, Some(DEFAULT), layers, sliding).map(with_rope)
+}
+
 /// Windows from the layer `max_window_layers` on, as Qwen has them.
 pub fn in_later_layers(json: Object, layers: usize) -> Result<Vec<LayerOptions>> {
     let from = json.get("max_window_layers")?.unwrap_or(28_usize);

@@ -22,10 +22,14 @@ pub const CASES: &[&str] = &[
     "granite",
     "llama_bias",
     "mistral",
+    "mixtral",
     "olmo2",
+    "olmoe",
     "phi3_partial",
+    "qwen2_moe",
     "qwen2_sliding",
     "qwen3",
+    "qwen3_moe",
     "smollm3",
 ];
 

@@ -1,6 +1,7 @@
 //! A Hugging Face checkpoint folder: `config.json` and memory-mapped safetensors. Other files that
 //! hold models show themselves as one, see [`Container`].
 
+mod divide;
 mod files;
 mod mistaken;
 mod new_tensor;
@@ -15,7 +16,7 @@ use serde_json::Value;
 use crate::container::{Container, Unpacked, unpack};
 use crate::error::{Error, Result};
 use crate::json::read_json;
-use crate::mapped::{MappedTensors, TensorView};
+use crate::mapped::{MappedTensors, TensorPart, TensorView};
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
 
@@ -49,11 +50,17 @@ struct Stored {
     shard: Arc<MappedTensors>,
     /// Its name there, unless it is the same.
     name: Option<String>,
+    /// Which part of the tensor there, unless it is all of it.
+    part: Option<TensorPart>,
 }
 
 impl Stored {
     fn new(shard: Arc<MappedTensors>) -> Self {
-        Self { shard, name: None }
+        Self {
+            shard,
+            name: None,
+            part: None,
+        }
     }
 }
 
@@ -219,7 +226,11 @@ impl Checkpoint {
     pub fn get(&self, name: &str) -> Option<TensorView> {
         let stored = self.tensors.get(name)?;
         let inside = stored.name.as_deref().unwrap_or(name);
-        stored.shard.tensor(inside, name)
+        let tensor = stored.shard.tensor(inside, name)?;
+        Some(match stored.part {
+            None => tensor,
+            Some(part) => tensor.part(part),
+        })
     }
 
     /// A tensor that must be there.
@@ -235,7 +246,12 @@ impl Checkpoint {
 
     /// Names of the tensors of one module: those that start with `path` and a dot.
     pub fn under<'a>(&'a self, path: &str) -> impl Iterator<Item = &'a str> + use<'a> {
-        let prefix = format!("{path}.");
+        self.starting_with(&format!("{path}."))
+    }
+
+    /// Names of the tensors that start so.
+    pub fn starting_with<'a>(&'a self, prefix: &str) -> impl Iterator<Item = &'a str> + use<'a> {
+        let prefix = prefix.to_owned();
         let start = prefix.clone();
         self.tensors
             .range(start..)

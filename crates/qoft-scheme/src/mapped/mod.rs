@@ -1,5 +1,6 @@
 //! Memory-mapped files of tensors.
 
+mod part;
 mod tensor;
 
 use std::collections::HashMap;
@@ -18,6 +19,7 @@ use safetensors::{Dtype, SafeTensors};
 use crate::error::{Error, Result};
 use crate::json::stands_for_another;
 
+pub(crate) use part::TensorPart;
 pub use tensor::{TensorView, float_dtype, float_format};
 
 /// The bytes of a map that tensors share.
@@ -241,6 +243,13 @@ impl MappedTensors {
     /// Whether the file has a tensor of this name.
     pub(crate) fn has(&self, name: &str) -> bool {
         self.tensors.contains_key(name)
+    }
+
+    /// How many tensors there are in the first dimension of one, if it can be divided so that its second
+    /// dimension has `shares` equal parts.
+    pub(crate) fn parts(&self, name: &str, shares: usize) -> Option<usize> {
+        let tensor = self.tensors.get(name)?;
+        part::count(tensor.dtype, &tensor.shape, shares)
     }
 
     /// A tensor of this file, which the model calls `model_name`.

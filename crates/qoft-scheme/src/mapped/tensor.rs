@@ -7,6 +7,7 @@ use bytes::Bytes;
 use qoft_kernels::{FloatFormat, Floats};
 use safetensors::Dtype;
 
+use super::part::TensorPart;
 use crate::dtype_name::dtype_name;
 use crate::error::{Error, Result};
 
@@ -34,6 +35,16 @@ impl TensorView {
             dtype,
             shape,
             bytes,
+        }
+    }
+
+    /// A part of it, under the same name.
+    pub(crate) fn part(self, part: TensorPart) -> Self {
+        let (shape, range) = part.within(&self.shape, self.bytes.len());
+        Self {
+            shape,
+            bytes: self.bytes.slice(range),
+            ..self
         }
     }
 

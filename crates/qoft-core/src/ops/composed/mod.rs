@@ -5,6 +5,7 @@ mod attention;
 mod cayley;
 mod constants;
 mod cross_entropy;
+mod routed;
 
 use std::sync::{Arc, Weak};
 
@@ -16,6 +17,7 @@ use self::constants::Constants;
 pub use attention::attention;
 pub use cayley::cayley;
 pub use cross_entropy::linear_cross_entropy;
+pub use routed::{collect_rows, grouped_matmul, spread_rows};
 
 /// Root-mean-square normalization of the last dimension.
 pub fn rms_norm<const D: usize>(x: Tensor<D>, weight: Tensor<1>, eps: f32) -> Tensor<D> {

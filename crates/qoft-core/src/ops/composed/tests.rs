@@ -5,11 +5,11 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
-use qoft_kernels::DenseWeight;
 use qoft_kernels::ops::{
-    CausalAttention, Cayley, CayleyMap, Gated, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate,
-    SoftCap, pairs,
+    CausalAttention, Cayley, CayleyMap, CollectRows, Gated, GroupedMatmul, LayerNorm,
+    LinearCrossEntropy, RmsNorm, Rotate, RoutedRows, SoftCap, SpreadRows, pairs,
 };
+use qoft_kernels::{DenseWeight, PackedWeight};
 
 use super::*;
 use crate::device::default_device;
@@ -243,4 +243,28 @@ fn head_and_loss() {
             );
         }
     }
+}
+
+#[test]
+fn rows_with_weights_of_their_own() {
+    let weight = |seed| -> Arc<dyn PackedWeight> {
+        Arc::new(DenseWeight::from_f32(&numbers(5 * 4, seed), [5, 4]))
+    };
+    let op = || GroupedMatmul::new(vec![(weight(1), 2), (weight(2), 0), (weight(3), 4)]);
+    check(
+        [6, 4],
+        |x: Tensor<2>| bridge::unary(x, op()),
+        |x| grouped_matmul(x, &op()),
+    );
+    let routed = || RoutedRows::new(vec![2, 0, 5, 1, 3, 4], 2);
+    check(
+        [3, 4],
+        |x: Tensor<2>| bridge::unary(x, SpreadRows(routed())),
+        |x| spread_rows(x, &routed()),
+    );
+    check(
+        [6, 4],
+        |x: Tensor<2>| bridge::unary(x, CollectRows(routed())),
+        |x| collect_rows(x, &routed()),
+    );
 }
