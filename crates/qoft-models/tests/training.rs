@@ -44,13 +44,19 @@ fn the_loss_falls_as_fast_as_the_gradients_say() {
             .iter()
             .map(|g| value(g.clone().powf_scalar(2.0).sum()));
         let square: f64 = squares.sum();
-        let step = 0.003 / square.sqrt();
-        let change = value(loss(&moved(&model, &directions, step)))
-            - value(loss(&moved(&model, &directions, -step)));
-        let slope = change / (2.0 * step);
+        // Where a router chooses other experts within a step, the loss jumps.
+        let slope = |step: f64| {
+            let step = step / square.sqrt();
+            let change = value(loss(&moved(&model, &directions, step)))
+                - value(loss(&moved(&model, &directions, -step)));
+            change / (2.0 * step)
+        };
+        let slopes = [0.003, 0.001, 0.0003].map(slope);
         assert!(
-            (slope / square - 1.0).abs() < 0.01,
-            "{case}: {slope}, by the gradients {square}"
+            slopes
+                .iter()
+                .any(|slope| (slope / square - 1.0).abs() < 0.01),
+            "{case}: {slopes:?}, by the gradients {square}"
         );
     }
 }
