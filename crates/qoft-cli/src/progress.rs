@@ -40,7 +40,26 @@ pub fn grouped(number: usize) -> String {
     out
 }
 
+/// A perplexity with some decimal places, or with an exponent where it is large: it may have 309 digits.
+pub fn perplexity(value: f64, places: usize) -> String {
+    match value < 1e6 {
+        true => format!("{value:.places$}"),
+        false => format!("{value:.places$e}"),
+    }
+}
+
 /// Bytes in the largest fitting unit.
 pub fn bytes(count: u64) -> String {
     indicatif::HumanBytes(count).to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_perplexities_have_an_exponent() {
+        assert_eq!(perplexity(31.256, 2), "31.26");
+        assert_eq!(perplexity(f64::MAX, 2), "1.80e308");
+    }
 }

@@ -93,8 +93,9 @@ pub struct ModelNames {
     pub tokens: &'static str,
     /// Module path of the output head: `lm_head`.
     pub head: &'static str,
-    /// Ends of the names of buffers that older versions saved and that nothing reads.
-    pub leftovers: &'static [&'static str],
+    /// Ends of the names of buffers that older versions saved and newer ones compute. Nothing reads
+    /// them; they are kept, and nobody is told of them.
+    pub buffers: &'static [&'static str],
     /// Paths that modules have in files of older versions, and those that they have in the model.
     pub older_paths: &'static [(&'static str, &'static str)],
     /// The layers that get an adapter unless others are named, for model types that PEFT has no
@@ -109,7 +110,7 @@ impl ModelNames {
         base: "model",
         tokens: "embed_tokens",
         head: "lm_head",
-        leftovers: &[],
+        buffers: &[".rotary_emb.inv_freq"],
         older_paths: &[],
         targets: &["q_proj", "v_proj"],
     };
@@ -132,10 +133,10 @@ impl ModelNames {
         Self { head, ..self }
     }
 
-    /// With ends of names that nothing reads.
+    /// With ends of the names of buffers that nothing reads.
     #[must_use]
-    pub const fn with_leftovers(self, leftovers: &'static [&'static str]) -> Self {
-        Self { leftovers, ..self }
+    pub const fn with_buffers(self, buffers: &'static [&'static str]) -> Self {
+        Self { buffers, ..self }
     }
 
     /// With paths that modules have in files of older versions, and those that they have in the
@@ -162,21 +163,23 @@ impl ModelNames {
         format!("{}.{}", self.base, self.tokens)
     }
 
+    /// Whether a tensor is a buffer that nothing reads.
+    pub(crate) fn is_buffer(&self, name: &str) -> bool {
+        self.buffers.iter().any(|end| name.ends_with(end))
+    }
+
     /// The name that a tensor has in the whole model, for files with or without the path of the
-    /// base: `None` for one that nothing reads. `in_base` tells whether there is such a tensor in the
-    /// base.
-    pub(crate) fn in_model(&self, name: &str, in_base: impl Fn(&str) -> bool) -> Option<String> {
+    /// base. `in_base` tells whether there is such a tensor in the base.
+    pub(crate) fn in_model(&self, name: &str, in_base: impl Fn(&str) -> bool) -> String {
         let older = self.older_paths.iter().find(|(old, _)| is_below(name, old));
-        if self.leftovers.iter().any(|end| name.ends_with(end)) {
-            None
-        } else if let Some((old, path)) = older {
-            Some(format!("{path}{}", &name[old.len()..]))
-        } else {
-            let longer = format!("{}.{name}", self.base);
-            Some(match in_base(&longer) {
-                true => longer,
-                false => name.to_owned(),
-            })
+        if let Some((old, path)) = older {
+            return format!("{path}{}", &name[old.len()..]);
+        }
+        let longer = format!("{}.{name}", self.base);
+        let is_buffer = self.is_buffer(name) && !is_below(name, self.base);
+        match is_buffer || in_base(&longer) {
+            true => longer,
+            false => name.to_owned(),
         }
     }
 }
@@ -196,18 +199,19 @@ mod tests {
         const NAMES: ModelNames = ModelNames::USUAL
             .with_base("transformer")
             .with_tokens("wte")
-            .with_leftovers(&[".attn.bias"]);
+            .with_buffers(&[".attn.bias"]);
         let known = ["h.0.ln_1.weight", "wte.weight", "h.3.attn.c_attn.bias"];
         let known = known.map(|name| format!("transformer.{name}"));
         let bare = |name| NAMES.in_model(name, |longer| known.iter().any(|known| known == longer));
-        assert_eq!(bare("wte.weight").unwrap(), "transformer.wte.weight");
-        assert_eq!(
-            bare("transformer.wte.weight").unwrap(),
-            "transformer.wte.weight"
-        );
-        assert_eq!(bare("lm_head.weight").unwrap(), "lm_head.weight");
-        assert_eq!(bare("v_head.weight").unwrap(), "v_head.weight");
-        assert_eq!(bare("h.3.attn.bias"), None);
-        assert!(bare("h.3.attn.c_attn.bias").is_some());
+        assert_eq!(bare("wte.weight"), "transformer.wte.weight");
+        assert_eq!(bare("transformer.wte.weight"), "transformer.wte.weight");
+        assert_eq!(bare("lm_head.weight"), "lm_head.weight");
+        assert_eq!(bare("v_head.weight"), "v_head.weight");
+        for buffer in ["h.3.attn.bias", "transformer.h.3.attn.bias"] {
+            assert_eq!(bare(buffer), "transformer.h.3.attn.bias");
+        }
+        let bias = "h.3.attn.c_attn.bias";
+        assert_eq!(bare(bias), format!("transformer.{bias}"));
+        assert!(NAMES.is_buffer("h.3.attn.bias") && !NAMES.is_buffer(bias));
     }
 }

@@ -11,9 +11,6 @@ use crate::json::Object;
 use crate::registry::Architectures;
 use crate::spec::ModelSpec;
 
-/// What older versions of transformers saved with each layer, and newer ones compute.
-const ROTARY_BUFFER: &str = "rotary_emb.inv_freq";
-
 /// Whether the head is said to be the embedding, and is stored with other values all the same.
 fn has_own_head(spec: &ModelSpec, checkpoint: &Checkpoint) -> bool {
     let Some(table) = spec.tied_table() else {
@@ -52,7 +49,7 @@ fn with_table(spec: &ModelSpec, checkpoint: Checkpoint) -> Checkpoint {
 fn tell_of_foreign(spec: &ModelSpec, checkpoint: &Checkpoint) {
     let tensors = checkpoint.names().filter(|name| !spec.has(name));
     let foreign: Vec<&str> = tensors
-        .filter(|name| !name.ends_with(ROTARY_BUFFER))
+        .filter(|name| !spec.names().is_buffer(name))
         .collect();
     let Some(first) = foreign.first() else {
         return;
@@ -88,8 +85,7 @@ impl ModelFolder {
     /// opened by [`Containers::open`](qoft_core::Containers::open), and then handed to [`Self::new`].
     ///
     /// Tensors have the names that they have in the whole model, also where the file was written
-    /// without the model's head and lacks their first component. Buffers that nothing reads are left
-    /// out.
+    /// without the model's head and lacks their first component.
     ///
     /// # Errors
     /// If a file is missing, damaged, or names files outside the folder. A model of an unknown
@@ -111,7 +107,8 @@ impl ModelFolder {
             // Where a file has a tensor with and without the base, the later name counts, as in
             // transformers.
             let names = spec.names();
-            checkpoint = checkpoint.renamed(|name| names.in_model(name, |name| spec.reads(name)));
+            let in_model = |name: &str| names.in_model(name, |name| spec.reads(name));
+            checkpoint = checkpoint.renamed(|name| Some(in_model(name)));
             checkpoint = with_table(spec, checkpoint);
             for gathered in spec.gathered() {
                 gathered.divide(&mut checkpoint);

@@ -12,7 +12,8 @@ use crate::family::AdapterConfig;
 use crate::folder::AdapterFolder;
 use crate::modules::Modules;
 use crate::registry::Families;
-use crate::selection::{Selection, is_part_of};
+use crate::saved_modules::Endings;
+use crate::selection::Selection;
 use crate::site::Site;
 use qoft_core::{
     AdapterParam, AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor,
@@ -235,20 +236,27 @@ impl Attachment<'_> {
     /// Fails if a new adapter is to train a module whole that the model does not have.
     fn check_modules(&self, model: &impl Walk) -> Result<()> {
         let layers = model.layers();
-        for wanted in self.config.common().modules_to_save() {
-            if !layers.iter().any(|(path, _)| is_part_of(path, wanted)) {
-                let names = layers
-                    .iter()
-                    .map(|(path, _)| path.rsplit('.').next().unwrap_or(path));
-                let known: BTreeSet<&str> = names.collect();
-                return Err(Error::NoModule {
+        let paths = layers.iter().map(|(path, _)| path.as_str());
+        let names = self.config.common().modules_to_save();
+        let meaningless = Endings::new(names).meaningless(paths.clone());
+        match names
+            .iter()
+            .find(|name| meaningless.contains(name.as_str()))
+        {
+            None => Ok(()),
+            Some(wanted) => {
+                let known: BTreeSet<&str> = paths.map(last_component).collect();
+                Err(Error::NoModule {
                     wanted: wanted.clone(),
                     known: known.into_iter().collect::<Vec<_>>().join(", "),
-                });
+                })
             }
         }
-        Ok(())
     }
+}
+
+fn last_component(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
 }
 
 /// Says that tied weights do not stay so when one of them trains by itself.

@@ -8,7 +8,7 @@ use burn::tensor::Device;
 use qoft_core::Matrix;
 
 use crate::family::AdapterConfig;
-use crate::mistaken::no_adapter;
+use crate::mistaken::expect_adapter;
 use crate::registry::Families;
 use crate::site::Site;
 use crate::tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
@@ -49,9 +49,7 @@ impl AdapterFolder {
     /// # Errors
     /// If the folder is damaged, or of another family.
     pub fn open(folder: &Path, families: &Families) -> Result<Self> {
-        if let Some(reason) = no_adapter(folder) {
-            return Err(Error::file(folder, reason));
-        }
+        expect_adapter(folder)?;
         let path = folder.join(CONFIG);
         let (json, name) = (read_json(&path)?, path.display().to_string());
         let Some(family) = json["peft_type"].as_str() else {

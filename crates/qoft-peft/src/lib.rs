@@ -26,6 +26,7 @@ mod modules;
 mod python;
 mod registry;
 mod save;
+mod saved_modules;
 mod selection;
 mod site;
 mod targets;
@@ -38,6 +39,7 @@ pub use facts::ModelFacts;
 pub use family::{AdapterConfig, AdapterFamily, ConfigFile};
 pub use folder::{AdapterFolder, OwnValues};
 pub use keys::{Family, FamilyKeys, read_keys};
+pub use mistaken::expect_adapter;
 pub use modules::{ModuleKind, Modules};
 #[doc(hidden)]
 pub use registry::family_entry;

@@ -2,19 +2,36 @@
 
 use std::path::Path;
 
+use qoft_core::{Error, Result, hub};
+
 use crate::tensors::{CONFIG, WEIGHTS};
 
 /// The pickle that older versions of PEFT wrote.
 const PICKLE: &str = "adapter_model.bin";
 
+/// Fails for a folder that has not both files of an adapter.
+///
+/// # Errors
+/// The error says what the folder is instead.
+pub fn expect_adapter(folder: &Path) -> Result<()> {
+    match no_adapter(folder) {
+        None => Ok(()),
+        Some(reason) => Err(Error::file(folder, reason)),
+    }
+}
+
 /// Why a folder has not both files of an adapter, if it has not.
-pub(crate) fn no_adapter(folder: &Path) -> Option<String> {
+fn no_adapter(folder: &Path) -> Option<String> {
     let has = |name: &str| folder.join(name).exists();
     if has(CONFIG) && has(WEIGHTS) {
         return None;
     }
     Some(if !folder.exists() {
-        "no such adapter folder".into()
+        let missing = "no such adapter folder";
+        match hub::download(folder) {
+            Some(how) => format!("{missing}, and {how}"),
+            None => missing.into(),
+        }
     } else if !folder.is_dir() {
         format!("a file; an adapter is a folder with {CONFIG} and {WEIGHTS}")
     } else if has(PICKLE) && !has(WEIGHTS) {
@@ -26,6 +43,16 @@ pub(crate) fn no_adapter(folder: &Path) -> Option<String> {
         format!(
             "no adapter: it has no {CONFIG}; a training here has not come to its end, and \
              {checkpoint} has the adapter as it was then"
+        )
+    } else if let (false, Some(snapshot)) = (has(CONFIG), hub::snapshot(folder, CONFIG)) {
+        let snapshot = snapshot.display();
+        format!(
+            "the root of an adapter in a cache of the Hugging Face Hub; the adapter is {snapshot}"
+        )
+    } else if let (false, Some(inside)) = (has(CONFIG), hub::only_inside(folder, CONFIG)) {
+        format!(
+            "no adapter: it has no {CONFIG}; {} is one",
+            inside.display()
         )
     } else if !has(CONFIG) && has("config.json") {
         format!("no adapter: it has no {CONFIG}, but a config.json: this is a model")
@@ -64,6 +91,13 @@ mod tests {
             assert!(reason.contains(needle), "{reason}");
         };
         says("none", "no such adapter folder");
+        let how = no_adapter(Path::new("some-org/some-adapter")).unwrap();
+        assert!(how.contains("hf download some-org/some-adapter"), "{how}");
+        write("models--org--name/snapshots/abc/adapter_config.json");
+        says("models--org--name", "cache of the Hugging Face Hub");
+        says("models--org--name", "snapshots/abc");
+        write("outer/inner/adapter_config.json");
+        says("outer", "inner is one");
         write("old/adapter_config.json");
         says("old", "has no adapter_model.safetensors");
         write("old/adapter_model.bin");

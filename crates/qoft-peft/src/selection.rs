@@ -9,6 +9,7 @@ use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
 use crate::folder::AdapterFolder;
 use crate::modules::{ModuleKind, Modules};
+use crate::saved_modules::Endings;
 use crate::targets::{Targets, match_nothing};
 
 /// The choice of what trains in a model.
@@ -17,7 +18,7 @@ pub struct Selection<'a> {
     target_modules: OneOrMany,
     rotated: BTreeMap<String, LayerKind>,
     bias: Biases,
-    whole: &'a [String],
+    whole: Endings<'a>,
     /// Names of tensors that are saved with the adapter, and that its configuration does not name.
     saved: BTreeSet<String>,
 }
@@ -51,9 +52,9 @@ impl<'a> Selection<'a> {
         if rotated.is_empty() {
             return Err(match_nothing(common, modules));
         }
-        let whole = common.modules_to_save();
+        let whole = Endings::new(common.modules_to_save());
         for (path, kind) in modules.iter() {
-            if whole.iter().any(|name| path.ends_with(name)) {
+            if whole.mean(path) {
                 expect_one_part(path, kind, rotated.contains_key(path))?;
             }
         }
@@ -104,7 +105,7 @@ impl<'a> Selection<'a> {
     /// Whether the layer trains whole, by itself or as part of a larger module. As in PEFT a name
     /// means all modules whose paths end with it.
     pub fn is_whole(&self, path: &str) -> bool {
-        self.whole.iter().any(|name| is_part_of(path, name))
+        self.whole.include(path)
     }
 
     /// Whether the tensor `name` of the layer at `path` is saved with the adapter, though it did not
@@ -182,11 +183,4 @@ pub fn quantized(tensor: &str) -> Error {
          (target_modules), or dequantize the model before"
     );
     not_possible("modules_to_save", reason)
-}
-
-/// Whether the layer at `path` is a module whose path ends with `name`, or inside one.
-pub(crate) fn is_part_of(path: &str, name: &str) -> bool {
-    let dots = path.match_indices('.').map(|(at, _)| &path[..at]);
-    let mut modules = dots.chain([path]);
-    modules.any(|module| module.ends_with(name))
 }

@@ -10,6 +10,7 @@ use crate::defaults::default_targets;
 use crate::expression::Expression;
 use crate::facts::ModelFacts;
 use crate::modules::{ModuleKind, Modules};
+use crate::saved_modules::Barred;
 
 /// The word for all linear layers but the output head, in letters of any case.
 const ALL_LINEAR: &str = "all-linear";
@@ -110,8 +111,8 @@ impl Rule {
 #[derive(Debug)]
 struct Limits {
     exclude: Option<Rule>,
-    /// No layer inside one of these modules gets a rotation.
-    saved: Vec<Expression>,
+    /// What trains whole instead.
+    saved: Barred,
     layers: Option<Layers>,
     /// Find the index of the block in a path, as the group [`INDEX`].
     index: Vec<Expression>,
@@ -131,16 +132,11 @@ impl Limits {
         let exclude = config.exclude_modules.as_ref();
         let exclude = exclude.filter(|exclude| !exclude.is_empty());
         let layers = config.layers_to_transform.clone();
-        // As PEFT has it: names are expressions for one or more components of a path.
-        let saved = config.modules_to_save().iter();
-        let saved = saved.map(|name| format!(r"(^|.*\.){name}($|\..*)"));
         Ok(Self {
             exclude: exclude
                 .map(|rule| Rule::new(rule, "exclude_modules"))
                 .transpose()?,
-            saved: saved
-                .map(|text| Expression::prefix(&text, "modules_to_save"))
-                .collect::<Result<_>>()?,
+            saved: Barred::new(config.modules_to_save())?,
             layers: layers.filter(|layers| !layers.is_empty()),
             index: index_patterns(pattern)
                 .iter()
@@ -155,12 +151,7 @@ impl Limits {
         {
             return Ok(true);
         }
-        for expression in &self.saved {
-            if expression.is_match(path)? {
-                return Ok(true);
-            }
-        }
-        Ok(false)
+        self.saved.bars(path)
     }
 
     fn layer_matches(&self, path: &str) -> Result<bool> {

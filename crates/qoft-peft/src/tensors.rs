@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
-use qoft_core::{Error, Result, float_format, stands_for_another};
+use qoft_core::{Error, Result, float_format, read_bytes};
 
 /// The file of the configuration.
 pub const CONFIG: &str = "adapter_config.json";
@@ -27,10 +27,7 @@ pub fn read_tensors(path: &Path) -> Result<Tensors> {
         path: path.to_path_buf(),
         reason,
     };
-    let bytes = std::fs::read(path).map_err(Error::io(path))?;
-    if let Some(reason) = stands_for_another(&bytes) {
-        return Err(fail(reason));
-    }
+    let bytes = read_bytes(path)?;
     let file = SafeTensors::deserialize(&bytes)
         .map_err(|e| fail(format!("not a valid safetensors file: {e}")))?;
     let mut tensors = Tensors::new();

@@ -33,13 +33,14 @@ pub enum Error {
     },
     /// Another process is writing into the same output folder.
     #[error(
-        "{}: another run ({holder}) is writing into this folder; wait for it, or choose another one",
-        path.display()
+        "{}: another run{} is writing into this folder; wait for it, or choose another one",
+        path.display(),
+        if holder.is_empty() { String::new() } else { format!(" ({holder})") }
     )]
     Busy {
         /// The folder.
         path: PathBuf,
-        /// What the other process says of itself.
+        /// What the other process says of itself; empty where that cannot be read.
         holder: String,
     },
     /// A file's content is not what its kind demands.

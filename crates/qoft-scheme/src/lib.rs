@@ -24,6 +24,7 @@ mod entry;
 mod error;
 mod float_grid;
 mod grid;
+pub mod hub;
 mod integer_grid;
 mod json;
 mod kept_blocks;
@@ -60,7 +61,7 @@ pub use error::{Cause, Error, ErrorKind, FoundTensor, InConfig, Result};
 pub use float_grid::FloatGrid;
 pub use grid::{CodeSearch, Grid, Nearest, ScaleSearch, ScaledCodes, ScaledGrid};
 pub use integer_grid::{IntegerGrid, groups_in_order};
-pub use json::{read_json, stands_for_another};
+pub use json::{read_bytes, read_json, read_text, read_text_if_there, stands_for_another};
 pub use kept_blocks::KeptBlocks;
 pub use keys::Keys;
 pub use layer_kind::LayerKind;
@@ -73,7 +74,8 @@ pub use module_patterns::ModulePatterns;
 pub use module_rules::ModuleRules;
 pub use options::{BackendOptions, Purpose, SchemeOptions};
 pub use output::{
-    OutputLock, ScratchDir, StagedDir, discard_unfinished, remove_leftovers, write_file,
+    OutputLock, ScratchDir, StagedDir, discard_unfinished, is_of_file_system, refuse_dangling,
+    remove_leftovers, write_file,
 };
 pub use packed_parameter::PackedParameter;
 pub use quantization::Quantization;

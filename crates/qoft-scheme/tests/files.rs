@@ -105,6 +105,24 @@ fn an_index_that_names_what_is_not_there_is_refused() {
     assert!(error(&folder).contains("no file of this folder"));
 }
 
+/// As transformers joins the names to the folder.
+#[test]
+fn an_index_may_name_files_in_folders_of_the_folder() {
+    let folder = folder();
+    std::fs::create_dir(folder.path().join("sub")).unwrap();
+    write(folder.path(), "x.safetensors", &[("a", 1.0)]);
+    write(&folder.path().join("sub"), "x.safetensors", &[("b", 2.0)]);
+    index(
+        folder.path(),
+        json!({"a": "./x.safetensors", "b": "sub/./x.safetensors"}),
+    );
+    assert_eq!((value(&folder, "a"), value(&folder, "b")), (1.0, 2.0));
+    for out in ["sub/../../x.safetensors", "./", ".", "", "sub/.."] {
+        index(folder.path(), json!({"a": out}));
+        assert!(error(&folder).contains("no file of this folder"), "{out}");
+    }
+}
+
 #[test]
 fn the_only_file_is_read_whatever_its_name() {
     let folder = folder();

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Result, Schemes};
+use qoft_core::{Purpose, Result, Schemes};
 use qoft_models::ModelFolder;
 
 use crate::merge::{MergeOptions, MergeTarget, merge};
@@ -15,6 +15,9 @@ use crate::write::MaxShardSize;
 pub struct DequantizeReport {
     /// Layers that were quantized.
     pub layers: usize,
+    /// Those of them whose weights the library of their scheme rounds to a dtype of its own, so that
+    /// they are not the values that the model computes with here.
+    pub rounded: usize,
     /// Tensors in the output.
     pub tensors: usize,
     /// Files that hold them.
@@ -29,11 +32,21 @@ pub struct DequantizeReport {
 pub struct DequantizeOptions {
     /// The format of its weights.
     pub format: FloatFormat,
+    /// The values before they are rounded to the format: those that the scheme's own library writes,
+    /// or, with [`Purpose::Forward`], those that the model computes with. Of most schemes they are the
+    /// same; bitsandbytes rounds its 4-bit weights to the dtype that they had before.
+    pub values: Purpose,
     /// How large its files become.
     pub max_shard_size: MaxShardSize,
 }
 
 impl DequantizeOptions {
+    /// The same with these values.
+    #[must_use]
+    pub fn values(self, values: Purpose) -> Self {
+        Self { values, ..self }
+    }
+
     /// The same with another size of files.
     #[must_use]
     pub fn max_shard_size(self, max_shard_size: MaxShardSize) -> Self {
@@ -48,6 +61,7 @@ impl From<FloatFormat> for DequantizeOptions {
     fn from(format: FloatFormat) -> Self {
         Self {
             format,
+            values: Purpose::Dequantize,
             max_shard_size: MaxShardSize::default(),
         }
     }
@@ -71,10 +85,13 @@ pub fn dequantize(
 ) -> Result<DequantizeReport> {
     let options = options.into();
     let merging = MergeOptions::new(MergeTarget::Dense(options.format));
-    let merging = merging.max_shard_size(options.max_shard_size);
+    let merging = merging
+        .dense_values(options.values)
+        .max_shard_size(options.max_shard_size);
     let report = merge(folder, schemes, &[], merging, output, progress)?;
     Ok(DequantizeReport {
         layers: report.dequantized,
+        rounded: report.rounded,
         tensors: report.tensors,
         shards: report.shards,
         bytes: report.bytes,

@@ -118,6 +118,7 @@ pub fn merge_staged(
         folder,
         adapters,
         layers,
+        dense_values: options.dense_values,
         scratch: staged.path(),
         reports: &reports,
         progress,
@@ -185,6 +186,7 @@ pub fn merge_staged(
     drop(changed);
     let report = MergeReport {
         dequantized,
+        rounded: reports.rounded(),
         quantized,
         min_kept: if is_dense { 0.0 } else { options.min_kept },
         losses: None,

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use burn::tensor::Device;
 use common::{load, loss, open};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Checkpoint, Nearest, Schemes};
+use qoft::core::{Checkpoint, Dtype, Nearest, NewTensor, Schemes, WaitingFile};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, Families, ModelFacts};
@@ -280,4 +280,36 @@ fn saved_embeddings_stand_in_for_those_of_the_model() {
             assert!(text.contains(part), "{text}");
         }
     }
+}
+
+/// Such as those of layers whose biases `config.json` switches off, or of a value head.
+#[test]
+fn biases_that_the_model_does_not_have_are_no_part_of_an_adapter() {
+    let case = Case::new("qwen2_bias_all");
+    let folder = open(&case.model);
+    let mut checkpoint = folder.checkpoint().clone();
+    let mut file = WaitingFile::new(&std::env::temp_dir()).unwrap();
+    let paths = ["model.layers.0.self_attn.o_proj", "v_head"];
+    let biases = paths.map(|path| {
+        let bytes = FloatFormat::F32.to_bytes(&[0.5; 32]);
+        NewTensor::new(path, "bias", Dtype::F32, &[32], bytes)
+    });
+    checkpoint.insert(&biases, &mut file).unwrap();
+    let folder = folder.with_checkpoint(checkpoint);
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    let adapter = AdapterFolder::open(&case.folder, &Families::linked().unwrap()).unwrap();
+    let work = tempfile::tempdir().unwrap();
+    let output = work.path().join("merged");
+    let (adapters, target) = (
+        [ScaledAdapter::new(adapter, 1.0)],
+        MergeTarget::Dense(FloatFormat::F32),
+    );
+    qoft::merge(&folder, &schemes, &adapters, target, &output, &|_, _| ()).unwrap();
+    let written = Checkpoint::open(&output).unwrap();
+    for path in paths {
+        let bias = written.tensor(&format!("{path}.bias")).unwrap();
+        assert_eq!(bias.to_f32().unwrap(), [0.5; 32], "{path}");
+    }
+    let found = case.loss(&load(&output, &[]));
+    assert!((found - case.loss).abs() < 2e-5, "{found} {}", case.loss);
 }

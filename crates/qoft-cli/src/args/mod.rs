@@ -4,6 +4,7 @@ mod adapter;
 mod calibration;
 mod load;
 mod merge;
+mod named;
 mod names;
 mod quantize;
 mod run_options;
@@ -15,7 +16,7 @@ use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use qoft::MaxShardSize;
 use qoft::core::kernels::FloatFormat;
 
@@ -44,8 +45,19 @@ pub struct Cli {
 impl Cli {
     /// The arguments of the process; it ends if they are wrong, or ask for help or the version.
     pub fn from_arguments() -> Self {
-        Self::try_parse().unwrap_or_else(|error| {
-            let error = unknown::with_suggestion(error);
+        let mut program = program();
+        let parsed = program.try_get_matches_from_mut(std::env::args_os());
+        let parsed = parsed.and_then(|mut matches| {
+            let parsed = Self::from_arg_matches_mut(&mut matches);
+            parsed.map_err(|error| error.format(&mut program))
+        });
+        parsed.unwrap_or_else(|error| {
+            let given = std::env::args_os().skip(1);
+            let command = given.filter_map(|arg| arg.into_string().ok());
+            let command = command
+                .filter_map(|arg| program.find_subcommand(arg))
+                .next();
+            let error = unknown::with_suggestion(error, command);
             if error.use_stderr() || std::io::stdout().is_terminal() {
                 error.exit();
             }
@@ -54,6 +66,11 @@ impl Cli {
             exit::end(0)
         })
     }
+}
+
+/// The program, which has one name and version in all of its commands.
+fn program() -> clap::Command {
+    Cli::command().mut_subcommands(|command| command.display_name("qoft"))
 }
 
 /// The commands.
@@ -132,6 +149,10 @@ pub struct DequantizeArgs {
     /// Number format of the output.
     #[arg(long, value_enum, default_value_t = DtypeArg::F32)]
     pub dtype: DtypeArg,
+    /// Write the values that the model computes with here, also where the library of its scheme
+    /// rounds them to a coarser dtype when it dequantizes.
+    #[arg(long)]
+    pub unrounded: bool,
     /// The most bytes in one file of tensors, such as `5GB` [default: 50GB].
     #[arg(long, value_name = "SIZE")]
     pub max_shard_size: Option<MaxShardSize>,

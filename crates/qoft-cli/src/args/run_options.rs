@@ -1,10 +1,9 @@
 //! The options of a run, saved beside its adapter: a file for `--config`.
 
-use std::io::ErrorKind;
 use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
-use qoft::core::{Error, write_file};
+use qoft::core::{read_text_if_there, write_file};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -69,12 +68,8 @@ impl RunOptions {
     /// Those of the run whose output folder this is; none if there are none.
     pub fn read(folder: &Path) -> Result<Option<Self>> {
         let path = folder.join(FILE);
-        let text = match std::fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(e) if matches!(e.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
-                return Ok(None);
-            }
-            Err(e) => return Err(Error::io(path)(e).into()),
+        let Some(text) = read_text_if_there(&path)? else {
+            return Ok(None);
         };
         let options = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
         Ok(Some(Self(options)))

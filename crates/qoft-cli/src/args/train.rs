@@ -5,13 +5,14 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
+use qoft::core::read_text;
 use qoft::peft::OneOrMany;
 use qoft::train::train::TrainConfig;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::names::names;
-use super::{LoadArgs, RunOptions};
+use super::{LoadArgs, RunOptions, named, unknown};
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
 /// `--config` may say, and defaults fill the rest.
@@ -223,14 +224,15 @@ impl TrainArgs {
         let known = serde_json::to_value(Self::default())?;
         let unknown = options.keys().find(|key| known.get(key.as_str()).is_none());
         if let Some(key) = unknown {
-            match super::unknown::meant(key) {
-                Some(meant) => bail!("{source}: there is no option `{key}`; `{meant}` is meant"),
-                None => {
-                    bail!("{source}: there is no option `{key}`; `qoft train --help` lists all")
-                }
-            }
+            let reason = match unknown::meant(key) {
+                Some(meant) => format!("`{meant}` is meant"),
+                None => unknown::reason(key)
+                    .unwrap_or("`qoft train --help` lists all")
+                    .to_owned(),
+            };
+            bail!("{source}: there is no option `{key}`; {reason}");
         }
-        serde_json::from_value(Value::Object(options)).context(source)
+        named::read(&Map::new(), &options).context(source)
     }
 
     /// Model, data and output folder, which must be given.
@@ -259,35 +261,31 @@ impl TrainArgs {
 
     /// The settings of the training loop.
     pub fn train_config(&self) -> Result<TrainConfig> {
-        let mut config = self.overlay(&TrainConfig::default(), TRAINING)?;
-        config.insert("shuffle".into(), (!self.no_shuffle.unwrap_or(false)).into());
-        let config: TrainConfig = serde_json::from_value(config.into())?;
+        let mut given = self.given(TRAINING)?;
+        given.insert("shuffle".into(), (!self.no_shuffle.unwrap_or(false)).into());
+        let config: TrainConfig = named::read(&object(&TrainConfig::default())?, &given)?;
         config.validate()?;
         Ok(config)
     }
 
-    /// `base` as a JSON object, with those of the named options that are given.
-    pub(super) fn overlay(
-        &self,
-        base: &impl Serialize,
-        names: &[&str],
-    ) -> Result<Map<String, Value>> {
-        let (base, given) = (serde_json::to_value(base)?, serde_json::to_value(self)?);
-        let Value::Object(mut base) = base else {
-            bail!("options are an object")
-        };
-        for name in names {
-            if let Some(value) = given.get(name).filter(|value| !value.is_null()) {
-                base.insert((*name).to_owned(), value.clone());
-            }
-        }
-        Ok(base)
+    /// Those of the named options that are given.
+    pub(super) fn given(&self, names: &[&str]) -> Result<Map<String, Value>> {
+        let mut given = object(self)?;
+        given.retain(|name, value| names.contains(&name.as_str()) && !value.is_null());
+        Ok(given)
+    }
+}
+
+fn object(options: &impl Serialize) -> Result<Map<String, Value>> {
+    match serde_json::to_value(options)? {
+        Value::Object(options) => Ok(options),
+        _ => bail!("options are an object"),
     }
 }
 
 /// The options of a file, with `-` and `_` in their names taken as the same.
 fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
-    let text = std::fs::read_to_string(path).with_context(|| path.display().to_string())?;
+    let text = read_text(path)?;
     let value: Value = serde_saphyr::from_str(&text)
         .map_err(|e| anyhow::anyhow!("{}: not valid YAML: {e}", path.display()))?;
     let Value::Object(options) = value else {

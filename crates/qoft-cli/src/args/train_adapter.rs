@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow, bail};
 use qoft::core::read_json;
-use qoft::peft::{AdapterConfig, CONFIG, Families, PEFT_VERSION};
+use qoft::peft::{self, AdapterConfig, CONFIG, Families, PEFT_VERSION};
 use serde_json::{Map, Value};
 
 use super::names::names;
@@ -37,7 +37,9 @@ impl TrainArgs {
     pub fn adapter_config(&self) -> Result<Arc<dyn AdapterConfig>> {
         let families = Families::linked()?;
         // A run from the weights of an adapter has its options.
-        let start = self.start_from.as_ref().map(|folder| folder.join(CONFIG));
+        let start = self.start_from.as_ref();
+        start.map_or(Ok(()), |folder| peft::expect_adapter(folder))?;
+        let start = start.map(|folder| folder.join(CONFIG));
         let saved = self.adapter_config.as_ref().or(start.as_ref());
         let saved = saved.map(|path| Ok((path.display().to_string(), read_json(path)?)));
         let saved = saved.transpose().map_err(|e: qoft::core::Error| e)?;
@@ -72,7 +74,7 @@ impl TrainArgs {
 
     /// The options of the adapter that are given, by PEFT's names.
     fn adapter_options(&self, defaults: &Value) -> Result<Map<String, Value>> {
-        let mut options = self.overlay(&Map::new(), ADAPTER)?;
+        let mut options = self.given(ADAPTER)?;
         if defaults.get("oft_block_size").is_some() {
             // One of the two is 0.
             match (

@@ -4,8 +4,8 @@ use anyhow::Result;
 use serde_json::json;
 
 use crate::args::EvalArgs;
-use crate::files;
 use crate::print::outln;
+use crate::{files, progress};
 
 /// Measures the loss of a model on a data file.
 pub fn run(args: &EvalArgs) -> Result<()> {
@@ -27,9 +27,9 @@ pub fn run(args: &EvalArgs) -> Result<()> {
         );
     } else {
         outln!(
-            "loss {:.6}  perplexity {:.4}  tokens {}",
+            "loss {:.6}  perplexity {}  tokens {}",
             evaluation.loss,
-            evaluation.perplexity,
+            progress::perplexity(evaluation.perplexity, 4),
             evaluation.tokens
         );
     }

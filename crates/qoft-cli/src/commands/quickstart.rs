@@ -112,7 +112,9 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 fn free_folder() -> PathBuf {
     let numbered = (2..).map(|number| format!("qoft-quickstart-{number}").into());
     let mut names = std::iter::once(PathBuf::from("qoft-quickstart")).chain(numbered);
-    names.find(|name| !name.exists()).unwrap_or_default()
+    names
+        .find(|name| name.symlink_metadata().is_err())
+        .unwrap_or_default()
 }
 
 fn unpack(root: &Path) -> Result<()> {

@@ -179,7 +179,8 @@ fn bad_options() {
         ("--learning-rate", "nan", "learning-rate"),
         ("--optimizer", "lion", "lion"),
         ("--module-dropout", "2", "module_dropout"),
-        ("--lr-scheduler", "steep", "steep"),
+        ("--lr-scheduler", "steep", "--lr-scheduler steep"),
+        ("--activation-dtype", "f8", "--activation-dtype f8"),
         ("--peft-type", "vera", "registered: BOFT, HRA, OFT"),
         ("--bias", "some", "oft_only"),
         ("--modules-to-save", "score", "score"),
@@ -195,4 +196,17 @@ fn bad_options() {
         );
     }
     refused(&["train", "--data", &rows], work.path(), "--model");
+    let config = work.path().join("options.yaml");
+    fs::write(&config, "batch_size: many\n").expect("a written file");
+    let from_file = ["train", "--config", arg(&config)];
+    refused(&from_file, work.path(), "options.yaml: --batch-size many");
+    for (name, folder) in [
+        ("org/name", "hf download org/name"),
+        (&*model, "this is a model"),
+    ] {
+        for option in ["--adapter", "--start-from"] {
+            let train = [&train[..], &[arg(&new), option, name]].concat();
+            refused(&train, work.path(), folder);
+        }
+    }
 }

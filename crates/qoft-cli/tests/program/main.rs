@@ -7,11 +7,13 @@ mod beside;
 mod calibration;
 mod cli;
 mod common;
+mod dequantize;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod kills;
 mod merge;
 mod output;
+mod pointers;
 mod quantize;
 mod random_damage;
 mod resume;

@@ -308,6 +308,7 @@ fn too_many_threads_are_an_error() {
 fn the_program_has_its_name() {
     let run = qoft(&["--version"]);
     assert_eq!(run.stdout, format!("qoft {}\n", env!("CARGO_PKG_VERSION")));
+    assert_eq!(qoft(&["train", "--version"]).stdout, run.stdout);
     let missing = qoft(&["eval", "--model", &fixture(MODEL), "--data", "no.jsonl"]);
     assert_eq!(
         missing.stderr.matches("no.jsonl does not exist").count(),

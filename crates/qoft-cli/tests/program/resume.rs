@@ -188,6 +188,28 @@ fn a_run_goes_on_by_its_folder_alone() {
 }
 
 #[test]
+fn a_run_that_is_made_longer_says_which_learning_rates_it_has() {
+    let training = Training::new();
+    for (scheduler, changes) in [("linear", true), ("cosine", true), ("constant", false)] {
+        let [out, longer] = [scheduler, "longer"].map(|name| training.folder(name));
+        let kind = format!("--lr-scheduler={scheduler}");
+        training.good(&out, &[&kind]);
+        let from = out.join("checkpoint-4");
+        let resume = ["--resume-from", arg(&from), &kind];
+        let same = training.good(&longer, &resume);
+        assert!(!same.contains("warning"), "{same}");
+        fs::remove_dir_all(&longer).expect("a folder");
+        let says = training.good(&longer, &[&resume[..], &["--max-steps=12"]].concat());
+        let warns = says.contains(
+            "its run had 8 steps, this one has 12: from step 5 on the learning rates are those of the \
+             new length",
+        );
+        assert_eq!(warns, changes, "{says}");
+        fs::remove_dir_all(&longer).expect("a folder");
+    }
+}
+
+#[test]
 fn another_run_does_not_go_on() {
     let training = Training::new();
     let out = training.folder("out");
@@ -254,6 +276,21 @@ fn an_adapter_is_no_checkpoint_but_something_to_start_from() {
     let missing = training.folder("missing");
     let says = training.bad(&second, &["--resume-from", arg(&missing)]);
     assert!(says.contains("no such folder"), "{says}");
+    // Without any other option, too.
+    for (folder, reason) in [(&missing, "no such folder"), (&training.data, "no folder")] {
+        let run = qoft(&["train", "--resume-from", arg(folder)]);
+        assert!(run.stderr.contains(reason), "{}", run.stderr);
+        assert!(!run.stderr.contains("--model"), "{}", run.stderr);
+    }
+    let emergency = training.folder("emergency-3-2");
+    fs::create_dir(&emergency).expect("a folder");
+    for name in ["adapter_config.json", "adapter_model.safetensors"] {
+        fs::copy(first.join(name), emergency.join(name)).expect("a copy");
+    }
+    let run = qoft(&["train", "--resume-from", arg(&emergency)]);
+    let says = format!("--start-from {}", emergency.display());
+    assert!(run.stderr.contains("when it failed"), "{}", run.stderr);
+    assert!(run.stderr.contains(&says), "{}", run.stderr);
 
     let loss = |folder: &Path, step: usize| {
         let log = fs::read_to_string(folder.join("log.jsonl")).expect("a log");

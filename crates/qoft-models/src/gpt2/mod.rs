@@ -31,7 +31,7 @@ crate::register_architecture!(REGISTRATION);
 const NAMES: ModelNames = ModelNames::USUAL
     .with_base("transformer")
     .with_tokens("wte")
-    .with_leftovers(&[".attn.bias", ".attn.masked_bias"])
+    .with_buffers(&[".attn.bias", ".attn.masked_bias"])
     .with_targets(&["c_attn"]);
 
 const KEYS: SizeKeys = SizeKeys {

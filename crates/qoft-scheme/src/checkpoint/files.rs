@@ -103,14 +103,14 @@ fn open_sharded(dir: &Path, index_path: &Path) -> Result<Opened> {
         .get("weight_map")
         .and_then(Value::as_object)
         .ok_or_else(|| Error::file(index_path, "`weight_map` is missing or no object"))?;
-    let mut placed: BTreeMap<&str, &str> = BTreeMap::new();
+    let mut placed: BTreeMap<&str, String> = BTreeMap::new();
     for (name, file) in map {
         let file = file.as_str().ok_or_else(|| {
             Error::file(index_path, format!("`weight_map`: `{name}` names no file"))
         })?;
         placed.insert(name, inside(index_path, "weight_map", file)?);
     }
-    let files: BTreeSet<&str> = placed.values().copied().collect();
+    let files: BTreeSet<&str> = placed.values().map(String::as_str).collect();
     let shards = files.iter().map(|file| MappedTensors::open(dir.join(file)));
     let shards: Vec<MappedTensors> = shards.collect::<Result<_>>()?;
     let numbers: BTreeMap<&str, usize> = files.into_iter().zip(0..).collect();
@@ -142,8 +142,8 @@ fn open_sharded(dir: &Path, index_path: &Path) -> Result<Opened> {
             index_path.display()
         );
     }
-    for (name, file) in placed {
-        let shard = &shards[numbers[file]];
+    for (name, file) in &placed {
+        let shard = &shards[numbers[file.as_str()]];
         if !shard.has(name) {
             let index = index_path.file_name().unwrap_or_default().display();
             let reason = format!("tensor `{name}` is missing, {index} places it here");
@@ -153,11 +153,19 @@ fn open_sharded(dir: &Path, index_path: &Path) -> Result<Opened> {
     Ok((shards, tensors))
 }
 
-/// Refuses file names that lead out of the checkpoint folder.
-fn inside<'a>(names: &Path, key: &str, file: &'a str) -> Result<&'a str> {
-    let mut parts = Path::new(file).components();
-    match (parts.next(), parts.next()) {
-        (Some(Component::Normal(_)), None) => Ok(file),
+/// A file name without what leads nowhere in it. Names that lead out of the checkpoint's folder are
+/// refused; as in transformers they may lead into folders inside of it.
+fn inside(names: &Path, key: &str, file: &str) -> Result<String> {
+    let parts: Option<Vec<&str>> = Path::new(file)
+        .components()
+        .filter(|part| *part != Component::CurDir)
+        .map(|part| match part {
+            Component::Normal(part) => part.to_str(),
+            _ => None,
+        })
+        .collect();
+    match parts {
+        Some(parts) if !parts.is_empty() => Ok(parts.join("/")),
         _ => Err(Error::file(
             names,
             format!("`{key}` names `{file}`, no file of this folder"),

@@ -1,6 +1,8 @@
 //! What a path is that is no folder of a model, and what to do about it.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
+
+use crate::hub;
 
 /// The file that makes a folder a model's.
 const CONFIG: &str = "config.json";
@@ -11,13 +13,10 @@ pub(super) fn no_model(path: &Path) -> Option<String> {
         return None;
     }
     if !path.exists() {
-        return Some(match is_hub_id(path) {
-            true => format!(
-                "no such model folder, and nothing is downloaded: `hf download {0} --local-dir {0}` \
-                 of the package huggingface_hub fetches the model of that name",
-                path.display()
-            ),
-            false => "no such model folder".into(),
+        let missing = "no such model folder";
+        return Some(match hub::download(path) {
+            Some(how) => format!("{missing}, and {how}"),
+            None => missing.into(),
         });
     }
     if !path.is_dir() {
@@ -26,12 +25,12 @@ pub(super) fn no_model(path: &Path) -> Option<String> {
         return Some(reason.into());
     }
     let missing = format!("no model folder: it has no {CONFIG}");
-    let reason = if let Some(snapshot) = snapshot(path) {
+    let reason = if let Some(snapshot) = hub::snapshot(path, CONFIG) {
         let snapshot = snapshot.display();
         format!("the root of a model in a cache of the Hugging Face Hub; the model is {snapshot}")
     } else if path.join("adapter_config.json").exists() {
         format!("{missing}, but an adapter_config.json: this is an adapter, and --adapter takes it")
-    } else if let Some(folder) = only_model_inside(path) {
+    } else if let Some(folder) = hub::only_inside(path, CONFIG) {
         format!("{missing}; {} is one", folder.display())
     } else if path.join("params.json").exists() {
         format!("{missing}, but a params.json: this is no model in Hugging Face's layout")
@@ -39,38 +38,6 @@ pub(super) fn no_model(path: &Path) -> Option<String> {
         missing
     };
     Some(reason)
-}
-
-/// Whether a path that does not exist looks like the name of a model on the Hub.
-fn is_hub_id(path: &Path) -> bool {
-    let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
-    let part = |part: &str| part.starts_with(|c: char| c.is_ascii_alphanumeric());
-    match path
-        .to_str()
-        .map(|path| path.split('/').collect::<Vec<_>>())
-    {
-        Some(parts) => parts.len() == 2 && parts.iter().all(|p| part(p) && p.chars().all(allowed)),
-        None => false,
-    }
-}
-
-/// The model in the root of a cache: what its main branch is, or the only one.
-fn snapshot(root: &Path) -> Option<PathBuf> {
-    let snapshots = root.join("snapshots");
-    let main = std::fs::read_to_string(root.join("refs").join("main")).ok();
-    let main = main.map(|revision| snapshots.join(revision.trim()));
-    main.filter(|main| main.join(CONFIG).exists())
-        .or_else(|| only_model_inside(&snapshots))
-}
-
-/// The only folder in a folder that is a model's.
-fn only_model_inside(folder: &Path) -> Option<PathBuf> {
-    let entries = std::fs::read_dir(folder).ok()?.flatten();
-    let mut models = entries
-        .map(|entry| entry.path())
-        .filter(|path| path.join(CONFIG).exists());
-    let first = models.next()?;
-    models.next().is_none().then_some(first)
 }
 
 #[cfg(test)]
@@ -116,13 +83,5 @@ mod tests {
         let outer = folder("outer/inner");
         fs::write(outer.join(CONFIG), "{}").unwrap();
         says(&folder("outer"), "outer/inner is one");
-    }
-
-    #[test]
-    fn paths_are_no_names_on_the_hub() {
-        for path in ["a", "./a", "../a", "/a/b", "a/b/c", "a/", "models/my model"] {
-            assert!(!is_hub_id(Path::new(path)), "{path}");
-        }
-        assert!(is_hub_id(Path::new("meta-llama/Llama-3.2-1B")));
     }
 }

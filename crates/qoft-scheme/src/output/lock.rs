@@ -1,8 +1,9 @@
 //! A folder belongs to one run at a time.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io::{Read, Seek, Write};
+use std::io::{ErrorKind, Read, Seek, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use tracing::warn;
 
@@ -13,6 +14,9 @@ use crate::error::{Error, Result};
 const ATTEMPTS: usize = 100;
 /// More than a process writes into its file.
 const WORDS: u64 = 200;
+/// How often, and how long after each other, a file is read whose owner has not written it yet.
+const READINGS: usize = 20;
+const READING: Duration = Duration::from_millis(5);
 
 /// The right to write into an output folder, as long as this value lives.
 ///
@@ -40,23 +44,15 @@ impl OutputLock {
     /// Locks `output` by `file`.
     pub(crate) fn at(file: PathBuf, output: &Path) -> Result<Self> {
         for _ in 0..ATTEMPTS {
-            let mut options = OpenOptions::new();
-            options.read(true).write(true).create(true).truncate(false);
-            // What a link leads to is somebody else's.
-            if std::fs::symlink_metadata(&file).is_ok_and(|found| found.is_symlink()) {
-                let reason = "it is a link, which no lock of a run is: remove it";
-                return Err(Error::file(file, reason));
-            }
-            let mut opened = options.open(&file).map_err(Error::io(&file))?;
+            let Some(mut opened) = open(&file)? else {
+                continue;
+            };
             match opened.try_lock() {
                 Ok(()) => {}
                 Err(TryLockError::WouldBlock) => {
-                    let mut holder = String::new();
-                    // Where a locked file cannot be read, the name of its owner stays unknown.
-                    let _ = opened.take(WORDS).read_to_string(&mut holder);
                     return Err(Error::Busy {
                         path: output.to_owned(),
-                        holder: holder.trim().to_owned(),
+                        holder: holder(opened),
                     });
                 }
                 Err(TryLockError::Error(error)) => warn!(
@@ -94,6 +90,43 @@ impl Drop for OutputLock {
         // Before the lock goes, so that nobody waits for a file that is about to vanish.
         let _ = std::fs::remove_file(&self.file);
     }
+}
+
+/// Opens the file of a lock, which is made if it is not there; `None` if it vanished just now. What a
+/// link leads to is somebody else's: it is neither made nor, as [`is_at`] sees later, written.
+fn open(path: &Path) -> Result<Option<File>> {
+    let mut options = OpenOptions::new();
+    options.read(true).write(true);
+    match options.clone().create_new(true).open(path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
+        made => return made.map(Some).map_err(Error::io(path)),
+    }
+    if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
+        let reason = "it is a link, which no lock of a run is: remove it";
+        return Err(Error::file(path, reason));
+    }
+    match options.open(path) {
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        opened => opened.map(Some).map_err(Error::io(path)),
+    }
+}
+
+/// What the owner of a locked file says of itself. It writes that once it has the lock, so it may take
+/// a moment; where the file cannot be read, its owner stays unknown.
+fn holder(mut locked: File) -> String {
+    let mut text = String::new();
+    for _ in 0..READINGS {
+        let mut start = Read::by_ref(&mut locked).take(WORDS);
+        if start.read_to_string(&mut text).is_err() || text.ends_with('\n') {
+            break;
+        }
+        std::thread::sleep(READING);
+        text.clear();
+        if locked.rewind().is_err() {
+            break;
+        }
+    }
+    text.trim().to_owned()
 }
 
 /// Whether the path still leads to this file.
@@ -144,6 +177,24 @@ mod tests {
         std::fs::remove_file(&other).unwrap();
         OutputLock::inside(folder.path()).unwrap_err();
         assert!(!other.exists());
+    }
+
+    /// Such as one that has the lock and was not yet able to write.
+    #[test]
+    fn an_owner_that_says_nothing_is_an_owner() {
+        let folder = tempfile::tempdir().unwrap();
+        let silent = open(&folder.path().join(OutputLock::NAME)).unwrap();
+        let silent = silent.unwrap();
+        silent.try_lock().unwrap();
+        let error = OutputLock::inside(folder.path()).unwrap_err().to_string();
+        assert!(error.contains("another run is writing"), "{error}");
+        let later = std::thread::scope(|scope| {
+            let busy = scope.spawn(|| OutputLock::inside(folder.path()).unwrap_err().to_string());
+            std::thread::sleep(READING);
+            (&silent).write_all(b"process 12\n").unwrap();
+            busy.join().unwrap()
+        });
+        assert!(later.contains("another run (process 12) is"), "{later}");
     }
 
     #[test]

@@ -7,6 +7,7 @@ mod staged;
 mod testing;
 mod unfinished;
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write;
 use std::path::Path;
@@ -83,6 +84,30 @@ pub fn remove_leftovers(folder: &Path, staged: &[&str]) {
                 path.display()
             ),
         }
+    }
+}
+
+/// Whether a name in a folder is that of something which belongs to the file system, and makes the
+/// folder no less empty: ext4 has such a folder in its root.
+pub fn is_of_file_system(name: &OsStr) -> bool {
+    name == "lost+found"
+}
+
+/// Fails if an output would be at the end of a link that leads nowhere.
+///
+/// # Errors
+/// The error names the link and where it leads.
+pub fn refuse_dangling(output: &Path) -> Result<()> {
+    match std::fs::read_link(output) {
+        Ok(target) if !output.exists() => {
+            let target = target.display();
+            let reason = format!(
+                "the output is a link to {target}, which does not exist: make that folder, or remove \
+                 the link"
+            );
+            Err(Error::file(output, reason))
+        }
+        _ => Ok(()),
     }
 }
 

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::scratch::finish_moves;
 use super::unfinished::Publishing;
-use super::{OutputLock, ScratchDir, parent, sync_dir};
+use super::{OutputLock, ScratchDir, is_of_file_system, parent, refuse_dangling, sync_dir};
 use crate::error::{Error, Result};
 
 /// After the name of a target: what stands beside it while it is written, before a hyphen and
@@ -56,6 +56,7 @@ impl StagedDir {
     /// If `target` exists and is not an empty folder, another process is writing it, or the file
     /// system refuses.
     pub fn new(target: &Path) -> Result<Self> {
+        refuse_dangling(target)?;
         match std::fs::metadata(target) {
             Ok(_) => Self::inside(target),
             Err(e) if e.kind() == ErrorKind::NotFound => Self::beside(target),
@@ -200,6 +201,9 @@ fn lock_beside(target: &Path) -> PathBuf {
 fn refuse_occupied(folder: &Path, hidden: &[&str]) -> Result<()> {
     for entry in std::fs::read_dir(folder).map_err(Error::io(folder))? {
         let name = entry.map_err(Error::io(folder))?.file_name();
+        if is_of_file_system(&name) {
+            continue;
+        }
         let name = name.to_string_lossy();
         if !hidden.iter().any(|hidden| name.starts_with(hidden)) {
             let reason = "the output folder exists and is not empty";
@@ -278,6 +282,36 @@ mod tests {
             assert_eq!(before.unwrap().ino(), after.unwrap().ino());
         }
         drop(opened);
+    }
+
+    #[test]
+    fn what_belongs_to_the_file_system_makes_no_folder_occupied() {
+        let target = tempfile::tempdir().unwrap();
+        std::fs::create_dir(target.path().join("lost+found")).unwrap();
+        let staged = StagedDir::new(target.path()).unwrap();
+        write_file(&staged.path().join("a"), b"1").unwrap();
+        staged.commit().unwrap();
+        assert_eq!(names(target.path()), ["a", "lost+found"]);
+    }
+
+    #[cfg(unix)]
+    #[test]
+    fn a_link_that_leads_nowhere_is_said_to_be_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let link = dir.path().join("out");
+        std::os::unix::fs::symlink("nowhere", &link).unwrap();
+        let error = StagedDir::new(&link).unwrap_err().to_string();
+        assert!(
+            error.contains("a link to nowhere, which does not exist"),
+            "{error}"
+        );
+        assert_eq!(names(dir.path()), ["out"]);
+        // One that leads somewhere is as good as the folder.
+        std::fs::create_dir(dir.path().join("nowhere")).unwrap();
+        let staged = StagedDir::new(&link).unwrap();
+        write_file(&staged.path().join("a"), b"1").unwrap();
+        staged.commit().unwrap();
+        assert_eq!(names(&dir.path().join("nowhere")), ["a"]);
     }
 
     #[test]

@@ -1,9 +1,8 @@
 //! The adapters below the one that trains, which it cannot be used without.
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
-use qoft_core::{Error, write_file};
+use qoft_core::{Error, read_text_if_there, write_file};
 use qoft_peft::WEIGHTS;
 use serde::{Deserialize, Serialize};
 
@@ -50,10 +49,9 @@ impl Below {
     /// If the file that names them is damaged.
     pub fn of_adapter(folder: &Path) -> Result<Vec<Self>, Error> {
         let path = folder.join(FILE);
-        match std::fs::read_to_string(&path) {
-            Ok(text) => serde_json::from_str(&text).map_err(|e| Error::file(path, e)),
-            Err(e) if e.kind() == ErrorKind::NotFound => Ok(Vec::new()),
-            Err(e) => Err(Error::io(path)(e)),
+        match read_text_if_there(&path)? {
+            Some(text) => serde_json::from_str(&text).map_err(|e| Error::file(path, e)),
+            None => Ok(Vec::new()),
         }
     }
 

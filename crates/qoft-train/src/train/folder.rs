@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qoft_core::{Error, OutputLock, remove_leftovers};
+use qoft_core::{Error, OutputLock, is_of_file_system, refuse_dangling, remove_leftovers};
 use qoft_peft::{CONFIG, WEIGHTS};
 
 use crate::error::TrainError;
@@ -26,6 +26,7 @@ impl RunFolder {
     /// # Errors
     /// If another process is writing into it, or the file system refuses.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
+        refuse_dangling(path)?;
         let created = !path.exists();
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let folder = Self {
@@ -50,7 +51,7 @@ impl RunFolder {
     pub fn is_occupied(&self) -> Result<bool, TrainError> {
         let entries = std::fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
         let mut names = entries.flatten().map(|entry| entry.file_name());
-        Ok(names.any(|name| name != OutputLock::NAME))
+        Ok(names.any(|name| name != OutputLock::NAME && !is_of_file_system(&name)))
     }
 
     /// Whether it has a trained adapter.
@@ -96,6 +97,13 @@ pub fn last_checkpoint(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
     Ok(checkpoints(folder)?.pop().map(|(_, path)| path))
 }
 
+/// Whether a folder is called as those are in which a run that failed saves its adapter.
+#[must_use]
+pub fn is_emergency(folder: &Path) -> bool {
+    let name = folder.file_name().and_then(|name| name.to_str());
+    name.is_some_and(|name| name.starts_with(EMERGENCY))
+}
+
 /// The steps that a folder's name says it is after.
 pub(super) fn steps_in_name(folder: &Path) -> Option<usize> {
     let name = folder.file_name()?.to_str()?;
@@ -138,6 +146,9 @@ mod tests {
         let path = dir.path().join("out");
         let folder = RunFolder::open(&path).unwrap();
         assert!(!folder.is_occupied().unwrap());
+        std::fs::create_dir(path.join("lost+found")).unwrap();
+        assert!(!folder.is_occupied().unwrap());
+        std::fs::remove_dir(path.join("lost+found")).unwrap();
         let error = RunFolder::open(&path).unwrap_err().to_string();
         assert!(error.contains("another run"), "{error}");
         drop(folder);

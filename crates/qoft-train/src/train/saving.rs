@@ -5,7 +5,9 @@ use std::path::{Path, PathBuf};
 
 use burn::optim::ModuleOptimizer;
 use qoft_core::{Error, StagedDir, Walk};
+use qoft_peft::{CONFIG, WEIGHTS};
 
+use super::digest::Digest;
 use super::folder::{CHECKPOINT, EMERGENCY};
 use super::observer::Observer;
 use super::plan::Plan;
@@ -107,8 +109,8 @@ impl<'a, D> Saving<'a, D> {
         Ok(folder.to_owned())
     }
 
-    /// Writes the adapter of a run that failed, as it was after `step` steps, and returns where it
-    /// is.
+    /// Writes the adapter of a run that failed, as it was after `step` steps, unless the same run has
+    /// left it before, and returns where it is.
     pub(super) fn emergency(
         &self,
         step: usize,
@@ -116,19 +118,28 @@ impl<'a, D> Saving<'a, D> {
         events: &mut dyn Observer,
     ) -> Option<PathBuf> {
         let first = self.folder(EMERGENCY, step);
-        let numbered = (2..EMERGENCIES).map(|number| {
+        let numbered = (2..EMERGENCIES).map(move |number| {
             let name = format!("{EMERGENCY}{step}-{number}");
             self.trainer.folder.path().join(name)
         });
-        let mut names = std::iter::once(first).chain(numbered);
-        let folder = names.find(|name| name.symlink_metadata().is_err())?;
+        let names = std::iter::once(first).chain(numbered);
+        let is_taken = |name: &PathBuf| name.symlink_metadata().is_ok();
+        let taken: Vec<PathBuf> = names.clone().take_while(is_taken).collect();
+        let folder = names.clone().nth(taken.len())?;
+        let mut same = None;
         let written = rescue::save(&folder, events, &mut |folder| {
             let staged = StagedDir::new(folder)?;
             self.write_adapter(model, staged.path())?;
-            staged.commit()
+            same = taken
+                .iter()
+                .find(|left| is_same_adapter(left, staged.path()));
+            match same {
+                Some(_) => Ok(()),
+                None => staged.commit(),
+            }
         });
         match written {
-            Ok(()) => Some(folder),
+            Ok(()) => Some(same.cloned().unwrap_or(folder)),
             Err(TrainError::NotSaved {
                 rescued: Some(folder),
                 ..
@@ -172,4 +183,12 @@ impl<'a, D> Saving<'a, D> {
         let trainer = self.trainer;
         checkpoint::save_adapter(model, trainer.adapter_config, trainer.below, folder)
     }
+}
+
+/// Whether two folders have the same adapter.
+fn is_same_adapter(a: &Path, b: &Path) -> bool {
+    [CONFIG, WEIGHTS].iter().all(|name| {
+        let [a, b] = [a, b].map(|folder| Digest::of_file(&folder.join(name)).ok());
+        a.is_some() && a == b
+    })
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use qoft_core::{Error, write_file};
+use qoft_core::{Error, read_bytes, read_text, write_file};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -71,7 +71,7 @@ impl TrainerState {
             let reason = "it has no trainer_state.json, so it is no checkpoint-N folder of a run";
             return Err(resume(folder, reason));
         }
-        let text = std::fs::read_to_string(&path).map_err(Error::io(&path))?;
+        let text = read_text(&path)?;
         let state: Self = serde_json::from_str(&text).map_err(|e| Error::file(&path, e))?;
         if let Some(steps) = super::folder::steps_in_name(folder)
             && steps != state.step
@@ -86,6 +86,8 @@ impl TrainerState {
             let file = folder.join(name);
             let found = Digest::of_file(&file)?;
             if found != *expected {
+                // It may only stand for the file.
+                read_bytes(&file)?;
                 let reason = format!(
                     "it is not the file that was saved with this checkpoint: its SHA-256 begins \
                      with {found} instead of {expected}"

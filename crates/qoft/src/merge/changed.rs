@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, ClaimedLayer, Result, WaitingFile};
+use qoft_core::{Checkpoint, ClaimedLayer, Purpose, Result, WaitingFile};
 use qoft_models::ModelFolder;
 use serde_json::Value;
 
@@ -23,6 +23,8 @@ use crate::write::Output;
 pub(super) struct Merging<'a> {
     pub folder: &'a ModelFolder,
     pub adapters: &'a [ScaledAdapter],
+    /// Which values dense weights have.
+    pub dense_values: Purpose,
     /// All linear layers.
     pub layers: Vec<ClaimedLayer<'a>>,
     /// Where files without names wait.
@@ -68,6 +70,7 @@ impl<'a> Merging<'a> {
             index,
             layer,
             adapters: self.adapters,
+            dense_values: self.dense_values,
         }
     }
 

@@ -1,7 +1,7 @@
 //! Embedding tables that adapters rotate, and output heads that are no longer the table.
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{LayerSource, Result, Schemes};
+use qoft_core::{LayerSource, Purpose, Result, Schemes};
 use qoft_models::ModelFolder;
 use serde_json::Value;
 use tracing::warn;
@@ -72,6 +72,7 @@ impl<'a> Tables<'a> {
                 index: first + number,
                 layer,
                 adapters: self.adapters,
+                dense_values: Purpose::Forward,
             };
             outputs.extend(work.dense(format, reports)?);
         }

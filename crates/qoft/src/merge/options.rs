@@ -1,7 +1,7 @@
 //! How a checkpoint is merged.
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{ClaimedLayer, Quantization, Registry, Result};
+use qoft_core::{ClaimedLayer, Purpose, Quantization, Registry, Result};
 use qoft_models::ModelFolder;
 
 use crate::quantize::Plan;
@@ -75,6 +75,9 @@ pub struct MergeOptions<'a> {
     /// merge fails with [`Error::LittleKept`](qoft_core::Error::LittleKept). Not heeded where
     /// weights are written dense; with 0 everything is written.
     pub min_kept: f64,
+    /// Which values weights have that are written dense: those that the model computes with
+    /// ([`Purpose::Forward`], the default), or those that the scheme's own library writes.
+    pub dense_values: Purpose,
     /// How large the files with tensors become.
     pub max_shard_size: MaxShardSize,
     /// The file format of dense weights, in place of a folder of safetensors.
@@ -90,6 +93,7 @@ impl<'a> MergeOptions<'a> {
         Self {
             target,
             min_kept: Self::MIN_KEPT,
+            dense_values: Purpose::Forward,
             max_shard_size: MaxShardSize::default(),
             container: None,
         }
@@ -99,6 +103,15 @@ impl<'a> MergeOptions<'a> {
     #[must_use]
     pub fn min_kept(self, min_kept: f64) -> Self {
         Self { min_kept, ..self }
+    }
+
+    /// The same with these values of dense weights.
+    #[must_use]
+    pub fn dense_values(self, dense_values: Purpose) -> Self {
+        Self {
+            dense_values,
+            ..self
+        }
     }
 
     /// The same with another size of files.

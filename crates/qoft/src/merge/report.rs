@@ -18,6 +18,11 @@ pub struct MergeReport {
     pub layers: Vec<MergedLayer>,
     /// Quantized layers that were written dense, whether they changed or not.
     pub dequantized: usize,
+    /// Those of them whose weights are not the values that the model computes with, since the library
+    /// of their scheme rounds them to a dtype of its own, see [`MergeOptions::dense_values`].
+    ///
+    /// [`MergeOptions::dense_values`]: super::MergeOptions::dense_values
+    pub rounded: usize,
     /// Layers that were quantized, again or in another scheme.
     pub quantized: usize,
     /// The share of the change that had to be kept.
@@ -225,6 +230,7 @@ mod tests {
                 layer("lm_head", 0.5),
             ],
             dequantized: 0,
+            rounded: 0,
             quantized: 3,
             min_kept: 0.0,
             losses: None,

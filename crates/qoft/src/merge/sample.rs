@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qoft_core::{ClaimedLayer, Result, Schemes, WaitingFile};
+use qoft_core::{ClaimedLayer, Purpose, Result, Schemes, WaitingFile};
 use qoft_models::ModelFolder;
 
 use super::plan::Way;
@@ -105,6 +105,7 @@ impl<'a> MergeSample<'a> {
                 index,
                 layer,
                 adapters: self.adapters,
+                dense_values: Purpose::Forward,
             };
             each(&work, &reports)?;
         }

@@ -1,6 +1,7 @@
 //! Weights that a merge changes: as dense ones, or quantized again.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use qoft_calibrate::Hessian;
@@ -17,20 +18,35 @@ use crate::own;
 use crate::search::{Asked, LayerSearch};
 use crate::write::{Data, Output};
 
-/// What is told of the layers that adapters change, by their numbers: dense ones are made only
-/// when they are written, and that in the order of the file.
+/// What is told of the layers.
 #[derive(Default)]
-pub(super) struct Reports(Mutex<BTreeMap<usize, MergedLayer>>);
+pub(super) struct Reports {
+    /// Those that adapters change, by their numbers: dense ones are made only when they are written,
+    /// and that in the order of the file.
+    layers: Mutex<BTreeMap<usize, MergedLayer>>,
+    rounded: AtomicUsize,
+}
 
 impl Reports {
     fn add(&self, index: usize, layer: MergedLayer) {
-        let mut layers = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut layers = self.layers.lock().unwrap_or_else(PoisonError::into_inner);
         layers.insert(index, layer);
+    }
+
+    fn add_rounded(&self, is_rounded: bool) {
+        let more = usize::from(is_rounded);
+        self.rounded.fetch_add(more, Ordering::Relaxed);
+    }
+
+    /// Dense weights whose values are not those that the model computes with.
+    pub fn rounded(&self) -> usize {
+        self.rounded.load(Ordering::Relaxed)
     }
 
     /// The layers in the order of their numbers.
     pub fn into_layers(self) -> Vec<MergedLayer> {
-        let layers = self.0.into_inner().unwrap_or_else(PoisonError::into_inner);
+        let layers = self.layers.into_inner();
+        let layers = layers.unwrap_or_else(PoisonError::into_inner);
         layers.into_values().collect()
     }
 }
@@ -68,18 +84,11 @@ pub(super) struct Work<'a> {
     pub index: usize,
     pub layer: ClaimedLayer<'a>,
     pub adapters: &'a [ScaledAdapter],
+    /// Which of the layer's values a dense weight has.
+    pub dense_values: Purpose,
 }
 
 impl<'a> Work<'a> {
-    /// The values of a dense weight: a merge is to compute what the adapted model computes. Without
-    /// adapters they are those that the scheme's own library writes.
-    fn dense_purpose(&self) -> Purpose {
-        match self.adapters {
-            [] => Purpose::Dequantize,
-            _ => Purpose::Forward,
-        }
-    }
-
     /// The layer, and its weight with the adapters in it, to be quantized again.
     pub fn rotated(&self, search: &dyn LayerSearch) -> Result<(CheckpointLayer, Rotated)> {
         let inputs = search.inputs(self.layer.path())?;
@@ -161,7 +170,7 @@ impl<'a> Work<'a> {
     /// the layer is read once before, to see that it can be.
     pub fn dense(self, format: FloatFormat, reports: &'a Reports) -> Result<Vec<Output<'a>>> {
         let (layer, source) = (self.layer.parse()?, self.layer.source());
-        let loaded = layer.load(self.dense_purpose())?;
+        let loaded = layer.load(self.dense_values)?;
         let mut shape = layer.shape().to_vec();
         if source.is_fan_in_fan_out() {
             shape.reverse();
@@ -186,9 +195,14 @@ impl<'a> Work<'a> {
         format: FloatFormat,
         reports: &Reports,
     ) -> Result<Matrix> {
-        let rotated = self.rotate(layer, self.dense_purpose())?;
+        let rotated = self.rotate(layer, self.dense_values)?;
         let mut written = rotated.weight.clone();
         written.round(format);
+        if self.dense_values != Purpose::Forward {
+            let mut computed = self.rotate(layer, Purpose::Forward)?.weight;
+            computed.round(format);
+            reports.add_rounded(computed.values != written.values);
+        }
         if adapted(self.adapters, self.layer.path()) {
             self.report(reports, &rotated, &written, self.layer.backend(), false);
         }

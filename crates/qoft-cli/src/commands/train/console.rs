@@ -78,8 +78,9 @@ impl Observer for Console<'_> {
 
     fn eval(&mut self, step: usize, evaluation: &Evaluation) {
         self.line(&format!(
-            "step {step}  evaluation loss {:.4}  perplexity {:.2}",
-            evaluation.loss, evaluation.perplexity
+            "step {step}  evaluation loss {:.4}  perplexity {}",
+            evaluation.loss,
+            progress::perplexity(evaluation.perplexity, 2)
         ));
     }
 

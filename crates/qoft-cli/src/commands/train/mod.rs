@@ -26,11 +26,13 @@ use start::Origin;
 /// Fine-tunes a checkpoint. The options of `--config` are among `args`.
 pub fn run(args: &TrainArgs) -> Result<()> {
     let started = Instant::now();
+    // What is wrong with it is said before what else is missing.
+    let named = start::named_checkpoint(args)?;
     let [model_dir, data, output] = args.required()?;
     let (config, adapter_config) = (args.train_config()?, args.adapter_config()?);
     let options = RunOptions::new(args)?;
     let folder = RunFolder::open(output)?;
-    let origin = Origin::find(args, &options, &folder)?;
+    let origin = Origin::find(args, named, &options, &folder)?;
     let frozen_args = args.frozen()?;
     let frozen = files::adapters(&frozen_args)?;
     let below = below(&frozen_args)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
-use qoft::train::train::{RunFolder, Start, last_checkpoint};
+use qoft::train::train::{RunFolder, Start, is_emergency, last_checkpoint};
 
 use crate::args::{RunOptions, TrainArgs};
 use crate::print::errln;
@@ -25,22 +25,27 @@ pub enum Origin {
 }
 
 impl Origin {
-    /// What the options ask for; fails if the run would mix its files with those of another one.
-    pub fn find(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<Self> {
+    /// What the options ask for, of which `named` is the [`named_checkpoint`]; fails if the run would
+    /// mix its files with those of another one.
+    pub fn find(
+        args: &TrainArgs,
+        named: Option<PathBuf>,
+        options: &RunOptions,
+        folder: &RunFolder,
+    ) -> Result<Self> {
         let Some(from) = &args.resume_from else {
             return begin(args, options, folder);
         };
-        if from.exists() {
-            return checkpoint_of(from).map(Self::Checkpoint);
+        if let Some(checkpoint) = named {
+            return Ok(Self::Checkpoint(checkpoint));
         }
-        match (from.to_str(), folder.last_checkpoint()?) {
-            (Some("last" | "auto"), Some(last)) => Ok(Self::Checkpoint(last)),
-            (Some("auto"), None) => begin(args, options, folder),
-            (Some("last"), None) => bail!(
+        match folder.last_checkpoint()? {
+            Some(last) => Ok(Self::Checkpoint(last)),
+            None if from == Path::new("auto") => begin(args, options, folder),
+            None => bail!(
                 "{}: there is no checkpoint-N to go on from",
                 folder.path().display()
             ),
-            _ => bail!("--resume-from {}: there is no such folder", from.display()),
         }
     }
 
@@ -97,6 +102,17 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
     }
 }
 
+/// The checkpoint that is meant by the folder after `--resume-from`; none for a word in its place.
+pub fn named_checkpoint(args: &TrainArgs) -> Result<Option<PathBuf>> {
+    match &args.resume_from {
+        Some(from) if from.exists() => checkpoint_of(from).map(Some),
+        Some(from) if !matches!(from.to_str(), Some("last" | "auto")) => {
+            bail!("--resume-from {}: there is no such folder", from.display())
+        }
+        _ => Ok(None),
+    }
+}
+
 /// A checkpoint, or the last one of a run.
 fn checkpoint_of(folder: &Path) -> Result<PathBuf> {
     let path = folder.display();
@@ -106,6 +122,14 @@ fn checkpoint_of(folder: &Path) -> Result<PathBuf> {
     }
     if let Some(last) = last_checkpoint(folder)? {
         return Ok(last);
+    }
+    if is_emergency(folder) {
+        bail!(
+            "--resume-from {path}: this is the adapter that a run saved when it failed, as it was before \
+             that, without the state of a training as a checkpoint-N folder has it; \
+             --start-from {path} begins a new run with its weights, for which other options may be \
+             better, such as a lower --learning-rate"
+        );
     }
     if folder.join(ADAPTER).exists() {
         bail!(

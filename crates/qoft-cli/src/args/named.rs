@@ -1,0 +1,33 @@
+//! Options that are read together, of which an error names the one that is wrong.
+
+use anyhow::{Result, anyhow};
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value};
+
+/// What `given` options say beside `defaults`.
+///
+/// # Errors
+/// The error names the first option with a value that is impossible by itself.
+pub(super) fn read<T: DeserializeOwned>(
+    defaults: &Map<String, Value>,
+    given: &Map<String, Value>,
+) -> Result<T> {
+    let with = |more: Map<String, Value>| {
+        let all = defaults.clone().into_iter().chain(more);
+        serde_json::from_value::<T>(Value::Object(all.collect()))
+    };
+    with(given.clone()).map_err(|error| {
+        for (name, value) in given {
+            let alone = Map::from_iter([(name.clone(), value.clone())]);
+            if let Err(error) = with(alone) {
+                let value = match value {
+                    Value::String(text) => text.clone(),
+                    other => other.to_string(),
+                };
+                let name = name.replace('_', "-");
+                return anyhow!("--{name} {value}: {error}");
+            }
+        }
+        error.into()
+    })
+}
