@@ -74,6 +74,11 @@ CASES = {
         1.0,
     ),
     "gemma2_all_linear": ("gemma2", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
+    "qwen3_moe_all_linear": ("qwen3_moe", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
+    "mixtral_pair": ("mixtral", dict(target_modules=PAIR, oft_block_size=8), 4e-3, 1, 1.0),
+    "qwen2_moe_all_linear": ("qwen2_moe", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
+    # The router trains whole.
+    "olmoe_router": ("olmoe", dict(target_modules="all-linear", oft_block_size=8, modules_to_save=["mlp.gate"]), 2e-3, 1, 1.0),
     # The text part of a model that reads pictures as well.
     "gemma3_text_part": (
         "gemma3",

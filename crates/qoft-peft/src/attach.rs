@@ -127,10 +127,10 @@ impl Attachment<'_> {
     fn attach(&self, model: &mut impl Walk, facts: ModelFacts) -> Result<usize> {
         adapters::expect_free(model, self.adapter)?;
         let modules = Modules::of(model, facts.head);
-        let mut selection = Selection::new(self.config, facts, &modules)?;
-        if let Source::Saved { folder, .. } = self.source {
-            selection = selection.with_saved(folder, &modules);
-        }
+        let selection = match self.source {
+            Source::New { .. } => Selection::new(self.config, facts, &modules)?,
+            Source::Saved { folder, .. } => Selection::of_saved(folder, facts, &modules)?,
+        };
         let (mut slots, own_names) = self.collect(model, &selection)?;
         match self.source {
             Source::Saved { folder, .. } => folder.check_unused(selection.rotated(), &own_names)?,

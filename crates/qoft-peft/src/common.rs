@@ -29,6 +29,10 @@ pub struct CommonConfig {
     /// Layers to adapt: names, a regular expression, or `all-linear`; by default those that PEFT
     /// chooses for the model.
     pub target_modules: Option<OneOrMany>,
+    /// Parameters that are no module's weight in PEFT's model: those of all experts of a layer, as PEFT's
+    /// LoRA names them. Its OFT has no such key, so it is not written where there is nothing to say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_parameters: Option<Vec<String>>,
     /// Layers to leave alone: names, or a regular expression.
     pub exclude_modules: Option<OneOrMany>,
     /// Indices of the blocks to adapt; all if absent.
@@ -54,6 +58,7 @@ impl Default for CommonConfig {
             peft_version: Some(PEFT_VERSION.to_owned()),
             inference_mode: false,
             target_modules: None,
+            target_parameters: None,
             exclude_modules: None,
             layers_to_transform: None,
             layers_pattern: None,
@@ -71,6 +76,11 @@ impl CommonConfig {
             target_modules: Some(targets.into()),
             ..Self::default()
         }
+    }
+
+    /// The parameters that are targeted beside modules.
+    pub fn target_parameters(&self) -> &[String] {
+        self.target_parameters.as_deref().unwrap_or_default()
     }
 
     /// The modules that train whole.

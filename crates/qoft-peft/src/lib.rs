@@ -23,6 +23,7 @@ mod folder;
 mod keys;
 mod mistaken;
 mod modules;
+mod parts;
 mod python;
 mod registry;
 mod save;

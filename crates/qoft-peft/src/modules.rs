@@ -33,6 +33,9 @@ impl ModuleKind {
 #[derive(Debug, Clone, Default)]
 pub struct Modules {
     modules: Vec<(String, ModuleKind)>,
+    /// Paths of layers that are none of PEFT's modules, and the parameter that each of them is, or is a
+    /// part of.
+    parameters: Vec<(String, String)>,
     head: String,
 }
 
@@ -66,7 +69,30 @@ impl Modules {
         }
         Self {
             modules: found,
+            parameters: Vec::new(),
             head: head.into(),
+        }
+    }
+
+    /// The same with linear layers that are no modules in PEFT's model: their paths, and the parameter
+    /// that each of them is there, or is a part of. The modules that own these parameters are among the
+    /// modules.
+    #[must_use]
+    pub fn with_parameters<P: Into<String>>(
+        self,
+        parameters: impl IntoIterator<Item = (P, P)>,
+    ) -> Self {
+        let parameters = parameters.into_iter();
+        let parameters = parameters.map(|(path, parameter)| (path.into(), parameter.into()));
+        let parameters: Vec<(String, String)> = parameters.collect();
+        let owner = |(_, parameter): &(String, String)| {
+            let (owner, _) = parameter.rsplit_once('.')?;
+            Some((owner.to_owned(), ModuleKind::Other))
+        };
+        let owners: BTreeMap<String, ModuleKind> = parameters.iter().filter_map(owner).collect();
+        Self {
+            parameters,
+            ..Self::new(self.modules.into_iter().chain(owners), self.head)
         }
     }
 
@@ -74,10 +100,14 @@ impl Modules {
     /// layers, such as activations, are not among them.
     pub fn of(model: &impl Walk, head: &str) -> Self {
         let layers = model.layers().into_iter();
-        Self::new(
-            layers.map(|(path, layer)| (path, ModuleKind::Layer(layer.kind()))),
-            head,
-        )
+        let (parts, layers): (Vec<_>, Vec<_>) =
+            layers.partition(|(_, layer)| layer.parameter().is_some());
+        let layers = layers.into_iter();
+        let layers = layers.map(|(path, layer)| (path, ModuleKind::Layer(layer.kind())));
+        let parts = parts
+            .into_iter()
+            .filter_map(|(path, layer)| Some((path, layer.parameter()?.to_owned())));
+        Self::new(layers, head).with_parameters(parts)
     }
 
     /// The path of the output head.
@@ -92,16 +122,42 @@ impl Modules {
             .map(|(path, kind)| (path.as_str(), *kind))
     }
 
+    /// Layers that are none of these modules: their paths, and the parameters of PEFT's model that they
+    /// are, or are parts of.
+    pub fn parameters(&self) -> impl Iterator<Item = (&str, &str)> {
+        let parameters = self.parameters.iter();
+        parameters.map(|(path, parameter)| (path.as_str(), parameter.as_str()))
+    }
+
     /// Distinct last components of the layers' paths that an adapter may be for, for messages.
     pub(crate) fn known(&self) -> String {
         let norm = ModuleKind::Layer(LayerKind::Norm);
         let layers = self
             .iter()
             .filter(|(_, kind)| matches!(kind, ModuleKind::Layer(_)) && *kind != norm);
-        let names = layers.map(|(path, _)| path.rsplit('.').next().unwrap_or(path));
-        let names: BTreeSet<&str> = names.collect();
+        let names = layers.map(|(path, _)| last(path));
+        let experts = self.parameters.iter();
+        let experts = experts.filter_map(|(path, _)| Some((experts_of(path)?, last(path))));
+        let experts: BTreeSet<(&str, &str)> = experts.collect();
+        let experts = experts
+            .iter()
+            .map(|(list, name)| format!("{list}.*.{name}"));
+        let names: BTreeSet<String> = names.map(str::to_owned).chain(experts).collect();
         names.into_iter().collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The last component of a path.
+fn last(path: &str) -> &str {
+    path.rsplit('.').next().unwrap_or(path)
+}
+
+/// The name of the list that the layer of an expert is in.
+fn experts_of(path: &str) -> Option<&str> {
+    let mut parts = path.rsplit('.').skip(1);
+    let number = parts.next()?;
+    let is_number = number.bytes().all(|b| b.is_ascii_digit());
+    parts.next().filter(|_| is_number)
 }
 
 /// The paths of modules that hold nothing but numbered ones.

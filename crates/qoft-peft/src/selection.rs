@@ -41,6 +41,44 @@ impl<'a> Selection<'a> {
         facts: ModelFacts,
         modules: &Modules,
     ) -> Result<Self> {
+        Self::checked(Self::of(config, facts, modules)?, config, modules)
+    }
+
+    /// What the configuration of a saved adapter means.
+    ///
+    /// If the vocabulary of its model had been changed, PEFT has saved the embedding and the output head
+    /// with it, which no key of the configuration says. Experts get a rotation if the file has one for
+    /// them: for older versions of transformers they were modules like others.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn of_saved(
+        folder: &'a AdapterFolder,
+        facts: ModelFacts,
+        modules: &Modules,
+    ) -> Result<Self> {
+        let config = &**folder.config();
+        let mut found = Self::of(config, facts, modules)?;
+        let embedding = ModuleKind::Layer(LayerKind::Embedding);
+        for (path, kind) in modules.iter() {
+            if kind == embedding || path == modules.head() {
+                let names = [WEIGHT, BIAS].map(|name| format!("{path}.{name}"));
+                let saved = names.into_iter();
+                found
+                    .saved
+                    .extend(saved.filter(|name| folder.own().contains_key(name)));
+            }
+        }
+        let stored: BTreeSet<&str> = folder.paths().collect();
+        for (path, _) in modules.parameters() {
+            if stored.contains(path) {
+                found.rotated.insert(path.to_owned(), LayerKind::Linear);
+            }
+        }
+        Self::checked(found, config, modules)
+    }
+
+    fn of(config: &'a dyn AdapterConfig, facts: ModelFacts, modules: &Modules) -> Result<Self> {
         let common = config.common();
         let targets = Targets::new(common, facts, modules)?;
         let mut rotated = BTreeMap::new();
@@ -49,13 +87,10 @@ impl<'a> Selection<'a> {
                 rotated.insert(path.to_owned(), rotatable(config, path, kind)?);
             }
         }
-        if rotated.is_empty() {
-            return Err(match_nothing(common, modules));
-        }
-        let whole = Endings::new(common.modules_to_save());
-        for (path, kind) in modules.iter() {
-            if whole.mean(path) {
-                expect_one_part(path, kind, rotated.contains_key(path))?;
+        for (path, parameter) in modules.parameters() {
+            if targets.matches_part(path, parameter)? {
+                let kind = ModuleKind::Layer(LayerKind::Linear);
+                rotated.insert(path.to_owned(), rotatable(config, path, kind)?);
             }
         }
         Ok(Self {
@@ -66,25 +101,22 @@ impl<'a> Selection<'a> {
                 "all" => Biases::All,
                 _ => Biases::OfTargets,
             },
-            whole,
+            whole: Endings::new(common.modules_to_save()),
             saved: BTreeSet::new(),
         })
     }
 
-    /// The same for a saved adapter. If the vocabulary of its model had been changed, PEFT has saved
-    /// the embedding and the output head with it, which no key of the configuration says.
-    #[must_use]
-    pub fn with_saved(mut self, folder: &AdapterFolder, modules: &Modules) -> Self {
-        let embedding = ModuleKind::Layer(LayerKind::Embedding);
+    /// Fails if no module is meant, or one that cannot have what it is meant to have.
+    fn checked(found: Self, config: &dyn AdapterConfig, modules: &Modules) -> Result<Self> {
+        if found.rotated.is_empty() {
+            return Err(match_nothing(config.common(), modules));
+        }
         for (path, kind) in modules.iter() {
-            if kind == embedding || path == modules.head() {
-                let names = [WEIGHT, BIAS].map(|name| format!("{path}.{name}"));
-                let saved = names.into_iter();
-                self.saved
-                    .extend(saved.filter(|name| folder.own().contains_key(name)));
+            if found.whole.mean(path) {
+                expect_one_part(path, kind, found.rotates(path))?;
             }
         }
-        self
+        Ok(found)
     }
 
     /// The names or the expression that `target_modules` comes to.

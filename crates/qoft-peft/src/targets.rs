@@ -10,6 +10,7 @@ use crate::defaults::default_targets;
 use crate::expression::Expression;
 use crate::facts::ModelFacts;
 use crate::modules::{ModuleKind, Modules};
+use crate::parts::Parts;
 use crate::saved_modules::Barred;
 
 /// The word for all linear layers but the output head, in letters of any case.
@@ -26,6 +27,7 @@ const TARGET_MODULES: &str = "target_modules";
 pub struct Targets {
     target_modules: OneOrMany,
     include: Rule,
+    parts: Parts,
     limits: Limits,
 }
 
@@ -42,8 +44,12 @@ impl Targets {
                 Error::config("adapter configuration").key(TARGET_MODULES, reason)
             })
         };
-        let given = config.target_modules.clone();
-        Self::of(given.map_or_else(default, Ok)?, config, modules)
+        let targets = match config.target_modules.clone() {
+            Some(given) => given,
+            None if !config.target_parameters().is_empty() => OneOrMany::Many(Vec::new()),
+            None => default()?,
+        };
+        Self::of(targets, config, modules)
     }
 
     /// As [`Self::new`], with these targets instead of the configuration's.
@@ -55,6 +61,7 @@ impl Targets {
             warn!("layers_to_transform has no effect: target_modules is an expression, not a list");
         }
         Ok(Self {
+            parts: Parts::new(&target_modules, config.target_parameters()),
             target_modules,
             include,
             limits,
@@ -79,6 +86,25 @@ impl Targets {
             Rule::Names(names) if names.contains(path) => Ok(true),
             names => Ok(names.matches(path)? && self.limits.layer_matches(path)?),
         }
+    }
+}
+
+impl Targets {
+    /// Whether the layer at `path` is meant, which is the parameter `parameter` of PEFT's model, or a part of
+    /// it. Targets mean modules; they mean experts if they name them, see [`Parts`].
+    ///
+    /// # Errors
+    /// As [`Self::matches`].
+    pub fn matches_part(&self, path: &str, parameter: &str) -> Result<bool> {
+        if self.limits.excludes(path)? {
+            return Ok(false);
+        }
+        let named = match &self.include {
+            Rule::Expression(expression) => self.parts.experts && expression.is_match(path)?,
+            Rule::Names(names) if names.contains(path) => return Ok(true),
+            Rule::Names(_) => self.parts.named(path),
+        };
+        Ok((named || self.parts.of_parameter(parameter)) && self.limits.layer_matches(path)?)
     }
 }
 
@@ -154,6 +180,7 @@ impl Limits {
         self.saved.bars(path)
     }
 
+    /// Whether the block that a path is in may have adapters.
     fn layer_matches(&self, path: &str) -> Result<bool> {
         let Some(layers) = &self.layers else {
             return Ok(true);
@@ -234,9 +261,12 @@ pub(crate) fn written(
 ) -> Result<OneOrMany> {
     match &config.target_modules {
         Some(OneOrMany::One(one)) if is_all_linear(one) => (),
+        None if !config.target_parameters().is_empty() => return Ok(OneOrMany::Many(Vec::new())),
         None => (),
         Some(given) => return Ok(given.clone()),
     }
+    let parts: BTreeSet<&str> = modules.parameters().map(|(path, _)| path).collect();
+    let rotated: &BTreeSet<&str> = &rotated.difference(&parts).copied().collect();
     let limits = Limits::new(config)?;
     let mut others = Vec::new();
     for (path, _) in modules.iter().filter(|(path, _)| !rotated.contains(path)) {

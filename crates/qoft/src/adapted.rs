@@ -24,8 +24,7 @@ pub(crate) fn check(
     let mut weights = BTreeSet::new();
     for adapter in adapters {
         expect_told_layout(adapter, folder)?;
-        let selection = Selection::new(&**adapter.folder.config(), facts, &modules)?
-            .with_saved(&adapter.folder, &modules);
+        let selection = Selection::of_saved(&adapter.folder, facts, &modules)?;
         if adapter.has(facts.head) && folder.is_tied() {
             let reason = format!(
                 "an adapter rotates the input of `{}`, which shares its weight with the embedding \
@@ -79,8 +78,13 @@ fn facts(folder: &ModelFolder) -> ModelFacts<'_> {
 fn modules(folder: &ModelFolder, layers: &[ClaimedLayer]) -> Modules {
     if let Some(spec) = folder.known() {
         let layers = spec.layers().iter();
+        let (parts, layers): (Vec<_>, Vec<_>) = layers.partition(|layer| layer.parameter.is_some());
+        let layers = layers.into_iter();
         let layers = layers.map(|layer| (&layer.path, ModuleKind::Layer(layer.kind)));
-        return Modules::new(layers, folder.head());
+        let parts = parts
+            .into_iter()
+            .filter_map(|layer| Some((layer.path.as_str(), layer.parameter.as_deref()?)));
+        return Modules::new(layers, folder.head()).with_parameters(parts);
     }
     let tables = embeddings(folder).into_iter().map(|table| table.path());
     let matrices = layers.iter().map(|layer| layer.path()).chain(tables);

@@ -81,6 +81,10 @@ pub struct TrainArgs {
     /// Names separated by commas, `all-linear`, or a regular expression [default: by model type].
     #[arg(long, help_heading = "Adapter")]
     pub target_modules: Option<String>,
+    /// Parameters of experts to target, separated by commas, such as
+    /// `mlp.experts.gate_up_proj,mlp.experts.down_proj`.
+    #[arg(long, help_heading = "Adapter")]
+    pub target_parameters: Option<String>,
     /// Biases that train: `none`, `all`, or `oft_only` for those of the targeted layers
     /// [default: none].
     #[arg(long, help_heading = "Adapter")]
@@ -300,7 +304,10 @@ fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
         // A list of modules may be written as a list, and one adapter as one.
         let value = match (key.as_str(), value) {
             ("adapter" | "adapter_option", Value::String(one)) => vec![one].into(),
-            ("target_modules" | "modules_to_save" | "quantize_skip", Value::Array(names)) => {
+            (
+                "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip",
+                Value::Array(names),
+            ) => {
                 let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
                 names.join(",").into()
             }

@@ -62,6 +62,9 @@ impl TrainArgs {
             }
             config[&key] = value;
         }
+        if let Some(parameters) = &self.target_parameters {
+            config["target_parameters"] = names(parameters).into();
+        }
         config["peft_version"] = PEFT_VERSION.into();
         config["inference_mode"] = false.into();
         if config["task_type"].is_null() {

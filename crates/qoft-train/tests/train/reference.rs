@@ -76,6 +76,26 @@ fn gemma2_all_linear() {
 }
 
 #[test]
+fn qwen3_moe_all_linear() {
+    check_case("qwen3_moe_all_linear");
+}
+
+#[test]
+fn mixtral_pair() {
+    check_case("mixtral_pair");
+}
+
+#[test]
+fn qwen2_moe_all_linear() {
+    check_case("qwen2_moe_all_linear");
+}
+
+#[test]
+fn olmoe_router() {
+    check_case("olmoe_router");
+}
+
+#[test]
 fn gemma3_text_part() {
     check_case("gemma3_text_part");
 }

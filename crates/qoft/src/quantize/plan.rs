@@ -85,7 +85,7 @@ impl<'a> Plan<'a> {
                 Some(patterns) => patterns.matches(layer.path())?,
                 None => layer.path() == head,
             };
-            let stays = is_mixed && !layer.is_quantized();
+            let stays = is_mixed && !layer.is_quantized() || routes(folder, &layer);
             if stays && !listed {
                 others.push(layer.path().to_owned());
             }
@@ -180,6 +180,12 @@ fn is_linear(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
         let layer = spec.layer(layer.path());
         layer.is_some_and(|layer| layer.kind == LayerKind::Linear && layer.tied_to.is_none())
     })
+}
+
+/// Whether the layer chooses experts: it stays dense, since all others depend on what it chooses.
+fn routes(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
+    let known = folder.known().and_then(|spec| spec.layer(layer.path()));
+    known.is_some_and(|layer| layer.routes)
 }
 
 /// The shortest paths below which all of `layers` are, and nothing of the model.
