@@ -14,6 +14,15 @@ fuzz_target!(|input: &[u8]| {
     let [vocabulary, config, text] = parts(input);
     write(FOLDER.path(), "tokenizer.json", vocabulary);
     write(FOLDER.path(), "tokenizer_config.json", config);
+    // The crate `tokenizers` keeps words of every tokenizer that a thread has used, as long as the
+    // thread lives.
+    let run = std::thread::scope(|scope| scope.spawn(|| use_on(text)).join());
+    if let Err(panic) = run {
+        std::panic::resume_unwind(panic);
+    }
+});
+
+fn use_on(text: &[u8]) {
     let Ok(tokenizer) = Tokenizer::from_dir(FOLDER.path()) else {
         return;
     };
@@ -23,4 +32,4 @@ fuzz_target!(|input: &[u8]| {
     }
     let _ = tokenizer.stop_ids();
     let _ = tokenizer.chat_template();
-});
+}

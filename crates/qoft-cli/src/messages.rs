@@ -11,10 +11,14 @@ use tracing_subscriber::{EnvFilter, registry};
 
 use crate::print::{self, Kind};
 
+/// What is shown unless another choice is made. What the crate `tokenizers` says of a file is said by
+/// qoft with the file's name.
+const FILTER: &str = "warn,tokenizers=off";
+
 /// Shows what the libraries log, as the environment variable `QOFT_LOG` says, unless the program
 /// has a subscriber of its own.
 pub fn show() {
-    let filter = EnvFilter::try_from_env("QOFT_LOG").unwrap_or_else(|_| EnvFilter::new("warn"));
+    let filter = EnvFilter::try_from_env("QOFT_LOG").unwrap_or_else(|_| EnvFilter::new(FILTER));
     // An error says that there is a subscriber already.
     let _ = registry().with(Messages.with_filter(filter)).try_init();
 }

@@ -49,6 +49,9 @@ CASES = [
     {CONFIG: {**BASE, "additional_special_tokens": ["<|x|>"]}, MAP: {"additional_special_tokens": ["<|y|>"]}},
     {CONFIG: {**BASE, "extra_special_tokens": []}, MAP: {"additional_special_tokens": ["<|y|>"]}},
     {CONFIG: {**BASE, "eos_token": "<|x|>", "split_special_tokens": True}},
+    {CONFIG: {**BASE, "model_specific_special_tokens": {"image_token": "<|x|>", "eos_token": "<|y|>"}}},
+    {CONFIG: {**BASE, "model_specific_special_tokens": {"image_token": "<|x|>"}, "extra_special_tokens": {"image_token": "<|y|>"}}},
+    {CONFIG: {**BASE, "model_specific_special_tokens": {"eos_token": "<|x|>"}, "eos_token": "<|y|>"}, MAP: {"bos_token": "<z>"}},
 ]
 
 

@@ -6,7 +6,8 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use crate::common::{arg, fixture, lines, names, qoft};
+use crate::common::file::edit_json;
+use crate::common::{arg, copy_fixture, fixture, lines, names, qoft};
 use tempfile::tempdir;
 
 const MODEL: &str = "models/llama_nf4";
@@ -291,6 +292,34 @@ fn terminals_are_spared_control_characters() {
         run.stderr
     );
     assert!(run.stderr.contains("\\u001b]0;title"), "{:?}", run.stderr);
+}
+
+/// What a library logs is said with the name of the file.
+#[test]
+fn ids_of_added_tokens_that_are_not_given_to_them_are_told() {
+    let work = tempdir().expect("a folder");
+    let model = copy_fixture(MODEL, work.path(), "model");
+    let text = fs::read_to_string(fixture("tokenizer/tokenizer.json")).expect("a file");
+    let file = model.join("tokenizer.json");
+    fs::write(&file, &text).expect("a file");
+    let data = work.path().join("rows.txt");
+    fs::write(&data, "one two\n").expect("a file");
+    let eval = ["eval", "--model", arg(&model), "--data", arg(&data)];
+    let run = qoft(&eval);
+    assert_eq!((run.code, &*run.stderr), (Some(0), ""));
+    edit_json(&file, |tokenizer| {
+        tokenizer["added_tokens"][0]["id"] = u32::MAX.into();
+    });
+    let run = qoft(&eval);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let says = format!("{}: 1 added tokens get other ids", file.display());
+    assert!(run.stderr.contains(&says), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("4294967295 in the file"),
+        "{}",
+        run.stderr
+    );
+    assert_eq!(run.stderr.lines().count(), 1, "{}", run.stderr);
 }
 
 #[test]

@@ -4,10 +4,11 @@ use std::path::Path;
 
 use serde_json::Value;
 use tokenizers::PreTokenizerWrapper;
+use tracing::warn;
 
 use super::TokenizerError;
 use super::check::Parts;
-use super::classes::BYTE_LEVEL_CLASSES;
+use super::classes;
 use super::files::{broken, read_text};
 use super::isolated::isolated;
 use super::tokens::Tokens;
@@ -32,12 +33,8 @@ pub(super) fn read_vocabulary(
         // The file may hold the cutting and padding of the last use; transformers ignores them.
         vocabulary.with_padding(None).with_truncation(None)?;
         tokens.add_to(&mut vocabulary)?;
-        if let Some(class) = config.get("tokenizer_class").and_then(Value::as_str)
-            && BYTE_LEVEL_CLASSES.contains(&class.trim_end_matches("Fast"))
-            && let Some(PreTokenizerWrapper::ByteLevel(part)) = vocabulary.get_pre_tokenizer()
-        {
-            let is_prefixed = config.get("add_prefix_space").and_then(Value::as_bool);
-            let part = part.add_prefix_space(is_prefixed.unwrap_or(false));
+        if let Some(part) = classes::pre_tokenizer(config, &parts.pre_tokenizer) {
+            let part: PreTokenizerWrapper = serde_json::from_value(part)?;
             vocabulary.with_pre_tokenizer(Some(part));
         }
         let is_split = config.get("split_special_tokens").and_then(Value::as_bool);
@@ -45,5 +42,26 @@ pub(super) fn read_vocabulary(
         Ok(vocabulary)
     };
     let vocabulary = isolated(read).map_err(|panic| broken(path, panic))?;
-    Ok(Some(vocabulary.map_err(|error| broken(path, error))?))
+    let vocabulary = vocabulary.map_err(|error| broken(path, error))?;
+    tell_of_other_ids(path, &parts, &vocabulary);
+    Ok(Some(vocabulary))
+}
+
+/// Warns of added tokens whose ids are not those that the file gives them: the library has its own
+/// opinion of these.
+fn tell_of_other_ids(path: &Path, parts: &Parts, vocabulary: &tokenizers::Tokenizer) {
+    let given = parts.added_tokens.as_array().into_iter().flatten();
+    let mut others = given.filter_map(|token| {
+        let (id, content) = (token.get("id")?.as_u64()?, token.get("content")?.as_str()?);
+        let found = vocabulary.token_to_id(content)?;
+        (u64::from(found) != id).then_some((content, id, found))
+    });
+    if let Some((content, id, found)) = others.next() {
+        warn!(
+            "{}: {} added tokens get other ids than the file says, as in transformers; the first is \
+             {content:?}: {id} in the file, and {found} where it is used",
+            path.display(),
+            1 + others.count()
+        );
+    }
 }

@@ -1,5 +1,6 @@
 //! Data files as examples: what is read, what is learned and what is refused.
 
+mod classes;
 mod files;
 mod learned;
 mod refused;

@@ -5,6 +5,8 @@
 
 use serde_json::{Map, Value};
 
+use super::charsmap::Charsmap;
+
 /// The most parts of one kind.
 const MOST_PARTS: usize = 256;
 /// The most bytes or tokens that become of one.
@@ -50,6 +52,7 @@ impl Growth {
         let (factor, added) = match kind {
             "Replace" => (replaced(fields, length("content")), 0),
             "Prepend" => (1, length("prepend")),
+            "Precompiled" => (Charsmap::read(fields)?.growth() as u64, 0),
             // A byte is a character of one or two bytes.
             "ByteLevel" => (2, 1),
             // A space is a character of up to four bytes, one is put in front of each piece.
@@ -116,6 +119,8 @@ fn template(fields: &Map<String, Value>) -> (u64, usize) {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::STANDARD;
     use serde_json::json;
 
     use super::*;
@@ -129,7 +134,18 @@ mod tests {
         let template = |count: usize| json!({"type": "TemplateProcessing", "single": vec![text.clone(); count], "pair": [], "special_tokens": {}});
         let token = json!({"SpecialToken": {"id": "s", "type_id": 0}});
         let tokens = json!({"s": {"id": "s", "ids": vec![1; 100], "tokens": vec!["s"; 100]}});
+        let charsmap = |longest: usize| {
+            let mut map = vec![4, 0, 0, 0, 1, 2, 3, 4, b'a', 0];
+            map.resize(map.len() + longest, b'x');
+            json!({"type": "Precompiled", "precompiled_charsmap": STANDARD.encode(map)})
+        };
         let cases = [
+            (charsmap(5_000), "Precompiled (part 1)"),
+            (sequence(charsmap(30), 4), "Precompiled (part 4)"),
+            (
+                json!({"type": "Precompiled", "precompiled_charsmap": "A".repeat(23_000_000)}),
+                "more than 16777216 bytes",
+            ),
             (
                 sequence(replace(l.clone(), &"l".repeat(50)), 12),
                 "Replace (part 4)",
@@ -167,6 +183,7 @@ mod tests {
         let llama = json!([
             {"type": "Prepend", "prepend": "▁"}, replace(json!({"String": " "}), "▁"),
             replace(json!({"Regex": " {2,}"}), " "), {"type": "ByteLevel"}, {"type": "Metaspace"},
+            charsmap(33),
         ]);
         assert_eq!(check(&llama), Ok(()));
     }
