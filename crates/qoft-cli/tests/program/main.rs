@@ -8,6 +8,7 @@ mod calibration;
 mod cli;
 mod common;
 mod dequantize;
+mod documents;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod kills;

@@ -8,10 +8,10 @@ mod trained;
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
-use crate::common::{self, Run, arg, copy_fixture, fixture, good, json_of, names, qoft};
+use crate::common::{self, Run, Started, arg, copy_fixture, fixture, good, json_of, names, qoft};
 use serde_json::{Value, json};
 use tempfile::tempdir;
 
@@ -299,12 +299,9 @@ fn a_killed_merge_leaves_all_or_nothing() {
         fs::create_dir(&folder).expect("a folder");
         let out = folder.join("out");
         let args = ["merge", "--model", &model, "--adapter", &adapter];
-        let mut child = Command::new(env!("CARGO_BIN_EXE_qoft"))
-            .args(args)
-            .args(["--output", arg(&out)])
-            .stderr(Stdio::null())
-            .spawn()
-            .expect("the program starts");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_qoft"));
+        let command = command.args(args).args(["--output", arg(&out)]);
+        let mut child = Started::new(command);
         // It works beside the output; then it is killed, each time a bit later.
         let start = Instant::now();
         while names(&folder).is_empty() && start.elapsed() < Duration::from_secs(60) {

@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 
 use crate::common::file::edit_json;
-use crate::common::{arg, copy_fixture, fixture, lines, names, qoft};
+use crate::common::{arg, copy_fixture, fixture, lines, names, qoft, temporary};
 use tempfile::tempdir;
 
 const MODEL: &str = "models/llama_nf4";
@@ -26,13 +26,13 @@ fn closed() -> Stdio {
     writer.into()
 }
 
-fn program(args: &[&str]) -> Command {
+/// Runs the program, with what `set` says of it, and returns its exit code.
+fn code(args: &[&str], set: impl FnOnce(&mut Command) -> &mut Command) -> Option<i32> {
+    let temporary = temporary();
     let mut command = Command::new(env!("CARGO_BIN_EXE_qoft"));
-    command
-        .args(args)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command
+    let command = command.args(args).env("TMPDIR", temporary.path());
+    let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+    set(command).status().expect("a run").code()
 }
 
 fn train_args<'a>(model: &'a str, rows: &'a str, out: &'a Path) -> Vec<&'a str> {
@@ -56,10 +56,8 @@ fn nobody_has_to_listen() {
     let (model, rows, adapter) = (fixture(MODEL), fixture(ROWS), fixture(ADAPTER));
     for (name, stderr) in [("full", full as fn() -> Stdio), ("closed", closed)] {
         let out = work.path().join(name);
-        let status = program(&train_args(&model, &rows, &out))
-            .stderr(stderr())
-            .status();
-        assert_eq!(status.expect("a run").code(), Some(0), "{name}");
+        let train = train_args(&model, &rows, &out);
+        assert_eq!(code(&train, |run| run.stderr(stderr())), Some(0), "{name}");
         assert!(out.join("adapter_model.safetensors").is_file());
         assert_eq!(lines(&out.join("log.jsonl")), 6);
         let merged = work.path().join(format!("{name}-merged"));
@@ -72,12 +70,10 @@ fn nobody_has_to_listen() {
             "--report",
         ];
         let args = [&merge[..], &["--output", arg(&merged)]].concat();
-        let status = program(&args).stderr(stderr()).status();
-        assert_eq!(status.expect("a run").code(), Some(0), "{name}");
+        assert_eq!(code(&args, |run| run.stderr(stderr())), Some(0), "{name}");
         assert!(merged.join("config.json").is_file());
         // An error is an error all the same.
-        let status = program(&args).stderr(stderr()).status();
-        assert_eq!(status.expect("a run").code(), Some(1), "{name}");
+        assert_eq!(code(&args, |run| run.stderr(stderr())), Some(1), "{name}");
     }
 }
 
@@ -97,10 +93,8 @@ fn a_result_that_cannot_be_printed_is_an_error() {
         &["merge", "--help"],
         &["--version"],
     ] {
-        let status = program(args).stdout(full()).status().expect("a run");
-        assert_eq!(status.code(), Some(1), "{args:?}");
-        let status = program(args).stdout(closed()).status().expect("a run");
-        assert_eq!(status.code(), Some(0), "{args:?}");
+        assert_eq!(code(args, |run| run.stdout(full())), Some(1), "{args:?}");
+        assert_eq!(code(args, |run| run.stdout(closed())), Some(0), "{args:?}");
     }
     let work = tempdir().expect("a folder");
     let folder = crate::common::copy_fixture(MODEL, work.path(), "model");
@@ -114,10 +108,8 @@ fn a_result_that_cannot_be_printed_is_an_error() {
         "--prompt=a",
         "--max-new-tokens=3",
     ];
-    let status = program(&generate).stdout(full()).status().expect("a run");
-    assert_eq!(status.code(), Some(1));
-    let status = program(&generate).stdout(closed()).status().expect("a run");
-    assert_eq!(status.code(), Some(0));
+    assert_eq!(code(&generate, |run| run.stdout(full())), Some(1));
+    assert_eq!(code(&generate, |run| run.stdout(closed())), Some(0));
 }
 
 #[test]
@@ -181,10 +173,9 @@ fn a_folder_that_exists_may_be_filled_and_so_may_the_current_one() {
         let here = work.path().join("here");
         fs::create_dir(&here).expect("a folder");
         let inode = fs::metadata(&here).expect("a folder").ino();
-        let status = program(&[command, &["--output", "."]].concat())
-            .current_dir(&here)
-            .status();
-        assert_eq!(status.expect("a run").code(), Some(0), "{command:?}");
+        let into_here = [command, &["--output", "."]].concat();
+        let code = code(&into_here, |run| run.current_dir(&here));
+        assert_eq!(code, Some(0), "{command:?}");
         assert_eq!(names(&here), names(&new), "{command:?}");
         for name in names(&new) {
             let [a, b] = [&here, &new].map(|folder| fs::read(folder.join(&name)).expect("a file"));

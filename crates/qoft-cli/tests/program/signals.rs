@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use crate::common::{arg, end, fixture, lines, names, qoft, start, wait_until};
+use crate::common::{Started, arg, end, fixture, lines, names, qoft, start, wait_until};
 use tempfile::{TempDir, tempdir};
 
 const MODEL: &str = "models/llama_nf4";
@@ -111,14 +111,9 @@ fn signals_that_were_ignored_stay_ignored() {
     let work = tempdir().expect("a folder");
     let out = work.path().join("out");
     let args = long_training(&out, &[]);
-    let child = Command::new("nohup")
-        .arg(env!("CARGO_BIN_EXE_qoft"))
-        .args(&args)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("nohup runs");
+    let mut command = Command::new("nohup");
+    let command = command.arg(env!("CARGO_BIN_EXE_qoft")).args(&args);
+    let child = Started::new(command.stdin(Stdio::null()));
     let log = out.join("log.jsonl");
     wait_until("steps", || lines(&log) > 2);
     send("-HUP", child.id());

@@ -2,11 +2,13 @@
 
 pub mod file;
 
+use std::ops::{Deref, DerefMut};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
+use tempfile::TempDir;
 
 /// What a run of the program left behind.
 pub struct Run {
@@ -20,8 +22,10 @@ pub struct Run {
 
 /// Runs the program.
 pub fn qoft(args: &[&str]) -> Run {
+    let temporary = temporary();
     let output = Command::new(env!("CARGO_BIN_EXE_qoft"))
         .args(args)
+        .env("TMPDIR", temporary.path())
         .env_remove("QOFT_LOG")
         .output()
         .expect("the program starts");
@@ -29,6 +33,45 @@ pub fn qoft(args: &[&str]) -> Run {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
         stderr: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// A folder for temporary files of the program alone: what it leaves, as one does that is killed or
+/// whose output fails, goes with the folder.
+pub fn temporary() -> TempDir {
+    tempfile::tempdir().expect("a folder")
+}
+
+/// A program that was started, with its folder for temporary files.
+pub struct Started {
+    child: Child,
+    _temporary: TempDir,
+}
+
+impl Started {
+    /// Starts a command without output.
+    pub fn new(command: &mut Command) -> Self {
+        let temporary = temporary();
+        let command = command.env("TMPDIR", temporary.path());
+        let command = command.stdout(Stdio::null()).stderr(Stdio::null());
+        Self {
+            child: command.spawn().expect("the program starts"),
+            _temporary: temporary,
+        }
+    }
+}
+
+impl Deref for Started {
+    type Target = Child;
+
+    fn deref(&self) -> &Child {
+        &self.child
+    }
+}
+
+impl DerefMut for Started {
+    fn deref_mut(&mut self) -> &mut Child {
+        &mut self.child
     }
 }
 
@@ -72,19 +115,13 @@ pub fn loss(model: &str, data: &str, adapters: &[&str]) -> f64 {
 }
 
 /// Starts the program without output.
-pub fn start(args: &[&str]) -> Child {
-    with_default_signals()
-        .args(args)
-        .env_remove("QOFT_LOG")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .expect("the program starts")
+pub fn start(args: &[&str]) -> Started {
+    Started::new(with_default_signals().args(args).env_remove("QOFT_LOG"))
 }
 
 /// How a started program ends. One that does not is killed.
 #[track_caller]
-pub fn end(mut child: Child) -> ExitStatus {
+pub fn end(mut child: Started) -> ExitStatus {
     let start = Instant::now();
     loop {
         if let Some(status) = child.try_wait().expect("a status") {
