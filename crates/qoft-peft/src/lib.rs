@@ -14,6 +14,7 @@
 //!   adapters that have the same module only one can be active.
 
 mod attach;
+mod block_index;
 mod common;
 mod defaults;
 mod expression;

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use qoft_core::{Error, LayerKind, Result};
 use tracing::warn;
 
+use crate::block_index::BlockIndex;
 use crate::common::{CommonConfig, Layers, OneOrMany};
 use crate::defaults::default_targets;
 use crate::expression::Expression;
@@ -140,12 +141,8 @@ struct Limits {
     /// What trains whole instead.
     saved: Barred,
     layers: Option<Layers>,
-    /// Find the index of the block in a path, as the group [`INDEX`].
-    index: Vec<Expression>,
+    index: BlockIndex,
 }
-
-/// The group of an index in an expression.
-const INDEX: &str = "idx";
 
 impl Limits {
     fn new(config: &CommonConfig) -> Result<Self> {
@@ -164,10 +161,7 @@ impl Limits {
                 .transpose()?,
             saved: Barred::new(config.modules_to_save())?,
             layers: layers.filter(|layers| !layers.is_empty()),
-            index: index_patterns(pattern)
-                .iter()
-                .map(|text| Expression::prefix(text, "layers_pattern"))
-                .collect::<Result<_>>()?,
+            index: BlockIndex::new(pattern)?,
         })
     }
 
@@ -185,23 +179,8 @@ impl Limits {
         let Some(layers) = &self.layers else {
             return Ok(true);
         };
-        for pattern in &self.index {
-            if let Some(captures) = pattern.captures(path)? {
-                let index = captures.name(INDEX).and_then(|m| m.as_str().parse().ok());
-                return Ok(index.is_some_and(|index| layers.contains(index)));
-            }
-        }
-        Ok(false)
-    }
-}
-
-/// Expressions for the first number in a path that stands behind a name, or behind one of these.
-fn index_patterns(names: Option<&OneOrMany>) -> Vec<String> {
-    let named = |name: &String| format!(r"(?:^|.*?\.){name}\.(?P<{INDEX}>\d+)\.");
-    match names {
-        None => vec![format!(r".*?\.[^.]*\.(?P<{INDEX}>\d+)\.")],
-        Some(OneOrMany::One(one)) => vec![named(one)],
-        Some(OneOrMany::Many(many)) => many.iter().map(named).collect(),
+        let index = self.index.of(path)?;
+        Ok(index.is_some_and(|index| layers.contains(index)))
     }
 }
 
