@@ -331,7 +331,9 @@ fn finite(text: &str) -> Result<f64, String> {
 /// `all-linear` in letters of any case, a list of names, or else a regular expression.
 pub(super) fn parse_targets(text: &str) -> OneOrMany {
     let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ',' | ' ');
-    if text.eq_ignore_ascii_case("all-linear") || !text.chars().all(is_name) {
+    // In a name of experts a star stands for each of them.
+    let plain = text.replace("experts.*.", "experts.");
+    if text.eq_ignore_ascii_case("all-linear") || !plain.chars().all(is_name) {
         return OneOrMany::One(text.to_owned());
     }
     OneOrMany::Many(names(text))
@@ -386,6 +388,10 @@ mod tests {
         let many = |names: &[&str]| OneOrMany::Many(names.iter().map(|&n| n.into()).collect());
         assert_eq!(parse_targets("q_proj, v_proj"), many(&["q_proj", "v_proj"]));
         assert_eq!(parse_targets("mlp.up_proj"), many(&["mlp.up_proj"]));
+        let experts = many(&["q_proj", "experts.*.down_proj"]);
+        assert_eq!(parse_targets("q_proj,experts.*.down_proj"), experts);
+        let expression = ".*experts.*.down_proj";
+        assert_eq!(parse_targets(expression), expression.into());
         assert_eq!(
             parse_targets("All-Linear"),
             OneOrMany::One("All-Linear".into())
