@@ -218,8 +218,9 @@ impl Checkpoint {
     /// from the system's cache of files, when somebody reads them; so a model that was loaded into
     /// memory of its own does not count twice.
     pub fn release(&self) {
-        let maps = self.shards.iter().chain(&self.added);
-        maps.for_each(|shard| shard.release());
+        self.shards.iter().for_each(|shard| shard.release());
+        // There may be as many of these as layers.
+        self.added.iter().for_each(|shard| shard.release_if_asked());
     }
 
     /// A tensor, if it is there.

@@ -9,6 +9,7 @@ use std::fs::File;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 #[cfg(unix)]
@@ -156,6 +157,8 @@ pub struct MappedTensors {
     tensors: HashMap<String, StoredTensor>,
     /// What the file says of itself and of its tensors.
     metadata: HashMap<String, String>,
+    /// Whether somebody asked for a tensor since memory was given back.
+    asked: AtomicBool,
 }
 
 impl MappedTensors {
@@ -186,6 +189,7 @@ impl MappedTensors {
             bytes,
             tensors: all,
             metadata: HashMap::new(),
+            asked: AtomicBool::new(false),
         })
     }
 
@@ -235,6 +239,13 @@ impl MappedTensors {
         self.file.release();
     }
 
+    /// As [`Self::release`], if somebody asked for a tensor since the last time.
+    pub(crate) fn release_if_asked(&self) {
+        if self.asked.load(Ordering::Relaxed) && self.asked.swap(false, Ordering::Relaxed) {
+            self.release();
+        }
+    }
+
     /// Names of all tensors.
     pub fn names(&self) -> impl Iterator<Item = &str> {
         self.tensors.keys().map(String::as_str)
@@ -255,6 +266,7 @@ impl MappedTensors {
     /// A tensor of this file, which the model calls `model_name`.
     pub(crate) fn tensor(&self, name: &str, model_name: &str) -> Option<TensorView> {
         let tensor = self.tensors.get(name)?;
+        self.asked.store(true, Ordering::Relaxed);
         let bytes = self.bytes.slice(tensor.range.clone());
         let bytes = match &tensor.read_as {
             None => bytes,

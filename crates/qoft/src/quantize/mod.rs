@@ -123,7 +123,8 @@ fn carry_out(
     let make = |layer: &ClaimedLayer| quantized(layer, quantization, plan.format, search);
     one_ahead(&plan.layers, make, |layer, tensors| {
         current.replace(layer.path(), &tensors, &mut waiting)?;
-        current.release();
+        // What was read. New tensors are not read here, and there are as many maps of them as layers.
+        dense.release();
         done += 1;
         progress(done, total);
         Ok(())
