@@ -1,7 +1,7 @@
 //! Which modules of a checkpoint are linear layers, and whose.
 
 use qoft_core::{ClaimedLayer, Dense, LayerKind, LayerSource, PackedParameter, Result, Schemes};
-use qoft_models::ModelFolder;
+use qoft_models::{LayerSpec, ModelFolder};
 
 use crate::owners::Owners;
 
@@ -80,6 +80,15 @@ pub fn is_foreign_layer(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
 /// Whether a model of a known architecture has no such tensor.
 pub fn is_foreign(folder: &ModelFolder, tensor: &str) -> bool {
     folder.known().is_some_and(|spec| !spec.has(tensor))
+}
+
+/// Whether nothing in a model of a known architecture reads a tensor: it has no such tensor, or it is
+/// the bias of a linear layer that has none.
+pub fn is_unread(folder: &ModelFolder, tensor: &str) -> bool {
+    let path = tensor.strip_suffix(".bias");
+    let layer = path.and_then(|path| folder.known()?.layer(path));
+    let lacks_bias = |layer: &LayerSpec| layer.kind == LayerKind::Linear && !layer.bias;
+    is_foreign(folder, tensor) || layer.is_some_and(lacks_bias)
 }
 
 /// Whether a tensor belongs to the module at `path`.

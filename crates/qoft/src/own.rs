@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Checkpoint, ClaimedLayer, Error, LayerKind, Purpose, Result, WEIGHT, float_dtype};
+use qoft_core::{Checkpoint, ClaimedLayer, Error, Purpose, Result, WEIGHT, float_dtype};
 use qoft_models::ModelFolder;
 use qoft_peft::{Selection, quantized};
 
 use crate::adapter::ScaledAdapter;
-use crate::layers::is_foreign;
+use crate::layers::is_unread;
 use crate::owners::Owners;
 use crate::write::{Data, Output};
 
@@ -20,16 +20,13 @@ pub(crate) fn expected(
 ) -> Result<BTreeMap<String, Vec<usize>>> {
     let (mut expected, checkpoint) = (BTreeMap::new(), folder.checkpoint());
     let owners = Owners::new(layers);
-    for name in checkpoint.names().filter(|name| !is_foreign(folder, name)) {
+    for name in checkpoint.names().filter(|name| !is_unread(folder, name)) {
         let owner = owners.of(name);
         let path = match owner {
             Some(layer) => layer.path(),
             None => name.rsplit_once('.').map_or("", |(path, _)| path),
         };
         let bias = name.strip_prefix(path) == Some(".bias");
-        if bias && lacks_bias(folder, path) {
-            continue;
-        }
         let tensor = name.rsplit('.').next().unwrap_or_default();
         let whole = selection.is_whole(path) || selection.is_saved(path, tensor);
         if whole && !bias && owner.is_some_and(ClaimedLayer::is_quantized) {
@@ -53,13 +50,6 @@ pub(crate) fn expected(
         expected.insert(head(folder), table.shape().to_vec());
     }
     Ok(expected)
-}
-
-/// Whether a model of a known architecture has this linear layer without a bias, also where its files
-/// have one.
-fn lacks_bias(folder: &ModelFolder, path: &str) -> bool {
-    let layer = folder.known().and_then(|spec| spec.layer(path));
-    layer.is_some_and(|layer| layer.kind == LayerKind::Linear && !layer.bias)
 }
 
 /// The bias of a layer that has it in several tensors, under other names than its plain one.

@@ -9,8 +9,10 @@ use qoft_core::{
 };
 use qoft_models::ModelFolder;
 use serde_json::Value;
+use tracing::warn;
 
 use super::{Output, Written};
+use crate::layers::is_unread;
 use crate::model_dtype::stated;
 
 /// A file format that a dense model is written in.
@@ -100,10 +102,11 @@ pub(crate) fn write_model(
     form: NewContainer,
     config: &Value,
     staged: &StagedDir,
-    outputs: Vec<Output>,
+    mut outputs: Vec<Output>,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Written> {
     let checkpoint = folder.checkpoint();
+    leave_out_unread(&mut outputs, folder);
     let name = model_name(checkpoint.path());
     let model = NewModel::new(&name, config, checkpoint.dir());
     let format = stated(checkpoint.config()).unwrap_or(FloatFormat::F16);
@@ -112,6 +115,23 @@ pub(crate) fn write_model(
     let writer = form.writer()?;
     writer.write(&model, form.numbers, to(staged), &mut counted)?;
     Ok(written(&outputs, 1))
+}
+
+/// Other formats have names for what is a model's only, and what a model does not read could be read
+/// there.
+fn leave_out_unread(outputs: &mut Vec<Output>, folder: &ModelFolder) {
+    let (unread, read): (Vec<Output>, Vec<Output>) = std::mem::take(outputs)
+        .into_iter()
+        .partition(|output| is_unread(folder, &output.name));
+    if let Some(first) = unread.first() {
+        warn!(
+            "{}: {} tensors that are none of the model's are left out of the file, the first is `{}`",
+            folder.checkpoint().path().display(),
+            unread.len(),
+            first.name
+        );
+    }
+    *outputs = read;
 }
 
 /// What a model is called: its folder or file, without the ending.

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use burn::tensor::{Device, Int, Tensor};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Containers, Result, Schemes, StagedDir};
+use qoft::core::{Containers, Dtype, NewTensor, Result, Schemes, StagedDir, WaitingFile};
 use qoft::models::{CausalLm, ModelFolder};
 use qoft::peft::{AdapterFolder, Families};
 use qoft::train::tokenizer::Tokenizer;
@@ -223,4 +223,28 @@ fn what_files_cannot_say_is_named() {
             .contains("no type of numbers `q9_k`, only auto, f32"),
         "{error}"
     );
+}
+
+/// A program that reads the file would use a bias that it finds, and refuse what it does not know.
+#[test]
+fn what_the_model_does_not_read_is_left_out() {
+    let (work, folder) = (tempfile::tempdir().unwrap(), fixture("llama"));
+    let whole = exported(&folder, "f32", work.path());
+    let expected = std::fs::read(&whole).unwrap();
+    std::fs::remove_file(&whole).unwrap();
+    let mut checkpoint = folder.checkpoint().clone();
+    let mut file = WaitingFile::new(work.path()).unwrap();
+    let names = [
+        ("v_head.summary", "bias"),
+        ("model.layers.7.input_layernorm", "weight"),
+        ("model.layers.0.self_attn.o_proj", "bias"),
+        ("model.layers.0.self_attn.rotary_emb", "inv_freq"),
+    ];
+    let more = names.map(|(path, name)| {
+        let bytes = FloatFormat::F32.to_bytes(&[0.5; 32]);
+        NewTensor::new(path, name, Dtype::F32, &[32], bytes)
+    });
+    checkpoint.insert(&more, &mut file).unwrap();
+    let found = exported(&folder.with_checkpoint(checkpoint), "f32", work.path());
+    assert!(std::fs::read(found).unwrap() == expected);
 }
