@@ -1,6 +1,6 @@
 //! The gated activation of the feed-forward block.
 
-use super::activation::Activation;
+use super::activation::{Activation, of_kind};
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
 use crate::wide;
@@ -26,11 +26,11 @@ impl HostOp for Gated {
         let [out] = in_pieces([gate.len(), 1], |first, [out]| {
             let piece = first..first + out.len();
             let (gate, up) = (&gate[piece.clone()], &up[piece]);
-            wide!({
+            of_kind!(self.activation, KIND => wide!({
                 for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = self.activation.value(gate) * up;
+                    *out = KIND.value(gate) * up;
                 }
-            });
+            }));
         });
         Forward::new(inputs[0].shape, out)
     }
@@ -55,14 +55,14 @@ impl HostOp for Gated {
             let piece = first..first + d_gate.len();
             let (gate, up) = (&gate[piece.clone()], &up[piece.clone()]);
             let grad = &grad.data[piece];
-            wide!({
+            of_kind!(self.activation, KIND => wide!({
                 let out = d_gate.iter_mut().zip(d_up.iter_mut());
                 let inputs = gate.iter().zip(up).zip(grad);
                 for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {
-                    *d_gate = grad * up * self.activation.slope(gate);
-                    *d_up = grad * self.activation.value(gate);
+                    *d_gate = grad * up * KIND.slope(gate);
+                    *d_up = grad * KIND.value(gate);
                 }
-            });
+            }));
         });
         vec![Some(d_gate), Some(d_up)]
     }
