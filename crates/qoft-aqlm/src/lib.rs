@@ -18,7 +18,7 @@ mod testing;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, Error, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Capabilities, Checkpoint, Deferred, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
     Purpose, QuantBackend, Registration, Requantize, Result, Scheme, SchemeOptions,
     register_backend,
 };
@@ -63,7 +63,7 @@ impl QuantBackend for Aqlm {
             codebooks: options
                 .choice(CODEBOOKS, &Codebooks::NAMES)?
                 .unwrap_or_default(),
-            config: AqlmConfig::read(&keys),
+            config: AqlmConfig::read(&keys).into(),
             permuted: layout::is_permuted(checkpoint),
         })))
     }
@@ -72,7 +72,7 @@ impl QuantBackend for Aqlm {
 /// A checkpoint that may have layers of the scheme.
 struct Opened {
     codebooks: Codebooks,
-    config: Result<Option<AqlmConfig>>,
+    config: Deferred<Option<AqlmConfig>>,
     /// Layers have their codes turned over, also those that do not tell.
     permuted: bool,
 }
@@ -83,7 +83,7 @@ impl Scheme for Opened {
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
-        let config = self.config.as_ref().map_err(Error::clone)?;
+        let config = self.config.get()?;
         let layer = AqlmLayer::parse(layer, config.as_ref(), self.permuted)?;
         let codebooks = self.codebooks;
         Ok(Box::new(Parsed { layer, codebooks }))

@@ -10,7 +10,7 @@ mod requantize;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, Error, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Capabilities, Checkpoint, Deferred, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
     Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
     register_backend,
 };
@@ -57,7 +57,7 @@ impl QuantBackend for Awq {
         let Some(named) = Named::of(&keys) else {
             return Ok(None);
         };
-        let config = AwqConfig::read(keys);
+        let config = AwqConfig::read(keys).into();
         Ok(Some(Box::new(Opened { named, config })))
     }
 
@@ -73,7 +73,7 @@ impl QuantBackend for Awq {
 /// A checkpoint that may have layers of the scheme.
 struct Opened {
     named: Named,
-    config: Result<AwqConfig>,
+    config: Deferred<AwqConfig>,
 }
 
 impl Scheme for Opened {
@@ -82,7 +82,7 @@ impl Scheme for Opened {
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
-        let config = self.config.as_ref().map_err(Error::clone)?;
+        let config = self.config.get()?;
         if self.named.is_scaled_activation(layer) {
             let reason = "AWQ divides this activation by `scales`, which is not supported; the \
                           layer behind it is wrong without";

@@ -16,8 +16,8 @@ use std::sync::Arc;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer, Purpose,
-    QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
+    Capabilities, Checkpoint, Deferred, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
     register_backend,
 };
 
@@ -138,6 +138,7 @@ impl QuantBackend for Bnb8Bit {
             true => threshold(&keys).map(Some),
             false => Ok(None),
         };
+        let threshold = threshold.into();
         Ok(Some(Box::new(Opened8Bit { threshold })))
     }
 
@@ -157,7 +158,7 @@ impl QuantBackend for Bnb8Bit {
 /// A checkpoint that may have int8 layers.
 struct Opened8Bit {
     /// Inputs of at least this magnitude are outliers; `None` where inputs are not quantized.
-    threshold: Result<Option<f32>>,
+    threshold: Deferred<Option<f32>>,
 }
 
 impl Scheme for Opened8Bit {
@@ -166,7 +167,7 @@ impl Scheme for Opened8Bit {
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
-        let threshold = self.threshold.clone()?;
+        let threshold = *self.threshold.get()?;
         let quantizer = threshold.map(|threshold| Arc::new(OutlierInt8 { threshold }));
         Ok(Box::new(EightBit::parse(layer, quantizer)?))
     }

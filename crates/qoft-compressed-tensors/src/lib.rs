@@ -24,7 +24,7 @@ mod tensors;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, Error, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Capabilities, Checkpoint, Deferred, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
     Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
     register_backend,
 };
@@ -65,7 +65,7 @@ impl QuantBackend for CompressedTensors {
             return Ok(None);
         };
         Ok(Some(Box::new(Opened {
-            config: Config::read(keys),
+            config: Config::read(keys).into(),
         })))
     }
 
@@ -80,7 +80,7 @@ impl QuantBackend for CompressedTensors {
 
 /// A checkpoint of the library.
 struct Opened {
-    config: Result<Config>,
+    config: Deferred<Config>,
 }
 
 impl Scheme for Opened {
@@ -89,7 +89,7 @@ impl Scheme for Opened {
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
-        let config = self.config.as_ref().map_err(Error::clone)?;
+        let config = self.config.get()?;
         Ok(Box::new(CtLayer::parse(layer, config)?))
     }
 

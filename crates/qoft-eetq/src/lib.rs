@@ -14,7 +14,7 @@ mod stored;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, Dtype, Error, Keys, LayerSource, LoadedLinear, NewTensor,
+    Capabilities, Checkpoint, Deferred, Dtype, Keys, LayerSource, LoadedLinear, NewTensor,
     ParsedLayer, Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme,
     SchemeOptions, TensorView, register_backend,
 };
@@ -66,7 +66,7 @@ impl QuantBackend for Eetq {
         }
         Ok(Some(Box::new(Opened {
             is_named,
-            config: config::check(&keys),
+            config: config::check(&keys).into(),
             order: order.unwrap_or_else(|| detect::order_of(checkpoint)),
         })))
     }
@@ -84,7 +84,7 @@ impl QuantBackend for Eetq {
 struct Opened {
     /// The configuration says that it has.
     is_named: bool,
-    config: Result<()>,
+    config: Deferred<()>,
     /// The order of all layers' bytes.
     order: ByteOrder,
 }
@@ -101,7 +101,7 @@ impl Scheme for Opened {
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
-        self.config.as_ref().map_err(Error::clone)?;
+        self.config.get()?;
         Ok(Box::new(EetqLayer::parse(layer, self.order)?))
     }
 }

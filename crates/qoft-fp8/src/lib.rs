@@ -15,7 +15,7 @@ mod tensors;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, Error, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Capabilities, Checkpoint, Deferred, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
     Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
     register_backend,
 };
@@ -63,7 +63,7 @@ impl QuantBackend for Fp8 {
         let Some(named) = Named::of(&keys) else {
             return Ok(None);
         };
-        let config = Fp8Config::read(&keys, named, activations);
+        let config = Fp8Config::read(&keys, named, activations).into();
         Ok(Some(Box::new(Opened { named, config })))
     }
 
@@ -79,7 +79,7 @@ impl QuantBackend for Fp8 {
 /// A checkpoint that may have layers of the scheme.
 struct Opened {
     named: Named,
-    config: Result<Fp8Config>,
+    config: Deferred<Fp8Config>,
 }
 
 impl Scheme for Opened {
@@ -88,7 +88,7 @@ impl Scheme for Opened {
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
-        let config = self.config.as_ref().map_err(Error::clone)?;
+        let config = self.config.get()?;
         Ok(Box::new(Fp8Layer::parse(layer, config)?))
     }
 

@@ -10,7 +10,7 @@ use qoft_scheme::{
 use crate::change::Change;
 use crate::config::{Heads, config};
 use crate::file::{Entry, File, TensorType};
-use crate::layer::WEIGHT;
+use crate::layout::WEIGHT;
 use crate::model::Kind;
 use crate::{rope, split, tokenizer};
 

@@ -8,23 +8,26 @@ mod change;
 mod config;
 mod container;
 mod file;
-mod layer;
+mod layout;
 mod model;
 mod names;
 mod quantize;
+mod requantize;
 mod rope;
 mod split;
 mod tokenizer;
 mod write;
 
+use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, LayerKind, LayerSource, ParsedLayer, QuantBackend, Registration,
-    Result, Scheme, SchemeOptions, register_backend,
+    Capabilities, Checkpoint, LayerKind, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Purpose, QuantBackend, Registration, Requantize, Result, Scheme, SchemeOptions,
+    register_backend,
 };
 
 pub use container::{CONTAINER, GgufContainer};
 
-use layer::BlockLayer;
+use layout::BlockLayer;
 
 /// Layers of GGUF's block types.
 #[derive(Debug, Clone, Copy)]
@@ -53,10 +56,24 @@ impl QuantBackend for Gguf {
 
 impl Scheme for Gguf {
     fn claim(&self, layer: &LayerSource) -> bool {
-        layer::claimed(layer).is_some()
+        layout::claimed(layer).is_some()
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
         Ok(Box::new(BlockLayer::parse(layer)?))
+    }
+}
+
+impl ParsedLayer for BlockLayer {
+    fn shape(&self) -> [usize; 2] {
+        self.shape
+    }
+
+    fn load(&self, _purpose: Purpose) -> Result<LoadedLinear> {
+        Ok(LoadedLinear::shared(self.packed()?))
+    }
+
+    fn requantize(&self, weight: &Matrix, how: &Requantize) -> Result<Vec<NewTensor>> {
+        requantize::requantize(self, weight, how)
     }
 }

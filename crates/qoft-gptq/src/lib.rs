@@ -14,7 +14,7 @@ mod zeros;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
-    Capabilities, Checkpoint, Error, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
+    Capabilities, Checkpoint, Deferred, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
     Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
     register_backend,
 };
@@ -62,6 +62,7 @@ impl QuantBackend for Gptq {
             return Ok(None);
         };
         let config = GptqConfig::read(keys).map(|config| version::as_stored(checkpoint, config));
+        let config = config.into();
         Ok(Some(Box::new(Opened { named, config })))
     }
 
@@ -84,7 +85,7 @@ impl QuantBackend for Gptq {
 /// A checkpoint that may have layers of the scheme.
 struct Opened {
     named: Named,
-    config: Result<GptqConfig>,
+    config: Deferred<GptqConfig>,
 }
 
 impl Scheme for Opened {
@@ -93,7 +94,7 @@ impl Scheme for Opened {
     }
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
-        let config = self.config.as_ref().map_err(Error::clone)?;
+        let config = self.config.get()?;
         Ok(Box::new(GptqLayer::parse(layer, config)?))
     }
 }

@@ -39,8 +39,7 @@ pub trait QuantBackend: Send + Sync + 'static {
     ///
     /// `None` if no layer of the checkpoint can be of this scheme, since its configuration names
     /// another one, for example. A configuration that is wrong is no error yet: the layers may be
-    /// somebody else's. Keep the [`Error`](crate::Error), which can be cloned, and return it from
-    /// [`Scheme::parse`].
+    /// somebody else's. Keep it as a [`Deferred`](crate::Deferred) and ask for it in [`Scheme::parse`].
     ///
     /// # Errors
     /// If an option has an impossible value, or a configuration file cannot be read.

@@ -17,6 +17,7 @@ mod claimed;
 mod container;
 mod container_writer;
 mod containers;
+mod deferred;
 mod dense;
 mod dense_layer;
 mod dtype_name;
@@ -53,6 +54,7 @@ pub use container_writer::{ContainerWriter, ModelTensor, NewModel, WriteTo};
 #[doc(hidden)]
 pub use containers::container_entry;
 pub use containers::{ContainerRegistration, Containers};
+pub use deferred::Deferred;
 pub use dense::{Dense, dense_weight};
 pub use dense_layer::DenseLayer;
 pub use dtype_name::dtype_name;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use qoft_scheme::kernels::{Fp8Format, transpose};
+use qoft_scheme::kernels::{Codes, Fp8Format, transpose};
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, Keys, NewTensor, QuantizedModel, Quantizer, Result, float_dtype,
 };
@@ -12,7 +12,7 @@ use crate::config::{METHOD, QUANT_TYPE, SKIPS, WITH_HEAD, WeightOnly};
 use crate::description::{Description, Kind, TENSOR_NAMES, WEIGHT};
 use crate::grid::{AoGrid, Rule};
 use crate::layout::{CODES, SCALES, ZEROS};
-use crate::requantize::{bytes, pairs};
+use crate::requantize::bytes;
 
 /// The settings of all layers.
 pub struct ToTorchAo {
@@ -114,8 +114,9 @@ impl Quantizer for ToTorchAo {
                     let shape = [groups[1], groups[0]];
                     dense.new_tensor(name, float_dtype(format), &shape, bytes)
                 };
+                let words = Codes::pack(4, codes).bytes.to_vec();
                 vec![
-                    dense.new_tensor(CODES, Dtype::I8, &[n, k / 2], pairs(&codes)),
+                    dense.new_tensor(CODES, Dtype::I8, &[n, k / 2], words),
                     turned(SCALES, &grid.scales),
                     turned(ZEROS, &grid.zeros),
                 ]

@@ -1,6 +1,6 @@
 //! Quantizing a changed weight of a layer. Blocks that have not changed keep scales and zero points.
 
-use qoft_scheme::kernels::{Matrix, transpose};
+use qoft_scheme::kernels::{Codes, Matrix, transpose};
 use qoft_scheme::{KeptBlocks, NewTensor, Requantize, Result};
 
 use crate::description::Kind;
@@ -49,7 +49,7 @@ pub fn requantize(parsed: &AoLayer, weight: &Matrix, how: &Requantize) -> Result
             changed.push(layer.rewritten(BOTH, format.to_bytes(&both))?);
         }
         Kind::Int4 => {
-            changed.push(layer.rewritten(CODES, pairs(&codes))?);
+            changed.push(layer.rewritten(CODES, Codes::pack(4, codes).bytes.to_vec())?);
             for (name, values) in [(SCALES, &grid.scales), (ZEROS, &grid.zeros)] {
                 let format = layer.tensor(name)?.float_format()?;
                 let bytes = transpose(&format.to_bytes(values), format.size(), groups);
@@ -65,12 +65,6 @@ pub fn requantize(parsed: &AoLayer, weight: &Matrix, how: &Requantize) -> Result
         }
     }
     layer.with_rest(changed)
-}
-
-/// Two codes in a byte, the first in the low bits.
-pub fn pairs(codes: &[u8]) -> Vec<u8> {
-    let pair = |pair: &[u8]| pair[0] & 15 | pair[1] << 4;
-    codes.chunks_exact(2).map(pair).collect()
 }
 
 /// Zero points as signed bytes.

@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::adapted::{check, from_tensor, relative_error, rotated, to_tensor};
 use crate::adapter::ScaledAdapter;
-use crate::layers::claimed;
+use crate::layers::ModelLayers;
 use crate::svd::{Svd, truncated};
 use crate::write::write_json;
 
@@ -71,7 +71,7 @@ pub fn export_lora(
     output: &Path,
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<LoraReport> {
-    let layers = claimed(folder, schemes)?;
+    let layers = ModelLayers::find(folder, schemes)?.layers;
     refuse_embeddings(adapters, folder)?;
     check(adapters, folder, &layers)?;
     let adapted = |layer: &&ClaimedLayer| adapters.iter().any(|adapter| adapter.has(layer.path()));

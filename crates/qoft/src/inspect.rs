@@ -6,7 +6,7 @@ use qoft_core::{Purpose, Result, Schemes};
 use qoft_models::ModelFolder;
 use serde::Serialize;
 
-use crate::layers::{claimed, is_foreign_layer, packed_parameters};
+use crate::layers::{ModelLayers, is_foreign_layer};
 use crate::owners::Owners;
 
 /// One linear layer.
@@ -61,7 +61,11 @@ pub struct Inspection {
 /// # Errors
 /// If a layer is damaged or claimed by no backend.
 pub fn inspect(folder: &ModelFolder, schemes: &Schemes) -> Result<Inspection> {
-    let (mut found, checkpoint) = (claimed(folder, schemes)?, folder.checkpoint());
+    let ModelLayers {
+        layers: mut found,
+        packed,
+    } = ModelLayers::find(folder, schemes)?;
+    let checkpoint = folder.checkpoint();
     found.retain(|layer| !is_foreign_layer(folder, layer));
     let mut layers = Vec::with_capacity(found.len());
     for layer in &found {
@@ -79,7 +83,6 @@ pub fn inspect(folder: &ModelFolder, schemes: &Schemes) -> Result<Inspection> {
             packed_bytes: weight.packed_bytes(),
         });
     }
-    let packed = packed_parameters(folder, schemes, &found)?;
     let packed_values = packed.iter().map(|p| p.shape.iter().product::<usize>());
     let mut other_parameters = packed_values.sum();
     let parts: BTreeSet<&str> = packed

@@ -1,65 +1,62 @@
 //! Which modules of a checkpoint are linear layers, and whose.
 
+use std::collections::BTreeSet;
+
 use qoft_core::{ClaimedLayer, Dense, LayerKind, LayerSource, PackedParameter, Result, Schemes};
 use qoft_models::{LayerSpec, ModelFolder};
 
 use crate::owners::Owners;
 
-/// All linear layers, in the order of their paths with numbers compared as numbers. Where the
-/// architecture is known, its layers have the sizes that it says.
-///
-/// Embedding tables are no layers: they are matrices, but nothing is multiplied with them. Those that
-/// are quantized are among them all the same, since more than a plain tensor makes them up.
-///
-/// # Errors
-/// If a tensor is neither a plain float nor part of a claimed layer or of a packed parameter.
-pub fn claimed<'a>(folder: &'a ModelFolder, schemes: &'a Schemes) -> Result<Vec<ClaimedLayer<'a>>> {
-    if let Some(error) = folder.refused() {
-        tracing::warn!("{error}; which layers there are is judged by the tensors alone");
-    }
-    let checkpoint = folder.checkpoint();
-    let paths = checkpoint.modules().into_iter();
-    let found = paths.filter_map(|path| schemes.claim(folder.source(path)));
-    let mut found: Vec<ClaimedLayer> = found.collect();
-    let owners = Owners::new(&found);
-    let is_own = |name: &&str| !is_foreign(folder, name);
-    for name in checkpoint.names().filter(is_own) {
-        if owners.of(name).is_none()
-            && checkpoint.tensor(name)?.float_format().is_err()
-            && schemes.parameter(checkpoint, name)?.is_none()
-        {
-            let path = name.rsplit_once('.').map_or(name, |(path, _)| path);
-            schemes.find(folder.source(path))?;
-        }
-    }
-    let is_table = |layer: &ClaimedLayer| layer.source().kind() == LayerKind::Embedding;
-    found.retain(|layer| layer.is_quantized() || !is_table(layer));
-    found.sort_by_cached_key(|layer| natural(layer.path()));
-    Ok(found)
+/// What schemes find in a checkpoint.
+pub struct ModelLayers<'a> {
+    /// All linear layers, in the order of their paths with numbers compared as numbers. Where the
+    /// architecture is known, its layers have the sizes that it says.
+    ///
+    /// Embedding tables are no layers: they are matrices, but nothing is multiplied with them. Those
+    /// that are quantized are among them all the same, since more than a plain tensor makes them up.
+    pub layers: Vec<ClaimedLayer<'a>>,
+    /// Packed parameters that are no layer's, in the order of their names.
+    pub packed: Vec<PackedParameter>,
 }
 
-/// Packed parameters that are none of `layers`, in the order of their names.
-///
-/// # Errors
-/// If the parts of one do not fit each other.
-pub fn packed_parameters(
-    folder: &ModelFolder,
-    schemes: &Schemes,
-    layers: &[ClaimedLayer],
-) -> Result<Vec<PackedParameter>> {
-    let (checkpoint, owners) = (folder.checkpoint(), Owners::new(layers));
-    let mut found: Vec<PackedParameter> = Vec::new();
-    for name in checkpoint.names().filter(|name| owners.of(name).is_none()) {
-        let is_known = || {
-            found
-                .iter()
-                .any(|known| known.parts.iter().any(|part| part == name))
-        };
-        if checkpoint.tensor(name)?.float_format().is_err() && !is_known() {
-            found.extend(schemes.parameter(checkpoint, name)?);
+impl<'a> ModelLayers<'a> {
+    /// Asks the schemes for every module and every tensor that is no plain float.
+    ///
+    /// # Errors
+    /// If a tensor is neither a plain float nor part of a claimed layer or of a packed parameter, or
+    /// the parts of one do not fit each other.
+    pub fn find(folder: &'a ModelFolder, schemes: &'a Schemes) -> Result<Self> {
+        if let Some(error) = folder.refused() {
+            tracing::warn!("{error}; which layers there are is judged by the tensors alone");
         }
+        let checkpoint = folder.checkpoint();
+        let paths = checkpoint.modules().into_iter();
+        let claimed = paths.filter_map(|path| schemes.claim(folder.source(path)));
+        let mut layers: Vec<ClaimedLayer> = claimed.collect();
+        let owners = Owners::new(&layers);
+        let mut packed: Vec<PackedParameter> = Vec::new();
+        let mut parts = BTreeSet::new();
+        for name in checkpoint.names().filter(|name| owners.of(name).is_none()) {
+            if checkpoint.tensor(name)?.float_format().is_ok() || parts.contains(name) {
+                continue;
+            }
+            match schemes.parameter(checkpoint, name)? {
+                Some(parameter) => {
+                    parts.extend(parameter.parts.iter().cloned());
+                    packed.push(parameter);
+                }
+                None if is_foreign(folder, name) => {}
+                None => {
+                    let path = name.rsplit_once('.').map_or(name, |(path, _)| path);
+                    schemes.find(folder.source(path))?;
+                }
+            }
+        }
+        let is_table = |layer: &ClaimedLayer| layer.source().kind() == LayerKind::Embedding;
+        layers.retain(|layer| layer.is_quantized() || !is_table(layer));
+        layers.sort_by_cached_key(|layer| natural(layer.path()));
+        Ok(Self { layers, packed })
     }
-    Ok(found)
 }
 
 /// Embedding tables that are plain matrices.

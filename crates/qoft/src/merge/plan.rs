@@ -9,7 +9,7 @@ use super::options::{MergeOptions, MergeTarget, NewScheme};
 use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
 use crate::complete::check_complete;
-use crate::layers::{claimed, packed_parameters};
+use crate::layers::ModelLayers;
 use crate::own;
 use crate::quantize::Plan;
 use crate::search::LayerSearch;
@@ -50,7 +50,8 @@ impl<'a> MergePlan<'a> {
         adapters: &'a [ScaledAdapter],
         options: impl Into<MergeOptions<'a>>,
     ) -> Result<Self> {
-        let (layers, options) = (claimed(folder, schemes)?, options.into());
+        let ModelLayers { layers, packed } = ModelLayers::find(folder, schemes)?;
+        let options = options.into();
         if let Some(form) = options.container {
             form.writer()?;
         }
@@ -59,7 +60,7 @@ impl<'a> MergePlan<'a> {
         let way = Way::new(folder, adapters, &layers, options.target)?;
         let packed = match way {
             Way::Same(_) => Vec::new(),
-            _ => packed_parameters(folder, schemes, &layers)?,
+            _ => packed,
         };
         Ok(Self {
             folder,

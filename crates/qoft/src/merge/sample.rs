@@ -12,7 +12,7 @@ use super::work::{Reports, Work};
 use super::{MergeTarget, adapted};
 use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
-use crate::layers::claimed;
+use crate::layers::ModelLayers;
 
 /// Some of the layers that adapters change: quantized ones, or dense ones where none is quantized.
 pub struct MergeSample<'a> {
@@ -37,7 +37,7 @@ impl<'a> MergeSample<'a> {
         count: usize,
         scratch: &Path,
     ) -> Result<Self> {
-        let all = claimed(folder, schemes)?;
+        let all = ModelLayers::find(folder, schemes)?.layers;
         check(adapters, folder, &all)?;
         let mut changing = all.clone();
         changing.retain(|layer| adapted(adapters, layer.path()));

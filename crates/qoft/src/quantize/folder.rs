@@ -12,7 +12,7 @@ use qoft_train::Evaluation;
 use super::{QuantizeOptions, carry_out};
 use crate::adapted::relative_error;
 use crate::ahead::one_ahead;
-use crate::layers::claimed;
+use crate::layers::ModelLayers;
 use crate::search::LayerSearch;
 use crate::write::{Output, Surroundings, fill, write_json};
 
@@ -169,7 +169,7 @@ fn errors(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<Vec<QuantizedLayer>> {
     let schemes = registry.open(quantized.checkpoint(), &BackendOptions::default())?;
-    let mut layers = claimed(quantized, &schemes)?;
+    let mut layers = ModelLayers::find(quantized, &schemes)?.layers;
     layers.retain(ClaimedLayer::is_quantized);
     let total = layers.len();
     let decode = |layer: ClaimedLayer| {

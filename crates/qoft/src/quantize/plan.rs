@@ -1,6 +1,6 @@
 //! Which layers are quantized, and in which dtype they are before.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
@@ -9,7 +9,7 @@ use qoft_core::{
 };
 use qoft_models::ModelFolder;
 
-use crate::layers::{claimed, is_foreign_layer, is_under, packed_parameters};
+use crate::layers::{ModelLayers, is_foreign_layer};
 use crate::model_dtype::stated;
 use crate::owners::{Owners, is_bias};
 
@@ -39,8 +39,7 @@ impl<'a> Plan<'a> {
         skips: Option<&[String]>,
         format: Option<FloatFormat>,
     ) -> Result<Self> {
-        let layers = claimed(folder, schemes)?;
-        let packed = packed_parameters(folder, schemes, &layers)?;
+        let ModelLayers { layers, packed } = ModelLayers::find(folder, schemes)?;
         let plan = Self::new(folder, layers, quantization, skips, format)?;
         let mut all = plan.layers.iter().chain(&plan.dense);
         let is_own =
@@ -144,7 +143,10 @@ impl<'a> Plan<'a> {
         let dense: Vec<String> = paths.collect();
         let model = QuantizedModel::new(self.format, self.skips.as_deref(), &dense);
         let layers = self.layers.iter().map(|layer| {
-            let shape = layer.parse()?.shape();
+            let shape = match layer.source().expected_shape() {
+                Some(shape) => shape,
+                None => layer.parse()?.shape(),
+            };
             Ok(QuantizedLayer::new(layer.path(), shape))
         });
         let layers = layers.collect::<Result<Vec<_>>>()?;
@@ -191,15 +193,18 @@ fn routes(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
 /// The shortest paths below which all of `layers` are, and nothing of the model.
 fn roots(folder: &ModelFolder, layers: &[ClaimedLayer]) -> BTreeSet<String> {
     let known = folder.known();
-    let own: Vec<&str> = known.map_or_else(Vec::new, |spec| {
-        spec.layers().iter().map(|layer| &*layer.path).collect()
-    });
-    let is_free = |path: &&str| !own.iter().any(|own| own == path || is_under(own, path));
+    let layers_of_model = known.iter().flat_map(|spec| spec.layers());
+    let own: HashSet<&str> = layers_of_model
+        .flat_map(|layer| ancestors(&layer.path).chain([&*layer.path]))
+        .collect();
     let root = |layer: &ClaimedLayer| {
-        let path = layer.path().to_owned();
-        let ends = path.match_indices('.').map(|(end, _)| end);
-        let free = ends.map(|end| &path[..end]).find(is_free);
-        free.map_or(path.clone(), str::to_owned)
+        let free = ancestors(layer.path()).find(|path| !own.contains(path));
+        free.unwrap_or(layer.path()).to_owned()
     };
     layers.iter().map(root).collect()
+}
+
+/// The paths of the modules that a module lies in, from the outermost.
+fn ancestors(path: &str) -> impl Iterator<Item = &str> {
+    path.match_indices('.').map(|(end, _)| &path[..end])
 }
