@@ -73,10 +73,14 @@ fn all_built_in_architectures_are_linked() {
         "granite",
         "llama",
         "mistral",
+        "mixtral",
         "olmo2",
+        "olmoe",
         "phi3",
         "qwen2",
+        "qwen2_moe",
         "qwen3",
+        "qwen3_moe",
         "smollm3",
     ];
     assert_eq!(types, built_in);

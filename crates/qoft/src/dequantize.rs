@@ -34,7 +34,7 @@ pub struct DequantizeOptions {
     pub format: FloatFormat,
     /// The values before they are rounded to the format: those that the scheme's own library writes,
     /// or, with [`Purpose::Forward`], those that the model computes with. Of most schemes they are the
-    /// same; bitsandbytes rounds its 4-bit weights to the dtype that they had before.
+    /// same; some libraries round to the dtype that weights had before they were quantized.
     pub values: Purpose,
     /// How large its files become.
     pub max_shard_size: MaxShardSize,
