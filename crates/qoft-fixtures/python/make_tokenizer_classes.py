@@ -1,6 +1,7 @@
-"""data/tokenizer_classes.json: what the class in tokenizer_config.json makes of `add_prefix_space`.
+"""data/tokenizer_classes.json: which rules split text, by the class and the type of model that files name.
 
-Each case has the `class`, the `pre_tokenizer` laid into data/tokenizer/tokenizer.json, `add_prefix_space` of the
+Each case has the `class` of tokenizer_config.json and the `model_type` of config.json (null: not there), the
+`pre_tokenizer` laid into data/tokenizer/tokenizer.json (its place in `pre_tokenizers`), `add_prefix_space` of the
 configuration (null: not there), and `ids`, those of `texts` without special tokens, as AutoTokenizer gives them.
 """
 
@@ -24,32 +25,78 @@ CLASSES = [
     "Qwen2Tokenizer",
     "Qwen2TokenizerFast",
 ]
+MODELS = [
+    "cohere",
+    "gemma",
+    "gemma3_text",
+    "gpt2",
+    "gpt_oss",
+    "granite",
+    "granitemoe",
+    "llama",
+    "mistral",
+    "mixtral",
+    "olmo",
+    "olmo2",
+    "olmoe",
+    "phi3",
+    "qwen2",
+    "qwen2_moe",
+    "qwen3",
+    "qwen3_moe",
+    "smollm3",
+    "starcoder2",
+]
+NAMED = [None, "GPT2Tokenizer", "GPTNeoXTokenizerFast", "LlamaTokenizerFast", "PreTrainedTokenizerFast", "Qwen2Tokenizer"]
 
 
-def pre_tokenizers():
-    for prefix in (False, True):
-        part = {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": True}
-        yield part
-        yield {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, part]}
+def byte_level(prefix):
+    return {"type": "ByteLevel", "add_prefix_space": prefix, "trim_offsets": True, "use_regex": True}
+
+
+def after_digits(part):
+    return {"type": "Sequence", "pretokenizers": [{"type": "Digits", "individual_digits": True}, part]}
+
+
+PRE_TOKENIZERS = [byte_level(False), byte_level(True), after_digits(byte_level(False)), after_digits(byte_level(True))]
+
+
+def case(base, name, model_type, pre_tokenizer, prefix):
+    config = {"tokenizer_class": name, "add_prefix_space": prefix}
+    config = {key: value for key, value in config.items() if value is not None}
+    with tempfile.TemporaryDirectory() as folder:
+        folder = Path(folder)
+        tokenizer = {**base, "pre_tokenizer": PRE_TOKENIZERS[pre_tokenizer]}
+        (folder / "tokenizer.json").write_text(json.dumps(tokenizer))
+        (folder / "tokenizer_config.json").write_text(json.dumps(config))
+        if model_type is not None:
+            (folder / "config.json").write_text(json.dumps({"model_type": model_type}))
+        tokenizer = AutoTokenizer.from_pretrained(folder)
+    ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
+    return {"class": name, "model_type": model_type, "pre_tokenizer": pre_tokenizer, "add_prefix_space": prefix, "ids": ids}
 
 
 def main():
     base = json.loads((DATA / "tokenizer" / "tokenizer.json").read_text())
-    cases = []
-    for name in CLASSES:
-        for pre_tokenizer in pre_tokenizers():
-            for prefix in (None, False, True):
-                config = {"tokenizer_class": name} | ({} if prefix is None else {"add_prefix_space": prefix})
-                with tempfile.TemporaryDirectory() as folder:
-                    tokenizer = Path(folder) / "tokenizer.json"
-                    tokenizer.write_text(json.dumps({**base, "pre_tokenizer": pre_tokenizer}))
-                    (Path(folder) / "tokenizer_config.json").write_text(json.dumps(config))
-                    tokenizer = AutoTokenizer.from_pretrained(folder)
-                ids = [tokenizer(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
-                cases.append({"class": name, "pre_tokenizer": pre_tokenizer, "add_prefix_space": prefix, "ids": ids})
-    lines = ",\n".join(json.dumps(case) for case in cases)
-    text = '{"texts":' + json.dumps(TEXTS) + ',\n"cases":[\n' + lines + "\n]}\n"
-    (DATA / "tokenizer_classes.json").write_text(text)
+    # A class of pieces needs it.
+    base["model"]["vocab"]["<unk>"] = len(base["model"]["vocab"])
+    cases = [
+        case(base, name, None, pre_tokenizer, prefix)
+        for name in CLASSES
+        for pre_tokenizer in range(len(PRE_TOKENIZERS))
+        for prefix in (None, False, True)
+    ]
+    cases += [
+        case(base, name, model_type, len(PRE_TOKENIZERS) - 1, prefix)
+        for model_type in MODELS
+        for name in NAMED
+        for prefix in (None, True)
+        # It has rules for text in pieces.
+        if name is not None or not model_type.startswith("gemma")
+    ]
+    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
+    head = f'"texts":{json.dumps(TEXTS)},\n"pre_tokenizers":{json.dumps(PRE_TOKENIZERS)}'
+    (DATA / "tokenizer_classes.json").write_text(f'{{{head},\n"cases":[\n{lines}\n]}}\n')
     print(f"{len(cases)} cases")
 
 

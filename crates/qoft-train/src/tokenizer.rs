@@ -117,10 +117,11 @@ impl Tokenizer {
                 &folder.join(VOCABULARY),
                 &mut tokens,
                 &files.config.value,
+                &files.model.value,
             )?,
             special_tokens: tokens.variables(),
             chat_templates: files::chat_templates(folder, &files.config)?,
-            model_eos_ids: files::model_eos_ids(folder)?,
+            model_eos_ids: files::model_eos_ids(folder, &files.model)?,
             folder: folder.to_owned(),
         })
     }

@@ -1,16 +1,66 @@
 //! Classes of tokenizers in transformers that split text by rules of their own, whatever
-//! `tokenizer.json` says: its rules may have been saved by another class.
+//! `tokenizer.json` says: its rules may have been saved by another class. Which class it is the
+//! configurations of tokenizer and model say together.
 
 use serde_json::{Value, json};
 
 /// How `Qwen2Tokenizer` splits text.
 const QWEN2: &str = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+";
 
-/// The part of `tokenizer.json` that splits text, as the class that the configuration names has it;
-/// `None` where it is that of the file. A file whose text is not split into bytes is none of these
-/// classes', whatever it is called.
-pub(super) fn pre_tokenizer(config: &Value, of_file: &Value) -> Option<Value> {
-    let class = config.get("tokenizer_class")?.as_str()?;
+/// What transformers has for a type of models.
+#[derive(Clone, Copy)]
+enum OfModel {
+    /// The rules of the file, whatever class is named.
+    File,
+    /// This class, unless another one is named.
+    Class(&'static str),
+    /// This class, whatever is named: files of such models often name a wrong one.
+    Only(&'static str),
+}
+
+/// Types of models that transformers has something for. With all others the class counts that is
+/// named.
+const MODELS: &[(&str, OfModel)] = &[
+    ("cohere", OfModel::Class("CohereTokenizer")),
+    ("gpt2", OfModel::Class("GPT2Tokenizer")),
+    ("granite", OfModel::File),
+    ("granitemoe", OfModel::File),
+    ("mistral", OfModel::File),
+    ("mixtral", OfModel::File),
+    ("olmo", OfModel::Class("GPTNeoXTokenizer")),
+    ("olmo2", OfModel::File),
+    ("olmoe", OfModel::Class("GPTNeoXTokenizer")),
+    ("phi3", OfModel::File),
+    ("qwen2", OfModel::Only("Qwen2Tokenizer")),
+    ("qwen2_moe", OfModel::Class("Qwen2Tokenizer")),
+    ("qwen3", OfModel::Class("Qwen2Tokenizer")),
+    ("qwen3_moe", OfModel::Class("Qwen2Tokenizer")),
+    ("starcoder2", OfModel::Class("GPT2Tokenizer")),
+];
+
+/// The class that transformers takes for a tokenizer with this configuration, beside a model's;
+/// `None` where it goes by the file.
+fn class<'a>(config: &'a Value, model: &'a Value) -> Option<&'a str> {
+    let text = |json: &'a Value, key: &str| json.get(key).and_then(Value::as_str);
+    let named = text(config, "tokenizer_class").or_else(|| text(model, "tokenizer_class"));
+    let named = named.map(|class| class.trim_end_matches("Fast"));
+    let of_model = text(model, "model_type").and_then(|model_type| {
+        let found = MODELS.iter().find(|(name, _)| *name == model_type);
+        found.map(|(_, of_model)| *of_model)
+    });
+    match of_model {
+        Some(OfModel::File) => None,
+        Some(OfModel::Only(class)) => Some(class),
+        Some(OfModel::Class(class)) => Some(named.unwrap_or(class)),
+        None => named,
+    }
+}
+
+/// The part of `tokenizer.json` that splits text, as the class that transformers takes has it; `None`
+/// where it is that of the file. `config` is that of the tokenizer, and `model` that of the model. A
+/// file whose text is not split into bytes is none of these classes', whatever it is called.
+pub(super) fn pre_tokenizer(config: &Value, model: &Value, of_file: &Value) -> Option<Value> {
+    let class = class(config, model)?;
     let is_prefixed = config.get("add_prefix_space").and_then(Value::as_bool);
     let byte_level = |use_regex: bool| {
         json!({
@@ -21,7 +71,7 @@ pub(super) fn pre_tokenizer(config: &Value, of_file: &Value) -> Option<Value> {
         })
     };
     let sequence = |parts: [Value; 2]| json!({"type": "Sequence", "pretokenizers": parts});
-    let own = match class.trim_end_matches("Fast") {
+    let own = match class {
         "CodeGenTokenizer" | "GPT2Tokenizer" | "GPTNeoXTokenizer" | "RobertaTokenizer" => {
             byte_level(true)
         }

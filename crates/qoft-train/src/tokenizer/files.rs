@@ -31,12 +31,14 @@ impl JsonFile {
     }
 }
 
-/// The files that say which tokens there are beside those of `tokenizer.json`.
+/// The files beside `tokenizer.json` that say what it is, and which more tokens there are.
 #[derive(Debug)]
 pub(super) struct Files {
     pub(super) config: JsonFile,
     pub(super) special_tokens_map: JsonFile,
     pub(super) added_tokens: JsonFile,
+    /// Of the model.
+    pub(super) model: JsonFile,
 }
 
 impl Files {
@@ -45,6 +47,7 @@ impl Files {
             config: JsonFile::read(folder.join("tokenizer_config.json"))?,
             special_tokens_map: JsonFile::read(folder.join("special_tokens_map.json"))?,
             added_tokens: JsonFile::read(folder.join("added_tokens.json"))?,
+            model: JsonFile::read(folder.join("config.json"))?,
         })
     }
 }
@@ -144,9 +147,9 @@ fn additional_templates(folder: &Path) -> Result<Vec<(String, String)>, Tokenize
 }
 
 /// The ids that end a text: those of the generation configuration, else of the model's.
-pub(super) fn model_eos_ids(folder: &Path) -> Result<Vec<u32>, TokenizerError> {
-    for name in ["generation_config.json", "config.json"] {
-        let file = JsonFile::read(folder.join(name))?;
+pub(super) fn model_eos_ids(folder: &Path, model: &JsonFile) -> Result<Vec<u32>, TokenizerError> {
+    let generation = JsonFile::read(folder.join("generation_config.json"))?;
+    for file in [&generation, model] {
         let ids = match file.value.get("eos_token_id") {
             None | Some(Value::Null) => continue,
             Some(Value::Array(ids)) => ids.iter().map(token_id).collect(),

@@ -14,11 +14,12 @@ use super::isolated::isolated;
 use super::tokens::Tokens;
 
 /// The vocabulary and rules in `tokenizer.json`, with the `tokens` of the other files and
-/// what the tokenizer's configuration says about its use.
+/// what the configurations of tokenizer and model say about its use.
 pub(super) fn read_vocabulary(
     path: &Path,
     tokens: &mut Tokens,
     config: &Value,
+    model: &Value,
 ) -> Result<Option<tokenizers::Tokenizer>, TokenizerError> {
     let Some(text) = read_text(path)? else {
         return Ok(None);
@@ -33,7 +34,7 @@ pub(super) fn read_vocabulary(
         // The file may hold the cutting and padding of the last use; transformers ignores them.
         vocabulary.with_padding(None).with_truncation(None)?;
         tokens.add_to(&mut vocabulary)?;
-        if let Some(part) = classes::pre_tokenizer(config, &parts.pre_tokenizer) {
+        if let Some(part) = classes::pre_tokenizer(config, model, &parts.pre_tokenizer) {
             let part: PreTokenizerWrapper = serde_json::from_value(part)?;
             vocabulary.with_pre_tokenizer(Some(part));
         }
