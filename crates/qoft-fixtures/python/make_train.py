@@ -10,7 +10,7 @@ decay unless losses.json has one), linear decay to zero without warm-up (the lea
   rows.jsonl                 {"input_ids": [...]} per line
   adapter_config.json        the configuration to start from; also that of the trained adapter
   adapter_model.safetensors  the trained weights
-  losses.json                settings; per step: losses (before the update; the sum over the predicted
+  losses.json                settings, with router_aux_loss_coef where the loss of training has that part; per step: losses (before the update; the sum over the predicted
                              tokens of the step divided by their number), grad_norms (before
                              clipping), learning_rates; and final_loss, the mean over all rows in
                              one padded batch after training
@@ -77,6 +77,7 @@ CASES = {
     "qwen3_moe_all_linear": ("qwen3_moe", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
     "mixtral_pair": ("mixtral", dict(target_modules=PAIR, oft_block_size=8), 4e-3, 1, 1.0),
     "qwen2_moe_all_linear": ("qwen2_moe", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
+    "qwen3_moe_balanced": ("qwen3_moe", dict(target_modules=PAIR, oft_block_size=8), 4e-3, 2, 1.0),
     # The router trains whole.
     "olmoe_router": ("olmoe", dict(target_modules="all-linear", oft_block_size=8, modules_to_save=["mlp.gate"]), 2e-3, 1, 1.0),
     # The text part of a model that reads pictures as well.
@@ -96,6 +97,10 @@ CASES = {
         1.0,
     ),
 }
+
+
+# Mixtures of experts whose auxiliary loss counts, by this factor.
+BALANCED = {"qwen3_moe_balanced": 0.5}
 
 
 def make_rows(vocab, seed=4000):
@@ -127,7 +132,7 @@ def collate(rows):
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def train(model, rows, options, lr, accumulation, clip, folder, path, decay=0.0):
+def train(model, rows, options, lr, accumulation, clip, folder, path, decay=0.0, balance=None):
     """Trains a new adapter on `model`, saves it in `folder` and returns the values of losses.json.
 
     `path` is that of the model's folder, seen from the adapter's.
@@ -161,10 +166,16 @@ def train(model, rows, options, lr, accumulation, clip, folder, path, decay=0.0)
         )
         trainer.step_losses = []
         before = losses(model.train(), rows[:BATCH])[0]
+        if balance:
+            causal = model.get_base_model()
+            causal.config.output_router_logits = True
+            causal.router_aux_loss_coef = balance
         trainer.train()
+        if balance:
+            causal.config.output_router_logits = False
     parts = torch.tensor(trainer.step_losses, dtype=torch.float64).view(STEPS, accumulation)
     step_losses = parts.sum(1).tolist()
-    if accumulation == 1:
+    if accumulation == 1 and not balance:
         assert abs(step_losses[0] - before) < 1e-5, (step_losses[0], before)
     logs = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
     rates = [entry["learning_rate"] for entry in logs]
@@ -193,8 +204,11 @@ def make_case(case, rows):
     # not end in ForCausalLM, so the Trainer would divide by the number of all labels.
     model.loss_type = "ForCausalLM"
     rows = [[token % model.config.get_text_config().vocab_size for token in row] for row in rows]
-    values = train(model, rows, options, lr, accumulation, clip, folder, f"../../models/{name}", *decay)
+    balance = BALANCED.get(case)
+    path = f"../../models/{name}"
+    values = train(model, rows, options, lr, accumulation, clip, folder, path, *decay, balance=balance)
     values |= {"weight_decay": decay[0]} if decay else {}
+    values |= {"router_aux_loss_coef": balance} if balance else {}
     (folder / "rows.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
     write_json(folder / "losses.json", {"model": name} | values)
     print(f"{case:20} {values['losses'][0]:.5f} -> {values['losses'][-1]:.5f}, all rows {values['final_loss']:.5f}")

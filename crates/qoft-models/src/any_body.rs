@@ -1,15 +1,15 @@
 //! A body of a type that only its architecture knows.
 
 use std::fmt::Debug;
+use std::sync::Arc;
 
 use burn::module::{
     Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
 };
 use burn::tensor::{Device, Gradients, Int, Tensor};
-use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Layer, Walk};
 
-use crate::body::{Body, hidden, new_cache};
+use crate::body::{Body, Outputs, new_cache, outputs};
 use crate::cache::Cache;
 use crate::checkpointing::backward_by_block;
 
@@ -28,11 +28,17 @@ trait Erased: Walk + Debug + Send + Sync {
     fn all_devices(&self, devices: Vec<Device>) -> Vec<Device>;
 
     fn new_cache(&self) -> Cache;
-    fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Traced<3>;
+    fn outputs(
+        &self,
+        input_ids: Tensor<2, Int>,
+        cache: Option<&mut Cache>,
+        counted: Option<Arc<Vec<bool>>>,
+    ) -> Outputs;
     fn backward_by_block(
         &self,
         input_ids: Tensor<2, Int>,
-        loss: &dyn Fn(Traced<3>) -> Tensor<1>,
+        counted: Option<Arc<Vec<bool>>>,
+        loss: &dyn Fn(Outputs) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32;
     fn token_table(&self) -> &Embedding;
@@ -71,17 +77,23 @@ impl<B: Body> Erased for B {
         new_cache(self)
     }
 
-    fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Traced<3> {
-        hidden(self, input_ids, cache)
+    fn outputs(
+        &self,
+        input_ids: Tensor<2, Int>,
+        cache: Option<&mut Cache>,
+        counted: Option<Arc<Vec<bool>>>,
+    ) -> Outputs {
+        outputs(self, input_ids, cache, counted)
     }
 
     fn backward_by_block(
         &self,
         input_ids: Tensor<2, Int>,
-        loss: &dyn Fn(Traced<3>) -> Tensor<1>,
+        counted: Option<Arc<Vec<bool>>>,
+        loss: &dyn Fn(Outputs) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        backward_by_block(self, input_ids, loss, sink)
+        backward_by_block(self, input_ids, counted, loss, sink)
     }
 
     fn token_table(&self) -> &Embedding {
@@ -100,19 +112,25 @@ impl AnyBody {
         self.0.new_cache()
     }
 
-    /// Hidden states `[batch, time, hidden]` for the output head.
-    pub(crate) fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Traced<3> {
-        self.0.hidden(input_ids, cache)
+    /// What it computes from tokens.
+    pub(crate) fn outputs(
+        &self,
+        input_ids: Tensor<2, Int>,
+        cache: Option<&mut Cache>,
+        counted: Option<Arc<Vec<bool>>>,
+    ) -> Outputs {
+        self.0.outputs(input_ids, cache, counted)
     }
 
     /// See [`backward_by_block`].
     pub(crate) fn backward_by_block(
         &self,
         input_ids: Tensor<2, Int>,
-        loss: &dyn Fn(Traced<3>) -> Tensor<1>,
+        counted: Option<Arc<Vec<bool>>>,
+        loss: &dyn Fn(Outputs) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        self.0.backward_by_block(input_ids, loss, sink)
+        self.0.backward_by_block(input_ids, counted, loss, sink)
     }
 
     /// The table of the tokens.

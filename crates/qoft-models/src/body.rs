@@ -1,6 +1,7 @@
 //! What an architecture has to be: embeddings, blocks one after another, and a last norm.
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Int, Tensor};
@@ -54,6 +55,19 @@ impl Stream {
 pub struct Span {
     /// Their positions in the sequence; the last one ends it.
     pub positions: Range<usize>,
+    /// Of all tokens of the batch, row by row, those that count in [`Body::auxiliary_loss`]: not the
+    /// padding. `None` where nobody asks for that loss.
+    pub counted: Option<Arc<Vec<bool>>>,
+}
+
+impl Span {
+    /// Tokens at these positions; nobody asks for a loss of the blocks' own.
+    pub fn new(positions: Range<usize>) -> Self {
+        Self {
+            positions,
+            counted: None,
+        }
+    }
 }
 
 /// One block of a model.
@@ -82,6 +96,12 @@ pub trait Body: Module + Walk + Sync + 'static {
     /// What the output head gets: usually the last norm of the residual stream.
     fn finish(&self, stream: Stream) -> Traced<3>;
 
+    /// A scalar that training may add to the loss, times a factor: how uneven routers distribute tokens, from
+    /// what blocks carry where [`Span::counted`] asks for it.
+    fn auxiliary_loss(&self, _stream: &Stream) -> Option<Tensor<1>> {
+        None
+    }
+
     /// The table of the tokens, which is the output head's weight where these are tied.
     fn tokens(&self) -> &Embedding;
 }
@@ -92,16 +112,35 @@ pub(crate) fn new_cache(body: &impl Body) -> Cache {
     Cache::new(layers.collect())
 }
 
-/// Hidden states `[batch, time, hidden]` for the output head.
-pub(crate) fn hidden<B: Body>(
+/// What a body computes.
+pub(crate) struct Outputs {
+    /// Hidden states `[batch, time, hidden]` for the output head.
+    pub hidden: Traced<3>,
+    /// See [`Body::auxiliary_loss`].
+    pub auxiliary: Option<Tensor<1>>,
+}
+
+impl Outputs {
+    pub fn of<B: Body>(body: &B, stream: Stream) -> Self {
+        Self {
+            auxiliary: body.auxiliary_loss(&stream),
+            hidden: body.finish(stream),
+        }
+    }
+}
+
+/// What a body computes from tokens.
+pub(crate) fn outputs<B: Body>(
     body: &B,
     input_ids: Tensor<2, Int>,
     mut cache: Option<&mut Cache>,
-) -> Traced<3> {
+    counted: Option<Arc<Vec<bool>>>,
+) -> Outputs {
     let time = input_ids.dims()[1];
     let start = cache.as_ref().map_or(0, |cache| cache.len());
     let span = Span {
         positions: start..start + time,
+        counted,
     };
     let mut stream = body.embed(input_ids, &span);
     let mut caches = cache
@@ -114,5 +153,5 @@ pub(crate) fn hidden<B: Body>(
     if let Some(cache) = cache {
         cache.advance(time);
     }
-    body.finish(stream)
+    Outputs::of(body, stream)
 }

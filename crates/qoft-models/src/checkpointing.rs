@@ -1,12 +1,14 @@
 //! Gradient checkpointing: a backward that computes each block once more instead of keeping what
 //! happened in it.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::{Gradients, Int, Tensor};
-use qoft_core::ops::{StoredActivation, Traced};
+use qoft_core::ops::StoredActivation;
 use qoft_core::{Layer as _, Walk};
 
-use crate::body::{Block, Body, Span, Stream};
+use crate::body::{Block, Body, Outputs, Span, Stream};
 
 /// A block with what it was given.
 struct Step<'a, B> {
@@ -17,16 +19,18 @@ struct Step<'a, B> {
 }
 
 /// The value of the loss, and its gradients with little memory: only the input of each block is
-/// kept, and each block is computed once more for its backward. `loss` makes it from the hidden
-/// states; `sink` gets the gradients of one part of the model after another.
+/// kept, and each block is computed once more for its backward. `loss` makes it from what
+/// the body computes; `sink` gets the gradients of one part of the model after another.
 pub(crate) fn backward_by_block<B: Body>(
     body: &B,
     input_ids: Tensor<2, Int>,
-    loss: &dyn Fn(Traced<3>) -> Tensor<1>,
+    counted: Option<Arc<Vec<bool>>>,
+    loss: &dyn Fn(Outputs) -> Tensor<1>,
     sink: &mut dyn FnMut(Gradients),
 ) -> f32 {
     let span = Span {
         positions: 0..input_ids.dims()[1],
+        counted,
     };
     let embedded = body.embed(input_ids, &span);
     let mut tracked = embedded.tensors().any(Tensor::is_tracked);
@@ -52,7 +56,7 @@ pub(crate) fn backward_by_block<B: Body>(
     }
 
     let stream = leaves(stream, tracked);
-    let loss = loss(body.finish(stream.clone()));
+    let loss = loss(Outputs::of(body, stream.clone()));
     let value = loss.clone().into_scalar::<f32>();
     if !loss.is_tracked() {
         return value;

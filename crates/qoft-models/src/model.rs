@@ -5,10 +5,11 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
-use qoft_core::ops::Traced;
-use qoft_core::{Layer, Linear, LoadedLinear, Result, Schemes, Walk, walk};
+use qoft_core::ops::{self, Traced};
+use qoft_core::{Error, Layer, Linear, LoadedLinear, Result, Schemes, Walk, walk};
 
 use crate::any_body::AnyBody;
+use crate::body::Outputs;
 use crate::cache::Cache;
 use crate::config::ModelConfig;
 use crate::files::Files;
@@ -24,6 +25,9 @@ pub struct CausalLm {
     lm_head: Linear,
     #[module(skip)]
     spec: Arc<ModelSpec>,
+    /// Multiplies the body's auxiliary loss in training.
+    #[module(skip)]
+    router_aux_loss_coef: f64,
 }
 
 // The paths are those of the architecture, not the names of fields.
@@ -79,6 +83,7 @@ impl CausalLm {
             body,
             lm_head,
             spec,
+            router_aux_loss_coef: 0.0,
         })
     }
 
@@ -110,7 +115,21 @@ impl CausalLm {
     /// If an id is not in the vocabulary, the sequence is longer than
     /// [`ModelConfig::longest_sequence`], or the cache is that of another architecture.
     pub fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Traced<3> {
-        self.body.hidden(input_ids, cache)
+        self.body.outputs(input_ids, cache, None).hidden
+    }
+
+    /// Lets training add a loss of mixtures of experts, times `coef`: how unevenly routers distribute
+    /// tokens, as transformers computes it (`load_balancing_loss_func`).
+    ///
+    /// # Errors
+    /// If the model has no mixtures.
+    pub fn set_router_aux_loss_coef(&mut self, coef: f64) -> Result<()> {
+        if coef != 0.0 && !self.spec.layers().iter().any(|layer| layer.routes) {
+            let reason = "the model is no mixture of experts";
+            return Err(Error::config("options").key("router_aux_loss_coef", reason));
+        }
+        self.router_aux_loss_coef = coef;
+        Ok(())
     }
 
     /// The sum of the cross-entropies of `targets`, divided by `denominator`: a scalar.
@@ -127,7 +146,8 @@ impl CausalLm {
         targets: Vec<Option<u32>>,
         denominator: f64,
     ) -> Tensor<1> {
-        self.head_loss(self.hidden(input_ids, None), Arc::new(targets), denominator)
+        let outputs = self.body.outputs(input_ids, None, None);
+        self.head_loss(outputs, Arc::new(targets), denominator)
     }
 
     /// The value of [`Self::loss`], and its gradients with little memory: only the input of each
@@ -146,19 +166,82 @@ impl CausalLm {
         denominator: f64,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        let targets = Arc::new(targets);
-        let loss = |hidden| self.head_loss(hidden, targets.clone(), denominator);
-        self.body.backward_by_block(input_ids, &loss, sink)
+        self.by_block(input_ids, targets, denominator, None, sink)
     }
 
-    /// The loss from hidden states after the last norm.
+    /// What training minimizes: [`Self::loss`], and what [`Self::set_router_aux_loss_coef`] adds to it, in
+    /// which padding does not count. Rows have these `lengths` without it.
+    ///
+    /// # Panics
+    /// As [`Self::loss`].
+    pub fn training_loss(
+        &self,
+        input_ids: Tensor<2, Int>,
+        targets: Vec<Option<u32>>,
+        denominator: f64,
+        lengths: &[usize],
+    ) -> Tensor<1> {
+        let counted = self.counted(&input_ids, lengths);
+        let outputs = self.body.outputs(input_ids, None, counted);
+        self.head_loss(outputs, Arc::new(targets), denominator)
+    }
+
+    /// The value of [`Self::training_loss`] and its gradients, as [`Self::backward_by_block`].
+    ///
+    /// # Panics
+    /// As [`Self::loss`].
+    pub fn training_backward_by_block(
+        &self,
+        input_ids: Tensor<2, Int>,
+        targets: Vec<Option<u32>>,
+        denominator: f64,
+        lengths: &[usize],
+        sink: &mut dyn FnMut(Gradients),
+    ) -> f32 {
+        let counted = self.counted(&input_ids, lengths);
+        self.by_block(input_ids, targets, denominator, counted, sink)
+    }
+
+    fn by_block(
+        &self,
+        input_ids: Tensor<2, Int>,
+        targets: Vec<Option<u32>>,
+        denominator: f64,
+        counted: Option<Arc<Vec<bool>>>,
+        sink: &mut dyn FnMut(Gradients),
+    ) -> f32 {
+        let targets = Arc::new(targets);
+        let loss = |outputs| self.head_loss(outputs, targets.clone(), denominator);
+        self.body.backward_by_block(input_ids, counted, &loss, sink)
+    }
+
+    /// The tokens that are no padding, if they matter.
+    fn counted(&self, input_ids: &Tensor<2, Int>, lengths: &[usize]) -> Option<Arc<Vec<bool>>> {
+        if self.router_aux_loss_coef == 0.0 {
+            return None;
+        }
+        let time = input_ids.dims()[1];
+        let rows = lengths.iter();
+        let counted = rows.flat_map(|&length| (0..time).map(move |at| at < length));
+        Some(Arc::new(counted.collect()))
+    }
+
+    /// The loss from what the body computes.
     fn head_loss(
         &self,
-        hidden: Traced<3>,
+        outputs: Outputs,
         targets: Arc<Vec<Option<u32>>>,
         denominator: f64,
     ) -> Tensor<1> {
-        head::loss(self.config(), &self.lm_head, hidden, targets, denominator)
+        let (config, hidden) = (self.config(), outputs.hidden);
+        let loss = head::loss(config, &self.lm_head, hidden, targets, denominator);
+        match outputs.auxiliary {
+            None => loss,
+            Some(auxiliary) => {
+                let (loss, auxiliary) = ops::lifted(loss, auxiliary);
+                loss + auxiliary * self.router_aux_loss_coef
+            }
+        }
     }
 
     /// Logits `[batch, vocab]` of the token after the last one.

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use burn::optim::GradientsParams;
 use burn::tensor::Gradients;
-use common::{CASES, batch, load, loss, rotate};
+use common::{CASES, batch, load, rotate};
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{Draw, Walk, adapters};
 use qoft_models::CausalLm;
@@ -29,8 +29,12 @@ fn add(sum: &mut ByLayer, gradients: Gradients, model: &CausalLm) {
     });
 }
 
+/// Of the rows of [`batch`] without what counts as padding.
+const LENGTHS: [usize; 2] = [8, 6];
+
 fn whole(model: &CausalLm) -> (f32, ByLayer) {
-    let (loss, mut sum) = (loss(model), ByLayer::new());
+    let ((ids, targets, count), mut sum) = (batch(), ByLayer::new());
+    let loss = model.training_loss(ids, targets, count, &LENGTHS);
     add(&mut sum, loss.backward(), model);
     (loss.into_scalar(), sum)
 }
@@ -38,7 +42,7 @@ fn whole(model: &CausalLm) -> (f32, ByLayer) {
 fn by_block(model: &CausalLm) -> (f32, ByLayer) {
     let ((ids, targets, count), mut sum) = (batch(), ByLayer::new());
     let mut sink = |part| add(&mut sum, part, model);
-    let loss = model.backward_by_block(ids, targets, count, &mut sink);
+    let loss = model.training_backward_by_block(ids, targets, count, &LENGTHS, &mut sink);
     (loss, sum)
 }
 
@@ -53,6 +57,26 @@ fn gradients_are_the_same_bit_by_bit() {
         assert_eq!(expected.1.len(), adapted.count(), "{case}");
         assert_eq!(expected, found, "{case}");
     }
+}
+
+#[test]
+fn the_loss_of_routers_flows_through_all_blocks() {
+    for case in ["mixtral", "qwen2_moe"] {
+        let mut model = load(case);
+        rotate(&mut model, 0.0, |path| path.contains("self_attn"));
+        let plain = whole(&model);
+        model.set_router_aux_loss_coef(0.5).unwrap();
+        let balanced = whole(&model);
+        assert_eq!(balanced, by_block(&model), "{case}");
+        // Evenly distributed tokens would add 0.5 times the number of experts of a token.
+        assert!(balanced.0 > plain.0 + 1.0, "{case}");
+        assert_ne!(plain.1, balanced.1, "{case}");
+        let (ids, targets, count) = batch();
+        let without = model.loss(ids, targets, count).into_scalar::<f32>();
+        assert_eq!(without, plain.0, "only training adds it");
+    }
+    let error = load("qwen3").set_router_aux_loss_coef(0.5).unwrap_err();
+    assert!(error.to_string().contains("no mixture"), "{error}");
 }
 
 #[test]

@@ -71,6 +71,16 @@ pub trait TrainModel: Module + Walk {
         device: &Device,
     ) -> Tensor<1>;
 
+    /// What training minimizes: [`Self::loss`], perhaps with terms beside it that are none of predictions.
+    fn training_loss(
+        &self,
+        batch: &<Self::Data as TrainData>::Batch,
+        denominator: f64,
+        device: &Device,
+    ) -> Tensor<1> {
+        self.loss(batch, denominator, device)
+    }
+
     /// Computes a batch for the sake of what layers see: at least as far as those at the module paths
     /// `wanted`. What stands here computes all of it.
     fn forward_to(
@@ -97,7 +107,7 @@ pub trait TrainModel: Module + Walk {
 /// A model whose blocks can be computed once more in the backward, see
 /// [`TrainConfig::gradient_checkpointing`](crate::train::TrainConfig::gradient_checkpointing).
 pub trait TrainBlocks<B> {
-    /// The value of [`TrainModel::loss`]; `sink` gets its gradients, those of one part of the model
+    /// The value of [`TrainModel::training_loss`]; `sink` gets its gradients, those of one part of the model
     /// after another.
     fn backward_by_block(
         &self,
@@ -197,6 +207,11 @@ impl TrainModel for CausalLm {
         CausalLm::loss(self, input_ids(batch, device), targets(batch), denominator)
     }
 
+    fn training_loss(&self, batch: &Batch, denominator: f64, device: &Device) -> Tensor<1> {
+        let (input_ids, targets) = (input_ids(batch, device), targets(batch));
+        CausalLm::training_loss(self, input_ids, targets, denominator, &batch.lengths)
+    }
+
     fn forward_to(&self, batch: &Batch, wanted: &BTreeSet<&str>, device: &Device) {
         if wanted.contains(CausalLm::head(self)) {
             drop(TrainModel::loss(self, batch, 1.0, device));
@@ -223,7 +238,7 @@ impl TrainBlocks<Batch> for CausalLm {
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
         let (input_ids, targets) = (input_ids(batch, device), targets(batch));
-        CausalLm::backward_by_block(self, input_ids, targets, denominator, sink)
+        self.training_backward_by_block(input_ids, targets, denominator, &batch.lengths, sink)
     }
 }
 

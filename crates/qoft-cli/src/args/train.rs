@@ -141,6 +141,10 @@ pub struct TrainArgs {
     /// Gradients are scaled down to this norm; 0 turns that off [default: 1].
     #[arg(long, help_heading = "Training", value_parser = finite)]
     pub max_grad_norm: Option<f64>,
+    /// How much it counts that routers of experts distribute tokens unevenly: multiplies the auxiliary
+    /// loss of mixtures, which is added to the loss [default: 0].
+    #[arg(long, help_heading = "Training", value_parser = finite, visible_alias = "moe-aux-loss-coef")]
+    pub router_aux_loss_coef: Option<f64>,
     /// `adamw`.
     #[arg(long, help_heading = "Training")]
     pub optimizer: Option<String>,

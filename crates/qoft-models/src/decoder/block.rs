@@ -6,6 +6,7 @@ use qoft_core::ops::Traced;
 use qoft_core::{Norm, Result, Walk};
 
 use super::attention::{Attention, AttentionConfig};
+use super::balance::added;
 use super::feed_forward::{FeedForward, FeedForwardConfig};
 use crate::body::{self, Span, Stream};
 use crate::key_values::KeyValues;
@@ -171,10 +172,16 @@ impl body::Block for Block {
             }
         };
         let feed_forward = self.mlp.as_ref().or(self.block_sparse_moe.as_ref());
-        let y = feed_forward.expect("one of the names").forward(y);
+        let feed_forward = feed_forward.expect("one of the names");
+        let counted = span.counted.as_ref().map(|counted| counted.as_slice());
+        let (y, balance) = feed_forward.forward(y, counted);
         let y = apply(&self.post_feedforward_layernorm, y);
         let x = self.add(x, y.into_tensor());
-        Stream::new(x.reshape([batch, time, hidden])).carrying(stream.carried)
+        let carried = match balance {
+            None => stream.carried,
+            Some(balance) => vec![added(stream.carried.into_iter().next(), balance)],
+        };
+        Stream::new(x.reshape([batch, time, hidden])).carrying(carried)
     }
 }
 

@@ -56,11 +56,16 @@ impl FeedForward {
         })
     }
 
-    /// The layers on the rows of `x`, `[rows, hidden]`.
-    pub fn forward(&self, x: Traced<2>) -> Tensor<2> {
+    /// The layers on the rows of `x`, `[rows, hidden]`. If told which rows count, a mixture tells how they are
+    /// distributed.
+    pub fn forward(
+        &self,
+        x: Traced<2>,
+        counted: Option<&[bool]>,
+    ) -> (Tensor<2>, Option<Tensor<3>>) {
         match self {
-            Self::Dense(dense) => dense.forward(x),
-            Self::Mixture(mixture) => mixture.forward(x),
+            Self::Dense(dense) => (dense.forward(x), None),
+            Self::Mixture(mixture) => mixture.forward(x, counted),
         }
     }
 }

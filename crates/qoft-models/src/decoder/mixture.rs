@@ -7,6 +7,7 @@ use qoft_core::kernels::ops::Activation;
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Result, Walk, walk};
 
+use super::balance::balance;
 use super::expert::{Expert, ExpertNames};
 use super::mlp::{Mlp, MlpConfig};
 use super::router::{RouterConfig, Routing};
@@ -90,9 +91,20 @@ impl Mixture {
         })
     }
 
-    /// The mixture on the rows of `x`, `[rows, hidden]`.
-    pub fn forward(&self, x: Traced<2>) -> Tensor<2> {
-        let routing = self.router.route(self.gate.forward(x.clone()));
+    /// The mixture on the rows of `x`, `[rows, hidden]`. Of which rows it is told which ones count, it tells
+    /// how they are distributed, see [`balance`].
+    pub fn forward(
+        &self,
+        x: Traced<2>,
+        counted: Option<&[bool]>,
+    ) -> (Tensor<2>, Option<Tensor<3>>) {
+        let logits = self.gate.forward(x.clone());
+        let balance = counted.map(|counted| balance(&self.router, logits.clone(), counted));
+        (self.experts_on(x, logits), balance)
+    }
+
+    fn experts_on(&self, x: Traced<2>, logits: Tensor<2>) -> Tensor<2> {
+        let routing = self.router.route(logits);
         let rows = ops::spread_rows(x.clone().into_tensor(), routing.rows.clone());
         let hit = |&(expert, rows): &(usize, usize)| (&self.experts[expert], rows);
         let hits: Vec<(&Expert, usize)> = routing.hits.iter().map(hit).collect();

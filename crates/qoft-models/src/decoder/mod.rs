@@ -4,6 +4,7 @@
 //! Each part has a description with resolved options, and no part asks which model it is in.
 
 mod attention;
+mod balance;
 mod block;
 mod expert;
 mod feed_forward;
@@ -24,6 +25,8 @@ use crate::config::{ModelConfig, ModelNames};
 use crate::loader::Loader;
 use crate::norm::NormConfig;
 use crate::spec::Blueprint;
+
+use balance::balance_loss;
 
 pub use attention::{Attention, AttentionConfig, HeadNorm, Projections};
 pub use block::{Block, BlockConfig, FeedForwardName, NormPlacement};
@@ -105,6 +108,10 @@ impl Body for Decoder {
 
     fn finish(&self, stream: Stream) -> Traced<3> {
         self.norm.forward(stream.hidden)
+    }
+
+    fn auxiliary_loss(&self, stream: &Stream) -> Option<Tensor<1>> {
+        stream.carried.first().map(balance_loss)
     }
 
     fn tokens(&self) -> &Embedding {

@@ -43,9 +43,7 @@ impl RouterConfig {
     /// Routes tokens by the outputs of a router, `[tokens, experts]`.
     pub fn route(&self, logits: Tensor<2>) -> Routing {
         let [tokens, experts] = logits.dims();
-        let values: Vec<f32> = logits.to_data().iter::<f32>().collect();
-        let chosen = values.chunks_exact(experts.max(1));
-        let chosen: Vec<usize> = chosen.flat_map(|row| self.best(row)).collect();
+        let chosen = self.chosen(&logits);
         let mut counts = vec![0; experts];
         for &expert in &chosen {
             counts[expert] += 1;
@@ -76,6 +74,14 @@ impl RouterConfig {
             rows: RoutedRows::new(places, self.top_k),
             weights: weights.reshape([tokens * self.top_k, 1]).select(0, slots),
         }
+    }
+
+    /// The experts of each token, one token after another.
+    pub fn chosen(&self, logits: &Tensor<2>) -> Vec<usize> {
+        let experts = logits.dims()[1];
+        let values: Vec<f32> = logits.to_data().iter::<f32>().collect();
+        let rows = values.chunks_exact(experts.max(1));
+        rows.flat_map(|row| self.best(row)).collect()
     }
 
     /// The experts with the largest values, the largest one first; of equal ones the earlier.

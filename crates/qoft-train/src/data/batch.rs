@@ -45,6 +45,8 @@ pub struct Batch {
     pub batch_size: usize,
     /// The length of each row in tokens: that of the longest example.
     pub seq_len: usize,
+    /// The length of each row without its padding.
+    pub lengths: Vec<usize>,
     /// The number of tokens without the padding.
     pub tokens: usize,
     /// The number of labels to predict; see [`Example::predicted`]. It can be 0.
@@ -62,7 +64,8 @@ impl Batch {
             labels: Vec::with_capacity(examples.len() * seq_len),
             batch_size: examples.len(),
             seq_len,
-            tokens: lengths.sum(),
+            tokens: lengths.clone().sum(),
+            lengths: lengths.collect(),
             predicted: examples.iter().map(|example| example.predicted()).sum(),
         };
         for (row, example) in examples.iter().enumerate() {
@@ -163,6 +166,7 @@ mod tests {
                 labels: vec![0, -100, -100, 1, -100, -100, 2, 2, -100],
                 batch_size: 3,
                 seq_len: 3,
+                lengths: vec![1, 3, 2],
                 tokens: 6,
                 predicted: 1,
             }

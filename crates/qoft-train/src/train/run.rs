@@ -222,7 +222,7 @@ impl<M: TrainModel> Run<'_, M> {
         f64::from(match blocks {
             Some(blocks) => blocks.backward_by_block(batch, count, device, &mut sink),
             None => {
-                let loss = model.loss(batch, count, device);
+                let loss = model.training_loss(batch, count, device);
                 sink(loss.backward());
                 loss.into_scalar::<f32>()
             }

@@ -113,6 +113,8 @@ impl Case {
     /// The model with a new adapter.
     pub fn model(&self) -> CausalLm {
         let mut model = load(&self.model_folder);
+        let coef = self.expected["router_aux_loss_coef"].as_f64();
+        model.set_router_aux_loss_coef(coef.unwrap_or(0.0)).unwrap();
         let model_type = model.config().model_type.clone();
         let device = default_device().unwrap().autodiff();
         peft::attach(

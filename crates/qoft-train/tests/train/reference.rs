@@ -90,6 +90,12 @@ fn qwen2_moe_all_linear() {
     check_case("qwen2_moe_all_linear");
 }
 
+/// Batches with padding, of which several make a step.
+#[test]
+fn qwen3_moe_balanced() {
+    check_case("qwen3_moe_balanced");
+}
+
 #[test]
 fn olmoe_router() {
     check_case("olmoe_router");

@@ -49,6 +49,7 @@ pub fn run(args: &TrainArgs) -> Result<()> {
     let base = dense.unwrap_or_else(|| Digest::of_checkpoint(base_folder.checkpoint()))?;
     let schemes = files::schemes(base_folder.checkpoint(), &backend_options)?;
     let mut model = files::load(&base_folder, &schemes, &device)?;
+    model.set_router_aux_loss_coef(args.router_aux_loss_coef.unwrap_or(0.0))?;
     let dataset = files::dataset(data, &tokenizer, model.config(), args.max_length)?;
     let eval_data = args.eval_data.as_ref();
     let eval_dataset = eval_data
