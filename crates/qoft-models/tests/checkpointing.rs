@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 
 use burn::optim::GradientsParams;
 use burn::tensor::Gradients;
-use common::{CASES, batch, load, rotate};
+use common::{CASES, batch, load, loss, rotate};
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{Draw, Walk, adapters};
 use qoft_models::CausalLm;

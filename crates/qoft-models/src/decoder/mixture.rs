@@ -99,8 +99,15 @@ impl Mixture {
         counted: Option<&[bool]>,
     ) -> (Tensor<2>, Option<Tensor<3>>) {
         let logits = self.gate.forward(x.clone());
-        let balance = counted.map(|counted| balance(&self.router, logits.clone(), counted));
-        (self.experts_on(x, logits), balance)
+        let Some(counted) = counted else {
+            return (self.experts_on(x, logits), None);
+        };
+        let balance = balance(&self.router, logits.clone(), counted);
+        // All but the router read another node of the graph. Gradients of a node are added up in the order
+        // in which the backward finds its readers; the router is found earlier where the whole graph is
+        // gone through, and of two gradients the order does not matter.
+        let x: Traced<2> = (x.into_tensor() * 1.0).into();
+        (self.experts_on(x, logits), Some(balance))
     }
 
     fn experts_on(&self, x: Traced<2>, logits: Tensor<2>) -> Tensor<2> {
