@@ -4,6 +4,7 @@ use std::path::Path;
 
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{QuantizedModel, Registry};
+use qoft::train::train::is_emergency;
 use serde_json::Value;
 
 use crate::args::{AdapterArg, LoadArgs, RunOptions};
@@ -63,7 +64,7 @@ fn how(scheme: Option<&str>, load: &LoadArgs, registry: &Registry) -> Option<Val
 /// training was one of this program.
 fn recorded(folder: &Path) -> Option<(Option<String>, LoadArgs)> {
     let run = match folder.file_name().and_then(|name| name.to_str()) {
-        Some(name) if name.starts_with("checkpoint-") => folder.parent(),
+        Some(name) if name.starts_with("checkpoint-") || is_emergency(folder) => folder.parent(),
         _ => None,
     };
     // Other programs have files of this name, too.
@@ -94,9 +95,11 @@ mod tests {
         let text = r#"{"model": "m", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4",
             "bnb_4bit_use_double_quant": false, "quantize_skip": "lm_head", "quantize_cache": "c"}"#;
         std::fs::write(folder.path().join("training_args.json"), text).unwrap();
-        let checkpoint = folder.path().join("checkpoint-7");
-        std::fs::create_dir(&checkpoint).unwrap();
-        for folder in [folder.path(), &checkpoint] {
+        let inside = ["checkpoint-7", "emergency-6-2"].map(|name| folder.path().join(name));
+        inside
+            .iter()
+            .for_each(|folder| std::fs::create_dir(folder).unwrap());
+        for folder in [folder.path(), &inside[0], &inside[1]] {
             let (scheme, load) = recorded(folder).unwrap();
             assert_eq!(
                 flags(scheme.as_deref(), &load),

@@ -291,6 +291,8 @@ fn an_adapter_is_no_checkpoint_but_something_to_start_from() {
     let says = format!("--start-from {}", emergency.display());
     assert!(run.stderr.contains("when it failed"), "{}", run.stderr);
     assert!(run.stderr.contains(&says), "{}", run.stderr);
+    let run = qoft(&["train", "--resume-from", arg(training.work.path())]);
+    assert!(run.stderr.contains(&says), "{}", run.stderr);
 
     let loss = |folder: &Path, step: usize| {
         let log = fs::read_to_string(folder.join("log.jsonl")).expect("a log");

@@ -137,5 +137,14 @@ fn checkpoint_of(folder: &Path) -> Result<PathBuf> {
              checkpoint-N folder has it; --start-from {path} begins a new run with its weights"
         );
     }
+    let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
+    let mut left = entries.map(|entry| entry.path());
+    if let Some(left) = left.find(|path| is_emergency(path)) {
+        let left = left.display();
+        bail!(
+            "--resume-from {path}: the run here failed, and has no checkpoint-N; {left} has the adapter \
+             as it was before: --start-from {left} begins a new run with its weights"
+        );
+    }
     bail!("--resume-from {path}: this is neither a checkpoint-N folder nor one that has some");
 }
