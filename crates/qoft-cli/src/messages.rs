@@ -52,6 +52,8 @@ impl Visit for Text {
         // Writing into a string does not fail.
         let _ = match field.name() {
             "message" => write!(self.message, "{value:?}"),
+            // Where in its code a library says it.
+            name if name.starts_with("log.") => Ok(()),
             name => write!(self.fields, " {name}={value:?}"),
         };
     }
