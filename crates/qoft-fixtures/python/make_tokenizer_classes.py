@@ -13,7 +13,7 @@ from transformers import AutoTokenizer
 
 DATA = Path(__file__).resolve().parent.parent / "data"
 
-TEXTS = ["one two", " one 12", "Hello<|im_end|>there"]
+TEXTS = ["one two", " one 12", "Hello<|im_end|>there", "cafe\u0301 o"]
 CLASSES = [
     "CodeGenTokenizer",
     "CohereTokenizer",

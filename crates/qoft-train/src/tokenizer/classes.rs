@@ -56,10 +56,16 @@ fn class<'a>(config: &'a Value, model: &'a Value) -> Option<&'a str> {
     }
 }
 
-/// The part of `tokenizer.json` that splits text, as the class that transformers takes has it; `None`
-/// where it is that of the file. `config` is that of the tokenizer, and `model` that of the model. A
-/// file whose text is not split into bytes is none of these classes', whatever it is called.
-pub(super) fn pre_tokenizer(config: &Value, model: &Value, of_file: &Value) -> Option<Value> {
+/// Parts of `tokenizer.json` as a class has them.
+pub(super) struct Rules {
+    pub(super) normalizer: Value,
+    pub(super) pre_tokenizer: Value,
+}
+
+/// The rules of the class that transformers takes; `None` where they are those of the file. `config` is
+/// that of the tokenizer, `model` that of the model, and `splits` what splits text by the file. A file
+/// whose text is not split into bytes is none of these classes', whatever it is called.
+pub(super) fn rules(config: &Value, model: &Value, splits: &Value) -> Option<Rules> {
     let class = class(config, model)?;
     let is_prefixed = config.get("add_prefix_space").and_then(Value::as_bool);
     let byte_level = |use_regex: bool| {
@@ -71,26 +77,32 @@ pub(super) fn pre_tokenizer(config: &Value, model: &Value, of_file: &Value) -> O
         })
     };
     let sequence = |parts: [Value; 2]| json!({"type": "Sequence", "pretokenizers": parts});
-    let own = match class {
-        "CodeGenTokenizer" | "GPT2Tokenizer" | "GPTNeoXTokenizer" | "RobertaTokenizer" => {
-            byte_level(true)
+    let composed = json!({"type": "NFC"});
+    let (normalizer, pre_tokenizer) = match class {
+        "CodeGenTokenizer" | "GPT2Tokenizer" | "RobertaTokenizer" => {
+            (Value::Null, byte_level(true))
         }
-        "CohereTokenizer" => sequence([
-            json!({"type": "Digits", "individual_digits": true}),
-            byte_level(true),
-        ]),
-        "Qwen2Tokenizer" => sequence([
-            json!({
+        "GPTNeoXTokenizer" => (composed, byte_level(true)),
+        "CohereTokenizer" => {
+            let digits = json!({"type": "Digits", "individual_digits": true});
+            (composed, sequence([digits, byte_level(true)]))
+        }
+        "Qwen2Tokenizer" => {
+            let split = json!({
                 "type": "Split",
                 "pattern": {"Regex": QWEN2},
                 "behavior": "Isolated",
                 "invert": false,
-            }),
-            byte_level(false),
-        ]),
+            });
+            (composed, sequence([split, byte_level(false)]))
+        }
         _ => return None,
     };
-    is_byte_level(of_file).then_some(own)
+    let rules = Rules {
+        normalizer,
+        pre_tokenizer,
+    };
+    is_byte_level(splits).then_some(rules)
 }
 
 /// Whether a part or one inside of it turns text into bytes.

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use serde_json::Value;
-use tokenizers::PreTokenizerWrapper;
+use tokenizers::{NormalizerWrapper, PreTokenizerWrapper};
 use tracing::warn;
 
 use super::TokenizerError;
@@ -33,11 +33,13 @@ pub(super) fn read_vocabulary(
         let mut vocabulary: tokenizers::Tokenizer = text.parse()?;
         // The file may hold the cutting and padding of the last use; transformers ignores them.
         vocabulary.with_padding(None).with_truncation(None)?;
-        tokens.add_to(&mut vocabulary)?;
-        if let Some(part) = classes::pre_tokenizer(config, model, &parts.pre_tokenizer) {
-            let part: PreTokenizerWrapper = serde_json::from_value(part)?;
-            vocabulary.with_pre_tokenizer(Some(part));
+        if let Some(rules) = classes::rules(config, model, &parts.pre_tokenizer) {
+            let normalizer: Option<NormalizerWrapper> = serde_json::from_value(rules.normalizer)?;
+            let pre_tokenizer: PreTokenizerWrapper = serde_json::from_value(rules.pre_tokenizer)?;
+            vocabulary.with_normalizer(normalizer)?;
+            vocabulary.with_pre_tokenizer(Some(pre_tokenizer));
         }
+        tokens.add_to(&mut vocabulary)?;
         let is_split = config.get("split_special_tokens").and_then(Value::as_bool);
         vocabulary.set_encode_special_tokens(is_split.unwrap_or(false));
         Ok(vocabulary)
