@@ -117,6 +117,27 @@ fn graphs_keep_little() {
     assert!(checkpointed < peak * 4 / 5, "{checkpointed} {peak}");
 }
 
+/// Of a mixture a graph holds what goes into the activation of each expert, and nothing of the experts'
+/// inputs and outputs.
+fn mixtures_keep_what_activations_read() {
+    let mut model = load("mixtral");
+    rotate(&mut model, 0.0, |path| path.contains("self_attn"));
+    step(&model);
+    let held = step(&model).1;
+    let checkpoint = Checkpoint::open(qoft_fixtures::path("models/mixtral")).unwrap();
+    let size = |key: &str| checkpoint.config()[key].as_u64().unwrap() as usize;
+    let (hidden, inner) = (size("hidden_size"), size("intermediate_size"));
+    let (experts, copies) = (size("num_local_experts"), size("num_experts_per_tok"));
+    let heads = size("num_attention_heads") + 2 * size("num_key_value_heads");
+    let attention = heads * hidden / size("num_attention_heads");
+    // Places and weights of a token's experts, and what the router computes them from.
+    let router = 2 * experts + 8 * copies;
+    let floats = 2 * (3 * hidden + attention + 2 * inner * copies + router) + hidden;
+    let activations = TOKENS * floats * 4;
+    println!("mixture: held {held}, activations {activations}");
+    assert!(held < activations * 5 / 4, "{held} {activations}");
+}
+
 /// Bytes that a graph holds of what three layers with rotations read, in `format`; `read` makes it of
 /// the leaf of the graph.
 fn held_of(format: FloatFormat, read: impl Fn(Traced<2>) -> Traced<2>) -> usize {
@@ -175,5 +196,6 @@ fn memory() {
     attention_grows_with_the_length();
     logits_never_exist_as_a_whole();
     graphs_keep_little();
+    mixtures_keep_what_activations_read();
     readers_of_a_tensor_share_what_they_keep();
 }
