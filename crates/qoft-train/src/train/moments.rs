@@ -1,7 +1,7 @@
 //! `optimizer.bin`: the moments of each parameter, in Burn's format, under the parameter's path in
 //! the model. The same moments give the same bytes.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use burn::module::ParamId;
 use burn::optim::ModuleOptimizer;
@@ -70,7 +70,11 @@ pub(super) fn to_bytes(
         tensors.push(tensor);
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
+    let untouched = untouched(&tensors, parameters);
     let mut writer = Writer::new(tensors).with_scalar(STEP, Scalar::from(step as u64));
+    for path in untouched {
+        writer = writer.with_scalar(&format!("{path}.{TIME}"), Scalar::from(0_u64));
+    }
     for (name, value) in scalars {
         let name = renamed(&name).ok_or_else(|| unknown(&name))?;
         writer = writer.with_scalar(&name, value);
@@ -79,8 +83,21 @@ pub(super) fn to_bytes(
     Ok(bytes.to_vec())
 }
 
+/// Parameters that had no gradient yet, as those of an expert that no token met, where others had some.
+fn untouched<'a>(tensors: &[Tensor], parameters: &'a [Parameter]) -> Vec<&'a str> {
+    if tensors.is_empty() {
+        return Vec::new();
+    }
+    let found: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let paths = parameters.iter().map(|parameter| parameter.path.as_str());
+    paths
+        .filter(|path| !found.contains(format!("{path}.{}", MOMENTS[0]).as_str()))
+        .collect()
+}
+
 /// The optimizer with the moments of a file, which has to have those of each parameter after `step`
-/// steps, or none at all: steps without anything to predict change nothing.
+/// steps, or say that it had no gradient yet; or it has none at all: steps without anything to predict change
+/// nothing.
 pub(super) fn from_bytes(
     optimizer: ModuleOptimizer,
     bytes: Vec<u8>,
@@ -106,6 +123,14 @@ pub(super) fn from_bytes(
     let mut renamed = Vec::new();
     let mut writer_scalars = Vec::new();
     for Parameter { path, id, len } in parameters {
+        let time = format!("{path}.{TIME}");
+        let is_untouched = scalars.get(&time).cloned().map(u64::try_from);
+        if matches!(is_untouched, Some(Ok(0)))
+            && !tensors.contains_key(&format!("{path}.{}", MOMENTS[0]))
+        {
+            scalars.remove(&time);
+            continue;
+        }
         for field in MOMENTS {
             let name = format!("{path}.{field}");
             let tensor = tensors.remove(&name);

@@ -7,6 +7,7 @@ use burn::tensor::Device;
 use qoft_core::ops::is_far;
 use qoft_core::{Checkpoint, default_device};
 use qoft_train::TrainError;
+use qoft_train::data::{Dataset, Example};
 use qoft_train::train::{ActivationDtype, Digest, RunFolder, Trainer};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -59,6 +60,40 @@ fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
 
     let again = case.run(&mut Recorder::default(), parts.path(), None, None);
     assert!(matches!(again, Err(TrainError::LaterCheckpoint { .. })));
+}
+
+/// An expert that no token meets has no gradient, and its moments begin when the first one does.
+#[test]
+fn a_run_goes_on_in_which_some_experts_had_no_token() {
+    let mut case = Case::new("olmoe_router");
+    case.oft_config.common.target_modules = Some(["experts.*.down_proj"].into());
+    case.oft_config.common.modules_to_save = None;
+    case.config.batch_size = 1;
+    let few = Example::new(vec![5, 6], vec![5, 6]);
+    case.dataset = Dataset::new([few].into_iter().chain(case.dataset.examples));
+    let [whole, parts] = [TempDir::new().unwrap(), TempDir::new().unwrap()];
+    let mut recorder = Recorder::default();
+    case.run(&mut recorder, whole.path(), None, None).unwrap();
+    let mut first = Recorder {
+        stop_at: Some(1),
+        ..Recorder::default()
+    };
+    case.run(&mut first, parts.path(), None, None).unwrap();
+    let checkpoint = parts.path().join("checkpoint-1");
+    let turned = |folder: &Path| {
+        let tensors = adapter(&case, folder).into_values();
+        tensors
+            .filter(|values| values.iter().any(|&v| v != 0.0))
+            .count()
+    };
+    // Of 2 layers with 8 experts each, of which a token meets 3.
+    assert!(turned(&checkpoint) <= 12);
+    assert_eq!(turned(whole.path()), 16);
+    let mut rest = Recorder::default();
+    case.run(&mut rest, parts.path(), Some(&checkpoint), None)
+        .unwrap();
+    assert_eq!(rest.losses()[..], recorder.losses()[1..]);
+    assert_eq!(adapter(&case, parts.path()), adapter(&case, whole.path()));
 }
 
 #[test]
