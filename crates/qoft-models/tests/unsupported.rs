@@ -14,7 +14,7 @@ fn message(case: &str, change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn unsupported_configurations_are_named() {
-    let cases: [(&str, &str, Value, &str); 19] = [
+    let cases: [(&str, &str, Value, &str); 24] = [
         ("llama", "model_type", json!("mamba"), "`mamba`"),
         ("llama", "model_type", Value::Null, "is missing"),
         ("llama", "hidden_act", json!("gelu"), "`gelu`"),
@@ -54,6 +54,21 @@ fn unsupported_configurations_are_named() {
         ("gpt2", "n_positions", Value::Null, "is missing"),
         ("gpt2", "activation_function", json!("mish"), "`mish`"),
         ("gpt2", "add_cross_attention", json!(true), "encoder"),
+        (
+            "mixtral",
+            "num_experts_per_tok",
+            json!(5),
+            "there are experts, 4",
+        ),
+        ("mixtral", "num_local_experts", json!(0), "must not be 0"),
+        (
+            "mixtral",
+            "num_local_experts",
+            json!(1_000_000),
+            "are more than",
+        ),
+        ("olmoe", "clip_qkv", json!(-1.0), "positive"),
+        ("qwen2_moe", "decoder_sparse_step", json!(0), "must lie in"),
     ];
     for (case, key, value, reason) in cases {
         let message = message(case, |config| config[key] = value);

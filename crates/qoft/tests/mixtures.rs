@@ -3,18 +3,19 @@
 
 mod common;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use burn::tensor::Device;
 use common::{load, loss, open, rows};
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{BackendOptions, Checkpoint, Keys, Nearest, Registry, Schemes, Walk};
+use qoft::core::{BackendOptions, Checkpoint, Dtype, Keys, Nearest, Registry, Schemes, Walk};
 use qoft::models::{CausalLm, ModelFolder};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, Families, ModelFacts, OneOrMany};
 use qoft::train::model_facts;
 use qoft::{MergeOptions, MergeTarget, QuantizeOptions, ScaledAdapter, inspect, merge};
+use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -244,28 +245,88 @@ fn a_file_with_experts_rotates_them_whatever_its_names_say() {
     );
 }
 
+fn quantized(folder: &ModelFolder, settings: Value) -> ModelFolder {
+    let registry = Registry::linked().unwrap();
+    let quantization = registry.quantization_of(&Keys::new("config", settings));
+    let schemes = registry.open(folder.checkpoint(), &BackendOptions::default());
+    let (options, progress) = (QuantizeOptions::default(), &mut |_, _| ());
+    let (schemes, quantization) = (schemes.unwrap(), quantization.unwrap());
+    qoft::quantize(
+        folder,
+        &schemes,
+        &quantization,
+        &options,
+        &Nearest,
+        progress,
+    )
+    .unwrap()
+}
+
+/// Writes a checkpoint with the tensors of all experts of a layer in one, as transformers holds them.
+fn fused(checkpoint: &Checkpoint, experts: usize, folder: &Path) {
+    let mut tensors: BTreeMap<String, (Dtype, Vec<usize>, Vec<u8>)> = BTreeMap::new();
+    for name in checkpoint.names() {
+        let tensor = checkpoint.tensor(name).unwrap();
+        let (dtype, shape) = (tensor.dtype(), tensor.shape());
+        let own = || (dtype, shape.to_vec(), tensor.bytes().to_vec());
+        let Some((list, rest)) = name.split_once(".experts.") else {
+            tensors.insert(name.to_owned(), own());
+            continue;
+        };
+        let Some((end, layers)) = rest
+            .strip_prefix("0.down_proj.weight")
+            .map(|end| (end, &["down_proj"][..]))
+            .or_else(|| {
+                let end = rest.strip_prefix("0.gate_proj.weight")?;
+                Some((end, &["gate_proj", "up_proj"][..]))
+            })
+        else {
+            continue;
+        };
+        let parts = (0..experts).flat_map(|expert| layers.iter().map(move |layer| (expert, layer)));
+        let bytes = parts.flat_map(|(expert, layer)| {
+            let part = format!("{list}.experts.{expert}.{layer}.weight{end}");
+            checkpoint.tensor(&part).unwrap().bytes().to_vec()
+        });
+        let parameter = ["down_proj", "gate_up_proj"][layers.len() - 1];
+        let shape = vec![experts, layers.len() * shape[0], shape[1]];
+        let name = format!("{list}.experts.{parameter}{end}");
+        tensors.insert(name, (dtype, shape, bytes.collect()));
+    }
+    let views = tensors.iter().map(|(name, (dtype, shape, bytes))| {
+        (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap())
+    });
+    safetensors::serialize_to_file(views, None, &folder.join("model.safetensors")).unwrap();
+    let config = checkpoint.config().to_string();
+    std::fs::write(folder.join("config.json"), config).unwrap();
+}
+
+#[test]
+fn scales_of_fused_experts_are_found() {
+    let settings = json!({
+        "quant_method": "fp8",
+        "weight_block_size": [8, 8],
+        "activation_scheme": "dynamic",
+    });
+    let single = quantized(&open(&model("qwen3_moe")), settings);
+    let folder = tempfile::tempdir().unwrap();
+    fused(single.checkpoint(), 6, folder.path());
+    let stored = Checkpoint::open(folder.path()).unwrap();
+    let scales = stored.tensor("model.layers.0.mlp.experts.gate_up_proj_scale_inv");
+    assert_eq!(scales.unwrap().shape(), [6, 6, 4]);
+    let schemes = Schemes::linked(single.checkpoint()).unwrap();
+    let single = CausalLm::load(&single, &schemes, &Device::flex(), &mut |_, _| ()).unwrap();
+    let rows = case_rows("qwen3_moe");
+    assert_eq!(loss(&load(folder.path(), &[]), &rows), loss(&single, &rows));
+}
+
 #[test]
 fn experts_are_quantized_and_routers_are_not() {
     let dense = open(&model("qwen3_moe_fused"));
     let registry = Registry::linked().unwrap();
     let keys =
         json!({"quant_method": "bitsandbytes", "load_in_4bit": true, "bnb_4bit_quant_type": "nf4"});
-    let quantization = registry
-        .quantization_of(&Keys::new("config", keys))
-        .unwrap();
-    let schemes = registry
-        .open(dense.checkpoint(), &BackendOptions::default())
-        .unwrap();
-    let options = QuantizeOptions::default();
-    let quantized = qoft::quantize(
-        &dense,
-        &schemes,
-        &quantization,
-        &options,
-        &Nearest,
-        &mut |_, _| (),
-    );
-    let quantized = quantized.unwrap();
+    let quantized = quantized(&dense, keys);
     let schemes = registry
         .open(quantized.checkpoint(), &BackendOptions::default())
         .unwrap();
