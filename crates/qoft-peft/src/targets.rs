@@ -92,7 +92,7 @@ impl Targets {
 
 impl Targets {
     /// Whether the layer at `path` is meant, which is the parameter `parameter` of PEFT's model, or a part of
-    /// it. Targets mean modules; they mean experts if they name them, see [`Parts`].
+    /// it. Targets mean modules; they mean experts if they say so: `experts.*.down_proj`.
     ///
     /// # Errors
     /// As [`Self::matches`].

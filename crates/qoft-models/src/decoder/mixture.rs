@@ -92,7 +92,7 @@ impl Mixture {
     }
 
     /// The mixture on the rows of `x`, `[rows, hidden]`. Of which rows it is told which ones count, it tells
-    /// how they are distributed, see [`balance`].
+    /// how they are distributed: what [`Body::auxiliary_loss`](crate::Body::auxiliary_loss) needs.
     pub fn forward(
         &self,
         x: Traced<2>,
