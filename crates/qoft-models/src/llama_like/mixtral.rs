@@ -14,7 +14,7 @@ static MIXTRAL: LlamaLike = LlamaLike {
             experts: 8,
             top_k: 2,
         };
-        let router = mixtures::router(json, layers, defaults, || Ok(true))?;
+        let router = mixtures::router(json, layers, defaults, true)?;
         let router = router.ok_or_else(|| json.error("num_local_experts", "must not be 0"))?;
         let mixture = MixtureConfig {
             names: ExpertNames {

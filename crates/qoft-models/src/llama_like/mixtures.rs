@@ -1,5 +1,7 @@
 //! Mixtures of experts in the layers of a model.
 
+use std::collections::BTreeSet;
+
 use qoft_core::Result;
 
 use crate::decoder::{FeedForwardConfig, MixtureConfig, MlpConfig, RouterConfig};
@@ -14,13 +16,12 @@ pub struct Defaults {
     pub top_k: usize,
 }
 
-/// The router under the usual keys; `None` if there are no experts. `normalized` says whether weights
-/// add up to 1, unless the file does.
+/// The router under the usual keys, whose weights add up to 1 or not; `None` if there are no experts.
 pub fn router(
     json: Object,
     layers: usize,
     defaults: Defaults,
-    normalized: impl FnOnce() -> Result<bool>,
+    normalized: bool,
 ) -> Result<Option<RouterConfig>> {
     // transformers takes either name for the other.
     let keys = ["num_local_experts", "num_experts"];
@@ -41,11 +42,11 @@ pub fn router(
         let reason = format!("{top_k} is more than there are experts, {experts}");
         return Err(json.error("num_experts_per_tok", reason));
     }
-    Ok(Some(RouterConfig::new(experts, top_k, normalized()?)))
+    Ok(Some(RouterConfig::new(experts, top_k, normalized)))
 }
 
 /// More experts than any model has in all of its layers.
-const MOST_EXPERTS: usize = 100_000;
+const MOST_EXPERTS: usize = 50_000;
 
 /// Whether weights add up to 1, under the key that says it.
 pub fn norm_topk_prob(json: Object) -> Result<bool> {
@@ -61,7 +62,7 @@ pub fn in_some_layers(
     mixture: Option<MixtureConfig>,
 ) -> Result<Vec<FeedForwardConfig>> {
     let step = json.size("decoder_sparse_step")?.unwrap_or(1);
-    let only: Vec<usize> = json.get("mlp_only_layers")?.unwrap_or_default();
+    let only: BTreeSet<usize> = json.get("mlp_only_layers")?.unwrap_or_default();
     let kind = |layer: usize| match &mixture {
         Some(mixture) if (layer + 1).is_multiple_of(step) && !only.contains(&layer) => {
             mixture.clone().into()

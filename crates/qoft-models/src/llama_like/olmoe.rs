@@ -15,7 +15,8 @@ static OLMOE: LlamaLike = LlamaLike {
             experts: 64,
             top_k: 8,
         };
-        let router = mixtures::router(json, layers, defaults, || mixtures::norm_topk_prob(json))?;
+        let normalized = mixtures::norm_topk_prob(json)?;
+        let router = mixtures::router(json, layers, defaults, normalized)?;
         let router = router.ok_or_else(|| json.error("num_experts", "must not be 0"))?;
         let mixture = MixtureConfig::new([dense.inner, dense.hidden], router);
         Ok(vec![mixture.into(); layers])

@@ -18,7 +18,8 @@ static QWEN2_MOE: LlamaLike = LlamaLike {
             experts: 60,
             top_k: 4,
         };
-        let router = mixtures::router(json, layers, defaults, || mixtures::norm_topk_prob(json))?;
+        let normalized = mixtures::norm_topk_prob(json)?;
+        let router = mixtures::router(json, layers, defaults, normalized)?;
         let inner = json.size("moe_intermediate_size")?.unwrap_or(1408);
         let shared = json
             .size("shared_expert_intermediate_size")?

@@ -13,7 +13,8 @@ static QWEN3_MOE: LlamaLike = LlamaLike {
             experts: 128,
             top_k: 8,
         };
-        let router = mixtures::router(json, layers, defaults, || mixtures::norm_topk_prob(json))?;
+        let normalized = mixtures::norm_topk_prob(json)?;
+        let router = mixtures::router(json, layers, defaults, normalized)?;
         let inner = json.size("moe_intermediate_size")?.unwrap_or(768);
         let mixture = router.map(|router| MixtureConfig::new([inner, dense.hidden], router));
         mixtures::in_some_layers(json, layers, dense, mixture)
