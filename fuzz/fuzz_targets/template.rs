@@ -14,6 +14,6 @@ fuzz_target!(|input: &[u8]| {
     let messages: Vec<Message> = serde_json::from_slice(messages).unwrap_or_default();
     if let Ok(template) = ChatTemplate::new(source, &variables) {
         let _ = template.render(&messages, &variables, true);
-        let _ = template.render_assistant(&messages, &variables, &|_| true);
+        let _ = template.render_assistant(&messages, &variables, &|_| true, &str::len);
     }
 });
