@@ -23,30 +23,35 @@ impl HraRotation {
         Self { vectors, apply_gs }
     }
 
-    /// The unit vectors, each `[features, 1]`.
-    fn units(&self) -> Vec<Tensor<2>> {
+    /// The unit vectors, each `[features]`.
+    fn units(&self) -> Vec<Tensor<1>> {
         let vectors = self.vectors.tensor::<2>();
-        let columns = (0..vectors.dims()[1]).map(|at| vectors.clone().narrow(1, at, 1));
-        let mut units: Vec<Tensor<2>> = Vec::new();
-        for mut column in columns {
+        let [features, count] = vectors.dims();
+        let column = |at| vectors.clone().narrow(1, at, 1).reshape([features]);
+        let mut units: Vec<Tensor<1>> = Vec::new();
+        for mut column in (0..count).map(column) {
             let before = if self.apply_gs { units.as_slice() } else { &[] };
             for unit in before {
-                let along = unit.clone().transpose().matmul(column.clone());
-                column = column - unit.clone().matmul(along);
+                let along = (unit.clone() * column.clone()).sum();
+                column = column - unit.clone() * along;
             }
             let length = column.clone().square().sum().sqrt();
-            units.push(column / length.unsqueeze());
+            units.push(column / length);
         }
         units
     }
 }
 
 /// `rows` reflected along the units, one after another.
-fn reflect(rows: Tensor<2>, units: impl Iterator<Item = Tensor<2>>) -> Tensor<2> {
+///
+/// Both shapes of a unit are views of the same vector, so that its gradients come in one layout,
+/// whichever comes first: sums of floats depend on it.
+fn reflect(rows: Tensor<2>, units: impl Iterator<Item = Tensor<1>>) -> Tensor<2> {
     units.fold(rows, |rows, unit| {
         let (rows, unit) = ops::lifted(rows, unit);
-        let along = rows.clone().matmul(unit.clone());
-        rows - along.matmul(unit.transpose()) * 2.0
+        let features = rows.dims()[1];
+        let along = rows.clone().matmul(unit.clone().reshape([features, 1]));
+        rows - along.matmul(unit.reshape([1, features])) * 2.0
     })
 }
 

@@ -192,7 +192,7 @@ impl Adapters {
     pub fn turn_input(&self, x: Traced<2>) -> Traced<2> {
         let rotations = self.rotations_with_pass();
         rotations.fold(self.keep(x), |x, (rotation, pass)| {
-            self.keep(rotation.forward(x, pass))
+            self.keep(rotation.forward(x.apart(), pass))
         })
     }
 

@@ -51,6 +51,18 @@ impl<const D: usize> Traced<D> {
         self.tensor
     }
 
+    /// The same with a node of its own in the graph: gradients of what reads it are added up before
+    /// those of other readers come to them. Autodiff adds gradients in the order of the nodes' depths,
+    /// which depends on everything below, and sums of floats depend on their order.
+    #[must_use]
+    pub(crate) fn apart(self) -> Self {
+        let shape = self.tensor.dims();
+        Self {
+            tensor: self.tensor.reshape(shape),
+            trace: self.trace,
+        }
+    }
+
     /// The same values in another shape, of which nothing more is kept.
     pub fn reshape<const E: usize>(self, shape: [usize; E]) -> Traced<E> {
         let tensor = match self.tensor.dims()[..] == shape[..] {
