@@ -29,13 +29,17 @@ impl Registry {
     /// impossible.
     pub fn quantization(&self, backend: &str, settings: &Keys) -> Result<Quantization> {
         let backend = self.backend(backend)?;
+        let cannot = || Error::cannot_quantize(backend.name(), self.quantizing());
+        if !backend.capabilities().quantize {
+            return Err(cannot());
+        }
         let quantizer = backend.quantizer(settings)?;
         let quantizer = quantizer.ok_or_else(|| match settings.method() {
-            Some(method) if backend.capabilities().quantize => {
+            Some(method) => {
                 let reason = format!("{method} is not what {} quantizes into", backend.name());
                 settings.error("quant_method", reason)
             }
-            _ => Error::cannot_quantize(backend.name(), self.quantizing()),
+            None => cannot(),
         })?;
         Ok(Quantization { backend, quantizer })
     }
@@ -45,7 +49,7 @@ impl Registry {
     /// # Errors
     /// If none does, or the settings are impossible.
     pub fn quantization_of(&self, config: &Keys) -> Result<Quantization> {
-        for backend in self.backends() {
+        for backend in self.backends().filter(|b| b.capabilities().quantize) {
             if let Some(quantizer) = backend.quantizer(config)? {
                 return Ok(Quantization { backend, quantizer });
             }

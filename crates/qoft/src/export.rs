@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::adapted::{check, from_tensor, relative_error, rotated, to_tensor};
 use crate::adapter::ScaledAdapter;
-use crate::layers::ModelLayers;
+use crate::layers::{ModelLayers, check_readable};
 use crate::svd::{Svd, truncated};
 use crate::write::write_json;
 
@@ -76,6 +76,7 @@ pub fn export_lora(
     check(adapters, folder, &layers)?;
     let adapted = |layer: &&ClaimedLayer| adapters.iter().any(|adapter| adapter.has(layer.path()));
     let rotated: Vec<&ClaimedLayer> = layers.iter().filter(adapted).collect();
+    check_readable(rotated.iter().copied())?;
     let own = Own::new(folder, &layers, &rotated, adapters)?;
     let staged = StagedDir::new(output)?;
     let layers = rotated;

@@ -59,6 +59,17 @@ impl<'a> ModelLayers<'a> {
     }
 }
 
+/// Fails if the values of a layer cannot be read.
+pub fn check_readable<'a, 'b: 'a>(
+    layers: impl IntoIterator<Item = &'a ClaimedLayer<'b>>,
+) -> Result<()> {
+    let mut layers = layers.into_iter();
+    match layers.find(|layer| !layer.capabilities().dequantize) {
+        None => Ok(()),
+        Some(layer) => Err(layer.source().incapable("be made dense")),
+    }
+}
+
 /// Embedding tables that are plain matrices.
 pub fn embeddings(folder: &ModelFolder) -> Vec<LayerSource<'_>> {
     let checkpoint = folder.checkpoint();

@@ -1,14 +1,19 @@
 //! What a backend says that it cannot do is not done.
 
+use std::num::NonZeroUsize;
+
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{
-    BackendOptions, Capabilities, Checkpoint, Error, Nearest, QuantBackend, Registration, Registry,
-    Result, Scheme, SchemeOptions, Schemes, default_device,
+    BackendOptions, Capabilities, Checkpoint, Error, Keys, Nearest, QuantBackend, Quantizer,
+    Registration, Registry, Result, Scheme, SchemeOptions, Schemes, default_device,
 };
 use qoft::models::{Architectures, CausalLm, ModelFolder};
 use qoft::oft::OftConfig;
 use qoft::peft::{self, AdapterFolder, CommonConfig, Families, ModelFacts};
-use qoft::{MergePlan, MergeTarget, ScaledAdapter, check_trainable, dequantize, inspect};
+use qoft::{
+    MergePlan, MergeTarget, ScaledAdapter, check_trainable, dequantize, export_lora, inspect,
+};
+use serde_json::json;
 
 /// The built-in backend of 4-bit layers with other capabilities.
 struct Limited(Capabilities);
@@ -29,6 +34,12 @@ impl QuantBackend for Limited {
     ) -> Result<Option<Box<dyn Scheme>>> {
         let built_in = Registry::linked()?.backend(self.name())?;
         built_in.open(checkpoint, options)
+    }
+
+    fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
+        Registry::linked()?
+            .backend(self.name())?
+            .quantizer(settings)
     }
 }
 
@@ -96,6 +107,46 @@ fn layers_that_do_not_dequantize_are_not_made_dense() {
     // What it can do, it does.
     inspect(&folder, &limited).unwrap();
     MergePlan::new(&folder, &limited, &[], MergeTarget::SameScheme(&Nearest)).unwrap();
+}
+
+#[test]
+fn layers_that_do_not_dequantize_are_not_exported() {
+    let (folder, work) = (folder(), tempfile::tempdir().unwrap());
+    let path = qoft_fixtures::path("adapters/list_names");
+    let adapters = [ScaledAdapter::new(
+        AdapterFolder::open(&path, &Families::linked().unwrap()).unwrap(),
+        1.0,
+    )];
+    let output = work.path().join("lora");
+    let rank = NonZeroUsize::new(2).unwrap();
+    let export =
+        |schemes: &Schemes| export_lora(&folder, schemes, &adapters, rank, &output, &|_, _| ());
+    let error = export(&schemes(&folder, &NO_DENSE)).unwrap_err();
+    assert!(matches!(error, Error::Incapable { .. }), "{error}");
+    assert!(!output.exists());
+    export(&Schemes::linked(folder.checkpoint()).unwrap()).unwrap();
+}
+
+#[test]
+fn backends_that_do_not_quantize_are_not_asked_to() {
+    let built_in = Registry::linked().unwrap();
+    let entry = Registration::new(&NO_TRAINING).replacing();
+    let limited = built_in.with(&entry).unwrap();
+    let config = || json!({"quant_method": "bitsandbytes", "load_in_4bit": true});
+    let keys = || Keys::new("the test", config());
+    for found in [
+        limited.quantization("bnb-4bit", &keys()),
+        limited.quantization_of(&keys()),
+        limited.parse_quantization("bnb-4bit"),
+    ] {
+        let text = found.map(|_| ()).unwrap_err().to_string();
+        assert!(text.contains("hqq"), "it tells who can: {text}");
+        assert!(!text.contains("bnb-4bit, "), "{text}");
+    }
+    assert_eq!(
+        built_in.quantization_of(&keys()).unwrap().backend(),
+        "bnb-4bit"
+    );
 }
 
 #[test]

@@ -9,7 +9,7 @@ use super::options::{MergeOptions, MergeTarget, NewScheme};
 use crate::adapted::check;
 use crate::adapter::ScaledAdapter;
 use crate::complete::check_complete;
-use crate::layers::ModelLayers;
+use crate::layers::{ModelLayers, check_readable};
 use crate::own;
 use crate::quantize::Plan;
 use crate::search::LayerSearch;
@@ -109,15 +109,6 @@ impl<'a> Way<'a> {
                 Ok(Self::Same(search))
             }
         }
-    }
-}
-
-/// Fails if the values of a layer cannot be read.
-fn check_readable(layers: &[ClaimedLayer]) -> Result<()> {
-    let stuck = |layer: &&ClaimedLayer| !layer.capabilities().dequantize;
-    match layers.iter().find(stuck) {
-        None => Ok(()),
-        Some(layer) => Err(layer.source().incapable("be made dense")),
     }
 }
 
