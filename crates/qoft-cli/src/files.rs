@@ -4,14 +4,14 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::tensor::Device;
-use qoft::ScaledAdapter;
-use qoft::core::{BackendOptions, Checkpoint, Container, Containers, Nearest, Registry, Schemes};
-use qoft::models::{Architectures, CausalLm, ModelConfig, ModelFolder};
-use qoft::peft::{self, AdapterFolder, Families};
+use qoft::core::{BackendOptions, Checkpoint, Container, Nearest, Schemes};
+use qoft::models::{CausalLm, ModelConfig, ModelFolder};
+use qoft::peft::{self, AdapterFolder};
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::Below;
 use qoft::train::{Evaluation, model_facts};
+use qoft::{Registries, ScaledAdapter};
 
 use crate::args::{AdapterArg, LoadArgs, ModelArgs};
 use crate::print::{errln, warnln};
@@ -26,9 +26,13 @@ pub fn device(name: Option<&str>) -> Result<Device> {
 }
 
 /// The schemes of a checkpoint, all of those that are linked.
-pub fn schemes(checkpoint: &Checkpoint, backend_options: &[String]) -> Result<Schemes> {
+pub fn schemes(
+    registries: &Registries,
+    checkpoint: &Checkpoint,
+    backend_options: &[String],
+) -> Result<Schemes> {
     let options = BackendOptions::parse(backend_options)?;
-    Ok(Registry::linked()?.open(checkpoint, &options)?)
+    Ok(registries.schemes.open(checkpoint, &options)?)
 }
 
 /// Whether a path has the ending of a file format.
@@ -38,33 +42,34 @@ pub fn is_called(path: &Path, container: &dyn Container) -> bool {
 }
 
 /// Opens a model's folder, or a file of a format that is linked.
-pub fn open(path: &Path) -> Result<ModelFolder> {
-    described(checkpoint(path)?)
+pub fn open(registries: &Registries, path: &Path) -> Result<ModelFolder> {
+    described(registries, checkpoint(registries, path)?)
 }
 
 /// Opens the files of a model.
-pub fn checkpoint(path: &Path) -> Result<Checkpoint> {
-    Ok(Containers::linked()?.open(path)?)
+pub fn checkpoint(registries: &Registries, path: &Path) -> Result<Checkpoint> {
+    Ok(registries.containers.open(path)?)
 }
 
 /// A model's folder whose checkpoint is opened already.
-pub fn described(checkpoint: Checkpoint) -> Result<ModelFolder> {
-    Ok(ModelFolder::new(checkpoint, &Architectures::linked()?))
+pub fn described(registries: &Registries, checkpoint: Checkpoint) -> Result<ModelFolder> {
+    Ok(ModelFolder::new(checkpoint, &registries.architectures))
 }
 
 /// The model of a folder, quantized if the options say so: `scheme` is the value of `--load-in`. Warns
 /// of adapters that were trained on another one.
 pub fn quantized(
+    registries: &Registries,
     folder: ModelFolder,
     scheme: Option<&str>,
     load: &LoadArgs,
     adapters: &[AdapterArg],
 ) -> Result<ModelFolder> {
-    let registry = Registry::linked()?;
+    let registry = &registries.schemes;
     if folder.checkpoint().quantization_config().is_none() {
-        trained_on::warn_of_others(adapters, scheme, load, &registry);
+        trained_on::warn_of_others(adapters, scheme, load, registry);
     }
-    let Some(quantization) = load.quantization(scheme, &registry)? else {
+    let Some(quantization) = load.quantization(scheme, registry)? else {
         return Ok(folder);
     };
     let options = load.options()?;
@@ -86,17 +91,28 @@ pub fn quantized(
 }
 
 /// Loads a frozen model.
-pub fn model(path: &Path, backend_options: &[String], device: &Device) -> Result<CausalLm> {
-    opened_model(&open(path)?, backend_options, device)
+pub fn model(
+    registries: &Registries,
+    path: &Path,
+    backend_options: &[String],
+    device: &Device,
+) -> Result<CausalLm> {
+    opened_model(
+        registries,
+        &open(registries, path)?,
+        backend_options,
+        device,
+    )
 }
 
 /// Loads the frozen model of an opened folder.
 pub fn opened_model(
+    registries: &Registries,
     folder: &ModelFolder,
     backend_options: &[String],
     device: &Device,
 ) -> Result<CausalLm> {
-    let schemes = schemes(folder.checkpoint(), backend_options)?;
+    let schemes = schemes(registries, folder.checkpoint(), backend_options)?;
     load(folder, &schemes, device)
 }
 
@@ -112,12 +128,11 @@ pub fn load(folder: &ModelFolder, schemes: &Schemes, device: &Device) -> Result<
 }
 
 /// Reads adapter folders.
-pub fn adapters(args: &[AdapterArg]) -> Result<Vec<ScaledAdapter>> {
+pub fn adapters(registries: &Registries, args: &[AdapterArg]) -> Result<Vec<ScaledAdapter>> {
     warn_of_missing(args)?;
-    let families = Families::linked()?;
     let open = |arg: &AdapterArg| {
         Ok(ScaledAdapter::new(
-            AdapterFolder::open(&arg.folder, &families)?,
+            AdapterFolder::open(&arg.folder, &registries.families)?,
             arg.strength,
         ))
     };
@@ -149,11 +164,21 @@ fn warn_of_missing(args: &[AdapterArg]) -> Result<()> {
 }
 
 /// Loads the model of a folder with its adapters, to compute with and not to train.
-pub fn adapted_model(folder: ModelFolder, args: &ModelArgs) -> Result<CausalLm> {
+pub fn adapted_model(
+    registries: &Registries,
+    folder: ModelFolder,
+    args: &ModelArgs,
+) -> Result<CausalLm> {
     let device = device(args.device.as_deref())?;
-    let adapters = adapters(&args.adapter)?;
-    let folder = quantized(folder, args.quantize.as_deref(), &args.load, &args.adapter)?;
-    let mut model = opened_model(&folder, &args.backend_option, &device)?;
+    let adapters = adapters(registries, &args.adapter)?;
+    let folder = quantized(
+        registries,
+        folder,
+        args.quantize.as_deref(),
+        &args.load,
+        &args.adapter,
+    )?;
+    let mut model = opened_model(registries, &folder, &args.backend_option, &device)?;
     attach(&mut model, &adapters, &device)?;
     Ok(model)
 }

@@ -25,6 +25,7 @@ use std::num::NonZeroUsize;
 use std::process::ExitCode;
 
 use anyhow::{Context, ensure};
+use qoft::Registries;
 
 use args::{Cli, Command};
 use print::Kind;
@@ -40,10 +41,30 @@ const MOST_THREADS: usize = 1024;
 /// that ask the program to stop end it without leaving anything half done. Call this from the main
 /// thread, before there are others.
 pub fn run() -> ExitCode {
+    run_with(Registries::linked)
+}
+
+/// As [`run`], with the registries that `registries` gives, for programs that build their own: where the
+/// linker collects nothing, or some schemes are to be left out.
+///
+/// ```no_run
+/// use qoft::Registries;
+/// use qoft::core::Registry;
+///
+/// # fn main() -> std::process::ExitCode {
+/// qoft_cli::run_with(|| {
+///     let mut registries = Registries::linked()?;
+///     registries.schemes = Registry::new(registries.schemes.registrations())?;
+///     Ok(registries)
+/// })
+/// # }
+/// ```
+pub fn run_with(registries: impl FnOnce() -> qoft::core::Result<Registries>) -> ExitCode {
     stop::watch();
     let cli = Cli::from_arguments();
     messages::show();
-    match execute(cli) {
+    let registries = registries().map_err(Into::into);
+    match registries.and_then(|registries| execute(cli, &registries)) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) if error.is::<stop::Stopped>() => ExitCode::from(stop::Stopped::code()),
         Err(error) => {
@@ -73,11 +94,11 @@ pub fn read_train_options(path: &std::path::Path) -> anyhow::Result<()> {
     };
     let args = flags.with_file()?;
     args.train_config()?;
-    args.adapter_config()?;
+    args.adapter_config(&qoft::peft::Families::linked()?)?;
     Ok(())
 }
 
-fn execute(cli: Cli) -> anyhow::Result<()> {
+fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
     let mut threads = cli.threads;
     let command = match cli.command {
         Command::Train(args) => {
@@ -89,16 +110,16 @@ fn execute(cli: Cli) -> anyhow::Result<()> {
     };
     use_threads(threads)?;
     match command {
-        Command::Quickstart(args) => commands::quickstart::run(&args),
-        Command::Inspect(args) => commands::inspect::run(&args),
-        Command::Backends(args) => commands::backends::run(&args),
-        Command::Dequantize(args) => commands::dequantize::run(&args),
-        Command::Quantize(args) => commands::quantize::run(&args),
-        Command::Train(args) => commands::train::run(&args),
-        Command::Merge(args) => commands::merge::run(&args),
-        Command::Export(args) => commands::export::run(&args),
-        Command::Eval(args) => commands::eval::run(&args),
-        Command::Generate(args) => commands::generate::run(&args),
+        Command::Quickstart(args) => commands::quickstart::run(&args, registries),
+        Command::Inspect(args) => commands::inspect::run(&args, registries),
+        Command::Backends(args) => commands::backends::run(&args, registries),
+        Command::Dequantize(args) => commands::dequantize::run(&args, registries),
+        Command::Quantize(args) => commands::quantize::run(&args, registries),
+        Command::Train(args) => commands::train::run(&args, registries),
+        Command::Merge(args) => commands::merge::run(&args, registries),
+        Command::Export(args) => commands::export::run(&args, registries),
+        Command::Eval(args) => commands::eval::run(&args, registries),
+        Command::Generate(args) => commands::generate::run(&args, registries),
     }
 }
 

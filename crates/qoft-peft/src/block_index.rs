@@ -1,6 +1,7 @@
 //! Which block of a model a layer is in, by `layers_pattern`.
 
 use std::collections::HashMap;
+use std::sync::OnceLock;
 
 use qoft_core::Result;
 
@@ -18,16 +19,35 @@ pub(crate) struct BlockIndex {
     /// may be very many.
     names: HashMap<String, usize>,
     /// Other names, in order, with their places.
-    expressions: Vec<(usize, Expression)>,
+    expressions: Vec<(usize, Compiled)>,
+}
+
+/// An expression that is compiled when it is first needed, as PEFT does: one that is wrong is no error
+/// where no path gets so far.
+#[derive(Debug)]
+struct Compiled {
+    text: String,
+    expression: OnceLock<Result<Expression>>,
+}
+
+impl Compiled {
+    fn new(text: String) -> Self {
+        Self {
+            text,
+            expression: OnceLock::new(),
+        }
+    }
+
+    fn get(&self) -> Result<&Expression> {
+        let compile = || Expression::prefix(&self.text, "layers_pattern");
+        let expression = self.expression.get_or_init(compile);
+        expression.as_ref().map_err(Clone::clone)
+    }
 }
 
 impl BlockIndex {
     /// Behind these names; without any, behind whatever stands before a number.
-    ///
-    /// # Errors
-    /// If one is no valid expression.
-    pub fn new(names: Option<&OneOrMany>) -> Result<Self> {
-        let expression = |text: &str| Expression::prefix(text, "layers_pattern");
+    pub fn new(names: Option<&OneOrMany>) -> Self {
         let mut index = Self {
             names: HashMap::new(),
             expressions: Vec::new(),
@@ -35,8 +55,8 @@ impl BlockIndex {
         let names = match names {
             None => {
                 let any = format!(r".*?\.[^.]*\.(?P<{INDEX}>\d+)\.");
-                index.expressions.push((0, expression(&any)?));
-                return Ok(index);
+                index.expressions.push((0, Compiled::new(any)));
+                return index;
             }
             Some(OneOrMany::One(one)) => std::slice::from_ref(one),
             Some(OneOrMany::Many(many)) => many,
@@ -47,17 +67,17 @@ impl BlockIndex {
                 index.names.entry(name.clone()).or_insert(place);
             } else {
                 let text = format!(r"(?:^|.*?\.){name}\.(?P<{INDEX}>\d+)\.");
-                index.expressions.push((place, expression(&text)?));
+                index.expressions.push((place, Compiled::new(text)));
             }
         }
-        Ok(index)
+        index
     }
 
     /// The number of the block that the layer at `path` is in; `None` where no name is in the path, or
     /// the number is none of a block.
     ///
     /// # Errors
-    /// If an expression takes too long to match.
+    /// If an expression is wrong, or takes too long to match.
     pub fn of(&self, path: &str) -> Result<Option<i64>> {
         let named = self.of_names(path);
         let before = named.map_or(usize::MAX, |(place, _)| place);
@@ -65,9 +85,8 @@ impl BlockIndex {
             if *place > before {
                 break;
             }
-            if let Some(captures) = expression.captures(path)? {
-                let found = captures.name(INDEX);
-                return Ok(found.and_then(|index| index.as_str().parse().ok()));
+            if let Some(found) = expression.get()?.group(INDEX, path)? {
+                return Ok(found.and_then(|index| index.parse().ok()));
             }
         }
         Ok(named.and_then(|(_, number)| number.parse().ok()))
@@ -92,7 +111,7 @@ mod tests {
 
     fn of(names: &[&str], path: &str) -> Option<i64> {
         let names = names.iter().map(|&name| name.into()).collect();
-        let index = BlockIndex::new(Some(&OneOrMany::Many(names))).unwrap();
+        let index = BlockIndex::new(Some(&OneOrMany::Many(names)));
         index.of(path).unwrap()
     }
 
@@ -130,9 +149,6 @@ mod tests {
         }
         assert_eq!(of(&["layers"], paths[0]), Some(7));
         assert_eq!(of(&["experts", "layers"], paths[2]), Some(12));
-        assert_eq!(
-            BlockIndex::new(None).unwrap().of(paths[0]).unwrap(),
-            Some(7)
-        );
+        assert_eq!(BlockIndex::new(None).of(paths[0]).unwrap(), Some(7));
     }
 }

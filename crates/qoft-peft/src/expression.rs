@@ -1,6 +1,8 @@
 //! Regular expressions of a configuration.
 
-use fancy_regex::{Captures, Regex};
+use std::collections::HashMap;
+
+use fancy_regex::Regex;
 use qoft_core::{Error, Result};
 
 use crate::python::translate;
@@ -9,6 +11,8 @@ use crate::python::translate;
 #[derive(Debug)]
 pub(crate) struct Expression {
     regex: Regex,
+    /// Numbers of the groups that have names.
+    names: HashMap<String, usize>,
     text: String,
     key: &'static str,
 }
@@ -25,15 +29,17 @@ impl Expression {
     }
 
     fn new(text: &str, key: &'static str, end: &str) -> Result<Self> {
-        let compiled = translate(text).and_then(|pattern| {
-            Regex::new(&format!(r"\A{pattern}{end}")).map_err(|error| error.to_string())
+        let compiled = translate(text).and_then(|translated| {
+            let regex = Regex::new(&format!(r"\A{}{end}", translated.pattern));
+            Ok((regex.map_err(|e| e.to_string())?, translated.names))
         });
-        let regex = compiled.map_err(|error| {
+        let (regex, names) = compiled.map_err(|error| {
             let reason = format!("`{text}` is no regular expression: {error}");
             Error::config("adapter configuration").key(key, reason)
         })?;
         Ok(Self {
             regex,
+            names,
             text: text.to_owned(),
             key,
         })
@@ -49,14 +55,18 @@ impl Expression {
             .map_err(|e| self.gives_up(path, &e))
     }
 
-    /// What its groups match; `None` if it does not match.
+    /// What the group of a name matches; `None` if the expression does not match, `Some(None)` if it
+    /// matches without the group.
     ///
     /// # Errors
     /// As [`Self::is_match`].
-    pub fn captures<'a>(&self, path: &'a str) -> Result<Option<Captures<'a>>> {
-        self.regex
-            .captures(path)
-            .map_err(|e| self.gives_up(path, &e))
+    pub fn group<'a>(&self, name: &str, path: &'a str) -> Result<Option<Option<&'a str>>> {
+        let captures = self.regex.captures(path);
+        let captures = captures.map_err(|e| self.gives_up(path, &e))?;
+        Ok(captures.map(|captures| {
+            let group = captures.get(*self.names.get(name)?)?;
+            Some(group.as_str())
+        }))
     }
 
     fn gives_up(&self, path: &str, error: &fancy_regex::Error) -> Error {
@@ -85,8 +95,24 @@ mod tests {
         assert!(full(r"(?i)AB", "ab") && full(r"(?i:A)b", "ab") && !full(r"(?i:A)B", "ab"));
         assert!(full(r"(.)\1b\Z", "aab") && full(r"\141\x62[\b\-]", "ab-"));
         assert!(full(r"[a&&b]+", "a&b") && full(r"[]^-]*", "]^-") && full("a b", "a b"));
+        assert!(full(r"(?P<n>a)(b)\2(?P=n)\1", "abbaa") && full(r"(?P<n>a)?(?(n)b|c)", "ab"));
         for wrong in [
-            "a**", "*a", "(a", "a)", r"\p{L}", "(?<n>a)", "a(?i)b", "[a", "^*", r"a\",
+            r"(?P<n>a)(?P<n>b)",
+            r"(?P=n)(?P<n>a)",
+            r"(a\1)",
+            r"a\1",
+            "(?P<1>a)",
+            "(?i-i:a)",
+            "a**",
+            "*a",
+            "(a",
+            "a)",
+            r"\p{L}",
+            "(?<n>a)",
+            "a(?i)b",
+            "[a",
+            "^*",
+            r"a\",
         ] {
             assert!(Expression::full(wrong, "k").is_err(), "{wrong}");
         }

@@ -6,6 +6,7 @@
 //! left: names of characters (`\N{…}`) and the flags `a` and `L` are errors here, and lookbehinds of
 //! several widths are errors in Python only.
 
+use std::collections::HashMap;
 use std::iter::Peekable;
 use std::str::Chars;
 
@@ -23,12 +24,32 @@ struct Translator<'a> {
     rest: Peekable<Chars<'a>>,
     out: String,
     last: Last,
-    /// Of the open groups, the innermost last: whether blanks count for nothing in them.
-    verbose: Vec<bool>,
+    /// Open groups, the innermost last.
+    open: Vec<Group>,
+    /// Numbers of the groups that have names.
+    names: HashMap<String, usize>,
+    /// Groups that can be referred to so far.
+    groups: usize,
 }
 
-/// Python's pattern in the dialect of `fancy-regex`, as one group.
-pub(crate) fn translate(pattern: &str) -> Result<String, String> {
+/// An open group.
+struct Group {
+    /// Blanks count for nothing in it.
+    verbose: bool,
+    /// Its number, if it can be referred to.
+    number: Option<usize>,
+}
+
+/// A pattern in the dialect of `fancy-regex`, as one group.
+pub(crate) struct Translated {
+    /// The pattern. None of its groups has a name, since the engine would not have numbers then.
+    pub pattern: String,
+    /// Numbers of the groups that have names in Python's.
+    pub names: HashMap<String, usize>,
+}
+
+/// Python's pattern for the engine.
+pub(crate) fn translate(pattern: &str) -> Result<Translated, String> {
     let mut rest = pattern;
     let (mut flags, mut verbose) = (String::new(), false);
     while let Some((given, after)) = rest.strip_prefix("(?").and_then(|r| r.split_once(')')) {
@@ -43,16 +64,24 @@ pub(crate) fn translate(pattern: &str) -> Result<String, String> {
         rest: rest.chars().peekable(),
         out: format!("(?{flags}:"),
         last: Last::Nothing,
-        verbose: vec![verbose],
+        open: vec![Group {
+            verbose,
+            number: None,
+        }],
+        names: HashMap::new(),
+        groups: 0,
     };
     while let Some(next) = translator.rest.next() {
         translator.step(next)?;
     }
-    if translator.verbose.len() > 1 {
+    if translator.open.len() > 1 {
         return Err("a parenthesis is not closed".into());
     }
     translator.out.push(')');
-    Ok(translator.out)
+    Ok(Translated {
+        pattern: translator.out,
+        names: translator.names,
+    })
 }
 
 /// The flags that are left to the engine: blanks of verbose patterns are taken out here.
@@ -70,8 +99,8 @@ impl Translator<'_> {
             '[' => self.set(),
             '(' => self.open(),
             ')' => {
-                self.verbose.pop();
-                if self.verbose.is_empty() {
+                self.open.pop();
+                if self.open.is_empty() {
                     return Err("a parenthesis is closed that is not open".into());
                 }
                 self.push(")", Last::Item)
@@ -100,7 +129,7 @@ impl Translator<'_> {
     }
 
     fn is_verbose(&self) -> bool {
-        self.verbose.last() == Some(&true)
+        self.open.last().is_some_and(|group| group.verbose)
     }
 
     /// A quantifier, with the mark of a lazy or possessive one.
@@ -146,8 +175,7 @@ impl Translator<'_> {
     fn open(&mut self) -> Result<(), String> {
         let verbose = self.is_verbose();
         if self.rest.next_if_eq(&'?').is_none() {
-            self.verbose.push(verbose);
-            return self.push("(", Last::Nothing);
+            return self.capture();
         }
         let next = self.rest.next();
         let group = match next {
@@ -157,18 +185,25 @@ impl Translator<'_> {
                 _ => return Err("expected `?<=` or `?<!`; groups are named `(?P<name>…)`".into()),
             },
             Some('P') if self.rest.next_if_eq(&'<').is_some() => {
-                format!("(?P<{}>", self.until('>')?)
+                let name = self.until('>')?;
+                check_name(&name)?;
+                let number = self.groups + 1;
+                if self.names.insert(name.clone(), number).is_some() {
+                    return Err(format!("the group `{name}` is there twice"));
+                }
+                return self.capture();
             }
             Some('P') if self.rest.next_if_eq(&'=').is_some() => {
-                let back = format!("(?P={})", self.until(')')?);
-                return self.push(&back, Last::Item);
+                let name = self.until(')')?;
+                let number = self.named(&name)?;
+                return self.back(number);
             }
             Some('#') => return self.until(')').map(drop),
             Some('(') => {
                 let group = self.until(')')?;
                 match group.chars().all(|c| c.is_ascii_digit()) {
                     true => format!("(?({group})"),
-                    false => format!("(?(<{group}>)"),
+                    false => format!("(?({})", self.named(&group)?),
                 }
             }
             Some(flag) if "aiLmsux-".contains(flag) => {
@@ -177,8 +212,13 @@ impl Translator<'_> {
                     return Err("flags for all of it stand at its beginning".into());
                 }
                 let (on, off) = given.split_once('-').unwrap_or((&given, ""));
-                self.verbose
-                    .push((verbose || on.contains('x')) && !off.contains('x'));
+                if let Some(both) = off.chars().find(|flag| on.contains(*flag)) {
+                    return Err(format!("the flag `{both}` is switched on and off"));
+                }
+                self.open.push(Group {
+                    verbose: (verbose || on.contains('x')) && !off.contains('x'),
+                    number: None,
+                });
                 let (on, off) = (engine_flags(on)?, engine_flags(off)?);
                 let off = if off.is_empty() {
                     off
@@ -189,8 +229,38 @@ impl Translator<'_> {
             }
             _ => return Err("an unknown kind of group".into()),
         };
-        self.verbose.push(verbose);
+        self.open.push(Group {
+            verbose,
+            number: None,
+        });
         self.push(&group, Last::Nothing)
+    }
+
+    /// Opens a group that can be referred to.
+    fn capture(&mut self) -> Result<(), String> {
+        self.groups += 1;
+        self.open.push(Group {
+            verbose: self.is_verbose(),
+            number: Some(self.groups),
+        });
+        self.push("(", Last::Nothing)
+    }
+
+    /// The number of a group by its name.
+    fn named(&self, name: &str) -> Result<usize, String> {
+        let number = self.names.get(name).copied();
+        number.ok_or_else(|| format!("there is no group `{name}` before"))
+    }
+
+    /// What a group has matched.
+    fn back(&mut self, number: usize) -> Result<(), String> {
+        if number > self.groups {
+            return Err(format!("there is no group {number} before"));
+        }
+        if self.open.iter().any(|group| group.number == Some(number)) {
+            return Err(format!("group {number} is referred to within itself"));
+        }
+        self.push(&format!(r"(?:\{number})"), Last::Item)
     }
 
     /// What stands before the next `end`, which is read, too.
@@ -231,7 +301,7 @@ impl Translator<'_> {
                         break;
                     }
                 }
-                self.push(&format!(r"(?:\{group})"), Last::Item)
+                self.back(group.parse().map_err(|_| format!("no group {group}"))?)
             }
             _ => {
                 let item = self.escaped_item()?;
@@ -301,6 +371,15 @@ impl Translator<'_> {
             ('\\', _) => self.escaped_item(),
             (plain, _) => literal(u32::from(plain)),
         }
+    }
+}
+
+/// Fails unless Python takes the name for a group's.
+fn check_name(name: &str) -> Result<(), String> {
+    let first = name.chars().next().filter(|c| !c.is_numeric());
+    match first.is_some() && name.chars().all(|c| c.is_alphanumeric() || c == '_') {
+        true => Ok(()),
+        false => Err(format!("`{name}` is no name of a group")),
     }
 }
 

@@ -161,7 +161,7 @@ impl Limits {
                 .transpose()?,
             saved: Barred::new(config.modules_to_save())?,
             layers: layers.filter(|layers| !layers.is_empty()),
-            index: BlockIndex::new(pattern)?,
+            index: BlockIndex::new(pattern),
         })
     }
 

@@ -34,6 +34,7 @@ pub mod nn;
 mod own;
 mod owners;
 mod quantize;
+mod registries;
 mod scale_search;
 mod schemes;
 mod search;
@@ -62,6 +63,7 @@ pub use quantize::{
     QuantizeLosses, QuantizeOptions, QuantizeReport, QuantizedLayer, StagedQuantization,
     layers_to_quantize, quantize, quantize_layer, quantize_staged,
 };
+pub use registries::Registries;
 pub use scale_search::scale_inputs;
 pub use schemes::{SCHEMES, SchemeFeature, missing_feature, unknown_method};
 pub use search::LayerSearch;

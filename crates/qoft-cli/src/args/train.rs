@@ -365,7 +365,10 @@ mod tests {
         let merged = flags.with_file().unwrap();
         let config = merged.train_config().unwrap();
         assert_eq!((config.learning_rate, config.batch_size), (0.5, 7));
-        let adapter = merged.adapter_config().unwrap().to_json();
+        let adapter = merged
+            .adapter_config(&qoft::peft::Families::linked().unwrap())
+            .unwrap()
+            .to_json();
         assert_eq!(adapter["target_modules"], serde_json::json!(["a", "b"]));
     }
 

@@ -34,8 +34,7 @@ impl TrainArgs {
     }
 
     /// The configuration of the adapter.
-    pub fn adapter_config(&self) -> Result<Arc<dyn AdapterConfig>> {
-        let families = Families::linked()?;
+    pub fn adapter_config(&self, families: &Families) -> Result<Arc<dyn AdapterConfig>> {
         // A run from the weights of an adapter has its options.
         let start = self.start_from.as_ref();
         start.map_or(Ok(()), |folder| peft::expect_adapter(folder))?;

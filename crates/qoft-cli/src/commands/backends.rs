@@ -1,16 +1,16 @@
 //! `qoft backends`.
 
 use anyhow::Result;
-use qoft::SCHEMES;
-use qoft::core::{Containers, Entry, Registry};
+use qoft::core::Entry;
+use qoft::{Registries, SCHEMES};
 use serde_json::json;
 
 use crate::args::BackendsArgs;
 use crate::print::outln;
 
 /// Lists the backends and file formats in the order in which they are asked.
-pub fn run(args: &BackendsArgs) -> Result<()> {
-    let (registry, formats) = (Registry::linked()?, Containers::linked()?);
+pub fn run(args: &BackendsArgs, registries: &Registries) -> Result<()> {
+    let (registry, formats) = (&registries.schemes, &registries.containers);
     if args.json {
         let backends: Vec<_> = registry
             .registrations()

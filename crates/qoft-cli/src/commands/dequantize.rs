@@ -1,18 +1,18 @@
 //! `qoft dequantize`.
 
 use anyhow::Result;
-use qoft::DequantizeOptions;
 use qoft::core::Purpose;
 use qoft::core::kernels::FloatFormat;
+use qoft::{DequantizeOptions, Registries};
 
 use crate::args::DequantizeArgs;
 use crate::print::{errln, outln, warnln};
 use crate::{files, progress};
 
 /// Writes a dense checkpoint.
-pub fn run(args: &DequantizeArgs) -> Result<()> {
-    let folder = files::open(&args.model)?;
-    let schemes = files::schemes(folder.checkpoint(), &args.backend_option)?;
+pub fn run(args: &DequantizeArgs, registries: &Registries) -> Result<()> {
+    let folder = files::open(registries, &args.model)?;
+    let schemes = files::schemes(registries, folder.checkpoint(), &args.backend_option)?;
     let bar = progress::bar("writing", 0);
     let dtype = FloatFormat::from(args.dtype);
     let values = match args.unrounded {

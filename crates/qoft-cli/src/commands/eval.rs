@@ -6,13 +6,14 @@ use serde_json::json;
 use crate::args::EvalArgs;
 use crate::print::outln;
 use crate::{files, progress};
+use qoft::Registries;
 
 /// Measures the loss of a model on a data file.
-pub fn run(args: &EvalArgs) -> Result<()> {
+pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
-    let folder = files::open(&args.model.model)?;
+    let folder = files::open(registries, &args.model.model)?;
     let tokenizer = files::tokenizer(&folder)?;
-    let model = files::adapted_model(folder, &args.model)?;
+    let model = files::adapted_model(registries, folder, &args.model)?;
     let dataset = files::dataset(&args.data, &tokenizer, model.config(), args.max_length)?;
     let evaluation = files::evaluate(&model, &dataset, args.batch_size, &device)?;
     files::report_losses(&args.data, &dataset);

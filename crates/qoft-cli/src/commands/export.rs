@@ -1,39 +1,44 @@
 //! `qoft export`.
 
 use anyhow::{Context, Result, bail};
+use qoft::core::StagedDir;
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Containers, StagedDir};
-use qoft::{LoraReport, MergeOptions, MergePlan, MergeTarget, NewContainer};
+use qoft::{LoraReport, MergeOptions, MergePlan, MergeTarget, NewContainer, Registries};
 
 use crate::args::{ExportArgs, ExportForm};
 use crate::print::{errln, outln};
 use crate::{files, progress};
 
 /// Writes adapters in the form of another method.
-pub fn run(args: &ExportArgs) -> Result<()> {
+pub fn run(args: &ExportArgs, registries: &Registries) -> Result<()> {
     match args.to {
-        ExportForm::Lora => lora(args),
-        ExportForm::Gguf => container(args, "gguf"),
+        ExportForm::Lora => lora(args, registries),
+        ExportForm::Gguf => container(args, registries, "gguf"),
     }
 }
 
 /// Writes the model with the adapters in a file format of its own.
-fn container(args: &ExportArgs, name: &str) -> Result<()> {
+fn container(args: &ExportArgs, registries: &Registries, name: &str) -> Result<()> {
     if args.rank.is_some() {
         bail!("--rank is for --to lora; a {name} file has whole weights");
     }
-    let containers = Containers::linked()?;
-    let mut all = containers.containers();
+    let mut all = registries.containers.containers();
     let container = all.find(|container| container.name() == name);
     let container = container.with_context(|| {
         format!("this build has no {name} files: build it with the feature `{name}`")
     })?;
     let numbers = args.gguf_type.as_deref().map(str::to_lowercase);
     let form = NewContainer::new(container).numbers(numbers.as_deref());
-    let (folder, base) = (files::open(&args.model)?, &args.base);
-    let folder = files::quantized(folder, base.load_in.as_deref(), &base.load, &args.adapter)?;
-    let schemes = files::schemes(folder.checkpoint(), &args.backend_option)?;
-    let adapters = files::adapters(&args.adapter)?;
+    let (folder, base) = (files::open(registries, &args.model)?, &args.base);
+    let folder = files::quantized(
+        registries,
+        folder,
+        base.load_in.as_deref(),
+        &base.load,
+        &args.adapter,
+    )?;
+    let schemes = files::schemes(registries, folder.checkpoint(), &args.backend_option)?;
+    let adapters = files::adapters(registries, &args.adapter)?;
     let options = MergeOptions::new(MergeTarget::Dense(FloatFormat::F32)).container(form);
     let plan = MergePlan::new(&folder, &schemes, &adapters, options)?;
     let staged = match files::is_called(&args.output, container) {
@@ -59,18 +64,24 @@ fn container(args: &ExportArgs, name: &str) -> Result<()> {
     Ok(())
 }
 
-fn lora(args: &ExportArgs) -> Result<()> {
+fn lora(args: &ExportArgs, registries: &Registries) -> Result<()> {
     if args.gguf_type.is_some() {
         bail!("--gguf-type is for --to gguf");
     }
     let rank = args.rank.context("a LoRA needs a --rank")?;
-    let (folder, base) = (files::open(&args.model)?, &args.base);
-    let folder = files::quantized(folder, base.load_in.as_deref(), &base.load, &args.adapter)?;
-    let adapters = files::adapters(&args.adapter)?;
+    let (folder, base) = (files::open(registries, &args.model)?, &args.base);
+    let folder = files::quantized(
+        registries,
+        folder,
+        base.load_in.as_deref(),
+        &base.load,
+        &args.adapter,
+    )?;
+    let adapters = files::adapters(registries, &args.adapter)?;
     let bar = progress::bar("decomposing", 0);
     let report = qoft::export_lora(
         &folder,
-        &files::schemes(folder.checkpoint(), &args.backend_option)?,
+        &files::schemes(registries, folder.checkpoint(), &args.backend_option)?,
         &adapters,
         rank,
         &args.output,

@@ -1,6 +1,7 @@
 //! `qoft generate`.
 
 use anyhow::Result;
+use qoft::Registries;
 use qoft::train::GenerateOptions;
 use qoft::train::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
@@ -10,12 +11,12 @@ use crate::files;
 use crate::print::{self, outln};
 
 /// Continues a prompt; text appears as it is made.
-pub fn run(args: &GenerateArgs) -> Result<()> {
+pub fn run(args: &GenerateArgs, registries: &Registries) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
-    let folder = files::open(&args.model.model)?;
+    let folder = files::open(registries, &args.model.model)?;
     let tokenizer = files::tokenizer(&folder)?;
     let prompt = prompt(args, &tokenizer)?;
-    let model = files::adapted_model(folder, &args.model)?;
+    let model = files::adapted_model(registries, folder, &args.model)?;
     let mut options = GenerateOptions::default();
     options.max_new_tokens = args.max_new_tokens;
     options.temperature = args.temperature;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Result;
-use qoft::{Inspection, LayerReport, inspect};
+use qoft::{Inspection, LayerReport, Registries, inspect};
 
 use crate::args::InspectArgs;
 use crate::files;
@@ -11,9 +11,9 @@ use crate::print::outln;
 use crate::progress::{bytes, grouped};
 
 /// Prints a checkpoint's layers.
-pub fn run(args: &InspectArgs) -> Result<()> {
-    let folder = files::open(&args.model)?;
-    let schemes = files::schemes(folder.checkpoint(), &args.backend_option)?;
+pub fn run(args: &InspectArgs, registries: &Registries) -> Result<()> {
+    let folder = files::open(registries, &args.model)?;
+    let schemes = files::schemes(registries, folder.checkpoint(), &args.backend_option)?;
     let inspection = inspect(&folder, &schemes)?;
     if args.json {
         outln!("{}", serde_json::to_string(&inspection)?);

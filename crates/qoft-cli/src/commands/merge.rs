@@ -8,12 +8,12 @@ use std::path::Path;
 use anyhow::{Result, anyhow};
 use burn::tensor::Device;
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{Dense, Error, Nearest, QuantBackend, Quantization, Registry, Schemes, StagedDir};
+use qoft::core::{Dense, Error, Nearest, QuantBackend, Quantization, Schemes, StagedDir};
 use qoft::models::ModelFolder;
 use qoft::train::data::{Dataset, Example};
 use qoft::{
     Calibration, LayerSearch, MergeLosses, MergeOptions, MergePlan, MergeReport, MergeTarget,
-    NewScheme, ScaledAdapter, StagedMerge,
+    NewScheme, Registries, ScaledAdapter, StagedMerge,
 };
 
 use crate::args::{DtypeArg, MergeArgs};
@@ -32,7 +32,7 @@ struct Subject<'a> {
     model: &'a ModelFolder,
     schemes: &'a Schemes,
     adapters: &'a [ScaledAdapter],
-    registry: &'a Registry,
+    registries: &'a Registries,
     /// The scheme of the result, if it is not that of the base model.
     written: Option<&'a Written>,
 }
@@ -45,18 +45,17 @@ struct Written {
 }
 
 /// Writes a checkpoint with adapters multiplied into its weights.
-pub fn run(args: &MergeArgs) -> Result<()> {
-    let registry = Registry::linked()?;
-    let written = written(args, &registry)?;
-    let model = base(args)?;
-    let adapters = files::adapters(&args.adapter)?;
-    let schemes = files::schemes(model.checkpoint(), &args.backend_option)?;
+pub fn run(args: &MergeArgs, registries: &Registries) -> Result<()> {
+    let written = written(args, registries)?;
+    let model = base(args, registries)?;
+    let adapters = files::adapters(registries, &args.adapter)?;
+    let schemes = files::schemes(registries, model.checkpoint(), &args.backend_option)?;
     let subject = Subject {
         args,
         model: &model,
         schemes: &schemes,
         adapters: &adapters,
-        registry: &registry,
+        registries,
         written: written.as_ref(),
     };
     let options = subject.options(&Nearest);
@@ -113,25 +112,31 @@ fn output(subject: &Subject) -> Result<StagedDir> {
 }
 
 /// The model that the adapters belong to.
-fn base(args: &MergeArgs) -> Result<ModelFolder> {
-    let (folder, base) = (files::open(&args.model)?, &args.base);
+fn base(args: &MergeArgs, registries: &Registries) -> Result<ModelFolder> {
+    let (folder, base) = (files::open(registries, &args.model)?, &args.base);
     let is_dense = base.load_in.is_none() && !base.load.asks();
     let load = match args.quantize.is_some() && is_dense {
         // The others say how the result is written.
         true => base.load.of_reading(),
         false => base.load.clone(),
     };
-    files::quantized(folder, base.load_in.as_deref(), &load, &args.adapter)
+    files::quantized(
+        registries,
+        folder,
+        base.load_in.as_deref(),
+        &load,
+        &args.adapter,
+    )
 }
 
 /// The scheme that `--quantize` names.
-fn written(args: &MergeArgs, registry: &Registry) -> Result<Option<Written>> {
+fn written(args: &MergeArgs, registries: &Registries) -> Result<Option<Written>> {
     let Some(scheme) = &args.quantize else {
         return Ok(None);
     };
     let options = args.base.load.options()?;
     Ok(Some(Written {
-        quantization: registry.parse_quantization(scheme)?,
+        quantization: registries.schemes.parse_quantization(scheme)?,
         skips: options.skips,
         format: options.format,
     }))
@@ -141,7 +146,8 @@ impl<'a> Subject<'a> {
     fn target(self, search: &'a dyn LayerSearch) -> MergeTarget<'a> {
         match self.written {
             Some(written) => {
-                let mut scheme = NewScheme::new(self.registry, &written.quantization, search);
+                let mut scheme =
+                    NewScheme::new(&self.registries.schemes, &written.quantization, search);
                 scheme.skips = written.skips.as_deref();
                 scheme.format = written.format;
                 MergeTarget::NewScheme(scheme)
@@ -220,7 +226,7 @@ fn losses(subject: Subject, merged: &Path, dataset: &Dataset) -> Result<MergeLos
     files::attach(&mut adapted, subject.adapters, &device)?;
     let before = files::evaluate(&adapted, dataset, BATCH_SIZE, &device)?;
     drop(adapted);
-    let merged = files::model(merged, options, &device)?;
+    let merged = files::model(subject.registries, merged, options, &device)?;
     let after = files::evaluate(&merged, dataset, BATCH_SIZE, &device)?;
     Ok(MergeLosses::between(&before, &after))
 }

@@ -5,10 +5,10 @@ use std::path::Path;
 
 use anyhow::{Result, bail};
 use burn::tensor::Device;
-use qoft::core::{BackendOptions, Nearest, Registry, StagedDir};
+use qoft::core::{BackendOptions, Nearest, StagedDir};
 use qoft::models::ModelFolder;
 use qoft::train::data::Dataset;
-use qoft::{LayerSearch, QuantizeLosses, QuantizeReport};
+use qoft::{LayerSearch, QuantizeLosses, QuantizeReport, Registries};
 
 use crate::args::QuantizeArgs;
 use crate::print::{errln, outln};
@@ -20,15 +20,15 @@ const BATCH_SIZE: usize = 8;
 const LISTED: usize = 10;
 
 /// Writes a dense checkpoint as a quantized one.
-pub fn run(args: &QuantizeArgs) -> Result<()> {
-    let registry = Registry::linked()?;
-    let Some(quantization) = args.load.quantization(args.scheme.as_deref(), &registry)? else {
+pub fn run(args: &QuantizeArgs, registries: &Registries) -> Result<()> {
+    let registry = &registries.schemes;
+    let Some(quantization) = args.load.quantization(args.scheme.as_deref(), registry)? else {
         bail!(
             "no scheme is named: --scheme SCHEME[,KEY=VALUE…], --load-in-4bit, --load-in-8bit or \
              --quantization-config FILE; `qoft backends` lists the schemes that can be written"
         );
     };
-    let model = files::open(&args.model)?;
+    let model = files::open(registries, &args.model)?;
     let folder = StagedDir::new(&args.output)?;
     let data = match &args.data {
         None => None,
@@ -60,7 +60,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
         let bar = progress::bar("scaling", 0);
         model = qoft::scale_inputs(
             &model,
-            &registry,
+            registry,
             &quantization,
             &options,
             calibration,
@@ -79,7 +79,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     let bar = progress::bar("quantizing", 0);
     let staged = qoft::quantize_staged(
         &model,
-        &registry,
+        registry,
         &quantization,
         &options,
         search,
@@ -94,7 +94,7 @@ pub fn run(args: &QuantizeArgs) -> Result<()> {
     let mut staged = staged?;
     if let Some((path, dataset)) = &data {
         files::report_losses(path, dataset);
-        staged.report.losses = Some(losses(&args.model, staged.path(), dataset)?);
+        staged.report.losses = Some(losses(registries, [&args.model, staged.path()], dataset)?);
     }
     if args.report {
         staged.write_report()?;
@@ -112,10 +112,14 @@ fn dataset(args: &QuantizeArgs, model: &ModelFolder, path: &Path) -> Result<Data
     files::dataset(path, &tokenizer, model.spec()?.config(), args.max_length)
 }
 
-fn losses(dense: &Path, quantized: &Path, dataset: &Dataset) -> Result<QuantizeLosses> {
+fn losses(
+    registries: &Registries,
+    [dense, quantized]: [&Path; 2],
+    dataset: &Dataset,
+) -> Result<QuantizeLosses> {
     let device = Device::flex();
     let loss = |folder: &Path| {
-        let model = files::model(folder, &[], &device)?;
+        let model = files::model(registries, folder, &[], &device)?;
         files::evaluate(&model, dataset, BATCH_SIZE, &device)
     };
     let (before, after) = (loss(dense)?, loss(quantized)?);

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::Result;
 use burn::tensor::Device;
+use qoft::Registries;
 use qoft::core::{Error, StagedDir, write_file};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
@@ -55,7 +56,7 @@ const PROMPTS: [&str; 3] = [
 const MAX_LENGTH: Option<usize> = Some(64);
 
 /// Fine-tunes the embedded model and shows what changes.
-pub fn run(args: &QuickstartArgs) -> Result<()> {
+pub fn run(args: &QuickstartArgs, registries: &Registries) -> Result<()> {
     let root = &args.output.clone().unwrap_or_else(free_folder);
     unpack(root)?;
     let (model_dir, adapter) = (root.join("model"), root.join("adapter"));
@@ -66,7 +67,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
 
     let device = files::device(None)?;
     let tokenizer = Tokenizer::from_dir(&model_dir)?;
-    let mut model = files::model(&model_dir, &[], &device)?;
+    let mut model = files::model(registries, &model_dir, &[], &device)?;
     let data = |name| files::dataset(&root.join(name), &tokenizer, model.config(), MAX_LENGTH);
     let (dataset, held_out) = (data("data.jsonl")?, data("eval.jsonl")?);
     let measure = |model: &CausalLm| files::evaluate(model, &held_out, 8, &device);
@@ -85,7 +86,7 @@ pub fn run(args: &QuickstartArgs) -> Result<()> {
         &autodiff,
     )?;
     errln!("{}", trainable_line(&model));
-    let base = Digest::of_checkpoint(&files::checkpoint(&model_dir)?)?;
+    let base = Digest::of_checkpoint(&files::checkpoint(registries, &model_dir)?)?;
     let folder = RunFolder::open(&adapter)?;
     let mut trainer = Trainer::new(&config, &oft_config, &dataset, &folder);
     trainer.base = Some(&base);

@@ -100,7 +100,7 @@ fn best_scheme(
     sample: &MergeSample,
     inputs: &dyn LayerSearch,
 ) -> Result<Option<(&'static str, KeptShares)>> {
-    let registry = subject.registry;
+    let registry = &subject.registries.schemes;
     let mut own: BTreeSet<&str> = sample.backends().collect();
     own.extend(
         subject

@@ -9,10 +9,10 @@ use std::time::Instant;
 use anyhow::Result;
 use qoft::core::{Error, trainable_parameters};
 use qoft::models::CausalLm;
-use qoft::peft;
 use qoft::train::data::Dataset;
 use qoft::train::model_facts;
 use qoft::train::train::{ADAPTER, Below, Digest, RunFolder, Summary, Trainer};
+use qoft::{Registries, peft};
 use serde_json::json;
 
 use crate::args::{AdapterArg, RunOptions, TrainArgs};
@@ -24,30 +24,33 @@ pub use console::follow;
 use start::Origin;
 
 /// Fine-tunes a checkpoint. The options of `--config` are among `args`.
-pub fn run(args: &TrainArgs) -> Result<()> {
+pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     let started = Instant::now();
     // What is wrong with it is said before what else is missing.
     let named = start::named_checkpoint(args)?;
     let [model_dir, data, output] = args.required()?;
-    let (config, adapter_config) = (args.train_config()?, args.adapter_config()?);
+    let (config, adapter_config) = (
+        args.train_config()?,
+        args.adapter_config(&registries.families)?,
+    );
     let options = RunOptions::new(args)?;
     let folder = RunFolder::open(output)?;
     let origin = Origin::find(args, named, &options, &folder)?;
     let frozen_args = args.frozen()?;
-    let frozen = files::adapters(&frozen_args)?;
+    let frozen = files::adapters(registries, &frozen_args)?;
     let below = below(&frozen_args)?;
     let device = files::device(args.device.as_deref())?;
     let backend_options = args.backend_option.clone().unwrap_or_default();
 
     // The digest is that of the files, before tensors get the names that they have in the model.
-    let checkpoint = files::checkpoint(model_dir)?;
+    let checkpoint = files::checkpoint(registries, model_dir)?;
     let dense = (!args.quantizes()).then(|| Digest::of_checkpoint(&checkpoint));
-    let base_folder = files::described(checkpoint)?;
+    let base_folder = files::described(registries, checkpoint)?;
     let tokenizer = files::tokenizer(&base_folder)?;
     let scheme = args.quantize.as_deref();
-    let base_folder = files::quantized(base_folder, scheme, &args.load, &frozen_args)?;
+    let base_folder = files::quantized(registries, base_folder, scheme, &args.load, &frozen_args)?;
     let base = dense.unwrap_or_else(|| Digest::of_checkpoint(base_folder.checkpoint()))?;
-    let schemes = files::schemes(base_folder.checkpoint(), &backend_options)?;
+    let schemes = files::schemes(registries, base_folder.checkpoint(), &backend_options)?;
     let mut model = files::load(&base_folder, &schemes, &device)?;
     model.set_router_aux_loss_coef(args.router_aux_loss_coef.unwrap_or(0.0))?;
     let dataset = files::dataset(data, &tokenizer, model.config(), args.max_length)?;
