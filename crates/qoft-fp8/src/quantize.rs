@@ -182,7 +182,10 @@ impl Blocks {
         let mut factors: Vec<f32> = factors.collect();
         let exact: Vec<f32> = factors.iter().map(|factor| factor.recip()).collect();
         let scales = match format {
-            ScaleFormat::Powers => exact.iter().map(|&scale| power_above(scale)).collect(),
+            ScaleFormat::Powers => exact
+                .iter()
+                .map(|&scale| power_by_logarithm(scale))
+                .collect(),
             ScaleFormat::Floats(format) => {
                 let stored = Floats::from_f32(&exact, format)?;
                 let mut scales = vec![0.0; stored.len()];
@@ -249,6 +252,6 @@ impl Grid for Blocks {
 }
 
 /// The power of two that is not smaller, computed by its logarithm as transformers does.
-fn power_above(scale: f32) -> f32 {
+fn power_by_logarithm(scale: f32) -> f32 {
     scale.max(f32::MIN_POSITIVE).log2().ceil().exp2()
 }

@@ -2,6 +2,7 @@
 
 use rayon::prelude::*;
 
+use crate::fp8::power_above;
 use crate::matrix::Matrix;
 
 /// The smallest and the largest value of each block of so many rows and columns, row by row; blocks
@@ -24,6 +25,17 @@ pub fn block_ranges(matrix: &Matrix, [rows, cols]: [usize; 2]) -> Vec<[f32; 2]> 
         ranges
     })
     .collect()
+}
+
+/// For each block the byte of the smallest power of two, see [`power_above`], that `largest` times is not
+/// below the largest size of its values, in the order of [`block_ranges`].
+///
+/// # Panics
+/// If a size is 0.
+pub fn block_exponents(matrix: &Matrix, sizes: [usize; 2], largest: f32) -> Vec<u8> {
+    let ranges = block_ranges(matrix, sizes).into_iter();
+    let exponent = |[low, high]: [f32; 2]| power_above(high.max(-low) / largest);
+    ranges.map(exponent).collect()
 }
 
 /// Whether each block has the same values in both matrices, in the order of [`block_ranges`].

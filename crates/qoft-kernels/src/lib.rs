@@ -37,7 +37,7 @@ mod transpose;
 mod vector;
 mod weight;
 
-pub use blocks::{block_ranges, equal_blocks};
+pub use blocks::{block_exponents, block_ranges, equal_blocks};
 pub use blockwise::{BlockFormat, BlockWeight};
 pub use codebook::{CodebookShape, CodebookWeight};
 pub use codes::{CodeMap, Codes, integer_name};

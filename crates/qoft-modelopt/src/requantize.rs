@@ -4,7 +4,7 @@
 //! which it may share with others that have the same input, unless a weight is too large for it.
 
 use qoft_scheme::kernels::{
-    FP4, Fp8Format, Matrix, block_ranges, code_pairs, fp4_code, power_above, powers_of_two,
+    FP4, Fp8Format, Matrix, block_exponents, code_pairs, fp4_code, powers_of_two,
 };
 use qoft_scheme::{FloatGrid, Grid, KeptBlocks, LayerSource, NewTensor, Requantize, Result};
 
@@ -40,7 +40,11 @@ pub fn requantize(
         }
         Format::Mxfp4 | Format::Mxfp8 => {
             let group_size = parsed.blocks[1];
-            let mut bytes = powers(weight, group_size, parsed.format.is_fp4());
+            let largest = match parsed.format.is_fp4() {
+                true => FP4[7],
+                false => Fp8Format::E4m3.max(),
+            };
+            let mut bytes = block_exponents(weight, [1, group_size], largest);
             kept.restore(&mut bytes, parsed.scales.bytes());
             let numbers: Box<[f32]> = match parsed.format.is_fp4() {
                 true => Box::new(FP4),
@@ -78,12 +82,4 @@ pub fn requantize(
 fn scalar(layer: &LayerSource, value: f32) -> Result<Vec<u8>> {
     let format = layer.tensor(TENSOR_SCALE)?.float_format()?;
     Ok(format.to_bytes(&[value]))
-}
-
-/// Exponents that bring each group's largest weight to the largest number or just below it.
-fn powers(weight: &Matrix, group_size: usize, fp4: bool) -> Vec<u8> {
-    let largest = if fp4 { FP4[7] } else { Fp8Format::E4m3.max() };
-    let ranges = block_ranges(weight, [1, group_size]).into_iter();
-    let exponent = |[low, high]: [f32; 2]| power_above(high.max(-low) / largest);
-    ranges.map(exponent).collect()
 }

@@ -2,7 +2,7 @@
 //! of gpt-oss.
 
 use qoft_scheme::kernels::{
-    FP4, FloatFormat, Matrix, block_ranges, code_pairs, fp4_code, power_above, powers_of_two,
+    FP4, FloatFormat, Matrix, block_exponents, code_pairs, fp4_code, powers_of_two,
 };
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, FloatGrid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
@@ -66,9 +66,7 @@ impl Quantizer for ToMxfp4 {
 /// For each group the exponent of the power of two that brings its largest weight to the largest number,
 /// or just below it.
 pub fn exponents(weight: &Matrix) -> Vec<u8> {
-    let ranges = block_ranges(weight, [1, GROUP]).into_iter();
-    let exponent = |[low, high]: [f32; 2]| power_above(high.max(-low) / FP4[7]);
-    ranges.map(exponent).collect()
+    block_exponents(weight, [1, GROUP], FP4[7])
 }
 
 /// The numbers of rows of `k` weights.

@@ -82,12 +82,18 @@ impl OftConfig {
     /// PEFT 0.18 changed the last term of the series; adapters without a version are older.
     fn before_0_18(&self) -> bool {
         let version = self.common.peft_version.as_deref().unwrap_or("0");
+        let version = without_mark(version);
         let mut parts = version.split('.').map(|part| {
             let digits: String = part.chars().take_while(char::is_ascii_digit).collect();
             digits.parse::<u32>().unwrap_or(0)
         });
         (parts.next().unwrap_or(0), parts.next().unwrap_or(0)) < (0, 18)
     }
+}
+
+/// A version without the blanks and the letter that Python allows before its number.
+fn without_mark(version: &str) -> &str {
+    version.trim().trim_start_matches(['v', 'V'])
 }
 
 impl FamilyKeys for OftConfig {
@@ -99,6 +105,14 @@ impl FamilyKeys for OftConfig {
 
     fn check(&self, file: &str) -> Result<()> {
         let fail = |key: &str, reason: String| Err(Error::config(file).key(key, reason));
+        let version = self.common.peft_version.as_deref();
+        let is_version =
+            |version: &str| without_mark(version).starts_with(|c: char| c.is_ascii_digit());
+        if let Some(other) = version.filter(|version| !is_version(version)) {
+            let reason =
+                format!("`{other}` is no version, by which the formula of the adapter is chosen");
+            return fail("peft_version", reason);
+        }
         if (self.r == 0) == (self.oft_block_size == 0) {
             let reason = format!(
                 "exactly one of r and oft_block_size must be 0, found r = {} and \
@@ -161,7 +175,14 @@ mod tests {
         assert_eq!(map(Some("0.21.2")), CayleyMap::Neumann(5));
         assert_eq!(map(Some("0.18.0.dev0")), CayleyMap::Neumann(5));
         assert_eq!(map(Some("0.17.1")), CayleyMap::LegacyNeumann(5));
+        assert_eq!(map(Some("v0.18")), CayleyMap::Neumann(5));
         assert_eq!(map(None), CayleyMap::LegacyNeumann(5));
+        let garbage = serde_json::json!({"peft_type": "OFT", "peft_version": "new"});
+        let error = OftConfig::from_json(garbage, "x").unwrap_err().to_string();
+        assert!(
+            error.contains("peft_version") && error.contains("`new`"),
+            "{error}"
+        );
         assert_eq!(OftConfig::default().cayley_map(), CayleyMap::Neumann(5));
         let read = |json: Value| OftConfig::from_json(json, "x").unwrap().cayley_map();
         let old = serde_json::json!({"peft_type": "OFT", "oft_block_size": 8});
