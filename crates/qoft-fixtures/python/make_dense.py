@@ -1,0 +1,142 @@
+"""data/models/{seed_oss,olmo3,glm4,exaone4}*: tiny random dense models, in f32; files as in make_models.py.
+
+config_legacy.json of olmo3 has one `rope_theta` and one `rope_scaling` for layers of both kinds; those of olmo3
+and exaone4 leave out the kinds of the layers.
+"""
+
+from common import random_rows, randomize, write_json
+from make_models import BASE, VOCAB, expected, legacy, load, rope, save
+
+import json
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM
+
+YARN = dict(
+    rope_type="yarn",
+    factor=8.0,
+    original_max_position_embeddings=8,
+    attention_factor=1.2,
+    beta_fast=16.0,
+    beta_slow=1.0,
+)
+LLAMA3 = dict(factor=16.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+# case: (seed, model_type, changes to BASE)
+CASES = {
+    "seed_oss": (400, "seed_oss", dict(head_dim=12, **rope("default", 2000.0))),
+    "seed_oss_options": (
+        401,
+        "seed_oss",
+        dict(
+            head_dim=None,
+            attention_bias=False,
+            attention_out_bias=True,
+            mlp_bias=True,
+            attention_dropout=0.0,
+            residual_dropout=0.0,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "olmo3": (
+        402,
+        "olmo3",
+        dict(
+            num_hidden_layers=4,
+            sliding_window=9,
+            # As older files have it, whose base counts in layers that see everything.
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 500000.0},
+                "full_attention": dict(YARN, rope_theta=3000.0),
+            },
+        ),
+    ),
+    "olmo3_options": (
+        403,
+        "olmo3",
+        dict(
+            num_hidden_layers=3,
+            layer_types=["full_attention", "sliding_attention", "full_attention"],
+            sliding_window=5,
+            attention_bias=True,
+            tie_word_embeddings=True,
+            rope_parameters={
+                "sliding_attention": {"rope_type": "default", "rope_theta": 50.0},
+                "full_attention": {"rope_type": "linear", "factor": 3.0, "rope_theta": 700.0},
+            },
+        ),
+    ),
+    "glm4": (404, "glm4", dict(head_dim=12)),
+    "glm4_options": (
+        405,
+        "glm4",
+        dict(
+            head_dim=8,
+            num_key_value_heads=4,
+            attention_bias=False,
+            tie_word_embeddings=True,
+            **rope("linear", 500.0, factor=2.0, partial_rotary_factor=1.0),
+        ),
+    ),
+    "exaone4": (
+        406,
+        "exaone4",
+        dict(num_hidden_layers=4, sliding_window=7, **rope("llama3", 5000.0, **LLAMA3)),
+    ),
+    "exaone4_types": (
+        407,
+        "exaone4",
+        dict(
+            num_hidden_layers=3,
+            sliding_window=5,
+            sliding_window_pattern="LG",
+            layer_types=["sliding_attention", "full_attention", "full_attention"],
+            head_dim=12,
+            num_key_value_heads=1,
+            tie_word_embeddings=True,
+        ),
+    ),
+    "exaone4_full": (
+        408,
+        "exaone4",
+        dict(sliding_window=None, layer_types=["full_attention", "full_attention"], **rope("default", 300.0)),
+    ),
+}
+
+
+def by_layer_type(config):
+    """config.json of olmo3 before version 5; the base is that of layers that see everything."""
+    config = dict(config)
+    full = dict(config.pop("rope_parameters")["full_attention"])
+    config["rope_theta"] = full.pop("rope_theta")
+    config["rope_scaling"] = full
+    config["torch_dtype"] = config.pop("dtype")
+    return config
+
+
+def main():
+    for case, (seed, kind, changes) in CASES.items():
+        config = AutoConfig.for_model(kind, **(BASE | changes))
+        model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
+        randomize(model, seed)
+        folder = save(model, case)
+        rows = random_rows([45, 21, 6], VOCAB, 500 + seed)
+        values = expected(load(folder), rows)
+        assert max(values["logits_row0_last"]) - min(values["logits_row0_last"]) > 1.0
+        write_json(folder / "expected.json", values)
+        config = json.loads((folder / "config.json").read_text())
+        old = None
+        if kind != "olmo3":
+            old = legacy(config)
+        elif case == "olmo3":
+            old = by_layer_type(config)
+        if old is not None:
+            if case in ("olmo3", "exaone4"):
+                del old["layer_types"]
+            write_json(folder / "config_legacy.json", old)
+            again = expected(load(folder, config=AutoConfig.from_pretrained(folder / "config_legacy.json")), rows)
+            assert again == values, case
+        print(f"{case:24} loss {values['loss']:.4f}")
+
+
+if __name__ == "__main__":
+    main()
