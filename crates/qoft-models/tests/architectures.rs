@@ -65,22 +65,26 @@ fn all_built_in_architectures_are_linked() {
     let types = linked.architectures().flat_map(Architecture::model_types);
     let types: Vec<&str> = types.copied().collect();
     let built_in = [
+        "exaone4",
         "gemma",
         "gemma2",
         "gemma3",
         "gemma3_text",
+        "glm4",
         "gpt2",
         "granite",
         "llama",
         "mistral",
         "mixtral",
         "olmo2",
+        "olmo3",
         "olmoe",
         "phi3",
         "qwen2",
         "qwen2_moe",
         "qwen3",
         "qwen3_moe",
+        "seed_oss",
         "smollm3",
     ];
     assert_eq!(types, built_in);

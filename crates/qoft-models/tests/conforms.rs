@@ -12,12 +12,17 @@ fn all_built_in_architectures_conform() {
     // Where frequencies depend on the length of the sequence, keys in a cache differ, in transformers
     // too; these models are in the other tests.
     let folders = [
+        "exaone4",
+        "exaone4_full",
+        "exaone4_types",
         "gemma",
         "gemma2",
         "gemma2_options",
         "gemma3",
         "gemma3_named",
         "gemma3_text",
+        "glm4",
+        "glm4_options",
         "gpt2",
         "gpt2_bare",
         "gpt2_options",
@@ -28,6 +33,8 @@ fn all_built_in_architectures_conform() {
         "mistral",
         "mixtral_fused",
         "olmo2",
+        "olmo3",
+        "olmo3_options",
         "olmoe",
         "phi3",
         "phi3_partial",
@@ -36,6 +43,8 @@ fn all_built_in_architectures_conform() {
         "qwen2_sliding",
         "qwen3",
         "qwen3_moe_options",
+        "seed_oss",
+        "seed_oss_options",
         "smollm3",
     ];
     let folders = folders.map(|case| qoft_fixtures::path(&format!("models/{case}")));

@@ -10,13 +10,18 @@ use qoft_core::{LayerKind, Purpose, Schemes, Walk, default_device, trainable_par
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use serde_json::{Value, json};
 
-const CASES: [&str; 40] = [
+const CASES: [&str; 49] = [
+    "exaone4",
+    "exaone4_full",
+    "exaone4_types",
     "gemma",
     "gemma2",
     "gemma2_options",
     "gemma3",
     "gemma3_named",
     "gemma3_text",
+    "glm4",
+    "glm4_options",
     "gpt2",
     "gpt2_bare",
     "gpt2_options",
@@ -36,6 +41,8 @@ const CASES: [&str; 40] = [
     "mixtral",
     "mixtral_fused",
     "olmo2",
+    "olmo3",
+    "olmo3_options",
     "olmoe",
     "olmoe_options",
     "phi3",
@@ -50,6 +57,8 @@ const CASES: [&str; 40] = [
     "qwen3_moe",
     "qwen3_moe_fused",
     "qwen3_moe_options",
+    "seed_oss",
+    "seed_oss_options",
     "smollm3",
 ];
 
@@ -139,7 +148,7 @@ fn configurations_of_transformers_4_mean_the_same() {
         check(case, &load_from(folder.path()).unwrap());
         found += 1;
     }
-    assert_eq!(found, 9);
+    assert_eq!(found, 13);
 }
 
 #[test]

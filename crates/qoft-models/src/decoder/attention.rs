@@ -190,7 +190,7 @@ impl Attention {
     ) -> Tensor<2> {
         let config = &*self.config;
         let rope = config.rope.as_ref();
-        let rope = rope.map(|tables| tables.table(span.positions.clone()));
+        let rope = rope.map(|tables| (&**tables, tables.table(span.positions.clone())));
         let [q, k, v] = self.project(x);
         let heads = |heads| [batch, time, heads, config.head_dim];
         let q = self.position(q, &self.q_norm, heads(config.heads), rope.as_ref());
@@ -232,7 +232,7 @@ impl Attention {
         x: Tensor<2>,
         norm: &Option<Norm>,
         shape: [usize; 4],
-        rope: Option<&Rope>,
+        rope: Option<&(&RopeTables, Rope)>,
     ) -> Tensor<4> {
         let x = match norm {
             None => x.reshape(shape),
@@ -243,7 +243,7 @@ impl Attention {
         };
         let x = self.clipped(x);
         match rope {
-            Some(rope) => ops::rope(x, rope.clone()),
+            Some((tables, table)) => tables.rotate(x, table),
             None => x,
         }
     }

@@ -23,6 +23,8 @@ pub enum NormPlacement {
     After,
     /// Before and after each of them.
     Around,
+    /// Before and after each of them; those before are called as in [`Self::Before`].
+    AroundSublayers,
 }
 
 /// What the feed-forward part of a block is called.
@@ -81,6 +83,8 @@ pub struct Block {
     post_attention_layernorm: Norm,
     pre_feedforward_layernorm: Option<Norm>,
     post_feedforward_layernorm: Option<Norm>,
+    post_self_attn_layernorm: Option<Norm>,
+    post_mlp_layernorm: Option<Norm>,
     #[module(skip)]
     #[walk(skip)]
     norms: NormPlacement,
@@ -110,7 +114,9 @@ impl Block {
         let mlp = feed_forward(FeedForwardName::Mlp, "mlp")?;
         let block_sparse_moe = feed_forward(FeedForwardName::BlockSparseMoe, "block_sparse_moe")?;
         let before_mlp = match config.norms {
-            NormPlacement::Before => Some("post_attention_layernorm"),
+            NormPlacement::Before | NormPlacement::AroundSublayers => {
+                Some("post_attention_layernorm")
+            }
             NormPlacement::Around => Some("pre_feedforward_layernorm"),
             NormPlacement::After => None,
         };
@@ -124,15 +130,17 @@ impl Block {
                 loader.feeds(before_mlp, 0, &names);
             }
         }
-        use NormPlacement::{After, Around, Before};
+        use NormPlacement::{After, Around, AroundSublayers, Before};
         Ok(Self {
             self_attn,
             mlp,
             block_sparse_moe,
-            input_layernorm: optional(&[Before, Around], "input_layernorm")?,
+            input_layernorm: optional(&[Before, Around, AroundSublayers], "input_layernorm")?,
             post_attention_layernorm: norm("post_attention_layernorm")?,
             pre_feedforward_layernorm: optional(&[Around], "pre_feedforward_layernorm")?,
             post_feedforward_layernorm: optional(&[After, Around], "post_feedforward_layernorm")?,
+            post_self_attn_layernorm: optional(&[AroundSublayers], "post_self_attn_layernorm")?,
+            post_mlp_layernorm: optional(&[AroundSublayers], "post_mlp_layernorm")?,
             norms: config.norms,
             residual: config.residual,
         })
@@ -157,17 +165,18 @@ impl body::Block for Block {
     fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut KeyValues>) -> Stream {
         let [batch, time, hidden] = stream.hidden.dims();
         let x = stream.hidden.reshape([batch * time, hidden]);
-        let y = apply(&self.input_layernorm, x.clone());
+        let y = apply(self.input_layernorm.as_ref(), x.clone());
         let y = self.self_attn.forward(y, [batch, time], span, cache);
         // The same name stands for two places.
         let norm = &self.post_attention_layernorm;
         let (x, y) = match self.norms {
             NormPlacement::After | NormPlacement::Around => {
                 let x = self.add(x, norm.forward(y).into_tensor());
-                (x.clone(), apply(&self.pre_feedforward_layernorm, x))
+                (x.clone(), apply(self.pre_feedforward_layernorm.as_ref(), x))
             }
-            NormPlacement::Before => {
-                let x = self.add(x, y);
+            NormPlacement::Before | NormPlacement::AroundSublayers => {
+                let y = apply(self.post_self_attn_layernorm.as_ref(), y);
+                let x = self.add(x, y.into_tensor());
                 (x.clone(), norm.forward(x))
             }
         };
@@ -175,7 +184,8 @@ impl body::Block for Block {
         let feed_forward = feed_forward.expect("one of the names");
         let counted = span.counted.as_ref().map(|counted| counted.as_slice());
         let (y, balance) = feed_forward.forward(y, counted);
-        let y = apply(&self.post_feedforward_layernorm, y);
+        let after = self.post_feedforward_layernorm.as_ref();
+        let y = apply(after.or(self.post_mlp_layernorm.as_ref()), y);
         let x = self.add(x, y.into_tensor());
         let carried = match balance {
             None => stream.carried,
@@ -185,7 +195,7 @@ impl body::Block for Block {
     }
 }
 
-fn apply(norm: &Option<Norm>, x: Tensor<2>) -> Traced<2> {
+fn apply(norm: Option<&Norm>, x: impl Into<Traced<2>>) -> Traced<2> {
     match norm {
         Some(norm) => norm.forward(x),
         None => x.into(),

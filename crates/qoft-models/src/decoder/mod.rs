@@ -35,7 +35,7 @@ pub use feed_forward::{FeedForward, FeedForwardConfig};
 pub use mixture::{Mixture, MixtureConfig};
 pub use mlp::{Mlp, MlpConfig};
 pub use rope::RopeTables;
-pub use rope_config::{RopeConfig, RopeDefaults, RopeScaling};
+pub use rope_config::{RopeConfig, RopeDefaults, RopePairs, RopeScaling};
 pub use router::RouterConfig;
 
 /// A decoder, described: everything below the output head.

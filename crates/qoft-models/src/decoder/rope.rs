@@ -4,9 +4,11 @@ use std::f64::consts::TAU;
 use std::ops::Range;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use burn::tensor::Tensor;
 use qoft_core::kernels::ops::Rope;
+use qoft_core::ops;
 
-use super::rope_config::{RopeConfig, RopeScaling};
+use super::rope_config::{RopeConfig, RopePairs, RopeScaling};
 
 /// Makes the tables of a model and keeps the last one: all blocks use the same one, and batches
 /// often have the same length.
@@ -31,6 +33,15 @@ impl RopeTables {
         }
     }
 
+    /// Queries or keys, `[batch, time, heads, head_dim]`, rotated by a table of theirs.
+    pub fn rotate(&self, x: Tensor<4>, table: &Rope) -> Tensor<4> {
+        let x = match self.config.pairs {
+            RopePairs::Halves => x,
+            RopePairs::Neighbours => halved(x, self.config.dim),
+        };
+        ops::rope(x, table.clone())
+    }
+
     /// The table of some positions; the last one ends the sequence.
     pub fn table(&self, positions: Range<usize>) -> Rope {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
@@ -45,6 +56,19 @@ impl RopeTables {
                 rope
             }
         }
+    }
+}
+
+/// Queries or keys, `[batch, time, heads, head_dim]`, with the features of each pair at the same place of both
+/// halves. Scores are sums over features: they stay the same where queries and keys are reordered alike.
+fn halved(x: Tensor<4>, dim: usize) -> Tensor<4> {
+    let [batch, time, heads, width] = x.dims();
+    let pairs = x.clone().narrow(3, 0, dim);
+    let pairs = pairs.reshape([batch, time, heads, dim / 2, 2]);
+    let halves = pairs.swap_dims(3, 4).reshape([batch, time, heads, dim]);
+    match width - dim {
+        0 => halves,
+        rest => Tensor::cat(vec![halves, x.narrow(3, dim, rest)], 3),
     }
 }
 

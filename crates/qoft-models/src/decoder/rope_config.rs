@@ -15,8 +15,20 @@ pub struct RopeConfig {
     pub theta: f64,
     /// Rotated features of a head, an even number.
     pub dim: usize,
+    /// Which two of them turn together.
+    pub pairs: RopePairs,
     /// How the frequencies are changed for long sequences.
     pub scaling: RopeScaling,
+}
+
+/// Which two features of a head turn together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RopePairs {
+    /// One of the first half and the one at its place in the second half.
+    Halves,
+    /// Neighbours.
+    Neighbours,
 }
 
 /// Changes of the frequencies, named as `rope_type` names them.
@@ -73,10 +85,12 @@ pub struct RopeDefaults {
     /// The kind of layers whose positions these are, where `rope_parameters` has an object for each
     /// kind.
     pub layer_type: Option<&'static str>,
-    /// The key of the base where the file has no `rope_parameters`.
-    pub theta_key: &'static str,
+    /// The key of the base where the file has no `rope_parameters`; without one it is `theta`.
+    pub theta_key: Option<&'static str>,
     /// Whether `rope_scaling` is about these layers.
     pub scaled: bool,
+    /// Which two features of a head turn together.
+    pub pairs: RopePairs,
 }
 
 impl RopeDefaults {
@@ -87,8 +101,9 @@ impl RopeDefaults {
         original_positions: None,
         longrope_names: &[],
         layer_type: None,
-        theta_key: "rope_theta",
+        theta_key: Some("rope_theta"),
         scaled: true,
+        pairs: RopePairs::Halves,
     };
 
     /// With another base of the wavelengths.
@@ -132,7 +147,10 @@ impl RopeConfig {
         let beside = |key| if rope.has(key) { rope } else { root };
         let theta = match scaling.filter(|rope| rope.has("rope_theta")) {
             Some(rope) => rope.positive("rope_theta")?,
-            None => root.positive(defaults.theta_key)?,
+            None => match defaults.theta_key {
+                Some(key) => root.positive(key)?,
+                None => None,
+            },
         };
         let theta = theta.unwrap_or(defaults.theta);
         if theta <= 1.0 {
@@ -164,6 +182,7 @@ impl RopeConfig {
         Ok(Self {
             theta,
             dim,
+            pairs: defaults.pairs,
             scaling,
         })
     }

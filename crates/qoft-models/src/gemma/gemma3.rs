@@ -26,7 +26,7 @@ static GEMMA3_TEXT: Gemma = Gemma {
         },
         RopeDefaults {
             layer_type: Some("sliding_attention"),
-            theta_key: "rope_local_base_freq",
+            theta_key: Some("rope_local_base_freq"),
             scaled: false,
             ..RopeDefaults::USUAL
         },

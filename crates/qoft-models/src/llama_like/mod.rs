@@ -1,23 +1,27 @@
 //! Llama and its relatives: decoders of one kind, each model type with options of its own.
 
+mod exaone4;
+mod glm4;
 mod granite;
 mod llama;
 mod mistral;
 mod mixtral;
 mod mixtures;
 mod olmo2;
+mod olmo3;
 mod olmoe;
 mod phi3;
 mod qwen2;
 mod qwen2_moe;
 mod qwen3;
 mod qwen3_moe;
+mod seed_oss;
 mod smollm3;
 mod windows;
 
 use std::sync::Arc;
 
-use qoft_core::Result;
+use qoft_core::{Error, Result};
 
 use crate::architecture::Architecture;
 use crate::config::{ModelConfig, ModelNames, SizeKeys};
@@ -44,9 +48,13 @@ struct LlamaLike {
     /// Width of a head in files that do not say so, instead of an equal share.
     head_dim: Option<usize>,
     projections: Projections,
+    /// How the inner projections of the feed-forward layers are stored.
+    mlp_projections: Projections,
     head_norm: HeadNorm,
     norms: NormPlacement,
     rope: RopeDefaults,
+    /// The rotary positions of layers with a window, where they have some of their own.
+    window_rope: Option<RopeDefaults>,
     biases: fn(Object) -> Result<Biases>,
     layers: fn(Object, usize) -> Result<Vec<LayerOptions>>,
     /// The feed-forward part of each layer, from those of a dense one.
@@ -104,9 +112,11 @@ impl LlamaLike {
             eps: 1e-6,
             head_dim: None,
             projections: Projections::Single,
+            mlp_projections: Projections::Single,
             head_norm: HeadNorm::Without,
             norms: NormPlacement::Before,
             rope: RopeDefaults::USUAL,
+            window_rope: None,
             biases: no_biases,
             layers: windows::none,
             feed_forward: |_, layers, dense| Ok(vec![dense.into(); layers]),
@@ -150,7 +160,7 @@ impl Architecture for LlamaLike {
 
     fn describe(&self, json: Object) -> Result<ModelSpec> {
         json.choice("hidden_act", &[("silu", ()), ("swish", ())])?;
-        json.warn_of_dropout(&["attention_dropout", "resid_pdrop", "embd_pdrop"])?;
+        json.warn_of_dropout(&DROPOUT)?;
         let multipliers = (self.multipliers)(json)?;
         let mut model = ModelConfig::read(json, &SizeKeys::USUAL)?;
         let tied = json.get("tie_word_embeddings")?;
@@ -161,17 +171,27 @@ impl Architecture for LlamaLike {
         let norm = NormConfig::new(eps);
         let attention = self.attention(json, &model, norm)?;
         let mlp = MlpConfig {
-            projections: self.projections,
+            projections: self.mlp_projections,
             bias: (self.biases)(json)?.mlp,
             ..MlpConfig::new([json.require_size("intermediate_size")?, model.hidden_size])
         };
         let positions = model.max_position_embeddings;
-        let rope = RopeConfig::read(json, &self.rope, attention.head_dim, positions)?;
-        let rope = Arc::new(RopeTables::new(rope));
+        let tables = |defaults: &RopeDefaults| {
+            let rope = RopeConfig::read(json, defaults, attention.head_dim, positions)?;
+            Ok::<_, Error>(Arc::new(RopeTables::new(rope)))
+        };
+        let rope = tables(&self.rope)?;
+        let own = self.window_rope.as_ref().map(tables).transpose()?;
+        let window_rope = own.unwrap_or_else(|| rope.clone());
         let layers = (self.layers)(json, model.num_hidden_layers)?;
         let feed_forward = (self.feed_forward)(json, model.num_hidden_layers, mlp)?;
         let blocks = layers.into_iter().zip(feed_forward);
         let blocks = blocks.map(|(layer, feed_forward)| {
+            let rope = if layer.window.is_some() {
+                &window_rope
+            } else {
+                &rope
+            };
             let attention = AttentionConfig {
                 rope: layer.rope.then(|| rope.clone()),
                 window: layer.window,
@@ -192,6 +212,14 @@ impl Architecture for LlamaLike {
         ModelSpec::new(model, self.names, decoder)
     }
 }
+
+/// The keys of rates of dropout.
+const DROPOUT: [&str; 4] = [
+    "attention_dropout",
+    "residual_dropout",
+    "resid_pdrop",
+    "embd_pdrop",
+];
 
 fn no_biases(_json: Object) -> Result<Biases> {
     Ok(Biases::default())

@@ -10,6 +10,7 @@ static PHI3: LlamaLike = LlamaLike {
     padding: Some(32_000),
     eps: 1e-5,
     projections: Projections::Fused,
+    mlp_projections: Projections::Fused,
     rope: RopeDefaults {
         partial_rotary_factor: Some(1.0),
         original_positions: Some(4096),

@@ -13,10 +13,12 @@ use serde_json::Value;
 
 /// Models of all families.
 pub const CASES: &[&str] = &[
+    "exaone4",
     "gemma",
     "gemma2",
     "gemma3",
     "gemma3_text",
+    "glm4",
     "gpt2",
     "gpt2_options",
     "granite",
@@ -24,12 +26,14 @@ pub const CASES: &[&str] = &[
     "mistral",
     "mixtral",
     "olmo2",
+    "olmo3",
     "olmoe",
     "phi3_partial",
     "qwen2_moe",
     "qwen2_sliding",
     "qwen3",
     "qwen3_moe",
+    "seed_oss_options",
     "smollm3",
 ];
 
