@@ -1,4 +1,5 @@
-"""data/models/{seed_oss,olmo3,glm4,exaone4}*: tiny random dense models, in f32; files as in make_models.py.
+"""data/models/{seed_oss,olmo3,glm4,exaone4,hunyuan_v1_dense,
+ministral3}*: tiny random dense models, in f32; files as in make_models.py.
 
 config_legacy.json of olmo3 has one `rope_theta` and one `rope_scaling` for layers of both kinds; those of olmo3
 and exaone4 leave out the kinds of the layers.
@@ -99,6 +100,47 @@ CASES = {
         408,
         "exaone4",
         dict(sliding_window=None, layer_types=["full_attention", "full_attention"], **rope("default", 300.0)),
+    ),
+    "hunyuan": (409, "hunyuan_v1_dense", dict(head_dim=12, **rope("dynamic", 50.0, factor=1.0, alpha=8.0))),
+    "hunyuan_options": (
+        410,
+        "hunyuan_v1_dense",
+        dict(
+            head_dim=8,
+            num_key_value_heads=4,
+            attention_bias=True,
+            tie_word_embeddings=True,
+            **rope("linear", 700.0, factor=2.0),
+        ),
+    ),
+    "ministral3": (
+        411,
+        "ministral3",
+        dict(
+            head_dim=12,
+            **rope(
+                "yarn",
+                3000.0,
+                factor=16.0,
+                original_max_position_embeddings=8,
+                max_position_embeddings=64,
+                beta_fast=32.0,
+                beta_slow=1.0,
+                mscale=1.0,
+                mscale_all_dim=1.0,
+                llama_4_scaling_beta=0.4,
+            ),
+        ),
+    ),
+    "ministral3_options": (
+        412,
+        "ministral3",
+        dict(
+            head_dim=8,
+            sliding_window=11,
+            tie_word_embeddings=True,
+            **rope("default", 100.0, original_max_position_embeddings=10, llama_4_scaling_beta=0.2),
+        ),
     ),
 }
 

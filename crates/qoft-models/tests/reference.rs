@@ -10,7 +10,7 @@ use qoft_core::{LayerKind, Purpose, Schemes, Walk, default_device, trainable_par
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use serde_json::{Value, json};
 
-const CASES: [&str; 49] = [
+const CASES: [&str; 53] = [
     "exaone4",
     "exaone4_full",
     "exaone4_types",
@@ -28,6 +28,8 @@ const CASES: [&str; 49] = [
     "gpt2_silu",
     "gpt2_tanh",
     "granite",
+    "hunyuan",
+    "hunyuan_options",
     "llama",
     "llama_bias",
     "llama_head_dim",
@@ -37,6 +39,8 @@ const CASES: [&str; 49] = [
     "llama_rope_yarn",
     "llama_rope_yarn_options",
     "llama_sharded",
+    "ministral3",
+    "ministral3_options",
     "mistral",
     "mixtral",
     "mixtral_fused",
@@ -148,7 +152,7 @@ fn configurations_of_transformers_4_mean_the_same() {
         check(case, &load_from(folder.path()).unwrap());
         found += 1;
     }
-    assert_eq!(found, 13);
+    assert_eq!(found, 16);
 }
 
 #[test]

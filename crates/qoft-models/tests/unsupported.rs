@@ -14,7 +14,7 @@ fn message(case: &str, change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn unsupported_configurations_are_named() {
-    let cases: [(&str, &str, Value, &str); 24] = [
+    let cases: [(&str, &str, Value, &str); 26] = [
         ("llama", "model_type", json!("mamba"), "`mamba`"),
         ("llama", "model_type", Value::Null, "is missing"),
         ("llama", "hidden_act", json!("gelu"), "`gelu`"),
@@ -49,6 +49,18 @@ fn unsupported_configurations_are_named() {
             "use_sliding_window",
         ),
         ("smollm3", "no_rope_layers", json!([1]), "1 entries"),
+        (
+            "exaone4",
+            "sliding_window",
+            Value::Null,
+            "sliding_window: is missing",
+        ),
+        (
+            "ministral3",
+            "rope_parameters",
+            json!({"rope_type": "yarn", "rope_theta": 100.0}),
+            "llama_4_scaling_beta",
+        ),
         ("gpt2", "n_embd", json!(30), "no multiple of 4 heads"),
         ("gpt2", "n_layer", json!(2_000_000_000), "more than"),
         ("gpt2", "n_positions", Value::Null, "is missing"),

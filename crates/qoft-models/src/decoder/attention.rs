@@ -8,6 +8,7 @@ use qoft_core::kernels::ops::{CausalAttention, Rope, SoftCap};
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Norm, Result, Walk};
 
+use super::query_growth::QueryGrowth;
 use super::rope::RopeTables;
 use crate::body::Span;
 use crate::json::Object;
@@ -25,7 +26,7 @@ pub enum Projections {
     Fused,
 }
 
-/// Norms of the root mean square on queries and keys, `q_norm` and `k_norm`.
+/// Norms of the root mean square on queries and keys, `q_norm` and `k_norm` unless said otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadNorm {
@@ -33,6 +34,8 @@ pub enum HeadNorm {
     Without,
     /// On each head by itself.
     Each,
+    /// On each head by itself, behind the rotary positions: `query_layernorm` and `key_layernorm`.
+    EachPositioned,
     /// On all heads together.
     Whole,
 }
@@ -61,6 +64,8 @@ pub struct AttentionConfig {
     pub norm: NormConfig,
     /// Rotary positions of queries and keys.
     pub rope: Option<Arc<RopeTables>>,
+    /// How queries grow with their position.
+    pub query_growth: Option<QueryGrowth>,
     /// What scores are multiplied by.
     pub scale: f64,
     /// How many keys a query sees at most, itself included; `None`: all before it.
@@ -105,6 +110,7 @@ impl AttentionConfig {
             head_norm: HeadNorm::Without,
             norm: NormConfig::new(1e-6),
             rope: None,
+            query_growth: None,
             scale: (head_dim as f64).powf(-0.5),
             window: None,
             soft_cap: None,
@@ -131,6 +137,8 @@ pub struct Attention {
     o_proj: Linear,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
+    query_layernorm: Option<Norm>,
+    key_layernorm: Option<Norm>,
     #[module(skip)]
     #[walk(skip)]
     config: Arc<AttentionConfig>,
@@ -147,13 +155,15 @@ impl Attention {
             let load = || loader.linear(name, [out, hidden], config.input_bias);
             (config.projections == kind).then(load).transpose()
         };
-        let norm = |name: &str, whole: usize| -> Result<Option<Norm>> {
-            let width = match config.head_norm {
-                HeadNorm::Without => return Ok(None),
-                HeadNorm::Each => config.head_dim,
-                HeadNorm::Whole => whole,
-            };
-            loader.root_mean_square(name, width, config.norm).map(Some)
+        let norm = |name: &str, wanted: bool, width: usize| -> Result<Option<Norm>> {
+            let load = || loader.root_mean_square(name, width, config.norm);
+            wanted.then(load).transpose()
+        };
+        let (before, behind, [query_width, key_width]) = match config.head_norm {
+            HeadNorm::Without => (false, false, [0; 2]),
+            HeadNorm::Each => (true, false, [config.head_dim; 2]),
+            HeadNorm::EachPositioned => (false, true, [config.head_dim; 2]),
+            HeadNorm::Whole => (true, false, [queries, keys]),
         };
         let attention = Self {
             q_proj: input(Projections::Single, "q_proj", queries)?,
@@ -161,8 +171,10 @@ impl Attention {
             v_proj: input(Projections::Single, "v_proj", keys)?,
             qkv_proj: input(Projections::Fused, "qkv_proj", queries + 2 * keys)?,
             o_proj: loader.linear("o_proj", [hidden, queries], config.output_bias)?,
-            q_norm: norm("q_norm", queries)?,
-            k_norm: norm("k_norm", keys)?,
+            q_norm: norm("q_norm", before, query_width)?,
+            k_norm: norm("k_norm", before, key_width)?,
+            query_layernorm: norm("query_layernorm", behind, query_width)?,
+            key_layernorm: norm("key_layernorm", behind, key_width)?,
             config: Arc::new(config.clone()),
         };
         // Otherwise several features of the output are one of the values.
@@ -195,6 +207,12 @@ impl Attention {
         let heads = |heads| [batch, time, heads, config.head_dim];
         let q = self.position(q, &self.q_norm, heads(config.heads), rope.as_ref());
         let k = self.position(k, &self.k_norm, heads(config.kv_heads), rope.as_ref());
+        let q = normalized(&self.query_layernorm, q);
+        let k = normalized(&self.key_layernorm, k);
+        let q = match config.query_growth {
+            Some(growth) => growth.apply(q, span.positions.clone()),
+            None => q,
+        };
         let v = self.clipped(v).reshape(heads(config.kv_heads));
         let (k, v) = match cache {
             Some(cache) => cache.append(k, v),
@@ -246,5 +264,12 @@ impl Attention {
             Some((tables, table)) => tables.rotate(x, table),
             None => x,
         }
+    }
+}
+
+fn normalized(norm: &Option<Norm>, heads: Tensor<4>) -> Tensor<4> {
+    match norm {
+        Some(norm) => norm.forward(heads).into_tensor(),
+        None => heads,
     }
 }

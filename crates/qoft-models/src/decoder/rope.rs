@@ -95,10 +95,8 @@ impl RopeConfig {
             RopeScaling::Dynamic {
                 factor,
                 max_position_embeddings: max,
-            } => {
-                let stretch = factor * length.max(max) as f64 / max as f64 - (factor - 1.0);
-                self.theta * stretch.powf(self.dim as f64 / (self.dim as f64 - 2.0))
-            }
+            } => self.stretched(factor * length.max(max) as f64 / max as f64 - (factor - 1.0)),
+            RopeScaling::Alpha { alpha } => self.stretched(alpha),
             _ => self.theta,
         };
         let plain = (0..self.dim / 2).map(|i| theta.powf(-(2.0 * i as f64) / self.dim as f64));
@@ -108,10 +106,17 @@ impl RopeConfig {
             .collect()
     }
 
+    /// The base with which the longest wavelength is `stretch` times as long.
+    fn stretched(&self, stretch: f64) -> f64 {
+        self.theta * stretch.powf(self.dim as f64 / (self.dim as f64 - 2.0))
+    }
+
     /// Frequency `i` after scaling.
     fn scaled(&self, i: usize, frequency: f64, length: usize) -> f64 {
         match &self.scaling {
-            RopeScaling::Default | RopeScaling::Dynamic { .. } => frequency,
+            RopeScaling::Default | RopeScaling::Dynamic { .. } | RopeScaling::Alpha { .. } => {
+                frequency
+            }
             RopeScaling::Linear { factor } => frequency / factor,
             RopeScaling::Yarn { factor, .. } => {
                 let divided = self.yarn_ramp(i);

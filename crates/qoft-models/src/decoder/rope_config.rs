@@ -45,6 +45,8 @@ pub enum RopeScaling {
         factor: f64,
         max_position_embeddings: usize,
     },
+    /// `dynamic` with an `alpha`: another base, whatever the length.
+    Alpha { alpha: f64 },
     /// `yarn`: a ramp between kept and divided frequencies.
     Yarn {
         factor: f64,
@@ -82,6 +84,8 @@ pub struct RopeDefaults {
     pub original_positions: Option<usize>,
     /// Words that stand for `longrope`, too.
     pub longrope_names: &'static [&'static str],
+    /// Whether `dynamic` with an `alpha` means another base, whatever the length.
+    pub alpha: bool,
     /// The kind of layers whose positions these are, where `rope_parameters` has an object for each
     /// kind.
     pub layer_type: Option<&'static str>,
@@ -100,6 +104,7 @@ impl RopeDefaults {
         partial_rotary_factor: None,
         original_positions: None,
         longrope_names: &[],
+        alpha: false,
         layer_type: None,
         theta_key: Some("rope_theta"),
         scaled: true,
@@ -250,14 +255,26 @@ impl Scaling<'_> {
     }
 
     fn dynamic(&self) -> Result<RopeScaling> {
-        let factor = self.rope.require_positive("factor")?;
-        if factor < 1.0 {
-            let reason = format!("must be at least 1, found {factor}");
-            return Err(self.rope.error("factor", reason));
+        // As in Python, 0 is as good as none.
+        let alpha = match self.defaults.alpha {
+            true => self.rope.get::<f64>("alpha")?,
+            false => None,
+        };
+        let alpha = alpha.filter(|&alpha| alpha != 0.0);
+        if alpha.is_some_and(|alpha| alpha < 0.0) {
+            return Err(self.rope.error("alpha", "must be positive"));
         }
         if self.dim == 2 {
             let reason = "dynamic scaling needs more than two rotated features";
             return Err(self.root.error("head_dim", reason));
+        }
+        if let Some(alpha) = alpha {
+            return Ok(RopeScaling::Alpha { alpha });
+        }
+        let factor = self.rope.require_positive("factor")?;
+        if factor < 1.0 {
+            let reason = format!("must be at least 1, found {factor}");
+            return Err(self.rope.error("factor", reason));
         }
         Ok(RopeScaling::Dynamic {
             factor,

@@ -3,7 +3,9 @@
 mod exaone4;
 mod glm4;
 mod granite;
+mod hunyuan_v1_dense;
 mod llama;
+mod ministral3;
 mod mistral;
 mod mixtral;
 mod mixtures;
@@ -27,7 +29,7 @@ use crate::architecture::Architecture;
 use crate::config::{ModelConfig, ModelNames, SizeKeys};
 use crate::decoder::{
     AttentionConfig, BlockConfig, DecoderConfig, FeedForwardConfig, FeedForwardName, HeadNorm,
-    MlpConfig, NormPlacement, Projections, RopeConfig, RopeDefaults, RopeTables,
+    MlpConfig, NormPlacement, Projections, QueryGrowth, RopeConfig, RopeDefaults, RopeTables,
 };
 use crate::json::Object;
 use crate::norm::NormConfig;
@@ -62,6 +64,7 @@ struct LlamaLike {
     feed_forward_name: FeedForwardName,
     /// The key of the bound of queries, keys and values.
     clip_key: Option<&'static str>,
+    query_growth: fn(Object) -> Result<Option<QueryGrowth>>,
     multipliers: fn(Object) -> Result<Multipliers>,
 }
 
@@ -122,6 +125,7 @@ impl LlamaLike {
             feed_forward: |_, layers, dense| Ok(vec![dense.into(); layers]),
             feed_forward_name: FeedForwardName::Mlp,
             clip_key: None,
+            query_growth: |_| Ok(None),
             multipliers: no_multipliers,
         }
     }
@@ -144,6 +148,7 @@ impl LlamaLike {
             norm,
             scale: scale.unwrap_or(attention.scale),
             clip: clip.flatten(),
+            query_growth: (self.query_growth)(json)?,
             ..attention
         })
     }
