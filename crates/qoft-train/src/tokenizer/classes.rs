@@ -22,13 +22,16 @@ enum OfModel {
 /// named.
 const MODELS: &[(&str, OfModel)] = &[
     ("cohere", OfModel::Class("CohereTokenizer")),
+    ("glm4", OfModel::File),
     ("gpt2", OfModel::Class("GPT2Tokenizer")),
     ("granite", OfModel::File),
     ("granitemoe", OfModel::File),
+    ("ministral3", OfModel::File),
     ("mistral", OfModel::File),
     ("mixtral", OfModel::File),
     ("olmo", OfModel::Class("GPTNeoXTokenizer")),
     ("olmo2", OfModel::File),
+    ("olmo3", OfModel::File),
     ("olmoe", OfModel::Class("GPTNeoXTokenizer")),
     ("phi3", OfModel::File),
     ("qwen2", OfModel::Only("Qwen2Tokenizer")),
