@@ -177,7 +177,8 @@ mod tests {
         assert_eq!(map(Some("0.17.1")), CayleyMap::LegacyNeumann(5));
         assert_eq!(map(Some("v0.18")), CayleyMap::Neumann(5));
         assert_eq!(map(None), CayleyMap::LegacyNeumann(5));
-        let garbage = serde_json::json!({"peft_type": "OFT", "peft_version": "new"});
+        let garbage =
+            serde_json::json!({"peft_type": "OFT", "oft_block_size": 8, "peft_version": "new"});
         let error = OftConfig::from_json(garbage, "x").unwrap_err().to_string();
         assert!(
             error.contains("peft_version") && error.contains("`new`"),
