@@ -47,7 +47,12 @@ fn with_table(spec: &ModelSpec, checkpoint: Checkpoint) -> Checkpoint {
 
 /// Says which tensors are none of the model's: as in transformers, nothing is computed with them.
 fn tell_of_foreign(spec: &ModelSpec, checkpoint: &Checkpoint) {
-    let tensors = checkpoint.names().filter(|name| !spec.has(name));
+    // Of biases that a layer does not have those that are not 0 are told where they are read.
+    let is_bias = |name: &str| name.ends_with(".bias") && spec.has(name);
+    let tensors = checkpoint
+        .names()
+        .filter(|name| !spec.is_made_from(checkpoint, name));
+    let tensors = tensors.filter(|name| !is_bias(name));
     let foreign: Vec<&str> = tensors
         .filter(|name| !spec.names().is_buffer(name))
         .collect();

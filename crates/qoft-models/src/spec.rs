@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
 use std::sync::Arc;
 
-use qoft_core::{LayerKind, Result};
+use qoft_core::{Checkpoint, Dense, LayerKind, Result};
 
 use crate::any_body::AnyBody;
 use crate::config::{ModelConfig, ModelNames};
@@ -37,6 +37,11 @@ pub struct ModelSpec {
     tensors: BTreeSet<String>,
     /// Tensors that files may have in the place of those of layers.
     gathered: Vec<Gathered>,
+}
+
+/// The path of the module that a module or tensor lies in.
+fn parent(path: &str) -> Option<&str> {
+    path.rsplit_once('.').map(|(parent, _)| parent)
 }
 
 impl ModelSpec {
@@ -100,13 +105,25 @@ impl ModelSpec {
 
     /// Whether a tensor is one of the model's.
     pub fn has(&self, tensor: &str) -> bool {
-        let parents = std::iter::successors(Some(tensor), |path| {
-            path.rsplit_once('.').map(|(parent, _)| parent)
-        });
-        self.tensors.contains(tensor)
-            || parents
-                .into_iter()
-                .any(|path| self.index.contains_key(path))
+        let mut parents = std::iter::successors(Some(tensor), |path| parent(path));
+        self.tensors.contains(tensor) || parents.any(|path| self.index.contains_key(path))
+    }
+
+    /// Whether the model is made from a tensor of its files: one that it has, and not one beside a plain
+    /// weight that says nothing of it, see [`Dense::is_dense`], a norm's that it does not ask for, or the
+    /// bias of a layer that has none.
+    pub fn is_made_from(&self, checkpoint: &Checkpoint, tensor: &str) -> bool {
+        let parents = std::iter::successors(parent(tensor), |path| parent(path));
+        let layer = parents.filter_map(|path| self.layer(path)).next();
+        let Some(layer) = layer else {
+            return self.has(tensor);
+        };
+        match &tensor[layer.path.len() + 1..] {
+            _ if layer.kind == LayerKind::Norm => self.tensors.contains(tensor),
+            "weight" => true,
+            "bias" => layer.bias,
+            _ => !Dense::is_dense(&layer.source(checkpoint)),
+        }
     }
 
     /// Tensors that files may have in the place of those of layers.

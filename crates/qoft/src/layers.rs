@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use qoft_core::{ClaimedLayer, Dense, LayerKind, LayerSource, PackedParameter, Result, Schemes};
-use qoft_models::{LayerSpec, ModelFolder};
+use qoft_models::{ModelFolder, ModelSpec};
 
 use crate::owners::Owners;
 
@@ -52,6 +52,14 @@ impl<'a> ModelLayers<'a> {
                 }
             }
         }
+        let at = Owners::new(&layers);
+        let linear = folder.known().into_iter().flat_map(|spec| spec.layers());
+        for layer in linear.filter(|l| l.kind == LayerKind::Linear && at.at(&l.path).is_none()) {
+            // Its tensors may be those of a layer beside it, or missing.
+            if checkpoint.under(&layer.path).next().is_some() {
+                schemes.find(layer.source(checkpoint))?;
+            }
+        }
         let is_table = |layer: &ClaimedLayer| layer.source().kind() == LayerKind::Embedding;
         layers.retain(|layer| layer.is_quantized() || !is_table(layer));
         layers.sort_by_cached_key(|layer| natural(layer.path()));
@@ -85,18 +93,10 @@ pub fn is_foreign_layer(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
     known.is_some_and(|spec| spec.layer(layer.path()).is_none())
 }
 
-/// Whether a model of a known architecture has no such tensor.
+/// Whether a model of a known architecture is not made from a tensor.
 pub fn is_foreign(folder: &ModelFolder, tensor: &str) -> bool {
-    folder.known().is_some_and(|spec| !spec.has(tensor))
-}
-
-/// Whether nothing in a model of a known architecture reads a tensor: it has no such tensor, or it is
-/// the bias of a linear layer that has none.
-pub fn is_unread(folder: &ModelFolder, tensor: &str) -> bool {
-    let path = tensor.strip_suffix(".bias");
-    let layer = path.and_then(|path| folder.known()?.layer(path));
-    let lacks_bias = |layer: &LayerSpec| layer.kind == LayerKind::Linear && !layer.bias;
-    is_foreign(folder, tensor) || layer.is_some_and(lacks_bias)
+    let made = |spec: &ModelSpec| spec.is_made_from(folder.checkpoint(), tensor);
+    folder.known().is_some_and(|spec| !made(spec))
 }
 
 /// Whether a tensor belongs to the module at `path`.

@@ -140,10 +140,13 @@ pub fn merge_staged(
         if tables.replace(name) || packed.parts.contains(name) {
             continue;
         }
+        let is_foreign = is_foreign(folder, name);
         match owners.of(name).filter(|layer| !is_bias(name, layer)) {
-            None if !same && schemes.is_beside_layers(name) => dropped.push(name),
+            owner if !same && (owner.is_none() || is_foreign) && schemes.is_beside_layers(name) => {
+                dropped.push(name);
+            }
+            _ if is_foreign => outputs.push(Output::foreign(current.tensor(name)?)),
             Some(layer) if changed.dense.contains(layer.path()) => {}
-            _ if is_foreign(folder, name) => outputs.push(Output::foreign(current.tensor(name)?)),
             None => outputs.push(own::kept(current, adapters, name, format)?),
             Some(_) => outputs.push(Output::copy(current.tensor(name)?)),
         }

@@ -8,7 +8,7 @@ use qoft_models::ModelFolder;
 use qoft_peft::{Selection, quantized};
 
 use crate::adapter::ScaledAdapter;
-use crate::layers::is_unread;
+use crate::layers::is_foreign;
 use crate::owners::Owners;
 use crate::write::{Data, Output};
 
@@ -20,7 +20,7 @@ pub(crate) fn expected(
 ) -> Result<BTreeMap<String, Vec<usize>>> {
     let (mut expected, checkpoint) = (BTreeMap::new(), folder.checkpoint());
     let owners = Owners::new(layers);
-    for name in checkpoint.names().filter(|name| !is_unread(folder, name)) {
+    for name in checkpoint.names().filter(|name| !is_foreign(folder, name)) {
         let owner = owners.of(name);
         let path = match owner {
             Some(layer) => layer.path(),

@@ -88,7 +88,8 @@ impl Change {
 
     /// The share that several layers together kept. Where outputs of some were measured, each layer
     /// counts by how large its change is beside what it had before (`relative²`), since inputs differ
-    /// in size between layers; else the layers' weights are taken as one.
+    /// in size between layers; else the layers' weights are taken as one. What goes beyond the change
+    /// counts as what is missing: see [`share_of`].
     pub(super) fn kept_by_all<'a>(changes: impl Iterator<Item = &'a Self> + Clone) -> f64 {
         if changes.clone().all(|change| change.outputs.is_none()) {
             return Self::kept_by_weights(changes);
@@ -102,7 +103,7 @@ impl Change {
             kept += share * relative.powi(2);
             sizes += relative.powi(2);
         }
-        if sizes == 0.0 { 1.0 } else { kept / sizes }
+        share_of(kept, sizes)
     }
 
     /// The share that several weights together kept: that of one weight made of all of them.
@@ -112,7 +113,16 @@ impl Change {
             kept += change.kept * change.norm.powi(2);
             squares += change.norm.powi(2);
         }
-        if squares == 0.0 { 1.0 } else { kept / squares }
+        share_of(kept, squares)
+    }
+}
+
+/// The share `kept / all` of a change. Where rounding errors are larger than the change they can go its
+/// way several times: 1.3 is as far from all of it as 0.7, and counts as that.
+fn share_of(kept: f64, all: f64) -> f64 {
+    match all {
+        0.0 => 1.0,
+        all => 1.0 - (kept / all - 1.0).abs(),
     }
 }
 
@@ -137,6 +147,10 @@ mod tests {
         assert_eq!(kept([4.0, -2.0, 3.0, 0.0]), -1.0);
         let change = Change::new(&before, &rotated, &before);
         assert_eq!((change.norm, change.relative), (2.0, 0.4));
+        // What goes beyond the change is not kept.
+        let beyond = Change::new(&before, &rotated, &matrix([4.0, 5.0, 3.0, 0.0]));
+        assert_eq!(beyond.kept, 2.5);
+        assert_eq!(Change::kept_by_all([&beyond].into_iter()), -0.5);
         let none = Change::new(&before, &before, &rotated);
         assert_eq!((none.norm, none.kept), (0.0, 1.0));
         assert_eq!(Change::kept_by_all([&none].into_iter()), 1.0);

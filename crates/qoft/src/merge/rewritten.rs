@@ -39,6 +39,7 @@ impl<'a> Rewritten<'a> {
         folder: &ModelFolder,
         scratch: &Path,
     ) -> Result<Self> {
+        plan.tell_of_left_out();
         let config = with_dtype(folder.checkpoint().config().clone(), plan.format);
         let checkpoint = folder.checkpoint().clone().with_config(config);
         let checkpoint = plan.describe(checkpoint, target.quantization)?;

@@ -221,7 +221,11 @@ impl<'a> Work<'a> {
     ) -> Result<()> {
         let search = Asked::new(search.search(layer.path(), Some(&rotated.before))?);
         let tensors = layer.requantize(&rotated.weight, &search, checkpoint)?;
-        checkpoint.replace(layer.path(), &tensors, file)?;
+        match self.layer.is_quantized() {
+            true => checkpoint.replace(layer.path(), &tensors, file)?,
+            // What lies beside a plain weight is none of the scheme's.
+            false => checkpoint.insert(&tensors, file)?,
+        }
         // What readers will find in the new tensors.
         let purpose = requantized_from(rotated.inputs.as_ref());
         let read = self.layer.within(checkpoint).load(purpose)?;

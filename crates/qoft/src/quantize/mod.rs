@@ -101,6 +101,7 @@ fn carry_out(
     search: &dyn LayerSearch,
     progress: &mut (dyn FnMut(usize, usize) + Send),
 ) -> Result<ModelFolder> {
+    plan.tell_of_left_out();
     let dense = folder.checkpoint();
     let config = with_dtype(dense.config().clone(), plan.format);
     let current = dense.clone().with_config(config);

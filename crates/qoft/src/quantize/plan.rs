@@ -157,6 +157,24 @@ impl<'a> Plan<'a> {
         Ok(checkpoint.with_metadata(metadata))
     }
 
+    /// Says which tensors are left out, since they lie beside plain weights that are quantized: the scheme
+    /// would take them for its own.
+    pub fn tell_of_left_out(&self) {
+        let plain = self.layers.iter().filter(|layer| !layer.is_quantized());
+        let beside = plain.flat_map(|layer| {
+            let others = layer.source().suffixes();
+            let others = others.filter(|suffix| !["weight", "bias"].contains(suffix));
+            others.map(|suffix| format!("{}.{suffix}", layer.path()))
+        });
+        let beside: Vec<String> = beside.collect();
+        if let Some(first) = beside.first() {
+            tracing::warn!(
+                "{} tensors beside weights that are quantized are left out, the first is `{first}`",
+                beside.len()
+            );
+        }
+    }
+
     /// Names of the tensors that are none of a quantized layer, as they are when the model is written.
     fn others(&self, checkpoint: &Checkpoint) -> Vec<String> {
         let (quantized, dense) = (Owners::new(&self.layers), Owners::new(&self.dense));

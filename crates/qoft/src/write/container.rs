@@ -12,7 +12,7 @@ use serde_json::Value;
 use tracing::warn;
 
 use super::{Output, Written};
-use crate::layers::is_unread;
+use crate::layers::is_foreign;
 use crate::model_dtype::stated;
 
 /// A file format that a dense model is written in.
@@ -122,7 +122,7 @@ pub(crate) fn write_model(
 fn leave_out_unread(outputs: &mut Vec<Output>, folder: &ModelFolder) {
     let (unread, read): (Vec<Output>, Vec<Output>) = std::mem::take(outputs)
         .into_iter()
-        .partition(|output| is_unread(folder, &output.name));
+        .partition(|output| is_foreign(folder, &output.name));
     if let Some(first) = unread.first() {
         warn!(
             "{}: {} tensors that are none of the model's are left out of the file, the first is `{}`",
