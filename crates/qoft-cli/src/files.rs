@@ -6,7 +6,7 @@ use anyhow::Result;
 use burn::tensor::Device;
 use qoft::core::{BackendOptions, Checkpoint, Container, Nearest, Schemes};
 use qoft::models::{CausalLm, ModelConfig, ModelFolder};
-use qoft::peft::{self, AdapterFolder};
+use qoft::peft::{self, AdapterFolder, CONFIG as ADAPTER_CONFIG};
 use qoft::train::data::{Dataset, DatasetOptions};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::Below;
@@ -53,6 +53,14 @@ pub fn checkpoint(registries: &Registries, path: &Path) -> Result<Checkpoint> {
 
 /// A model's folder whose checkpoint is opened already.
 pub fn described(registries: &Registries, checkpoint: Checkpoint) -> Result<ModelFolder> {
+    let dir = checkpoint.dir();
+    if dir.join(ADAPTER_CONFIG).exists() {
+        warnln!(
+            "{}: an adapter lies beside the model; transformers would put it on, here it is used where it \
+             is named: --adapter {0}",
+            dir.display()
+        );
+    }
     Ok(ModelFolder::new(checkpoint, &registries.architectures))
 }
 

@@ -32,6 +32,8 @@ use print::Kind;
 
 /// More threads than any machine has; each takes memory for its stack.
 const MOST_THREADS: usize = 1024;
+/// Rayon's own way to say how many there are.
+const THREADS_VARIABLE: &str = "RAYON_NUM_THREADS";
 
 /// Runs the command that the arguments of the process name, with all backends that are linked
 /// into the program, and prints an error if it fails.
@@ -129,11 +131,17 @@ fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
 /// costs two switches of threads.
 fn use_threads(threads: Option<NonZeroUsize>) -> anyhow::Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
-    // 0 leaves the choice to rayon.
-    let threads = threads.map_or(0, NonZeroUsize::get);
+    let variable = std::env::var(THREADS_VARIABLE).ok();
+    let variable = variable.and_then(|text| text.parse().ok());
+    let (name, threads) = match (threads, variable) {
+        (Some(threads), _) => ("--threads", threads.get()),
+        (None, Some(threads)) => (THREADS_VARIABLE, threads),
+        // 0 leaves the choice to rayon.
+        (None, None) => ("--threads", 0),
+    };
     ensure!(
         threads <= MOST_THREADS,
-        "--threads {threads}: at most {MOST_THREADS}; this machine has {}",
+        "{name} {threads}: at most {MOST_THREADS}; this machine has {}",
         std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
     );
     pool.num_threads(threads)

@@ -5,7 +5,7 @@ mod told;
 use std::path::Path;
 use std::sync::Arc;
 
-use qoft_core::{Checkpoint, Error, Result};
+use qoft_core::{Checkpoint, Error, LayerKind, Result};
 
 use crate::json::Object;
 use crate::registry::Architectures;
@@ -48,7 +48,10 @@ fn with_table(spec: &ModelSpec, checkpoint: Checkpoint) -> Checkpoint {
 /// Says which tensors are none of the model's: as in transformers, nothing is computed with them.
 fn tell_of_foreign(spec: &ModelSpec, checkpoint: &Checkpoint) {
     // Of biases that a layer does not have those that are not 0 are told where they are read.
-    let is_bias = |name: &str| name.ends_with(".bias") && spec.has(name);
+    let is_bias = |name: &str| {
+        let layer = name.strip_suffix(".bias").and_then(|path| spec.layer(path));
+        layer.is_some_and(|layer| layer.kind == LayerKind::Linear)
+    };
     let tensors = checkpoint
         .names()
         .filter(|name| !spec.is_made_from(checkpoint, name));

@@ -135,6 +135,7 @@ pub fn merge_staged(
         None => DenseParameters::default(),
     };
     outputs.extend(packed.outputs);
+    let leaves_scheme = !same && schemes.quantization_config().is_some();
     let mut dropped = Vec::new();
     for name in current.names() {
         if tables.replace(name) || packed.parts.contains(name) {
@@ -142,7 +143,11 @@ pub fn merge_staged(
         }
         let is_foreign = is_foreign(folder, name);
         match owners.of(name).filter(|layer| !is_bias(name, layer)) {
-            owner if !same && (owner.is_none() || is_foreign) && schemes.is_beside_layers(name) => {
+            owner
+                if leaves_scheme
+                    && (owner.is_none() || is_foreign)
+                    && schemes.is_beside_layers(name) =>
+            {
                 dropped.push(name);
             }
             _ if is_foreign => outputs.push(Output::foreign(current.tensor(name)?)),

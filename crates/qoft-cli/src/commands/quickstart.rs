@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use burn::tensor::Device;
 use qoft::Registries;
 use qoft::core::{Error, StagedDir, write_file};
@@ -10,7 +10,7 @@ use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, CommonConfig};
 use qoft::train::tokenizer::Tokenizer;
-use qoft::train::train::{ADAPTER, Digest, RunFolder, TrainConfig, Trainer};
+use qoft::train::train::{ADAPTER, Digest, RunFolder, Start, TrainConfig, Trainer};
 use qoft::train::{Evaluation, GenerateOptions, model_facts};
 
 use super::train::{follow, trainable_line};
@@ -88,7 +88,18 @@ pub fn run(args: &QuickstartArgs, registries: &Registries) -> Result<()> {
     errln!("{}", trainable_line(&model));
     let base = Digest::of_checkpoint(&files::checkpoint(registries, &model_dir)?)?;
     let folder = RunFolder::open(&adapter)?;
+    if folder.has_adapter() && !folder.was_killed() {
+        bail!(
+            "{}: an earlier quickstart is done here; choose another folder",
+            root.display()
+        );
+    }
+    let last = folder.last_checkpoint()?;
     let mut trainer = Trainer::new(&config, &oft_config, &dataset, &folder);
+    if let Some(last) = &last {
+        errln!("going on from {}", last.display());
+        trainer.start = Start::Checkpoint(last);
+    }
     trainer.base = Some(&base);
     trainer.eval_dataset = Some(&held_out);
     let (model, summary) = follow(&trainer, model, None)?;
@@ -118,7 +129,19 @@ fn free_folder() -> PathBuf {
         .unwrap_or_default()
 }
 
+/// Writes the model and the data, unless an earlier quickstart did, which did not come to its end.
 fn unpack(root: &Path) -> Result<()> {
+    let model = MODEL
+        .iter()
+        .map(|(name, content)| (root.join("model").join(name), content));
+    let data = DATA
+        .iter()
+        .map(|(name, content)| (root.join(name), content));
+    let is_there =
+        |(path, content): (PathBuf, &&[u8])| std::fs::read(path).is_ok_and(|c| c == **content);
+    if model.chain(data).all(is_there) {
+        return Ok(());
+    }
     let staged = StagedDir::new(root)?;
     let model = staged.path().join("model");
     std::fs::create_dir(&model).map_err(Error::io(&model))?;

@@ -48,6 +48,11 @@ fn tensors_of_any_kind_beside_the_model_are_kept() {
             "model.layers.0.self_attn.q_proj.input_scale",
             entry("F32", &[1], &one),
         ),
+        (
+            "model.layers.0.mlp.up_proj.lora_A.weight",
+            entry("F32", &[1, 1], &one),
+        ),
+        ("model.norm.bias", entry("F32", &[1], &one)),
     ];
     let names: Vec<&str> = beside.iter().map(|(name, _)| *name).collect();
     TensorFile::open(&model.join("model.safetensors")).edit(|tensors| {
@@ -73,8 +78,9 @@ fn tensors_of_any_kind_beside_the_model_are_kept() {
     let all = TensorFile::open(&model.join("model.safetensors")).shapes();
     for folder in [&merged, &packed, &dense] {
         let found = TensorFile::open(&folder.join("model.safetensors")).shapes();
-        // What is beside a layer that is written anew is no more about it.
-        let kept = names.iter().filter(|name| name.starts_with("extra"));
+        // A scheme would take for its own what is beside a layer that it quantizes.
+        let is_kept = |name: &str| folder != &packed || name.starts_with("extra");
+        let kept = names.iter().filter(|name| is_kept(name));
         for &name in kept {
             assert_eq!(
                 found.get(name),
@@ -88,6 +94,35 @@ fn tensors_of_any_kind_beside_the_model_are_kept() {
     let found = json_of(&["inspect", arg(&model)]);
     let layers = found["layers"].as_array().expect("layers");
     assert!(!layers.iter().any(|layer| layer["name"] == "extra.small"));
+}
+
+/// The weight alone would be another one.
+#[test]
+fn a_scale_of_no_scheme_is_an_error_everywhere() {
+    let work = tempdir().expect("a folder");
+    let model = copy_fixture(MODEL, work.path(), "model");
+    TensorFile::open(&model.join("model.safetensors")).edit(|tensors| {
+        let name = "model.layers.1.self_attn.q_proj.weight_scale";
+        tensors.push((name.into(), entry("F32", &[1], &2f32.to_le_bytes())));
+    });
+    let (rows, out) = (fixture(ROWS), work.path().join("out"));
+    let [model, out] = [arg(&model), arg(&out)];
+    for args in [
+        &["inspect", model][..],
+        &["eval", "--model", model, "--data", &rows],
+        &["dequantize", model, "--output", out],
+        &[
+            "quantize",
+            "--model",
+            model,
+            "--scheme=bnb-8bit",
+            "--output",
+            out,
+        ],
+        &["export", "--to=gguf", "--model", model, "--output", out],
+    ] {
+        refused(args, work.path(), "layers.1.self_attn.q_proj");
+    }
 }
 
 #[test]

@@ -344,7 +344,17 @@ fn quickstart_runs() {
         names(&out),
         ["adapter", "data.jsonl", "eval.jsonl", "model"]
     );
-    assert!(out.join("adapter/adapter_model.safetensors").is_file());
+    let adapter = out.join("adapter/adapter_model.safetensors");
+    assert!(adapter.is_file());
+
+    // It does not begin again once it is done, but after it was killed it does.
+    let again = ["quickstart", "--max-steps=2", "--output", arg(&out)];
+    let run = qoft(&again);
+    assert_eq!(run.code, Some(1), "{}", run.stderr);
+    assert!(run.stderr.contains("done here"), "{}", run.stderr);
+    std::fs::remove_file(&adapter).expect("an adapter");
+    good(&again);
+    assert!(adapter.is_file());
 }
 
 #[test]

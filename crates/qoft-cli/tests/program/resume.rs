@@ -135,6 +135,14 @@ fn the_same_command_goes_on_with_what_a_killed_run_left() {
     let again = training.bad(&parts, &[]);
     assert!(again.contains("not empty"), "{again}");
 
+    // Killed in the last evaluation: the adapter is there, the curve is not.
+    fs::remove_file(parts.join("loss.svg")).expect("a curve");
+    fs::write(parts.join(".qoft-lock"), "process 1\n").expect("a file");
+    let says = training.good(&parts, &[]);
+    assert!(says.contains("checkpoint-8"), "{says}");
+    assert_eq!(weights(&parts), weights(&whole));
+    assert_eq!(names(&parts), COMPLETE);
+
     // Killed before the first checkpoint.
     cut_off(&parts);
     fs::remove_dir_all(parts.join("checkpoint-4")).expect("a folder");
@@ -248,6 +256,10 @@ fn another_run_does_not_go_on() {
     let says = training.bad(&other, &from);
     assert!(says.contains("the training data was"), "{says}");
     assert!(!other.exists());
+    // Nor in the folder of a run that is done.
+    let says = training.bad(&out, &["--resume-from=last"]);
+    assert!(says.contains("the training data was"), "{says}");
+    assert!(!says.contains("a new run begins"), "{says}");
     fs::write(&training.data, data).expect("data");
 
     let state = checkpoint.join("trainer_state.json");

@@ -64,6 +64,21 @@ fn a_file_may_give_the_options_of_memory_and_threads() {
 }
 
 #[test]
+fn more_threads_than_any_machine_has_are_an_error() {
+    let model = fixture(MODEL);
+    let run = std::process::Command::new(env!("CARGO_BIN_EXE_qoft"))
+        .args(["inspect", &model])
+        .env("RAYON_NUM_THREADS", "100000")
+        .output()
+        .expect("the program");
+    let says = String::from_utf8_lossy(&run.stderr);
+    assert_eq!(run.status.code(), Some(1), "{says}");
+    assert!(says.contains("RAYON_NUM_THREADS 100000"), "{says}");
+    let run = qoft(&["inspect", &model, "--threads=10000"]);
+    assert!(run.stderr.contains("--threads 10000"), "{}", run.stderr);
+}
+
+#[test]
 fn no_threads_are_an_error() {
     for command in ["eval", "train", "generate", "merge", "inspect"] {
         let run = qoft(&[command, "--threads", "0"]);

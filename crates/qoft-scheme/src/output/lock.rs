@@ -25,6 +25,7 @@ const READING: Duration = Duration::from_millis(5);
 #[derive(Debug)]
 pub struct OutputLock {
     file: PathBuf,
+    was_left: bool,
     _locked: File,
     _unfinished: Unfinished,
 }
@@ -41,10 +42,15 @@ impl OutputLock {
         Self::at(folder.join(Self::NAME), folder)
     }
 
+    /// Whether another run left its file behind: it did not come to its end, or to an error.
+    pub fn was_left(&self) -> bool {
+        self.was_left
+    }
+
     /// Locks `output` by `file`.
     pub(crate) fn at(file: PathBuf, output: &Path) -> Result<Self> {
         for _ in 0..ATTEMPTS {
-            let Some(mut opened) = open(&file)? else {
+            let Some((mut opened, was_left)) = open(&file)? else {
                 continue;
             };
             match opened.try_lock() {
@@ -77,6 +83,7 @@ impl OutputLock {
             return Ok(Self {
                 _unfinished: Unfinished::new(&file),
                 _locked: opened,
+                was_left,
                 file,
             });
         }
@@ -92,14 +99,19 @@ impl Drop for OutputLock {
     }
 }
 
-/// Opens the file of a lock, which is made if it is not there; `None` if it vanished just now. What a
+/// Opens the file of a lock, which is made if it is not there, and tells whether it was there; `None` if
+/// it vanished just now. What a
 /// link leads to is somebody else's: it is neither made nor, as [`is_at`] sees later, written.
-fn open(path: &Path) -> Result<Option<File>> {
+fn open(path: &Path) -> Result<Option<(File, bool)>> {
     let mut options = OpenOptions::new();
     options.read(true).write(true);
     match options.clone().create_new(true).open(path) {
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {}
-        made => return made.map(Some).map_err(Error::io(path)),
+        made => {
+            return made
+                .map(|file| Some((file, false)))
+                .map_err(Error::io(path));
+        }
     }
     if std::fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink()) {
         let reason = "it is a link, which no lock of a run is: remove it";
@@ -107,7 +119,9 @@ fn open(path: &Path) -> Result<Option<File>> {
     }
     match options.open(path) {
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        opened => opened.map(Some).map_err(Error::io(path)),
+        opened => opened
+            .map(|file| Some((file, true)))
+            .map_err(Error::io(path)),
     }
 }
 

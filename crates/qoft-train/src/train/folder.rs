@@ -54,6 +54,12 @@ impl RunFolder {
         Ok(names.any(|name| name != OutputLock::NAME && !is_of_file_system(&name)))
     }
 
+    /// Whether the last run here was killed.
+    #[must_use]
+    pub fn was_killed(&self) -> bool {
+        self.lock.as_ref().is_some_and(OutputLock::was_left)
+    }
+
     /// Whether it has a trained adapter.
     #[must_use]
     pub fn has_adapter(&self) -> bool {

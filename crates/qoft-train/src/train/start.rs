@@ -64,7 +64,9 @@ impl<D: TrainData> Trainer<'_, D> {
             Start::Checkpoint(folder) => {
                 let state = TrainerState::read(folder)?;
                 let other_data = state.run.data != identity.data;
-                if state.is_finished() && other_data {
+                // A new run in the same folder would mix its files with those of the old one.
+                let elsewhere = folder.parent() != Some(self.folder.path());
+                if state.is_finished() && other_data && elsewhere {
                     events.warning(&format!(
                         "{}: all {} steps of its run are done, and its data was another one ({}, \
                          now {}): a new run begins with its weights",

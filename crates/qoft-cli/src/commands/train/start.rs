@@ -70,7 +70,8 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
     if !folder.is_occupied()? {
         return Ok(new);
     }
-    let before = match folder.has_adapter() {
+    // A run saves its adapter before the last evaluation, and may be killed in that.
+    let before = match folder.has_adapter() && !folder.was_killed() {
         true => None,
         false => RunOptions::read(folder.path())?,
     };
