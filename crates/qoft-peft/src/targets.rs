@@ -113,7 +113,7 @@ impl Targets {
 #[derive(Debug)]
 enum Rule {
     /// Matches the whole path.
-    Expression(Expression),
+    Expression(Box<Expression>),
     /// Equal the path or its last components.
     Names(BTreeSet<String>),
 }
@@ -121,7 +121,9 @@ enum Rule {
 impl Rule {
     fn new(rule: &OneOrMany, key: &'static str) -> Result<Self> {
         match rule {
-            OneOrMany::One(one) => Expression::full(one, key).map(Self::Expression),
+            OneOrMany::One(one) => {
+                Expression::full(one, key).map(|one| Self::Expression(Box::new(one)))
+            }
             OneOrMany::Many(many) => Ok(Self::Names(many.iter().cloned().collect())),
         }
     }

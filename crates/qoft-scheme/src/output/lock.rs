@@ -198,7 +198,7 @@ mod tests {
     fn an_owner_that_says_nothing_is_an_owner() {
         let folder = tempfile::tempdir().unwrap();
         let silent = open(&folder.path().join(OutputLock::NAME)).unwrap();
-        let silent = silent.unwrap();
+        let (silent, _) = silent.unwrap();
         silent.try_lock().unwrap();
         let error = OutputLock::inside(folder.path()).unwrap_err().to_string();
         assert!(error.contains("another run is writing"), "{error}");
