@@ -1,7 +1,7 @@
 //! Trains rotations of the filters of a small convolutional network to tell rings from crosses.
 //!
 //! The network itself is random and stays frozen. Run it with
-//! `cargo run --release --example cnn`.
+//! `cargo run --release -p qoft --example cnn`.
 
 use burn::module::Module;
 use burn::nn::conv::Conv2dConfig;

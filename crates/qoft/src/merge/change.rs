@@ -120,10 +120,8 @@ impl Change {
 /// The share `kept / all` of a change. Where rounding errors are larger than the change they can go its
 /// way several times: 1.3 is as far from all of it as 0.7, and counts as that.
 fn share_of(kept: f64, all: f64) -> f64 {
-    match all {
-        0.0 => 1.0,
-        all => 1.0 - (kept / all - 1.0).abs(),
-    }
+    let share = if all == 0.0 { 1.0 } else { kept / all };
+    if share > 1.0 { 2.0 - share } else { share }
 }
 
 #[cfg(test)]

@@ -115,6 +115,10 @@ pub struct KeptShares {
     pub weights: f64,
     /// Of the layers' outputs, as far as calibration data shows them.
     pub outputs: Option<f64>,
+    /// ‖written − wanted‖ / ‖change‖ of the outputs, or of the weights where none are measured: below 1
+    /// the layers are nearer to the adapted ones than to those from before. Shares do not count errors
+    /// that are none of the change; this does.
+    pub error: f64,
 }
 
 impl KeptShares {
@@ -125,7 +129,28 @@ impl KeptShares {
         Self {
             weights: Change::kept_by_weights(changes.clone()),
             outputs: measured.then(|| Change::kept_by_all(changes)),
+            error: error(layers),
         }
+    }
+}
+
+/// The error of several layers as a multiple of their change, each counting by how large its change is
+/// beside what it had before.
+fn error(layers: &[MergedLayer]) -> f64 {
+    let (mut errors, mut changes) = (0.0, 0.0);
+    for layer in layers {
+        let change = &layer.change;
+        let (error, relative) = match change.outputs {
+            Some(outputs) => (outputs.error * outputs.relative, outputs.relative),
+            // Rotations leave the norm of a weight as it is.
+            None => (layer.relative_error, change.relative),
+        };
+        errors += error.powi(2);
+        changes += relative.powi(2);
+    }
+    match changes {
+        0.0 => 0.0,
+        changes => (errors / changes).sqrt(),
     }
 }
 

@@ -36,7 +36,8 @@ pub(super) fn with_alternatives(
     }
     let _ = write!(
         text,
-        "--dequantize keeps all, --calibration FILE more, --min-kept 0 writes this merge all the same"
+        "The error is that of the outputs beside their change: at 1 nothing is gained.\n\
+         --dequantize keeps all, --calibration FILE more, --min-kept 0 writes this merge all the same"
     );
     anyhow!(text)
 }
@@ -64,13 +65,15 @@ fn measured(subject: Subject, data: Option<&Dataset>) -> Result<String> {
             None
         }
     };
-    let _ = writeln!(text, "  {:<46} {:>8} {:>8}", "", "weights", "outputs");
+    let [weights, outputs, error] = ["weights", "outputs", "error"];
+    let _ = writeln!(text, "  {:<46} {weights:>8} {outputs:>8} {error:>8}", "");
     let mut line = |name: &str, kept: KeptShares| {
         let outputs = kept.outputs.map_or("-".to_owned(), percent);
         let _ = writeln!(
             text,
-            "  {name:<46} {:>8} {outputs:>8}",
-            percent(kept.weights)
+            "  {name:<46} {:>8} {outputs:>8} {:>8.2}",
+            percent(kept.weights),
+            kept.error
         );
     };
     let nearest = Nearest;
@@ -94,7 +97,7 @@ fn measured(subject: Subject, data: Option<&Dataset>) -> Result<String> {
     Ok(text)
 }
 
-/// The scheme that keeps most where it is that of the result, if that is more than half.
+/// The scheme with the least error where it is that of the result, if it keeps more than half.
 fn best_scheme(
     subject: Subject,
     sample: &MergeSample,
@@ -119,7 +122,8 @@ fn best_scheme(
         let Ok(kept) = sample.merged(MergeTarget::NewScheme(scheme)) else {
             continue;
         };
-        if share(kept) > best.map_or(0.5, |(_, best)| share(best)) {
+        let is_better = best.is_none_or(|(_, best)| kept.error < best.error);
+        if share(kept) > 0.5 && is_better {
             best = Some((name, kept));
         }
     }
