@@ -97,7 +97,8 @@ fn measured(subject: Subject, data: Option<&Dataset>) -> Result<String> {
     Ok(text)
 }
 
-/// The scheme with the least error where it is that of the result, if it keeps more than half.
+/// The scheme with the least error where it is that of the result, if it keeps more than half and the
+/// error is smaller than the change.
 fn best_scheme(
     subject: Subject,
     sample: &MergeSample,
@@ -122,8 +123,8 @@ fn best_scheme(
         let Ok(kept) = sample.merged(MergeTarget::NewScheme(scheme)) else {
             continue;
         };
-        let is_better = best.is_none_or(|(_, best)| kept.error < best.error);
-        if share(kept) > 0.5 && is_better {
+        let least = best.map_or(1.0, |(_, best)| best.error);
+        if share(kept) > 0.5 && kept.error < least {
             best = Some((name, kept));
         }
     }
