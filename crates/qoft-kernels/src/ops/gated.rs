@@ -20,17 +20,45 @@ impl Gated {
     }
 }
 
+/// `f(gate) · up · factor`, element by element.
+pub(super) fn values(f: Activation, out: &mut [f32], [gate, up]: [&[f32]; 2], factor: f32) {
+    of_kind!(f, KIND => wide!({
+        for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
+            *out = KIND.value(gate) * up * factor;
+        }
+    }));
+}
+
+/// The gradients of [`values`] with respect to gate and up, from those of what comes out.
+pub(super) fn slopes(
+    f: Activation,
+    [d_gate, d_up]: [&mut [f32]; 2],
+    [gate, up]: [&[f32]; 2],
+    grad: &[f32],
+    factor: f32,
+) {
+    of_kind!(f, KIND => wide!({
+        let out = d_gate.iter_mut().zip(d_up.iter_mut());
+        let inputs = gate.iter().zip(up).zip(grad);
+        for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {
+            let grad = grad * factor;
+            *d_gate = grad * up * KIND.slope(gate);
+            *d_up = grad * KIND.value(gate);
+        }
+    }));
+}
+
 impl HostOp for Gated {
     fn forward(&self, inputs: &[HostView], _keep: bool) -> Forward {
         let (gate, up) = (inputs[0].data, inputs[1].data);
         let [out] = in_pieces([gate.len(), 1], |first, [out]| {
             let piece = first..first + out.len();
-            let (gate, up) = (&gate[piece.clone()], &up[piece]);
-            of_kind!(self.activation, KIND => wide!({
-                for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                    *out = KIND.value(gate) * up;
-                }
-            }));
+            values(
+                self.activation,
+                out,
+                [&gate[piece.clone()], &up[piece]],
+                1.0,
+            );
         });
         Forward::new(inputs[0].shape, out)
     }
@@ -53,16 +81,14 @@ impl HostOp for Gated {
         let (gate, up) = (inputs[0].data, inputs[1].data);
         let [d_gate, d_up] = in_pieces([gate.len(), 1], |first, [d_gate, d_up]| {
             let piece = first..first + d_gate.len();
-            let (gate, up) = (&gate[piece.clone()], &up[piece.clone()]);
-            let grad = &grad.data[piece];
-            of_kind!(self.activation, KIND => wide!({
-                let out = d_gate.iter_mut().zip(d_up.iter_mut());
-                let inputs = gate.iter().zip(up).zip(grad);
-                for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {
-                    *d_gate = grad * up * KIND.slope(gate);
-                    *d_up = grad * KIND.value(gate);
-                }
-            }));
+            let inputs = [&gate[piece.clone()], &up[piece.clone()]];
+            slopes(
+                self.activation,
+                [d_gate, d_up],
+                inputs,
+                &grad.data[piece],
+                1.0,
+            );
         });
         vec![Some(d_gate), Some(d_up)]
     }

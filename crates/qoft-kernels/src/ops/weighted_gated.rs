@@ -1,9 +1,9 @@
 //! The gated activation with a factor for each row.
 
 use super::activation::Activation;
+use super::gated::{slopes, values};
 use crate::op::{Forward, HostOp, HostView};
 use crate::pieces::in_pieces;
-use crate::wide;
 
 /// `y = f(gate) · up · factor` with an activation `f`. Inputs: gate and up, `[rows, width]`, and a factor
 /// for each row, `[rows, 1]`.
@@ -29,12 +29,8 @@ impl HostOp for WeightedGated {
             let rows = out.chunks_exact_mut(width.max(1)).zip(first..);
             for (out, row) in rows {
                 let place = row * width..(row + 1) * width;
-                let (gate, up, factor) = (&gate[place.clone()], &up[place], factors[row]);
-                wide!({
-                    for ((out, &gate), up) in out.iter_mut().zip(gate).zip(up) {
-                        *out = self.activation.value(gate) * up * factor;
-                    }
-                });
+                let inputs = [&gate[place.clone()], &up[place]];
+                values(self.activation, out, inputs, factors[row]);
             }
         });
         Forward::new(inputs[0].shape, out)
@@ -62,32 +58,19 @@ impl HostOp for WeightedGated {
             let out = out.zip(d_up.chunks_exact_mut(width.max(1)));
             for ((d_gate, d_up), row) in out.zip(first..) {
                 let place = row * width..(row + 1) * width;
-                let (gate, up) = (&gate[place.clone()], &up[place.clone()]);
-                let (grad, factor) = (&grad.data[place], factors[row]);
-                wide!({
-                    let out = d_gate.iter_mut().zip(d_up.iter_mut());
-                    let inputs = gate.iter().zip(up).zip(grad);
-                    for ((d_gate, d_up), ((&gate, up), grad)) in out.zip(inputs) {
-                        let grad = grad * factor;
-                        *d_gate = grad * up * self.activation.slope(gate);
-                        *d_up = grad * self.activation.value(gate);
-                    }
-                });
+                let inputs = [&gate[place.clone()], &up[place.clone()]];
+                let grad = &grad.data[place];
+                slopes(self.activation, [d_gate, d_up], inputs, grad, factors[row]);
             }
         });
         let [d_factors] = in_pieces([factors.len(), 1], |first, [d_factors]| {
             let mut terms = vec![0.0; width];
             for (d_factor, row) in d_factors.iter_mut().zip(first..) {
                 let place = row * width..(row + 1) * width;
-                let (gate, up) = (&gate[place.clone()], &up[place.clone()]);
-                let grad = &grad.data[place];
-                wide!({
-                    let inputs = gate.iter().zip(up).zip(grad);
-                    for (term, ((&gate, up), grad)) in terms.iter_mut().zip(inputs) {
-                        *term = self.activation.value(gate) * up * grad;
-                    }
-                });
-                *d_factor = terms.iter().sum();
+                let inputs = [&gate[place.clone()], &up[place.clone()]];
+                values(self.activation, &mut terms, inputs, 1.0);
+                let products = terms.iter().zip(&grad.data[place]);
+                *d_factor = products.map(|(term, grad)| term * grad).sum();
             }
         });
         vec![Some(d_gate), Some(d_up), Some(d_factors)]
