@@ -55,7 +55,7 @@ impl<const D: usize> Traced<D> {
     /// those of other readers come to them. Autodiff adds gradients in the order of the nodes' depths,
     /// which depends on everything below, and sums of floats depend on their order.
     #[must_use]
-    pub(crate) fn apart(self) -> Self {
+    pub fn apart(self) -> Self {
         let shape = self.tensor.dims();
         Self {
             tensor: self.tensor.reshape(shape),

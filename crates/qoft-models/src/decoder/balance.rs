@@ -8,11 +8,16 @@ use qoft_core::ops;
 use super::router::RouterConfig;
 
 /// What the tokens of a layer say, `[2, 1, experts]`: how many of those that count go to each expert, and
-/// the sum of its probabilities. Those of several layers are added up.
-pub fn balance(router: &RouterConfig, logits: Tensor<2>, counted: &[bool]) -> Tensor<3> {
+/// the sum of its probabilities. `chosen` are the experts of each token, one token after another. What
+/// several layers say is added up.
+pub fn balance(
+    router: &RouterConfig,
+    logits: Tensor<2>,
+    chosen: &[usize],
+    counted: &[bool],
+) -> Tensor<3> {
     let [tokens, experts] = logits.dims();
     let mut counts = vec![0.0f32; experts];
-    let chosen = router.chosen(&logits);
     let of_tokens = chosen.chunks_exact(router.top_k).zip(counted);
     for &expert in of_tokens
         .filter(|(_, counted)| **counted)

@@ -99,19 +99,19 @@ impl Mixture {
         counted: Option<&[bool]>,
     ) -> (Tensor<2>, Option<Tensor<3>>) {
         let logits = self.gate.forward(x.clone());
+        let chosen = self.router.chosen(&logits);
         let Some(counted) = counted else {
-            return (self.experts_on(x, logits), None);
+            return (self.experts_on(x, logits, &chosen), None);
         };
-        let balance = balance(&self.router, logits.clone(), counted);
+        let balance = balance(&self.router, logits.clone(), &chosen, counted);
         // All but the router read another node of the graph. Gradients of a node are added up in the order
         // in which the backward finds its readers; the router is found earlier where the whole graph is
         // gone through, and of two gradients the order does not matter.
-        let x: Traced<2> = (x.into_tensor() * 1.0).into();
-        (self.experts_on(x, logits), Some(balance))
+        (self.experts_on(x.apart(), logits, &chosen), Some(balance))
     }
 
-    fn experts_on(&self, x: Traced<2>, logits: Tensor<2>) -> Tensor<2> {
-        let routing = self.router.route(logits);
+    fn experts_on(&self, x: Traced<2>, logits: Tensor<2>, chosen: &[usize]) -> Tensor<2> {
+        let routing = self.router.route(logits, chosen);
         let rows = ops::spread_rows(x.clone().into_tensor(), routing.rows.clone());
         let hit = |&(expert, rows): &(usize, usize)| (&self.experts[expert], rows);
         let hits: Vec<(&Expert, usize)> = routing.hits.iter().map(hit).collect();

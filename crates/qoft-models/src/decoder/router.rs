@@ -40,12 +40,12 @@ pub struct Routing {
 }
 
 impl RouterConfig {
-    /// Routes tokens by the outputs of a router, `[tokens, experts]`.
-    pub fn route(&self, logits: Tensor<2>) -> Routing {
+    /// Routes tokens by the outputs of a router, `[tokens, experts]`, to those that are [`Self::chosen`] by
+    /// them.
+    pub fn route(&self, logits: Tensor<2>, chosen: &[usize]) -> Routing {
         let [tokens, experts] = logits.dims();
-        let chosen = self.chosen(&logits);
         let mut counts = vec![0; experts];
-        for &expert in &chosen {
+        for &expert in chosen {
             counts[expert] += 1;
         }
         let mut next: Vec<usize> = counts
@@ -62,7 +62,7 @@ impl RouterConfig {
         for (slot, &place) in places.iter().enumerate() {
             slots[place] = slot as i32;
         }
-        let weights = self.weights(logits, &chosen);
+        let weights = self.weights(logits, chosen);
         let device = weights.device().without_autodiff();
         let slots = Tensor::<1, Int>::from_data(slots.as_slice(), &device);
         let hits = counts
@@ -116,7 +116,9 @@ mod tests {
     fn route(normalized: bool) -> Routing {
         let logits = [[0.0, 3.0, 1.0, 2.0], [5.0, 5.0, -1.0, f32::NEG_INFINITY]];
         let logits = Tensor::<2>::from_data(logits, &Device::flex());
-        RouterConfig::new(4, 2, normalized).route(logits)
+        let router = RouterConfig::new(4, 2, normalized);
+        let chosen = router.chosen(&logits);
+        router.route(logits, &chosen)
     }
 
     #[test]
