@@ -113,9 +113,8 @@ impl ModelSpec {
     /// weight that says nothing of it, see [`Dense::is_dense`], a norm's that it does not ask for, or the
     /// bias of a layer that has none.
     pub fn is_made_from(&self, checkpoint: &Checkpoint, tensor: &str) -> bool {
-        let parents = std::iter::successors(parent(tensor), |path| parent(path));
-        let layer = parents.filter_map(|path| self.layer(path)).next();
-        let Some(layer) = layer else {
+        let mut parents = std::iter::successors(parent(tensor), |path| parent(path));
+        let Some(layer) = parents.find_map(|path| self.layer(path)) else {
             return self.has(tensor);
         };
         match &tensor[layer.path.len() + 1..] {

@@ -10,7 +10,7 @@ use tracing::warn;
 use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
 use crate::folder::AdapterFolder;
-use crate::modules::Modules;
+use crate::modules::{Modules, last};
 use crate::registry::Families;
 use crate::saved_modules::Endings;
 use crate::selection::Selection;
@@ -245,7 +245,7 @@ impl Attachment<'_> {
         {
             None => Ok(()),
             Some(wanted) => {
-                let known: BTreeSet<&str> = paths.map(last_component).collect();
+                let known: BTreeSet<&str> = paths.map(last).collect();
                 Err(Error::NoModule {
                     wanted: wanted.clone(),
                     known: known.into_iter().collect::<Vec<_>>().join(", "),
@@ -253,10 +253,6 @@ impl Attachment<'_> {
             }
         }
     }
-}
-
-fn last_component(path: &str) -> &str {
-    path.rsplit('.').next().unwrap_or(path)
 }
 
 /// Says that tied weights do not stay so when one of them trains by itself.

@@ -148,7 +148,7 @@ impl Modules {
 }
 
 /// The last component of a path.
-fn last(path: &str) -> &str {
+pub(crate) fn last(path: &str) -> &str {
     path.rsplit('.').next().unwrap_or(path)
 }
 

@@ -52,9 +52,9 @@ impl<'a> ModelLayers<'a> {
                 }
             }
         }
-        let at = Owners::new(&layers);
         let linear = folder.known().into_iter().flat_map(|spec| spec.layers());
-        for layer in linear.filter(|l| l.kind == LayerKind::Linear && at.at(&l.path).is_none()) {
+        for layer in linear.filter(|l| l.kind == LayerKind::Linear && owners.at(&l.path).is_none())
+        {
             // Its tensors may be those of a layer beside it, or missing.
             if checkpoint.under(&layer.path).next().is_some() {
                 schemes.find(layer.source(checkpoint))?;

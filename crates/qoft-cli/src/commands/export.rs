@@ -3,6 +3,7 @@
 use anyhow::{Context, Result, bail};
 use qoft::core::StagedDir;
 use qoft::core::kernels::FloatFormat;
+use qoft::models::ModelFolder;
 use qoft::{LoraReport, MergeOptions, MergePlan, MergeTarget, NewContainer, Registries};
 
 use crate::args::{ExportArgs, ExportForm};
@@ -17,6 +18,18 @@ pub fn run(args: &ExportArgs, registries: &Registries) -> Result<()> {
     }
 }
 
+/// The model that the adapters belong to.
+fn base(args: &ExportArgs, registries: &Registries) -> Result<ModelFolder> {
+    let (folder, base) = (files::open(registries, &args.model)?, &args.base);
+    files::quantized(
+        registries,
+        folder,
+        base.load_in.as_deref(),
+        &base.load,
+        &args.adapter,
+    )
+}
+
 /// Writes the model with the adapters in a file format of its own.
 fn container(args: &ExportArgs, registries: &Registries, name: &str) -> Result<()> {
     if args.rank.is_some() {
@@ -29,14 +42,7 @@ fn container(args: &ExportArgs, registries: &Registries, name: &str) -> Result<(
     })?;
     let numbers = args.gguf_type.as_deref().map(str::to_lowercase);
     let form = NewContainer::new(container).numbers(numbers.as_deref());
-    let (folder, base) = (files::open(registries, &args.model)?, &args.base);
-    let folder = files::quantized(
-        registries,
-        folder,
-        base.load_in.as_deref(),
-        &base.load,
-        &args.adapter,
-    )?;
+    let folder = base(args, registries)?;
     let schemes = files::schemes(registries, folder.checkpoint(), &args.backend_option)?;
     let adapters = files::adapters(registries, &args.adapter)?;
     let options = MergeOptions::new(MergeTarget::Dense(FloatFormat::F32)).container(form);
@@ -69,14 +75,7 @@ fn lora(args: &ExportArgs, registries: &Registries) -> Result<()> {
         bail!("--gguf-type is for --to gguf");
     }
     let rank = args.rank.context("a LoRA needs a --rank")?;
-    let (folder, base) = (files::open(registries, &args.model)?, &args.base);
-    let folder = files::quantized(
-        registries,
-        folder,
-        base.load_in.as_deref(),
-        &base.load,
-        &args.adapter,
-    )?;
+    let folder = base(args, registries)?;
     let adapters = files::adapters(registries, &args.adapter)?;
     let bar = progress::bar("decomposing", 0);
     let report = qoft::export_lora(
