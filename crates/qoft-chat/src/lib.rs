@@ -14,6 +14,7 @@ mod messages;
 mod named;
 mod python;
 mod template;
+mod tool_calls;
 mod turns;
 
 use std::ops::Range;
@@ -24,9 +25,11 @@ use marks::{take_marks, unused_marks};
 use messages::prepared_messages;
 use named::NamedTemplates;
 use template::on_large_stack;
+use tool_calls::with_arguments;
 use turns::Turns;
 
 pub use error::{ChatError, TemplateError};
+pub use turns::is_assistant;
 
 /// One message of a conversation: `role`, `content` and whatever else the template reads.
 pub type Message = Map<String, Value>;
@@ -99,7 +102,32 @@ impl ChatTemplate {
         on_large_stack(|| self.render_prepared(&messages, variables, add_generation_prompt))
     }
 
+    /// Renders `messages` for training on all of the text.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChatTemplate::render`].
+    pub fn render_whole(
+        &self,
+        messages: &[Message],
+        variables: &Variables,
+    ) -> Result<Rendered, ChatError> {
+        let messages = prepared_messages(messages);
+        on_large_stack(|| {
+            let messages = with_arguments(self, messages, variables)?;
+            let text = self.render_prepared(&messages, variables, false)?;
+            let whole = 0..text.len();
+            Ok(Rendered {
+                text,
+                learned: vec![whole],
+            })
+        })
+    }
+
     /// Renders `messages` for training on the assistant's turns.
+    ///
+    /// Arguments of called functions may be objects or texts of JSON here: the template gets what it
+    /// is made for.
     ///
     /// With `{% generation %}` tags in the template the text between them is learned. Without
     /// them it is all that the template adds for an assistant message behind the generation
@@ -121,7 +149,10 @@ impl ChatTemplate {
         reach: &(dyn Fn(&str) -> usize + Sync),
     ) -> Result<Rendered, ChatError> {
         let messages = prepared_messages(messages);
-        on_large_stack(|| self.render_assistant_prepared(&messages, variables, learns, reach))
+        on_large_stack(|| {
+            let messages = with_arguments(self, messages, variables)?;
+            self.render_assistant_prepared(&messages, variables, learns, reach)
+        })
     }
 
     /// Renders `prompt` and `completion` as one conversation in which all that follows the prompt
@@ -138,6 +169,7 @@ impl ChatTemplate {
     ) -> Result<Rendered, ChatError> {
         let messages = prepared_messages(&[prompt, completion].concat());
         on_large_stack(|| {
+            let messages = with_arguments(self, messages, variables)?;
             let turns = Turns::render(self, &messages, variables)?;
             let span = turns.span_from(prompt.len())?;
             Ok(turns.into_rendered(vec![span]))

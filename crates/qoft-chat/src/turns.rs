@@ -30,7 +30,8 @@ pub(crate) struct Turns<'a> {
 }
 
 /// Whether the assistant wrote `message`.
-pub(crate) fn is_assistant(message: &Message) -> bool {
+#[must_use]
+pub fn is_assistant(message: &Message) -> bool {
     message.get("role").and_then(Value::as_str) == Some("assistant")
 }
 

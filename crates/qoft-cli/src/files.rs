@@ -5,20 +5,17 @@ use std::path::Path;
 use anyhow::Result;
 use burn::tensor::Device;
 use qoft::core::{BackendOptions, Checkpoint, Container, Nearest, Schemes};
-use qoft::models::{CausalLm, ModelConfig, ModelFolder};
+use qoft::models::{CausalLm, ModelFolder};
 use qoft::peft::{self, AdapterFolder, CONFIG as ADAPTER_CONFIG};
-use qoft::train::data::{Dataset, DatasetOptions};
+use qoft::train::data::Dataset;
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::Below;
 use qoft::train::{Evaluation, model_facts};
 use qoft::{Registries, ScaledAdapter};
 
 use crate::args::{AdapterArg, LoadArgs, ModelArgs};
-use crate::print::{errln, warnln};
+use crate::print::warnln;
 use crate::{progress, stop, trained_on};
-
-/// Tokens that a row keeps where none are said, in every command.
-const MAX_LENGTH: usize = 1024;
 
 /// The device of this name, or the default one.
 pub fn device(name: Option<&str>) -> Result<Device> {
@@ -229,60 +226,6 @@ pub fn evaluate(
     );
     bar.finish_and_clear();
     Ok(evaluation?)
-}
-
-/// Reads a data file; rows are cut at `max_length` ([`MAX_LENGTH`] if it is not given), or where the
-/// model sees no further.
-pub fn dataset(
-    path: &Path,
-    tokenizer: &Tokenizer,
-    model: &ModelConfig,
-    max_length: Option<usize>,
-) -> Result<Dataset> {
-    let bar = progress::spinner();
-    let options = DatasetOptions::new(model.vocab_size).with_max_length(
-        Some(max_length.unwrap_or(MAX_LENGTH))
-            .into_iter()
-            .chain(model.longest_sequence)
-            .min(),
-    );
-    let mut count = |rows: usize| {
-        bar.set_message(format!("{} rows read", progress::grouped(rows)));
-        bar.tick();
-    };
-    let dataset = Dataset::load(path, tokenizer, &options, Some(&mut count));
-    bar.finish_and_clear();
-    Ok(dataset?)
-}
-
-/// Tells what a data file lost on the way in.
-pub fn report_losses(path: &Path, dataset: &Dataset) {
-    let report = &dataset.report;
-    if report.cut_rows > 0 {
-        errln!(
-            "{}: {} of {} rows were longer than {} tokens and lost {} tokens",
-            path.display(),
-            report.cut_rows,
-            report.rows,
-            progress::grouped(report.longest),
-            progress::grouped(report.cut_tokens)
-        );
-    }
-    if report.unread_bytes > 0 {
-        errln!(
-            "{}: {} bytes at the ends of very long rows were not even read as tokens",
-            path.display(),
-            progress::grouped(report.unread_bytes)
-        );
-    }
-    if report.unpredictable_rows > 0 {
-        errln!(
-            "{}: {} of {} rows have nothing to predict",
-            path.display(),
-            report.unpredictable_rows,
-            report.rows
-        );
-    }
 }
 
 /// The tokenizer of a model; its absence matters only to text.

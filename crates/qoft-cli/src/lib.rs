@@ -13,6 +13,7 @@
 mod args;
 mod calibration;
 mod commands;
+mod data;
 mod exit;
 mod files;
 mod messages;

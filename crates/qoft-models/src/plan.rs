@@ -57,7 +57,7 @@ impl Origin for Plan {
         Ok(Embedding::new(self.add(spec)))
     }
 
-    fn plain(&self, spec: LayerSpec) {
+    fn norm(&self, spec: LayerSpec) {
         self.add(spec);
     }
 

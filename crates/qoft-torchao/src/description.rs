@@ -8,10 +8,8 @@ use serde_json::{Value, json};
 pub const TENSOR_NAMES: &str = "tensor_names";
 /// The parameter of a layer.
 pub const WEIGHT: &str = "weight";
-/// The name of one of the library's objects.
-pub const TYPE: &str = "_type";
-/// What it is made of.
-pub const DATA: &str = "_data";
+const TYPE: &str = "_type";
+const DATA: &str = "_data";
 /// The widths that integers of their own tensor type have.
 const WIDTHS: [(&str, u32); 8] = [
     ("int1", 1),
@@ -168,11 +166,7 @@ impl Description {
                 }),
                 json!(["qdata", "scale", "zero_point"]),
             ),
-            Kind::Int4Tiles => (
-                json!({"block_size": blocks, "shape": shape}),
-                json!(["qdata", "scale_and_zero"]),
-            ),
-            Kind::Int4 => (
+            Kind::Int4 | Kind::Int4Tiles => (
                 json!({
                     "activation_dtype": torch("bfloat16"),
                     "block_size": blocks,

@@ -6,6 +6,7 @@ mod error;
 mod eval;
 mod generate;
 mod inputs;
+mod isolated;
 mod model;
 pub mod tokenizer;
 pub mod train;

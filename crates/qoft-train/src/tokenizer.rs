@@ -3,7 +3,6 @@
 mod check;
 mod classes;
 mod files;
-mod isolated;
 mod start;
 mod stream;
 mod tokens;
@@ -12,8 +11,8 @@ mod vocabulary;
 use std::path::{Path, PathBuf};
 
 use crate::chat::{ChatError, ChatTemplate, Variables};
+use crate::isolated::isolated;
 use files::{ChatTemplates, Files};
-use isolated::isolated;
 use tokens::Tokens;
 
 pub use stream::TextStream;

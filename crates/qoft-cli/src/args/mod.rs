@@ -2,6 +2,7 @@
 
 mod adapter;
 mod calibration;
+mod data;
 mod load;
 mod merge;
 mod named;
@@ -24,6 +25,7 @@ use crate::{exit, print};
 
 pub use adapter::AdapterArg;
 pub use calibration::CalibrationArgs;
+pub use data::{DataArg, DataArgs};
 pub use load::LoadArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use quantize::QuantizeArgs;
@@ -87,17 +89,14 @@ pub enum Command {
     /// Write a dense checkpoint as a quantized one.
     Quantize(QuantizeArgs),
     /// Fine-tune a checkpoint; the result is a PEFT adapter folder.
-    #[command(
-        allow_negative_numbers = true,
-        override_usage = "\
+    #[command(override_usage = "\
         qoft train --model <MODEL> --data <DATA> --output <OUTPUT> [OPTIONS]\n       \
         qoft train --config <FILE> [OPTIONS]\n       \
-        qoft train --resume-from <FOLDER> [OPTIONS]"
-    )]
+        qoft train --resume-from <FOLDER> [OPTIONS]")]
     Train(Box<TrainArgs>),
     /// Multiply adapters into the weights of a checkpoint.
     Merge(MergeArgs),
-    /// Write adapters as a LoRA, or a model with them as a GGUF file.
+    /// Write adapters in the form of another method.
     Export(ExportArgs),
     /// Measure loss and perplexity on a data file.
     Eval(EvalArgs),
@@ -219,9 +218,12 @@ pub struct EvalArgs {
     /// The model.
     #[command(flatten)]
     pub model: ModelArgs,
-    /// The data file: .jsonl, .json or .txt.
-    #[arg(long)]
-    pub data: PathBuf,
+    /// A data file, or a folder of some; several with weights are mixed.
+    #[arg(long, required = true, value_name = "PATH[:WEIGHT]")]
+    pub data: Vec<String>,
+    /// How it is read.
+    #[command(flatten)]
+    pub reading: DataArgs,
     /// Rows at once.
     #[arg(long, default_value_t = 8)]
     pub batch_size: usize,

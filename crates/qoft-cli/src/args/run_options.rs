@@ -1,14 +1,13 @@
 //! The options of a run, saved beside its adapter: a file for `--config`.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use anyhow::{Context, Result, anyhow};
 use qoft::core::{read_text_if_there, write_file};
-use qoft::train::train::{is_checkpoint, is_emergency};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::AdapterArg;
+use super::{AdapterArg, DataArg};
 
 /// The file in the output folder.
 const FILE: &str = "training_args.json";
@@ -24,9 +23,8 @@ const REPORTS: [&str; 6] = [
     "quantize_cache",
 ];
 /// Options that are paths.
-const PATHS: [&str; 7] = [
+const PATHS: [&str; 6] = [
     "model",
-    "data",
     "eval_data",
     "adapter_config",
     "start_from",
@@ -63,6 +61,22 @@ impl RunOptions {
                 *value = format!("{folder}={}", adapter.strength).into();
             }
         }
+        if let Some(data) = options.get_mut("data") {
+            let given = data.as_array().into_iter().flatten();
+            let mut paths = Vec::new();
+            for text in given.filter_map(Value::as_str) {
+                let arg = DataArg::from_text(text)?;
+                let path = absolute(&arg.path)?;
+                paths.push(match arg.weight {
+                    Some(weight) => format!("{path}:{weight}"),
+                    None => path,
+                });
+            }
+            *data = match paths.len() {
+                1 => paths.remove(0).into(),
+                _ => paths.into(),
+            };
+        }
         Ok(Self(options))
     }
 
@@ -74,25 +88,6 @@ impl RunOptions {
         };
         let options = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
         Ok(Some(Self(options)))
-    }
-
-    /// The output folder of the run to which a folder belongs, which is that or a checkpoint in it, and
-    /// the options of the run; none if there are none.
-    pub fn of_run(folder: &Path) -> Result<Option<(PathBuf, Self)>> {
-        // `checkpoint-8` lies in the working directory.
-        let above = folder
-            .parent()
-            .map(|above| match above.as_os_str().is_empty() {
-                true => Path::new("."),
-                false => above,
-            });
-        let above = above.filter(|_| is_checkpoint(folder) || is_emergency(folder));
-        for run in [Some(folder), above].into_iter().flatten() {
-            if let Some(options) = Self::read(run)? {
-                return Ok(Some((run.to_owned(), options)));
-            }
-        }
-        Ok(None)
     }
 
     /// Writes the file into the output folder of the run.
@@ -139,7 +134,7 @@ mod tests {
         assert!(RunOptions::read(folder.path()).unwrap().is_none());
         let args = TrainArgs {
             model: Some(folder.path().join("model")),
-            data: Some("rows.jsonl".into()),
+            data: Some(vec!["rows.jsonl".into()]),
             output: Some(folder.path().to_owned()),
             learning_rate: Some(0.1 + 0.2),
             logging_steps: Some(3),

@@ -8,11 +8,12 @@ use clap::Args;
 use qoft::core::read_text;
 use qoft::peft::OneOrMany;
 use qoft::train::train::TrainConfig;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::names::names;
-use super::{LoadArgs, RunOptions, named, unknown};
+use super::{DataArg, DataArgs, LoadArgs, RunOptions, named, unknown};
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
 /// `--config` may say, and defaults fill the rest.
@@ -26,15 +27,20 @@ pub struct TrainArgs {
     /// The checkpoint folder [required].
     #[arg(long)]
     pub model: Option<PathBuf>,
-    /// The data file: .jsonl, .json or .txt [required].
-    #[arg(long)]
-    pub data: Option<PathBuf>,
+    /// A data file, or a folder of some; several with weights are mixed [required].
+    #[arg(long, value_name = "PATH[:WEIGHT]")]
+    #[serde(deserialize_with = "one_or_many")]
+    pub data: Option<Vec<String>>,
+    /// How data files are read.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub reading: DataArgs,
     /// The folder for the adapter [required]. If it has a run with the same options that did not
     /// come to its end, that goes on; otherwise it must be new or empty unless resuming.
     #[arg(long)]
     pub output: Option<PathBuf>,
     /// Continue an earlier run: `last` checkpoint in the output folder, `auto` for that one if there
-    /// is one, or the output folder of a run or a checkpoint-N in it, whose options are then taken.
+    /// is one, a checkpoint-N folder, or the output folder of a run, whose options are then taken.
     #[arg(long, value_name = "last|auto|FOLDER")]
     pub resume_from: Option<PathBuf>,
     /// Begin a new run with the weights of this adapter or checkpoint.
@@ -165,6 +171,9 @@ pub struct TrainArgs {
     /// A data file to evaluate on.
     #[arg(long, help_heading = "Reports")]
     pub eval_data: Option<PathBuf>,
+    /// Set aside this share of the rows, or so many rows, to evaluate on.
+    #[arg(long, help_heading = "Reports", value_parser = finite, conflicts_with = "eval_data")]
+    pub val_size: Option<f64>,
     /// Steps from one evaluation to the next [default: only at the end].
     #[arg(long, help_heading = "Reports")]
     pub eval_steps: Option<usize>,
@@ -207,7 +216,7 @@ impl TrainArgs {
     /// Adds what the file of `--config` says, and the run that is to go on.
     pub fn with_file(self) -> Result<Self> {
         let saved = match &self.resume_from {
-            Some(folder) => RunOptions::of_run(folder)?,
+            Some(folder) => RunOptions::read(folder)?.map(|saved| (folder.clone(), saved)),
             None => None,
         };
         let (mut options, mut source) = (Map::new(), String::new());
@@ -244,16 +253,20 @@ impl TrainArgs {
     }
 
     /// Model, data and output folder, which must be given.
-    pub fn required(&self) -> Result<[&Path; 3]> {
+    pub fn required(&self) -> Result<(&Path, Vec<DataArg>, &Path)> {
+        let data = self.data.as_deref().filter(|data| !data.is_empty());
         let all = [
-            ("model", &self.model),
-            ("data", &self.data),
-            ("output", &self.output),
+            ("model", self.model.is_some()),
+            ("data", data.is_some()),
+            ("output", self.output.is_some()),
         ];
-        let missing = all.iter().filter(|(_, path)| path.is_none());
+        let missing = all.iter().filter(|(_, is_given)| !is_given);
         let missing: Vec<String> = missing.map(|(name, _)| format!("--{name}")).collect();
-        match all.map(|(_, path)| path.as_deref()) {
-            [Some(model), Some(data), Some(output)] => Ok([model, data, output]),
+        match (&self.model, data, &self.output) {
+            (Some(model), Some(data), Some(output)) => {
+                let data = data.iter().map(|text| DataArg::from_text(text));
+                Ok((model, data.collect::<Result<_>>()?, output))
+            }
             _ => bail!(
                 "{} {} missing; qoft train --model DIR --data FILE --output DIR",
                 missing.join(", "),
@@ -308,6 +321,13 @@ fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
         // A list of modules may be written as a list, and one adapter as one.
         let value = match (key.as_str(), value) {
             ("adapter" | "adapter_option", Value::String(one)) => vec![one].into(),
+            ("columns", Value::Object(columns)) => {
+                let pairs = columns.iter().filter_map(|(name, column)| {
+                    let column = column.as_str()?;
+                    Some(format!("{name}={column}"))
+                });
+                pairs.collect::<Vec<_>>().join(",").into()
+            }
             (
                 "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip",
                 Value::Array(names),
@@ -320,6 +340,15 @@ fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
         normalized.insert(key, value);
     }
     Ok(normalized)
+}
+
+/// A list, of which one element may stand alone.
+fn one_or_many<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
+    Ok(match Value::deserialize(value)? {
+        Value::Null => None,
+        Value::String(one) => Some(vec![one]),
+        many => Some(serde_json::from_value(many).map_err(D::Error::custom)?),
+    })
 }
 
 /// A number; `nan` and `inf` have no place in settings, nor in JSON.

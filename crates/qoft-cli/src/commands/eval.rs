@@ -3,10 +3,13 @@
 use anyhow::Result;
 use serde_json::json;
 
-use crate::args::EvalArgs;
+use crate::args::{DataArg, EvalArgs};
 use crate::print::outln;
-use crate::{files, progress};
+use crate::{data, files, progress};
 use qoft::Registries;
+
+/// Chooses rows where several files have weights.
+const SEED: u64 = 42;
 
 /// Measures the loss of a model on a data file.
 pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
@@ -14,9 +17,19 @@ pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
     let folder = files::open(registries, &args.model.model)?;
     let tokenizer = files::tokenizer(&folder)?;
     let model = files::adapted_model(registries, folder, &args.model)?;
-    let dataset = files::dataset(&args.data, &tokenizer, model.config(), args.max_length)?;
-    let evaluation = files::evaluate(&model, &dataset, args.batch_size, &device)?;
-    files::report_losses(&args.data, &dataset);
+    let reading = data::For {
+        tokenizer: &tokenizer,
+        model: model.config(),
+        max_length: args.max_length,
+    };
+    let sources = args.data.iter().map(|text| DataArg::from_text(text));
+    let sources: Vec<DataArg> = sources.collect::<Result<_>>()?;
+    let read = data::read(&sources, &args.reading, reading, SEED)?;
+    if args.reading.data_format.is_some() {
+        read.tell();
+    }
+    let evaluation = files::evaluate(&model, &read.dataset, args.batch_size, &device)?;
+    read.report_losses();
     if args.json {
         outln!(
             "{}",

@@ -18,7 +18,7 @@ use qoft::{
 
 use crate::args::{DtypeArg, MergeArgs};
 use crate::print::{errln, outln, warnln};
-use crate::{calibration, files, progress};
+use crate::{calibration, data, files, progress};
 
 /// Rows at once where a loss is measured.
 const BATCH_SIZE: usize = 8;
@@ -84,7 +84,7 @@ pub fn run(args: &MergeArgs, registries: &Registries) -> Result<()> {
         Err(error) => return Err(into_dense(error)),
     };
     if let Some((path, dataset)) = &data {
-        files::report_losses(path, dataset);
+        data::report_losses(path, &dataset.report);
         staged.report.losses = Some(losses(subject, staged.path(), dataset)?);
     }
     if args.report {
@@ -187,7 +187,13 @@ fn into_dense(error: Error) -> anyhow::Error {
 
 fn dataset(args: &MergeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset> {
     let tokenizer = files::tokenizer(model)?;
-    files::dataset(path, &tokenizer, model.spec()?.config(), args.max_length)
+    let spec = model.spec()?;
+    let reading = data::For {
+        tokenizer: &tokenizer,
+        model: spec.config(),
+        max_length: args.max_length,
+    };
+    data::plain(path, reading)
 }
 
 /// What the adapted model's layers have as inputs on the first rows of a data file. The files wait

@@ -12,7 +12,7 @@ use qoft::{LayerSearch, QuantizeLosses, QuantizeReport, Registries};
 
 use crate::args::QuantizeArgs;
 use crate::print::{errln, outln};
-use crate::{calibration, files, progress};
+use crate::{calibration, data, files, progress};
 
 /// Rows at once where a loss is measured.
 const BATCH_SIZE: usize = 8;
@@ -42,7 +42,7 @@ pub fn run(args: &QuantizeArgs, registries: &Registries) -> Result<()> {
             let schemes = registry.open(model.checkpoint(), &BackendOptions::default())?;
             let layers = qoft::layers_to_quantize(&model, &schemes, &quantization, &options)?;
             let dataset = dataset(args, &model, path)?;
-            files::report_losses(path, &dataset);
+            data::report_losses(path, &dataset.report);
             let rows = calibration::rows(&args.calibration, &dataset);
             let wanted: BTreeSet<String> = layers.into_iter().collect();
             let wanted = |path: &str| wanted.contains(path);
@@ -93,7 +93,7 @@ pub fn run(args: &QuantizeArgs, registries: &Registries) -> Result<()> {
     drop(calibration);
     let mut staged = staged?;
     if let Some((path, dataset)) = &data {
-        files::report_losses(path, dataset);
+        data::report_losses(path, &dataset.report);
         staged.report.losses = Some(losses(registries, [&args.model, staged.path()], dataset)?);
     }
     if args.report {
@@ -109,7 +109,13 @@ pub fn run(args: &QuantizeArgs, registries: &Registries) -> Result<()> {
 
 fn dataset(args: &QuantizeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset> {
     let tokenizer = files::tokenizer(model)?;
-    files::dataset(path, &tokenizer, model.spec()?.config(), args.max_length)
+    let spec = model.spec()?;
+    let reading = data::For {
+        tokenizer: &tokenizer,
+        model: spec.config(),
+        max_length: args.max_length,
+    };
+    data::plain(path, reading)
 }
 
 fn losses(

@@ -15,12 +15,10 @@ use qoft::train::{Evaluation, GenerateOptions, model_facts};
 
 use super::train::{follow, trainable_line};
 use crate::args::QuickstartArgs;
-use crate::files;
 use crate::print::{errln, outln};
 use crate::stop::Stopped;
+use crate::{data, files};
 
-/// What the model's weights are packed by.
-const SCHEME: &str = "bnb-4bit";
 /// A small language model, quantized to nf4 by bitsandbytes, and rows in another voice.
 const MODEL: &[(&str, &[u8])] = &[
     (
@@ -59,8 +57,6 @@ const MAX_LENGTH: Option<usize> = Some(64);
 
 /// Fine-tunes the embedded model and shows what changes.
 pub fn run(args: &QuickstartArgs, registries: &Registries) -> Result<()> {
-    // Before anything is written.
-    registries.schemes.backend(SCHEME)?;
     let root = &args.output.clone().unwrap_or_else(free_folder);
     unpack(root)?;
     let (model_dir, adapter) = (root.join("model"), root.join("adapter"));
@@ -72,7 +68,12 @@ pub fn run(args: &QuickstartArgs, registries: &Registries) -> Result<()> {
     let device = files::device(None)?;
     let tokenizer = Tokenizer::from_dir(&model_dir)?;
     let mut model = files::model(registries, &model_dir, &[], &device)?;
-    let data = |name| files::dataset(&root.join(name), &tokenizer, model.config(), MAX_LENGTH);
+    let reading = data::For {
+        tokenizer: &tokenizer,
+        model: model.config(),
+        max_length: MAX_LENGTH,
+    };
+    let data = |name| data::plain(&root.join(name), reading);
     let (dataset, held_out) = (data("data.jsonl")?, data("eval.jsonl")?);
     let measure = |model: &CausalLm| files::evaluate(model, &held_out, 8, &device);
     let before = measure(&model)?;

@@ -1,47 +1,24 @@
-//! A data file as examples in memory.
+//! Examples in memory.
 
 use std::num::NonZeroUsize;
 use std::path::Path;
 
 use super::batch::{Batches, Order};
-use super::encode::{Encoder, Example};
-use super::error::DataError;
-use super::read::for_each_row;
-use crate::tokenizer::Tokenizer;
+use super::encode::Example;
+use super::error::{DataError, RowNumber};
+use super::format::FormatCounts;
 
-/// How a data file is read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub struct DatasetOptions {
-    /// The number of token ids that the model knows.
-    pub vocab_size: usize,
-    /// The number of tokens that a row keeps; a longer row loses its end.
-    pub max_length: Option<usize>,
-}
-
-impl DatasetOptions {
-    /// For a model that knows this number of token ids; rows are not cut.
-    #[must_use]
-    pub const fn new(vocab_size: usize) -> Self {
-        Self {
-            vocab_size,
-            max_length: None,
-        }
-    }
-
-    /// The same with a number of tokens that a row keeps, or without.
-    #[must_use]
-    pub const fn with_max_length(self, max_length: Option<usize>) -> Self {
-        Self { max_length, ..self }
-    }
-}
+/// Rows that are named in a report.
+const NAMED: usize = 5;
 
 /// What was found in a data file.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct DatasetReport {
     /// The number of rows.
     pub rows: usize,
+    /// The forms that they had.
+    pub formats: FormatCounts,
     /// The number of tokens that are kept.
     pub tokens: usize,
     /// The number of labels to predict in one epoch; see [`Example::predicted`].
@@ -52,12 +29,37 @@ pub struct DatasetReport {
     pub cut_rows: usize,
     /// The number of tokens that these rows lost, as far as they were read.
     pub cut_tokens: usize,
+    /// The number of rows that were left out since they were too long. They are none of `rows`.
+    pub dropped_rows: usize,
     /// The number of bytes at the ends of very long rows that were not turned into tokens, since
     /// the tokens would have been lost.
     pub unread_bytes: usize,
     /// The number of rows without a label to predict. They stay in the data, as in transformers,
     /// so that batches are the same, but nothing is learned from them.
     pub unpredictable_rows: usize,
+    /// Where the first of them are.
+    pub unpredictable: Vec<RowNumber>,
+}
+
+impl DatasetReport {
+    /// Adds what was found in another file.
+    pub(super) fn add(&mut self, other: &Self) {
+        self.rows += other.rows;
+        for (format, rows) in other.formats.iter() {
+            self.formats.add_rows(format, rows);
+        }
+        self.tokens += other.tokens;
+        self.predicted += other.predicted;
+        self.longest = self.longest.max(other.longest);
+        self.cut_rows += other.cut_rows;
+        self.cut_tokens += other.cut_tokens;
+        self.dropped_rows += other.dropped_rows;
+        self.unread_bytes += other.unread_bytes;
+        self.unpredictable_rows += other.unpredictable_rows;
+        let named = self.unpredictable.len();
+        let more = other.unpredictable.iter().take(NAMED - named.min(NAMED));
+        self.unpredictable.extend(more);
+    }
 }
 
 /// The examples of a data file, in its order.
@@ -79,38 +81,9 @@ impl Dataset {
             report: DatasetReport::default(),
         };
         for example in examples {
-            dataset.add(example, None);
+            dataset.add(example, None, None);
         }
         dataset
-    }
-
-    /// Reads the data file `path`; see [the module](super) for what it may hold.
-    ///
-    /// `progress` is called after each row with the number of rows so far.
-    ///
-    /// # Errors
-    ///
-    /// [`DataError`], for the first row that cannot be used and for a file without rows or
-    /// without anything to predict.
-    pub fn load(
-        path: &Path,
-        tokenizer: &Tokenizer,
-        options: &DatasetOptions,
-        mut progress: Option<&mut dyn FnMut(usize)>,
-    ) -> Result<Self, DataError> {
-        let encoder = Encoder::new(tokenizer, options.vocab_size, options.max_length);
-        let mut dataset = Self::new([]);
-        for_each_row(path, &mut |row| {
-            let row = encoder.encode(row)?;
-            dataset.report.unread_bytes += row.unread;
-            dataset.add(row.example, options.max_length);
-            if let Some(progress) = &mut progress {
-                progress(dataset.report.rows);
-            }
-            Ok(())
-        })?;
-        dataset.check(path)?;
-        Ok(dataset)
     }
 
     /// The batches of one epoch.
@@ -119,7 +92,13 @@ impl Dataset {
         Batches::new(&self.examples, order, batch_size)
     }
 
-    fn add(&mut self, mut example: Example, max_length: Option<usize>) {
+    /// Adds a row, of which `max_length` tokens stay.
+    pub(super) fn add(
+        &mut self,
+        mut example: Example,
+        max_length: Option<usize>,
+        place: Option<RowNumber>,
+    ) {
         let length = example.input_ids.len();
         let kept = max_length.map_or(length, |max_length| length.min(max_length));
         example.input_ids.truncate(kept);
@@ -133,12 +112,20 @@ impl Dataset {
         report.cut_rows += usize::from(kept < length);
         report.cut_tokens += length - kept;
         report.unpredictable_rows += usize::from(predicted == 0);
+        if predicted == 0 && report.unpredictable.len() < NAMED {
+            report.unpredictable.extend(place);
+        }
         self.examples.push(example);
     }
 
-    fn check(&self, path: &Path) -> Result<(), DataError> {
+    /// Fails if there is nothing to learn in the data that was read from `path`.
+    pub(super) fn check(&self, path: &Path) -> Result<(), DataError> {
         let path = path.to_owned();
         let rows = self.report.rows;
+        if rows == 0 && self.report.dropped_rows > 0 {
+            let rows = self.report.dropped_rows;
+            return Err(DataError::AllDropped { path, rows });
+        }
         if rows == 0 {
             return Err(DataError::Empty { path });
         }

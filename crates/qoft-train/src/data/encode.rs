@@ -1,11 +1,12 @@
 //! Rows as token ids and labels.
 
-use std::cell::OnceCell;
 use std::ops::Range;
+use std::sync::OnceLock;
 
 use super::error::RowError;
+use super::options::{DatasetOptions, TrainOn};
 use super::row::Row;
-use crate::chat::{ChatTemplate, Rendered};
+use crate::chat::{ChatTemplate, Rendered, is_assistant};
 use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 
 /// The label of a position at which nothing is learned.
@@ -63,21 +64,19 @@ pub(super) struct Encoder<'a> {
     vocab_size: usize,
     /// The number of tokens that are kept of a row.
     max_length: Option<usize>,
+    train_on: TrainOn,
     /// Compiled when the first row of messages asks for it.
-    chat: OnceCell<ChatTemplate>,
+    chat: OnceLock<ChatTemplate>,
 }
 
 impl<'a> Encoder<'a> {
-    pub(super) fn new(
-        tokenizer: &'a Tokenizer,
-        vocab_size: usize,
-        max_length: Option<usize>,
-    ) -> Self {
+    pub(super) fn new(tokenizer: &'a Tokenizer, options: &DatasetOptions) -> Self {
         Self {
             tokenizer,
-            vocab_size,
-            max_length,
-            chat: OnceCell::new(),
+            vocab_size: options.vocab_size,
+            max_length: options.max_length,
+            train_on: options.train_on,
+            chat: OnceLock::new(),
         }
     }
 
@@ -86,15 +85,26 @@ impl<'a> Encoder<'a> {
         let encoded = match row {
             Row::Text(text) => self.text(&text, 0)?,
             Row::PromptCompletion { prompt, completion } => {
-                self.text(&format!("{prompt}{completion}"), prompt.len())?
+                let start = match self.train_on {
+                    TrainOn::All => 0,
+                    TrainOn::Assistant | TrainOn::Last => prompt.len(),
+                };
+                self.text(&format!("{prompt}{completion}"), start)?
             }
             Row::Messages {
                 messages,
                 variables,
                 unlearned,
             } => {
-                let learns = |index: usize| !unlearned.contains(&index);
                 let template = self.template()?;
+                if self.train_on == TrainOn::All {
+                    return checked(self.chat(&template.render_whole(&messages, &variables)?)?);
+                }
+                let last = messages.iter().rposition(is_assistant);
+                let learns = |index: usize| {
+                    let is_old = self.train_on == TrainOn::Last && Some(index) != last;
+                    !is_old && !unlearned.contains(&index)
+                };
                 let (tokenizer, max_length) = (self.tokenizer, self.max_length);
                 let is_long = messages.len() > LONG_CONVERSATION;
                 let reach = |text: &str| match max_length.filter(|_| is_long) {
@@ -109,7 +119,13 @@ impl<'a> Encoder<'a> {
                 variables,
             } => {
                 let template = self.template()?;
-                self.chat(&template.render_completion(&prompt, &completion, &variables)?)?
+                self.chat(&match self.train_on {
+                    TrainOn::All => {
+                        let messages = [prompt, completion].concat();
+                        template.render_whole(&messages, &variables)?
+                    }
+                    _ => template.render_completion(&prompt, &completion, &variables)?,
+                })?
             }
             Row::InputIds {
                 input_ids,
@@ -130,10 +146,7 @@ impl<'a> Encoder<'a> {
                 encoded
             }
         };
-        if encoded.example.input_ids.is_empty() {
-            return Err(RowError::NoTokens);
-        }
-        Ok(encoded)
+        checked(encoded)
     }
 
     /// A text, learned from the byte `start` on, with the special tokens of the tokenizer and the
@@ -259,6 +272,13 @@ impl<'a> Encoder<'a> {
         let template = self.tokenizer.chat_template()?;
         Ok(self.chat.get_or_init(|| template))
     }
+}
+
+fn checked(encoded: EncodedRow) -> Result<EncodedRow, RowError> {
+    if encoded.example.input_ids.is_empty() {
+        return Err(RowError::NoTokens);
+    }
+    Ok(encoded)
 }
 
 /// The bytes of a rendered conversation up to the end of its first `count` tokens; all of them if

@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use super::columns::guess;
 use crate::chat::ChatError;
 use crate::tokenizer::TokenizerError;
 
@@ -27,7 +28,11 @@ pub enum DataError {
         what: String,
     },
     /// The name of the file does not end in a known way.
-    #[error("{}: data files end in .jsonl, .json or .txt", path.display())]
+    #[error(
+        "{}: data files end in .jsonl, .json, .csv, .tsv, .txt or .parquet, and may be packed \
+         (.gz, .zst)",
+        path.display()
+    )]
     UnknownKind {
         /// The file.
         path: PathBuf,
@@ -37,6 +42,17 @@ pub enum DataError {
     Empty {
         /// The file.
         path: PathBuf,
+    },
+    /// All rows are too long.
+    #[error(
+        "all {rows} rows of {} have more tokens than a row may have, and are left out",
+        path.display()
+    )]
+    AllDropped {
+        /// The file.
+        path: PathBuf,
+        /// The number of rows.
+        rows: usize,
     },
     /// A row cannot be used.
     #[error("{}, {place}: {reason}", path.display())]
@@ -62,6 +78,35 @@ pub enum DataError {
     },
 }
 
+/// Why data sets cannot be put together or taken apart so.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MixError {
+    /// A data set has no row for its share.
+    #[error(
+        "by the weights, data set {number} would have no row; give it a larger weight, or the \
+         others smaller ones"
+    )]
+    NothingOf {
+        /// The number of the data set, from 1.
+        number: usize,
+    },
+    /// What is set aside is nothing or all.
+    #[error("of {rows} rows {aside} would be set aside: both parts need at least one")]
+    NothingLeft {
+        /// Rows that would be set aside.
+        aside: usize,
+        /// All rows.
+        rows: usize,
+    },
+    /// A size that is neither a share nor a number of rows.
+    #[error("{size} is neither a share of the rows, above 0 and below 1, nor a number of rows")]
+    ValSize {
+        /// The size.
+        size: f64,
+    },
+}
+
 /// Where in a file a row is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
@@ -70,6 +115,8 @@ pub enum RowNumber {
     Line(usize),
     /// In this element of the file's JSON array, counted from 1.
     Element(usize),
+    /// In this row of a table that has no lines, counted from 1.
+    Row(usize),
 }
 
 impl fmt::Display for RowNumber {
@@ -77,6 +124,7 @@ impl fmt::Display for RowNumber {
         match self {
             Self::Line(number) => write!(f, "line {number}"),
             Self::Element(number) => write!(f, "element {number}"),
+            Self::Row(number) => write!(f, "row {number}"),
         }
     }
 }
@@ -96,15 +144,66 @@ pub enum RowError {
     NotAnObject,
     /// No complete set of known fields is there.
     #[error(
-        "a row needs input_ids, or messages, or prompt and completion, or text; this one has {}{}",
+        "a row needs input_ids, or messages, or conversations, or prompt and completion, or \
+         instruction and output, or text; this one has {}{}{}",
         list(fields),
-        also_null(nulls)
+        also_null(nulls),
+        columns_hint(fields)
     )]
     UnknownFields {
         /// The fields that the row has.
         fields: Vec<String>,
         /// The fields that are null.
         nulls: Vec<String>,
+    },
+    /// A field that another one stands for is not there.
+    #[error(
+        "there is no field {column}, which the columns name; this row has {}",
+        list(fields)
+    )]
+    NoColumn {
+        /// The name of the field.
+        column: String,
+        /// The fields that the row has.
+        fields: Vec<String>,
+    },
+    /// A row of a table has not as many cells as there are names.
+    #[error("there are {found} cells, but {expected} names on the first line")]
+    Cells {
+        /// The cells of the row.
+        found: usize,
+        /// The names.
+        expected: usize,
+    },
+    /// A message is from somebody unknown.
+    #[error(
+        "message {number} is from '{role}'; known are human and user, gpt, assistant, model and \
+         chatgpt, system, tool and observation, and function_call"
+    )]
+    UnknownRole {
+        /// The number of the message, from 1.
+        number: usize,
+        /// Whom it is from.
+        role: String,
+    },
+    /// A message that calls a function does not say which.
+    #[error(
+        "message {number} is a function call, but not JSON with name and arguments, or a list of \
+         such"
+    )]
+    FunctionCall {
+        /// The number of the message, from 1.
+        number: usize,
+    },
+    /// The row has more tokens than it may have.
+    #[error("the row has {tokens} tokens{}, but {limit} are the most", if *more { " or more" } else { "" })]
+    TooLong {
+        /// Its tokens, as far as they were read.
+        tokens: usize,
+        /// Whether there are more.
+        more: bool,
+        /// The most that a row may have.
+        limit: usize,
     },
     /// A field masks or weighs what is learned, but not in a way that is known here.
     #[error(
@@ -184,6 +283,13 @@ pub enum RowError {
     /// The row's messages cannot be rendered.
     #[error(transparent)]
     Chat(#[from] ChatError),
+}
+
+fn columns_hint(fields: &[String]) -> String {
+    match guess(fields) {
+        Some(columns) => format!("; columns can be named, here perhaps {columns}"),
+        None => String::new(),
+    }
 }
 
 fn also_null(nulls: &[String]) -> String {

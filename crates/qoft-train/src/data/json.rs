@@ -39,7 +39,7 @@ pub(super) fn syntax_error(error: &Error) -> RowError {
 
 /// `text` with null in the place of the words for numbers; `None` when there are none outside of
 /// strings.
-fn without_words(text: &str) -> Option<String> {
+pub(super) fn without_words(text: &str) -> Option<String> {
     const WORDS: [&str; 3] = ["-Infinity", "Infinity", "NaN"];
     if !text.contains("NaN") && !text.contains("Infinity") {
         return None;

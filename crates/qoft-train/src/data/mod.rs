@@ -1,8 +1,10 @@
 //! Training and evaluation data: files of rows, read into examples of token ids and labels.
 //!
 //! A file ends in `.jsonl` (one JSON row on each line), `.json` (the same, rows over several
-//! lines, or one array of rows) or `.txt` (texts with blank lines between them). What a JSON row
-//! may hold is described at [`Row::from_json`]. Rows become tokens so:
+//! lines, one array of rows, or one under a key such as `train`), `.csv` or `.tsv` (tables with
+//! their names on the first line), `.parquet` (with the feature of this name) or `.txt` (texts with
+//! blank lines between them), and may be packed by gzip or zstd. A folder stands for the data files
+//! in it. What a JSON row may hold is described at [`Row::from_json`]. Rows become tokens so:
 //!
 //! - Texts get the special tokens that `tokenizer.json` adds and, unless it is there already, the
 //!   token that ends a text. All of it is learned.
@@ -15,16 +17,25 @@
 //! Data for training and for evaluation are treated alike.
 
 mod batch;
+mod columns;
 mod dataset;
 mod encode;
 mod error;
+mod format;
 mod json;
+mod load;
+mod mix;
+mod options;
 mod read;
 mod row;
 mod source;
 
 pub use batch::{Batch, Batches, Order};
-pub use dataset::{Dataset, DatasetOptions, DatasetReport};
+pub use columns::Columns;
+pub use dataset::{Dataset, DatasetReport};
 pub use encode::{Example, IGNORED};
-pub use error::{DataError, RowError, RowNumber};
+pub use error::{DataError, MixError, RowError, RowNumber};
+pub use format::{DataFormat, FormatCounts};
+pub use mix::ValSize;
+pub use options::{DatasetOptions, Overlong, TrainOn};
 pub use row::Row;

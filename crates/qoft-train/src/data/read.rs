@@ -1,47 +1,68 @@
 //! Reading data files row by row.
 
+#[cfg(feature = "parquet")]
+mod parquet;
+mod table;
+
+use std::fmt;
 use std::io::{BufRead, Read};
+use std::ops::ControlFlow;
 use std::path::Path;
 
-use serde_json::Value;
+use serde::Deserializer;
+use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
+use serde_json::{Map, Value};
 
 use super::error::{DataError, RowError, RowNumber};
-use super::json::{parse, parse_stream, syntax_error};
-use super::row::Row;
-use super::source::{Kind, io_error, open};
+use super::format::DataFormat;
+use super::json::{parse, parse_stream, syntax_error, without_words};
+use super::source::{Kind, Opened, io_error, open};
 
-/// What is done with each row.
-type Visit<'a> = dyn FnMut(Row) -> Result<(), RowError> + 'a;
+/// What a file has for a row.
+#[derive(Debug)]
+pub(super) enum Raw {
+    /// JSON that is not read yet.
+    Json(String),
+    /// A row.
+    Value(Value),
+    /// A row of a table, where lists and the like may be written as texts.
+    Cells(Map<String, Value>),
+    /// A text.
+    Text(String),
+}
 
-/// Hands the rows of a data file to `visit`, in order.
-///
-/// The ending of the file's name says what it holds: `.jsonl` one JSON row on each line, `.json`
-/// the same, rows over several lines or one array of rows, and `.txt` texts with blank lines
-/// between them.
-pub(super) fn for_each_row(path: &Path, visit: &mut Visit<'_>) -> Result<(), DataError> {
-    let (kind, file) = open(path)?;
-    let reader = Reader { path, visit };
+/// What is done with each row; it may be enough.
+pub(super) type Take<'a> =
+    dyn FnMut(RowNumber, Result<Raw, RowError>) -> Result<ControlFlow<()>, DataError> + 'a;
+
+/// Hands the rows of a data file to `take`, in order.
+pub(super) fn read_rows(path: &Path, take: &mut Take<'_>) -> Result<(), DataError> {
+    let Opened { kind, content } = open(path)?;
+    let reader = Reader { path, take };
     match kind {
-        Kind::JsonLines => reader.json_lines(file),
+        Kind::JsonLines => reader.json_lines(content),
         Kind::Json => {
-            let text = reader.text(file)?;
+            let text = reader.text(content)?;
             reader.json(&text)
         }
         Kind::Text => {
-            let text = reader.text(file)?;
+            let text = reader.text(content)?;
             reader.paragraphs(&text)
         }
+        Kind::Table { delimiter } => table::rows(reader, content, delimiter),
+        #[cfg(feature = "parquet")]
+        Kind::Parquet => parquet::rows(reader),
     }
 }
 
 /// A file and what is done with its rows.
-struct Reader<'a, 'v> {
+pub(super) struct Reader<'a, 'v> {
     path: &'a Path,
-    visit: &'a mut Visit<'v>,
+    take: &'a mut Take<'v>,
 }
 
 impl Reader<'_, '_> {
-    fn json_lines(mut self, mut lines: impl BufRead) -> Result<(), DataError> {
+    fn json_lines(self, mut lines: impl BufRead) -> Result<(), DataError> {
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
@@ -55,44 +76,71 @@ impl Reader<'_, '_> {
                 continue;
             }
             let row = match std::str::from_utf8(row) {
-                Ok(row) => parse(row).map_err(|error| syntax_error(&error)),
+                Ok(row) => Ok(Raw::Json(row.to_owned())),
                 Err(_) => Err(RowError::NotUtf8),
             };
-            self.row(RowNumber::Line(number), row.and_then(Row::from_json))?;
+            if (self.take)(RowNumber::Line(number), row)?.is_break() {
+                break;
+            }
         }
         Ok(())
     }
 
-    fn json(mut self, text: &str) -> Result<(), DataError> {
+    fn json(self, text: &str) -> Result<(), DataError> {
         let start = text.trim_start();
         let first_line = start.lines().next().unwrap_or_default();
         if start.starts_with('[') {
-            let rows = parse(text)
-                .map_err(|error| self.error(RowNumber::Line(error.line()), syntax_error(&error)))?;
-            let rows = if let Value::Array(rows) = rows {
-                rows
-            } else {
-                vec![rows]
-            };
-            for (index, row) in rows.into_iter().enumerate() {
-                self.row(RowNumber::Element(index + 1), Row::from_json(row))?;
-            }
-            return Ok(());
+            return self.elements(start, line_of(text, text.len() - start.len()));
         }
-        if start.is_empty() || parse(first_line).is_ok() {
+        if let Ok(first) = parse(first_line)
+            && nested_rows(&first).is_none()
+        {
             return self.json_lines(text.as_bytes());
         }
-        let (rows, error) = parse_stream(text);
+        if start.is_empty() {
+            return Ok(());
+        }
+        let (mut rows, error) = parse_stream(text);
+        if let [only] = &mut rows[..]
+            && error.is_none()
+            && let Some(key) = nested_rows(only)
+            && let Some(Value::Array(nested)) = only.get_mut(key).map(Value::take)
+        {
+            rows = nested;
+        }
         for (index, row) in rows.into_iter().enumerate() {
-            self.row(RowNumber::Element(index + 1), Row::from_json(row))?;
+            let row = Ok(Raw::Value(row));
+            if (self.take)(RowNumber::Element(index + 1), row)?.is_break() {
+                return Ok(());
+            }
         }
         match error {
-            Some(error) => Err(self.error(RowNumber::Line(error.line()), syntax_error(&error))),
+            Some(error) => self.refuse(RowNumber::Line(error.line()), syntax_error(&error)),
             None => Ok(()),
         }
     }
 
-    fn paragraphs(mut self, text: &str) -> Result<(), DataError> {
+    /// The elements of an array, one after another.
+    fn elements(self, text: &str, first_line: usize) -> Result<(), DataError> {
+        let replaced = without_words(text);
+        let mut parser = serde_json::Deserializer::from_str(replaced.as_deref().unwrap_or(text));
+        let mut end = None;
+        let elements = Elements {
+            take: &mut *self.take,
+            end: &mut end,
+        };
+        let read = elements.deserialize(&mut parser);
+        match (end, read.and_then(|()| parser.end())) {
+            (Some(end), _) => end,
+            (None, Ok(())) => Ok(()),
+            (None, Err(error)) => {
+                let line = first_line - 1 + error.line();
+                self.refuse(RowNumber::Line(line), syntax_error(&error))
+            }
+        }
+    }
+
+    fn paragraphs(self, text: &str) -> Result<(), DataError> {
         let mut paragraph = String::new();
         let mut first_line = 1;
         // The blank line at the end closes the last paragraph.
@@ -105,8 +153,10 @@ impl Reader<'_, '_> {
                 }
                 paragraph.push_str(line);
             } else if !paragraph.is_empty() {
-                let text = std::mem::take(&mut paragraph);
-                self.row(RowNumber::Line(first_line), Ok(Row::Text(text)))?;
+                let row = Ok(Raw::Text(std::mem::take(&mut paragraph)));
+                if (self.take)(RowNumber::Line(first_line), row)?.is_break() {
+                    break;
+                }
             }
         }
         Ok(())
@@ -128,17 +178,73 @@ impl Reader<'_, '_> {
         Ok(text)
     }
 
-    fn row(&mut self, place: RowNumber, row: Result<Row, RowError>) -> Result<(), DataError> {
-        row.and_then(|row| (self.visit)(row))
-            .map_err(|reason| self.error(place, reason))
-    }
-
     fn error(&self, place: RowNumber, reason: RowError) -> DataError {
         DataError::Row {
             path: self.path.to_owned(),
             place,
             reason,
         }
+    }
+
+    /// What is wrong after the rows that were read.
+    fn refuse(self, place: RowNumber, reason: RowError) -> Result<(), DataError> {
+        (self.take)(place, Err(reason)).map(|_| ())
+    }
+}
+
+/// Keys under which one object has all rows.
+const NESTED: [&str; 5] = ["train", "data", "rows", "examples", "instances"];
+
+/// The key under which the only value of a file has the rows, unless it is a row itself.
+fn nested_rows(value: &Value) -> Option<&'static str> {
+    let fields = value.as_object()?;
+    let is_rows = |key: &&str| match fields.get(*key).and_then(Value::as_array) {
+        Some(rows) => !rows.is_empty() && rows.iter().all(Value::is_object),
+        None => false,
+    };
+    let nested = NESTED.into_iter().find(is_rows);
+    nested.filter(|_| DataFormat::of(fields).is_none())
+}
+
+/// The line of the byte `at`, from 1.
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text[..at].bytes().filter(|&byte| byte == b'\n').count()
+}
+
+/// Takes the elements of an array while they are read.
+struct Elements<'a, 'v> {
+    take: &'a mut Take<'v>,
+    /// Why no more elements are wanted.
+    end: &'a mut Option<Result<(), DataError>>,
+}
+
+impl<'de> DeserializeSeed<'de> for Elements<'_, '_> {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_seq(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Elements<'_, '_> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array of rows")
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut elements: A) -> Result<(), A::Error> {
+        let mut number = 0;
+        while let Some(row) = elements.next_element()? {
+            number += 1;
+            *self.end = match (self.take)(RowNumber::Element(number), Ok(Raw::Value(row))) {
+                Ok(ControlFlow::Continue(())) => continue,
+                Ok(ControlFlow::Break(())) => Some(Ok(())),
+                Err(error) => Some(Err(error)),
+            };
+            return Err(A::Error::custom("no more rows are wanted"));
+        }
+        Ok(())
     }
 }
 

@@ -1,10 +1,13 @@
 //! The rows of a data file, before they become tokens.
 
+mod alpaca;
 mod learned;
+mod sharegpt;
 
 use serde_json::{Map, Value};
 
 use super::error::RowError;
+use super::format::DataFormat;
 use crate::chat::{Message, Variables};
 
 /// One row of a data file.
@@ -61,8 +64,10 @@ impl Row {
     /// - `input_ids` (with `labels`, `attention_mask`, `completion_mask` and `assistant_masks`, if
     ///   there are any),
     /// - `messages` (with `tools` and `chat_template_kwargs`, which the chat template gets),
+    /// - `conversations`, messages with `from` and `value` (with `system` and `tools`),
     /// - `prompt` and `completion`, both texts or both lists of messages (these with `tools` and
     ///   `chat_template_kwargs` too),
+    /// - `instruction` and `output` (with `input`, `system` and `history`),
     /// - `text`.
     ///
     /// `weight` (0 or 1) or `train` (a bool) of a row tells whether it is learned; so they do in a
@@ -73,52 +78,66 @@ impl Row {
     /// # Errors
     ///
     /// [`RowError::NotAnObject`], [`RowError::UnknownFields`], [`RowError::WrongType`],
-    /// [`RowError::UnknownMask`] and [`RowError::MaskWithoutIds`].
+    /// [`RowError::UnknownRole`], [`RowError::FunctionCall`], [`RowError::UnknownMask`] and
+    /// [`RowError::MaskWithoutIds`].
     pub fn from_json(value: Value) -> Result<Self, RowError> {
-        let Value::Object(mut fields) = value else {
+        let Value::Object(fields) = value else {
             return Err(RowError::NotAnObject);
         };
+        Ok(Self::read(fields, DataFormat::Auto)?.0)
+    }
+
+    /// Reads a row of a format, and tells which one it is.
+    pub(super) fn read(
+        mut fields: Map<String, Value>,
+        format: DataFormat,
+    ) -> Result<(Self, DataFormat), RowError> {
         let nulls = fields.iter().filter(|(_, value)| value.is_null());
         let nulls: Vec<String> = nulls.map(|(name, _)| name.clone()).collect();
         fields.retain(|_, value| !value.is_null());
         let is_learned = learned::row_is_learned(&mut fields)?;
-        let row = Self::from_fields(fields, nulls)?;
-        Ok(if is_learned {
+        let format = match format {
+            DataFormat::Auto => DataFormat::of(&fields).ok_or_else(|| RowError::UnknownFields {
+                fields: fields.keys().cloned().collect(),
+                nulls,
+            })?,
+            format => format,
+        };
+        let row = Self::from_fields(fields, format)?;
+        let row = if is_learned {
             row
         } else {
             Self::Unlearned(Box::new(row))
-        })
+        };
+        Ok((row, format))
     }
 
-    fn from_fields(mut fields: Map<String, Value>, nulls: Vec<String>) -> Result<Self, RowError> {
-        if let Some(ids) = fields.remove("input_ids") {
+    fn from_fields(mut fields: Map<String, Value>, format: DataFormat) -> Result<Self, RowError> {
+        if format == DataFormat::TokenIds {
+            let ids = fields.remove("input_ids").unwrap_or_default();
             return input_ids(&ids, &fields);
         }
         learned::refuse_masks_of_ids(&fields)?;
         let only_last = learned::only_last(&mut fields)?;
-        if let Some(list) = fields.remove("messages") {
-            let messages = messages("messages", list)?;
-            return Ok(Self::Messages {
-                unlearned: learned::unlearned(&messages, only_last)?,
-                messages,
-                variables: variables(&mut fields)?,
-            });
-        }
-        match (
-            fields.remove("prompt"),
-            fields.remove("completion"),
-            fields.remove("text"),
-        ) {
-            (Some(prompt), Some(completion), _) => completed(prompt, completion, &mut fields),
-            (_, _, Some(Value::String(text))) => Ok(Self::Text(text)),
-            (_, _, Some(_)) => Err(wrong_type("text", "a text")),
-            (prompt, completion, None) => {
-                let halves = [("prompt", prompt), ("completion", completion)];
-                let halves = halves.into_iter().filter(|(_, value)| value.is_some());
-                let names = halves.map(|(name, _)| name.to_owned());
-                Err(RowError::UnknownFields {
-                    fields: names.chain(fields.keys().cloned()).collect(),
-                    nulls,
+        match format {
+            DataFormat::Alpaca => alpaca::conversation(fields, only_last),
+            DataFormat::ShareGpt => sharegpt::conversation(fields, only_last),
+            DataFormat::PromptCompletion => {
+                let prompt = fields.remove("prompt").unwrap_or_default();
+                let completion = fields.remove("completion").unwrap_or_default();
+                completed(prompt, completion, &mut fields)
+            }
+            DataFormat::Text => match fields.remove("text") {
+                Some(Value::String(text)) => Ok(Self::Text(text)),
+                _ => Err(wrong_type("text", "a text")),
+            },
+            DataFormat::Messages | DataFormat::TokenIds | DataFormat::Auto => {
+                let list = fields.remove("messages").unwrap_or_default();
+                let messages = messages("messages", list)?;
+                Ok(Self::Messages {
+                    unlearned: learned::unlearned(&messages, only_last)?,
+                    messages,
+                    variables: variables(&mut fields)?,
                 })
             }
         }
@@ -169,14 +188,21 @@ fn completed(
 
 fn messages(field: &'static str, list: Value) -> Result<Vec<Message>, RowError> {
     let expected = "a list of messages, objects with a role";
-    let Value::Array(list) = list else {
-        return Err(wrong_type(field, expected));
-    };
+    let list = list_of(list).ok_or_else(|| wrong_type(field, expected))?;
     let message = |value| match value {
         Value::Object(message) if message.get("role").is_some_and(Value::is_string) => Ok(message),
         _ => Err(wrong_type(field, expected)),
     };
     list.into_iter().map(message).collect()
+}
+
+/// A list; in cells of tables it is the text of one.
+fn list_of(value: Value) -> Option<Vec<Value>> {
+    match value {
+        Value::Array(list) => Some(list),
+        Value::String(text) => serde_json::from_str(&text).ok(),
+        _ => None,
+    }
 }
 
 /// The variables that a row gives to the chat template.
@@ -204,7 +230,12 @@ fn variables(fields: &mut Map<String, Value>) -> Result<Variables, RowError> {
 fn integers(field: &'static str, list: &Value) -> Result<Vec<i64>, RowError> {
     // Masks may be bools.
     let integer = |value: &Value| value.as_i64().or_else(|| value.as_bool().map(i64::from));
-    list.as_array()
+    let list = match list {
+        Value::String(_) => list_of(list.clone()).map(Value::Array),
+        list => Some(list.clone()),
+    };
+    list.as_ref()
+        .and_then(Value::as_array)
         .and_then(|list| list.iter().map(integer).collect())
         .ok_or_else(|| wrong_type(field, "a list of integers"))
 }

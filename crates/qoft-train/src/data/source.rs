@@ -1,12 +1,16 @@
 //! What a path to data leads to, before rows are read from it.
 
+mod describe;
+mod unpack;
+
 use std::fs::{self, File};
-use std::io::{BufReader, ErrorKind, Read, Seek, SeekFrom};
-use std::path::Path;
+use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read};
+use std::path::{Path, PathBuf};
 
 use super::error::DataError;
+use unpack::unpacked;
 
-/// What a data file holds, by the ending of its name.
+/// What a data file holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
     /// One JSON row on each line.
@@ -15,44 +19,142 @@ pub(super) enum Kind {
     Json,
     /// Texts with blank lines between them.
     Text,
+    /// Texts with a delimiter between them, the names on the first line.
+    Table {
+        /// What stands between two cells.
+        delimiter: u8,
+    },
+    /// A Parquet file, which is read by itself.
+    #[cfg(feature = "parquet")]
+    Parquet,
+}
+
+/// A data file.
+pub(super) struct Opened {
+    pub(super) kind: Kind,
+    /// What it holds, unpacked.
+    pub(super) content: Box<dyn BufRead>,
+}
+
+/// The endings of data files, without those of compression.
+const ENDINGS: [&str; 7] = ["jsonl", "ndjson", "json", "csv", "tsv", "txt", "parquet"];
+/// The endings of packed files.
+const PACKED: [&str; 3] = ["gz", "zst", "zstd"];
+/// Files that lie beside data sets.
+const BESIDE: [&str; 4] = [
+    "dataset_info.json",
+    "dataset_infos.json",
+    "dataset_dict.json",
+    "state.json",
+];
+/// Bytes that show what a file is.
+const HEAD: usize = 4096;
+
+/// The data files that a path leads to: itself, or those of a folder in the order of their names.
+pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
+    if !path.is_dir() {
+        return Ok(vec![path.to_owned()]);
+    }
+    let found = in_folder(path);
+    let found = if found.is_empty() {
+        in_folder(&path.join("data"))
+    } else {
+        found
+    };
+    if found.is_empty() {
+        return Err(DataError::Unusable {
+            path: path.to_owned(),
+            what: describe::folder_without_data(path),
+        });
+    }
+    Ok(found)
+}
+
+/// The data files of a folder. Of several splits only what is for training, and texts only where
+/// there is nothing else.
+fn in_folder(folder: &Path) -> Vec<PathBuf> {
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let is_data = |name: &String| {
+        !name.starts_with('.') && !BESIDE.contains(&&**name) && ending(Path::new(name)).is_some()
+    };
+    let mut names: Vec<String> = names.filter(is_data).collect();
+    names.sort();
+    let is_text = |name: &str| ending(Path::new(name)) == Some("txt");
+    if names.iter().any(|name| !is_text(name)) {
+        names.retain(|name| !is_text(name));
+    }
+    let has = |word: &'static str| move |name: &String| name.to_ascii_lowercase().contains(word);
+    if names.iter().any(has("train")) && !names.iter().all(has("train")) {
+        names.retain(has("train"));
+    }
+    let paths = names.iter().map(|name| folder.join(name));
+    paths.filter(|path| path.is_file()).collect()
+}
+
+/// The ending of a data file's name in small letters, without that of its compression.
+fn ending(path: &Path) -> Option<&'static str> {
+    let last = |path: &Path| {
+        let ending = path.extension().and_then(|ending| ending.to_str());
+        ending.map(str::to_ascii_lowercase)
+    };
+    let mut found = last(path)?;
+    if PACKED.contains(&&*found) {
+        found = last(Path::new(path.file_stem()?))?;
+    }
+    ENDINGS.into_iter().find(|ending| *ending == found)
 }
 
 /// Opens a data file, or says what the path leads to instead.
-pub(super) fn open(path: &Path) -> Result<(Kind, BufReader<File>), DataError> {
+pub(super) fn open(path: &Path) -> Result<Opened, DataError> {
     let unusable = |what: String| DataError::Unusable {
         path: path.to_owned(),
         what,
     };
+    let io = |error| io_error(path, error);
     match fs::metadata(path) {
-        Ok(data) if data.is_dir() => return Err(unusable(describe_folder(path))),
         Ok(_) => {}
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            return Err(unusable(describe_missing(path)));
+            return Err(unusable(describe::missing(path)));
         }
-        Err(error) => return Err(io_error(path, error)),
+        Err(error) => return Err(io(error)),
     }
-    let ending = path.extension().and_then(|ending| ending.to_str());
-    let kind = match ending.unwrap_or_default().to_ascii_lowercase().as_str() {
-        "jsonl" | "ndjson" => Some(Kind::JsonLines),
-        "json" => Some(Kind::Json),
-        "txt" => Some(Kind::Text),
-        _ => None,
-    };
-    let mut file = File::open(path).map_err(|error| io_error(path, error))?;
+    let mut content = unpacked(BufReader::new(File::open(path).map_err(io)?)).map_err(io)?;
     let mut head = Vec::new();
-    let start = (&mut file).take(64).read_to_end(&mut head);
-    start.map_err(|error| io_error(path, error))?;
-    if let Some(what) = describe_bytes(&head) {
+    let start = (&mut content).take(HEAD as u64).read_to_end(&mut head);
+    start.map_err(io)?;
+    if head.starts_with(b"PAR1") {
+        #[cfg(feature = "parquet")]
+        return Ok(Opened {
+            kind: Kind::Parquet,
+            content: Box::new(std::io::empty()),
+        });
+    }
+    if let Some(what) = describe::bytes(&head) {
         return Err(unusable(what.to_owned()));
     }
-    let Some(kind) = kind else {
-        return Err(DataError::UnknownKind {
-            path: path.to_owned(),
-        });
-    };
-    let rewound = file.seek(SeekFrom::Start(0));
-    rewound.map_err(|error| io_error(path, error))?;
-    Ok((kind, BufReader::new(file)))
+    let kind = kind(path, &head).ok_or_else(|| DataError::UnknownKind {
+        path: path.to_owned(),
+    })?;
+    Ok(Opened {
+        kind,
+        content: Box::new(BufReader::new(Cursor::new(head).chain(content))),
+    })
+}
+
+/// What a file holds, by the ending of its name and by how it begins.
+fn kind(path: &Path, head: &[u8]) -> Option<Kind> {
+    let start = head.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(head);
+    let first = start.trim_ascii_start().first();
+    match (ending(path), first) {
+        (Some("jsonl" | "ndjson"), Some(b'[')) | (Some("json"), _) => Some(Kind::Json),
+        (Some("jsonl" | "ndjson"), _) => Some(Kind::JsonLines),
+        (Some("csv"), _) => Some(Kind::Table { delimiter: b',' }),
+        (Some("tsv"), _) => Some(Kind::Table { delimiter: b'\t' }),
+        (Some("txt"), _) => Some(Kind::Text),
+        (None, Some(b'{' | b'[')) => Some(Kind::Json),
+        _ => None,
+    }
 }
 
 pub(super) fn io_error(path: &Path, source: std::io::Error) -> DataError {
@@ -62,110 +164,52 @@ pub(super) fn io_error(path: &Path, source: std::io::Error) -> DataError {
     }
 }
 
-fn describe_folder(path: &Path) -> String {
-    let entries = fs::read_dir(path).into_iter().flatten().flatten();
-    let mut names: Vec<String> = entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .filter(|name| {
-            let name = name.to_ascii_lowercase();
-            [".jsonl", ".json", ".txt"]
-                .iter()
-                .any(|ending| name.ends_with(ending))
-        })
-        .collect();
-    names.sort();
-    names.truncate(5);
-    if names.is_empty() {
-        "is a folder, and no data file (.jsonl, .json or .txt) lies in it".to_owned()
-    } else {
-        format!(
-            "is a folder; give one of the files in it, such as {}",
-            names.join(", ")
-        )
-    }
-}
-
-fn describe_missing(path: &Path) -> String {
-    let parts: Vec<&str> = path.iter().filter_map(|part| part.to_str()).collect();
-    let is_name = |part: &&str| {
-        part.chars()
-            .all(|c| c.is_alphanumeric() || "-_.".contains(c))
-    };
-    match &parts[..] {
-        [owner, name] if path.extension().is_none() && parts.iter().all(is_name) => {
-            format!(
-                "does not exist. If it is the name of a data set on the Hugging Face Hub: \
-                 `hf download --repo-type dataset {owner}/{name} --local-dir {name}` fetches it, \
-                 then give one of its files (.jsonl, .json or .txt)"
-            )
-        }
-        _ => "does not exist".to_owned(),
-    }
-}
-
-/// What a file is that starts with the bytes `head`; `None` when it may be text in UTF-8.
-fn describe_bytes(head: &[u8]) -> Option<&'static str> {
-    let utf16 = "is text in UTF-16, as `>` of older PowerShells writes it; save it as UTF-8 \
-                 (PowerShell: Get-Content FILE | Set-Content -Encoding utf8 NEW, elsewhere: \
-                 iconv -f UTF-16 -t UTF-8 FILE > NEW)";
-    let zeros = |start: usize| {
-        let bytes = head.iter().skip(start).step_by(2);
-        head.len() >= 4 && bytes.copied().all(|byte| byte == 0)
-    };
-    let kinds: [(&[u8], &str); 9] = [
-        (b"\xFF\xFE\0\0", "is text in UTF-32; save it as UTF-8"),
-        (b"\0\0\xFE\xFF", "is text in UTF-32; save it as UTF-8"),
-        (b"\xFF\xFE", utf16),
-        (b"\xFE\xFF", utf16),
-        (
-            b"\x1F\x8B",
-            "is compressed by gzip; unpack it first (gunzip)",
-        ),
-        (
-            b"\x28\xB5\x2F\xFD",
-            "is compressed by zstd; unpack it first (unzstd)",
-        ),
-        (b"PK\x03\x04", "is a zip archive; unpack it first"),
-        (
-            b"PAR1",
-            "is a Parquet table; write its rows as JSON lines (in Python: \
-             datasets.Dataset.from_parquet(FILE).to_json(NEW))",
-        ),
-        (
-            b"version https://git-lfs",
-            "is a pointer of Git LFS in place of the file; `git lfs pull` fetches the file",
-        ),
-    ];
-    let known = kinds.iter().find(|(start, _)| head.starts_with(start));
-    known
-        .map(|(_, what)| *what)
-        .or_else(|| (zeros(0) || zeros(1)).then_some(utf16))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn files_that_are_no_text_are_described() {
-        let cases: [(&[u8], Option<&str>); 7] = [
-            (b"{\"text\": 1}", None),
-            (b"\xEF\xBB\xBF{}", None),
-            (b"", None),
-            (b"\xFF\xFE{\0", Some("UTF-16")),
-            (b"{\0\"\0t\0", Some("UTF-16")),
-            (b"PAR1...", Some("Parquet")),
-            (
-                b"version https://git-lfs.github.com/spec/v1\n",
-                Some("Git LFS"),
-            ),
+    fn kinds_follow_names_and_what_files_begin_with() {
+        let kind = |name: &str, head: &[u8]| kind(Path::new(name), head);
+        assert_eq!(kind("a.jsonl.gz", b"{"), Some(Kind::JsonLines));
+        assert_eq!(kind("a.JSONL", b"\n [{"), Some(Kind::Json));
+        assert_eq!(
+            kind("a.tsv.zst", b""),
+            Some(Kind::Table { delimiter: b'\t' })
+        );
+        assert_eq!(kind("rows", b"\xEF\xBB\xBF{"), Some(Kind::Json));
+        assert_eq!(kind("rows", b"text"), None);
+        assert_eq!(kind("a.parquet", b"text"), None);
+    }
+
+    #[test]
+    fn folders_give_what_is_for_training() {
+        let folder = tempfile::tempdir().unwrap();
+        let names = [
+            "b.jsonl",
+            "a.csv.gz",
+            "README.md",
+            "notes.txt",
+            "dataset_info.json",
         ];
-        for (head, expected) in cases {
-            match (describe_bytes(head), expected) {
-                (None, None) => {}
-                (Some(what), Some(expected)) => assert!(what.contains(expected), "{what}"),
-                (found, _) => panic!("{head:?}: {found:?}"),
-            }
+        for name in names {
+            fs::write(folder.path().join(name), "").unwrap();
         }
+        let found = |folder: &Path| {
+            let files = files(folder).unwrap().into_iter();
+            let names = files.map(|file| file.file_name().unwrap().to_owned());
+            names
+                .map(|name| name.into_string().unwrap())
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(found(folder.path()), ["a.csv.gz", "b.jsonl"]);
+        let hub = tempfile::tempdir().unwrap();
+        let data = hub.path().join("data");
+        fs::create_dir(&data).unwrap();
+        for name in ["test-0.parquet", "train-1.parquet", "train-0.parquet"] {
+            fs::write(data.join(name), "").unwrap();
+        }
+        fs::write(hub.path().join("README.md"), "").unwrap();
+        assert_eq!(found(hub.path()), ["train-0.parquet", "train-1.parquet"]);
     }
 }

@@ -10,8 +10,8 @@ use super::TokenizerError;
 use super::check::Parts;
 use super::classes;
 use super::files::{broken, read_text};
-use super::isolated::isolated;
 use super::tokens::Tokens;
+use crate::isolated::isolated;
 
 /// The vocabulary and rules in `tokenizer.json`, with the `tokens` of the other files and
 /// what the configurations of tokenizer and model say about its use.

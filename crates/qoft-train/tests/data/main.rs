@@ -2,6 +2,7 @@
 
 mod classes;
 mod files;
+mod forms;
 mod learned;
 mod refused;
 

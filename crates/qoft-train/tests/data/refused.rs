@@ -98,7 +98,7 @@ fn files_without_rows_or_with_unknown_names_are_refused() {
             "{name}"
         );
     }
-    for name in ["rows.csv", "rows"] {
+    for name in ["rows.md", "rows"] {
         assert!(matches!(
             load(&file(name, "x")),
             Err(DataError::UnknownKind { .. })
@@ -134,7 +134,7 @@ fn a_file_with_nothing_to_predict_is_refused() {
 #[test]
 fn paths_that_lead_to_no_rows_say_what_they_lead_to() {
     let folder = TempDir::new().unwrap();
-    fs::write(folder.path().join("train.jsonl"), "{}").unwrap();
+    fs::write(folder.path().join("README.md"), "{}").unwrap();
     let utf16: Vec<u8> = "\u{FEFF}{\"text\": \"a\"}"
         .encode_utf16()
         .flat_map(u16::to_le_bytes)
@@ -142,9 +142,18 @@ fn paths_that_lead_to_no_rows_say_what_they_lead_to() {
     let files = [
         (file("a.jsonl", &utf16), "is text in UTF-16"),
         (file("a.jsonl", &utf16[2..]), "is text in UTF-16"),
-        (file("a.parquet", "PAR1abc"), "is a Parquet table"),
-        (file("a.jsonl.gz", b"\x1F\x8B\x08"), "is compressed by gzip"),
-        (file("a.csv", "text\na"), "data files end in .jsonl"),
+        (file("a.parquet", "PAR1abc"), "Parquet file"),
+        (file("a.jsonl.gz", b"\x1F\x8B\x08"), "cannot read"),
+        (file("a.jsonl.zst", b"\x28\xB5\x2F\xFD"), "cannot read"),
+        (file("a.xlsx", "text\na"), "data files end in .jsonl"),
+        (
+            file("a.csv", "prompt,completion\na,b\n\"c\"\n"),
+            "line 3: there are 1 cells, but 2 names",
+        ),
+        (
+            file("a.jsonl", "{\"question\": \"a\", \"answer\": \"b\"}"),
+            "here perhaps prompt=question,completion=answer",
+        ),
         (
             file("a.jsonl", b"{\"text\": \"caf\xE9\"}"),
             "line 1: the text is not UTF-8",
@@ -167,10 +176,7 @@ fn paths_that_lead_to_no_rows_say_what_they_lead_to() {
         assert!(error.contains(expected), "{error}");
     }
     let paths = [
-        (
-            folder.path().to_owned(),
-            "is a folder; give one of the files in it, such as train.jsonl",
-        ),
+        (folder.path().to_owned(), "is a folder, and no data file"),
         (
             folder.path().join("none.jsonl"),
             "none.jsonl does not exist",

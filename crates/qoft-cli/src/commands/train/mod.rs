@@ -1,15 +1,15 @@
 //! `qoft train`.
 
 mod console;
+mod rows;
 mod start;
 
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use qoft::core::{Error, trainable_parameters};
 use qoft::models::CausalLm;
-use qoft::train::data::Dataset;
 use qoft::train::model_facts;
 use qoft::train::train::{ADAPTER, Below, Digest, RunFolder, Summary, Trainer};
 use qoft::{Registries, peft};
@@ -18,9 +18,10 @@ use serde_json::json;
 use crate::args::{AdapterArg, RunOptions, TrainArgs};
 use crate::print::{errln, outln};
 use crate::stop::Stopped;
-use crate::{files, progress};
+use crate::{data, files, progress};
 
 pub use console::follow;
+use rows::TrainingData;
 use start::Origin;
 
 /// Fine-tunes a checkpoint. The options of `--config` are among `args`.
@@ -28,14 +29,11 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     let started = Instant::now();
     // What is wrong with it is said before what else is missing.
     let named = start::named_checkpoint(args)?;
-    let [model_dir, data, output] = args.required()?;
+    let (model_dir, sources, output) = args.required()?;
     let (config, adapter_config) = (
         args.train_config()?,
         args.adapter_config(&registries.families)?,
     );
-    if let (Some(steps), None) = (args.eval_steps, &args.eval_data) {
-        bail!("--eval-steps {steps}: there is nothing to evaluate on; --eval-data FILE says what");
-    }
     let options = RunOptions::new(args)?;
     let folder = RunFolder::open(output)?;
     let origin = Origin::find(args, named, &options, &folder)?;
@@ -56,11 +54,12 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     let schemes = files::schemes(registries, base_folder.checkpoint(), &backend_options)?;
     let mut model = files::load(&base_folder, &schemes, &device)?;
     model.set_router_aux_loss_coef(args.router_aux_loss_coef.unwrap_or(0.0))?;
-    let dataset = files::dataset(data, &tokenizer, model.config(), args.max_length)?;
-    let eval_data = args.eval_data.as_ref();
-    let eval_dataset = eval_data
-        .map(|path| files::dataset(path, &tokenizer, model.config(), args.max_length))
-        .transpose()?;
+    let reading = data::For {
+        tokenizer: &tokenizer,
+        model: model.config(),
+        max_length: args.max_length,
+    };
+    let data = TrainingData::read(args, &sources, reading, config.seed)?;
 
     let spec = model.spec().clone();
     files::attach(&mut model, &frozen, &device)?;
@@ -76,17 +75,15 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     qoft::check_trainable(&base_folder, &schemes, &model)?;
     drop((base_folder, schemes));
     errln!("{}", trainable_line(&model));
-    let mut trainer = Trainer::new(&config, &*adapter_config, &dataset, &folder);
+    let mut trainer = Trainer::new(&config, &*adapter_config, &data.dataset, &folder);
     trainer.base = Some(&base);
     trainer.below = &below;
-    trainer.eval_dataset = eval_dataset.as_ref();
+    trainer.eval_dataset = data.eval_dataset.as_ref();
     trainer.start = origin.start();
     let loading = started.elapsed().as_secs_f64();
     let (_, summary) = follow(&trainer, model, Some(&options))?;
-    report(&summary, data, &dataset, output);
-    if let (Some(path), Some(dataset)) = (eval_data, &eval_dataset) {
-        files::report_losses(path, dataset);
-    }
+    data.report_losses();
+    report(&summary, output);
     if args.json.unwrap_or(false) {
         print_json(&summary, loading);
     }
@@ -132,8 +129,7 @@ pub fn trainable_line(model: &CausalLm) -> String {
     )
 }
 
-fn report(summary: &Summary, data: &Path, dataset: &Dataset, output: &Path) {
-    files::report_losses(data, dataset);
+fn report(summary: &Summary, output: &Path) {
     if let (Some(first), Some(last)) = (summary.first_loss, summary.final_loss) {
         let steps = summary.steps - summary.start;
         let before = match summary.start {

@@ -1,0 +1,156 @@
+//! Reading data files, and what is said of them.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+use qoft::models::ModelConfig;
+use qoft::train::data::{Dataset, DatasetReport};
+use qoft::train::tokenizer::Tokenizer;
+
+use crate::args::{DataArg, DataArgs};
+use crate::print::errln;
+use crate::progress;
+
+/// Tokens that a row keeps where none are said, in every command.
+const MAX_LENGTH: usize = 1024;
+
+/// What rows are read for.
+#[derive(Clone, Copy)]
+pub struct For<'a> {
+    /// Turns text into tokens.
+    pub tokenizer: &'a Tokenizer,
+    /// The model that gets them.
+    pub model: &'a ModelConfig,
+    /// The most tokens of a row; [`MAX_LENGTH`] if it is not given, and never more than the model
+    /// sees.
+    pub max_length: Option<usize>,
+}
+
+/// Data, and what was found in each of its files or folders.
+pub struct Read {
+    /// The rows.
+    pub dataset: Dataset,
+    reports: Vec<(PathBuf, DatasetReport)>,
+}
+
+/// Reads a data file or folder with rows of any form.
+pub fn plain(path: &Path, reading: For) -> Result<Dataset> {
+    one(path, &DataArgs::default(), reading)
+}
+
+/// Reads data files and folders, and mixes several by their weights.
+pub fn read(data: &[DataArg], args: &DataArgs, reading: For, seed: u64) -> Result<Read> {
+    let (mut parts, mut reports) = (Vec::new(), Vec::new());
+    for DataArg { path, weight } in data {
+        let dataset = one(path, args, reading)?;
+        reports.push((path.clone(), dataset.report.clone()));
+        parts.push((dataset, *weight));
+    }
+    let dataset = Dataset::mix(parts, seed).context("--data")?;
+    Ok(Read { dataset, reports })
+}
+
+fn one(path: &Path, args: &DataArgs, reading: For) -> Result<Dataset> {
+    let bar = progress::spinner();
+    let wanted = Some(reading.max_length.unwrap_or(MAX_LENGTH));
+    let mut options = args.options(reading.model.vocab_size)?;
+    options.max_length = wanted
+        .into_iter()
+        .chain(reading.model.longest_sequence)
+        .min();
+    let mut count = |rows: usize| {
+        if rows.is_multiple_of(100) {
+            bar.set_message(format!("{} rows read", progress::grouped(rows)));
+            bar.tick();
+        }
+    };
+    let dataset = Dataset::load(path, reading.tokenizer, &options, Some(&mut count));
+    bar.finish_and_clear();
+    Ok(dataset?)
+}
+
+/// Says what the rows of a data file were taken for.
+fn tell(path: &Path, report: &DatasetReport) {
+    let formats: Vec<String> = match report.formats.iter().collect::<Vec<_>>()[..] {
+        [(format, _)] => vec![format.to_string()],
+        ref several => several
+            .iter()
+            .map(|(format, rows)| format!("{} {format}", progress::grouped(*rows)))
+            .collect(),
+    };
+    errln!(
+        "{}: {} rows ({}), {} tokens, {} of them learned",
+        path.display(),
+        progress::grouped(report.rows),
+        formats.join(", "),
+        progress::grouped(report.tokens),
+        progress::grouped(report.predicted)
+    );
+}
+
+impl Read {
+    /// The rows, which are none of this value's then.
+    pub fn take(&mut self) -> Dataset {
+        std::mem::replace(&mut self.dataset, Dataset::new([]))
+    }
+
+    /// Says what the rows were taken for.
+    pub fn tell(&self) {
+        for (path, report) in &self.reports {
+            tell(path, report);
+        }
+    }
+
+    /// Tells what the data lost on the way in.
+    pub fn report_losses(&self) {
+        for (path, report) in &self.reports {
+            report_losses(path, report);
+        }
+    }
+}
+
+/// Tells what a data file or folder lost on the way in.
+pub fn report_losses(path: &Path, report: &DatasetReport) {
+    if report.cut_rows > 0 {
+        errln!(
+            "{}: {} of {} rows were longer than {} tokens and lost {} tokens",
+            path.display(),
+            report.cut_rows,
+            report.rows,
+            progress::grouped(report.longest),
+            progress::grouped(report.cut_tokens)
+        );
+    }
+    if report.unread_bytes > 0 {
+        errln!(
+            "{}: {} bytes at the ends of very long rows were not even read as tokens",
+            path.display(),
+            progress::grouped(report.unread_bytes)
+        );
+    }
+    if report.unpredictable_rows > 0 {
+        let named: Vec<String> = report
+            .unpredictable
+            .iter()
+            .map(ToString::to_string)
+            .collect();
+        let more = match report.unpredictable_rows - named.len() {
+            0 => String::new(),
+            more => format!(" and {} more", progress::grouped(more)),
+        };
+        errln!(
+            "{}: {} of {} rows have nothing to predict: {}{more}",
+            path.display(),
+            report.unpredictable_rows,
+            report.rows,
+            named.join(", ")
+        );
+    }
+    if report.dropped_rows > 0 {
+        errln!(
+            "{}: {} rows had too many tokens and are left out",
+            path.display(),
+            progress::grouped(report.dropped_rows)
+        );
+    }
+}
