@@ -1,12 +1,34 @@
-//! Progress bars on stderr.
+//! Progress bars on stderr, which are a line from time to time where that is no terminal.
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use std::io;
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
-use crate::print::moves;
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-/// A bar of `total` steps with a label; silent where stderr is no terminal.
+use crate::print::{errln, moves};
+
+/// From one line to the next in a file.
+const PAUSE: Duration = Duration::from_secs(15);
+/// Characters of a line in a file.
+const WIDTH: u16 = 120;
+
+/// A bar of `total` steps with a label.
 pub fn bar(label: &str, total: usize) -> ProgressBar {
-    let bar = ProgressBar::with_draw_target(Some(total as u64), target());
+    bar_on(target(), label, total)
+}
+
+/// A bar for what writes lines of its own, which are enough where stderr is no terminal.
+pub fn bar_beside_lines(label: &str, total: usize) -> ProgressBar {
+    let target = match moves() {
+        true => target(),
+        false => ProgressDrawTarget::hidden(),
+    };
+    bar_on(target, label, total)
+}
+
+fn bar_on(target: ProgressDrawTarget, label: &str, total: usize) -> ProgressBar {
+    let bar = ProgressBar::with_draw_target(Some(total as u64), target);
     let template = "{prefix} [{bar:30}] {pos}/{len} {msg}";
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style.progress_chars("=> "));
@@ -23,7 +45,71 @@ pub fn spinner() -> ProgressBar {
 fn target() -> ProgressDrawTarget {
     match moves() {
         true => ProgressDrawTarget::stderr(),
-        false => ProgressDrawTarget::hidden(),
+        false => ProgressDrawTarget::term_like_with_hz(Box::new(Lines::new()), 1),
+    }
+}
+
+/// A file or a pipe that gets what a bar shows as a line now and then.
+#[derive(Debug)]
+struct Lines {
+    /// What the bar shows, and when the last line was written.
+    state: Mutex<(String, Instant)>,
+}
+
+impl Lines {
+    fn new() -> Self {
+        Self {
+            state: Mutex::new((String::new(), Instant::now())),
+        }
+    }
+}
+
+impl TermLike for Lines {
+    fn width(&self) -> u16 {
+        WIDTH
+    }
+
+    fn move_cursor_up(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_down(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_right(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn move_cursor_left(&self, _: usize) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn write_line(&self, text: &str) -> io::Result<()> {
+        self.write_str(text)
+    }
+
+    fn write_str(&self, text: &str) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0.push_str(text);
+        Ok(())
+    }
+
+    fn clear_line(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.0.clear();
+        Ok(())
+    }
+
+    fn flush(&self) -> io::Result<()> {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let (text, last) = &mut *state;
+        if !text.trim().is_empty() && last.elapsed() >= PAUSE {
+            errln!("{}", text.trim_end());
+            *last = Instant::now();
+        }
+        text.clear();
+        Ok(())
     }
 }
 

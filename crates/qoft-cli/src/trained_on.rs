@@ -4,7 +4,6 @@ use std::path::Path;
 
 use qoft::core::kernels::FloatFormat;
 use qoft::core::{QuantizedModel, Registry};
-use qoft::train::train::is_emergency;
 use serde_json::Value;
 
 use crate::args::{AdapterArg, LoadArgs, RunOptions};
@@ -63,13 +62,9 @@ fn how(scheme: Option<&str>, load: &LoadArgs, registry: &Registry) -> Option<Val
 /// The options by which the model was quantized that the adapter in `folder` was trained on, if its
 /// training was one of this program.
 fn recorded(folder: &Path) -> Option<(Option<String>, LoadArgs)> {
-    let run = match folder.file_name().and_then(|name| name.to_str()) {
-        Some(name) if name.starts_with("checkpoint-") || is_emergency(folder) => folder.parent(),
-        _ => None,
-    };
     // Other programs have files of this name, too.
-    let read = |folder: &Path| RunOptions::read(folder).ok().flatten();
-    let options = read(folder).or_else(|| read(run?))?.into_options();
+    let (_, options) = RunOptions::of_run(folder).ok().flatten()?;
+    let options = options.into_options();
     let scheme = options.get("quantize").and_then(Value::as_str);
     let scheme = scheme.map(str::to_owned);
     Some((scheme, serde_json::from_value(options.into()).ok()?))

@@ -40,3 +40,22 @@ fn the_feature_for_another_checkpoint_is_named() {
         assert!(text.contains(&help), "{fixture}: {text}");
     }
 }
+
+#[test]
+fn the_feature_for_what_is_asked_for_is_named() {
+    let work = tempfile::tempdir().unwrap();
+    let model = qoft_fixtures::path("models/llama");
+    let (model, out) = (model.to_str().unwrap(), work.path().join("out"));
+    let out = out.to_str().unwrap();
+    let load = ["generate", "--model", model, "--prompt=a", "--load-in-4bit"];
+    for args in [&load[..], &["quickstart", "--output", out]] {
+        let output = Command::new(env!("CARGO_BIN_EXE_qoft"))
+            .args(args)
+            .output()
+            .unwrap();
+        assert_eq!(output.status.code(), Some(1), "{args:?}");
+        let text = String::from_utf8_lossy(&output.stderr);
+        assert!(text.contains("lacks the scheme `bnb`"), "{args:?}: {text}");
+    }
+    assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0);
+}

@@ -3,7 +3,7 @@
 //! - [`QuantBackend`], [`Checkpoint`] and the [`Registry`] are those of [`qoft_scheme`], which this
 //!   crate hands on.
 //! - [`OftAdapter`]: a trainable rotation of a layer's input.
-//! - [`Layer`]: a frozen weight with [`Adapters`]: [`Linear`], [`Conv2d`], [`Embedding`], [`Norm`].
+//! - [`Layer`]: a frozen weight with [`Adapters`]: [`Linear`], [`Conv2d`], [`CausalConv1d`], [`Embedding`], [`Norm`].
 //!   [`Walk`] finds all of them in a model, and [`adapters`] chooses which of their adapters compute.
 //! - [`ops`]: every operation as part of Burn's autodiff graph.
 //!
@@ -11,6 +11,7 @@
 
 mod adapter;
 pub mod adapters;
+mod causal_conv1d;
 mod conv2d;
 mod device;
 mod embedding;
@@ -31,6 +32,7 @@ pub use adapter::{
     AdapterSlot, Adapters, BIAS, Composition, LayerTensor, OftAdapter, OutputSide, OwnTensor,
     WEIGHT,
 };
+pub use causal_conv1d::CausalConv1d;
 pub use conv2d::{Conv2d, Conv2dOptions};
 pub use device::{DEVICE_VARIABLE, DEVICES, default_device, device};
 pub use embedding::Embedding;

@@ -1,5 +1,6 @@
 //! The model walker: how layers are found in somebody's model.
 
+use crate::causal_conv1d::CausalConv1d;
 use crate::conv2d::Conv2d;
 use crate::embedding::Embedding;
 use crate::layer::Layer;
@@ -67,7 +68,7 @@ macro_rules! walk_layer {
     )+};
 }
 
-walk_layer!(Linear, Conv2d, Embedding, Norm);
+walk_layer!(Linear, Conv2d, CausalConv1d, Embedding, Norm);
 
 impl<T: Walk + ?Sized> Walk for Box<T> {
     fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {

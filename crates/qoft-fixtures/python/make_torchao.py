@@ -12,20 +12,26 @@ intx_3           3 bits by row, asymmetric, float32
 intx_2           2 bits in groups of 16, the larger side decides, float16
 mixed            FqnToConfig: 8-bit floats for down_proj, one k_proj dense, int8 elsewhere
 head             8-bit floats, also in the output head
-int4             Int4Tensor, by the formula of its quantizer, whose library needs a GPU
-int4_tiles       Int4TilePackedTo4dTensor of three layers, packed by the layout of PyTorch's CUDA kernel
+named            the same with names of layers and weights, several expressions and no default
+int4             Int4Tensor in groups of 32, quantized by FBGEMM's functions, which are now mslk's
+int4_whole       the same with groups of 96, which the library leaves out where they do not fit
+int4_tiles       Int4TilePackedTo4dTensor of three layers
+int4_tiles_hqq   the same with scales by HQQ
+
+Nothing of torchao's quantizers is written anew here but the last step of the tiles, which PyTorch has for GPUs
+only: the words are put together by the layout of its CUDA kernel.
 
 source.safetensors: the dense weights of the quantized layers.
-expected.safetensors: `dequantize()` of the library's tensors, in f32; for Int4 the product with the scale and
-the sum with the zero point, each rounded to bfloat16.
+expected.safetensors: `dequantize()` of the library's tensors, in f32; for Int4, which has none, the product with
+the scale and the sum with the zero point, each rounded to bfloat16.
 """
 
 from common import LLAMA, fresh, randomize
 
-import json
 import tempfile
 
 import torch
+from fbgemm_gpu.experimental.gen_ai.quantize import int4_row_quantize_zp, pack_int4
 from safetensors.torch import save_file
 from torchao.prototype.safetensors.safetensors_support import flatten_tensor_state_dict
 from torchao.quantization import (
@@ -40,6 +46,8 @@ from torchao.quantization import (
 )
 from torchao.quantization.granularity import PerAxis, PerGroup, PerTensor
 from torchao.quantization.quant_primitives import MappingType
+from torchao.quantization.quantize_.workflows import Int4ChooseQParamsAlgorithm, Int4PackingFormat
+from torchao.quantization.quantize_.workflows.int4 import int4_tensor
 from transformers import AutoModelForCausalLM, LlamaConfig, TorchAoConfig
 
 BF16, F16, F32 = torch.bfloat16, torch.float16, torch.float32
@@ -70,6 +78,17 @@ CASES = {
         BF16, False, {},
     ),
     "head": (Float8WeightOnlyConfig(), BF16, False, {"include_input_output_embeddings": True}),
+    "named": (
+        FqnToConfig({
+            "model.layers.0.self_attn.q_proj.weight": Int8WeightOnlyConfig(granularity=PerTensor()),
+            "model.layers.0.self_attn.q_proj": None,
+            # config.json has the names in the order of the alphabet, which is to be that of the expressions.
+            r"re:(?:model\.layers\.\d\.self_attn\.[kv]_proj)": intx(torch.int4, PerGroup(32)),
+            r"re:.*\.(k|up|down)_proj\.weight": Float8WeightOnlyConfig(),
+            r"re:.*\.self_attn\..": None,
+        }),
+        BF16, False, {},
+    ),
 }
 
 
@@ -112,73 +131,92 @@ def make(case, seed):
     write(folder, sources, expected)
 
 
-def int4_codes(weight, group):
-    """Codes from 0 to 15, scales and zero points of groups; as FBGEMM's int4_row_quantize_zp finds them."""
-    groups = weight.to(F32).view(weight.shape[0], -1, group)
-    low, high = groups.amin(-1, keepdim=True), groups.amax(-1, keepdim=True)
-    scale = torch.clamp(high - low, min=1e-6) / 15
-    zero = low + 8 * scale
-    codes = torch.clamp(torch.round((groups - low) / scale), 0, 15)
-    return codes.view(weight.shape).to(torch.int32), scale[..., 0].to(BF16), zero[..., 0].to(BF16)
-
-
 def int4_value(codes, scale, zero, group):
+    """The weight of codes from -8 to 7 with scales and zero points of [rows, groups]."""
     scale, zero = (value.repeat_interleave(group, 1) for value in (scale, zero))
-    return (((codes - 8).to(BF16) * scale) + zero).to(F32)
+    return ((codes.to(BF16) * scale) + zero).to(F32)
 
 
-def plain(weight, group):
-    codes, scale, zero = int4_codes(weight, group)
-    signed = (codes - 8).to(torch.int8)
-    packed = ((signed[:, 1::2] << 4) | (signed[:, ::2] & 0xF)).to(torch.int8).contiguous()
-    tensor = Int4Tensor(
-        packed, scale.T.contiguous(), zero.T.contiguous(), [1, group], weight.shape
-    )
-    return tensor, int4_value(codes, scale, zero, group)
+def plain_value(tensor):
+    packed = tensor.qdata.to(torch.int32)
+    codes = torch.stack([(packed & 15 ^ 8) - 8, packed >> 4], -1).flatten(1)
+    return int4_value(codes, tensor.scale.T, tensor.zero_point.T, tensor.block_size[1])
 
 
-def tiles(weight, group):
-    """Words of a padded matrix, see PyTorch's matrix_to_m16n8k16_Bint4_layout."""
-    n, k = weight.shape
-    rows, columns = -(-n // 8) * 8, -(-k // 1024) * 1024
-    padded = torch.nn.functional.pad(weight, (0, columns - k, 0, rows - n))
-    codes, scale, zero = int4_codes(padded, group)
-    words = torch.zeros(rows // 8, columns // 128, 32, 4, dtype=torch.int64)
+def words(packed, inner_tiles):
+    """`_convert_weight_to_int4pack` on a CPU, see PyTorch's matrix_to_m16n8k16_Bint4_layout.
+
+    `packed` has two codes in a byte, the first in the high bits.
+    """
+    assert inner_tiles == 8
+    codes = torch.stack([packed >> 4, packed & 15], -1).flatten(1).to(torch.int64)
+    rows, columns = codes.shape
+    out = torch.zeros(rows // 8, columns // 128, 32, 4, dtype=torch.int64)
     row, column = torch.meshgrid(torch.arange(rows), torch.arange(columns), indexing="ij")
     lane = 4 * (row % 8) + (column % 8) // 2
     place = 4 * ((column % 32) // 16) + 2 * ((column % 16) // 8) + column % 2
     nibble = torch.tensor([0, 4, 1, 5, 2, 6, 3, 7])[place]
-    index = (row // 8, column // 128, lane, column % 128 // 32)
-    words.index_put_(index, codes.to(torch.int64) << (4 * nibble), accumulate=True)
-    words = words.to(torch.int32) if words.max() < 2**31 else (words - (words >= 2**31).to(torch.int64) * 2**32).to(torch.int32)
-    both = torch.stack([scale, zero], -1).transpose(0, 1).contiguous()
-    tensor = Int4TilePackedTo4dTensor(words, both, [1, group], weight.shape)
-    return tensor, int4_value(codes, scale, zero, group)[:n, :k].contiguous()
+    out.index_put_((row // 8, column // 128, lane, column % 128 // 32), codes << (4 * nibble), accumulate=True)
+    out = (out - (out >= 2**31).to(torch.int64) * 2**32).to(torch.int32)
+    CODES[out.data_ptr()] = codes
+    return out
 
 
-def make_int4(case, pack, seed, only):
+# The codes of words, by the address of these.
+CODES = {}
+
+
+def tiles_value(tensor):
+    codes = CODES[tensor.qdata.data_ptr()] - 8
+    scale, zero = (part.T for part in tensor.scale_and_zero.unbind(-1))
+    rows, columns = tensor.shape
+    return int4_value(codes, scale, zero, tensor.block_size[1])[:rows, :columns].contiguous()
+
+
+def make_int4(case, config, seed, layers=None):
+    """As transformers saves it; where `layers` are given, these alone."""
     folder = fresh("schemes", "torchao", case)
     model = dense(BF16, seed, False)
-    state, sources, expected = {}, {}, {}
-    for name, value in model.state_dict().items():
-        if "_proj.weight" in name and name.startswith(only):
-            sources[name] = value
-            state[name], expected[name] = pack(value, 32)
-        elif only == "model":
-            state[name] = value
-    tensors, metadata = flatten_tensor_state_dict(state)
-    save_file(tensors, folder / "model.safetensors", metadata=metadata | {"format": "pt"})
-    values = model.config.to_dict()
-    values["quantization_config"] = TorchAoConfig(Int4WeightOnlyConfig(group_size=32)).to_dict()
-    (folder / "config.json").write_text(json.dumps(values, indent=2) + "\n")
+    sources = {name: value.clone() for name, value in model.state_dict().items()}
+    with tempfile.TemporaryDirectory() as work:
+        model.save_pretrained(work)
+        model = AutoModelForCausalLM.from_pretrained(work, quantization_config=TorchAoConfig(config), dtype=BF16)
+    state = {name: value for name, value in model.state_dict().items() if layers is None or name.startswith(layers)}
+    expected = {}
+    for name, value in state.items():
+        if isinstance(value, Int4Tensor):
+            expected[name] = plain_value(value)
+        elif isinstance(value, Int4TilePackedTo4dTensor):
+            expected[name] = tiles_value(value)
+    if layers is None:
+        model.save_pretrained(folder)
+    else:
+        tensors, metadata = flatten_tensor_state_dict(state)
+        save_file(tensors, folder / "model.safetensors", metadata=metadata | {"format": "pt"})
+        model.config.save_pretrained(folder)
     write(folder, sources, expected)
+
+
+def int4(**settings):
+    return Int4WeightOnlyConfig(**({"group_size": 32} | settings))
 
 
 def main():
     for seed, case in enumerate(CASES):
         make(case, 1000 + seed)
-    make_int4("int4", plain, 1100, "model")
-    make_int4("int4_tiles", tiles, 1101, ("model.layers.0.self_attn.k_", "model.layers.0.mlp.down", "model.layers.0.mlp.up"))
+    # What torchao imports from mslk, which is on no registry; the functions were FBGEMM's before.
+    int4_tensor.int4_row_quantize_zp, int4_tensor.pack_int4 = int4_row_quantize_zp, pack_int4
+    # What it demands of a GPU, and PyTorch's operation that only these have.
+    torch.cuda.get_device_capability = lambda: (8, 0)
+    library = torch.library.Library("aten", "IMPL")
+    library.impl("_convert_weight_to_int4pack", words, "CPU")
+    make_int4("int4", int4(), 1100)
+    make_int4("int4_whole", int4(group_size=96), 1102)
+    layers = ("model.layers.0.self_attn.k_", "model.layers.0.mlp.down", "model.layers.0.mlp.up")
+    tiles = Int4PackingFormat.TILE_PACKED_TO_4D
+    make_int4("int4_tiles", int4(int4_packing_format=tiles), 1101, layers)
+    hqq = int4(int4_packing_format=tiles, int4_choose_qparams_algorithm=Int4ChooseQParamsAlgorithm.HQQ)
+    make_int4("int4_tiles_hqq", hqq, 1103, layers[0])
 
 
 if __name__ == "__main__":

@@ -80,6 +80,15 @@ CASES = {
     "qwen3_moe_balanced": ("qwen3_moe", dict(target_modules=PAIR, oft_block_size=8), 4e-3, 2, 1.0),
     # The router trains whole.
     "olmoe_router": ("olmoe", dict(target_modules="all-linear", oft_block_size=8, modules_to_save=["mlp.gate"]), 2e-3, 1, 1.0),
+    # Layers of several kinds.
+    "lfm2_all_linear": ("lfm2_options", dict(target_modules="all-linear", oft_block_size=4), 4e-3, 1, 1.0),
+    "lfm2_whole": (
+        "lfm2_options",
+        dict(target_modules=PAIR, oft_block_size=4, bias="all", modules_to_save=["conv.conv", "feed_forward"]),
+        2e-3,
+        1,
+        1.0,
+    ),
     # The text part of a model that reads pictures as well.
     "gemma3_text_part": (
         "gemma3",

@@ -98,6 +98,14 @@ impl GptqConfig {
         self.keys.value("dynamic")
     }
 
+    /// Whether a rule leaves the module at `path` dense.
+    ///
+    /// # Errors
+    /// If it takes too long to tell.
+    pub fn leaves_dense(&self, path: &str) -> Result<bool> {
+        self.rules.leave_dense(&self.keys, path)
+    }
+
     /// What holds for the module at `path`.
     ///
     /// # Errors

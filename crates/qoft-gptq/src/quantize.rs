@@ -35,12 +35,6 @@ impl ToGptq {
             let reason = "groups in the order of activations need calibration data";
             return Err(keys.error("desc_act", reason));
         }
-        let rules = keys.object("dynamic");
-        let mut rules = rules.iter().flat_map(Keys::entries);
-        if let Some((rule, _)) = rules.find(|(rule, _)| rule.starts_with("-:")) {
-            let reason = "to leave modules dense, list them in `modules_to_not_convert`";
-            return Err(keys.error(rule, reason));
-        }
         let skips = keys.get("modules_to_not_convert")?;
         Ok(Some(Self { config, skips }))
     }
@@ -76,6 +70,10 @@ impl Quantizer for ToGptq {
 
     fn skips(&self) -> Option<&[String]> {
         self.skips.as_deref()
+    }
+
+    fn stays_dense(&self, path: &str, _shape: [usize; 2]) -> Result<bool> {
+        self.config.leaves_dense(path)
     }
 
     /// Groups follow each other.

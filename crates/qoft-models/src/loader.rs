@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use qoft_core::{Embedding, LayerKind, Linear, Norm, Result};
+use qoft_core::{CausalConv1d, Embedding, LayerKind, Linear, Norm, Result};
 
 use crate::gathered::Gathered;
 use crate::layer_spec::{LayerSpec, ScaledBy};
@@ -27,8 +27,8 @@ pub(crate) trait Origin {
 
     fn embedding(&self, spec: LayerSpec) -> Result<Embedding>;
 
-    /// Hears of a norm, whose tensors are asked for.
-    fn norm(&self, _spec: LayerSpec) {}
+    /// Hears of a layer whose tensors are asked for one by one.
+    fn plain(&self, _spec: LayerSpec) {}
 
     /// The values of a tensor of finite floats, under its whole name.
     fn tensor(&self, name: &str, shape: &[usize]) -> Result<Tensor<1>>;
@@ -151,8 +151,28 @@ impl<'a> Loader<'a> {
 
     fn norm_weight(&self, name: &str, spec: LayerSpec) -> Result<Tensor<1>> {
         let [_, width] = spec.shape;
-        self.origin.norm(spec);
+        self.origin.plain(spec);
         self.below(name).tensor("weight", [width])
+    }
+
+    /// A causal convolution of each channel by itself, with a bias or without.
+    ///
+    /// # Errors
+    /// If a tensor is missing, of other sizes or not finite.
+    pub fn causal_conv1d(
+        &self,
+        name: &str,
+        [channels, width]: [usize; 2],
+        bias: bool,
+    ) -> Result<CausalConv1d> {
+        let spec = self.spec(name, LayerKind::Conv1d, [channels, width]);
+        self.origin.plain(spec.with_bias(bias));
+        let inside = self.below(name);
+        let weight = inside.tensor("weight", [channels, 1, width])?;
+        let bias = bias
+            .then(|| inside.tensor("bias", [channels]))
+            .transpose()?;
+        Ok(CausalConv1d::new(weight.reshape([channels, width]), bias))
     }
 
     /// Says that output features of the layer `from`, from the one of number `first_row` on, are the

@@ -57,7 +57,7 @@ impl Origin for Plan {
         Ok(Embedding::new(self.add(spec)))
     }
 
-    fn norm(&self, spec: LayerSpec) {
+    fn plain(&self, spec: LayerSpec) {
         self.add(spec);
     }
 

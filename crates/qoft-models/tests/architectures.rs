@@ -74,6 +74,7 @@ fn all_built_in_architectures_are_linked() {
         "gpt2",
         "granite",
         "hunyuan_v1_dense",
+        "lfm2",
         "llama",
         "ministral3",
         "mistral",

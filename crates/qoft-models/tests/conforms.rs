@@ -29,6 +29,8 @@ fn all_built_in_architectures_conform() {
         "granite",
         "hunyuan",
         "hunyuan_options",
+        "lfm2",
+        "lfm2_options",
         "llama",
         "llama_bias",
         "llama_rope_llama3",

@@ -10,7 +10,7 @@ use qoft_core::{LayerKind, Purpose, Schemes, Walk, default_device, trainable_par
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use serde_json::{Value, json};
 
-const CASES: [&str; 53] = [
+const CASES: [&str; 55] = [
     "exaone4",
     "exaone4_full",
     "exaone4_types",
@@ -30,6 +30,8 @@ const CASES: [&str; 53] = [
     "granite",
     "hunyuan",
     "hunyuan_options",
+    "lfm2",
+    "lfm2_options",
     "llama",
     "llama_bias",
     "llama_head_dim",

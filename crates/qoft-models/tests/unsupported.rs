@@ -14,7 +14,7 @@ fn message(case: &str, change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn unsupported_configurations_are_named() {
-    let cases: [(&str, &str, Value, &str); 26] = [
+    let cases: [(&str, &str, Value, &str); 29] = [
         ("llama", "model_type", json!("mamba"), "`mamba`"),
         ("llama", "model_type", Value::Null, "is missing"),
         ("llama", "hidden_act", json!("gelu"), "`gelu`"),
@@ -48,6 +48,14 @@ fn unsupported_configurations_are_named() {
             json!(["full_attention", "sliding_attention"]),
             "use_sliding_window",
         ),
+        (
+            "lfm2",
+            "layer_types",
+            json!(["conv", "conv", "conv", "mamba"]),
+            "`mamba`",
+        ),
+        ("lfm2", "conv_L_cache", json!(0), "must lie in"),
+        ("lfm2", "block_ffn_dim_multiplier", json!(1e300), "too wide"),
         ("smollm3", "no_rope_layers", json!([1]), "1 entries"),
         ("exaone4", "sliding_window", Value::Null, "is missing"),
         (

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use tracing::warn;
 
+use crate::common::CommonConfig;
 use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
 use crate::folder::AdapterFolder;
@@ -15,6 +16,7 @@ use crate::registry::Families;
 use crate::saved_modules::Endings;
 use crate::selection::Selection;
 use crate::site::Site;
+use crate::targets::unknown_names;
 use qoft_core::{
     AdapterParam, AdapterSlot, Error, Layer, LayerKind, LayerTensor, OftAdapter, OwnTensor,
     ParamPlace, Random, Result, WEIGHT, Walk, adapters,
@@ -134,7 +136,10 @@ impl Attachment<'_> {
         let (mut slots, own_names) = self.collect(model, &selection)?;
         match self.source {
             Source::Saved { folder, .. } => folder.check_unused(selection.rotated(), &own_names)?,
-            Source::New { .. } => self.check_modules(model)?,
+            Source::New { .. } => {
+                self.check_modules(model)?;
+                warn_of_unknown(self.config.common(), &modules);
+            }
         }
         let mut result = Ok(());
         model.walk_mut("", &mut |path, layer| {
@@ -252,6 +257,18 @@ impl Attachment<'_> {
                 })
             }
         }
+    }
+}
+
+/// Says which targets mean nothing beside others that do: PEFT does not, and one may be misspelt.
+fn warn_of_unknown(config: &CommonConfig, modules: &Modules) {
+    let unknown = unknown_names(config, modules);
+    if !unknown.is_empty() {
+        warn!(
+            "target_modules: the model has no {}; its layers are {}",
+            unknown.join(", "),
+            modules.known()
+        );
     }
 }
 

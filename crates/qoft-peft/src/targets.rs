@@ -199,6 +199,24 @@ pub(crate) fn match_nothing(config: &CommonConfig, modules: &Modules) -> Error {
     }
 }
 
+/// The names among `target_modules` that no module of the model has, nor an expert.
+pub(crate) fn unknown_names<'a>(config: &'a CommonConfig, modules: &Modules) -> Vec<&'a str> {
+    let Some(OneOrMany::Many(names)) = &config.target_modules else {
+        return Vec::new();
+    };
+    let paths = modules.iter().map(|(path, _)| path);
+    let known: BTreeSet<&str> = paths.flat_map(ends).collect();
+    let is_part = |name: &String| {
+        let parts = Parts::new(&OneOrMany::Many(vec![name.clone()]), &[]);
+        modules.parameters().any(|(path, _)| parts.named(path))
+    };
+    let unknown = names.iter().filter(|name| !known.contains(name.as_str()));
+    unknown
+        .filter(|name| !is_part(name))
+        .map(String::as_str)
+        .collect()
+}
+
 /// What targets come to in a model: names in place of `all-linear`, and fewer names for many.
 fn resolve(targets: OneOrMany, modules: &Modules) -> OneOrMany {
     let names = match targets {

@@ -108,10 +108,25 @@ impl ModuleRules {
     /// # Errors
     /// If an expression takes too long.
     pub fn of(&self, config: &Keys, path: &str) -> Result<Option<&Keys>> {
+        Ok(self
+            .rule_of(config, path)?
+            .and_then(|rule| rule.keys.as_ref()))
+    }
+
+    /// Whether a rule leaves the module at `path` dense.
+    ///
+    /// # Errors
+    /// If an expression takes too long.
+    pub fn leave_dense(&self, config: &Keys, path: &str) -> Result<bool> {
+        let rule = self.rule_of(config, path)?;
+        Ok(rule.is_some_and(|rule| rule.keys.is_none()))
+    }
+
+    fn rule_of(&self, config: &Keys, path: &str) -> Result<Option<&Rule>> {
         for rule in &self.0 {
             let found = rule.pattern.is_match(path);
             if found.map_err(|e| config.error(DYNAMIC, format!("`{}`: {e}", rule.key)))? {
-                return Ok(rule.keys.as_ref());
+                return Ok(Some(rule));
             }
         }
         Ok(None)
@@ -140,6 +155,8 @@ mod tests {
             keys.map(|keys| keys.get::<u8>("bits").unwrap().unwrap())
         };
         assert_eq!(bits("model.layers.1.k_proj"), None);
+        let dense = |path| rules.leave_dense(&config, path).unwrap();
+        assert!(dense("model.layers.1.k_proj") && !dense("model.layers.1.q_proj"));
         assert_eq!(bits("model.layers.1.q_proj"), Some(8));
         // From the start of the path only.
         assert_eq!(bits("a.model.layers.1.q_proj"), Some(2));

@@ -103,6 +103,15 @@ impl Quantization {
         self.quantizer.skips()
     }
 
+    /// Whether the settings leave a layer of `[out_features, in_features]` dense, beside those of the list.
+    ///
+    /// # Errors
+    /// If the settings for the layer are wrong.
+    pub fn stays_dense(&self, path: &str, shape: [usize; 2]) -> Result<bool> {
+        let stays = self.quantizer.stays_dense(path, shape);
+        stays.map_err(|e| e.of_layer(path, self.backend()))
+    }
+
     /// Whether input features are to be scaled before, where calibration data shows them.
     pub fn scales_inputs(&self) -> bool {
         self.quantizer.scales_inputs()

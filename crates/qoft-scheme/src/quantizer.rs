@@ -27,6 +27,15 @@ pub trait Quantizer: Send + Sync {
         None
     }
 
+    /// Whether the settings leave a layer of `[out_features, in_features]` dense, beside those that
+    /// [`Self::skips`] lists.
+    ///
+    /// # Errors
+    /// If the settings for the layer are wrong.
+    fn stays_dense(&self, _path: &str, _shape: [usize; 2]) -> Result<bool> {
+        Ok(false)
+    }
+
     /// Whether the scheme's library scales the input features of layers by calibration data before it
     /// quantizes their weights.
     fn scales_inputs(&self) -> bool {

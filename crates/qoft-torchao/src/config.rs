@@ -3,8 +3,9 @@
 use qoft_scheme::{Keys, Result};
 use serde_json::{Value, json};
 
-use crate::description::{Kind, torch_dtype, width_of};
+use crate::description::{DATA, Kind, TYPE, torch_dtype, width_of};
 use crate::grid::Mapping;
+use crate::tiles;
 
 /// `quant_method` of such checkpoints.
 pub const METHOD: &str = "torchao";
@@ -23,12 +24,22 @@ pub const SKIPS: &str = "modules_to_not_convert";
 /// Whether the output head is quantized as well.
 pub const WITH_HEAD: &str = "include_input_output_embeddings";
 
+/// How 4-bit codes are packed.
+pub const PACKING: &str = "int4_packing_format";
+/// To a multiple of how many rows tiles are filled up.
+const TILE_ROWS: &str = "int4_tile_packed_ntile";
+
 /// Short names of the configurations, and the library's.
 const NAMES: [(&str, &str); 4] = [
     ("int8_weight_only", "Int8WeightOnlyConfig"),
     ("float8_weight_only", "Float8WeightOnlyConfig"),
     ("int4_weight_only", "Int4WeightOnlyConfig"),
     ("intx_weight_only", "IntxWeightOnlyConfig"),
+];
+/// How 4-bit codes lie in the files.
+const PACKINGS: [(&str, Kind); 2] = [
+    ("PLAIN", Kind::Int4),
+    ("TILE_PACKED_TO_4D", Kind::Int4Tiles),
 ];
 const MAPPINGS: [(&str, Mapping); 3] = [
     ("SYMMETRIC", Mapping::Symmetric),
@@ -61,27 +72,23 @@ pub struct WeightOnly {
 }
 
 impl WeightOnly {
-    /// Reads the configuration: the library's own under [`QUANT_TYPE`], or its name there and the other
-    /// settings beside it.
+    /// Reads the short name of a configuration under [`QUANT_TYPE`], and the other settings beside it.
     ///
     /// # Errors
     /// If it is of another kind, or has a value that the library does not have.
-    pub fn read(keys: &Keys) -> Result<Self> {
-        let Some(types) = keys.object(QUANT_TYPE) else {
-            let name = keys.get::<String>(QUANT_TYPE)?;
-            return Self::of(
-                name.as_deref().unwrap_or(NAMES[0].0),
-                keys,
-                keys,
-                QUANT_TYPE,
-            );
-        };
-        // The configuration of all layers.
-        let only = types.object("default").unwrap_or(types);
-        let name = only.get::<String>("_type")?.unwrap_or_default();
-        let data = only.object("_data");
-        let data = data.ok_or_else(|| only.error("_data", "expected an object"))?;
-        Self::of(&name, &data, &only, "_type")
+    pub fn beside(keys: &Keys) -> Result<Self> {
+        let name = keys.get::<String>(QUANT_TYPE)?;
+        let name = name.as_deref().unwrap_or(NAMES[0].0);
+        Self::of(name, keys, keys, QUANT_TYPE)
+    }
+
+    /// Reads the library's configuration, an object of its name and its settings.
+    ///
+    /// # Errors
+    /// As [`Self::beside`].
+    pub fn read(object: &Keys) -> Result<Self> {
+        let name = object.get::<String>(TYPE)?.unwrap_or_default();
+        Self::of(&name, &inside(object)?, object, TYPE)
     }
 
     /// That of a name, with the other settings in `data`. Errors about the name are those of `named`.
@@ -97,8 +104,7 @@ impl WeightOnly {
             None => {
                 let names: Vec<&str> = NAMES.iter().map(|(short, _)| *short).collect();
                 let reason = format!(
-                    "{name} is not supported: weights alone are quantized here, all layers in one way; \
-                     choose {}",
+                    "{name} is not supported: weights alone are quantized here; choose {}",
                     names.join(", ")
                 );
                 return Err(named.error(key, reason));
@@ -126,14 +132,14 @@ impl WeightOnly {
 
     /// As the library writes it.
     pub fn to_json(self) -> Value {
-        let object = |name: &str, data: Value| json!({"_type": name, "_version": 1, "_data": data});
+        let object = |name: &str, data: Value| json!({TYPE: name, "_version": 1, DATA: data});
         let granularity = match (self.granularity, self.kind) {
             (Granularity::Row, Kind::Intx(_)) => object("PerAxis", json!({"axis": 0})),
             (Granularity::Row, _) => object("PerRow", json!({"dim": -1})),
             (Granularity::Tensor, _) => object("PerTensor", json!({})),
             (Granularity::Group(size), _) => object("PerGroup", json!({GROUP_SIZE: size})),
         };
-        let one = |name: &str, value: &str| json!({"_type": name, "_data": value});
+        let one = |name: &str, value: &str| json!({TYPE: name, DATA: value});
         let (name, data) = match self.kind {
             Kind::Int8 { .. } => (
                 "Int8WeightOnlyConfig",
@@ -163,13 +169,24 @@ impl WeightOnly {
                 json!({
                     GROUP_SIZE: self.blocks([1, 1])[1],
                     "set_inductor_config": true,
-                    "int4_packing_format": one("Int4PackingFormat", "PLAIN"),
+                    PACKING: one("Int4PackingFormat", packing_name(self.kind)),
                     "int4_choose_qparams_algorithm": one("Int4ChooseQParamsAlgorithm", "TINYGEMM"),
-                    "int4_tile_packed_ntile": 8,
+                    TILE_ROWS: tiles::ROWS,
                 }),
             ),
         };
-        json!({"default": {"_type": name, "_version": 2, "_data": data}})
+        json!({TYPE: name, "_version": 2, DATA: data})
+    }
+
+    /// Whether the library quantizes a weight with so many input features; it leaves 4-bit codes out where
+    /// they would not be whole groups.
+    pub fn takes(self, in_features: usize) -> bool {
+        match (self.kind, self.granularity) {
+            (Kind::Int4 | Kind::Int4Tiles, Granularity::Group(size)) => {
+                in_features.is_multiple_of(size)
+            }
+            _ => true,
+        }
     }
 
     fn mapping_name(self) -> &'static str {
@@ -200,9 +217,39 @@ fn float8(keys: &Keys) -> Result<Kind> {
 }
 
 fn int4(keys: &Keys) -> Result<Kind> {
-    refuse_other(keys, "int4_packing_format", "PLAIN")?;
     refuse_other(keys, "int4_choose_qparams_algorithm", "TINYGEMM")?;
-    Ok(Kind::Int4)
+    let rows = keys.get::<usize>(TILE_ROWS)?.unwrap_or(tiles::ROWS);
+    let Some(name) = word(keys, PACKING)? else {
+        return Ok(Kind::Int4);
+    };
+    let found = PACKINGS
+        .iter()
+        .find(|(known, _)| known.eq_ignore_ascii_case(&name));
+    match found {
+        Some((_, Kind::Int4Tiles)) if rows != tiles::ROWS => {
+            let reason = format!("expected {}, found {rows}", tiles::ROWS);
+            Err(keys.error(TILE_ROWS, reason))
+        }
+        Some((_, kind)) => Ok(*kind),
+        None => {
+            let names = PACKINGS.map(|(name, _)| name).join(" or ");
+            Err(keys.error(PACKING, format!("expected {names}, found {name}")))
+        }
+    }
+}
+
+fn packing_name(kind: Kind) -> &'static str {
+    let found = PACKINGS.iter().find(|(_, packed)| *packed == kind);
+    found.map_or(PACKINGS[0].0, |(name, _)| *name)
+}
+
+/// The settings of one of the library's objects.
+///
+/// # Errors
+/// If it has none.
+pub fn inside(object: &Keys) -> Result<Keys> {
+    let data = object.object(DATA);
+    data.ok_or_else(|| object.error(DATA, "expected an object"))
 }
 
 fn width(keys: &Keys) -> Result<u32> {
@@ -236,17 +283,21 @@ fn granularity(keys: &Keys, kind: Kind) -> Result<Granularity> {
         size => Ok(size),
     };
     let beside = group(keys)?;
-    if kind == Kind::Int4 {
+    if matches!(kind, Kind::Int4 | Kind::Int4Tiles) {
         let size = beside.unwrap_or(INT4_GROUP);
-        return match size.is_multiple_of(2) {
-            true => Ok(Granularity::Group(size)),
-            false => Err(keys.error(GROUP_SIZE, format!("expected an even size, found {size}"))),
+        let reason = match kind {
+            Kind::Int4Tiles if !tiles::WHOLE.is_multiple_of(size) => {
+                format!("expected a part of {}, found {size}", tiles::WHOLE)
+            }
+            _ if !size.is_multiple_of(2) => format!("expected an even size, found {size}"),
+            _ => return Ok(Granularity::Group(size)),
         };
+        return Err(keys.error(GROUP_SIZE, reason));
     }
     let (name, inside) = match keys.object(GRANULARITY) {
         Some(object) => {
-            let name = object.get::<String>("_type")?.unwrap_or_default();
-            let inside = object.object("_data");
+            let name = object.get::<String>(TYPE)?.unwrap_or_default();
+            let inside = object.object(DATA);
             (name, inside.as_ref().map(group).transpose()?.flatten())
         }
         None => {

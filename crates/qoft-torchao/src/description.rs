@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 pub const TENSOR_NAMES: &str = "tensor_names";
 /// The parameter of a layer.
 pub const WEIGHT: &str = "weight";
-const TYPE: &str = "_type";
-const DATA: &str = "_data";
+/// The name of one of the library's objects.
+pub const TYPE: &str = "_type";
+/// What it is made of.
+pub const DATA: &str = "_data";
 /// The widths that integers of their own tensor type have.
 const WIDTHS: [(&str, u32); 8] = [
     ("int1", 1),
@@ -166,7 +168,11 @@ impl Description {
                 }),
                 json!(["qdata", "scale", "zero_point"]),
             ),
-            Kind::Int4 | Kind::Int4Tiles => (
+            Kind::Int4Tiles => (
+                json!({"block_size": blocks, "shape": shape}),
+                json!(["qdata", "scale_and_zero"]),
+            ),
+            Kind::Int4 => (
                 json!({
                     "activation_dtype": torch("bfloat16"),
                     "block_size": blocks,

@@ -88,7 +88,11 @@ impl AoGrid {
 
     fn nearest4(&self, block: usize, value: f32) -> (u8, f32) {
         let code = match self.exact[block] {
-            Some([low, step]) => ((value - low) / step).round_ties_even().clamp(0.0, STEPS) - 8.0,
+            Some([low, step]) => {
+                let round = |value| self.rule.rounded4(value);
+                let steps = round(round(value - low) / step);
+                steps.round_ties_even().clamp(0.0, STEPS) - 8.0
+            }
             None => {
                 let off = |code: &i8| (self.number4(block, f32::from(*code)) - value).abs();
                 let codes = -8..8i8;
@@ -137,10 +141,16 @@ impl Rule {
     fn parts(self, [low, high]: [f32; 2]) -> (f32, f32, Option<[f32; 2]>) {
         let round = |value| rounded(self.format, value);
         match self.kind {
-            Kind::Int4 | Kind::Int4Tiles => {
+            Kind::Int4 => {
                 let step = (high - low).max(LEAST_RANGE) / STEPS;
                 let zero = low + 8.0 * step;
                 (round(step), round(zero), Some([low, step]))
+            }
+            Kind::Int4Tiles => {
+                let step = round(round(high - low) / STEPS).max(self.least_scale());
+                let half = round(8.0 * step);
+                let zero = round(low + half);
+                (step, zero, Some([round(zero - half), step]))
             }
             Kind::Float8 => {
                 let largest = high.max(-low).abs();
@@ -153,12 +163,27 @@ impl Rule {
         }
     }
 
+    /// A number on the way to a 4-bit code: tiles are computed in the dtype of the weight.
+    fn rounded4(self, value: f32) -> f32 {
+        match self.kind {
+            Kind::Int4Tiles => rounded(self.format, value),
+            _ => value,
+        }
+    }
+
+    /// The smallest normal number of the dtype.
+    fn least_scale(self) -> f32 {
+        match self.format {
+            FloatFormat::F16 => 6.103_515_6e-5,
+            _ => f32::MIN_POSITIVE,
+        }
+    }
+
     fn integers(self, low: f32, high: f32) -> (f32, f32) {
         let round = |value| rounded(self.format, value);
         let [least, most] = self.kind.range();
-        let smallest = match (self.kind, self.format) {
-            (Kind::Intx(_), FloatFormat::F16) => 6.103_515_6e-5,
-            (Kind::Intx(_), _) => f32::MIN_POSITIVE,
+        let smallest = match self.kind {
+            Kind::Intx(_) => self.least_scale(),
             _ => f32::EPSILON,
         };
         match self.mapping {

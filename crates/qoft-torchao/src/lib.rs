@@ -4,6 +4,7 @@
 //! What a weight is stands in the metadata of the files. Inputs are not quantized, whatever the files say of
 //! them.
 
+mod by_name;
 mod config;
 mod description;
 mod grid;
@@ -25,8 +26,8 @@ use quantize::ToTorchAo;
 /// Layers whose `weight` is one of torchao's tensor types.
 ///
 /// Dense weights are quantized by `quant_type` (`int8_weight_only`, `float8_weight_only`, `int4_weight_only`,
-/// `intx_weight_only`, or the library's configuration as JSON), `granularity`, `group_size`, `weight_dtype`
-/// and `mapping_type`.
+/// `intx_weight_only`, or the library's configuration as JSON, also one for each name), `granularity`,
+/// `group_size`, `weight_dtype`, `mapping_type` and `int4_packing_format`.
 #[derive(Debug, Clone, Copy)]
 pub struct TorchAo;
 
@@ -60,6 +61,7 @@ impl QuantBackend for TorchAo {
             config::GROUP_SIZE,
             config::WEIGHT_DTYPE,
             config::MAPPING,
+            config::PACKING,
             config::SKIPS,
             config::WITH_HEAD,
         ]

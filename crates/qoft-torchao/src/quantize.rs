@@ -2,21 +2,23 @@
 
 use std::collections::BTreeMap;
 
-use qoft_scheme::kernels::{Codes, Fp8Format, transpose};
+use qoft_scheme::kernels::{Codes, FloatFormat, Fp8Format, Matrix, transpose};
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, Keys, NewTensor, QuantizedModel, Quantizer, Result, float_dtype,
 };
 use serde_json::{Value, json};
 
+use crate::by_name::LayerConfigs;
 use crate::config::{METHOD, QUANT_TYPE, SKIPS, WITH_HEAD, WeightOnly};
 use crate::description::{Description, Kind, TENSOR_NAMES, WEIGHT};
 use crate::grid::{AoGrid, Rule};
-use crate::layout::{CODES, SCALES, ZEROS};
-use crate::requantize::bytes;
+use crate::layout::{BOTH, CODES, SCALES, ZEROS};
+use crate::requantize::{bytes, scales_and_zeros};
+use crate::tiles;
 
 /// The settings of all layers.
 pub struct ToTorchAo {
-    how: WeightOnly,
+    layers: LayerConfigs,
     /// The output head is quantized as well.
     with_head: bool,
     skips: Option<Vec<String>>,
@@ -34,7 +36,7 @@ impl ToTorchAo {
         let with_head = keys.flag(WITH_HEAD, false)?;
         let skips = keys.get(SKIPS)?;
         Ok(Some(Self {
-            how: WeightOnly::read(keys)?,
+            layers: LayerConfigs::read(keys)?,
             with_head,
             skips: skips.or(with_head.then(Vec::new)),
         }))
@@ -46,7 +48,7 @@ impl Quantizer for ToTorchAo {
         let skips = model.skips.filter(|skips| !skips.is_empty());
         json!({
             "quant_method": METHOD,
-            QUANT_TYPE: self.how.to_json(),
+            QUANT_TYPE: {"default": self.layers.to_json()},
             SKIPS: skips,
             WITH_HEAD: self.with_head,
             "untie_embedding_weights": false,
@@ -54,11 +56,11 @@ impl Quantizer for ToTorchAo {
     }
 
     fn metadata(&self, model: &QuantizedModel) -> BTreeMap<String, String> {
-        let kind = self.how.kind;
-        let layers = model.layers.iter().map(|layer| {
-            let blocks = self.how.blocks(layer.shape);
-            let text = Description::text(kind, blocks, layer.shape, model.format);
-            (format!("{}.{WEIGHT}", layer.path), text)
+        let layers = model.layers.iter().filter_map(|layer| {
+            let how = self.layers.of(&layer.path).ok()??;
+            let blocks = how.blocks(layer.shape);
+            let text = Description::text(how.kind, blocks, layer.shape, model.format);
+            Some((format!("{}.{WEIGHT}", layer.path), text))
         });
         let others = model.others.iter();
         let others = others.map(|name| (name.clone(), Description::plain()));
@@ -73,9 +75,18 @@ impl Quantizer for ToTorchAo {
         self.skips.as_deref()
     }
 
+    /// Where no configuration is given for a layer, and where the library leaves its weight as it is.
+    fn stays_dense(&self, path: &str, [_, in_features]: [usize; 2]) -> Result<bool> {
+        let how = self.layers.of(path)?;
+        Ok(how.is_none_or(|how| !how.takes(in_features)))
+    }
+
     fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
-        let ([n, k], kind) = (dense.weight.shape, self.how.kind);
-        let blocks = self.how.blocks([n, k]);
+        let ([n, k], how) = (dense.weight.shape, self.layers.of(dense.path)?);
+        let Some(how @ WeightOnly { kind, mapping, .. }) = how else {
+            return Err(dense.error("the configuration leaves it dense"));
+        };
+        let blocks = how.blocks([n, k]);
         if !k.is_multiple_of(blocks[1]) {
             let reason = format!("{k} input features are no whole groups of {}", blocks[1]);
             return Err(dense.error(reason));
@@ -83,14 +94,14 @@ impl Quantizer for ToTorchAo {
         let rule = Rule {
             kind,
             blocks,
-            mapping: self.how.mapping,
+            mapping,
             format: dense.format,
             float8: Fp8Format::E4m3,
         };
-        let grid = AoGrid::new(dense.weight, rule);
-        if grid.scales.iter().any(|scale| !scale.is_finite()) {
-            return Err(dense.error("a scale is too large for its dtype"));
+        if kind == Kind::Int4Tiles {
+            return in_tiles(dense, rule, search);
         }
+        let grid = finite(dense, AoGrid::new(dense.weight, rule))?;
         let codes = search.codes(dense.weight, &grid);
         let groups = [n / blocks[0], k / blocks[1]];
         let format = dense.format;
@@ -123,4 +134,50 @@ impl Quantizer for ToTorchAo {
             }
         })
     }
+}
+
+/// # Errors
+/// If a scale is not finite.
+fn finite(dense: &DenseLayer, grid: AoGrid) -> Result<AoGrid> {
+    match grid.scales.iter().all(|scale| scale.is_finite()) {
+        true => Ok(grid),
+        false => Err(dense.error("a scale is too large for its dtype")),
+    }
+}
+
+/// Tiles of the weight, filled up with zeros, which have codes of 0.
+fn in_tiles(dense: &DenseLayer, rule: Rule, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
+    if dense.format != FloatFormat::Bf16 {
+        let found = dense.format.torch_name();
+        return Err(dense.error(format!(
+            "the library packs bfloat16 into tiles, found {found}"
+        )));
+    }
+    let [n, k] = dense.weight.shape;
+    let filled = tiles::filled([n, k]);
+    let [rows, columns] = filled.ok_or_else(|| dense.error("it is too large"))?;
+    let mut values = vec![0.0; rows * columns];
+    for (row, from) in values
+        .chunks_mut(columns)
+        .zip(dense.weight.values.chunks(k))
+    {
+        row[..k].copy_from_slice(from);
+    }
+    let grid = AoGrid::new(&Matrix::new(values, [rows, columns]), rule);
+    let grid = finite(dense, grid)?;
+    let codes = search.codes(dense.weight, &grid);
+    let mut words = vec![0; rows * columns / 2];
+    tiles::pack(&mut words, columns, &tiles::centered(&codes), k);
+    let groups = columns / rule.blocks[1];
+    let mut both = vec![0.0; 2 * rows * groups];
+    scales_and_zeros(&mut both, &grid, rows, groups);
+    let both = dense.format.to_bytes(&both);
+    let (words_shape, dtype) = (
+        tiles::words_shape([rows, columns]),
+        float_dtype(dense.format),
+    );
+    Ok(vec![
+        dense.new_tensor(CODES, Dtype::I32, &words_shape, words),
+        dense.new_tensor(BOTH, dtype, &[groups, rows, 2], both),
+    ])
 }

@@ -38,13 +38,14 @@ pub fn requantize(parsed: &AoLayer, weight: &Matrix, how: &Requantize) -> Result
         Kind::Int4Tiles => {
             let [padded, columns] = tiles_shape(&parsed.codes)?;
             let mut words = parsed.codes.bytes().to_vec();
-            let middle: Vec<u8> = codes.iter().map(|code| code.wrapping_add(8)).collect();
-            tiles::pack(&mut words, columns, &middle, parsed.shape[1]);
+            tiles::pack(
+                &mut words,
+                columns,
+                &tiles::centered(&codes),
+                parsed.shape[1],
+            );
             let mut both = parsed.scales.to_finite_f32()?;
-            for (at, (&scale, &zero)) in grid.scales.iter().zip(&grid.zeros).enumerate() {
-                let place = (at % groups[1] * padded + at / groups[1]) * 2;
-                both[place..place + 2].copy_from_slice(&[scale, zero]);
-            }
+            scales_and_zeros(&mut both, &grid, padded, groups[1]);
             changed.push(layer.rewritten(CODES, words)?);
             changed.push(layer.rewritten(BOTH, format.to_bytes(&both))?);
         }
@@ -65,6 +66,15 @@ pub fn requantize(parsed: &AoLayer, weight: &Matrix, how: &Requantize) -> Result
         }
     }
     layer.with_rest(changed)
+}
+
+/// Puts the scales and zero points of a grid with `groups` groups a row to those of `rows` rows; the others
+/// stay.
+pub fn scales_and_zeros(both: &mut [f32], grid: &AoGrid, rows: usize, groups: usize) {
+    for (at, (&scale, &zero)) in grid.scales.iter().zip(&grid.zeros).enumerate() {
+        let place = (at % groups * rows + at / groups) * 2;
+        both[place..place + 2].copy_from_slice(&[scale, zero]);
+    }
 }
 
 /// Zero points as signed bytes.

@@ -8,6 +8,8 @@
 pub const ROWS: usize = 8;
 /// Columns of the tiles of a word's second index.
 pub const COLUMNS: usize = 128;
+/// Matrices are filled up to a multiple of so many columns.
+pub const WHOLE: usize = 1024;
 /// The last two sizes of the words.
 pub const INNER: [usize; 2] = [32, 4];
 /// Which four bits of a word a code is in.
@@ -23,6 +25,19 @@ fn place(row: usize, column: usize, columns: usize) -> (usize, usize) {
     (word, 4 * NIBBLES[nibble])
 }
 
+/// The size of a matrix of `[n, k]` that is filled up; `None` if no number can hold it.
+pub fn filled([n, k]: [usize; 2]) -> Option<[usize; 2]> {
+    Some([
+        n.checked_next_multiple_of(ROWS)?,
+        k.checked_next_multiple_of(WHOLE)?,
+    ])
+}
+
+/// The shape of the words of a matrix that is filled up.
+pub fn words_shape([rows, columns]: [usize; 2]) -> [usize; 4] {
+    [rows / ROWS, columns / COLUMNS, INNER[0], INNER[1]]
+}
+
 /// The codes of the first rows and columns, row by row, from words of `columns` columns.
 pub fn unpack(words: &[u8], columns: usize, [n, k]: [usize; 2]) -> Vec<u8> {
     let words = words.as_chunks::<4>().0;
@@ -33,6 +48,11 @@ pub fn unpack(words: &[u8], columns: usize, [n, k]: [usize; 2]) -> Vec<u8> {
         })
     });
     codes.collect()
+}
+
+/// Codes that count from 0, of codes with a sign.
+pub fn centered(codes: &[u8]) -> Vec<u8> {
+    codes.iter().map(|code| code.wrapping_add(8)).collect()
 }
 
 /// Puts the codes of `k` columns a row into words of `columns` columns; the other codes stay.

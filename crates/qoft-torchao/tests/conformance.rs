@@ -18,6 +18,13 @@ fn conforms() {
         json!({"quant_type": "int4_weight_only", "group_size": 32}),
         json!({"quant_type": "intx_weight_only", "weight_dtype": "int5"}),
         of(json!({
+            "_type": "FqnToConfig",
+            "_version": 1,
+            "_data": {"fqn_to_config": {
+                "_default": {"_type": "Float8WeightOnlyConfig", "_version": 2, "_data": {}},
+            }},
+        })),
+        of(json!({
             "_type": "IntxWeightOnlyConfig",
             "_version": 2,
             "_data": {

@@ -159,8 +159,17 @@ fn settings_that_are_not_its_own_are_refused() {
         "{dynamic}"
     );
     assert!(dynamic.contains("int8_weight_only"), "{dynamic}");
-    let packing = json!({"int4_packing_format": {"_type": "x", "_data": "TILE_PACKED_TO_4D"}});
-    assert!(of("Int4WeightOnlyConfig", packing).contains("expected PLAIN"));
+    let packing = json!({"int4_packing_format": {"_type": "x", "_data": "PRESHUFFLED"}});
+    let error_of = of("Int4WeightOnlyConfig", packing);
+    assert!(
+        error_of.contains("expected PLAIN or TILE_PACKED_TO_4D"),
+        "{error_of}"
+    );
+    let named = |configs: Value| of("FqnToConfig", json!({"fqn_to_config": configs}));
+    assert!(named(json!({"re:(": null})).contains("`re:(`"));
+    assert!(named(json!({"a": 3})).contains("`a`"));
+    assert!(named(json!({"a": {"_type": "x", "_data": {}}})).contains("choose int8_weight_only"));
+    assert!(of("FqnToConfig", json!({})).contains("fqn_to_config"));
     for (settings, key) in [
         (json!({"quant_type": "int2"}), "quant_type"),
         (json!({"group_size": 0}), "group_size"),
@@ -169,6 +178,22 @@ fn settings_that_are_not_its_own_are_refused() {
         (
             json!({"quant_type": "int4_weight_only", "group_size": 33}),
             "group_size",
+        ),
+        (
+            json!({
+                "quant_type": "int4_weight_only",
+                "int4_packing_format": "tile_packed_to_4d",
+                "group_size": 96,
+            }),
+            "group_size",
+        ),
+        (
+            json!({
+                "quant_type": "int4_weight_only",
+                "int4_packing_format": "tile_packed_to_4d",
+                "int4_tile_packed_ntile": 16,
+            }),
+            "int4_tile_packed_ntile",
         ),
         (
             json!({"quant_type": "intx_weight_only", "weight_dtype": "int9"}),

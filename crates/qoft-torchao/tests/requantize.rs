@@ -6,7 +6,7 @@ use qoft_torchao::REGISTRATION;
 #[test]
 fn layers_can_be_written_again() {
     let layers = requantize(&REGISTRATION, qoft_fixtures::folders("schemes/torchao"));
-    assert_eq!(layers.len(), 11 * 7 + 13 + 8 + 3);
+    assert_eq!(layers.len(), 11 * 7 + 13 + 8 + 3 + 5 + 1 + 1);
     for layer in layers {
         // Blocks that have not changed keep their scales, and with them their weights.
         assert_eq!(layer.own.clone().unwrap(), 0.0, "{layer:?}");

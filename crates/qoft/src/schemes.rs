@@ -97,8 +97,8 @@ pub const SCHEMES: &[SchemeFeature] = &[
     scheme!("torchao", ["torchao"], ["_weight_qdata"]),
 ];
 
-/// The Cargo feature that this build lacks, if that is why no backend claims a layer, or nothing opens
-/// a file.
+/// The Cargo feature that this build lacks, if that is why no backend claims a layer or has a name, or
+/// nothing opens a file.
 pub fn missing_feature(error: &Error) -> Option<&'static str> {
     absent(SCHEMES, error)
 }
@@ -128,6 +128,14 @@ fn absent(schemes: &[SchemeFeature], error: &Error) -> Option<&'static str> {
             let ending = path.extension()?.to_str()?.to_ascii_lowercase();
             let found = absent().find(|scheme| scheme.files.contains(&ending.as_str()));
             return found.map(|scheme| scheme.feature);
+        }
+        // Backends of one crate have names such as `bnb-4bit`.
+        Error::UnknownBackend { name, .. } => {
+            let has = |feature: &str| {
+                let rest = name.strip_prefix(feature);
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+            };
+            return absent().map(|s| s.feature).find(|feature| has(feature));
         }
         _ => return None,
     };

@@ -128,6 +128,40 @@ fn a_cache_is_used_the_second_time() {
 }
 
 #[test]
+fn settings_leave_single_layers_dense() {
+    let int8 = json!({"_type": "Int8WeightOnlyConfig", "_data": {}});
+    let by_name = json!({"re:.*\\.k_proj": null, "_default": int8});
+    let torchao = json!({"_type": "FqnToConfig", "_data": {"fqn_to_config": by_name}});
+    for config in [
+        json!({"quant_method": "torchao", "quant_type": {"default": torchao}}),
+        json!({"quant_method": "gptq", "group_size": 32, "dynamic": {"-:.*\\.k_proj": {}}}),
+    ] {
+        let found = quantized(&open("llama_f32"), &config, &QuantizeOptions::default()).unwrap();
+        let checkpoint = found.checkpoint();
+        let schemes = Registry::linked()
+            .unwrap()
+            .open(checkpoint, &BackendOptions::default())
+            .unwrap();
+        for layer in ["q_proj", "k_proj"] {
+            let path = format!("model.layers.1.self_attn.{layer}");
+            let claimed = schemes.find(found.source(&path)).unwrap();
+            assert_eq!(claimed.is_quantized(), layer == "q_proj", "{config}");
+        }
+        // The same settings are read again from what is written.
+        let written = Keys::new("written", checkpoint.quantization_config().unwrap().clone());
+        let again = Registry::linked()
+            .unwrap()
+            .quantization_of(&written)
+            .unwrap();
+        let stays = |layer: &str| {
+            let path = format!("model.layers.1.self_attn.{layer}");
+            again.stays_dense(&path, [64, 64]).unwrap()
+        };
+        assert!(stays("k_proj") && !stays("q_proj"), "{config}");
+    }
+}
+
+#[test]
 fn what_cannot_be_quantized_says_why() {
     let fails = |folder: &ModelFolder, config: Value, skips: Option<&str>, parts: &[&str]| {
         let mut options = QuantizeOptions::default();

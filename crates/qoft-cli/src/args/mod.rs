@@ -89,14 +89,17 @@ pub enum Command {
     /// Write a dense checkpoint as a quantized one.
     Quantize(QuantizeArgs),
     /// Fine-tune a checkpoint; the result is a PEFT adapter folder.
-    #[command(override_usage = "\
+    #[command(
+        allow_negative_numbers = true,
+        override_usage = "\
         qoft train --model <MODEL> --data <DATA> --output <OUTPUT> [OPTIONS]\n       \
         qoft train --config <FILE> [OPTIONS]\n       \
-        qoft train --resume-from <FOLDER> [OPTIONS]")]
+        qoft train --resume-from <FOLDER> [OPTIONS]"
+    )]
     Train(Box<TrainArgs>),
     /// Multiply adapters into the weights of a checkpoint.
     Merge(MergeArgs),
-    /// Write adapters in the form of another method.
+    /// Write adapters as a LoRA, or a model with them as a GGUF file.
     Export(ExportArgs),
     /// Measure loss and perplexity on a data file.
     Eval(EvalArgs),

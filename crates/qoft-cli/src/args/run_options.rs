@@ -1,9 +1,10 @@
 //! The options of a run, saved beside its adapter: a file for `--config`.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow};
 use qoft::core::{read_text_if_there, write_file};
+use qoft::train::train::{is_checkpoint, is_emergency};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -88,6 +89,25 @@ impl RunOptions {
         };
         let options = serde_json::from_str(&text).with_context(|| path.display().to_string())?;
         Ok(Some(Self(options)))
+    }
+
+    /// The output folder of the run to which a folder belongs, which is that or a checkpoint in it, and
+    /// the options of the run; none if there are none.
+    pub fn of_run(folder: &Path) -> Result<Option<(PathBuf, Self)>> {
+        // `checkpoint-8` lies in the working directory.
+        let above = folder
+            .parent()
+            .map(|above| match above.as_os_str().is_empty() {
+                true => Path::new("."),
+                false => above,
+            });
+        let above = above.filter(|_| is_checkpoint(folder) || is_emergency(folder));
+        for run in [Some(folder), above].into_iter().flatten() {
+            if let Some(options) = Self::read(run)? {
+                return Ok(Some((run.to_owned(), options)));
+            }
+        }
+        Ok(None)
     }
 
     /// Writes the file into the output folder of the run.

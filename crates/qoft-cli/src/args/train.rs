@@ -40,7 +40,7 @@ pub struct TrainArgs {
     #[arg(long)]
     pub output: Option<PathBuf>,
     /// Continue an earlier run: `last` checkpoint in the output folder, `auto` for that one if there
-    /// is one, a checkpoint-N folder, or the output folder of a run, whose options are then taken.
+    /// is one, or the output folder of a run or a checkpoint-N in it, whose options are then taken.
     #[arg(long, value_name = "last|auto|FOLDER")]
     pub resume_from: Option<PathBuf>,
     /// Begin a new run with the weights of this adapter or checkpoint.
@@ -216,7 +216,7 @@ impl TrainArgs {
     /// Adds what the file of `--config` says, and the run that is to go on.
     pub fn with_file(self) -> Result<Self> {
         let saved = match &self.resume_from {
-            Some(folder) => RunOptions::read(folder)?.map(|saved| (folder.clone(), saved)),
+            Some(folder) => RunOptions::of_run(folder)?,
             None => None,
         };
         let (mut options, mut source) = (Map::new(), String::new());

@@ -15,6 +15,7 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("dropout", "--module-dropout"),
     ("epochs", "--num-epochs"),
     ("eval-dataset", "--eval-data"),
+    ("eval-file", "--eval-data"),
     ("eval-batch-size", "--batch-size"),
     ("eval-strategy", "--eval-steps"),
     ("evaluation-strategy", "--eval-steps"),
@@ -49,6 +50,8 @@ const OTHER_NAMES: &[(&str, &str)] = &[
     ("temp", "--temperature"),
     ("train-data", "--data"),
     ("train-file", "--data"),
+    ("valid-data", "--eval-data"),
+    ("validation-data", "--eval-data"),
     ("validation-file", "--eval-data"),
     ("warmup", "--warmup-steps"),
 ];
@@ -133,7 +136,9 @@ const NONE_HERE: &[(&[&str], &str)] = &[
             "logging-dir",
             "report-to",
             "run-name",
+            "tensorboard",
             "use-wandb",
+            "wandb",
             "wandb-project",
         ],
         "nothing is sent anywhere; log.jsonl and loss.svg are in the output folder",
@@ -178,7 +183,13 @@ const NONE_HERE: &[(&[&str], &str)] = &[
         "messages are written by the chat template of the model's folder",
     ),
     (
-        &["quantization-bit"],
+        &[
+            "bits",
+            "q-bits",
+            "qlora",
+            "quantization-bit",
+            "quantize-bits",
+        ],
         "bits are told by the scheme: --load-in-4bit, --load-in-8bit, or --load-in SCHEME",
     ),
 ];
@@ -205,7 +216,9 @@ pub fn with_suggestion(mut error: clap::Error, command: Option<&clap::Command>) 
         reason(&given),
     );
     let alike = match error.remove(ContextKind::SuggestedArg) {
-        Some(ContextValue::String(alike)) if is_typo(&given, &bare(&alike)) => Some(alike),
+        Some(ContextValue::String(alike)) if reason.is_none() && is_typo(&given, &bare(&alike)) => {
+            Some(alike)
+        }
         _ => None,
     };
     if let Some(meant) = meant.map(str::to_owned).or(alike) {
@@ -286,6 +299,7 @@ mod tests {
             ("--lora_alpha=16", "not LoRA"),
             ("--use-dora", "DoRA"),
             ("--lora-rank=8", "--oft-block-size"),
+            ("--bits=4", "--load-in-4bit"),
             ("--fp16", "float32"),
             ("--deepspeed=a.json", "one device"),
             ("--trust-remote-code", "no code"),

@@ -19,6 +19,8 @@ use crate::print::{errln, outln};
 use crate::stop::Stopped;
 use crate::{data, files};
 
+/// What the model's weights are packed by.
+const SCHEME: &str = "bnb-4bit";
 /// A small language model, quantized to nf4 by bitsandbytes, and rows in another voice.
 const MODEL: &[(&str, &[u8])] = &[
     (
@@ -57,6 +59,8 @@ const MAX_LENGTH: Option<usize> = Some(64);
 
 /// Fine-tunes the embedded model and shows what changes.
 pub fn run(args: &QuickstartArgs, registries: &Registries) -> Result<()> {
+    // Before anything is written.
+    registries.schemes.backend(SCHEME)?;
     let root = &args.output.clone().unwrap_or_else(free_folder);
     unpack(root)?;
     let (model_dir, adapter) = (root.join("model"), root.join("adapter"));

@@ -210,3 +210,70 @@ fn bad_options() {
         }
     }
 }
+
+#[test]
+fn a_training_says_what_is_wrong_with_its_options() {
+    let work = tempdir().expect("a folder");
+    let (model, rows) = (fixture(MODEL), fixture(ROWS));
+    let file = work.path().join("file");
+    fs::write(&file, "1").expect("a written file");
+    let out = work.path().join("out");
+    for (output, more, needle) in [
+        (
+            &out,
+            "--learning-rate=-1",
+            "`learning_rate`: must be a number from 0 on, not -1",
+        ),
+        (&out, "--eval-steps=5", "--eval-data FILE"),
+        (&out, "--target-modules=no_proj", "no_proj"),
+        (&file, "--max-steps=1", "a training is a folder"),
+    ] {
+        let train = [
+            "train",
+            "--model",
+            &model,
+            "--data",
+            &rows,
+            "--output",
+            arg(output),
+            more,
+        ];
+        refused(&train, work.path(), needle);
+    }
+    let apart = [
+        "train",
+        "--learning-rate",
+        "-1",
+        "--model",
+        &model,
+        "--data",
+        &rows,
+        "--output",
+        arg(&out),
+    ];
+    refused(&apart, work.path(), "must be a number from 0 on");
+}
+
+#[test]
+fn targets_that_mean_nothing_are_told() {
+    let work = tempdir().expect("a folder");
+    let (model, rows, out) = (fixture(MODEL), fixture(ROWS), work.path().join("out"));
+    let run = crate::common::qoft(&[
+        "train",
+        "--model",
+        &model,
+        "--data",
+        &rows,
+        "--output",
+        arg(&out),
+        "--max-steps=1",
+        "--oft-block-size=8",
+        "--target-modules=q_proj,v_prj",
+    ]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(
+        run.stderr.contains("the model has no v_prj"),
+        "{}",
+        run.stderr
+    );
+}

@@ -133,7 +133,9 @@ fn the_same_command_goes_on_with_what_a_killed_run_left() {
     assert_eq!(weights(&parts), weights(&whole));
     assert_eq!(names(&parts), COMPLETE);
     let again = training.bad(&parts, &[]);
-    assert!(again.contains("not empty"), "{again}");
+    assert!(again.contains("this run is done"), "{again}");
+    let other = training.bad(&parts, &["--seed=7"]);
+    assert!(other.contains("another run: `seed` was"), "{other}");
 
     // Killed in the last evaluation: the adapter is there, the curve is not.
     fs::remove_file(parts.join("loss.svg")).expect("a curve");
@@ -173,6 +175,12 @@ fn a_run_goes_on_by_its_folder_alone() {
         "rows of steps that were done change in no byte"
     );
     assert_eq!(text.lines().count(), 8);
+    // Of a checkpoint in it, too.
+    cut_off(&out);
+    let checkpoint = out.join("checkpoint-4");
+    let run = qoft(&["train", "--resume-from", arg(&checkpoint)]);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert_eq!(weights(&out), whole);
 
     cut_off(&out);
     training.good(&out, &["--resume-from=last"]);

@@ -19,9 +19,9 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_kernels::ops::{
-    Activation, CausalAttention, Cayley, CollectRows, DenseMatmul, Gated, GroupedMatmul,
-    InputQuantizer, LayerNorm, LinearCrossEntropy, RmsNorm, Rope, Rotate, RoutedRows, SoftCap,
-    SpreadRows, StraightThrough, TrainedCrossEntropy, WeightedGated,
+    Activation, CausalAttention, CausalConvolution, Cayley, CollectRows, DenseMatmul, Gated,
+    GroupedMatmul, InputQuantizer, LayerNorm, LinearCrossEntropy, RmsNorm, Rope, Rotate,
+    RoutedRows, SoftCap, SpreadRows, StraightThrough, TrainedCrossEntropy, WeightedGated,
 };
 use qoft_kernels::{PackedWeight, StackedWeight};
 
@@ -210,6 +210,20 @@ pub fn attention(qkv: [Traced<4>; 3], op: CausalAttention) -> Tensor<4> {
     }
     let [q, k, v] = qkv;
     bridge::ternary(q, k, v, op).into_tensor()
+}
+
+/// A causal convolution of each channel by itself, of `x` of `[batch, time, channels]` with weights of
+/// `[channels, width]`, see [`CausalConvolution`].
+pub fn causal_convolution(
+    x: impl Into<Traced<3>>,
+    weight: Tensor<2>,
+    op: CausalConvolution,
+) -> Tensor<3> {
+    let x = x.into();
+    if is_far(&x.device()) {
+        return composed::causal_convolution(x.into_tensor(), weight);
+    }
+    bridge::binary(x, weight, op).into_tensor()
 }
 
 /// Output head and cross-entropy in one: a scalar.

@@ -2,6 +2,7 @@
 
 mod activation;
 mod attention;
+mod causal_convolution;
 mod cayley;
 mod cross_entropy;
 mod dense_matmul;
@@ -23,6 +24,7 @@ mod weighted_gated;
 
 pub use activation::Activation;
 pub use attention::CausalAttention;
+pub use causal_convolution::CausalConvolution;
 pub use cayley::{Cayley, CayleyMap, coft_project, pairs};
 pub use cross_entropy::{CrossEntropy, LinearCrossEntropy};
 pub use dense_matmul::DenseMatmul;

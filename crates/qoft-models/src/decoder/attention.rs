@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::{CausalAttention, Rope, SoftCap};
 use qoft_core::ops::{self, Traced};
-use qoft_core::{Linear, Norm, Result, Walk};
+use qoft_core::{Layer, Linear, Norm, Result, Walk, walk};
 
 use super::query_growth::QueryGrowth;
 use super::rope::RopeTables;
@@ -26,7 +26,36 @@ pub enum Projections {
     Fused,
 }
 
-/// Norms of the root mean square on queries and keys, `q_norm` and `k_norm` unless said otherwise.
+/// What files call layers that have several names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[allow(missing_docs, reason = "the fields are the usual names")]
+#[non_exhaustive]
+pub struct AttentionNames {
+    pub o_proj: &'static str,
+    pub q_norm: &'static str,
+    pub k_norm: &'static str,
+}
+
+impl AttentionNames {
+    /// The usual ones.
+    pub const USUAL: Self = Self {
+        o_proj: "o_proj",
+        q_norm: "q_norm",
+        k_norm: "k_norm",
+    };
+
+    /// With other names of the norms of queries and keys.
+    #[must_use]
+    pub const fn with_norms(self, q_norm: &'static str, k_norm: &'static str) -> Self {
+        Self {
+            q_norm,
+            k_norm,
+            ..self
+        }
+    }
+}
+
+/// Norms of the root mean square on queries and keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum HeadNorm {
@@ -34,7 +63,7 @@ pub enum HeadNorm {
     Without,
     /// On each head by itself.
     Each,
-    /// On each head by itself, behind the rotary positions: `query_layernorm` and `key_layernorm`.
+    /// On each head by itself, behind the rotary positions.
     EachPositioned,
     /// On all heads together.
     Whole,
@@ -52,6 +81,8 @@ pub struct AttentionConfig {
     pub kv_heads: usize,
     /// Width of a head.
     pub head_dim: usize,
+    /// What some of the layers are called.
+    pub names: AttentionNames,
     /// How the projections to queries, keys and values are stored.
     pub projections: Projections,
     /// Whether these projections have biases.
@@ -104,6 +135,7 @@ impl AttentionConfig {
             heads,
             kv_heads,
             head_dim,
+            names: AttentionNames::USUAL,
             projections: Projections::Single,
             input_bias: false,
             output_bias: false,
@@ -128,7 +160,7 @@ impl AttentionConfig {
 }
 
 /// Attention with grouped heads.
-#[derive(Module, Debug, Walk)]
+#[derive(Module, Debug)]
 pub struct Attention {
     q_proj: Option<Linear>,
     k_proj: Option<Linear>,
@@ -137,10 +169,7 @@ pub struct Attention {
     o_proj: Linear,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
-    query_layernorm: Option<Norm>,
-    key_layernorm: Option<Norm>,
     #[module(skip)]
-    #[walk(skip)]
     config: Arc<AttentionConfig>,
 }
 
@@ -155,33 +184,31 @@ impl Attention {
             let load = || loader.linear(name, [out, hidden], config.input_bias);
             (config.projections == kind).then(load).transpose()
         };
-        let norm = |name: &str, wanted: bool, width: usize| -> Result<Option<Norm>> {
-            let load = || loader.root_mean_square(name, width, config.norm);
-            wanted.then(load).transpose()
+        let names = config.names;
+        let widths = match config.head_norm {
+            HeadNorm::Without => None,
+            HeadNorm::Each | HeadNorm::EachPositioned => Some([config.head_dim; 2]),
+            HeadNorm::Whole => Some([queries, keys]),
         };
-        let (before, behind, [query_width, key_width]) = match config.head_norm {
-            HeadNorm::Without => (false, false, [0; 2]),
-            HeadNorm::Each => (true, false, [config.head_dim; 2]),
-            HeadNorm::EachPositioned => (false, true, [config.head_dim; 2]),
-            HeadNorm::Whole => (true, false, [queries, keys]),
+        let norm = |name: &str, at: usize| -> Result<Option<Norm>> {
+            let load = |widths: [usize; 2]| loader.root_mean_square(name, widths[at], config.norm);
+            widths.map(load).transpose()
         };
         let attention = Self {
             q_proj: input(Projections::Single, "q_proj", queries)?,
             k_proj: input(Projections::Single, "k_proj", keys)?,
             v_proj: input(Projections::Single, "v_proj", keys)?,
             qkv_proj: input(Projections::Fused, "qkv_proj", queries + 2 * keys)?,
-            o_proj: loader.linear("o_proj", [hidden, queries], config.output_bias)?,
-            q_norm: norm("q_norm", before, query_width)?,
-            k_norm: norm("k_norm", before, key_width)?,
-            query_layernorm: norm("query_layernorm", behind, query_width)?,
-            key_layernorm: norm("key_layernorm", behind, key_width)?,
+            o_proj: loader.linear(names.o_proj, [hidden, queries], config.output_bias)?,
+            q_norm: norm(names.q_norm, 0)?,
+            k_norm: norm(names.k_norm, 1)?,
             config: Arc::new(config.clone()),
         };
         // Otherwise several features of the output are one of the values.
         if config.heads == config.kv_heads {
             match config.projections {
-                Projections::Single => loader.feeds("v_proj", 0, &["o_proj"]),
-                Projections::Fused => loader.feeds("qkv_proj", queries + keys, &["o_proj"]),
+                Projections::Single => loader.feeds("v_proj", 0, &[names.o_proj]),
+                Projections::Fused => loader.feeds("qkv_proj", queries + keys, &[names.o_proj]),
             }
         }
         Ok(attention)
@@ -207,8 +234,6 @@ impl Attention {
         let heads = |heads| [batch, time, heads, config.head_dim];
         let q = self.position(q, &self.q_norm, heads(config.heads), rope.as_ref());
         let k = self.position(k, &self.k_norm, heads(config.kv_heads), rope.as_ref());
-        let q = normalized(&self.query_layernorm, q);
-        let k = normalized(&self.key_layernorm, k);
         let q = match config.query_growth {
             Some(growth) => growth.apply(q, span.positions.clone()),
             None => q,
@@ -252,24 +277,45 @@ impl Attention {
         shape: [usize; 4],
         rope: Option<&(&RopeTables, Rope)>,
     ) -> Tensor<4> {
+        let head_norm = self.config.head_norm;
         let x = match norm {
-            None => x.reshape(shape),
-            Some(norm) if self.config.head_norm == HeadNorm::Each => {
-                norm.forward(x.reshape(shape)).into_tensor()
-            }
-            Some(norm) => norm.forward(x).into_tensor().reshape(shape),
+            Some(norm) if head_norm == HeadNorm::Whole => norm.forward(x).into_tensor(),
+            _ => x,
         };
-        let x = self.clipped(x);
-        match rope {
+        let normalized = |x: Tensor<4>, place: HeadNorm| match norm {
+            Some(norm) if head_norm == place => norm.forward(x).into_tensor(),
+            _ => x,
+        };
+        let x = self.clipped(normalized(x.reshape(shape), HeadNorm::Each));
+        let x = match rope {
             Some((tables, table)) => tables.rotate(x, table),
             None => x,
-        }
+        };
+        normalized(x, HeadNorm::EachPositioned)
     }
 }
 
-fn normalized(norm: &Option<Norm>, heads: Tensor<4>) -> Tensor<4> {
-    match norm {
-        Some(norm) => norm.forward(heads).into_tensor(),
-        None => heads,
+// The paths are those of the files, not the names of fields.
+impl Walk for Attention {
+    fn walk<'a>(&'a self, path: &str, visit: &mut dyn FnMut(&str, &'a dyn Layer)) {
+        let names = self.config.names;
+        self.q_proj.walk(&walk::join(path, "q_proj"), visit);
+        self.k_proj.walk(&walk::join(path, "k_proj"), visit);
+        self.v_proj.walk(&walk::join(path, "v_proj"), visit);
+        self.qkv_proj.walk(&walk::join(path, "qkv_proj"), visit);
+        self.o_proj.walk(&walk::join(path, names.o_proj), visit);
+        self.q_norm.walk(&walk::join(path, names.q_norm), visit);
+        self.k_norm.walk(&walk::join(path, names.k_norm), visit);
+    }
+
+    fn walk_mut(&mut self, path: &str, visit: &mut dyn FnMut(&str, &mut dyn Layer)) {
+        let names = self.config.names;
+        self.q_proj.walk_mut(&walk::join(path, "q_proj"), visit);
+        self.k_proj.walk_mut(&walk::join(path, "k_proj"), visit);
+        self.v_proj.walk_mut(&walk::join(path, "v_proj"), visit);
+        self.qkv_proj.walk_mut(&walk::join(path, "qkv_proj"), visit);
+        self.o_proj.walk_mut(&walk::join(path, names.o_proj), visit);
+        self.q_norm.walk_mut(&walk::join(path, names.q_norm), visit);
+        self.k_norm.walk_mut(&walk::join(path, names.k_norm), visit);
     }
 }

@@ -29,7 +29,7 @@ use crate::spec::Blueprint;
 
 use balance::balance_loss;
 
-pub use attention::{Attention, AttentionConfig, HeadNorm, Projections};
+pub use attention::{Attention, AttentionConfig, AttentionNames, HeadNorm, Projections};
 pub use block::{Block, BlockConfig, FeedForwardName, NormPlacement};
 pub use expert::ExpertNames;
 pub use feed_forward::{FeedForward, FeedForwardConfig};

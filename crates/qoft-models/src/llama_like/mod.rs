@@ -28,8 +28,9 @@ use qoft_core::{Error, Result};
 use crate::architecture::Architecture;
 use crate::config::{ModelConfig, ModelNames, SizeKeys};
 use crate::decoder::{
-    AttentionConfig, BlockConfig, DecoderConfig, FeedForwardConfig, FeedForwardName, HeadNorm,
-    MlpConfig, NormPlacement, Projections, QueryGrowth, RopeConfig, RopeDefaults, RopeTables,
+    AttentionConfig, AttentionNames, BlockConfig, DecoderConfig, FeedForwardConfig,
+    FeedForwardName, HeadNorm, MlpConfig, NormPlacement, Projections, QueryGrowth, RopeConfig,
+    RopeDefaults, RopeTables,
 };
 use crate::json::Object;
 use crate::norm::NormConfig;
@@ -49,6 +50,7 @@ struct LlamaLike {
     eps: f64,
     /// Width of a head in files that do not say so, instead of an equal share.
     head_dim: Option<usize>,
+    attention_names: AttentionNames,
     projections: Projections,
     /// How the inner projections of the feed-forward layers are stored.
     mlp_projections: Projections,
@@ -114,6 +116,7 @@ impl LlamaLike {
             padding: None,
             eps: 1e-6,
             head_dim: None,
+            attention_names: AttentionNames::USUAL,
             projections: Projections::Single,
             mlp_projections: Projections::Single,
             head_norm: HeadNorm::Without,
@@ -141,6 +144,7 @@ impl LlamaLike {
         let biases = (self.biases)(json)?;
         let clip = self.clip_key.map(|key| json.positive(key)).transpose()?;
         Ok(AttentionConfig {
+            names: self.attention_names,
             projections: self.projections,
             input_bias: biases.qkv,
             output_bias: biases.output,

@@ -23,6 +23,8 @@ pub const CASES: &[&str] = &[
     "gpt2_options",
     "granite",
     "hunyuan",
+    "lfm2",
+    "lfm2_options",
     "llama_bias",
     "ministral3",
     "mistral",
@@ -80,12 +82,12 @@ pub fn rotation(id: usize, in_features: usize, dropout: f64) -> OftRotation {
     OftRotation::new(settings, values, ParamId::from(id as u64), &device)
 }
 
-/// Adds a rotation to each layer but norms whose path `wanted` accepts, all with small parameters that
+/// Adds a rotation to each layer that can have one and whose path `wanted` accepts, all with small parameters that
 /// differ from each other.
 pub fn rotate(model: &mut CausalLm, dropout: f64, wanted: impl Fn(&str) -> bool) {
     let mut id = 0;
     model.walk_mut("", &mut |path, layer| {
-        if layer.kind() == LayerKind::Norm {
+        if matches!(layer.kind(), LayerKind::Norm | LayerKind::Conv1d) {
             return;
         }
         id += 1;

@@ -58,6 +58,10 @@ impl StagedDir {
     pub fn new(target: &Path) -> Result<Self> {
         refuse_dangling(target)?;
         match std::fs::metadata(target) {
+            Ok(found) if !found.is_dir() => {
+                let reason = "a file; the output is a folder, which is made if it is not there";
+                Err(Error::file(target, reason))
+            }
             Ok(_) => Self::inside(target),
             Err(e) if e.kind() == ErrorKind::NotFound => Self::beside(target),
             Err(e) => Err(Error::io(target)(e)),

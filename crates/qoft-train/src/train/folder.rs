@@ -27,6 +27,11 @@ impl RunFolder {
     /// If another process is writing into it, or the file system refuses.
     pub fn open(path: &Path) -> Result<Self, TrainError> {
         refuse_dangling(path)?;
+        if path.is_file() {
+            let reason =
+                "a file; the output of a training is a folder, which is made if it is not there";
+            return Err(Error::file(path, reason).into());
+        }
         let created = !path.exists();
         std::fs::create_dir_all(path).map_err(Error::io(path))?;
         let folder = Self {
@@ -108,6 +113,12 @@ pub fn last_checkpoint(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
 pub fn is_emergency(folder: &Path) -> bool {
     let name = folder.file_name().and_then(|name| name.to_str());
     name.is_some_and(|name| name.starts_with(EMERGENCY))
+}
+
+/// Whether a folder is called as the checkpoints of a run are.
+#[must_use]
+pub fn is_checkpoint(folder: &Path) -> bool {
+    steps_in_name(folder).is_some()
 }
 
 /// The steps that a folder's name says it is after.

@@ -34,7 +34,7 @@ mod trainer;
 pub use below::Below;
 pub use config::{ActivationDtype, OptimizerKind, TrainConfig};
 pub use digest::Digest;
-pub use folder::{RunFolder, is_emergency, last_checkpoint};
+pub use folder::{RunFolder, is_checkpoint, is_emergency, last_checkpoint};
 pub use observer::{Observer, StepReport};
 pub use schedule::{Schedule, SchedulerKind};
 pub use trainer::{Start, Summary, Trainer};

@@ -79,6 +79,8 @@ fn draw(
     chart.draw_series(dots.map(|(point, color)| Circle::new(place(point), 3, color.filled())))?;
     chart
         .configure_series_labels()
+        // Losses fall: there is room.
+        .position(SeriesLabelPosition::UpperRight)
         .background_style(WHITE.mix(0.8))
         .border_style(BLACK.mix(0.3))
         .label_font(("sans-serif", 14))

@@ -102,6 +102,17 @@ fn olmoe_router() {
 }
 
 #[test]
+fn lfm2_all_linear() {
+    check_case("lfm2_all_linear");
+}
+
+/// Convolutions train whole.
+#[test]
+fn lfm2_whole() {
+    check_case("lfm2_whole");
+}
+
+#[test]
 fn gemma3_text_part() {
     check_case("gemma3_text_part");
 }

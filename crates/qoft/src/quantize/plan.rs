@@ -88,7 +88,9 @@ impl<'a> Plan<'a> {
             if stays && !listed {
                 others.push(layer.path().to_owned());
             }
-            match stays || listed {
+            // The settings say so themselves.
+            let left = || quantization.stays_dense(layer.path(), shape_of(&layer)?);
+            match stays || listed || left()? {
                 true => dense.push(layer),
                 false => layers.push(layer),
             }
@@ -142,13 +144,10 @@ impl<'a> Plan<'a> {
         let paths = self.dense.iter().map(|layer| layer.path().to_owned());
         let dense: Vec<String> = paths.collect();
         let model = QuantizedModel::new(self.format, self.skips.as_deref(), &dense);
-        let layers = self.layers.iter().map(|layer| {
-            let shape = match layer.source().expected_shape() {
-                Some(shape) => shape,
-                None => layer.parse()?.shape(),
-            };
-            Ok(QuantizedLayer::new(layer.path(), shape))
-        });
+        let layers = self
+            .layers
+            .iter()
+            .map(|layer| Ok(QuantizedLayer::new(layer.path(), shape_of(layer)?)));
         let layers = layers.collect::<Result<Vec<_>>>()?;
         let others = self.others(&checkpoint);
         let model = model.with_tensors(&layers, &others);
@@ -190,6 +189,14 @@ impl<'a> Plan<'a> {
         }
         names.dedup();
         names
+    }
+}
+
+/// `[out_features, in_features]`, as the model or the file has them.
+fn shape_of(layer: &ClaimedLayer) -> Result<[usize; 2]> {
+    match layer.source().expected_shape() {
+        Some(shape) => Ok(shape),
+        None => Ok(layer.parse()?.shape()),
     }
 }
 

@@ -23,7 +23,7 @@ pub fn follow(
     options: Option<&RunOptions>,
 ) -> Result<(CausalLm, Summary)> {
     let _ends_by_itself = Graceful::begin();
-    let bar = progress::bar("training", trainer.total_steps());
+    let bar = progress::bar_beside_lines("training", trainer.total_steps());
     let mut events = Console {
         bar: bar.clone(),
         options,

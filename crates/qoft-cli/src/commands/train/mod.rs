@@ -7,7 +7,7 @@ mod start;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::Result;
+use anyhow::{Result, bail};
 use qoft::core::{Error, trainable_parameters};
 use qoft::models::CausalLm;
 use qoft::train::model_facts;
@@ -34,6 +34,9 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
         args.train_config()?,
         args.adapter_config(&registries.families)?,
     );
+    if let (Some(steps), None) = (args.eval_steps, &args.eval_data) {
+        bail!("--eval-steps {steps}: there is nothing to evaluate on; --eval-data FILE says what");
+    }
     let options = RunOptions::new(args)?;
     let folder = RunFolder::open(output)?;
     let origin = Origin::find(args, named, &options, &folder)?;

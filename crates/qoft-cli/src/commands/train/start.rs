@@ -70,18 +70,27 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
     if !folder.is_occupied()? {
         return Ok(new);
     }
-    // A run saves its adapter before the last evaluation, and may be killed in that.
-    let before = match folder.has_adapter() && !folder.was_killed() {
-        true => None,
-        false => RunOptions::read(folder.path())?,
-    };
-    let Some(before) = before else {
+    let Some(before) = RunOptions::read(folder.path())? else {
         bail!(
             "{path}: the output folder exists and is not empty; --resume-from continues a run, \
              --start-from begins one with the weights of another"
         );
     };
     let differences = before.differences(options);
+    // A run saves its adapter before the last evaluation, and may be killed in that.
+    if folder.has_adapter() && !folder.was_killed() {
+        let which = match differences.is_empty() {
+            true => "this run is done, and its adapter is here".to_owned(),
+            false => format!(
+                "the output folder has the adapter of another run: {}",
+                differences.join(", ")
+            ),
+        };
+        bail!(
+            "{path}: {which}; choose another --output to train once more, from its weights with \
+             --start-from {path}, or --resume-from last with more steps (--max-steps, --num-epochs)"
+        );
+    }
     ensure!(
         differences.is_empty(),
         "{path}: the output folder has a run that did not come to its end, and that was another \

@@ -14,6 +14,7 @@ use burn::tensor::{Tensor, TensorData};
 use qoft_kernels::ops::{Activation, Rope};
 
 use self::constants::Constants;
+use super::lifted;
 pub use attention::attention;
 pub use cayley::cayley;
 pub use cross_entropy::linear_cross_entropy;
@@ -66,6 +67,23 @@ pub fn rotate<const D: usize>(x: Tensor<D>, blocks: Tensor<3>) -> Tensor<D> {
     }
     let x = x.reshape([rows, stored, size]).swap_dims(0, 1);
     x.matmul(blocks).swap_dims(0, 1).reshape(dims)
+}
+
+/// A causal convolution of each channel by itself, `[batch, time, channels]`, with weights of
+/// `[channels, width]`.
+pub fn causal_convolution(x: Tensor<3>, weight: Tensor<2>) -> Tensor<3> {
+    let (x, weight) = lifted(x, weight);
+    let ([batch, time, channels], [_, width]) = (x.dims(), weight.dims());
+    let before = Tensor::zeros([batch, width, channels], &x.device());
+    // One more than is needed: no width asks for an empty tensor.
+    let x = Tensor::cat(vec![before, x], 1);
+    let products = (0..width).map(|place| {
+        let weights = weight.clone().narrow(1, place, 1);
+        let weights = weights.reshape([1, 1, channels]);
+        x.clone().narrow(1, place + 1, time) * weights
+    });
+    let sum = products.reduce(|sum, product| sum + product);
+    sum.expect("weights have a width")
 }
 
 /// Rotary position embedding of `[batch, time, heads, head_dim]`.

@@ -6,8 +6,8 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::ops::{
-    CausalAttention, Cayley, CayleyMap, CollectRows, Gated, GroupedMatmul, LayerNorm,
-    LinearCrossEntropy, RmsNorm, Rotate, RoutedRows, SoftCap, SpreadRows, pairs,
+    CausalAttention, CausalConvolution, Cayley, CayleyMap, CollectRows, Gated, GroupedMatmul,
+    LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, RoutedRows, SoftCap, SpreadRows, pairs,
 };
 use qoft_kernels::{DenseWeight, PackedWeight};
 
@@ -267,4 +267,22 @@ fn rows_with_weights_of_their_own() {
         |x: Tensor<2>| bridge::unary(x, CollectRows(routed())),
         |x| collect_rows(x, &routed()),
     );
+}
+
+#[test]
+fn convolution() {
+    for width in [1, 4] {
+        let (x, weight) = (|| input([2, 6, 3], 2), || input([3, width], 3));
+        let op = CausalConvolution::new(true);
+        check(
+            [2, 6, 3],
+            |x| bridge::binary(x, weight(), op),
+            |x| causal_convolution(x, weight()),
+        );
+        check(
+            [3, width],
+            |weight| bridge::binary(x(), weight, op),
+            |weight| causal_convolution(x(), weight),
+        );
+    }
 }
