@@ -127,13 +127,18 @@ impl Linear {
     }
 
     fn with_bias(&self, y: Tensor<2>) -> Tensor<2> {
-        match &self.bias {
+        match self.computing_bias() {
             Some(bias) => {
-                let (y, bias) = ops::lifted(y, self.adapters.bias(bias));
+                let (y, bias) = ops::lifted(y, bias);
                 y + bias.unsqueeze()
             }
             None => y,
         }
+    }
+
+    /// The bias that the layer adds, `[out_features]`: its own, or those that adapters have.
+    pub fn computing_bias(&self) -> Option<Tensor<1>> {
+        self.bias.as_ref().map(|bias| self.adapters.bias(bias))
     }
 
     /// What the weight is multiplied with: `x` after rotations and input quantization, as rows.

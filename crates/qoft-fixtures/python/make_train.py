@@ -89,6 +89,8 @@ CASES = {
         1,
         1.0,
     ),
+    # Sinks of attention; experts are no modules.
+    "gpt_oss_all_linear": ("gpt_oss", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
     # The text part of a model that reads pictures as well.
     "gemma3_text_part": (
         "gemma3",

@@ -3,7 +3,7 @@
 //! [`CausalLm`] is a model of any [`Architecture`] that is registered in [`Architectures`]: those of
 //! this crate read the model types llama, mistral, qwen2, qwen3, smollm3, olmo2, olmo3, granite,
 //! phi3, seed_oss, glm4, exaone4, hunyuan_v1_dense, ministral3, gemma, gemma2, gemma3_text, the text part
-//! of gemma3, gpt2, lfm2, qwen3_moe, qwen2_moe, mixtral and olmoe, and other crates register theirs with [`register_architecture!`].
+//! of gemma3, gpt2, lfm2, qwen3_moe, qwen2_moe, mixtral, olmoe and gpt_oss, and other crates register theirs with [`register_architecture!`].
 //!
 //! An architecture turns a `config.json` into a [`ModelSpec`]: what is known of the model before a
 //! tensor is read, all of its layers and their sizes among it. Its [`Blueprint`] makes the [`Body`]
@@ -48,11 +48,12 @@ pub use body::{Block, Body, Span, Stream};
 pub use cache::{Cache, LayerCache};
 pub use config::{ModelConfig, ModelNames, SizeKeys};
 pub use folder::ModelFolder;
+pub use gathered::Place;
 pub use json::Object;
 pub use key_values::KeyValues;
 pub use last_inputs::LastInputs;
 pub use layer_spec::{LayerSpec, ScaledBy};
-pub use loader::Loader;
+pub use loader::{Loader, Part};
 pub use model::CausalLm;
 pub use norm::NormConfig;
 pub use padding::pad_token_id;

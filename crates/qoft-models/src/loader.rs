@@ -10,6 +10,45 @@ use crate::gathered::Gathered;
 use crate::layer_spec::{LayerSpec, ScaledBy};
 use crate::norm::NormConfig;
 
+/// A parameter of transformers' model, of which a layer is a part.
+#[derive(Debug, Clone)]
+pub struct Part {
+    parameter: Arc<str>,
+    bias: bool,
+    fan_in_fan_out: bool,
+}
+
+impl Part {
+    /// The parameter of this name; its parts are `[out_features, in_features]` and have no biases.
+    pub fn of(parameter: impl Into<Arc<str>>) -> Self {
+        Self {
+            parameter: parameter.into(),
+            bias: false,
+            fan_in_fan_out: false,
+        }
+    }
+
+    /// The same with biases, or without.
+    #[must_use]
+    pub fn with_bias(self, bias: bool) -> Self {
+        Self { bias, ..self }
+    }
+
+    /// The same with dense parts that are `[in_features, out_features]`.
+    #[must_use]
+    pub fn fan_in_fan_out(self) -> Self {
+        Self {
+            fan_in_fan_out: true,
+            ..self
+        }
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.parameter
+    }
+}
+
 /// What the parts of a model are made from: the files, or nothing but their sizes.
 ///
 /// An architecture builds its modules by it once before anything is loaded, to learn which layers
@@ -82,23 +121,34 @@ impl<'a> Loader<'a> {
         self.origin.linear(spec.fan_in_fan_out())
     }
 
-    /// As [`Self::linear`] without a bias, for a part of the parameter `parameter` of transformers' model,
-    /// which has no module for it: a layer of an expert.
+    /// As [`Self::linear`], for a part of a parameter of transformers' model, which has no module for it: a
+    /// layer of an expert.
     ///
     /// # Errors
     /// As [`Self::linear`].
-    pub fn part(&self, name: &str, shape: [usize; 2], parameter: &Arc<str>) -> Result<Linear> {
+    pub fn part(&self, name: &str, shape: [usize; 2], part: &Part) -> Result<Linear> {
         let spec = self.spec(name, LayerKind::Linear, shape);
-        self.origin.linear(spec.of_parameter(parameter.clone()))
+        let spec = spec.with_bias(part.bias);
+        let spec = spec.of_parameter(part.parameter.clone());
+        self.origin.linear(match part.fan_in_fan_out {
+            true => spec.fan_in_fan_out(),
+            false => spec,
+        })
     }
 
-    /// As [`Self::linear`] without a bias, for the layer that chooses experts, whose weight is
-    /// `parameter` in transformers' model; some files call it so.
+    /// As [`Self::linear`], for the layer that chooses experts, whose weight is `parameter` in
+    /// transformers' model; some files call it so.
     ///
     /// # Errors
     /// As [`Self::linear`].
-    pub fn router(&self, name: &str, shape: [usize; 2], parameter: &str) -> Result<Linear> {
-        let spec = self.spec(name, LayerKind::Linear, shape);
+    pub fn router(
+        &self,
+        name: &str,
+        shape: [usize; 2],
+        bias: bool,
+        parameter: &str,
+    ) -> Result<Linear> {
+        let spec = self.spec(name, LayerKind::Linear, shape).with_bias(bias);
         self.origin.gathered(Gathered::Layer {
             name: parameter.to_owned(),
             path: spec.path.clone(),
@@ -108,12 +158,13 @@ impl<'a> Loader<'a> {
 
     /// Says that some files have the weights of all experts, which are in this list, as one tensor
     /// `parameter`: `[experts, shares · out_features, in_features]`, for each expert those of these
-    /// layers, one below the other.
-    pub fn gathered(&self, parameter: &str, layers: &[&'static str]) {
+    /// layers, one below the other. Whether no file has them otherwise, so that they are written so, too.
+    pub fn gathered(&self, parameter: &str, layers: &[&'static str], always: bool) {
         self.origin.gathered(Gathered::Experts {
             name: parameter.to_owned(),
             list: self.path.clone(),
             layers: layers.to_vec(),
+            always,
         });
     }
 

@@ -8,7 +8,7 @@ use qoft_core::{Checkpoint, Dense, LayerKind, Result};
 
 use crate::any_body::AnyBody;
 use crate::config::{ModelConfig, ModelNames};
-use crate::gathered::Gathered;
+use crate::gathered::{Gathered, Place};
 use crate::layer_spec::LayerSpec;
 use crate::loader::{Loader, Origin};
 use crate::plan::Plan;
@@ -124,6 +124,25 @@ impl ModelSpec {
             "weight" => true,
             "bias" => layer.bias,
             _ => !Dense::is_dense(&layer.source(checkpoint)),
+        }
+    }
+
+    /// The list of experts that a tensor belongs to, if no file has such experts one by one, and its place in
+    /// the tensor of all of them, if it has one.
+    pub fn in_all_experts(&self, tensor: &str) -> Option<(&str, Option<Place>)> {
+        let is_below = |list: &str| {
+            let rest = tensor.strip_prefix(list);
+            rest.is_some_and(|rest| rest.starts_with('.'))
+        };
+        let mut lists = self.gathered.iter();
+        let mut lists = lists.by_ref().filter_map(|gathered| {
+            let list = gathered.list().filter(|list| is_below(list))?;
+            Some((list, gathered.place(tensor)))
+        });
+        let first = lists.next()?;
+        match first.1 {
+            Some(_) => Some(first),
+            None => lists.find(|(_, place)| place.is_some()).or(Some(first)),
         }
     }
 

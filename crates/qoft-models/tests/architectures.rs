@@ -72,6 +72,7 @@ fn all_built_in_architectures_are_linked() {
         "gemma3_text",
         "glm4",
         "gpt2",
+        "gpt_oss",
         "granite",
         "hunyuan_v1_dense",
         "lfm2",

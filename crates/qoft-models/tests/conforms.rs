@@ -26,6 +26,8 @@ fn all_built_in_architectures_conform() {
         "gpt2",
         "gpt2_bare",
         "gpt2_options",
+        "gpt_oss",
+        "gpt_oss_options",
         "granite",
         "hunyuan",
         "hunyuan_options",

@@ -1,7 +1,8 @@
 //! MXFP4 as transformers reads it for gpt-oss: every parameter is a tensor of blocks and one of scales.
 //!
-//! Linear layers are read, trained and written. The weights of experts are one parameter of a mixture:
-//! they can be made dense, and merges keep them as they are.
+//! Linear layers are read, trained and written; the experts of an architecture that is known are some, too. Of
+//! another one the weights of experts are one parameter of a mixture: they can be made dense, and merges keep
+//! them as they are.
 
 mod config;
 mod layout;
@@ -35,7 +36,8 @@ impl QuantBackend for Mxfp4 {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR.and_requantize().and_quantize()
+        let linear = Capabilities::LINEAR.and_requantize();
+        linear.and_quantize().and_together()
     }
 
     fn open(&self, checkpoint: &Checkpoint, _: &SchemeOptions) -> Result<Option<Box<dyn Scheme>>> {

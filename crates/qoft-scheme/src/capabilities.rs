@@ -16,6 +16,8 @@ pub struct Capabilities {
     pub quantize: bool,
     /// Its layers are plain floats: there is nothing to dequantize.
     pub dense: bool,
+    /// Libraries read experts in its format where files have the tensors of all of them together.
+    pub together: bool,
     /// Kinds of layers that it loads.
     pub layers: &'static [LayerKind],
 }
@@ -28,6 +30,7 @@ impl Capabilities {
         requantize: false,
         quantize: false,
         dense: false,
+        together: false,
         layers: &[LayerKind::Linear],
     };
 
@@ -54,6 +57,15 @@ impl Capabilities {
     pub const fn of_dense(self) -> Self {
         Self {
             dense: true,
+            ..self
+        }
+    }
+
+    /// The same, and libraries read experts whose tensors are together.
+    #[must_use]
+    pub const fn and_together(self) -> Self {
+        Self {
+            together: true,
             ..self
         }
     }

@@ -112,6 +112,12 @@ impl Quantization {
         stays.map_err(|e| e.of_layer(path, self.backend()))
     }
 
+    /// Whether libraries read experts in the scheme whose tensors are together, see
+    /// [`Capabilities::together`](crate::Capabilities::together).
+    pub fn is_together(&self) -> bool {
+        self.backend.capabilities().together
+    }
+
     /// Whether input features are to be scaled before, where calibration data shows them.
     pub fn scales_inputs(&self) -> bool {
         self.quantizer.scales_inputs()

@@ -23,7 +23,7 @@ use crate::adapter::ScaledAdapter;
 use crate::layers::is_foreign;
 use crate::own;
 use crate::owners::{Owners, is_bias};
-use crate::write::{Output, Surroundings, fill, rewrite, write_model, writer_of};
+use crate::write::{Output, Surroundings, fill, rewrite, together, write_model, writer_of};
 
 use changed::Merging;
 use embedding::Tables;
@@ -163,6 +163,7 @@ pub fn merge_staged(
             dropped.len()
         );
     }
+    let outputs = together(folder, outputs);
     let mut config = changed.config.clone();
     tables.configure(&mut config);
     let quantized = changed.quantized;

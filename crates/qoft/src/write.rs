@@ -5,6 +5,7 @@ mod copied;
 mod finite;
 mod shard;
 mod shard_size;
+mod whole;
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -21,6 +22,7 @@ pub use container::NewContainer;
 pub(crate) use container::{rewrite, write_model, writer_of};
 pub(crate) use finite::check_finite;
 pub use shard_size::MaxShardSize;
+pub(crate) use whole::together;
 
 /// What a merge tells about itself; it is no part of the checkpoint.
 pub(crate) const REPORT: &str = "merge_report.json";

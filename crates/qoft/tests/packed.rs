@@ -1,7 +1,10 @@
-//! Parameters that are packed, but no linear layer's: the experts of a small gpt-oss.
+//! Packed experts of a small gpt-oss: layers of a model that is known, and parameters that are no linear
+//! layer's in a model of an architecture that nobody knows.
 #![cfg(all(feature = "bnb", feature = "mxfp4"))]
 
 mod common;
+
+use std::path::Path;
 
 use common::open;
 use qoft::core::kernels::FloatFormat;
@@ -11,6 +14,18 @@ use safetensors::SafeTensors;
 
 fn path() -> std::path::PathBuf {
     qoft_fixtures::path("packed/gpt_oss")
+}
+
+/// The same model under a type that nobody knows.
+fn unknown() -> tempfile::TempDir {
+    let copy = tempfile::tempdir().unwrap();
+    let (from, to) = (path(), copy.path());
+    std::fs::copy(from.join("model.safetensors"), to.join("model.safetensors")).unwrap();
+    let config = std::fs::read_to_string(from.join("config.json")).unwrap();
+    let mut config: serde_json::Value = serde_json::from_str(&config).unwrap();
+    config["model_type"] = "unknown_moe".into();
+    std::fs::write(to.join("config.json"), config.to_string()).unwrap();
+    copy
 }
 
 /// The dense parameters as transformers has them, by name.
@@ -39,7 +54,14 @@ fn check_dense(checkpoint: &Checkpoint) {
 
 #[test]
 fn a_dense_copy_has_the_experts_as_transformers_has_them() {
-    let (folder, work) = (open(&path()), tempfile::tempdir().unwrap());
+    let other = unknown();
+    for path in [path(), other.path().to_owned()] {
+        check_dense_copy(&path);
+    }
+}
+
+fn check_dense_copy(path: &Path) {
+    let (folder, work) = (open(path), tempfile::tempdir().unwrap());
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let output = work.path().join("dense");
     let report = qoft::dequantize(&folder, &schemes, &output, FloatFormat::F32, &|_, _| ());
@@ -48,18 +70,25 @@ fn a_dense_copy_has_the_experts_as_transformers_has_them() {
     check_dense(&dense);
     assert_eq!(dense.quantization_config(), None);
     // The others are there, too.
-    let names = folder.checkpoint().names().count();
+    let names = Checkpoint::open(path).unwrap().names().count();
     assert_eq!(dense.names().count(), names - 4);
 }
 
 #[test]
 fn a_merge_keeps_them_as_they_are() {
-    let (folder, work) = (open(&path()), tempfile::tempdir().unwrap());
+    let other = unknown();
+    for path in [path(), other.path().to_owned()] {
+        check_kept(&path);
+    }
+}
+
+fn check_kept(path: &Path) {
+    let (folder, work) = (open(path), tempfile::tempdir().unwrap());
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let output = work.path().join("merged");
     let target = MergeTarget::SameScheme(&Nearest);
     qoft::merge(&folder, &schemes, &[], target, &output, &|_, _| ()).unwrap();
-    let (before, merged) = (folder.checkpoint(), Checkpoint::open(&output).unwrap());
+    let [before, merged] = [path, &output].map(|path| Checkpoint::open(path).unwrap());
     assert!(merged.names().eq(before.names()));
     for name in merged.names() {
         let (found, expected) = (merged.tensor(name).unwrap(), before.tensor(name).unwrap());
@@ -68,9 +97,17 @@ fn a_merge_keeps_them_as_they_are() {
     assert_eq!(merged.config(), before.config());
 }
 
+/// As transformers reads them.
 #[test]
 fn another_scheme_has_them_dense() {
-    let (folder, work) = (open(&path()), tempfile::tempdir().unwrap());
+    let other = unknown();
+    for path in [path(), other.path().to_owned()] {
+        check_in_another_scheme(&path);
+    }
+}
+
+fn check_in_another_scheme(path: &Path) {
+    let (folder, work) = (open(path), tempfile::tempdir().unwrap());
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let registry = Registry::linked().unwrap();
     let quantization = registry.parse_quantization("bnb-8bit").unwrap();
@@ -85,7 +122,8 @@ fn another_scheme_has_them_dense() {
 
 #[test]
 fn their_values_are_counted() {
-    let folder = open(&path());
+    let folder = unknown();
+    let folder = open(folder.path());
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let found = qoft::inspect(&folder, &schemes).unwrap();
     let packed: usize = expected()
@@ -94,11 +132,25 @@ fn their_values_are_counted() {
         .sum();
     assert!(found.other_parameters > packed);
     assert!(found.layers.iter().all(|layer| layer.backend == "dense"));
+    let known = open(&path());
+    let known = qoft::inspect(&known, &schemes).unwrap();
+    let of_scheme = known.layers.iter().filter(|layer| layer.backend == "mxfp4");
+    assert_eq!(of_scheme.count(), 2 * 2 * 3);
+    assert_eq!(
+        known.linear_parameters + known.other_parameters,
+        found.linear_parameters + found.other_parameters
+    );
 }
 
 #[test]
 fn a_model_with_packed_experts_is_no_dense_one() {
-    let (folder, work) = (open(&path()), tempfile::tempdir().unwrap());
+    let other = unknown();
+    check_refused(&path(), "experts.0.down_proj` is quantized already");
+    check_refused(other.path(), "experts.down_proj` is quantized already");
+}
+
+fn check_refused(path: &Path, reason: &str) {
+    let (folder, work) = (open(path), tempfile::tempdir().unwrap());
     let registry = Registry::linked().unwrap();
     let quantization = registry.parse_quantization("bnb-8bit").unwrap();
     let staged = qoft::core::StagedDir::new(&work.path().join("quantized")).unwrap();
@@ -113,8 +165,5 @@ fn a_model_with_packed_experts_is_no_dense_one() {
         &|_, _| (),
     );
     let error = result.err().unwrap().to_string();
-    assert!(
-        error.contains("experts.down_proj` is quantized already"),
-        "{error}"
-    );
+    assert!(error.contains(reason), "{error}");
 }

@@ -17,7 +17,7 @@ use super::host::HostTensors;
 use super::saved::{Recorded, SharedOp};
 use super::traced::{Trace, Traced};
 
-/// Burn backends that run host operations of one to three tensors.
+/// Burn backends that run host operations of one to four tensors.
 #[backend_extension(
     Flex,
     NdArray: cfg(feature = "ndarray"),
@@ -37,6 +37,15 @@ pub trait HostOps: Backend {
         a: FloatTensor<Self>,
         b: FloatTensor<Self>,
         c: FloatTensor<Self>,
+        call: HostCall,
+    ) -> FloatTensor<Self>;
+
+    /// An operation of four tensors.
+    fn host_quaternary(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
         call: HostCall,
     ) -> FloatTensor<Self>;
 }
@@ -103,6 +112,16 @@ macro_rules! run_on {
             ) -> FloatTensor<Self> {
                 run::<Self>(vec![a, b, c], &*call.op, false).0
             }
+
+            fn host_quaternary(
+                a: FloatTensor<Self>,
+                b: FloatTensor<Self>,
+                c: FloatTensor<Self>,
+                d: FloatTensor<Self>,
+                call: HostCall,
+            ) -> FloatTensor<Self> {
+                run::<Self>(vec![a, b, c, d], &*call.op, false).0
+            }
         }
     };
 }
@@ -133,6 +152,16 @@ impl<B: HostTensors, C: CheckpointStrategy> HostOps for Autodiff<B, C> {
         call: HostCall,
     ) -> FloatTensor<Self> {
         tracked::<B, C, 3>([a, b, c], call)
+    }
+
+    fn host_quaternary(
+        a: FloatTensor<Self>,
+        b: FloatTensor<Self>,
+        c: FloatTensor<Self>,
+        d: FloatTensor<Self>,
+        call: HostCall,
+    ) -> FloatTensor<Self> {
+        tracked::<B, C, 4>([a, b, c, d], call)
     }
 }
 
@@ -228,5 +257,20 @@ pub fn ternary<const D: usize, const E: usize>(
     let output = call.output.clone();
     let [a, b, c] = [a.0, b.0, c.0].map(Tensor::into_dispatch);
     let y = <Dispatch as HostOps>::host_ternary(a, b, c, call);
+    Traced::new(Tensor::from_dispatch(y), output)
+}
+
+/// Applies an operation of four tensors.
+pub fn quaternary<const D: usize, const E: usize, const F: usize>(
+    [a, b, c]: [Traced<D>; 3],
+    d: impl Into<Traced<E>>,
+    op: impl HostOp,
+) -> Traced<F> {
+    let [a, b, c] = [a, b, c].map(Traced::into_parts);
+    let (d, d_trace) = d.into().into_parts();
+    let call = HostCall::new(op, vec![a.1, b.1, c.1, d_trace]);
+    let output = call.output.clone();
+    let [a, b, c] = [a.0, b.0, c.0].map(Tensor::into_dispatch);
+    let y = <Dispatch as HostOps>::host_quaternary(a, b, c, d.into_dispatch(), call);
     Traced::new(Tensor::from_dispatch(y), output)
 }

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_kernels::ops::{
-    Activation, CausalAttention, CausalConvolution, Cayley, CollectRows, DenseMatmul, Gated,
+    Activation, CausalAttention, CausalConvolution, Cayley, ClampedSwiglu, CollectRows, DenseMatmul, Gated,
     GroupedMatmul, InputQuantizer, LayerNorm, LinearCrossEntropy, RmsNorm, Rope, Rotate,
     RoutedRows, SoftCap, SpreadRows, StraightThrough, TrainedCrossEntropy, WeightedGated,
 };
@@ -188,6 +188,15 @@ pub fn weighted_gated(
     bridge::ternary(gate, up, factors, WeightedGated::new(activation))
 }
 
+/// A gated activation of gates and what they let through, side by side in `[rows, 2 · width]`.
+pub fn clamped_swiglu(x: impl Into<Traced<2>>, op: ClampedSwiglu) -> Traced<2> {
+    let x = x.into();
+    if is_far(&x.device()) {
+        return composed::clamped_swiglu(x.into_tensor(), op).into();
+    }
+    bridge::unary(x, op)
+}
+
 /// `cap · tanh(x / cap)`.
 pub fn soft_cap<const D: usize>(x: Tensor<D>, cap: SoftCap) -> Tensor<D> {
     (x / cap.cap()).tanh() * cap.cap()
@@ -202,14 +211,19 @@ pub fn rope(x: Tensor<4>, rope: Rope) -> Tensor<4> {
 }
 
 /// Causal attention of queries, keys and values over `[batch, time, heads, head_dim]`, with fewer
-/// heads in keys and values.
-pub fn attention(qkv: [Traced<4>; 3], op: CausalAttention) -> Tensor<4> {
+/// heads in keys and values, and perhaps sinks of the heads of queries.
+pub fn attention(qkv: [Traced<4>; 3], sinks: Option<Tensor<1>>, op: CausalAttention) -> Tensor<4> {
     if is_far(&qkv[0].device()) {
-        let [q, k, v] = qkv.map(Traced::into_tensor);
-        return composed::attention(q, k, v, op);
+        return composed::attention(qkv.map(Traced::into_tensor), sinks, op);
     }
-    let [q, k, v] = qkv;
-    bridge::ternary(q, k, v, op).into_tensor()
+    let out = match sinks {
+        Some(sinks) => bridge::quaternary(qkv, sinks, op),
+        None => {
+            let [q, k, v] = qkv;
+            bridge::ternary(q, k, v, op)
+        }
+    };
+    out.into_tensor()
 }
 
 /// A causal convolution of each channel by itself, of `x` of `[batch, time, channels]` with weights of

@@ -12,7 +12,7 @@ use rayon::prelude::*;
 use super::soft_cap::SoftCap;
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
-use crate::vector::{dot, exp_sum, max};
+use crate::vector::{dot, exp, exp_sum, max};
 use crate::wide;
 use one_query::{Seen, attend};
 use sizes::Sizes;
@@ -20,7 +20,11 @@ use sizes::Sizes;
 /// Products that are worth another thread.
 const WORTH: usize = 1 << 15;
 
-/// Inputs: q `[batch, queries, heads, d]`, k and v `[batch, keys, kv_heads, d]`. Output like q.
+/// Inputs: q `[batch, queries, heads, d]`, k and v `[batch, keys, kv_heads, d]`, and perhaps sinks
+/// `[heads]`. Output like q.
+///
+/// A sink is a score, neither scaled nor bounded, that all queries of its head have beside those of the keys
+/// that they see; its value is 0.
 ///
 /// The last query sees all keys, the one before all but the last, and so on. Rows padded on the
 /// right need no mask: no real query sees the padding.
@@ -74,6 +78,18 @@ impl CausalAttention {
         1.0
     }
 
+    /// Softmax of products of a query with the keys that it sees, and of the sink. The share of the sink.
+    #[inline(always)]
+    fn normalize(&self, products: &mut [f32], sink: Option<f32>) -> f32 {
+        let scale = self.bound(products);
+        let largest = max(products) * scale;
+        let shift = sink.map_or(largest, |sink| largest.max(sink));
+        let sink = sink.map_or(0.0, |sink| exp(sink - shift));
+        let factor = 1.0 / (exp_sum(products, scale, shift) + sink);
+        products.iter_mut().for_each(|v| *v *= factor);
+        sink * factor
+    }
+
     fn block(&self, s: Sizes, index: usize) -> Block {
         let past = s.keys - s.queries;
         let start = index * s.block_rows();
@@ -98,11 +114,12 @@ impl CausalAttention {
         &self,
         s: Sizes,
         block: &Block,
-        q: Mat,
-        k: Mat,
-        scratch: &'a mut Vec<f32>,
-    ) -> &'a [f32] {
-        let p = product(scratch, block, q, k);
+        [q, k]: [Mat; 2],
+        sink: Option<f32>,
+        scratch: &'a mut Scratch,
+    ) -> Shares<'a> {
+        let p = product(&mut scratch.products, block, q, k);
+        scratch.sinks.clear();
         let past = s.keys - s.queries;
         for (i, row) in p.chunks_exact_mut(block.keys).enumerate() {
             let position = past + block.start + i;
@@ -111,15 +128,34 @@ impl CausalAttention {
             row[..from].fill(0.0);
             row[to..].fill(0.0);
             let row = &mut row[from..to];
-            wide!({
-                let scale = self.bound(row);
-                let shift = max(row) * scale;
-                let factor = 1.0 / exp_sum(row, scale, shift);
-                row.iter_mut().for_each(|v| *v *= factor);
-            });
+            let share = wide!({ self.normalize(row, sink) });
+            scratch.sinks.push(share);
         }
-        p
+        Shares {
+            keys: p,
+            sinks: &scratch.sinks,
+        }
     }
+}
+
+/// Where shares are computed.
+#[derive(Default)]
+struct Scratch {
+    products: Vec<f32>,
+    sinks: Vec<f32>,
+}
+
+/// What the queries of a block make of what they see.
+struct Shares<'a> {
+    /// Those of the keys of the block, for each query.
+    keys: &'a [f32],
+    /// That of the sink, for each query; 0 without one.
+    sinks: &'a [f32],
+}
+
+/// The score of the sink of a head, if there are sinks.
+fn sink_of(inputs: &[HostView], head: usize) -> Option<f32> {
+    inputs.get(3).map(|sinks| sinks.data[head])
 }
 
 /// `rows · colsᵀ`, one value for each query of a block and each key that the block sees.
@@ -151,13 +187,13 @@ impl HostOp for CausalAttention {
         let s = Sizes::of(inputs);
         let [q, k, v] = [inputs[0].data, inputs[1].data, inputs[2].data];
         let width = s.heads * s.d;
-        let one_head = |p: &mut Vec<f32>, batch, block: &Block, h, out: &mut [f32]| {
+        let one_head = |p: &mut Scratch, batch, block: &Block, h, out: &mut [f32]| {
             let q = head(q, s.query(batch, h), block.start, block.rows, s.d);
             let at = s.key(batch, h / s.group());
             let k = head(k, at, block.first_key, block.keys, s.d);
             let v = head(v, at, block.first_key, block.keys, s.d);
-            let p = self.probabilities(s, block, q, k, p);
-            let p = Mat::new(p, block.rows, block.keys, block.keys);
+            let p = self.probabilities(s, block, [q, k], sink_of(inputs, h), p);
+            let p = Mat::new(p.keys, block.rows, block.keys, block.keys);
             matmul(out, width, p, v, false);
         };
         let mut out = vec![0.0; q.len()];
@@ -174,11 +210,14 @@ impl HostOp for CausalAttention {
                 .flat_map(|(batch, (out, q))| {
                     let parts = out.par_chunks_mut(task).zip(q.par_chunks(task));
                     let parts = parts.enumerate();
-                    parts.map(move |(i, part)| (s.key(batch, i * kv_heads), part))
+                    parts.map(move |(i, part)| (s.key(batch, i * kv_heads), i * kv_heads, part))
                 })
-                .for_each(|(at, (out, q))| {
+                .for_each(|(at, kv_head, (out, q))| {
                     let seen = Seen::new(k, v, at, first..s.keys);
-                    attend(q, seen, [s.group(), s.d], self, out);
+                    let sinks = inputs
+                        .get(3)
+                        .map(|sinks| &sinks.data[kv_head * s.group()..]);
+                    attend(q, seen.with_sinks(sinks), [s.group(), s.d], self, out);
                 });
         } else {
             // The outputs of a block of queries lie together.
@@ -189,7 +228,7 @@ impl HostOp for CausalAttention {
                     let blocks = out.par_chunks_mut(block).enumerate();
                     blocks.map(move |(index, out)| (batch, index, out))
                 })
-                .for_each_init(Vec::new, |p, (batch, index, out)| {
+                .for_each_init(Scratch::default, |p, (batch, index, out)| {
                     let block = self.block(s, index);
                     for h in 0..s.heads {
                         one_head(p, batch, &block, h, &mut out[h * s.d..]);
@@ -220,16 +259,31 @@ impl HostOp for CausalAttention {
             dk: zeros(&inputs[1]),
             dv: zeros(&inputs[2]),
         });
-        (0..units * parts).into_par_iter().for_each(|i| {
+        // Each unit has some of its own: which thread is first does not matter.
+        let mut sinks = vec![0.0; units * parts * s.group()];
+        let of_units = sinks.par_chunks_mut(s.group()).enumerate();
+        of_units.for_each(|(i, sinks)| {
             let unit = Unit {
                 batch: i / parts / s.kv_heads,
                 kv_head: i / parts % s.kv_heads,
                 blocks: (i % parts, parts),
             };
-            self.unit_gradients(s, inputs, grad.data, &unit, &out);
+            self.unit_gradients(s, inputs, grad.data, &unit, (&out, sinks));
         });
         let Gradients { dq, dk, dv } = out.into_inner().expect("no thread panicked");
-        vec![Some(dq), Some(dk), Some(dv)]
+        let sinks = inputs.get(3).map(|_| {
+            let mut sum = vec![0.0; s.heads];
+            for (i, part) in sinks.chunks_exact(s.group()).enumerate() {
+                let first = i / parts % s.kv_heads * s.group();
+                let heads = sum[first..].iter_mut().zip(part);
+                heads.for_each(|(sum, part)| *sum += part);
+            }
+            Some(sum)
+        });
+        [Some(dq), Some(dk), Some(dv)]
+            .into_iter()
+            .chain(sinks)
+            .collect()
     }
 }
 
@@ -250,18 +304,19 @@ struct Unit {
 
 impl CausalAttention {
     /// With P the probabilities: `dV = Pᵀ·dO`, `dP = dO·Vᵀ`, `dS = P∘(dP − rowsum(P∘dP))·scale`,
-    /// `dQ = dS·K`, `dK = dSᵀ·Q`; with a cap, `dS` is multiplied by its slope.
+    /// `dQ = dS·K`, `dK = dSᵀ·Q`; with a cap, `dS` is multiplied by its slope. The gradient of a sink is
+    /// `−Σ p·rowsum(P∘dP)` with its shares p.
     fn unit_gradients(
         &self,
         s: Sizes,
         inputs: &[HostView],
         grad: &[f32],
         unit: &Unit,
-        out: &Mutex<Gradients>,
+        (out, sinks): (&Mutex<Gradients>, &mut [f32]),
     ) {
         let [q, k, v] = [inputs[0].data, inputs[1].data, inputs[2].data];
         let (mut dk, mut dv) = (vec![0.0; s.keys * s.d], vec![0.0; s.keys * s.d]);
-        let (mut p, mut ds, mut dq) = (Vec::new(), Vec::new(), Vec::new());
+        let (mut p, mut ds, mut dq) = (Scratch::default(), Vec::new(), Vec::new());
         let mut products = Vec::new();
         let key = s.key(unit.batch, unit.kv_head);
         let blocks = s.queries.div_ceil(s.block_rows());
@@ -269,15 +324,15 @@ impl CausalAttention {
             let block = self.block(s, index);
             let k = head(k, key, block.first_key, block.keys, s.d);
             let v = head(v, key, block.first_key, block.keys, s.d);
-            for h in unit.kv_head * s.group()..(unit.kv_head + 1) * s.group() {
+            for (sink, h) in sinks.iter_mut().zip(unit.kv_head * s.group()..) {
                 let query = s.query(unit.batch, h);
                 let q = head(q, query, block.start, block.rows, s.d);
                 let grad = head(grad, query, block.start, block.rows, s.d);
-                let p = self.probabilities(s, &block, q, k, &mut p);
-                let p_mat = Mat::new(p, block.rows, block.keys, block.keys);
+                let p = self.probabilities(s, &block, [q, k], sink_of(inputs, h), &mut p);
+                let p_mat = Mat::new(p.keys, block.rows, block.keys, block.keys);
                 matmul(&mut dv[block.first_key * s.d..], s.d, p_mat.t(), grad, true);
                 let ds = product(&mut ds, &block, grad, v);
-                self.softmax_gradient(p, ds, block.keys);
+                *sink -= self.softmax_gradient(&p, ds, block.keys);
                 if let Some(cap) = self.soft_cap {
                     let products = product(&mut products, &block, q, k);
                     wide!({
@@ -299,15 +354,22 @@ impl CausalAttention {
         add(&mut out.dv, key, 0, &dv, s.d);
     }
 
-    /// Turns the gradients of the probabilities `p` into those of the scores before scaling.
-    fn softmax_gradient(&self, p: &[f32], ds: &mut [f32], keys: usize) {
+    /// Turns the gradients of the shares into those of the scores before scaling. What that of the sink is
+    /// without its sign.
+    fn softmax_gradient(&self, shares: &Shares, ds: &mut [f32], keys: usize) -> f32 {
+        let mut sink = 0.0;
         wide!({
-            for (ds, p) in ds.chunks_exact_mut(keys).zip(p.chunks_exact(keys)) {
+            let rows = ds
+                .chunks_exact_mut(keys)
+                .zip(shares.keys.chunks_exact(keys));
+            for ((ds, p), share) in rows.zip(shares.sinks) {
                 let sum = dot(ds, p);
+                sink += share * sum;
                 for (ds, p) in ds.iter_mut().zip(p) {
                     *ds = p * (*ds - sum) * self.scale;
                 }
             }
         });
+        sink
     }
 }

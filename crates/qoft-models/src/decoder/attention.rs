@@ -6,7 +6,7 @@ use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::kernels::ops::{CausalAttention, Rope, SoftCap};
 use qoft_core::ops::{self, Traced};
-use qoft_core::{Layer, Linear, Norm, Result, Walk, walk};
+use qoft_core::{Layer, Linear, Norm, Result, Still, Walk, walk};
 
 use super::query_growth::QueryGrowth;
 use super::rope::RopeTables;
@@ -105,6 +105,8 @@ pub struct AttentionConfig {
     pub soft_cap: Option<SoftCap>,
     /// Queries, keys and values are cut off at this distance from 0, before they get positions.
     pub clip: Option<f64>,
+    /// Whether each head has a sink: a score beside those of the keys, whose value is 0.
+    pub sinks: bool,
 }
 
 impl AttentionConfig {
@@ -147,6 +149,7 @@ impl AttentionConfig {
             window: None,
             soft_cap: None,
             clip: None,
+            sinks: false,
         })
     }
 
@@ -169,6 +172,7 @@ pub struct Attention {
     o_proj: Linear,
     q_norm: Option<Norm>,
     k_norm: Option<Norm>,
+    sinks: Option<Still<Tensor<1>>>,
     #[module(skip)]
     config: Arc<AttentionConfig>,
 }
@@ -202,6 +206,10 @@ impl Attention {
             o_proj: loader.linear(names.o_proj, [hidden, queries], config.output_bias)?,
             q_norm: norm(names.q_norm, 0)?,
             k_norm: norm(names.k_norm, 1)?,
+            sinks: match config.sinks {
+                true => Some(Still::new(loader.tensor("sinks", [config.heads])?)),
+                false => None,
+            },
             config: Arc::new(config.clone()),
         };
         // Otherwise several features of the output are one of the values.
@@ -245,7 +253,8 @@ impl Attention {
         };
         let op =
             CausalAttention::new(config.scale as f32, config.window).with_soft_cap(config.soft_cap);
-        let out = ops::attention([q, k, v].map(|x| self.o_proj.keep(x)), op);
+        let sinks = self.sinks.as_deref().cloned();
+        let out = ops::attention([q, k, v].map(|x| self.o_proj.keep(x)), sinks, op);
         self.o_proj
             .forward(out.reshape([batch * time, config.queries()]))
     }

@@ -1,13 +1,11 @@
 //! One of the experts of a mixture, and all of them at once.
 
-use std::sync::Arc;
-
 use burn::module::Module;
-use burn::tensor::Tensor;
-use qoft_core::kernels::ops::{Activation, GroupedMatmul};
+use burn::tensor::{Int, Tensor};
+use qoft_core::kernels::ops::{Activation, ClampedSwiglu, GroupedMatmul};
 use qoft_core::{Layer, Linear, Result, Walk, ops, walk};
 
-use crate::loader::Loader;
+use crate::loader::{Loader, Part};
 
 /// What files call the layers of an expert.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -28,19 +26,54 @@ impl ExpertNames {
     };
 }
 
+/// What experts are like.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct ExpertConfig {
+    /// Width of the residual stream.
+    pub hidden: usize,
+    /// Width inside an expert.
+    pub inner: usize,
+    /// What comes before the last layer.
+    pub input: ExpertInput,
+    /// What files call the layers.
+    pub names: ExpertNames,
+    /// Whether all layers have biases.
+    pub bias: bool,
+}
+
+/// The layers of an expert that its input meets.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum ExpertInput {
+    /// `f(gate(x)) · up(x)`, two layers.
+    Gated(Activation),
+    /// One layer, whose outputs are a gate and what it lets through by turns. Files have the weights of all
+    /// experts in one tensor, dense ones as `[in_features, out_features]`.
+    Alternating(ClampedSwiglu),
+}
+
 /// `down(f(gate(x)) · up(x))` with an activation `f`.
 #[derive(Module, Debug)]
 pub struct Expert {
-    gate: Linear,
-    up: Linear,
+    gate: Option<Linear>,
+    up: Option<Linear>,
+    gate_up: Option<Linear>,
     down: Linear,
     #[module(skip)]
     names: ExpertNames,
+    #[module(skip)]
+    input: ExpertInput,
 }
 
+/// What transformers calls the parameter of gates and what they let through, of all experts.
+const BOTH: &str = "gate_up_proj";
+/// What it calls that of the last layers.
+const DOWN: &str = "down_proj";
+
 impl Expert {
-    /// Makes `count` experts of `[inner, hidden]` in the list `experts`. transformers has the weights of
-    /// all of them as two parameters below `parameters`, and files may have them so: `gate_up_proj`, `[experts, 2 · inner,
+    /// Makes `count` experts in the list `experts`. transformers has the weights of all of them as two
+    /// parameters below `parameters`, and files may have them so: `gate_up_proj`, `[experts, 2 · inner,
     /// hidden]`, and `down_proj`, `[experts, hidden, inner]`.
     ///
     /// # Errors
@@ -48,25 +81,43 @@ impl Expert {
     pub fn load_all(
         loader: &Loader,
         count: usize,
-        [inner, hidden]: [usize; 2],
-        names: &ExpertNames,
+        config: &ExpertConfig,
         parameters: &str,
     ) -> Result<Vec<Self>> {
-        let (both, down) = ("gate_up_proj", "down_proj");
-        let [both, down] = [both, down].map(|name| Arc::<str>::from(walk::join(parameters, name)));
+        let (names, [inner, hidden]) = (&config.names, [config.inner, config.hidden]);
+        let alternates = matches!(config.input, ExpertInput::Alternating(_));
+        let [both, down] = [BOTH, DOWN].map(|name| {
+            let part = Part::of(walk::join(parameters, name)).with_bias(config.bias);
+            match alternates {
+                true => part.fan_in_fan_out(),
+                false => part,
+            }
+        });
         let list = loader.below("experts");
-        list.gathered(&both, &[names.gate_proj, names.up_proj]);
-        list.gathered(&down, &[names.down_proj]);
+        let inputs: &[&str] = match alternates {
+            true => &[BOTH],
+            false => &[names.gate_proj, names.up_proj],
+        };
+        list.gathered(both.name(), inputs, alternates);
+        list.gathered(down.name(), &[names.down_proj], alternates);
         let mut experts = Vec::new();
         for index in 0..count {
             let loader = list.below(index);
+            let input = |wanted: bool, name: &str, out: usize| {
+                let load = || loader.part(name, [out, hidden], &both);
+                wanted.then(load).transpose()
+            };
             let expert = Self {
-                gate: loader.part(names.gate_proj, [inner, hidden], &both)?,
-                up: loader.part(names.up_proj, [inner, hidden], &both)?,
+                gate: input(!alternates, names.gate_proj, inner)?,
+                up: input(!alternates, names.up_proj, inner)?,
+                gate_up: input(alternates, BOTH, 2 * inner)?,
                 down: loader.part(names.down_proj, [hidden, inner], &down)?,
                 names: *names,
+                input: config.input,
             };
-            loader.feeds(names.up_proj, 0, &[names.down_proj]);
+            if !alternates {
+                loader.feeds(names.up_proj, 0, &[names.down_proj]);
+            }
             experts.push(expert);
         }
         Ok(experts)
@@ -74,68 +125,129 @@ impl Expert {
 
     /// Experts on rows that are sorted by them: each on as many of `x`, `[rows, hidden]`, as it is given.
     /// `weights`, `[rows, 1]`, multiply what comes out.
-    pub fn forward_all(
-        hits: &[(&Self, usize)],
-        x: Tensor<2>,
-        weights: Tensor<2>,
-        activation: Activation,
-    ) -> Tensor<2> {
+    pub fn forward_all(hits: &[(&Self, usize)], x: Tensor<2>, weights: Tensor<2>) -> Tensor<2> {
         let plain = hits.iter().all(|(expert, _)| expert.is_plain());
         match hits {
             [] => x,
             [(first, _), ..] if plain => {
-                let times = |x, layer: fn(&Self) -> &Linear| {
-                    let weight =
-                        |&(expert, rows): &(&Self, usize)| (layer(expert).weight().clone(), rows);
-                    let groups = hits.iter().map(weight);
-                    ops::grouped_matmul(x, GroupedMatmul::new(groups.collect()))
-                };
-                let gate = times(x.clone(), |expert| &expert.gate);
-                let up = times(x, |expert| &expert.up);
-                let (gate, weights) = ops::lifted(gate, weights);
-                let (up, _) = ops::lifted(up, weights.clone());
-                let [gate, up, weights] = [gate, up, weights].map(|x| first.down.keep(x));
-                // The same as weights behind the last product, of which nothing has to be kept so.
-                let inner = ops::weighted_gated(gate, up, weights, activation);
-                times(inner.into_tensor(), |expert| &expert.down)
+                let keep = |x| first.down.keep(x);
+                match first.input {
+                    ExpertInput::Gated(activation) if first.down.bias().is_none() => {
+                        let gate = times(hits, x.clone(), Self::gate);
+                        let up = times(hits, x, Self::up);
+                        let (gate, weights) = ops::lifted(gate, weights);
+                        let (up, _) = ops::lifted(up, weights.clone());
+                        let [gate, up, weights] = [gate, up, weights].map(keep);
+                        // The same as weights behind the last product, of which nothing has to be
+                        // kept so.
+                        let inner = ops::weighted_gated(gate, up, weights, activation);
+                        times(hits, inner.into_tensor(), Self::down)
+                    }
+                    ExpertInput::Gated(activation) => {
+                        let gate = times(hits, x.clone(), Self::gate);
+                        let (gate, up) = ops::lifted(gate, times(hits, x, Self::up));
+                        let [gate, up] = [gate, up].map(keep);
+                        weighted(
+                            times(
+                                hits,
+                                ops::gated(gate, up, activation).into_tensor(),
+                                Self::down,
+                            ),
+                            weights,
+                        )
+                    }
+                    ExpertInput::Alternating(op) => {
+                        let inner = ops::clamped_swiglu(keep(times(hits, x, Self::gate_up)), op);
+                        weighted(times(hits, inner.into_tensor(), Self::down), weights)
+                    }
+                }
             }
-            _ => one_by_one(hits, x, weights, activation),
+            _ => one_by_one(hits, x, weights),
         }
     }
 
-    /// Whether nothing but packed products happens in its layers.
-    fn is_plain(&self) -> bool {
-        let layers = [&self.gate, &self.up, &self.down];
-        let plain = |layer: &&Linear| layer.only_multiplies() && layer.bias().is_none();
-        layers.iter().all(plain)
+    fn gate(&self) -> &Linear {
+        self.gate.as_ref().expect("a layer of gates")
     }
 
-    fn forward(&self, x: Tensor<2>, activation: Activation) -> Tensor<2> {
-        let [gate, up] = Linear::forward_each([&self.gate, &self.up], x);
-        let (gate, up) = ops::lifted(gate, up);
-        let [gate, up] = [gate, up].map(|x| self.down.keep(x));
-        self.down.forward(ops::gated(gate, up, activation))
+    fn up(&self) -> &Linear {
+        self.up.as_ref().expect("a layer beside that of gates")
+    }
+
+    fn gate_up(&self) -> &Linear {
+        self.gate_up.as_ref().expect("one layer for both")
+    }
+
+    fn down(&self) -> &Linear {
+        &self.down
+    }
+
+    /// Whether nothing but packed products happens in its layers, and perhaps biases are added.
+    fn is_plain(&self) -> bool {
+        let inputs = [&self.gate, &self.up, &self.gate_up].into_iter().flatten();
+        inputs
+            .chain([&self.down])
+            .all(|layer| layer.only_multiplies())
+    }
+
+    fn forward(&self, x: Tensor<2>) -> Tensor<2> {
+        let inner = match self.input {
+            ExpertInput::Gated(activation) => {
+                let [gate, up] = Linear::forward_each([self.gate(), self.up()], x);
+                let (gate, up) = ops::lifted(gate, up);
+                let [gate, up] = [gate, up].map(|x| self.down.keep(x));
+                ops::gated(gate, up, activation)
+            }
+            ExpertInput::Alternating(op) => {
+                let both = self.gate_up().forward(x);
+                ops::clamped_swiglu(self.down.keep(both), op)
+            }
+        };
+        self.down.forward(inner)
+    }
+}
+
+/// Each group of rows by the weight that a layer of its expert has, with the bias, if it has one.
+fn times(hits: &[(&Expert, usize)], x: Tensor<2>, layer: fn(&Expert) -> &Linear) -> Tensor<2> {
+    let weight = |&(expert, rows): &(&Expert, usize)| (layer(expert).weight().clone(), rows);
+    let groups = hits.iter().map(weight);
+    let y = ops::grouped_matmul(x, GroupedMatmul::new(groups.collect()));
+    let biases = hits
+        .iter()
+        .map(|(expert, _)| layer(expert).computing_bias());
+    let Some(biases) = biases.collect::<Option<Vec<Tensor<1>>>>() else {
+        return y;
+    };
+    let of_rows = (0..).zip(hits);
+    let of_rows = of_rows.flat_map(|(index, (_, rows))| std::iter::repeat_n(index, *rows));
+    let of_rows: Vec<i32> = of_rows.collect();
+    let biases = biases.into_iter().map(Tensor::unsqueeze::<2>).collect();
+    let biases = Tensor::cat(alike(biases), 0);
+    let device = y.device().without_autodiff();
+    let of_rows = Tensor::<1, Int>::from_data(of_rows.as_slice(), &device);
+    let (y, biases) = ops::lifted(y, biases.select(0, of_rows));
+    y + biases
+}
+
+fn weighted(y: Tensor<2>, weights: Tensor<2>) -> Tensor<2> {
+    let (y, weights) = ops::lifted(y, weights);
+    y * weights
+}
+
+/// All of them on an autodiff device if one of them is: Burn's own operations want them alike.
+fn alike(tensors: Vec<Tensor<2>>) -> Vec<Tensor<2>> {
+    match tensors.iter().any(|tensor| tensor.device().is_autodiff()) {
+        true => tensors.into_iter().map(Tensor::autodiff).collect(),
+        false => tensors,
     }
 }
 
 /// Each expert on its rows.
-fn one_by_one(
-    hits: &[(&Expert, usize)],
-    x: Tensor<2>,
-    weights: Tensor<2>,
-    activation: Activation,
-) -> Tensor<2> {
+fn one_by_one(hits: &[(&Expert, usize)], x: Tensor<2>, weights: Tensor<2>) -> Tensor<2> {
     let lengths: Vec<usize> = hits.iter().map(|(_, rows)| *rows).collect();
     let parts = hits.iter().zip(split(x, &lengths));
-    let mut parts: Vec<Tensor<2>> = parts
-        .map(|((expert, _), x)| expert.forward(x, activation))
-        .collect();
-    // Burn's own operations want all of them on the same device.
-    if parts.iter().any(|part| part.device().is_autodiff()) {
-        parts = parts.into_iter().map(Tensor::autodiff).collect();
-    }
-    let (y, weights) = ops::lifted(Tensor::cat(parts, 0), weights);
-    y * weights
+    let parts = parts.map(|((expert, _), x)| expert.forward(x)).collect();
+    weighted(Tensor::cat(alike(parts), 0), weights)
 }
 
 /// Consecutive rows of `x`, of these numbers. By halves: the gradient of a part is as large as what it was
@@ -157,6 +269,7 @@ impl Walk for Expert {
         let names = self.names;
         self.gate.walk(&walk::join(path, names.gate_proj), visit);
         self.up.walk(&walk::join(path, names.up_proj), visit);
+        self.gate_up.walk(&walk::join(path, BOTH), visit);
         self.down.walk(&walk::join(path, names.down_proj), visit);
     }
 
@@ -165,6 +278,7 @@ impl Walk for Expert {
         self.gate
             .walk_mut(&walk::join(path, names.gate_proj), visit);
         self.up.walk_mut(&walk::join(path, names.up_proj), visit);
+        self.gate_up.walk_mut(&walk::join(path, BOTH), visit);
         self.down
             .walk_mut(&walk::join(path, names.down_proj), visit);
     }

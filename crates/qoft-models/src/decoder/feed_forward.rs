@@ -10,7 +10,7 @@ use super::mlp::{Mlp, MlpConfig};
 use crate::loader::Loader;
 
 /// The feed-forward part, described.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[allow(clippy::large_enum_variant, reason = "there is one for each block")]
 #[non_exhaustive]
 pub enum FeedForwardConfig {

@@ -8,42 +8,62 @@ use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Result, Walk, walk};
 
 use super::balance::balance;
-use super::expert::{Expert, ExpertNames};
+use super::expert::{Expert, ExpertConfig, ExpertInput, ExpertNames};
 use super::mlp::{Mlp, MlpConfig};
 use super::router::{RouterConfig, Routing};
 use crate::loader::Loader;
 
 /// A mixture of experts, described.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct MixtureConfig {
-    /// Width of the residual stream.
-    pub hidden: usize,
-    /// Width inside an expert.
-    pub inner: usize,
     /// How tokens are routed.
     pub router: RouterConfig,
-    /// What the gate in an expert goes through.
-    pub activation: Activation,
-    /// Layers that all tokens meet, with a gate of one feature; its sigmoid multiplies them.
-    pub shared: Option<MlpConfig>,
-    /// What the layers of an expert are called.
-    pub names: ExpertNames,
+    /// What the layer that chooses experts is called.
+    pub router_name: RouterName,
+    /// The experts.
+    pub experts: ExpertConfig,
+    /// Layers that all tokens meet.
+    pub shared: Option<SharedConfig>,
     /// Path of the mixture in transformers' model, below the block, where files have another one.
     pub module: &'static str,
 }
 
+/// What the layer that chooses experts is called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum RouterName {
+    /// `gate`, without a bias.
+    Gate,
+    /// `router`, with a bias.
+    Router,
+}
+
+/// Layers that all tokens meet, described.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SharedConfig {
+    /// `shared_expert`, multiplied by the sigmoid of a gate of one feature, `shared_expert_gate`.
+    Gated(MlpConfig),
+    /// `shared_experts`.
+    Plain(MlpConfig),
+}
+
 impl MixtureConfig {
-    /// Experts of `[inner, hidden]` under the usual names, whose gate goes through `silu`; nothing is
-    /// shared.
+    /// Experts of `[inner, hidden]` without biases under the usual names, whose gate goes through `silu`;
+    /// nothing is shared.
     pub fn new([inner, hidden]: [usize; 2], router: RouterConfig) -> Self {
         Self {
-            hidden,
-            inner,
             router,
-            activation: Activation::Silu,
+            router_name: RouterName::Gate,
+            experts: ExpertConfig {
+                hidden,
+                inner,
+                input: ExpertInput::Gated(Activation::Silu),
+                names: ExpertNames::USUAL,
+                bias: false,
+            },
             shared: None,
-            names: ExpertNames::USUAL,
             module: "mlp",
         }
     }
@@ -52,16 +72,15 @@ impl MixtureConfig {
 /// `Σ w_e(x) · expert_e(x)` over the experts that a router chooses for `x`, and perhaps shared layers.
 #[derive(Module, Debug, Walk)]
 pub struct Mixture {
-    gate: Linear,
+    gate: Option<Linear>,
+    router: Option<Linear>,
     experts: Vec<Expert>,
     shared_expert: Option<Mlp>,
     shared_expert_gate: Option<Linear>,
+    shared_experts: Option<Mlp>,
     #[module(skip)]
     #[walk(skip)]
-    router: RouterConfig,
-    #[module(skip)]
-    #[walk(skip)]
-    activation: Activation,
+    routing: RouterConfig,
 }
 
 impl Mixture {
@@ -70,24 +89,35 @@ impl Mixture {
     /// # Errors
     /// If a tensor is missing or does not fit.
     pub fn load(loader: &Loader, block: &str, config: &MixtureConfig) -> Result<Self> {
-        let (hidden, count) = (config.hidden, config.router.experts);
+        let (hidden, count) = (config.experts.hidden, config.router.experts);
         let module = walk::join(block, config.module);
-        let gate = loader.router("gate", [count, hidden], &format!("{module}.gate.weight"))?;
-        let shape = [config.inner, hidden];
+        let router = |name: RouterName, path: &str, bias: bool| {
+            let parameter = format!("{module}.{path}.weight");
+            let load = || loader.router(path, [count, hidden], bias, &parameter);
+            (config.router_name == name).then(load).transpose()
+        };
+        let gate = router(RouterName::Gate, "gate", false)?;
+        let router = router(RouterName::Router, "router", true)?;
         let parameters = walk::join(&module, "experts");
-        let experts = Expert::load_all(loader, count, shape, &config.names, &parameters)?;
-        let shared = config.shared.as_ref();
-        let below = loader.below("shared_expert");
-        let shared_expert = shared.map(|shared| Mlp::load(&below, shared)).transpose()?;
+        let experts = Expert::load_all(loader, count, &config.experts, &parameters)?;
+        let (gated, plain) = match &config.shared {
+            None => (None, None),
+            Some(SharedConfig::Gated(shared)) => (Some(shared), None),
+            Some(SharedConfig::Plain(shared)) => (None, Some(shared)),
+        };
+        let shared = |name: &str, shared: Option<&MlpConfig>| {
+            let load = |shared| Mlp::load(&loader.below(name), shared);
+            shared.map(load).transpose()
+        };
         let load_gate = |_| loader.linear("shared_expert_gate", [1, hidden], false);
-        let shared_expert_gate = shared.map(load_gate).transpose()?;
         Ok(Self {
             gate,
+            router,
             experts,
-            shared_expert,
-            shared_expert_gate,
-            router: config.router,
-            activation: config.activation,
+            shared_expert: shared("shared_expert", gated)?,
+            shared_expert_gate: gated.map(load_gate).transpose()?,
+            shared_experts: shared("shared_experts", plain)?,
+            routing: config.router,
         })
     }
 
@@ -98,12 +128,13 @@ impl Mixture {
         x: Traced<2>,
         counted: Option<&[bool]>,
     ) -> (Tensor<2>, Option<Tensor<3>>) {
-        let logits = self.gate.forward(x.clone());
-        let chosen = self.router.chosen(&logits);
+        let router = self.gate.as_ref().or(self.router.as_ref());
+        let logits = router.expect("one of the names").forward(x.clone());
+        let chosen = self.routing.chosen(&logits);
         let Some(counted) = counted else {
             return (self.experts_on(x, logits, &chosen), None);
         };
-        let balance = balance(&self.router, logits.clone(), &chosen, counted);
+        let balance = balance(&self.routing, logits.clone(), &chosen, counted);
         // All but the router read another node of the graph. Gradients of a node are added up in the order
         // in which the backward finds its readers; the router is found earlier where the whole graph is
         // gone through, and of two gradients the order does not matter.
@@ -111,7 +142,7 @@ impl Mixture {
     }
 
     fn experts_on(&self, x: Traced<2>, logits: Tensor<2>, chosen: &[usize]) -> Tensor<2> {
-        let routing = self.router.route(logits, chosen);
+        let routing = self.routing.route(logits, chosen);
         let rows = ops::spread_rows(x.clone().into_tensor(), routing.rows.clone());
         let hit = |&(expert, rows): &(usize, usize)| (&self.experts[expert], rows);
         let hits: Vec<(&Expert, usize)> = routing.hits.iter().map(hit).collect();
@@ -120,14 +151,22 @@ impl Mixture {
             weights,
             ..
         } = routing;
-        let y = Expert::forward_all(&hits, rows, weights, self.activation);
+        let y = Expert::forward_all(&hits, rows, weights);
         let y = ops::collect_rows(y, routed);
-        let (Some(shared), Some(gate)) = (&self.shared_expert, &self.shared_expert_gate) else {
-            return y;
+        let shared = match (&self.shared_expert, &self.shared_expert_gate) {
+            (Some(shared), Some(gate)) => {
+                let (gate, shared) = (sigmoid(gate.forward(x.clone())), shared.forward(x));
+                let (gate, shared) = ops::lifted(gate, shared);
+                Some(gate * shared)
+            }
+            _ => self.shared_experts.as_ref().map(|shared| shared.forward(x)),
         };
-        let (gate, shared) = (sigmoid(gate.forward(x.clone())), shared.forward(x));
-        let (gate, shared) = ops::lifted(gate, shared);
-        let (y, shared) = ops::lifted(y, gate * shared);
-        y + shared
+        match shared {
+            Some(shared) => {
+                let (y, shared) = ops::lifted(y, shared);
+                y + shared
+            }
+            None => y,
+        }
     }
 }

@@ -31,9 +31,9 @@ use balance::balance_loss;
 
 pub use attention::{Attention, AttentionConfig, AttentionNames, HeadNorm, Projections};
 pub use block::{Block, BlockConfig, FeedForwardName, NormPlacement};
-pub use expert::ExpertNames;
+pub use expert::{ExpertConfig, ExpertInput, ExpertNames};
 pub use feed_forward::{FeedForward, FeedForwardConfig};
-pub use mixture::{Mixture, MixtureConfig};
+pub use mixture::{Mixture, MixtureConfig, RouterName, SharedConfig};
 pub use mlp::{Mlp, MlpConfig};
 pub use query_growth::QueryGrowth;
 pub use rope::RopeTables;

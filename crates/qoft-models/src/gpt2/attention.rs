@@ -46,7 +46,7 @@ impl Attention {
             Some(cache) => cache.append(k, v),
             None => (k, v),
         };
-        let out = ops::attention([q, k, v].map(|x| self.c_proj.keep(x)), self.op);
+        let out = ops::attention([q, k, v].map(|x| self.c_proj.keep(x)), None, self.op);
         self.c_proj.forward(out.reshape([batch, time, width]))
     }
 }

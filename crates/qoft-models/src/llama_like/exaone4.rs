@@ -29,7 +29,7 @@ fn layers(json: Object, layers: usize) -> Result<Vec<LayerOptions>> {
     };
     // Without a window the pattern is not read.
     let every = if none { 1 } else { pattern.unwrap_or(4) };
-    let layers = windows::in_all_but_every(json, every, layers)?;
+    let layers = windows::in_all_but_every(json, every, windows::DEFAULT, layers)?;
     let layers = layers.into_iter().map(|layer| LayerOptions {
         rope: none || layer.window.is_some(),
         ..layer

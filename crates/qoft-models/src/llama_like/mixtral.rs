@@ -16,13 +16,11 @@ static MIXTRAL: LlamaLike = LlamaLike {
         };
         let router = mixtures::router(json, layers, defaults, true)?;
         let router = router.ok_or_else(|| json.error("num_local_experts", "must not be 0"))?;
-        let mixture = MixtureConfig {
-            names: ExpertNames {
-                gate_proj: "w1",
-                up_proj: "w3",
-                down_proj: "w2",
-            },
-            ..MixtureConfig::new([dense.inner, dense.hidden], router)
+        let mut mixture = MixtureConfig::new([dense.inner, dense.hidden], router);
+        mixture.experts.names = ExpertNames {
+            gate_proj: "w1",
+            up_proj: "w3",
+            down_proj: "w2",
         };
         Ok(vec![mixture.into(); layers])
     },

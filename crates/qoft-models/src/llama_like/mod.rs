@@ -2,6 +2,7 @@
 
 mod exaone4;
 mod glm4;
+mod gpt_oss;
 mod granite;
 mod hunyuan_v1_dense;
 mod llama;
@@ -66,6 +67,8 @@ struct LlamaLike {
     feed_forward_name: FeedForwardName,
     /// The key of the bound of queries, keys and values.
     clip_key: Option<&'static str>,
+    /// Whether heads have sinks.
+    sinks: bool,
     query_growth: fn(Object) -> Result<Option<QueryGrowth>>,
     multipliers: fn(Object) -> Result<Multipliers>,
 }
@@ -128,6 +131,7 @@ impl LlamaLike {
             feed_forward: |_, layers, dense| Ok(vec![dense.into(); layers]),
             feed_forward_name: FeedForwardName::Mlp,
             clip_key: None,
+            sinks: false,
             query_growth: |_| Ok(None),
             multipliers: no_multipliers,
         }
@@ -153,6 +157,7 @@ impl LlamaLike {
             scale: scale.unwrap_or(attention.scale),
             clip: clip.flatten(),
             query_growth: (self.query_growth)(json)?,
+            sinks: self.sinks,
             ..attention
         })
     }

@@ -21,7 +21,7 @@ static OLMO3: LlamaLike = LlamaLike {
         scaled: false,
         ..RopeDefaults::USUAL.with_theta(THETA)
     }),
-    layers: |json, layers| windows::in_all_but_every(json, 4, layers),
+    layers: |json, layers| windows::in_all_but_every(json, 4, windows::DEFAULT, layers),
     ..LlamaLike::new(&["olmo3"])
 };
 

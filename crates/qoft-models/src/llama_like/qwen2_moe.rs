@@ -2,7 +2,7 @@
 //! sliding windows in every other of the first layers.
 
 use super::{Biases, LlamaLike, mixtures, windows};
-use crate::decoder::{MixtureConfig, MlpConfig};
+use crate::decoder::{MixtureConfig, MlpConfig, SharedConfig};
 use crate::registry::ArchitectureRegistration;
 
 static QWEN2_MOE: LlamaLike = LlamaLike {
@@ -25,7 +25,7 @@ static QWEN2_MOE: LlamaLike = LlamaLike {
             .size("shared_expert_intermediate_size")?
             .unwrap_or(5632);
         let mixture = router.map(|router| MixtureConfig {
-            shared: Some(MlpConfig::new([shared, dense.hidden])),
+            shared: Some(SharedConfig::Gated(MlpConfig::new([shared, dense.hidden]))),
             ..MixtureConfig::new([inner, dense.hidden], router)
         });
         mixtures::in_some_layers(json, layers, dense, mixture)

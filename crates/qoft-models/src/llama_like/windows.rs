@@ -43,9 +43,15 @@ pub fn in_later_layers(json: Object, layers: usize) -> Result<Vec<LayerOptions>>
     selected(json, Some(DEFAULT), layers, |layer| layer >= from).map(with_rope)
 }
 
-/// Windows in all layers but every n-th, unless `layer_types` tells the kinds.
-pub fn in_all_but_every(json: Object, n: usize, layers: usize) -> Result<Vec<LayerOptions>> {
-    let window = window(json, Some(DEFAULT))?;
+/// Windows in all layers but every n-th, unless `layer_types` tells the kinds; `absent` is that of files that do
+/// not mention it.
+pub fn in_all_but_every(
+    json: Object,
+    n: usize,
+    absent: usize,
+    layers: usize,
+) -> Result<Vec<LayerOptions>> {
+    let window = window(json, Some(absent))?;
     let sliding = layer_types::sliding(json, layers, |layer| !(layer + 1).is_multiple_of(n))?;
     let windows = sliding.into_iter().map(|sliding| match (sliding, window) {
         (true, None) => Err(json.error("sliding_window", "is missing")),

@@ -21,6 +21,7 @@ pub const CASES: &[&str] = &[
     "glm4",
     "gpt2",
     "gpt2_options",
+    "gpt_oss",
     "granite",
     "hunyuan",
     "lfm2",

@@ -113,6 +113,11 @@ fn lfm2_whole() {
 }
 
 #[test]
+fn gpt_oss_all_linear() {
+    check_case("gpt_oss_all_linear");
+}
+
+#[test]
 fn gemma3_text_part() {
     check_case("gemma3_text_part");
 }

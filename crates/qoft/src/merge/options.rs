@@ -4,7 +4,7 @@ use qoft_core::kernels::FloatFormat;
 use qoft_core::{ClaimedLayer, Purpose, Quantization, Registry, Result};
 use qoft_models::ModelFolder;
 
-use crate::quantize::Plan;
+use crate::quantize::{Plan, Together};
 use crate::search::LayerSearch;
 use crate::write::{MaxShardSize, NewContainer};
 
@@ -60,7 +60,17 @@ impl<'a> NewScheme<'a> {
         folder: &ModelFolder,
         layers: Vec<ClaimedLayer<'b>>,
     ) -> Result<Plan<'b>> {
-        Plan::new(folder, layers, self.quantization, self.skips, self.format)
+        let experts = match self.quantization.is_together() {
+            true => Together::Quantized,
+            false => Together::Dense,
+        };
+        Plan::new(
+            folder,
+            layers,
+            (self.quantization, experts),
+            self.skips,
+            self.format,
+        )
     }
 }
 

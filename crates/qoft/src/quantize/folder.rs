@@ -14,7 +14,7 @@ use crate::adapted::relative_error;
 use crate::ahead::one_ahead;
 use crate::layers::ModelLayers;
 use crate::search::LayerSearch;
-use crate::write::{Output, Surroundings, fill, write_json};
+use crate::write::{Output, Surroundings, fill, together, write_json};
 
 /// The file of the report.
 const REPORT: &str = "quantize_report.json";
@@ -145,7 +145,7 @@ pub fn quantize_staged(
         skip: &[],
         max_shard_size: options.max_shard_size,
     };
-    let outputs = outputs.collect::<Result<_>>()?;
+    let outputs = together(folder, outputs.collect::<Result<_>>()?);
     let written = fill(&staged, outputs, &around, &|_, _| ())?;
     let dense = (folder, &schemes);
     let layers = errors(dense, &quantized, registry, search, progress)?;

@@ -25,7 +25,7 @@ pub use folder::{
     QuantizeLosses, QuantizeReport, QuantizedLayer, StagedQuantization, quantize_staged,
 };
 pub use layer::quantize_layer;
-pub(crate) use plan::Plan;
+pub(crate) use plan::{Plan, Together};
 
 /// How a dense checkpoint is quantized, beside the settings of the scheme.
 #[derive(Debug, Clone, Default)]

@@ -13,6 +13,16 @@ use crate::layers::{ModelLayers, is_foreign_layer};
 use crate::model_dtype::stated;
 use crate::owners::{Owners, is_bias};
 
+/// What is done to experts whose tensors files always have together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Together {
+    /// They are quantized as others are. Unless the scheme's tensors can be put together, this program alone
+    /// reads them.
+    Quantized,
+    /// They are made dense.
+    Dense,
+}
+
 /// What is done to a model.
 pub(crate) struct Plan<'a> {
     /// Layers that are quantized.
@@ -40,6 +50,7 @@ impl<'a> Plan<'a> {
         format: Option<FloatFormat>,
     ) -> Result<Self> {
         let ModelLayers { layers, packed } = ModelLayers::find(folder, schemes)?;
+        let quantization = (quantization, Together::Quantized);
         let plan = Self::new(folder, layers, quantization, skips, format)?;
         let mut all = plan.layers.iter().chain(&plan.dense);
         let is_own =
@@ -61,20 +72,24 @@ impl<'a> Plan<'a> {
         }
     }
 
-    /// For any model with these layers. Where some are quantized, dense ones stay as they are.
+    /// For any model with these layers. Where some are quantized, dense ones stay as they are; experts that
+    /// become dense do not count.
     ///
     /// # Errors
     /// If no layer is left, or a pattern is wrong.
     pub fn new(
         folder: &ModelFolder,
         layers: Vec<ClaimedLayer<'a>>,
-        quantization: &Quantization,
+        (quantization, experts): (&Quantization, Together),
         skips: Option<&[String]>,
         format: Option<FloatFormat>,
     ) -> Result<Self> {
         let layers = layers.into_iter();
         let (all, tables): (Vec<_>, Vec<_>) = layers.partition(|layer| is_linear(folder, layer));
-        let is_mixed = all.iter().any(ClaimedLayer::is_quantized);
+        let becomes_dense =
+            |layer: &ClaimedLayer| experts == Together::Dense && is_together(folder, layer);
+        let mut own = all.iter().filter(|layer| !becomes_dense(layer));
+        let is_mixed = own.any(ClaimedLayer::is_quantized);
         let given = skips.or(quantization.skips());
         let patterns = given.map(ModulePatterns::new).transpose()?;
         let head = folder.head();
@@ -85,12 +100,14 @@ impl<'a> Plan<'a> {
                 None => layer.path() == head,
             };
             let stays = is_mixed && !layer.is_quantized() || routes(folder, &layer);
-            if stays && !listed {
+            let becomes_dense = becomes_dense(&layer);
+            // Libraries have no such modules.
+            if stays && !listed && !becomes_dense {
                 others.push(layer.path().to_owned());
             }
             // The settings say so themselves.
             let left = || quantization.stays_dense(layer.path(), shape_of(&layer)?);
-            match stays || listed || left()? {
+            match stays || listed || becomes_dense || left()? {
                 true => dense.push(layer),
                 false => layers.push(layer),
             }
@@ -198,6 +215,13 @@ fn shape_of(layer: &ClaimedLayer) -> Result<[usize; 2]> {
         Some(shape) => Ok(shape),
         None => Ok(layer.parse()?.shape()),
     }
+}
+
+/// Whether it is a layer of an expert whose tensors files always have together with those of others.
+fn is_together(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
+    let weight = format!("{}.weight", layer.path());
+    let known = folder.known();
+    known.is_some_and(|spec| spec.in_all_experts(&weight).is_some())
 }
 
 /// Whether the model has such a linear layer, with a weight of its own. In a model of an unknown

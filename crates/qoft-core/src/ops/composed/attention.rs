@@ -4,13 +4,18 @@ use burn::tensor::activation::softmax;
 use burn::tensor::{Bool, Tensor};
 use qoft_kernels::ops::CausalAttention;
 
-use crate::ops::soft_cap;
+use crate::ops::{lifted, soft_cap};
 
 /// What a query cannot see; its exponential is 0 also after the largest score is subtracted.
 const HIDDEN: f32 = -1e30;
 
-/// Causal attention over `[batch, time, heads, head_dim]`, with fewer heads in `k` and `v`.
-pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, op: CausalAttention) -> Tensor<4> {
+/// Causal attention over `[batch, time, heads, head_dim]`, with fewer heads in keys and values, and perhaps
+/// sinks of the heads of queries.
+pub fn attention(
+    [q, k, v]: [Tensor<4>; 3],
+    sinks: Option<Tensor<1>>,
+    op: CausalAttention,
+) -> Tensor<4> {
     let ([batch, queries, heads, d], [_, keys, kv_heads, _]) = (q.dims(), k.dims());
     let hidden = hidden(queries, keys, op.window, &q.device().without_autodiff());
     // Heads that share keys are rows of one product.
@@ -33,7 +38,16 @@ pub fn attention(q: Tensor<4>, k: Tensor<4>, v: Tensor<4>, op: CausalAttention) 
         }
         None => scores,
     };
-    let out = softmax(scores, 3).matmul(v);
+    let shares = match sinks {
+        None => softmax(scores, 3),
+        Some(sinks) => {
+            let sinks = sinks.reshape([1, kv_heads, heads / kv_heads, 1]);
+            let sinks = sinks.expand([batch, kv_heads, heads / kv_heads, queries]);
+            let (scores, sinks) = lifted(scores, sinks.reshape([batch, kv_heads, rows, 1]));
+            softmax(Tensor::cat(vec![scores, sinks], 3), 3).narrow(3, 0, keys)
+        }
+    };
+    let out = shares.matmul(v);
     out.reshape([batch, heads, queries, d]).swap_dims(1, 2)
 }
 

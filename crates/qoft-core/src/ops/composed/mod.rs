@@ -11,7 +11,7 @@ use std::sync::{Arc, Weak};
 
 use burn::tensor::activation::{relu, sigmoid, silu};
 use burn::tensor::{Tensor, TensorData};
-use qoft_kernels::ops::{Activation, Rope};
+use qoft_kernels::ops::{Activation, ClampedSwiglu, Rope};
 
 use self::constants::Constants;
 use super::lifted;
@@ -51,6 +51,17 @@ pub fn activation<const D: usize>(x: &Tensor<D>, activation: Activation) -> Opti
         Activation::Tanh => x.tanh(),
         _ => return None,
     })
+}
+
+/// A gated activation of gates and what they let through, side by side in `[rows, 2 · width]`.
+pub fn clamped_swiglu(x: Tensor<2>, op: ClampedSwiglu) -> Tensor<2> {
+    let [rows, both] = x.dims();
+    let pairs = x.reshape([rows, both / 2, 2]);
+    let part = |index| pairs.clone().narrow(2, index, 1).reshape([rows, both / 2]);
+    let gate: Tensor<2> = part(0);
+    let gate = gate.clamp_max(op.limit);
+    let up = part(1).clamp(-op.limit, op.limit);
+    (up + 1.0) * (gate.clone() * sigmoid(gate * op.alpha))
 }
 
 /// `x · blockdiag(blocks)` for `x` of `[.., r·b]` and blocks of `[r, b, b]` or `[1, b, b]`.

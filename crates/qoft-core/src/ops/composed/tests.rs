@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::ops::{
-    CausalAttention, CausalConvolution, Cayley, CayleyMap, CollectRows, Gated, GroupedMatmul,
+    CausalAttention, CausalConvolution, Cayley, CayleyMap, ClampedSwiglu, CollectRows, Gated, GroupedMatmul,
     LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, RoutedRows, SoftCap, SpreadRows, pairs,
 };
 use qoft_kernels::{DenseWeight, PackedWeight};
@@ -178,20 +178,47 @@ fn attention_with_every_mask() {
         check(
             q,
             |q| bridge::ternary(q, k(), v(), op),
-            |q| attention(q, k(), v(), op),
+            |q| attention([q, k(), v()], None, op),
         );
         let q = || input(q, 4);
         check(
             kv,
             |k| bridge::ternary(q(), k, v(), op),
-            |k| attention(q(), k, v(), op),
+            |k| attention([q(), k, v()], None, op),
         );
         check(
             kv,
             |v| bridge::ternary(q(), k(), v, op),
-            |v| attention(q(), k(), v, op),
+            |v| attention([q(), k(), v], None, op),
         );
     }
+}
+
+#[test]
+fn attention_with_sinks() {
+    for (queries, keys, window) in [(5, 5, None), (3, 5, Some(2)), (1, 5, None)] {
+        let op = CausalAttention::new(0.7, window);
+        let (q, kv) = ([2, queries, 4, 3], [2, keys, 2, 3]);
+        let (k, v, sinks) = (|| input(kv, 2), || input(kv, 3), || input([4], 6));
+        let host = |q, sinks| bridge::quaternary([q, k(), v()].map(Traced::from), sinks, op);
+        check(
+            q,
+            |q| host(q, sinks()),
+            |q| attention([q, k(), v()], Some(sinks()), op),
+        );
+        let q = || input(q, 4);
+        check(
+            [4],
+            |sinks| host(q(), sinks),
+            |sinks| attention([q(), k(), v()], Some(sinks), op),
+        );
+    }
+}
+
+#[test]
+fn clamped_gate() {
+    let op = ClampedSwiglu::new(1.7, 0.5);
+    check([5, 8], |x| bridge::unary(x, op), |x| clamped_swiglu(x, op));
 }
 
 #[test]

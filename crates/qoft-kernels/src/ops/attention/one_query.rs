@@ -7,7 +7,7 @@ use pulp::{Simd, WithSimd};
 use super::CausalAttention;
 use crate::scratch::with_scratch;
 use crate::simd::arch;
-use crate::vector::{dot, exp_sum, max};
+use crate::vector::dot;
 
 /// Keys and values of some neighbouring heads, `stride` numbers from one token to the next.
 ///
@@ -19,6 +19,8 @@ pub(super) struct Seen<'a> {
     v: &'a [f32],
     stride: usize,
     count: usize,
+    /// One for each of the heads of the query.
+    sinks: Option<&'a [f32]>,
 }
 
 impl<'a> Seen<'a> {
@@ -35,7 +37,13 @@ impl<'a> Seen<'a> {
             v: &v[start..],
             stride,
             count: keys.len(),
+            sinks: None,
         }
+    }
+
+    /// With the sinks of the query's heads.
+    pub fn with_sinks(self, sinks: Option<&'a [f32]>) -> Self {
+        Self { sinks, ..self }
     }
 }
 
@@ -89,11 +97,8 @@ impl WithSimd for Heads<'_> {
                 p[t] = product(simd, q, k);
             }
         }
-        for p in p.chunks_exact_mut(count) {
-            let scale = self.op.bound(p);
-            let shift = max(p) * scale;
-            let factor = 1.0 / exp_sum(p, scale, shift);
-            p.iter_mut().for_each(|p| *p *= factor);
+        for (head, p) in p.chunks_exact_mut(count).enumerate() {
+            self.op.normalize(p, seen.sinks.map(|sinks| sinks[head]));
         }
         out.fill(0.0);
         for (t, row) in rows(seen.v).enumerate() {

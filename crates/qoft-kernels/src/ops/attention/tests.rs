@@ -31,6 +31,52 @@ fn gradients_equal_finite_differences() {
     check_gradients(&capped, &tensors(1, 40, 40));
 }
 
+fn with_sinks(inputs: [(Vec<usize>, Vec<f32>); 3]) -> Vec<(Vec<usize>, Vec<f32>)> {
+    let sinks = random(4, 4).iter().map(|v| 2.0 * v).collect();
+    inputs.into_iter().chain([(vec![4], sinks)]).collect()
+}
+
+#[test]
+fn gradients_with_sinks_equal_finite_differences() {
+    for (window, batch, time) in [(None, 2, 5), (Some(3), 2, 5), (Some(20), 1, 40)] {
+        let op = CausalAttention::new(0.7, window);
+        check_gradients(&op, &with_sinks(tensors(batch, time, time)));
+    }
+    // More units than are split in two.
+    let inputs = with_sinks(tensors(9, 3, 3));
+    check_gradients(&CausalAttention::new(0.7, None), &inputs);
+    let capped = CausalAttention::new(1.7, Some(2)).with_soft_cap(Some(SoftCap::new(1.5)));
+    check_gradients(&capped, &with_sinks(tensors(1, 5, 5)));
+}
+
+/// A sink that nothing comes near takes all, and one that comes near nothing takes nothing.
+#[test]
+fn sinks_take_their_share() {
+    let run = |inputs: &[(Vec<usize>, Vec<f32>)]| {
+        let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
+        CausalAttention::new(0.7, None).forward(&views, false).data
+    };
+    let plain = tensors(1, 6, 6);
+    let with = |sinks: [f32; 4]| {
+        let sinks = (vec![4], sinks.to_vec());
+        run(&plain.iter().cloned().chain([sinks]).collect::<Vec<_>>())
+    };
+    assert_eq!(with([-200.0; 4]), run(&plain));
+    assert!(with([200.0; 4]).iter().all(|v| v.abs() < 1e-30));
+    // The first query sees one key, whose value it takes by half if the scores are the same.
+    let product = |h: usize| {
+        let (q, k) = (&plain[0].1[h * 4..][..4], &plain[1].1[h / 2 * 4..][..4]);
+        0.7 * q.iter().zip(k).map(|(a, b)| a * b).sum::<f32>()
+    };
+    let halves = with([0, 1, 2, 3].map(product));
+    for h in 0..4 {
+        for i in 0..4 {
+            let expected = plain[2].1[h / 2 * 4 + i] / 2.0;
+            assert!((halves[h * 4 + i] - expected).abs() < 1e-6);
+        }
+    }
+}
+
 /// More queries than a block holds, against the definition.
 #[test]
 fn long_sequences_equal_the_definition() {
@@ -66,14 +112,14 @@ fn long_sequences_equal_the_definition() {
 #[test]
 fn the_number_of_threads_changes_nothing() {
     let op = CausalAttention::new(0.7, None);
-    let inputs = tensors(2, 70, 70);
+    let inputs = with_sinks(tensors(2, 70, 70));
     let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
     let run = |threads| {
         let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
         pool.build().unwrap().install(|| {
             let out = op.forward(&views, true);
             let grad = HostView::new(&out.shape, &out.data);
-            let grads = op.backward(&views, &out.saved, grad, &[true; 3]);
+            let grads = op.backward(&views, &out.saved, grad, &[true; 4]);
             (out.data, grads)
         })
     };
@@ -86,16 +132,18 @@ fn the_number_of_threads_changes_nothing() {
 fn the_last_of_many_queries_is_as_a_single_one() {
     for soft_cap in [None, Some(SoftCap::new(0.4))] {
         let op = CausalAttention::new(0.9, Some(7)).with_soft_cap(soft_cap);
-        let many = tensors(1, 11, 11);
-        let mut one = many.clone();
-        one[0] = (vec![1, 1, 4, 4], many[0].1[10 * 16..].to_vec());
-        let run = |inputs: &[(Vec<usize>, Vec<f32>)]| {
-            let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
-            op.forward(&views, false).data
-        };
-        let (many, one) = (run(&many), run(&one));
-        for (a, b) in many[10 * 16..].iter().zip(&one) {
-            assert!((a - b).abs() < 1e-6, "{a} {b}");
+        for many in [tensors(1, 11, 11).to_vec(), with_sinks(tensors(1, 11, 11))] {
+            let mut one = many.clone();
+            one[0] = (vec![1, 1, 4, 4], many[0].1[10 * 16..].to_vec());
+            let run = |inputs: &[(Vec<usize>, Vec<f32>)]| {
+                let views: Vec<HostView> =
+                    inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
+                op.forward(&views, false).data
+            };
+            let (many, one) = (run(&many), run(&one));
+            for (a, b) in many[10 * 16..].iter().zip(&one) {
+                assert!((a - b).abs() < 1e-6, "{a} {b}");
+            }
         }
     }
 }
