@@ -17,7 +17,7 @@ use serde_json::{Value, json};
 
 use crate::adapted::{check, from_tensor, relative_error, rotated, to_tensor};
 use crate::adapter::ScaledAdapter;
-use crate::layers::{ModelLayers, check_readable};
+use crate::layers::{ModelLayers, check_readable, is_together};
 use crate::svd::{Svd, truncated};
 use crate::write::write_json;
 
@@ -77,6 +77,7 @@ pub fn export_lora(
     let adapted = |layer: &&ClaimedLayer| adapters.iter().any(|adapter| adapter.has(layer.path()));
     let rotated: Vec<&ClaimedLayer> = layers.iter().filter(adapted).collect();
     check_readable(rotated.iter().copied())?;
+    refuse_together(folder, &rotated)?;
     let own = Own::new(folder, &layers, &rotated, adapters)?;
     let staged = StagedDir::new(output)?;
     let layers = rotated;
@@ -112,6 +113,20 @@ fn refuse_embeddings(adapters: &[ScaledAdapter], model: &ModelFolder) -> Result<
         None => Ok(()),
         Some(path) => {
             let reason = format!("`{path}` is an embedding table, which is not exported; merge it");
+            Err(Error::config("adapter configuration").key("target_modules", reason))
+        }
+    }
+}
+
+/// Experts whose tensors files always have together are one parameter for PEFT, and two factors of each say
+/// nothing there.
+fn refuse_together(folder: &ModelFolder, rotated: &[&ClaimedLayer]) -> Result<()> {
+    let mut together = rotated.iter().filter(|layer| is_together(folder, layer));
+    match together.next() {
+        None => Ok(()),
+        Some(layer) => {
+            let path = layer.path();
+            let reason = format!("`{path}` has no form as a LoRA that PEFT reads; merge it");
             Err(Error::config("adapter configuration").key("target_modules", reason))
         }
     }

@@ -93,6 +93,13 @@ pub fn is_foreign_layer(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
     known.is_some_and(|spec| spec.layer(layer.path()).is_none())
 }
 
+/// Whether it is a layer of an expert whose tensors files always have together with those of others.
+pub fn is_together(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
+    let weight = format!("{}.weight", layer.path());
+    let known = folder.known();
+    known.is_some_and(|spec| spec.in_all_experts(&weight).is_some())
+}
+
 /// Whether a model of a known architecture is not made from a tensor.
 pub fn is_foreign(folder: &ModelFolder, tensor: &str) -> bool {
     let made = |spec: &ModelSpec| spec.is_made_from(folder.checkpoint(), tensor);

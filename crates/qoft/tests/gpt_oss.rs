@@ -93,6 +93,16 @@ fn merged(folder: &Path, adapter: &Path, target: MergeTarget) -> (TempDir, PathB
     (work, output)
 }
 
+/// The adapter as a LoRA of PEFT.
+fn exported(folder: &Path, adapter: &Path) -> qoft::core::Result<qoft::LoraReport> {
+    let (folder, work) = (open(folder), tempfile::tempdir().unwrap());
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    let adapter = AdapterFolder::open(adapter, &Families::linked().unwrap()).unwrap();
+    let (adapters, rank) = ([ScaledAdapter::new(adapter, 1.0)], 4.try_into().unwrap());
+    let output = work.path().join("lora");
+    qoft::export_lora(&folder, &schemes, &adapters, rank, &output, &|_, _| ())
+}
+
 #[test]
 fn packed_experts_compute_what_transformers_computes() {
     let (rows, expected) = expected("gpt_oss_mxfp4");
@@ -121,6 +131,8 @@ fn merged_experts_are_together() {
             assert_eq!(adapters.count(), layers * (1 + experts));
             let found = loss(&with, &rows);
             assert!((found - without).abs() > 1e-3, "{found} {without}");
+            let lora = exported(&model(case), adapter.path());
+            assert_eq!(lora.is_ok(), targets.len() == 1, "{lora:?}");
             let (_work, same) = merged(
                 &model(case),
                 adapter.path(),

@@ -9,7 +9,7 @@ use qoft_core::{
 };
 use qoft_models::ModelFolder;
 
-use crate::layers::{ModelLayers, is_foreign_layer};
+use crate::layers::{ModelLayers, is_foreign_layer, is_together};
 use crate::model_dtype::stated;
 use crate::owners::{Owners, is_bias};
 
@@ -215,13 +215,6 @@ fn shape_of(layer: &ClaimedLayer) -> Result<[usize; 2]> {
         Some(shape) => Ok(shape),
         None => Ok(layer.parse()?.shape()),
     }
-}
-
-/// Whether it is a layer of an expert whose tensors files always have together with those of others.
-fn is_together(folder: &ModelFolder, layer: &ClaimedLayer) -> bool {
-    let weight = format!("{}.weight", layer.path());
-    let known = folder.known();
-    known.is_some_and(|spec| spec.in_all_experts(&weight).is_some())
 }
 
 /// Whether the model has such a linear layer, with a weight of its own. In a model of an unknown
