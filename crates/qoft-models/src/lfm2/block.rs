@@ -33,6 +33,7 @@ pub struct Block {
 
 /// What a block keeps of earlier tokens.
 #[derive(Debug, Clone)]
+#[allow(clippy::large_enum_variant, reason = "there is one for each block")]
 pub enum Kept {
     /// Of attention.
     KeyValues(KeyValues),
