@@ -10,7 +10,7 @@ use qoft_core::{LayerKind, Purpose, Schemes, Walk, default_device, trainable_par
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use serde_json::{Value, json};
 
-const CASES: [&str; 55] = [
+const CASES: [&str; 57] = [
     "exaone4",
     "exaone4_full",
     "exaone4_types",
