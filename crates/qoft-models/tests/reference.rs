@@ -10,7 +10,7 @@ use qoft_core::{LayerKind, Purpose, Schemes, Walk, default_device, trainable_par
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use serde_json::{Value, json};
 
-const CASES: [&str; 57] = [
+const CASES: &[&str] = &[
     "exaone4",
     "exaone4_full",
     "exaone4_types",
@@ -136,7 +136,7 @@ fn check(case: &str, model: &CausalLm) {
 
 #[test]
 fn losses_and_logits_equal_transformers() {
-    for case in CASES {
+    for &case in CASES {
         check(
             case,
             &load_from(&qoft_fixtures::path(&format!("models/{case}"))).unwrap(),
@@ -147,7 +147,7 @@ fn losses_and_logits_equal_transformers() {
 #[test]
 fn configurations_of_transformers_4_mean_the_same() {
     let mut found = 0;
-    for case in CASES {
+    for &case in CASES {
         let folder = qoft_fixtures::path(&format!("models/{case}"));
         let Ok(legacy) = fs::read_to_string(folder.join("config_legacy.json")) else {
             continue;
@@ -179,7 +179,7 @@ fn positions_that_are_left_out_are_those_of_the_class() {
 fn a_cache_changes_nothing() {
     // Where frequencies depend on the length, cached keys differ, in transformers too.
     let grows = ["llama_rope_dynamic", "phi3_partial_longrope"];
-    for case in CASES.into_iter().filter(|case| !grows.contains(case)) {
+    for case in CASES.iter().copied().filter(|case| !grows.contains(case)) {
         let model = load_from(&qoft_fixtures::path(&format!("models/{case}"))).unwrap();
         let row = expected(case).rows.swap_remove(0);
         let mut cache = model.new_cache();
@@ -210,7 +210,7 @@ fn is_text(name: &&str) -> bool {
 
 #[test]
 fn layers_have_the_names_of_the_checkpoint() {
-    for case in CASES {
+    for &case in CASES {
         let folder = qoft_fixtures::path(&format!("models/{case}"));
         let model = load_from(&folder).unwrap();
         let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
@@ -234,7 +234,7 @@ fn layers_have_the_names_of_the_checkpoint() {
 
 #[test]
 fn what_is_known_before_loading_is_what_there_is() {
-    for case in CASES {
+    for &case in CASES {
         let folder = qoft_fixtures::path(&format!("models/{case}"));
         let model = load_from(&folder).unwrap();
         let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
@@ -259,7 +259,7 @@ fn what_is_known_before_loading_is_what_there_is() {
 
 #[test]
 fn parameters_are_counted_once() {
-    for case in CASES {
+    for &case in CASES {
         let folder = qoft_fixtures::path(&format!("models/{case}"));
         let model = load_from(&folder).unwrap();
         let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
