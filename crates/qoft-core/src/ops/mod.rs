@@ -19,9 +19,10 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_kernels::ops::{
-    Activation, CausalAttention, CausalConvolution, Cayley, ClampedSwiglu, CollectRows, DenseMatmul, Gated,
-    GroupedMatmul, InputQuantizer, LayerNorm, LinearCrossEntropy, RmsNorm, Rope, Rotate,
-    RoutedRows, SoftCap, SpreadRows, StraightThrough, TrainedCrossEntropy, WeightedGated,
+    Activation, CausalAttention, CausalConvolution, Cayley, ClampedSwiglu, CollectRows,
+    DenseMatmul, Gated, GroupedMatmul, InputQuantizer, LayerNorm, LinearCrossEntropy, RmsNorm,
+    Rope, Rotate, RoutedRows, SoftCap, SpreadRows, StraightThrough, TrainedCrossEntropy,
+    WeightedGated,
 };
 use qoft_kernels::{PackedWeight, StackedWeight};
 

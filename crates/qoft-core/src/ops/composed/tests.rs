@@ -6,8 +6,9 @@ use std::sync::Arc;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::ops::{
-    CausalAttention, CausalConvolution, Cayley, CayleyMap, ClampedSwiglu, CollectRows, Gated, GroupedMatmul,
-    LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, RoutedRows, SoftCap, SpreadRows, pairs,
+    CausalAttention, CausalConvolution, Cayley, CayleyMap, ClampedSwiglu, CollectRows, Gated,
+    GroupedMatmul, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, RoutedRows, SoftCap, SpreadRows,
+    pairs,
 };
 use qoft_kernels::{DenseWeight, PackedWeight};
 
