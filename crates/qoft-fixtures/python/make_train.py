@@ -91,6 +91,14 @@ CASES = {
     ),
     # Sinks of attention; experts are no modules.
     "gpt_oss_all_linear": ("gpt_oss", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
+    "qwen3_5_all_linear": ("qwen3_5_text", dict(target_modules="all-linear", oft_block_size=4), 5e-4, 1, 1.0),
+    "qwen3_5_moe": (
+        "qwen3_5_moe_text",
+        dict(target_modules=["in_proj_qkv", "in_proj_a", "q_proj"], oft_block_size=8, modules_to_save=["conv1d"]),
+        4e-3,
+        1,
+        1.0,
+    ),
     # The text part of a model that reads pictures as well.
     "gemma3_text_part": (
         "gemma3",

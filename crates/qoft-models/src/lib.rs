@@ -3,7 +3,9 @@
 //! [`CausalLm`] is a model of any [`Architecture`] that is registered in [`Architectures`]: those of
 //! this crate read the model types llama, mistral, qwen2, qwen3, smollm3, olmo2, olmo3, granite,
 //! phi3, seed_oss, glm4, exaone4, hunyuan_v1_dense, ministral3, gemma, gemma2, gemma3_text, the text part
-//! of gemma3, gpt2, lfm2, qwen3_moe, qwen2_moe, mixtral, olmoe and gpt_oss, and other crates register theirs with [`register_architecture!`].
+//! of gemma3, gpt2, lfm2, qwen3_5_text, qwen3_5_moe_text, the text parts of qwen3_5 and qwen3_5_moe,
+//! qwen3_moe, qwen2_moe, mixtral, olmoe and gpt_oss, and other crates register theirs with
+//! [`register_architecture!`].
 //!
 //! An architecture turns a `config.json` into a [`ModelSpec`]: what is known of the model before a
 //! tensor is read, all of its layers and their sizes among it. Its [`Blueprint`] makes the [`Body`]
@@ -37,6 +39,7 @@ mod model;
 mod norm;
 mod padding;
 mod plan;
+mod qwen3_5;
 mod registry;
 mod spec;
 mod zeros;

@@ -14,7 +14,7 @@ fn message(case: &str, change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn unsupported_configurations_are_named() {
-    let cases: [(&str, &str, Value, &str); 29] = [
+    let cases: [(&str, &str, Value, &str); 33] = [
         ("llama", "model_type", json!("mamba"), "`mamba`"),
         ("llama", "model_type", Value::Null, "is missing"),
         ("llama", "hidden_act", json!("gelu"), "`gelu`"),
@@ -56,6 +56,20 @@ fn unsupported_configurations_are_named() {
         ),
         ("lfm2", "conv_L_cache", json!(0), "must lie in"),
         ("lfm2", "block_ffn_dim_multiplier", json!(1e300), "too wide"),
+        (
+            "qwen3_5_text",
+            "linear_num_value_heads",
+            json!(3),
+            "no multiple",
+        ),
+        (
+            "qwen3_5_text",
+            "linear_key_head_dim",
+            json!(100_000_000),
+            "more than",
+        ),
+        ("qwen3_5_text", "hidden_act", json!("mish"), "`mish`"),
+        ("qwen3_5_moe_text", "num_experts", json!(0), "must not be 0"),
         ("smollm3", "no_rope_layers", json!([1]), "1 entries"),
         ("exaone4", "sliding_window", Value::Null, "is missing"),
         (

@@ -20,11 +20,11 @@ use std::sync::Arc;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_kernels::ops::{
     Activation, CausalAttention, CausalConvolution, Cayley, ClampedSwiglu, CollectRows,
-    DenseMatmul, Gated, GroupedMatmul, InputQuantizer, LayerNorm, LinearCrossEntropy, RmsNorm,
-    Rope, Rotate, RoutedRows, SoftCap, SpreadRows, StraightThrough, TrainedCrossEntropy,
-    WeightedGated,
+    DenseMatmul, Gated, GatedDeltaRule, GroupedMatmul, InputQuantizer, LayerNorm,
+    LinearCrossEntropy, RmsNorm, Rope, Rotate, RoutedRows, SoftCap, SpreadRows, StraightThrough,
+    TrainedCrossEntropy, WeightedGated,
 };
-use qoft_kernels::{PackedWeight, StackedWeight};
+use qoft_kernels::{HostView, PackedWeight, StackedWeight};
 
 pub use bridge::{HostCall, HostOps};
 pub use host::HostTensors;
@@ -239,6 +239,46 @@ pub fn causal_convolution(
         return composed::causal_convolution(x.into_tensor(), weight);
     }
     bridge::binary(x, weight, op).into_tensor()
+}
+
+/// The gated delta rule on queries, keys and values, logarithms of decays, and rates, see
+/// [`GatedDeltaRule`].
+pub fn gated_delta_rule(inputs: [Traced<3>; 3], op: GatedDeltaRule) -> Tensor<3> {
+    if is_far(&inputs[0].device()) {
+        return composed::gated_delta_rule(inputs.map(Traced::into_tensor), None, op).0;
+    }
+    let [x, decay, beta] = inputs;
+    bridge::ternary(x, decay, beta, op).into_tensor()
+}
+
+/// As [`gated_delta_rule`] for tokens that follow others, without gradients: with the states behind them,
+/// `[batch, value_heads, key_dim, value_dim]`, and from there on; `None` is before the first token.
+pub fn gated_delta_rule_from(
+    inputs: [Tensor<3>; 3],
+    states: Option<Tensor<4>>,
+    op: GatedDeltaRule,
+) -> (Tensor<3>, Tensor<4>) {
+    let device = inputs[0].device();
+    if is_far(&device) {
+        return composed::gated_delta_rule(inputs, states, op);
+    }
+    let [batch, time, _] = inputs[0].dims();
+    let values = |data: TensorData| data.try_into_vec::<f32>().expect("activations are f32");
+    let inputs = inputs.map(|x| (x.dims(), values(x.into_data())));
+    let views = inputs
+        .each_ref()
+        .map(|(dims, data)| HostView::new(dims, data));
+    let mut states = match states {
+        Some(states) => values(states.into_data()),
+        None => vec![0.0; batch * op.state_len()],
+    };
+    let out = op.forward_from(&views, &mut states);
+    let out = TensorData::new(out, [batch, time, op.out_features()]);
+    let states = TensorData::new(states, [batch, op.value_heads, op.key_dim, op.value_dim]);
+    (
+        Tensor::from_data(out, &device),
+        Tensor::from_data(states, &device.without_autodiff()),
+    )
 }
 
 /// Output head and cross-entropy in one: a scalar.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::Tensor;
+use burn::tensor::activation::sigmoid;
 use qoft_core::kernels::ops::{CausalAttention, Rope, SoftCap};
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Layer, Linear, Norm, Result, Still, Walk, walk};
@@ -95,6 +96,8 @@ pub struct AttentionConfig {
     pub norm: NormConfig,
     /// Rotary positions of queries and keys.
     pub rope: Option<Arc<RopeTables>>,
+    /// Whether `q_proj` makes a gate beside each head's query; its sigmoid multiplies the head's output.
+    pub output_gate: bool,
     /// How queries grow with their position.
     pub query_growth: Option<QueryGrowth>,
     /// What scores are multiplied by.
@@ -144,6 +147,7 @@ impl AttentionConfig {
             head_norm: HeadNorm::Without,
             norm: NormConfig::new(1e-6),
             rope: None,
+            output_gate: false,
             query_growth: None,
             scale: (head_dim as f64).powf(-0.5),
             window: None,
@@ -155,6 +159,14 @@ impl AttentionConfig {
 
     fn queries(&self) -> usize {
         self.heads * self.head_dim
+    }
+
+    /// Features that the projection of the queries makes.
+    fn projected_queries(&self) -> usize {
+        match self.output_gate {
+            true => 2 * self.queries(),
+            false => self.queries(),
+        }
     }
 
     fn keys(&self) -> usize {
@@ -184,6 +196,7 @@ impl Attention {
     /// If a tensor is missing or does not fit.
     pub fn load(loader: &Loader, config: &AttentionConfig) -> Result<Self> {
         let (hidden, queries, keys) = (config.hidden, config.queries(), config.keys());
+        let projected = config.projected_queries();
         let input = |kind: Projections, name: &str, out: usize| -> Result<Option<Linear>> {
             let load = || loader.linear(name, [out, hidden], config.input_bias);
             (config.projections == kind).then(load).transpose()
@@ -199,10 +212,10 @@ impl Attention {
             widths.map(load).transpose()
         };
         let attention = Self {
-            q_proj: input(Projections::Single, "q_proj", queries)?,
+            q_proj: input(Projections::Single, "q_proj", projected)?,
             k_proj: input(Projections::Single, "k_proj", keys)?,
             v_proj: input(Projections::Single, "v_proj", keys)?,
-            qkv_proj: input(Projections::Fused, "qkv_proj", queries + 2 * keys)?,
+            qkv_proj: input(Projections::Fused, "qkv_proj", projected + 2 * keys)?,
             o_proj: loader.linear(names.o_proj, [hidden, queries], config.output_bias)?,
             q_norm: norm(names.q_norm, 0)?,
             k_norm: norm(names.k_norm, 1)?,
@@ -216,7 +229,7 @@ impl Attention {
         if config.heads == config.kv_heads {
             match config.projections {
                 Projections::Single => loader.feeds("v_proj", 0, &[names.o_proj]),
-                Projections::Fused => loader.feeds("qkv_proj", queries + keys, &[names.o_proj]),
+                Projections::Fused => loader.feeds("qkv_proj", projected + keys, &[names.o_proj]),
             }
         }
         Ok(attention)
@@ -240,6 +253,7 @@ impl Attention {
         let rope = rope.map(|tables| (&**tables, tables.table(span.positions.clone())));
         let [q, k, v] = self.project(x);
         let heads = |heads| [batch, time, heads, config.head_dim];
+        let (q, gate) = self.without_gate(q);
         let q = self.position(q, &self.q_norm, heads(config.heads), rope.as_ref());
         let k = self.position(k, &self.k_norm, heads(config.kv_heads), rope.as_ref());
         let q = match config.query_growth {
@@ -255,8 +269,29 @@ impl Attention {
             CausalAttention::new(config.scale as f32, config.window).with_soft_cap(config.soft_cap);
         let sinks = self.sinks.as_deref().cloned();
         let out = ops::attention([q, k, v].map(|x| self.o_proj.keep(x)), sinks, op);
-        self.o_proj
-            .forward(out.reshape([batch * time, config.queries()]))
+        let out = out.reshape([batch * time, config.queries()]);
+        self.o_proj.forward(match gate {
+            Some(gate) => {
+                let (out, gate) = ops::lifted(out, sigmoid(gate));
+                out * gate
+            }
+            None => out,
+        })
+    }
+
+    /// The queries, and the gates that stand beside them.
+    fn without_gate(&self, q: Tensor<2>) -> (Tensor<2>, Option<Tensor<2>>) {
+        let config = &*self.config;
+        if !config.output_gate {
+            return (q, None);
+        }
+        let rows = q.dims()[0];
+        let heads = q.reshape([rows, config.heads, 2 * config.head_dim]);
+        let half = |start| {
+            let half = heads.clone().narrow(2, start, config.head_dim);
+            half.reshape([rows, config.queries()])
+        };
+        (half(0), Some(half(config.head_dim)))
     }
 
     /// Queries, keys and values, `[batch · time, heads · head_dim]`.
@@ -266,7 +301,7 @@ impl Attention {
         }
         let fused = self.qkv_proj.as_ref().expect("single or fused projections");
         let qkv = fused.forward(x);
-        let (queries, keys) = (self.config.queries(), self.config.keys());
+        let (queries, keys) = (self.config.projected_queries(), self.config.keys());
         [(0, queries), (queries, keys), (queries + keys, keys)]
             .map(|(start, width)| qkv.clone().narrow(1, start, width))
     }

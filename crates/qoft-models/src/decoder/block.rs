@@ -1,15 +1,16 @@
-//! A decoder block: attention and feed-forward layers with norms and residuals.
+//! A decoder block: what mixes tokens, and feed-forward layers, with norms and residuals.
 
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::ops::Traced;
 use qoft_core::{Norm, Result, Walk};
 
-use super::attention::{Attention, AttentionConfig};
+use super::attention::Attention;
 use super::balance::added;
+use super::delta_net::{DeltaNet, DeltaNetCache};
 use super::feed_forward::{FeedForward, FeedForwardConfig};
+use super::mixer::{MixerCache, MixerConfig};
 use crate::body::{self, Span, Stream};
-use crate::key_values::KeyValues;
 use crate::loader::Loader;
 use crate::norm::NormConfig;
 
@@ -41,8 +42,8 @@ pub enum FeedForwardName {
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct BlockConfig {
-    /// Its attention.
-    pub attention: AttentionConfig,
+    /// What mixes its tokens.
+    pub mixer: MixerConfig,
     /// Its feed-forward layers.
     pub feed_forward: FeedForwardConfig,
     /// What these are called.
@@ -56,14 +57,14 @@ pub struct BlockConfig {
 }
 
 impl BlockConfig {
-    /// Norms before attention and feed-forward layers.
+    /// Norms before what mixes tokens and before the feed-forward layers.
     pub fn new(
-        attention: AttentionConfig,
+        mixer: impl Into<MixerConfig>,
         feed_forward: impl Into<FeedForwardConfig>,
         norm: NormConfig,
     ) -> Self {
         Self {
-            attention,
+            mixer: mixer.into(),
             feed_forward: feed_forward.into(),
             feed_forward_name: FeedForwardName::Mlp,
             norms: NormPlacement::Before,
@@ -76,7 +77,8 @@ impl BlockConfig {
 /// One block of the model.
 #[derive(Module, Debug, Walk)]
 pub struct Block {
-    self_attn: Attention,
+    self_attn: Option<Attention>,
+    linear_attn: Option<DeltaNet>,
     mlp: Option<FeedForward>,
     block_sparse_moe: Option<FeedForward>,
     input_layernorm: Option<Norm>,
@@ -99,13 +101,21 @@ impl Block {
     /// # Errors
     /// If a tensor is missing or does not fit.
     pub fn load(loader: &Loader, config: &BlockConfig) -> Result<Self> {
-        let hidden = config.attention.hidden;
+        let hidden = config.mixer.hidden();
         let norm = |name: &str| loader.root_mean_square(name, hidden, config.norm);
         let optional = |placements: &[NormPlacement], name: &str| {
             let wanted = placements.contains(&config.norms);
             wanted.then(|| norm(name)).transpose()
         };
-        let self_attn = Attention::load(&loader.below("self_attn"), &config.attention)?;
+        let (mut self_attn, mut linear_attn) = (None, None);
+        match &config.mixer {
+            MixerConfig::Attention(config) => {
+                self_attn = Some(Attention::load(&loader.below("self_attn"), config)?);
+            }
+            MixerConfig::DeltaNet(config) => {
+                linear_attn = Some(DeltaNet::load(&loader.below("linear_attn"), config)?);
+            }
+        }
         let feed_forward = |name: FeedForwardName, path: &str| {
             let load =
                 || FeedForward::load(&loader.below(path), loader.path(), &config.feed_forward);
@@ -121,9 +131,7 @@ impl Block {
             NormPlacement::After => None,
         };
         if let Some(before_mlp) = before_mlp {
-            let names = ["q_proj", "k_proj", "v_proj", "qkv_proj"];
-            let names = names.map(|name| format!("self_attn.{name}"));
-            loader.feeds("input_layernorm", 0, &names.each_ref().map(String::as_str));
+            loader.feeds("input_layernorm", 0, config.mixer.readers());
             // The router of a mixture and all experts would have to be scaled together.
             if matches!(config.feed_forward, FeedForwardConfig::Dense(_)) {
                 let names = ["mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj"];
@@ -133,6 +141,7 @@ impl Block {
         use NormPlacement::{After, Around, AroundSublayers, Before};
         Ok(Self {
             self_attn,
+            linear_attn,
             mlp,
             block_sparse_moe,
             input_layernorm: optional(&[Before, Around, AroundSublayers], "input_layernorm")?,
@@ -156,17 +165,25 @@ impl Block {
 }
 
 impl body::Block for Block {
-    type Cache = KeyValues;
+    type Cache = MixerCache;
 
-    fn new_cache(&self) -> KeyValues {
-        self.self_attn.new_cache()
+    fn new_cache(&self) -> MixerCache {
+        match &self.self_attn {
+            Some(attention) => MixerCache::KeyValues(attention.new_cache()),
+            None => MixerCache::DeltaNet(DeltaNetCache::default()),
+        }
     }
 
-    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut KeyValues>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut MixerCache>) -> Stream {
         let [batch, time, hidden] = stream.hidden.dims();
         let x = stream.hidden.reshape([batch * time, hidden]);
         let y = apply(self.input_layernorm.as_ref(), x.clone());
-        let y = self.self_attn.forward(y, [batch, time], span, cache);
+        let (key_values, state) = MixerCache::split(cache);
+        let y = match (&self.self_attn, &self.linear_attn) {
+            (Some(attention), _) => attention.forward(y, [batch, time], span, key_values),
+            (None, Some(net)) => net.forward(y, [batch, time], state),
+            (None, None) => unreachable!("a block mixes its tokens"),
+        };
         // The same name stands for two places.
         let norm = &self.post_attention_layernorm;
         let (x, y) = match self.norms {

@@ -6,8 +6,10 @@
 mod attention;
 mod balance;
 mod block;
+mod delta_net;
 mod expert;
 mod feed_forward;
+mod mixer;
 mod mixture;
 mod mlp;
 mod query_growth;
@@ -31,8 +33,10 @@ use balance::balance_loss;
 
 pub use attention::{Attention, AttentionConfig, AttentionNames, HeadNorm, Projections};
 pub use block::{Block, BlockConfig, FeedForwardName, NormPlacement};
+pub use delta_net::{DeltaNet, DeltaNetCache, DeltaNetConfig};
 pub use expert::{ExpertConfig, ExpertInput, ExpertNames};
 pub use feed_forward::{FeedForward, FeedForwardConfig};
+pub use mixer::{MixerCache, MixerConfig};
 pub use mixture::{Mixture, MixtureConfig, RouterName, SharedConfig};
 pub use mlp::{Mlp, MlpConfig};
 pub use query_growth::QueryGrowth;

@@ -9,7 +9,7 @@ mod llama;
 mod ministral3;
 mod mistral;
 mod mixtral;
-mod mixtures;
+pub mod mixtures;
 mod olmo2;
 mod olmo3;
 mod olmoe;

@@ -37,6 +37,8 @@ pub const CASES: &[&str] = &[
     "qwen2_moe",
     "qwen2_sliding",
     "qwen3",
+    "qwen3_5",
+    "qwen3_5_moe_text",
     "qwen3_moe",
     "seed_oss_options",
     "smollm3",

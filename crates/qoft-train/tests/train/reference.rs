@@ -106,6 +106,16 @@ fn lfm2_all_linear() {
     check_case("lfm2_all_linear");
 }
 
+#[test]
+fn qwen3_5_all_linear() {
+    check_case("qwen3_5_all_linear");
+}
+
+#[test]
+fn qwen3_5_moe() {
+    check_case("qwen3_5_moe");
+}
+
 /// Convolutions train whole.
 #[test]
 fn lfm2_whole() {

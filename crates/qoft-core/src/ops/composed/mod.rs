@@ -5,6 +5,7 @@ mod attention;
 mod cayley;
 mod constants;
 mod cross_entropy;
+mod delta_rule;
 mod routed;
 
 use std::sync::{Arc, Weak};
@@ -18,6 +19,7 @@ use super::lifted;
 pub use attention::attention;
 pub use cayley::cayley;
 pub use cross_entropy::linear_cross_entropy;
+pub use delta_rule::gated_delta_rule;
 pub use routed::{collect_rows, grouped_matmul, spread_rows};
 
 /// Root-mean-square normalization of the last dimension.

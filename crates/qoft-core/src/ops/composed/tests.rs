@@ -7,8 +7,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::ops::{
     CausalAttention, CausalConvolution, Cayley, CayleyMap, ClampedSwiglu, CollectRows, Gated,
-    GroupedMatmul, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, RoutedRows, SoftCap, SpreadRows,
-    pairs,
+    GatedDeltaRule, GroupedMatmul, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, RoutedRows,
+    SoftCap, SpreadRows, pairs,
 };
 use qoft_kernels::{DenseWeight, PackedWeight};
 
@@ -311,6 +311,32 @@ fn convolution() {
             [3, width],
             |weight| bridge::binary(x(), weight, op),
             |weight| causal_convolution(x(), weight),
+        );
+    }
+}
+
+#[test]
+fn delta_rule() {
+    let op = GatedDeltaRule::new([2, 4], [4, 3]);
+    for time in [1, 70] {
+        let shape = [2, time, op.in_features()];
+        let gates = [2, time, 4];
+        let x = || input(shape, 2);
+        let decay = |gates: Tensor<3>| gates.square().neg() * 0.3;
+        let beta = |gates: Tensor<3>| gates.square();
+        let host = |x, decay, beta| bridge::ternary(x, decay, beta, op);
+        let composed = |x, decay, beta| gated_delta_rule([x, decay, beta], None, op).0;
+        let (g, b) = (|| decay(input(gates, 3)), || beta(input(gates, 4)));
+        check(shape, |x| host(x, g(), b()), |x| composed(x, g(), b()));
+        check(
+            gates,
+            |y| host(x(), decay(y), b()),
+            |y| composed(x(), decay(y), b()),
+        );
+        check(
+            gates,
+            |y| host(x(), g(), beta(y)),
+            |y| composed(x(), g(), beta(y)),
         );
     }
 }
