@@ -3,21 +3,24 @@
 mod adapter;
 mod calibration;
 mod data;
+mod foreign;
 mod load;
 mod merge;
 mod named;
 mod names;
 mod quantize;
 mod run_options;
+mod synonyms;
 mod train;
 mod train_adapter;
+mod training;
 mod unknown;
 
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
+use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use qoft::MaxShardSize;
 use qoft::core::kernels::FloatFormat;
 
@@ -31,6 +34,7 @@ pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
 pub use train::TrainArgs;
+pub use training::TrainingArgs;
 
 /// Fine-tune quantized language models with Orthogonal Fine-Tuning (OFT).
 #[derive(Debug, Parser)]
@@ -48,18 +52,14 @@ impl Cli {
     /// The arguments of the process; it ends if they are wrong, or ask for help or the version.
     pub fn from_arguments() -> Self {
         let mut program = program();
-        let parsed = program.try_get_matches_from_mut(std::env::args_os());
+        let arguments = std::env::args_os().map(synonyms::hyphenated);
+        let parsed = program.try_get_matches_from_mut(arguments);
         let parsed = parsed.and_then(|mut matches| {
-            let parsed = Self::from_arg_matches_mut(&mut matches);
+            let parsed = Self::from_matches(&mut matches);
             parsed.map_err(|error| error.format(&mut program))
         });
         parsed.unwrap_or_else(|error| {
-            let given = std::env::args_os().skip(1);
-            let command = given.filter_map(|arg| arg.into_string().ok());
-            let command = command
-                .filter_map(|arg| program.find_subcommand(arg))
-                .next();
-            let error = unknown::with_suggestion(error, command);
+            let error = unknown::with_suggestion(error);
             if error.use_stderr() || std::io::stdout().is_terminal() {
                 error.exit();
             }
@@ -68,11 +68,27 @@ impl Cli {
             exit::end(0)
         })
     }
+
+    fn from_matches(matches: &mut ArgMatches) -> Result<Self, clap::Error> {
+        let foreign = matches.subcommand_matches(TRAIN).map(foreign::given);
+        let mut parsed = Self::from_arg_matches_mut(matches)?;
+        if let (Command::Train(args), Some(foreign)) = (&mut parsed.command, foreign) {
+            args.foreign = foreign;
+        }
+        Ok(parsed)
+    }
 }
+
+/// The command that knows options of other programs.
+const TRAIN: &str = "train";
 
 /// The program, which has one name and version in all of its commands.
 fn program() -> clap::Command {
-    Cli::command().mut_subcommands(|command| command.display_name("qoft"))
+    let program = Cli::command().mut_subcommands(|command| {
+        let command = command.display_name("qoft");
+        synonyms::accepting(command)
+    });
+    program.mut_subcommand(TRAIN, foreign::accepting)
 }
 
 /// The commands.

@@ -15,10 +15,12 @@ const FILE: &str = "training_args.json";
 /// Options that say where a run is, and not what it is.
 const PLACES: [&str; 2] = ["output", "resume_from"];
 /// Options that change nothing in what is trained.
-const REPORTS: [&str; 6] = [
+const REPORTS: [&str; 8] = [
     "json",
     "logging_steps",
     "save_steps",
+    "save_strategy",
+    "save_total_limit",
     "threads",
     "device",
     "quantize_cache",
@@ -146,7 +148,7 @@ impl RunOptions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::args::TrainArgs;
+    use crate::args::{TrainArgs, TrainingArgs};
 
     #[test]
     fn options_survive_their_file_and_tell_what_is_another_run() {
@@ -156,8 +158,11 @@ mod tests {
             model: Some(folder.path().join("model")),
             data: Some(vec!["rows.jsonl".into()]),
             output: Some(folder.path().to_owned()),
-            learning_rate: Some(0.1 + 0.2),
-            logging_steps: Some(3),
+            training: TrainingArgs {
+                learning_rate: Some(0.1 + 0.2),
+                logging_steps: Some(3),
+                ..TrainingArgs::default()
+            },
             adapter: Some(vec!["a".into(), "b=0.5".into()]),
             ..TrainArgs::default()
         };
@@ -172,9 +177,11 @@ mod tests {
         assert!(adapters[1].as_str().unwrap().ends_with("/b=0.5"));
 
         let other = TrainArgs {
-            learning_rate: Some(0.5),
-            max_steps: Some(7),
-            logging_steps: None,
+            training: TrainingArgs {
+                learning_rate: Some(0.5),
+                max_steps: Some(7),
+                ..TrainingArgs::default()
+            },
             adapter: args.adapter.clone(),
             model: args.model.clone(),
             data: args.data.clone(),

@@ -7,13 +7,14 @@ use anyhow::{Context, Result, bail};
 use clap::Args;
 use qoft::core::read_text;
 use qoft::peft::OneOrMany;
-use qoft::train::train::TrainConfig;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::names::names;
-use super::{DataArg, DataArgs, LoadArgs, RunOptions, named, unknown};
+use super::{
+    DataArg, DataArgs, LoadArgs, RunOptions, TrainingArgs, foreign, named, synonyms, unknown,
+};
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
 /// `--config` may say, and defaults fill the rest.
@@ -117,56 +118,17 @@ pub struct TrainArgs {
     #[arg(long, help_heading = "Adapter", value_parser = finite)]
     pub module_dropout: Option<f64>,
 
-    /// The highest learning rate [default: 5e-5].
-    #[arg(long, help_heading = "Training", value_parser = finite)]
-    pub learning_rate: Option<f64>,
-    /// Rows of a batch [default: 8].
-    #[arg(long, help_heading = "Training")]
-    pub batch_size: Option<usize>,
-    /// Batches of a step [default: 1].
-    #[arg(long, help_heading = "Training")]
-    pub gradient_accumulation_steps: Option<usize>,
-    /// Steps of the run; wins over --num-epochs.
-    #[arg(long, help_heading = "Training")]
-    pub max_steps: Option<usize>,
-    /// Times that the data is gone through [default: 3].
-    #[arg(long, help_heading = "Training", value_parser = finite)]
-    pub num_epochs: Option<f64>,
     /// Tokens that a row keeps [default: 1024].
     #[arg(long, help_heading = "Training")]
     pub max_length: Option<usize>,
-    /// `linear`, `constant` or `cosine` [default: linear].
-    #[arg(long, help_heading = "Training")]
-    pub lr_scheduler: Option<String>,
-    /// Steps in which the learning rate grows from 0 [default: 0].
-    #[arg(long, help_heading = "Training")]
-    pub warmup_steps: Option<usize>,
-    /// Weight decay [default: 0].
-    #[arg(long, help_heading = "Training", value_parser = finite)]
-    pub weight_decay: Option<f64>,
-    /// Gradients are scaled down to this norm; 0 turns that off [default: 1].
-    #[arg(long, help_heading = "Training", value_parser = finite)]
-    pub max_grad_norm: Option<f64>,
     /// How much it counts that routers of experts distribute tokens unevenly: multiplies the auxiliary
     /// loss of mixtures, which is added to the loss [default: 0].
     #[arg(long, help_heading = "Training", value_parser = finite, visible_alias = "moe-aux-loss-coef")]
     pub router_aux_loss_coef: Option<f64>,
-    /// `adamw`.
-    #[arg(long, help_heading = "Training")]
-    pub optimizer: Option<String>,
-    /// Keep only the input of each block and compute the block once more for its backward.
-    #[arg(long, help_heading = "Training", num_args = 0..=1, default_missing_value = "true")]
-    pub gradient_checkpointing: Option<bool>,
-    /// Number format in which activations are kept for the backward, `f32` or `bf16`; computing
-    /// stays in f32 [default: f32].
-    #[arg(long, help_heading = "Training")]
-    pub activation_dtype: Option<String>,
-    /// Seed of the order of the rows, of initial values and of dropout [default: 42].
-    #[arg(long, help_heading = "Training")]
-    pub seed: Option<u64>,
-    /// Take the rows in the order of the file.
-    #[arg(long, help_heading = "Training", num_args = 0..=1, default_missing_value = "true")]
-    pub no_shuffle: Option<bool>,
+    /// The settings of the training loop.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub training: TrainingArgs,
 
     /// A data file to evaluate on.
     #[arg(long, help_heading = "Reports")]
@@ -174,43 +136,15 @@ pub struct TrainArgs {
     /// Set aside this share of the rows, or so many rows, to evaluate on.
     #[arg(long, help_heading = "Reports", value_parser = finite, conflicts_with = "eval_data")]
     pub val_size: Option<f64>,
-    /// Steps from one evaluation to the next [default: only at the end].
-    #[arg(long, help_heading = "Reports")]
-    pub eval_steps: Option<usize>,
-    /// Evaluate before the first step, too [default: if --eval-steps is given].
-    #[arg(long, help_heading = "Reports", num_args = 0..=1, default_missing_value = "true")]
-    pub eval_on_start: Option<bool>,
-    /// Steps from one console message to the next [default: 10].
-    #[arg(long, help_heading = "Reports")]
-    pub logging_steps: Option<usize>,
-    /// Steps from one checkpoint to the next [default: 500].
-    #[arg(long, help_heading = "Reports")]
-    pub save_steps: Option<usize>,
+    /// Options of other programs, with their values.
+    #[arg(skip)]
+    #[serde(skip)]
+    pub foreign: Map<String, Value>,
+
     /// Print one JSON object at the end.
     #[arg(long, help_heading = "Reports", num_args = 0..=1, default_missing_value = "true")]
     pub json: Option<bool>,
 }
-
-/// The training options that have the same name in [`TrainConfig`].
-const TRAINING: &[&str] = &[
-    "learning_rate",
-    "batch_size",
-    "gradient_accumulation_steps",
-    "max_steps",
-    "num_epochs",
-    "lr_scheduler",
-    "warmup_steps",
-    "weight_decay",
-    "max_grad_norm",
-    "optimizer",
-    "gradient_checkpointing",
-    "activation_dtype",
-    "seed",
-    "eval_steps",
-    "eval_on_start",
-    "logging_steps",
-    "save_steps",
-];
 
 impl TrainArgs {
     /// Adds what the file of `--config` says, and the run that is to go on.
@@ -226,30 +160,25 @@ impl TrainArgs {
             source = folder.display().to_string();
         }
         if let Some(path) = &self.config {
-            options.extend(read_yaml(path)?);
             source = path.display().to_string();
+            options.extend(read_yaml(path).with_context(|| source.clone())?);
         }
-        if source.is_empty() {
+        let foreign = translated(&self.foreign)?;
+        if source.is_empty() && foreign.is_empty() {
             return Ok(self);
         }
+        options.extend(foreign);
         let flags = serde_json::to_value(&self)?;
         for (key, value) in flags.as_object().into_iter().flatten() {
             if !value.is_null() {
                 options.insert(key.clone(), value.clone());
             }
         }
-        let known = serde_json::to_value(Self::default())?;
-        let unknown = options.keys().find(|key| known.get(key.as_str()).is_none());
-        if let Some(key) = unknown {
-            let reason = match unknown::meant(key) {
-                Some(meant) => format!("`{meant}` is meant"),
-                None => unknown::reason(key)
-                    .unwrap_or("`qoft train --help` lists all")
-                    .to_owned(),
-            };
-            bail!("{source}: there is no option `{key}`; {reason}");
+        let read = named::read(&Map::new(), &options);
+        match source.is_empty() {
+            true => read,
+            false => read.context(source),
         }
-        named::read(&Map::new(), &options).context(source)
     }
 
     /// Model, data and output folder, which must be given.
@@ -280,15 +209,6 @@ impl TrainArgs {
         self.quantize.is_some() || self.load.asks()
     }
 
-    /// The settings of the training loop.
-    pub fn train_config(&self) -> Result<TrainConfig> {
-        let mut given = self.given(TRAINING)?;
-        given.insert("shuffle".into(), (!self.no_shuffle.unwrap_or(false)).into());
-        let config: TrainConfig = named::read(&object(&TrainConfig::default())?, &given)?;
-        config.validate()?;
-        Ok(config)
-    }
-
     /// Those of the named options that are given.
     pub(super) fn given(&self, names: &[&str]) -> Result<Map<String, Value>> {
         let mut given = object(self)?;
@@ -297,49 +217,75 @@ impl TrainArgs {
     }
 }
 
-fn object(options: &impl Serialize) -> Result<Map<String, Value>> {
+pub(super) fn object(options: &impl Serialize) -> Result<Map<String, Value>> {
     match serde_json::to_value(options)? {
         Value::Object(options) => Ok(options),
         _ => bail!("options are an object"),
     }
 }
 
-/// The options of a file, with `-` and `_` in their names taken as the same.
+/// What options of other programs come to.
+fn translated(foreign: &Map<String, Value>) -> Result<Map<String, Value>> {
+    let mut options = Map::new();
+    for (name, value) in foreign {
+        options.extend(foreign::translate(name, value)?.unwrap_or_default());
+    }
+    Ok(options)
+}
+
+/// The options of a file, by the names that they have here. In names `-` and `_` are the same.
 fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
     let text = read_text(path)?;
-    let value: Value = serde_saphyr::from_str(&text)
-        .map_err(|e| anyhow::anyhow!("{}: not valid YAML: {e}", path.display()))?;
-    let Value::Object(options) = value else {
-        bail!(
-            "{}: expected options as `name: value` lines",
-            path.display()
-        );
+    let value: Value =
+        serde_saphyr::from_str(&text).map_err(|e| anyhow::anyhow!("not valid YAML: {e}"))?;
+    let Value::Object(given) = value else {
+        bail!("expected options as `name: value` lines");
     };
-    let mut normalized = Map::new();
-    for (key, value) in options {
-        let key = key.replace('-', "_");
-        // A list of modules may be written as a list, and one adapter as one.
-        let value = match (key.as_str(), value) {
-            ("adapter" | "adapter_option", Value::String(one)) => vec![one].into(),
-            ("columns", Value::Object(columns)) => {
-                let pairs = columns.iter().filter_map(|(name, column)| {
-                    let column = column.as_str()?;
-                    Some(format!("{name}={column}"))
-                });
-                pairs.collect::<Vec<_>>().join(",").into()
+    let known = object(&TrainArgs::default())?;
+    let known: Vec<String> = known.into_iter().map(|(key, _)| key).collect();
+    let (mut options, mut by_other_names) = (Map::new(), Map::new());
+    for (key, value) in given {
+        let (key, name) = (key.replace('-', "_"), key.replace('_', "-"));
+        if known.contains(&key) {
+            options.insert(key.clone(), list(&key, value));
+            continue;
+        }
+        let own = synonyms::own(&name).map(|own| own.replace('-', "_"));
+        match own.filter(|own| known.contains(own)) {
+            Some(own) => {
+                by_other_names.insert(own.clone(), list(&own, value));
             }
-            (
-                "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip",
-                Value::Array(names),
-            ) => {
-                let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
-                names.join(",").into()
-            }
-            (_, value) => value,
-        };
-        normalized.insert(key, value);
+            None => match foreign::translate(&name, &value)? {
+                Some(translated) => by_other_names.extend(translated),
+                None => bail!("there is no option `{key}`; {}", unknown::key(&key, &known)),
+            },
+        }
     }
-    Ok(normalized)
+    for (key, value) in by_other_names {
+        options.entry(key).or_insert(value);
+    }
+    Ok(options)
+}
+
+/// A list of modules may be written as a list, and one adapter as one.
+fn list(key: &str, value: Value) -> Value {
+    match (key, value) {
+        ("adapter" | "adapter_option", Value::String(one)) => vec![one].into(),
+        ("columns", Value::Object(columns)) => {
+            let pairs = columns
+                .iter()
+                .filter_map(|(name, column)| Some(format!("{name}={}", column.as_str()?)));
+            pairs.collect::<Vec<_>>().join(",").into()
+        }
+        (
+            "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip",
+            Value::Array(names),
+        ) => {
+            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
+            names.join(",").into()
+        }
+        (_, value) => value,
+    }
 }
 
 /// A list, of which one element may stand alone.
@@ -352,7 +298,7 @@ fn one_or_many<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>
 }
 
 /// A number; `nan` and `inf` have no place in settings, nor in JSON.
-fn finite(text: &str) -> Result<f64, String> {
+pub(super) fn finite(text: &str) -> Result<f64, String> {
     let number = text.parse::<f64>().map_err(|e| e.to_string())?;
     if number.is_finite() {
         Ok(number)
@@ -388,11 +334,14 @@ mod tests {
         let (_file, path) = file("learning-rate: 0.5\nbatch_size: 3\ntarget_modules: [a, b]\n");
         let flags = TrainArgs {
             config: Some(path),
-            batch_size: Some(7),
+            training: TrainingArgs {
+                batch_size: Some(7),
+                ..TrainingArgs::default()
+            },
             ..TrainArgs::default()
         };
         let merged = flags.with_file().unwrap();
-        let config = merged.train_config().unwrap();
+        let config = merged.training.config().unwrap();
         assert_eq!((config.learning_rate, config.batch_size), (0.5, 7));
         let adapter = merged
             .adapter_config(&qoft::peft::Families::linked().unwrap())
@@ -410,13 +359,35 @@ mod tests {
         };
         let error = format!("{:#}", args.with_file().unwrap_err());
         assert!(error.contains("learning_rat"), "{error}");
-        let (_file, path) = file("num_train_epochs: 2\n");
+    }
+
+    #[test]
+    fn a_file_of_another_program_is_read() {
+        let (_file, path) = file(
+            "model_name_or_path: m\nstage: sft\ndo_train: true\nfinetuning_type: oft\n\
+             oft_target: all\nquantization_bit: 4\ncutoff_len: 64\noutput_dir: o\n\
+             per_device_train_batch_size: 1\nnum_train_epochs: 2.0\nlr_scheduler_type: cosine\n\
+             warmup_ratio: 0.1\nbf16: true\nddp_timeout: 180\noptim: adamw_torch\n\
+             lr_scheduler_kwargs: {num_cycles: 1}\nreport_to: none\n",
+        );
+        let args = TrainArgs {
+            config: Some(path),
+            ..TrainArgs::default()
+        };
+        let args = args.with_file().unwrap();
+        let config = args.training.config().unwrap();
+        assert_eq!((config.batch_size, config.num_epochs), (1, 2.0));
+        assert_eq!(config.warmup_ratio, 0.1);
+        assert_eq!(config.lr_scheduler_kwargs.num_cycles, Some(1.0));
+        assert_eq!(args.load.load_in_4bit, Some(true));
+        assert_eq!(args.training.activation_dtype.as_deref(), Some("bf16"));
+        let (_file, path) = file("finetuning_type: lora\n");
         let args = TrainArgs {
             config: Some(path),
             ..TrainArgs::default()
         };
         let error = format!("{:#}", args.with_file().unwrap_err());
-        assert!(error.contains("`--num-epochs` is meant"), "{error}");
+        assert!(error.contains("`finetuning-type: lora`"), "{error}");
     }
 
     #[test]

@@ -177,7 +177,7 @@ fn bad_options() {
         ("--target-modules", "no_such_layer", "no_such_layer"),
         ("--batch-size", "0", "batch_size"),
         ("--learning-rate", "nan", "learning-rate"),
-        ("--optimizer", "lion", "lion"),
+        ("--optimizer", "muon", "lion"),
         ("--module-dropout", "2", "module_dropout"),
         ("--lr-scheduler", "steep", "--lr-scheduler steep"),
         ("--activation-dtype", "f8", "--activation-dtype f8"),
@@ -224,7 +224,7 @@ fn a_training_says_what_is_wrong_with_its_options() {
             "--learning-rate=-1",
             "`learning_rate`: must be a number from 0 on, not -1",
         ),
-        (&out, "--eval-steps=5", "--eval-data FILE"),
+        (&out, "--eval-steps=5", "(--eval-data, --val-size)"),
         (&out, "--target-modules=no_proj", "no_proj"),
         (&file, "--max-steps=1", "a training is a folder"),
     ] {

@@ -20,4 +20,5 @@ mod random_damage;
 mod resume;
 mod saved;
 mod signals;
+mod strategies;
 mod threads;

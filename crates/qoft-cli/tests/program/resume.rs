@@ -11,14 +11,14 @@ const MODEL: &str = "models/llama_nf4";
 const ROWS: &str = "train/nf4_all_linear/rows.jsonl";
 
 /// A folder with data, and a training of 8 steps.
-struct Training {
+pub struct Training {
     work: TempDir,
     model: String,
-    data: PathBuf,
+    pub data: PathBuf,
 }
 
 impl Training {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let work = tempdir().expect("a folder");
         let data = work.path().join("rows.jsonl");
         fs::copy(fixture(ROWS), &data).expect("a copy");
@@ -29,11 +29,11 @@ impl Training {
         }
     }
 
-    fn folder(&self, name: &str) -> PathBuf {
+    pub fn folder(&self, name: &str) -> PathBuf {
         self.work.path().join(name)
     }
 
-    fn args<'a>(&'a self, output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
+    pub fn args<'a>(&'a self, output: &'a Path, more: &[&'a str]) -> Vec<&'a str> {
         let args = [
             "train",
             "--model",
@@ -56,13 +56,13 @@ impl Training {
         args.chain(more.iter().copied()).collect()
     }
 
-    fn train(&self, output: &Path, more: &[&str]) -> Run {
+    pub fn train(&self, output: &Path, more: &[&str]) -> Run {
         qoft(&self.args(output, more))
     }
 
     /// Trains to the end, and returns what standard error says.
     #[track_caller]
-    fn good(&self, output: &Path, more: &[&str]) -> String {
+    pub fn good(&self, output: &Path, more: &[&str]) -> String {
         let run = self.train(output, more);
         assert_eq!(run.code, Some(0), "{}", run.stderr);
         run.stderr
@@ -70,14 +70,14 @@ impl Training {
 
     /// Trains, which has to fail, and returns what standard error says.
     #[track_caller]
-    fn bad(&self, output: &Path, more: &[&str]) -> String {
+    pub fn bad(&self, output: &Path, more: &[&str]) -> String {
         let run = self.train(output, more);
         assert_eq!(run.code, Some(1), "{}", run.stderr);
         run.stderr
     }
 }
 
-fn weights(folder: &Path) -> Vec<u8> {
+pub fn weights(folder: &Path) -> Vec<u8> {
     fs::read(folder.join("adapter_model.safetensors")).expect("an adapter")
 }
 

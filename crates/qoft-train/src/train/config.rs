@@ -5,18 +5,11 @@ use qoft_core::kernels::FloatFormat;
 use qoft_core::ops::is_far;
 use serde::{Deserialize, Serialize};
 
+use super::occasions::Strategy;
+use super::optimizer::OptimizerKind;
 use super::schedule::{Schedule, SchedulerKind};
+use super::scheduler_options::SchedulerOptions;
 use crate::error::TrainError;
-
-/// The optimizers that can be chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum OptimizerKind {
-    /// AdamW with betas 0.9 and 0.999 and epsilon 1e-8.
-    #[default]
-    AdamW,
-}
 
 /// How activations are kept for the backward.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -57,10 +50,20 @@ pub struct TrainConfig {
     pub num_epochs: f64,
     /// How the learning rate changes after the warm-up.
     pub lr_scheduler: SchedulerKind,
+    /// What that leaves open.
+    pub lr_scheduler_kwargs: SchedulerOptions,
     /// Steps in which the learning rate grows from 0.
     pub warmup_steps: usize,
+    /// The same as a share of the run; counts where `warmup_steps` is 0.
+    pub warmup_ratio: f64,
     /// Weight decay of the optimizer.
     pub weight_decay: f64,
+    /// How long the optimizer remembers gradients; 0.9 if absent.
+    pub adam_beta1: Option<f64>,
+    /// How long it remembers their squares; 0.999 if absent.
+    pub adam_beta2: Option<f64>,
+    /// What the optimizer adds to a divisor.
+    pub adam_epsilon: f64,
     /// Gradients are scaled down to this norm; 0: never.
     pub max_grad_norm: f64,
     /// The optimizer.
@@ -74,14 +77,28 @@ pub struct TrainConfig {
     pub seed: u64,
     /// Whether each epoch has its own random order of the rows.
     pub shuffle: bool,
-    /// Steps from one evaluation to the next; only at the end if absent.
+    /// When there are evaluations, beside the one at the end; by `eval_steps` if absent.
+    pub eval_strategy: Option<Strategy>,
+    /// Steps from one evaluation to the next; `logging_steps` or none if absent.
     pub eval_steps: Option<usize>,
-    /// Whether there is an evaluation before the first step; only with `eval_steps` if absent.
+    /// Whether there is an evaluation before the first step; with those between if absent.
     pub eval_on_start: Option<bool>,
+    /// Rows of a batch of an evaluation; `batch_size` if absent.
+    pub eval_batch_size: Option<usize>,
     /// Steps from one console message to the next; the log file has all steps.
     pub logging_steps: usize,
+    /// When there are checkpoints; by `save_steps` if absent.
+    pub save_strategy: Option<Strategy>,
     /// Steps from one checkpoint to the next; none if absent.
     pub save_steps: Option<usize>,
+    /// Checkpoints that are kept, the best one perhaps beside them; all if absent.
+    pub save_total_limit: Option<usize>,
+    /// Whether the adapter of the lowest evaluation loss is the result, and not the last one.
+    pub load_best_model_at_end: bool,
+    /// Evaluations that are not better, after which the run ends; never if absent.
+    pub early_stopping_patience: Option<usize>,
+    /// By how much the loss must be lower to be better.
+    pub early_stopping_threshold: f64,
 }
 
 impl Default for TrainConfig {
@@ -93,18 +110,30 @@ impl Default for TrainConfig {
             max_steps: None,
             num_epochs: 3.0,
             lr_scheduler: SchedulerKind::Linear,
+            lr_scheduler_kwargs: SchedulerOptions::default(),
             warmup_steps: 0,
+            warmup_ratio: 0.0,
             weight_decay: 0.0,
+            adam_beta1: None,
+            adam_beta2: None,
+            adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
             optimizer: OptimizerKind::AdamW,
             gradient_checkpointing: false,
             activation_dtype: ActivationDtype::F32,
             seed: 42,
             shuffle: true,
+            eval_strategy: None,
             eval_steps: None,
             eval_on_start: None,
+            eval_batch_size: None,
             logging_steps: 10,
+            save_strategy: None,
             save_steps: Some(500),
+            save_total_limit: None,
+            load_best_model_at_end: false,
+            early_stopping_patience: None,
+            early_stopping_threshold: 0.0,
         }
     }
 }
@@ -124,8 +153,11 @@ impl TrainConfig {
             ),
             ("max_steps", self.max_steps),
             ("eval_steps", self.eval_steps),
+            ("eval_batch_size", self.eval_batch_size),
             ("logging_steps", Some(self.logging_steps)),
             ("save_steps", self.save_steps),
+            ("save_total_limit", self.save_total_limit),
+            ("early_stopping_patience", self.early_stopping_patience),
         ];
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
             return Err(invalid(key, "must be at least 1"));
@@ -135,6 +167,8 @@ impl TrainConfig {
             ("num_epochs", self.num_epochs),
             ("weight_decay", self.weight_decay),
             ("max_grad_norm", self.max_grad_norm),
+            ("adam_epsilon", self.adam_epsilon),
+            ("early_stopping_threshold", self.early_stopping_threshold),
         ];
         if let Some((key, value)) = numbers.iter().find(|(_, v)| !v.is_finite() || *v < 0.0) {
             return Err(invalid(
@@ -145,7 +179,70 @@ impl TrainConfig {
         if self.max_steps.is_none() && self.num_epochs == 0.0 {
             return Err(invalid("num_epochs", "must be above 0"));
         }
-        Ok(())
+        let shares = [
+            ("warmup_ratio", Some(self.warmup_ratio)),
+            ("adam_beta1", self.adam_beta1),
+            ("adam_beta2", self.adam_beta2),
+        ];
+        for (key, share) in shares {
+            if let Some(share) = share.filter(|share| !(0.0..1.0).contains(share)) {
+                return Err(invalid(
+                    key,
+                    format!("must be from 0 to below 1, not {share}"),
+                ));
+            }
+        }
+        let betas = [
+            ("adam_beta1", self.adam_beta1),
+            ("adam_beta2", self.adam_beta2),
+        ];
+        if matches!(self.optimizer, OptimizerKind::Sgd | OptimizerKind::Adan)
+            && let Some((key, _)) = betas.iter().find(|(_, beta)| beta.is_some())
+        {
+            return Err(invalid(key, "this optimizer has no such value"));
+        }
+        let options = self.lr_scheduler_kwargs;
+        let checked = options.check(self.lr_scheduler, self.learning_rate);
+        checked.map_err(|reason| invalid("lr_scheduler_kwargs", reason))
+    }
+
+    /// Checks what only evaluation data makes possible.
+    ///
+    /// # Errors
+    ///
+    /// [`TrainError::Config`] for a value that would have no effect.
+    pub fn validate_evaluation(&self, has_data: bool) -> Result<(), TrainError> {
+        if has_data && self.evaluates() {
+            return Ok(());
+        }
+        let needing = [
+            ("eval_steps", self.eval_steps.is_some() && self.evaluates()),
+            (
+                "eval_strategy",
+                self.eval_strategy.is_some() && self.evaluates(),
+            ),
+            ("eval_on_start", self.eval_on_start == Some(true)),
+            ("load_best_model_at_end", self.load_best_model_at_end),
+            (
+                "early_stopping_patience",
+                self.early_stopping_patience.is_some(),
+            ),
+        ];
+        match needing.iter().find(|(_, needs)| *needs) {
+            None => Ok(()),
+            Some((key, _)) => Err(invalid(
+                key,
+                "there is no evaluation data (--eval-data, --val-size)",
+            )),
+        }
+    }
+
+    /// The two betas of the optimizer.
+    pub(super) fn betas(&self) -> [f64; 2] {
+        [
+            self.adam_beta1.unwrap_or(0.9),
+            self.adam_beta2.unwrap_or(0.999),
+        ]
     }
 
     /// Checks what depends on the device.
@@ -168,8 +265,12 @@ impl TrainConfig {
     pub fn schedule(&self, total: usize) -> Schedule {
         Schedule {
             kind: self.lr_scheduler,
+            options: self.lr_scheduler_kwargs,
             learning_rate: self.learning_rate,
-            warmup: self.warmup_steps,
+            warmup: match self.warmup_steps {
+                0 => (self.warmup_ratio * total as f64).ceil() as usize,
+                steps => steps,
+            },
             total,
         }
     }

@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use qoft_core::{Error, OutputLock, is_of_file_system, refuse_dangling, remove_leftovers};
+use qoft_core::{
+    Error, OutputLock, ScratchDir, is_of_file_system, refuse_dangling, remove_leftovers,
+};
 use qoft_peft::{CONFIG, WEIGHTS};
 
 use crate::error::TrainError;
@@ -81,6 +83,25 @@ impl RunFolder {
         last_checkpoint(&self.path)
     }
 
+    /// Removes the oldest checkpoints beyond `limit`, but neither the last one nor that after `best`
+    /// steps.
+    pub(super) fn keep_checkpoints(
+        &self,
+        limit: usize,
+        best: Option<usize>,
+    ) -> Result<(), TrainError> {
+        let mut all = checkpoints(&self.path)?;
+        let mut excess = all.len().saturating_sub(limit);
+        all.pop();
+        for (step, path) in all {
+            if excess > 0 && Some(step) != best {
+                remove_whole(&self.path, &path)?;
+                excess -= 1;
+            }
+        }
+        Ok(())
+    }
+
     /// Fails if it has a checkpoint of a step after `step`, which the run would meet again.
     pub(super) fn check_later(&self, step: usize) -> Result<(), TrainError> {
         match checkpoints(&self.path)?.pop() {
@@ -125,6 +146,14 @@ pub fn is_checkpoint(folder: &Path) -> bool {
 pub(super) fn steps_in_name(folder: &Path) -> Option<usize> {
     let name = folder.file_name()?.to_str()?;
     name.strip_prefix(CHECKPOINT)?.parse().ok()
+}
+
+/// Removes a checkpoint, which is no longer called one as soon as something of it is gone.
+fn remove_whole(folder: &Path, checkpoint: &Path) -> Result<(), TrainError> {
+    let scratch = ScratchDir::new(folder, &format!("{CHECKPOINT}old.partial"))?;
+    let moved = scratch.path().join("removed");
+    std::fs::rename(checkpoint, moved).map_err(Error::io(checkpoint))?;
+    Ok(())
 }
 
 /// All checkpoints in a folder, by their steps.

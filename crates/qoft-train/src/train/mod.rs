@@ -11,6 +11,7 @@
 //! - `emergency-N/`: the adapter after step N, if the run failed after that.
 
 mod below;
+mod best;
 mod checkpoint;
 mod config;
 mod digest;
@@ -20,6 +21,7 @@ mod gradients;
 mod log;
 mod moments;
 mod observer;
+mod occasions;
 mod optimizer;
 mod plan;
 mod plot;
@@ -27,16 +29,20 @@ mod rescue;
 mod run;
 mod saving;
 mod schedule;
+mod scheduler_options;
 mod start;
 mod state;
 mod trainer;
 
 pub use below::Below;
-pub use config::{ActivationDtype, OptimizerKind, TrainConfig};
+pub use config::{ActivationDtype, TrainConfig};
 pub use digest::Digest;
 pub use folder::{RunFolder, is_checkpoint, is_emergency, last_checkpoint};
 pub use observer::{Observer, StepReport};
+pub use occasions::Strategy;
+pub use optimizer::OptimizerKind;
 pub use schedule::{Schedule, SchedulerKind};
+pub use scheduler_options::{Curve, SchedulerOptions};
 pub use trainer::{Start, Summary, Trainer};
 
 /// The name of the adapter that is trained and saved.

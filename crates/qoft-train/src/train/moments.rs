@@ -9,9 +9,9 @@ use burn_pack::{Bytes, DType, Reader, Scalar, Tensor, Writer};
 use qoft_core::Walk;
 
 use super::ADAPTER;
+use super::optimizer::Moments;
 
-/// What AdamW keeps of each parameter.
-const MOMENTS: [&str; 2] = ["momentum.moment_1", "momentum.moment_2"];
+/// How often a parameter had a gradient: never, if that is why nothing else is said of it.
 const TIME: &str = "momentum.time";
 const RANK: &str = "__rank";
 /// The steps of the run when the file was written: moments count only those that changed something.
@@ -47,6 +47,7 @@ pub(super) fn parameters(model: &impl Walk) -> Vec<Parameter> {
 /// The moments after `step` steps as a file.
 pub(super) fn to_bytes(
     optimizer: &ModuleOptimizer,
+    moments: Moments,
     parameters: &[Parameter],
     step: usize,
 ) -> Result<Vec<u8>, String> {
@@ -70,7 +71,7 @@ pub(super) fn to_bytes(
         tensors.push(tensor);
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let untouched = untouched(&tensors, parameters);
+    let untouched = untouched(&tensors, moments, parameters);
     let mut writer = Writer::new(tensors).with_scalar(STEP, Scalar::from(step as u64));
     for path in untouched {
         writer = writer.with_scalar(&format!("{path}.{TIME}"), Scalar::from(0_u64));
@@ -84,14 +85,18 @@ pub(super) fn to_bytes(
 }
 
 /// Parameters that had no gradient yet, as those of an expert that no token met, where others had some.
-fn untouched<'a>(tensors: &[Tensor], parameters: &'a [Parameter]) -> Vec<&'a str> {
-    if tensors.is_empty() {
+fn untouched<'a>(
+    tensors: &[Tensor],
+    moments: Moments,
+    parameters: &'a [Parameter],
+) -> Vec<&'a str> {
+    let (Some(first), false) = (moments.tensors.first(), tensors.is_empty()) else {
         return Vec::new();
-    }
+    };
     let found: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let paths = parameters.iter().map(|parameter| parameter.path.as_str());
     paths
-        .filter(|path| !found.contains(format!("{path}.{}", MOMENTS[0]).as_str()))
+        .filter(|path| !found.contains(format!("{path}.{first}").as_str()))
         .collect()
 }
 
@@ -100,6 +105,7 @@ fn untouched<'a>(tensors: &[Tensor], parameters: &'a [Parameter]) -> Vec<&'a str
 /// nothing.
 pub(super) fn from_bytes(
     optimizer: ModuleOptimizer,
+    moments: Moments,
     bytes: Vec<u8>,
     parameters: &[Parameter],
     step: usize,
@@ -125,17 +131,16 @@ pub(super) fn from_bytes(
     for Parameter { path, id, len } in parameters {
         let time = format!("{path}.{TIME}");
         let is_untouched = scalars.get(&time).cloned().map(u64::try_from);
-        if matches!(is_untouched, Some(Ok(0)))
-            && !tensors.contains_key(&format!("{path}.{}", MOMENTS[0]))
-        {
+        let has = |field: &&str| tensors.contains_key(&format!("{path}.{field}"));
+        if matches!(is_untouched, Some(Ok(0))) && !moments.tensors.iter().any(has) {
             scalars.remove(&time);
             continue;
         }
-        for field in MOMENTS {
+        for field in moments.tensors {
             let name = format!("{path}.{field}");
             let tensor = tensors.remove(&name);
             let tensor = tensor.ok_or_else(|| format!("`{name}` is missing"))?;
-            renamed.push(moment(tensor, &name, *len, *id)?);
+            renamed.push(moment(tensor, &name, field, *len, *id)?);
         }
         let mut scalar = |field: &str| {
             let name = format!("{path}.{field}");
@@ -146,11 +151,14 @@ pub(super) fn from_bytes(
                 Err(_) => Err(format!("`{name}` is no count")),
             }
         };
-        let (name, time) = scalar(TIME)?;
-        if time == 0 || time > step as u64 {
-            return Err(format!(
-                "`{name}`: expected at most {step}, the steps of the checkpoint, found {time}"
-            ));
+        if let Some(field) = moments.time {
+            let (name, time) = scalar(field)?;
+            if time == 0 || time > step as u64 {
+                return Err(format!(
+                    "`{name}`: expected at most {step}, the steps of the checkpoint, found {time}"
+                ));
+            }
+            writer_scalars.push((format!("{}.{field}", id.val()), Scalar::from(time)));
         }
         let (name, rank) = scalar(RANK)?;
         if rank != RANK_OF_PARAMETERS {
@@ -158,7 +166,6 @@ pub(super) fn from_bytes(
                 "`{name}`: expected {RANK_OF_PARAMETERS}, found {rank}"
             ));
         }
-        writer_scalars.push((format!("{}.{TIME}", id.val()), Scalar::from(time)));
         writer_scalars.push((format!("{}.{RANK}", id.val()), Scalar::from(rank)));
     }
     let left = tensors.into_keys().chain(scalars.into_keys()).next();
@@ -174,7 +181,13 @@ pub(super) fn from_bytes(
 }
 
 /// A moment under the name that Burn has for it.
-fn moment(mut tensor: Tensor, name: &str, len: usize, id: ParamId) -> Result<Tensor, String> {
+fn moment(
+    mut tensor: Tensor,
+    name: &str,
+    field: &str,
+    len: usize,
+    id: ParamId,
+) -> Result<Tensor, String> {
     if tensor.dtype != DType::F32 || tensor.shape.to_vec() != [len] {
         return Err(format!(
             "`{name}`: expected f32 of shape [{len}], found {:?} of {:?}",
@@ -191,8 +204,7 @@ fn moment(mut tensor: Tensor, name: &str, len: usize, id: ParamId) -> Result<Ten
             "`{name}` has values that are infinite or not a number"
         ));
     }
-    let field = MOMENTS.iter().find(|field| name.ends_with(*field));
-    tensor.name = format!("{}.{}", id.val(), field.copied().unwrap_or_default());
+    tensor.name = format!("{}.{field}", id.val());
     tensor.param_id = Some(id.val());
     Ok(tensor)
 }

@@ -1,23 +1,122 @@
 //! The optimizer, and what it lets decay.
 
 use burn::module::{ParamGroup, ParamId};
-use burn::optim::{AdamWConfig, ModuleOptimizer};
+use burn::optim::decay::WeightDecayConfig;
+use burn::optim::{
+    AdamConfig, AdamWConfig, AdanConfig, LionConfig, ModuleOptimizer, Optimizer, SgdConfig,
+};
 use qoft_core::BIAS;
 use qoft_core::{LayerKind, Walk};
+use serde::{Deserialize, Serialize};
 
-use super::config::{OptimizerKind, TrainConfig};
+use super::config::TrainConfig;
+
+/// The optimizers that can be chosen.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+#[non_exhaustive]
+pub enum OptimizerKind {
+    /// Adam with decoupled weight decay.
+    #[default]
+    #[serde(alias = "adamw_torch", alias = "adamw_torch_fused", alias = "adamw_hf")]
+    AdamW,
+    /// Adam, with weight decay as a part of the gradient.
+    Adam,
+    /// Gradient descent without momentum.
+    Sgd,
+    /// Adaptive Nesterov momentum; its betas are 0.98, 0.92 and 0.99.
+    Adan,
+    /// Steps by signs; its betas are 0.9 and 0.99 where the settings leave AdamW's.
+    #[serde(alias = "lion_32bit")]
+    Lion,
+}
+
+/// What an optimizer keeps of a parameter, by Burn's names.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Moments {
+    /// Tensors of the parameter's shape.
+    pub(super) tensors: &'static [&'static str],
+    /// The count of the steps in which it had a gradient.
+    pub(super) time: Option<&'static str>,
+}
+
+impl OptimizerKind {
+    pub(super) fn moments(self) -> Moments {
+        let (tensors, time): (&[&str], _) = match self {
+            Self::AdamW | Self::Adam => (
+                &["momentum.moment_1", "momentum.moment_2"],
+                Some("momentum.time"),
+            ),
+            Self::Sgd => (&[], None),
+            Self::Adan => (
+                &[
+                    "momentum.exp_avg",
+                    "momentum.exp_avg_sq",
+                    "momentum.exp_avg_diff",
+                    "momentum.neg_pre_grad",
+                ],
+                Some("momentum.time"),
+            ),
+            Self::Lion => (&["momentum"], None),
+        };
+        Moments { tensors, time }
+    }
+}
+
+/// Lion's second beta where the settings say nothing: AdamW's is too long a memory for it.
+const LION_BETA_2: f32 = 0.99;
 
 /// The optimizer of a run. As in transformers, biases and the weights of norms do not decay.
 pub(super) fn new(config: &TrainConfig, model: &impl Walk) -> ModuleOptimizer {
+    build(config, without_decay(model))
+}
+
+fn build(config: &TrainConfig, staying: Vec<ParamId>) -> ModuleOptimizer {
+    let [beta_1, beta_2] = config.betas().map(|beta| beta as f32);
+    let epsilon = config.adam_epsilon as f32;
     match config.optimizer {
-        OptimizerKind::AdamW => {
-            let adamw = AdamWConfig::new().with_epsilon(1e-8);
-            let decaying = adamw.clone().with_weight_decay(config.weight_decay as f32);
-            let staying = ParamGroup::from_ids(without_decay(model));
-            let staying_adamw = adamw.with_weight_decay(0.0).build();
-            decaying.init().with_group(staying, staying_adamw, None)
+        OptimizerKind::AdamW => grouped(config, staying, |decay| {
+            let adamw = AdamWConfig::new().with_beta_1(beta_1).with_beta_2(beta_2);
+            adamw.with_epsilon(epsilon).with_weight_decay(decay).build()
+        }),
+        OptimizerKind::Adam => grouped(config, staying, |decay| {
+            let adam = AdamConfig::new().with_beta_1(beta_1).with_beta_2(beta_2);
+            adam.with_epsilon(epsilon)
+                .with_weight_decay(penalty(decay))
+                .build()
+        }),
+        OptimizerKind::Sgd => grouped(config, staying, |decay| {
+            SgdConfig::new().with_weight_decay(penalty(decay)).build()
+        }),
+        OptimizerKind::Adan => grouped(config, staying, |decay| {
+            let adan = AdanConfig::new().with_epsilon(epsilon);
+            adan.with_weight_decay(decay).build()
+        }),
+        OptimizerKind::Lion => {
+            let beta_2 = match config.adam_beta2 {
+                None => LION_BETA_2,
+                Some(_) => beta_2,
+            };
+            grouped(config, staying, |decay| {
+                let lion = LionConfig::new().with_beta_1(beta_1).with_beta_2(beta_2);
+                lion.with_weight_decay(decay).build()
+            })
         }
     }
+}
+
+/// One optimizer for the parameters that decay, and one for those that stay.
+fn grouped<O: Optimizer>(
+    config: &TrainConfig,
+    staying: Vec<ParamId>,
+    build: impl Fn(f32) -> O,
+) -> ModuleOptimizer {
+    let decaying = ModuleOptimizer::from(build(config.weight_decay as f32));
+    decaying.with_group(ParamGroup::from_ids(staying), build(0.0), None)
+}
+
+fn penalty(decay: f32) -> Option<WeightDecayConfig> {
+    (decay > 0.0).then(|| WeightDecayConfig::new(decay))
 }
 
 fn without_decay(model: &impl Walk) -> Vec<ParamId> {
@@ -29,4 +128,62 @@ fn without_decay(model: &impl Walk) -> Vec<ParamId> {
         ids.extend(staying.map(|own| own.param().id()));
     }
     ids
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use burn::module::{Module, Param};
+    use burn::optim::GradientsParams;
+    use burn::tensor::{Device, Tensor};
+
+    #[derive(Module, Debug)]
+    struct Pair {
+        decaying: Param<Tensor<1>>,
+        staying: Param<Tensor<1>>,
+    }
+
+    #[derive(Deserialize)]
+    struct Case {
+        optimizer: String,
+        settings: serde_json::Map<String, serde_json::Value>,
+        rates: Vec<f64>,
+        gradients: Vec<[Vec<f32>; 2]>,
+        values: Vec<[Vec<f32>; 2]>,
+    }
+
+    #[test]
+    fn steps_are_those_of_the_libraries() {
+        let text = std::fs::read(qoft_fixtures::path("optim/optimizers.json")).unwrap();
+        let cases: Vec<Case> = serde_json::from_slice(&text).unwrap();
+        assert_eq!(cases.len(), 5);
+        for mut case in cases {
+            let name = case.optimizer.clone();
+            case.settings
+                .insert("optimizer".into(), name.clone().into());
+            let config: TrainConfig = serde_json::from_value(case.settings.into()).unwrap();
+            let device = Device::flex().autodiff();
+            let [decaying, staying] = case.values[0].clone().map(|values| {
+                Param::from_tensor(Tensor::<1>::from_data(&*values, &device).require_grad())
+            });
+            let mut pair = Pair { decaying, staying };
+            let mut optimizer = build(&config, vec![pair.staying.id]);
+            for (step, gradients) in case.gradients.into_iter().enumerate() {
+                let ids = [pair.decaying.id, pair.staying.id];
+                let mut all = GradientsParams::new();
+                for (id, gradient) in ids.into_iter().zip(gradients) {
+                    all.register(id, Tensor::<1>::from_data(&*gradient, &Device::flex()));
+                }
+                pair = optimizer.step(case.rates[step], pair, all);
+                let found = [&pair.decaying, &pair.staying];
+                for (found, expected) in found.into_iter().zip(&case.values[step + 1]) {
+                    let found: Vec<f32> = found.val().into_data().iter::<f32>().collect();
+                    for (found, expected) in found.iter().zip(expected) {
+                        let error = (found - expected).abs();
+                        assert!(error < 1e-6, "{name}, step {step}: {found} {expected}");
+                    }
+                }
+            }
+        }
+    }
 }

@@ -9,6 +9,8 @@ use burn::tensor::Device;
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{Draw, adapters};
 
+use super::best::Standing;
+use super::checkpoint::restore_adapter;
 use super::diverged;
 use super::gradients::StepGradients;
 use super::log::{Log, LogRow};
@@ -17,6 +19,7 @@ use super::plan::{Plan, Steps};
 use super::plot;
 use super::saving::Saving;
 use super::schedule::Schedule;
+use super::start::adapter_device;
 use super::trainer::{Summary, Trainer};
 use crate::error::{NotFinite, TrainError};
 use crate::eval::evaluate;
@@ -89,23 +92,27 @@ impl<M: TrainModel> Run<'_, M> {
     fn steps(&mut self, model: &mut M) -> Result<(), TrainError> {
         let config = self.trainer.config;
         self.evaluate_at_start(model)?;
-        while self.summary.steps < self.plan.total && !self.stopping() {
+        self.summary.stopped_early = self.judge(model)?.is_over(config);
+        while self.summary.steps < self.plan.total
+            && !self.summary.stopped_early
+            && !self.stopping()
+        {
             match self.step(model.clone())? {
                 Ok(next) => *model = next,
                 Err(Abandoned) => break,
             }
             let step = self.summary.steps;
-            let last = step == self.plan.total;
             if self.saving.is_due(step) {
                 self.checkpoint(model)?;
             }
             // After the last step, the adapter is saved before.
-            if due(config.eval_steps, step) && !last {
+            if config.evaluates_after(step, &self.plan) && step < self.plan.total {
                 self.evaluate(model)?;
+                self.summary.stopped_early = self.judge(model)?.is_over(config);
             }
         }
         let step = self.summary.steps;
-        if step < self.plan.total {
+        if step < self.plan.total && !self.summary.stopped_early {
             self.summary.interrupted = true;
             if step > self.summary.start {
                 self.check_parameters(model)?;
@@ -120,7 +127,44 @@ impl<M: TrainModel> Run<'_, M> {
         if self.progress.evaluated != Some(self.summary.steps) {
             self.evaluate(model)?;
         }
+        self.take_best(model)?;
         self.summary.interrupted = self.stopping() && !self.is_evaluated();
+        Ok(())
+    }
+
+    /// How the evaluations stand; the best model is in a checkpoint if it is to be the result.
+    fn judge(&mut self, model: &M) -> Result<Standing, TrainError> {
+        let standing = Standing::of(&self.log.eval_losses(), self.trainer.config);
+        let step = self.summary.steps;
+        self.saving.best = standing.best;
+        if self.trainer.config.load_best_model_at_end
+            && standing.best == Some(step)
+            && !self.saving.has(step)
+        {
+            self.checkpoint(model)?;
+        }
+        Ok(standing)
+    }
+
+    /// Makes the best model the result, if that is wanted and it is not the last one.
+    fn take_best(&mut self, model: &mut M) -> Result<(), TrainError> {
+        let config = self.trainer.config;
+        let standing = Standing::of(&self.log.eval_losses(), config);
+        let best = standing.best.filter(|_| config.load_best_model_at_end);
+        let Some(best) = best.filter(|best| *best != self.summary.steps) else {
+            return Ok(());
+        };
+        let Some(folder) = self.saving.checkpoint_after(best) else {
+            self.events.warning(&format!(
+                "the best evaluation was after step {best}, of which there is no checkpoint: the adapter is \
+                 the last one"
+            ));
+            return Ok(());
+        };
+        let device = adapter_device(model)?;
+        restore_adapter(model, self.trainer.adapter_config, &folder, &device)?;
+        self.summary.adapter = Some(self.saving.adapter(model, self.events)?);
+        self.summary.best = Some(best);
         Ok(())
     }
 
@@ -129,15 +173,15 @@ impl<M: TrainModel> Run<'_, M> {
     }
 
     fn is_evaluated(&self) -> bool {
-        self.trainer.eval_dataset.is_none() || self.progress.evaluated == Some(self.summary.steps)
+        !self.trainer.evaluates() || self.progress.evaluated == Some(self.summary.steps)
     }
 
     /// The evaluation before the first step, or the one that a run missed which was killed.
     fn evaluate_at_start(&mut self, model: &M) -> Result<(), TrainError> {
         let (config, step) = (self.trainer.config, self.summary.steps);
         let wanted = match step {
-            0 => config.eval_on_start.unwrap_or(config.eval_steps.is_some()),
-            step => due(config.eval_steps, step) && step < self.plan.total,
+            0 => config.evaluates_at_start(),
+            step => config.evaluates_after(step, &self.plan) && step < self.plan.total,
         };
         let there = self.log.eval_losses();
         if wanted && !there.iter().any(|(at, _)| *at == step as f64) {
@@ -230,13 +274,18 @@ impl<M: TrainModel> Run<'_, M> {
     }
 
     fn evaluate(&mut self, model: &M) -> Result<(), TrainError> {
-        let Some(dataset) = self.trainer.eval_dataset else {
+        let Some(dataset) = self
+            .trainer
+            .eval_dataset
+            .filter(|_| self.trainer.evaluates())
+        else {
             return Ok(());
         };
         let step = self.summary.steps;
         let events = &mut *self.events;
         let mut progress = |done, total| events.evaluating(done, total);
-        let batch_size = self.trainer.config.batch_size;
+        let config = self.trainer.config;
+        let batch_size = config.eval_batch_size.unwrap_or(config.batch_size);
         let result = evaluate(
             model,
             dataset,
@@ -327,8 +376,4 @@ impl<M: TrainModel> Run<'_, M> {
             saved,
         }))
     }
-}
-
-fn due(every: Option<usize>, step: usize) -> bool {
-    every.is_some_and(|every| step.is_multiple_of(every))
 }

@@ -28,6 +28,8 @@ pub(super) struct Saving<'a, D> {
     plan: Plan,
     /// The last checkpoint, and the step that it is after.
     last: Option<(usize, PathBuf)>,
+    /// The step of the best evaluation, whose checkpoint stays.
+    pub(super) best: Option<usize>,
     /// When a checkpoint that failed is tried again, and how many steps later after that.
     retry: Option<(usize, usize)>,
 }
@@ -39,6 +41,7 @@ impl<'a, D> Saving<'a, D> {
             identity,
             plan,
             last: None,
+            best: None,
             retry: None,
         }
     }
@@ -48,10 +51,20 @@ impl<'a, D> Saving<'a, D> {
         self.last.as_ref().map(|(_, folder)| folder.as_path())
     }
 
+    /// Whether the last checkpoint is after `step` steps.
+    pub(super) fn has(&self, step: usize) -> bool {
+        self.last.as_ref().is_some_and(|(last, _)| *last == step)
+    }
+
+    /// The checkpoint after `step` steps, if it is there.
+    pub(super) fn checkpoint_after(&self, step: usize) -> Option<PathBuf> {
+        let folder = self.folder(CHECKPOINT, step);
+        folder.is_dir().then_some(folder)
+    }
+
     /// Whether a checkpoint is to be written after `step` steps.
     pub(super) fn is_due(&self, step: usize) -> bool {
-        let every = self.trainer.config.save_steps;
-        every.is_some_and(|every| step.is_multiple_of(every))
+        self.trainer.config.saves_after(step, &self.plan)
             || self.retry.is_some_and(|(at, _)| at <= step)
     }
 
@@ -84,7 +97,7 @@ impl<'a, D> Saving<'a, D> {
         optimizer: &ModuleOptimizer,
         events: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        if self.last.as_ref().is_some_and(|(last, _)| *last == step) {
+        if self.has(step) {
             return Ok(());
         }
         let folder = self.folder(CHECKPOINT, step);
@@ -159,6 +172,12 @@ impl<'a, D> Saving<'a, D> {
         events.saved(&folder);
         self.last = Some((step, folder));
         self.retry = None;
+        if let Some(limit) = self.trainer.config.save_total_limit {
+            let removed = self.trainer.folder.keep_checkpoints(limit, self.best);
+            if let Err(error) = removed {
+                events.warning(&format!("an old checkpoint stays: {error}"));
+            }
+        }
     }
 
     fn write(

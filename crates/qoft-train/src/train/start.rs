@@ -43,6 +43,8 @@ impl<D: TrainData> Trainer<'_, D> {
         self.config.validate()?;
         let device = adapter_device(&model)?;
         self.config.validate_on(&device)?;
+        self.config
+            .validate_evaluation(self.eval_dataset.is_some())?;
         for dataset in std::iter::once(self.dataset).chain(self.eval_dataset) {
             model.check(dataset)?;
         }
@@ -93,7 +95,9 @@ impl<D: TrainData> Trainer<'_, D> {
                 }
                 checkpoint::restore_adapter(&mut model, self.adapter_config, folder, &device)?;
                 if step > 0 {
-                    optimizer = checkpoint::restore_optimizer(optimizer, folder, &model, step)?;
+                    let moments = self.config.optimizer.moments();
+                    optimizer =
+                        checkpoint::restore_optimizer(optimizer, moments, folder, &model, step)?;
                 }
                 if step == plan.total {
                     events.warning(&format!(
@@ -127,6 +131,8 @@ impl<D: TrainData> Trainer<'_, D> {
                 seconds: 0.0,
                 tokens: 0,
                 interrupted: false,
+                stopped_early: false,
+                best: None,
                 checkpoint: None,
                 adapter: None,
             },
@@ -160,7 +166,7 @@ fn check_step(state: &TrainerState, plan: &Plan, folder: &Path) -> Result<usize,
 }
 
 /// The device of the adapter's parameters.
-fn adapter_device(model: &impl Walk) -> Result<Device, TrainError> {
+pub(super) fn adapter_device(model: &impl Walk) -> Result<Device, TrainError> {
     let layers = model.layers();
     let slots = layers
         .iter()

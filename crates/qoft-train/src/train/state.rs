@@ -170,48 +170,35 @@ impl Identity {
     }
 }
 
-/// The settings that change the numbers of a run. Its length may change: a run can be made longer.
-fn settings(config: &TrainConfig) -> BTreeMap<&'static str, String> {
-    let TrainConfig {
-        learning_rate,
-        batch_size,
-        gradient_accumulation_steps,
-        max_steps: _,
-        num_epochs: _,
-        lr_scheduler,
-        warmup_steps,
-        weight_decay,
-        max_grad_norm,
-        optimizer,
-        gradient_checkpointing: _,
-        activation_dtype,
-        seed,
-        shuffle,
-        eval_steps: _,
-        eval_on_start: _,
-        logging_steps: _,
-        save_steps: _,
-    } = config;
-    [
-        ("learning_rate", learning_rate.to_string()),
-        ("batch_size", batch_size.to_string()),
-        (
-            "gradient_accumulation_steps",
-            gradient_accumulation_steps.to_string(),
-        ),
-        ("lr_scheduler", format!("{lr_scheduler:?}").to_lowercase()),
-        ("warmup_steps", warmup_steps.to_string()),
-        ("weight_decay", weight_decay.to_string()),
-        ("max_grad_norm", max_grad_norm.to_string()),
-        ("optimizer", format!("{optimizer:?}").to_lowercase()),
-        (
-            "activation_dtype",
-            format!("{activation_dtype:?}").to_lowercase(),
-        ),
-        ("seed", seed.to_string()),
-        ("shuffle", shuffle.to_string()),
-    ]
-    .into()
+/// Settings that change no number of a run. Its length may change: a run can be made longer.
+const UNCOUNTED: [&str; 14] = [
+    "early_stopping_patience",
+    "early_stopping_threshold",
+    "eval_batch_size",
+    "eval_on_start",
+    "eval_steps",
+    "eval_strategy",
+    "gradient_checkpointing",
+    "load_best_model_at_end",
+    "logging_steps",
+    "max_steps",
+    "num_epochs",
+    "save_steps",
+    "save_strategy",
+    "save_total_limit",
+];
+
+/// The settings that change the numbers of a run.
+fn settings(config: &TrainConfig) -> BTreeMap<String, String> {
+    let settings = serde_json::to_value(config).unwrap_or_default();
+    let settings = settings.as_object().cloned().unwrap_or_default();
+    let counted = settings.into_iter();
+    let counted = counted.filter(|(key, _)| !UNCOUNTED.contains(&key.as_str()));
+    let text = |value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    counted.map(|(key, value)| (key, text(value))).collect()
 }
 
 fn list(below: &[Below]) -> String {

@@ -66,6 +66,10 @@ pub struct Summary {
     pub tokens: usize,
     /// Whether it was stopped before everything was done.
     pub interrupted: bool,
+    /// Whether it ended before its last step, since evaluations were no longer better.
+    pub stopped_early: bool,
+    /// The step of which the adapter is, if it is an earlier one with a lower evaluation loss.
+    pub best: Option<usize>,
     /// The last checkpoint that it wrote.
     pub checkpoint: Option<PathBuf>,
     /// Where the trained adapter is; nowhere if the run was stopped before its last step.
@@ -96,6 +100,11 @@ impl<'a, D> Trainer<'a, D> {
 }
 
 impl<D: TrainData> Trainer<'_, D> {
+    /// Whether the run evaluates.
+    pub(super) fn evaluates(&self) -> bool {
+        self.eval_dataset.is_some() && self.config.evaluates()
+    }
+
     /// The number of steps of the whole run.
     #[must_use]
     pub fn total_steps(&self) -> usize {

@@ -7,7 +7,7 @@ mod start;
 use std::path::Path;
 use std::time::Instant;
 
-use anyhow::{Result, bail};
+use anyhow::Result;
 use qoft::core::{Error, trainable_parameters};
 use qoft::models::CausalLm;
 use qoft::train::model_facts;
@@ -31,12 +31,10 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     let named = start::named_checkpoint(args)?;
     let (model_dir, sources, output) = args.required()?;
     let (config, adapter_config) = (
-        args.train_config()?,
+        args.training.config()?,
         args.adapter_config(&registries.families)?,
     );
-    if let (Some(steps), None) = (args.eval_steps, &args.eval_data) {
-        bail!("--eval-steps {steps}: there is nothing to evaluate on; --eval-data FILE says what");
-    }
+    config.validate_evaluation(args.eval_data.is_some() || args.val_size.is_some())?;
     let options = RunOptions::new(args)?;
     let folder = RunFolder::open(output)?;
     let origin = Origin::find(args, named, &options, &folder)?;
@@ -109,6 +107,8 @@ fn print_json(summary: &Summary, loading: f64) {
             "seconds": summary.seconds,
             "tokens": summary.tokens,
             "interrupted": summary.interrupted,
+            "stopped_early": summary.stopped_early,
+            "best": summary.best,
             "adapter": path(&summary.adapter),
             "checkpoint": path(&summary.checkpoint),
         })
@@ -145,6 +145,15 @@ fn report(summary: &Summary, output: &Path) {
             progress::grouped(summary.tokens),
             summary.seconds
         );
+    }
+    if summary.stopped_early {
+        errln!(
+            "stopped early, after step {}: the evaluations were no longer better",
+            summary.steps
+        );
+    }
+    if let Some(best) = summary.best {
+        errln!("the adapter is the one after step {best}, with the lowest evaluation loss");
     }
     match (&summary.adapter, &summary.checkpoint) {
         (Some(_), _) if summary.interrupted => errln!(

@@ -1,0 +1,355 @@
+//! Options of other programs that none of this one stands for: what their values come to here, or why
+//! there is nothing of the kind.
+
+use anyhow::{Result, bail};
+use clap::{Arg, ArgAction, ArgMatches, Command};
+use serde_json::{Map, Value, json};
+
+/// What an option of another program comes to.
+struct Foreign {
+    names: &'static [&'static str],
+    /// Values, beside those of [`OFF`], that ask for nothing that is not so anyway.
+    given_anyway: Anyway,
+    /// Why other values are errors.
+    reason: &'static str,
+}
+
+enum Anyway {
+    /// Only those that switch it off.
+    Off,
+    /// Any: it changes nothing here.
+    Any,
+    These(&'static [&'static str]),
+}
+
+/// Values by which something is not wanted.
+const OFF: [&str; 7] = ["false", "no", "none", "null", "0", "0.0", ""];
+
+const fn off(names: &'static [&'static str], reason: &'static str) -> Foreign {
+    Foreign {
+        names,
+        given_anyway: Anyway::Off,
+        reason,
+    }
+}
+
+const fn any(names: &'static [&'static str], reason: &'static str) -> Foreign {
+    Foreign {
+        names,
+        given_anyway: Anyway::Any,
+        reason,
+    }
+}
+
+const fn these(
+    names: &'static [&'static str],
+    values: &'static [&'static str],
+    reason: &'static str,
+) -> Foreign {
+    Foreign {
+        names,
+        given_anyway: Anyway::These(values),
+        reason,
+    }
+}
+
+const FOREIGN: &[Foreign] = &[
+    off(
+        &["alpha", "lora-alpha"],
+        "qoft trains rotations, not LoRA, and they have no scale; how much of an adapter is applied is \
+         said where it is used: --adapter PATH=STRENGTH",
+    ),
+    off(
+        &["lora-r", "lora-rank", "lora-target", "rank"],
+        "qoft trains rotations, not LoRA; the size of an adapter is that of its blocks: \
+         --oft-block-size; its layers are those of --target-modules",
+    ),
+    off(
+        &["lora-dropout"],
+        "qoft trains rotations, not LoRA; what OFT has for dropout is --module-dropout",
+    ),
+    off(
+        &[
+            "init-lora-weights",
+            "lora-bias",
+            "loraplus-lr-ratio",
+            "loftq-config",
+            "pissa-init",
+            "use-dora",
+            "use-loraplus",
+            "use-rslora",
+        ],
+        "qoft trains rotations, not LoRA, DoRA or their kin (--peft-type: oft, boft or hra)",
+    ),
+    these(
+        &["finetuning-type"],
+        &["oft"],
+        "qoft trains rotations: oft, or another family by --peft-type",
+    ),
+    these(
+        &["stage"],
+        &["sft"],
+        "`qoft train` learns from examples: sft",
+    ),
+    these(
+        &["do-train"],
+        &["true"],
+        "`qoft train` trains; without that, `qoft eval` measures",
+    ),
+    any(&["do-eval"], "evaluations are on --eval-data"),
+    off(&["do-predict"], "`qoft generate` writes text"),
+    these(
+        &["task-type"],
+        &["causal_lm"],
+        "qoft trains models that predict the next token: CAUSAL_LM",
+    ),
+    off(
+        &["fp16", "half", "pure-bf16"],
+        "qoft computes in float32; only activations can be kept in another format: \
+         --activation-dtype",
+    ),
+    any(&["tf32"], "qoft computes in float32"),
+    any(
+        &[
+            "attn-implementation",
+            "flash-attention",
+            "flash-attn",
+            "sdp-attention",
+            "use-unsloth",
+        ],
+        "qoft has one way to compute attention, which never holds the matrix of scores",
+    ),
+    off(
+        &["deepspeed", "fsdp", "local-rank", "tensor-parallel-size"],
+        "qoft trains on one device",
+    ),
+    any(
+        &["ddp-find-unused-parameters", "ddp-timeout"],
+        "qoft trains on one device",
+    ),
+    any(
+        &[
+            "dataloader-num-workers",
+            "dataloader-pin-memory",
+            "dataset-num-proc",
+            "preprocessing-num-workers",
+        ],
+        "--threads says how many threads compute",
+    ),
+    any(
+        &[
+            "include-num-input-tokens-seen",
+            "include-tokens-per-second",
+            "logging-first-step",
+            "low-cpu-mem-usage",
+            "overwrite-cache",
+            "plot-loss",
+            "remove-unused-columns",
+            "use-fast-tokenizer",
+        ],
+        "it is so anyway",
+    ),
+    off(
+        &[
+            "group-by-length",
+            "neat-packing",
+            "packing",
+            "sample-packing",
+        ],
+        "each row of the data is a sequence of its own; they are not packed",
+    ),
+    off(
+        &[
+            "logging-dir",
+            "report-to",
+            "tensorboard",
+            "use-wandb",
+            "wandb",
+            "wandb-project",
+        ],
+        "nothing is sent anywhere; log.jsonl and loss.svg are in the output folder",
+    ),
+    any(&["run-name"], "a run is called as its output folder is"),
+    these(
+        &["logging-strategy"],
+        &["steps"],
+        "log.jsonl has a row for each step; --logging-steps is for messages",
+    ),
+    off(
+        &[
+            "hub-model-id",
+            "hub-token",
+            "push-to-hub",
+            "token",
+            "use-auth-token",
+        ],
+        "nothing is downloaded or uploaded",
+    ),
+    any(
+        &["trust-remote-code"],
+        "no code of a model's folder is ever run",
+    ),
+    any(
+        &["overwrite-output-dir"],
+        "an output folder that is not empty is never overwritten; --resume-from goes on with its run",
+    ),
+    these(
+        &["metric-for-best-model"],
+        &["loss", "eval_loss"],
+        "evaluations give a loss: the lowest is the best",
+    ),
+    off(
+        &["greater-is-better", "save-only-model"],
+        "the lowest loss is the best, and each checkpoint can be resumed",
+    ),
+    off(
+        &["chat-template", "template"],
+        "messages are written by the chat template of the model's folder",
+    ),
+    these(
+        &["quantization-method"],
+        &["bnb"],
+        "--quantize SCHEME quantizes by another scheme; `qoft backends` lists them",
+    ),
+    off(
+        &["bits", "q-bits", "qlora", "quantize-bits"],
+        "bits are told by the scheme: --load-in-4bit, --load-in-8bit, or --quantize SCHEME",
+    ),
+];
+
+/// Options whose values become values of others.
+const TRANSLATED: &[&str] = &[
+    "bf16",
+    "disable-gradient-checkpointing",
+    "oft-target",
+    "quantization-bit",
+    "resume",
+    "resume-from-checkpoint",
+];
+
+/// Why no value of a name has a meaning here beside those that ask for nothing; `None` for names that are
+/// not known.
+pub(super) fn reason(name: &str) -> Option<&'static str> {
+    let found = FOREIGN.iter().find(|foreign| foreign.names.contains(&name));
+    found.map(|foreign| foreign.reason)
+}
+
+/// The options here, with underscores, that an option of another program comes to; `None` if it is not
+/// known. `name` has hyphens.
+pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, Value>>> {
+    let text = match value {
+        Value::String(text) => text.trim().to_owned(),
+        other => other.to_string(),
+    };
+    let lower = text.to_lowercase();
+    let is_off = OFF.contains(&lower.as_str());
+    if let Some(foreign) = FOREIGN.iter().find(|foreign| foreign.names.contains(&name)) {
+        let anyway = match foreign.given_anyway {
+            Anyway::Any => true,
+            Anyway::Off => is_off,
+            Anyway::These(values) => values.contains(&lower.as_str()),
+        };
+        return match anyway {
+            true => Ok(Some(Map::new())),
+            false => bail!("`{name}: {text}`: {}", foreign.reason),
+        };
+    }
+    let options = match (name, lower.as_str()) {
+        (name, _) if !TRANSLATED.contains(&name) => return Ok(None),
+        ("bf16", "true") => json!({"activation_dtype": "bf16"}),
+        ("disable-gradient-checkpointing", "true") => json!({"gradient_checkpointing": false}),
+        ("oft-target", "all") => json!({"target_modules": "all-linear"}),
+        ("oft-target", _) => json!({"target_modules": text}),
+        // As LLaMA-Factory loads it.
+        ("quantization-bit", "4") => json!({
+            "load_in_4bit": true,
+            "bnb_4bit_quant_type": "nf4",
+            "bnb_4bit_use_double_quant": true,
+        }),
+        ("quantization-bit", "8") => json!({"load_in_8bit": true}),
+        ("resume" | "resume-from-checkpoint", "true") => json!({"resume_from": "last"}),
+        ("resume" | "resume-from-checkpoint", _) if !is_off => json!({"resume_from": text}),
+        _ if is_off => json!({}),
+        ("quantization-bit", _) => bail!(
+            "`{name}: {text}`: bitsandbytes has 4 and 8 bits; --quantize SCHEME,key=value has others, \
+             such as `--quantize hqq,nbits=3`"
+        ),
+        _ => bail!("`{name}: {text}`: expected true or false"),
+    };
+    Ok(options.as_object().cloned())
+}
+
+/// The command with all of these options, hidden.
+pub(super) fn accepting(command: Command) -> Command {
+    let names = FOREIGN.iter().flat_map(|foreign| foreign.names);
+    let names = names.chain(TRANSLATED).copied();
+    let arg = |name: &'static str| {
+        let arg = Arg::new(name).long(name).hide(true);
+        let arg = arg.num_args(0..=1).default_missing_value("true");
+        arg.action(ArgAction::Set)
+    };
+    names.fold(command, |command, name| command.arg(arg(name)))
+}
+
+/// Those that are given.
+pub(super) fn given(matches: &ArgMatches) -> Map<String, Value> {
+    let names = FOREIGN.iter().flat_map(|foreign| foreign.names);
+    let names = names.chain(TRANSLATED);
+    let value = |name: &&str| matches.try_get_one::<String>(name).ok().flatten();
+    names
+        .filter_map(|name| Some(((*name).to_owned(), value(name)?.clone().into())))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn becomes(name: &str, value: Value) -> Value {
+        translate(name, &value).unwrap().unwrap().into()
+    }
+
+    #[test]
+    fn values_that_ask_for_nothing_are_fine() {
+        for (name, value) in [
+            ("finetuning-type", json!("oft")),
+            ("report-to", json!("none")),
+            ("fp16", json!(false)),
+            ("wandb-project", json!(null)),
+            ("lora-rank", json!(0)),
+            ("preprocessing-num-workers", json!(16)),
+            ("task-type", json!("CAUSAL_LM")),
+            ("resume-from-checkpoint", json!(null)),
+            ("bf16", json!("false")),
+        ] {
+            assert_eq!(becomes(name, value), json!({}), "{name}");
+        }
+    }
+
+    #[test]
+    fn values_are_translated_or_said_to_be_impossible() {
+        assert_eq!(
+            becomes("bf16", json!(true)),
+            json!({"activation_dtype": "bf16"})
+        );
+        let four = becomes("quantization-bit", json!(4));
+        assert_eq!(four["bnb_4bit_quant_type"], "nf4");
+        assert_eq!(
+            becomes("quantization-bit", json!("8")),
+            json!({"load_in_8bit": true})
+        );
+        let last = json!({"resume_from": "last"});
+        assert_eq!(becomes("resume-from-checkpoint", json!("true")), last);
+        for (name, value, says) in [
+            ("finetuning-type", json!("lora"), "rotations"),
+            ("quantization-bit", json!(3), "hqq"),
+            ("report-to", json!("wandb"), "log.jsonl"),
+            ("bf16", json!("maybe"), "true or false"),
+            ("lora-alpha", json!(16), "no scale"),
+        ] {
+            let error = translate(name, &value).unwrap_err().to_string();
+            assert!(error.contains(says), "{error}");
+        }
+        assert_eq!(translate("no-such-thing", &json!(1)).unwrap(), None);
+    }
+}

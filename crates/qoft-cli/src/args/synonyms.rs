@@ -1,0 +1,123 @@
+//! Names that other programs have for options of this one.
+
+use clap::Command;
+
+/// Names in PEFT's scripts, in transformers, axolotl, unsloth and LLaMA-Factory, and the option here.
+/// What the value means is the same.
+pub(super) const SYNONYMS: &[(&str, &str)] = &[
+    ("base-model", "model"),
+    ("block-size", "oft-block-size"),
+    ("cutoff-len", "max-length"),
+    ("dataset", "data"),
+    ("dataset-path", "data"),
+    ("double-quantization", "bnb-4bit-use-double-quant"),
+    ("early-stopping-steps", "early-stopping-patience"),
+    ("epochs", "num-epochs"),
+    ("eval-dataset", "eval-data"),
+    ("eval-file", "eval-data"),
+    ("evaluation-strategy", "eval-strategy"),
+    ("grad-accum", "gradient-accumulation-steps"),
+    ("gradient-accumulation", "gradient-accumulation-steps"),
+    ("init-adapter", "start-from"),
+    ("lr", "learning-rate"),
+    ("lr-scheduler-type", "lr-scheduler"),
+    ("max-seq-len", "max-length"),
+    ("max-seq-length", "max-length"),
+    ("max-tokens", "max-new-tokens"),
+    ("micro-batch-size", "batch-size"),
+    ("model-name", "model"),
+    ("model-name-or-path", "model"),
+    ("model-path", "model"),
+    ("n-epochs", "num-epochs"),
+    ("num-train-epochs", "num-epochs"),
+    ("oft-rank", "oft-r"),
+    ("optim", "optimizer"),
+    ("out", "output"),
+    ("output-dir", "output"),
+    ("output-path", "output"),
+    ("per-device-eval-batch-size", "eval-batch-size"),
+    ("per-device-train-batch-size", "batch-size"),
+    ("quantization-type", "bnb-4bit-quant-type"),
+    ("sequence-len", "max-length"),
+    ("steps", "max-steps"),
+    ("temp", "temperature"),
+    ("train-data", "data"),
+    ("train-file", "data"),
+    ("valid-data", "eval-data"),
+    ("validation-data", "eval-data"),
+    ("validation-file", "eval-data"),
+    ("warmup", "warmup-steps"),
+];
+
+/// The option here that a name of another program means, both with hyphens.
+pub(super) fn own(name: &str) -> Option<&'static str> {
+    let found = SYNONYMS.iter().find(|(other, _)| *other == name);
+    found.map(|(_, own)| *own)
+}
+
+/// A command that takes its options under their other names, too.
+pub(super) fn accepting(mut command: Command) -> Command {
+    let long = |arg: &clap::Arg| arg.get_long().map(str::to_owned);
+    let longs: Vec<String> = command.get_arguments().filter_map(long).collect();
+    for (other, own) in SYNONYMS {
+        let arg = command
+            .get_arguments()
+            .find(|arg| arg.get_long() == Some(own));
+        let id = arg.map(|arg| arg.get_id().clone());
+        if let Some(id) = id.filter(|_| !longs.iter().any(|long| long == other)) {
+            command = command.mut_arg(id, |arg| arg.alias(*other));
+        }
+    }
+    command
+}
+
+/// An argument whose name, as in other programs, may be written with underscores.
+pub(super) fn hyphenated(argument: std::ffi::OsString) -> std::ffi::OsString {
+    match argument.to_str() {
+        Some(text) if text.starts_with("--") => {
+            let (name, value) = match text.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (text, None),
+            };
+            let name = name.replace('_', "-");
+            match value {
+                Some(value) => format!("{name}={value}").into(),
+                None => name.into(),
+            }
+        }
+        _ => argument,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::args::program;
+
+    #[test]
+    fn each_is_a_name_of_an_option_and_of_one_alone() {
+        let program = program();
+        let commands: Vec<_> = program.get_subcommands().collect();
+        let has = |command: &Command, name: &str| {
+            let mut args = command.get_arguments();
+            args.any(|arg| arg.get_long() == Some(name))
+        };
+        for (other, own) in SYNONYMS {
+            assert!(commands.iter().any(|command| has(command, own)), "{own}");
+            let both = commands.iter().any(|c| has(c, other) && has(c, own));
+            assert!(!both, "{other} is an option beside {own}");
+        }
+    }
+
+    #[test]
+    fn names_may_have_underscores() {
+        for (given, expected) in [
+            ("--learning_rate=a_b", "--learning-rate=a_b"),
+            ("--lr_scheduler_type", "--lr-scheduler-type"),
+            ("a_b", "a_b"),
+            ("-a_b", "-a_b"),
+        ] {
+            assert_eq!(hyphenated(given.into()), expected);
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! When runs evaluate, save and end, and by which optimizer.
+
+use std::fs;
+
+use crate::common::{arg, names, qoft};
+use crate::resume::{Training, weights};
+use serde_json::Value;
+
+/// Steps of the evaluations in a log, and their losses.
+fn evaluations(folder: &std::path::Path) -> Vec<(u64, f64)> {
+    let log = fs::read_to_string(folder.join("log.jsonl")).expect("a log");
+    let rows = log
+        .lines()
+        .map(|line| serde_json::from_str::<Value>(line).expect("JSON"));
+    rows.filter_map(|row| Some((row["step"].as_u64()?, row["eval_loss"].as_f64()?)))
+        .collect()
+}
+
+#[test]
+fn runs_evaluate_and_save_by_epochs_and_keep_so_many_checkpoints() {
+    let training = Training::new();
+    let out = training.folder("out");
+    // 16 rows: 4 steps an epoch.
+    let data = format!("--eval-data={}", arg(&training.data));
+    training.good(
+        &out,
+        &[
+            &data,
+            "--gradient-accumulation-steps=2",
+            "--max-steps=14",
+            "--eval-strategy=epoch",
+            "--save-strategy=epoch",
+            "--save-total-limit=2",
+            "--eval-batch-size=3",
+        ],
+    );
+    let steps: Vec<u64> = evaluations(&out).iter().map(|(step, _)| *step).collect();
+    assert_eq!(steps, [0, 4, 8, 12, 14]);
+    let checkpoints: Vec<String> = names(&out)
+        .into_iter()
+        .filter(|n| n.contains("checkpoint"))
+        .collect();
+    assert_eq!(checkpoints, ["checkpoint-12", "checkpoint-14"]);
+}
+
+#[test]
+fn the_best_adapter_is_the_result_and_a_run_ends_when_none_is_better() {
+    let training = Training::new();
+    let (out, plain) = (training.folder("out"), training.folder("plain"));
+    let data = format!("--eval-data={}", arg(&training.data));
+    // So high a rate that the loss rises.
+    let diverging = [
+        "--learning-rate=0.3",
+        "--lr-scheduler=constant",
+        "--max-steps=30",
+        &data,
+    ];
+    let best = [
+        &diverging[..],
+        &[
+            "--eval-steps=1",
+            "--save-strategy=no",
+            "--save-total-limit=1",
+            "--load-best-model-at-end",
+            "--early-stopping-patience=3",
+        ],
+    ]
+    .concat();
+    let run = qoft(&[&training.args(&out, &best)[..], &["--json"]].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let json: Value = serde_json::from_str(&run.stdout).expect("JSON");
+    let evaluations = evaluations(&out);
+    let lowest = evaluations[1..]
+        .iter()
+        .min_by(|a, b| a.1.total_cmp(&b.1))
+        .expect("an evaluation");
+    let last = evaluations.last().expect("an evaluation").0;
+    assert!(last < 30 && last == lowest.0 + 3, "{evaluations:?}");
+    assert_eq!(json["stopped_early"], true);
+    assert_eq!(json["best"], lowest.0);
+    assert!(run.stderr.contains("stopped early"), "{}", run.stderr);
+    let checkpoint = format!("checkpoint-{}", lowest.0);
+    assert_eq!(weights(&out), weights(&out.join(&checkpoint)));
+    assert!(names(&out).contains(&checkpoint));
+    // It is the model that a run of so many steps gives.
+    let steps = format!("--max-steps={}", lowest.0);
+    let shorter = [&diverging[..2], &[&steps, "--save-strategy=no"]].concat();
+    training.good(&plain, &shorter);
+    assert_eq!(weights(&plain), weights(&out));
+    assert!(!names(&plain).iter().any(|name| name.contains("checkpoint")));
+}
+
+#[test]
+fn runs_of_every_optimizer_go_on() {
+    let training = Training::new();
+    let mut found = Vec::new();
+    for optimizer in ["adamw", "adam", "sgd", "adan", "lion"] {
+        let [whole, parts] =
+            ["whole", "parts"].map(|n| training.folder(&format!("{optimizer}-{n}")));
+        let flag = format!("--optimizer={optimizer}");
+        let more = [&*flag, "--lr-scheduler=constant"];
+        training.good(&whole, &more);
+        let longer = [&more[..], &["--max-steps=4"]].concat();
+        training.good(&parts, &longer);
+        let resumed = [&more[..], &["--resume-from=last"]].concat();
+        training.good(&parts, &resumed);
+        assert!(weights(&parts) == weights(&whole), "{optimizer}");
+        assert!(!found.contains(&weights(&whole)), "{optimizer}");
+        found.push(weights(&whole));
+    }
+    let out = training.folder("out");
+    let says = training.bad(&out, &["--optimizer=sgd", "--adam-beta1=0.5"]);
+    assert!(
+        says.contains("`adam_beta1`: this optimizer has no such value"),
+        "{says}"
+    );
+    let says = training.bad(&out, &["--optimizer=adamw_8bit"]);
+    assert!(says.contains("adan"), "{says}");
+    let says = training.bad(
+        &out,
+        &[
+            "--lr-scheduler=cosine",
+            "--lr-scheduler-kwargs={\"power\": 2}",
+        ],
+    );
+    assert!(
+        says.contains("`power`: this scheduler has num_cycles"),
+        "{says}"
+    );
+    let says = training.bad(&out, &["--load-best-model-at-end"]);
+    assert!(says.contains("there is no evaluation data"), "{says}");
+}
