@@ -21,7 +21,7 @@ import json
 
 import torch
 from safetensors.torch import load_file, save_file
-from transformers import AutoConfig, AutoModelForCausalLM, GPT2Config
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForImageTextToText, GPT2Config
 
 VOCAB = 64
 BASE = dict(
@@ -181,8 +181,15 @@ def save(model, case, **options):
     return folder
 
 
+def auto_class(config):
+    """The class that loads a model: some that read pictures as well are no causal language models."""
+    texts = type(config) in AutoModelForCausalLM._model_mapping
+    return AutoModelForCausalLM if texts else AutoModelForImageTextToText
+
+
 def load(folder, **options):
-    return AutoModelForCausalLM.from_pretrained(folder, attn_implementation="eager", **options).eval()
+    kind = auto_class(options.get("config") or AutoConfig.from_pretrained(folder))
+    return kind.from_pretrained(folder, attn_implementation="eager", **options).eval()
 
 
 def save_bare(model, case):

@@ -31,6 +31,7 @@ from common import (
     write_json,
     DATA,
 )
+from make_models import auto_class
 
 import json
 import tempfile
@@ -39,7 +40,7 @@ import bitsandbytes as bnb
 import torch
 from peft import OFTConfig, PeftModel, get_peft_model
 from safetensors.torch import save_file
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
+from transformers import AutoConfig, AutoModelForCausalLM, BitsAndBytesConfig, LlamaConfig
 
 plain_4bit_forward()
 
@@ -156,9 +157,9 @@ def make_models():
 
 
 def load(name, dtype=torch.float32):
-    model = AutoModelForCausalLM.from_pretrained(
-        DATA / "models" / name, dtype=dtype, device_map="cpu", attn_implementation="eager"
-    )
+    folder = DATA / "models" / name
+    kind = auto_class(AutoConfig.from_pretrained(folder))
+    model = kind.from_pretrained(folder, dtype=dtype, device_map="cpu", attn_implementation="eager")
     check_no_repack(model)
     # A quantized checkpoint keeps the dtype of its dense tensors, whatever dtype is asked for.
     for parameter in model.parameters():

@@ -99,6 +99,8 @@ CASES = {
         1,
         1.0,
     ),
+    # Also on what reads pictures.
+    "mistral3_all_linear": ("mistral3", dict(target_modules="all-linear", oft_block_size=4), 4e-3, 1, 1.0),
     # The text part of a model that reads pictures as well.
     "gemma3_text_part": (
         "gemma3",

@@ -101,6 +101,9 @@ pub struct ModelNames {
     /// The layers that get an adapter unless others are named, for model types that PEFT has no
     /// default for: last components of module paths.
     pub targets: &'static [&'static str],
+    /// Module paths of parts that files and adapters may have beside the model, and that are not
+    /// computed: those that read pictures.
+    pub other_parts: &'static [&'static str],
 }
 
 impl ModelNames {
@@ -113,7 +116,20 @@ impl ModelNames {
         buffers: &[".rotary_emb.inv_freq"],
         older_paths: &[],
         targets: &["q_proj", "v_proj"],
+        other_parts: &[],
     };
+
+    /// Those of the text part of a model that reads pictures as well, as transformers 5 has it, and those that
+    /// files of older versions have.
+    pub const TEXT_PART: Self = Self::USUAL
+        .with_base("model.language_model")
+        .with_older_paths(&[
+            ("language_model.model", "model.language_model"),
+            ("language_model.lm_head", "lm_head"),
+            ("vision_tower", "model.vision_tower"),
+            ("multi_modal_projector", "model.multi_modal_projector"),
+        ])
+        .with_other_parts(&["model.vision_tower", "model.multi_modal_projector"]);
 
     /// With another path of everything but the output head.
     #[must_use]
@@ -156,6 +172,15 @@ impl ModelNames {
     #[must_use]
     pub const fn with_targets(self, targets: &'static [&'static str]) -> Self {
         Self { targets, ..self }
+    }
+
+    /// With module paths of parts that are not computed.
+    #[must_use]
+    pub const fn with_other_parts(self, other_parts: &'static [&'static str]) -> Self {
+        Self {
+            other_parts,
+            ..self
+        }
     }
 
     /// Module path of the table of the tokens in the whole model.

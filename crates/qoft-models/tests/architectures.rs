@@ -79,6 +79,7 @@ fn all_built_in_architectures_are_linked() {
         "llama",
         "ministral3",
         "mistral",
+        "mistral3",
         "mixtral",
         "olmo2",
         "olmo3",

@@ -96,6 +96,8 @@ pub fn attach_folder(
     adapter: &str,
     device: &Device,
 ) -> Result<()> {
+    let own = folder.of_model(facts);
+    let folder = own.as_ref().unwrap_or(folder);
     let saved = Attachment {
         config: &**folder.config(),
         source: Source::Saved { folder, strength },

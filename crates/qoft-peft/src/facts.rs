@@ -11,6 +11,12 @@ pub struct ModelFacts<'a> {
     /// The layers that get an adapter unless a configuration names others, where PEFT has no default
     /// for the type: last components of module paths.
     pub default_targets: &'a [&'a str],
+    /// Module paths of parts that PEFT's model has beside this one: what adapters have for them is left
+    /// alone.
+    pub other_parts: &'a [&'a str],
+    /// Paths that modules have in adapters of older versions of transformers, and those that they have in the
+    /// model. The first path that fits counts.
+    pub older_paths: &'a [(&'a str, &'a str)],
 }
 
 impl<'a> ModelFacts<'a> {
@@ -19,6 +25,8 @@ impl<'a> ModelFacts<'a> {
         model_type: "",
         head: "",
         default_targets: &[],
+        other_parts: &[],
+        older_paths: &[],
     };
 
     /// Of a model of this type, without a head.
@@ -40,6 +48,24 @@ impl<'a> ModelFacts<'a> {
     pub const fn with_default_targets(self, default_targets: &'a [&'a str]) -> Self {
         Self {
             default_targets,
+            ..self
+        }
+    }
+
+    /// The same with parts that PEFT's model has beside this one.
+    #[must_use]
+    pub const fn with_other_parts(self, other_parts: &'a [&'a str]) -> Self {
+        Self {
+            other_parts,
+            ..self
+        }
+    }
+
+    /// The same with paths that modules have in adapters of older versions.
+    #[must_use]
+    pub const fn with_older_paths(self, older_paths: &'a [(&'a str, &'a str)]) -> Self {
+        Self {
+            older_paths,
             ..self
         }
     }

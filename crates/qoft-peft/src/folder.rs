@@ -7,6 +7,7 @@ use std::sync::Arc;
 use burn::tensor::Device;
 use qoft_core::Matrix;
 
+use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
 use crate::mistaken::expect_adapter;
 use crate::registry::Families;
@@ -86,6 +87,50 @@ impl AdapterFolder {
             self.own
                 .insert(parts.join("."), OwnValues { shape, values });
         }
+    }
+
+    /// The same with the paths that modules have in the model, and without what it has for parts that are not
+    /// computed; `None` if that changes nothing.
+    pub fn of_model(&self, facts: ModelFacts) -> Option<Self> {
+        let name = |key: &str| {
+            let mut older = facts.older_paths.iter();
+            let older = older.find_map(|(old, path)| Some((path, below(key, old)?)));
+            older.map_or_else(|| key.to_owned(), |(path, rest)| format!("{path}{rest}"))
+        };
+        let is_kept = |key: &str| {
+            let mut parts = facts.other_parts.iter();
+            !parts.any(|part| below(key, part).is_some())
+        };
+        let keys = || self.rotations.keys().chain(self.own.keys());
+        let mut keys = keys().chain(self.tables.keys());
+        if keys.all(|key| name(key) == *key && is_kept(key)) {
+            return None;
+        }
+        fn renamed<V: Clone>(
+            values: &BTreeMap<String, V>,
+            name: impl Fn(&str) -> String,
+            is_kept: impl Fn(&str) -> bool,
+        ) -> BTreeMap<String, V> {
+            let values = values.iter().map(|(key, value)| (name(key), value.clone()));
+            values.filter(|(key, _)| is_kept(key)).collect()
+        }
+        let found = Self {
+            config: self.config.clone(),
+            file: self.file.clone(),
+            rotations: renamed(&self.rotations, name, is_kept),
+            own: renamed(&self.own, name, is_kept),
+            tables: renamed(&self.tables, name, is_kept),
+        };
+        let count = |folder: &Self| folder.rotations.len() + folder.own.len() + folder.tables.len();
+        let left = count(self) - count(&found);
+        if left > 0 {
+            tracing::warn!(
+                "{}: {left} tensors are for {}, which are not computed and stay as they are",
+                self.file.display(),
+                facts.other_parts.join(" and ")
+            );
+        }
+        Some(found)
     }
 
     /// The configuration.
@@ -286,6 +331,12 @@ impl AdapterFolder {
 
 fn wrong_shape(key: &str, expected: &[usize], found: &[usize]) -> String {
     format!("`{PREFIX}{key}`: expected shape {expected:?}, found {found:?}")
+}
+
+/// What stands behind the path of a module that a tensor belongs to, with a dot before it.
+fn below<'a>(key: &'a str, path: &str) -> Option<&'a str> {
+    let rest = key.strip_prefix(path)?;
+    rest.starts_with('.').then_some(rest)
 }
 
 fn is_bias(name: &str) -> bool {

@@ -194,6 +194,8 @@ pub fn model_facts(spec: &ModelSpec) -> ModelFacts<'_> {
     ModelFacts::of_type(&spec.config().model_type)
         .with_head(names.head)
         .with_default_targets(names.targets)
+        .with_other_parts(names.other_parts)
+        .with_older_paths(names.older_paths)
 }
 
 impl TrainModel for CausalLm {

@@ -1,5 +1,6 @@
 //! Weights with adapters multiplied into them.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
@@ -52,6 +53,21 @@ pub(crate) fn check(
         adapter.folder.check_complete(selection.rotated())?;
     }
     Ok(())
+}
+
+/// The adapters as they are for a model, see [`AdapterFolder::of_model`](qoft_peft::AdapterFolder::of_model).
+pub(crate) fn of_model<'a>(
+    adapters: &'a [ScaledAdapter],
+    folder: &ModelFolder,
+) -> Cow<'a, [ScaledAdapter]> {
+    let facts = facts(folder);
+    let mut own = Cow::Borrowed(adapters);
+    for (index, adapter) in adapters.iter().enumerate() {
+        if let Some(folder) = adapter.folder.of_model(facts) {
+            own.to_mut()[index].folder = folder;
+        }
+    }
+    own
 }
 
 /// Fails if an adapter says that there are dense weights of `[in_features, out_features]` in a model

@@ -15,7 +15,7 @@ use qoft_peft::{PEFT_VERSION, PREFIX};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-use crate::adapted::{check, from_tensor, relative_error, rotated, to_tensor};
+use crate::adapted::{check, from_tensor, of_model, relative_error, rotated, to_tensor};
 use crate::adapter::ScaledAdapter;
 use crate::layers::{ModelLayers, check_readable, is_together};
 use crate::svd::{Svd, truncated};
@@ -72,6 +72,7 @@ pub fn export_lora(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<LoraReport> {
     let layers = ModelLayers::find(folder, schemes)?.layers;
+    let adapters = &*of_model(adapters, folder);
     refuse_embeddings(adapters, folder)?;
     check(adapters, folder, &layers)?;
     let adapted = |layer: &&ClaimedLayer| adapters.iter().any(|adapter| adapter.has(layer.path()));

@@ -111,6 +111,7 @@ pub fn merge_staged(
         packed,
         way,
     } = plan;
+    let adapters = &*adapters;
     let (same, is_dense) = (matches!(way, Way::Same(_)), matches!(way, Way::Dense(_)));
     let reports = Reports::default();
     let checkpoint = folder.checkpoint();

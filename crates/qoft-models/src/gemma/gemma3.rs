@@ -37,14 +37,7 @@ static GEMMA3_TEXT: Gemma = Gemma {
 /// Pictures are not read: the text part is a model of its own.
 static GEMMA3: Gemma = Gemma {
     model_types: &["gemma3"],
-    names: ModelNames::USUAL
-        .with_base("model.language_model")
-        .with_older_paths(&[
-            ("language_model.model", "model.language_model"),
-            ("language_model.lm_head", "lm_head"),
-            ("vision_tower", "model.vision_tower"),
-            ("multi_modal_projector", "model.multi_modal_projector"),
-        ]),
+    names: ModelNames::TEXT_PART,
     part: Some(("text_config", "text_config.")),
     ..GEMMA3_TEXT
 };

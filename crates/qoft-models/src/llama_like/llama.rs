@@ -3,7 +3,7 @@
 use super::{LlamaLike, all_biases};
 use crate::registry::ArchitectureRegistration;
 
-static LLAMA: LlamaLike = LlamaLike {
+pub static LLAMA: LlamaLike = LlamaLike {
     biases: all_biases,
     ..LlamaLike::new(&["llama"])
 };

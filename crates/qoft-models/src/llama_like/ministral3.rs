@@ -7,7 +7,7 @@ use crate::decoder::QueryGrowth;
 use crate::json::Object;
 use crate::registry::ArchitectureRegistration;
 
-static MINISTRAL3: LlamaLike = LlamaLike {
+pub static MINISTRAL3: LlamaLike = LlamaLike {
     padding: Some(11),
     eps: 1e-5,
     head_dim: Some(128),

@@ -3,7 +3,7 @@
 use super::{LlamaLike, windows};
 use crate::registry::ArchitectureRegistration;
 
-static MISTRAL: LlamaLike = LlamaLike {
+pub static MISTRAL: LlamaLike = LlamaLike {
     layers: |json, layers| windows::everywhere(json, Some(windows::DEFAULT), layers),
     ..LlamaLike::new(&["mistral"])
 };

@@ -8,6 +8,7 @@ mod hunyuan_v1_dense;
 mod llama;
 mod ministral3;
 mod mistral;
+mod mistral3;
 mod mixtral;
 pub mod mixtures;
 mod olmo2;
@@ -161,23 +162,15 @@ impl LlamaLike {
             ..attention
         })
     }
-}
 
-impl Architecture for LlamaLike {
-    fn name(&self) -> &'static str {
-        self.model_types[0]
-    }
-
-    fn model_types(&self) -> &'static [&'static str] {
-        self.model_types
-    }
-
-    fn describe(&self, json: Object) -> Result<ModelSpec> {
+    /// The model of `json`, under these names in that of the whole file, `root`.
+    fn describe_part(&self, root: Object, json: Object, names: ModelNames) -> Result<ModelSpec> {
         json.choice("hidden_act", &[("silu", ()), ("swish", ())])?;
         json.warn_of_dropout(&DROPOUT)?;
         let multipliers = (self.multipliers)(json)?;
         let mut model = ModelConfig::read(json, &SizeKeys::USUAL)?;
-        let tied = json.get("tie_word_embeddings")?;
+        model.model_type = root.require("model_type")?;
+        let tied = root.get("tie_word_embeddings")?;
         model.tie_word_embeddings = tied.unwrap_or(self.tied);
         model.logits_multiplier = multipliers.logits;
 
@@ -223,7 +216,21 @@ impl Architecture for LlamaLike {
             embedding_multiplier: multipliers.embedding,
             ..DecoderConfig::new(blocks.collect(), norm)
         };
-        ModelSpec::new(model, self.names, decoder)
+        ModelSpec::new(model, names, decoder)
+    }
+}
+
+impl Architecture for LlamaLike {
+    fn name(&self) -> &'static str {
+        self.model_types[0]
+    }
+
+    fn model_types(&self) -> &'static [&'static str] {
+        self.model_types
+    }
+
+    fn describe(&self, json: Object) -> Result<ModelSpec> {
+        self.describe_part(json, json, self.names)
     }
 }
 

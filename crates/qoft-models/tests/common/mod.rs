@@ -29,6 +29,7 @@ pub const CASES: &[&str] = &[
     "llama_bias",
     "ministral3",
     "mistral",
+    "mistral3",
     "mixtral",
     "olmo2",
     "olmo3",

@@ -14,7 +14,7 @@ use qoft_train::tokenizer::Tokenizer;
 use qoft_train::train::{
     ADAPTER, Digest, Observer, RunFolder, Start, StepReport, Summary, TrainConfig, Trainer,
 };
-use qoft_train::{Evaluation, TrainError};
+use qoft_train::{Evaluation, TrainError, model_facts};
 use serde_json::Value;
 
 /// What nobody asks to stop.
@@ -174,14 +174,14 @@ pub fn load(folder: &Path) -> CausalLm {
 
 /// The adapter in `folder` by name, read as the program reads adapters.
 pub fn adapter(case: &Case, folder: &Path) -> Tensors {
-    let mut model = load(&case.model_folder);
-    let model_type = model.config().model_type.clone();
+    let plain = load(&case.model_folder);
+    let mut model = plain.clone();
     let device = default_device().unwrap().autodiff();
     peft::load(
         &mut model,
         folder,
         &Families::linked().unwrap(),
-        ModelFacts::of_type(&model_type).with_head("lm_head"),
+        model_facts(plain.spec()),
         ADAPTER,
         &device,
     )

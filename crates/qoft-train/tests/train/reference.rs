@@ -128,6 +128,11 @@ fn gpt_oss_all_linear() {
 }
 
 #[test]
+fn mistral3_all_linear() {
+    check_case("mistral3_all_linear");
+}
+
+#[test]
 fn gemma3_text_part() {
     check_case("gemma3_text_part");
 }

@@ -1,12 +1,14 @@
 //! What a merge will do, before any weight is read.
 
+use std::borrow::Cow;
+
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{ClaimedLayer, Error, PackedParameter, Result, Schemes};
 use qoft_models::ModelFolder;
 
 use super::adapted;
 use super::options::{MergeOptions, MergeTarget, NewScheme};
-use crate::adapted::check;
+use crate::adapted::{check, of_model};
 use crate::adapter::ScaledAdapter;
 use crate::complete::check_complete;
 use crate::layers::{ModelLayers, check_readable};
@@ -20,7 +22,7 @@ use crate::write::writer_of;
 pub struct MergePlan<'a> {
     pub(super) folder: &'a ModelFolder,
     pub(super) schemes: &'a Schemes,
-    pub(super) adapters: &'a [ScaledAdapter],
+    pub(super) adapters: Cow<'a, [ScaledAdapter]>,
     pub(super) options: MergeOptions<'a>,
     /// All linear layers.
     pub(super) layers: Vec<ClaimedLayer<'a>>,
@@ -56,8 +58,9 @@ impl<'a> MergePlan<'a> {
             form.writer()?;
         }
         check_complete(folder, schemes)?;
-        check(adapters, folder, &layers)?;
-        let way = Way::new(folder, adapters, &layers, options.target)?;
+        let adapters = of_model(adapters, folder);
+        check(&adapters, folder, &layers)?;
+        let way = Way::new(folder, &adapters, &layers, options.target)?;
         let packed = match way {
             Way::Same(_) => Vec::new(),
             _ => packed,
