@@ -7,13 +7,14 @@ use serde_json::{Value, json};
 
 use crate::budget::{Budget, Limits};
 use crate::error::ChatError;
+use crate::python::from_json_object;
 use crate::python::json::to_json;
-use crate::python::{from_json_object, print};
 use crate::{ChatTemplate, Message, Variables};
 
 /// Prepared messages with the arguments of their calls as the template takes them: as they are,
-/// unless it fails on them, writes an object as Python shows a dict, or a text as one within JSON. Must
-/// run on a large stack.
+/// unless it fails on them, or writes a text as one within JSON. Must run on a large stack.
+///
+/// An object that a template writes as Python shows a dict stays one: transformers does no other.
 pub(crate) fn with_arguments(
     template: &ChatTemplate,
     messages: Vec<Message>,
@@ -30,12 +31,6 @@ pub(crate) fn with_arguments(
         {
             wrong.extend(written(&json!({"": text}), |value| to_json(value, &[])));
             *arguments = object;
-        }
-        if arguments
-            .as_object()
-            .is_some_and(|object| !object.is_empty())
-        {
-            wrong.extend(written(&json!({"": arguments}), print::repr));
         }
     });
     if !has_calls {
@@ -120,7 +115,6 @@ mod tests {
         let object: Value = serde_json::from_str(json).unwrap();
         for (template, expected) in [
             ("{{ a | tojson }}", json),
-            ("{{ a }}", json),
             ("{{ '' + a }}", json),
             (
                 "{% if a is string %}{{ a }}{% else %}{{ a | tojson }}{% endif %}",
@@ -133,6 +127,12 @@ mod tests {
             assert_eq!(rendered(template, json!(json)), expected, "{template}");
         }
         assert_eq!(rendered("{{ a | tojson }}", json!("{}")), "userassistant{}");
+        assert_eq!(
+            rendered("{{ a }}", json!(json)),
+            format!("userassistant{json}")
+        );
+        let shown = "userassistant{'city': 'Zürich', 'days': [1, 2.5, True, None]}";
+        assert_eq!(rendered("{{ a }}", object), shown);
         assert_eq!(
             rendered("{{ a }}", json!("no JSON")),
             "userassistantno JSON"
