@@ -68,6 +68,7 @@ pub use scale_search::scale_inputs;
 pub use schemes::{SCHEMES, SchemeFeature, missing_feature, unknown_method};
 pub use search::LayerSearch;
 pub use trainable::check_trainable;
+pub use write::copy_tokenizer;
 pub use write::{MaxShardSize, NewContainer};
 
 // Families of adapters. The linker drops crates that nobody names, and their registrations with them.

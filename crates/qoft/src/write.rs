@@ -17,6 +17,7 @@ use serde_json::{Map, Value, json};
 
 use crate::layers::is_foreign;
 use copied::copy_others;
+pub use copied::copy_tokenizer;
 
 pub use container::NewContainer;
 pub(crate) use container::{rewrite, write_model, writer_of};

@@ -186,6 +186,7 @@ fn train_writes_an_adapter() {
     assert_eq!(
         names(&out),
         [
+            "README.md",
             "adapter_config.json",
             "adapter_model.safetensors",
             "log.jsonl",

@@ -102,7 +102,8 @@ fn cut_off(folder: &Path) {
     fs::create_dir(folder.join(".checkpoint-8.partial-a1B2c3")).expect("a folder");
 }
 
-const COMPLETE: [&str; 7] = [
+const COMPLETE: [&str; 8] = [
+    "README.md",
     "adapter_config.json",
     "adapter_model.safetensors",
     "checkpoint-4",

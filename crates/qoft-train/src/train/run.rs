@@ -165,6 +165,9 @@ impl<M: TrainModel> Run<'_, M> {
         restore_adapter(model, self.trainer.adapter_config, &folder, &device)?;
         self.summary.adapter = Some(self.saving.adapter(model, self.events)?);
         self.summary.best = Some(best);
+        let mut losses = self.log.eval_losses().into_iter();
+        let of_best = losses.find(|(step, _)| *step == best as f64);
+        self.summary.eval_loss = of_best.map(|(_, loss)| loss);
         Ok(())
     }
 
@@ -297,6 +300,7 @@ impl<M: TrainModel> Run<'_, M> {
         match result {
             Ok(evaluation) => {
                 let eval_loss = evaluation.loss;
+                self.summary.eval_loss = Some(eval_loss);
                 self.log.add(LogRow::Eval { step, eval_loss }, self.events);
                 self.progress.evaluated = Some(step);
                 self.events.eval(step, &evaluation);

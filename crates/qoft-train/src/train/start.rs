@@ -128,6 +128,7 @@ impl<D: TrainData> Trainer<'_, D> {
                 steps: step,
                 first_loss: None,
                 final_loss: None,
+                eval_loss: None,
                 seconds: 0.0,
                 tokens: 0,
                 interrupted: false,

@@ -60,6 +60,8 @@ pub struct Summary {
     pub first_loss: Option<f64>,
     /// Loss of its last step.
     pub final_loss: Option<f64>,
+    /// Loss of the adapter on the evaluation data.
+    pub eval_loss: Option<f64>,
     /// How long it took.
     pub seconds: f64,
     /// Tokens without padding that it went through.

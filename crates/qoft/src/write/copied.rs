@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use qoft_core::{Error, Result};
+use qoft_core::{Error, Result, write_file};
 use tracing::warn;
 
 /// Kinds of files that belong to a model.
@@ -18,6 +18,15 @@ const OF_ADAPTERS: [&str; 4] = [
     "adapters_below.json",
     "trainer_state.json",
     "training_args.json",
+];
+
+/// What a tokenizer is read from.
+const TOKENIZER: [&str; 5] = [
+    "added_tokens.json",
+    "chat_template.jinja",
+    "special_tokens_map.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
 ];
 
 /// Copies the files of a model's folder that are of use with other tensors, but those in `skip`.
@@ -46,6 +55,17 @@ pub(super) fn copy_others(from: &Path, to: &Path, skip: &[&str]) -> Result<()> {
                 copy(&path, from, &to.join(file_name(&path)))?;
             }
         }
+    }
+    Ok(())
+}
+
+/// Copies the files of a tokenizer and its chat template from a model's folder, as [`copy_others`] does.
+///
+/// # Errors
+/// If the file system refuses.
+pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    for name in TOKENIZER {
+        copy(&from.join(name), from, &to.join(name))?;
     }
     Ok(())
 }
@@ -83,7 +103,7 @@ fn copy(path: &Path, folder: &Path, to: &Path) -> Result<()> {
     }
     // Without the permissions of the original, which may not be written.
     let content = std::fs::read(path).map_err(Error::io(path))?;
-    std::fs::write(to, content).map_err(Error::io(to))
+    write_file(to, &content)
 }
 
 /// Whether a path in a model's folder is one of something outside.

@@ -1,5 +1,6 @@
 //! `qoft train`.
 
+mod card;
 mod console;
 mod rows;
 mod start;
@@ -16,10 +17,11 @@ use qoft::{Registries, peft};
 use serde_json::json;
 
 use crate::args::{AdapterArg, RunOptions, TrainArgs};
-use crate::print::{errln, outln};
+use crate::print::{errln, outln, warnln};
 use crate::stop::Stopped;
 use crate::{data, files, progress};
 
+use card::Card;
 pub use console::follow;
 use rows::TrainingData;
 use start::Origin;
@@ -83,6 +85,19 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     trainer.start = origin.start();
     let loading = started.elapsed().as_secs_f64();
     let (_, summary) = follow(&trainer, model, Some(&options))?;
+    if summary.adapter.is_some() {
+        let card = Card {
+            adapter: &*adapter_config,
+            model_type: model_facts(&spec).model_type,
+            options: options.into_options(),
+            rows: data.dataset.report.rows,
+            summary: &summary,
+        };
+        let beside = qoft::copy_tokenizer(model_dir, output).map_err(anyhow::Error::from);
+        if let Err(error) = beside.and_then(|()| card.write(output)) {
+            warnln!("{error}");
+        }
+    }
     data.report_losses();
     report(&summary, output);
     if args.json.unwrap_or(false) {
@@ -103,6 +118,7 @@ fn print_json(summary: &Summary, loading: f64) {
             "steps": summary.steps,
             "first_loss": summary.first_loss,
             "final_loss": summary.final_loss,
+            "eval_loss": summary.eval_loss,
             "loading_seconds": loading,
             "seconds": summary.seconds,
             "tokens": summary.tokens,

@@ -1,0 +1,103 @@
+//! `README.md` of a trained adapter: a model card as PEFT writes one, with what the training was.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use anyhow::Result;
+use qoft::core::{read_text_if_there, write_file};
+use qoft::peft::AdapterConfig;
+use qoft::train::train::Summary;
+use serde_json::{Map, Value};
+
+use crate::print::warnln;
+use crate::progress;
+
+const NAME: &str = "README.md";
+/// By this a card is known as one of this program, which a new one may replace.
+const TAG: &str = "- qoft\n";
+/// Options that are no one's but the machine's.
+const LOCAL: [&str; 4] = ["json", "threads", "device", "quantize_cache"];
+
+/// What a card tells.
+pub struct Card<'a> {
+    /// The adapter's configuration.
+    pub adapter: &'a dyn AdapterConfig,
+    /// The type of the model, as `config.json` has it.
+    pub model_type: &'a str,
+    /// The options of the run.
+    pub options: Map<String, Value>,
+    /// Rows that were learned.
+    pub rows: usize,
+    /// What the run did.
+    pub summary: &'a Summary,
+}
+
+impl Card<'_> {
+    /// Writes the card into the adapter's folder, unless one of another hand is there.
+    pub fn write(&self, folder: &Path) -> Result<()> {
+        let path = folder.join(NAME);
+        match read_text_if_there(&path)? {
+            Some(text) if !text.contains(TAG) => {
+                warnln!("{}: it stays as it is", path.display());
+                Ok(())
+            }
+            _ => Ok(write_file(&path, self.text().as_bytes())?),
+        }
+    }
+
+    fn text(&self) -> String {
+        let config = self.adapter.to_json();
+        let family = config["peft_type"].as_str().unwrap_or_default();
+        let base = config["base_model_name_or_path"]
+            .as_str()
+            .unwrap_or_default();
+        let of = Path::new(base).file_name().unwrap_or_default();
+        let of = of.to_string_lossy();
+        let mut text = format!(
+            "---\nbase_model: {}\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n\
+             - base_model:adapter:{base}\n- {}\n{TAG}- transformers\n---\n\n# {family} adapter for {of}\n\n\
+             An adapter of the family {family} for [`{base}`]({base}) ({}), trained with \
+             [qoft](https://crates.io/crates/qoft) and kept in PEFT's format.\n\n## Training\n\n",
+            Value::from(base),
+            family.to_lowercase(),
+            self.model_type
+        );
+        text.push_str("| | |\n|---|---|\n");
+        let summary = self.summary;
+        let loss = |loss: Option<f64>| loss.map(|loss| format!("{loss:.4}"));
+        let rows = [
+            ("rows", Some(progress::grouped(self.rows))),
+            ("steps", Some(progress::grouped(summary.steps))),
+            ("loss of the last step", loss(summary.final_loss)),
+            ("evaluation loss", loss(summary.eval_loss)),
+        ];
+        for (name, value) in rows {
+            if let Some(value) = value {
+                // Writing into a string does not fail.
+                let _ = writeln!(text, "| {name} | {value} |");
+            }
+        }
+        text.push_str("\n| option | value |\n|---|---|\n");
+        for (key, value) in self
+            .options
+            .iter()
+            .filter(|(key, _)| !LOCAL.contains(&key.as_str()))
+        {
+            let value = match value {
+                Value::String(text) => text.clone(),
+                other => other.to_string(),
+            };
+            let value = value.replace('|', "\\|").replace(['\n', '\r'], " ");
+            let _ = writeln!(text, "| `{key}` | `{value}` |");
+        }
+        let _ = write!(
+            text,
+            "\n## Use\n\n```sh\nqoft generate --model {base} --adapter FOLDER --prompt \"...\"\n```\n\n\
+             ```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n\
+             model = AutoModelForCausalLM.from_pretrained({0})\n\
+             model = PeftModel.from_pretrained(model, \"FOLDER\")\n```\n",
+            Value::from(base),
+        );
+        text
+    }
+}
