@@ -26,6 +26,14 @@ pub struct For<'a> {
     pub max_length: Option<usize>,
 }
 
+impl For<'_> {
+    /// The most tokens of a row.
+    pub fn longest(&self) -> usize {
+        let wanted = self.max_length.unwrap_or(MAX_LENGTH);
+        wanted.min(self.model.longest_sequence.unwrap_or(wanted))
+    }
+}
+
 /// Data, and what was found in each of its files or folders.
 pub struct Read {
     /// The rows.
@@ -52,12 +60,8 @@ pub fn read(data: &[DataArg], args: &DataArgs, reading: For, seed: u64) -> Resul
 
 fn one(path: &Path, args: &DataArgs, reading: For) -> Result<Dataset> {
     let bar = progress::spinner();
-    let wanted = Some(reading.max_length.unwrap_or(MAX_LENGTH));
     let mut options = args.options(reading.model.vocab_size)?;
-    options.max_length = wanted
-        .into_iter()
-        .chain(reading.model.longest_sequence)
-        .min();
+    options.max_length = Some(reading.longest());
     let mut count = |rows: usize| {
         if rows.is_multiple_of(100) {
             bar.set_message(format!("{} rows read", progress::grouped(rows)));

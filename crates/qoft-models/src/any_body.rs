@@ -6,12 +6,13 @@ use std::sync::Arc;
 use burn::module::{
     Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
 };
-use burn::tensor::{Device, Gradients, Int, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use qoft_core::{Embedding, Layer, Walk};
 
 use crate::body::{Body, Outputs, new_cache, outputs};
 use crate::cache::Cache;
 use crate::checkpointing::backward_by_block;
+use crate::positions::Tokens;
 
 /// A [`Body`] of any type, as a Burn module. Its parameters are those of its layers' adapters.
 #[derive(Debug)]
@@ -30,17 +31,18 @@ trait Erased: Walk + Debug + Send + Sync {
     fn new_cache(&self) -> Cache;
     fn outputs(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: Tokens,
         cache: Option<&mut Cache>,
         counted: Option<Arc<Vec<bool>>>,
     ) -> Outputs;
     fn backward_by_block(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: Tokens,
         counted: Option<Arc<Vec<bool>>>,
         loss: &dyn Fn(Outputs) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32;
+    fn packs(&self) -> bool;
     fn token_table(&self) -> &Embedding;
 }
 
@@ -79,21 +81,25 @@ impl<B: Body> Erased for B {
 
     fn outputs(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: Tokens,
         cache: Option<&mut Cache>,
         counted: Option<Arc<Vec<bool>>>,
     ) -> Outputs {
-        outputs(self, input_ids, cache, counted)
+        outputs(self, tokens, cache, counted)
     }
 
     fn backward_by_block(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: Tokens,
         counted: Option<Arc<Vec<bool>>>,
         loss: &dyn Fn(Outputs) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        backward_by_block(self, input_ids, counted, loss, sink)
+        backward_by_block(self, tokens, counted, loss, sink)
+    }
+
+    fn packs(&self) -> bool {
+        Body::packs(self)
     }
 
     fn token_table(&self) -> &Embedding {
@@ -115,22 +121,27 @@ impl AnyBody {
     /// What it computes from tokens.
     pub(crate) fn outputs(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: Tokens,
         cache: Option<&mut Cache>,
         counted: Option<Arc<Vec<bool>>>,
     ) -> Outputs {
-        self.0.outputs(input_ids, cache, counted)
+        self.0.outputs(tokens, cache, counted)
     }
 
     /// See [`backward_by_block`].
     pub(crate) fn backward_by_block(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: Tokens,
         counted: Option<Arc<Vec<bool>>>,
         loss: &dyn Fn(Outputs) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        self.0.backward_by_block(input_ids, counted, loss, sink)
+        self.0.backward_by_block(tokens, counted, loss, sink)
+    }
+
+    /// See [`Body::packs`].
+    pub(crate) fn packs(&self) -> bool {
+        self.0.packs()
     }
 
     /// The table of the tokens.

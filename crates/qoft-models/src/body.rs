@@ -9,6 +9,7 @@ use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Walk};
 
 use crate::cache::{Cache, LayerCache};
+use crate::positions::{Positions, Tokens};
 
 /// What flows from block to block.
 #[derive(Debug, Clone)]
@@ -53,8 +54,9 @@ impl Stream {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Span {
-    /// Their positions in the sequence; the last one ends it.
-    pub positions: Range<usize>,
+    /// Their positions in the sequence, or in several ones that stand one after another in each row:
+    /// a token sees nothing of another sequence.
+    pub positions: Positions,
     /// Of all tokens of the batch, row by row, those that count in [`Body::auxiliary_loss`]: not the
     /// padding. `None` where nobody asks for that loss.
     pub counted: Option<Arc<Vec<bool>>>,
@@ -64,7 +66,7 @@ impl Span {
     /// Tokens at these positions; nobody asks for a loss of the blocks' own.
     pub fn new(positions: Range<usize>) -> Self {
         Self {
-            positions,
+            positions: Positions::new(positions),
             counted: None,
         }
     }
@@ -102,6 +104,11 @@ pub trait Body: Module + Walk + Sync + 'static {
         None
     }
 
+    /// Whether its blocks keep the sequences of a row apart, where [`Span::positions`] has several.
+    fn packs(&self) -> bool {
+        false
+    }
+
     /// The table of the tokens, which is the output head's weight where these are tied.
     fn tokens(&self) -> &Embedding;
 }
@@ -132,17 +139,17 @@ impl Outputs {
 /// What a body computes from tokens.
 pub(crate) fn outputs<B: Body>(
     body: &B,
-    input_ids: Tensor<2, Int>,
+    tokens: Tokens,
     mut cache: Option<&mut Cache>,
     counted: Option<Arc<Vec<bool>>>,
 ) -> Outputs {
-    let time = input_ids.dims()[1];
+    let time = tokens.ids.dims()[1];
     let start = cache.as_ref().map_or(0, |cache| cache.len());
     let span = Span {
-        positions: start..start + time,
+        positions: tokens.positions(start),
         counted,
     };
-    let mut stream = body.embed(input_ids, &span);
+    let mut stream = body.embed(tokens.ids, &span);
     let mut caches = cache
         .as_mut()
         .map(|cache| cache.layers::<<B::Block as Block>::Cache>().iter_mut());

@@ -4,11 +4,12 @@
 use std::sync::Arc;
 
 use burn::module::Module;
-use burn::tensor::{Gradients, Int, Tensor};
+use burn::tensor::{Gradients, Tensor};
 use qoft_core::ops::StoredActivation;
 use qoft_core::{Layer as _, Walk};
 
 use crate::body::{Block, Body, Outputs, Span, Stream};
+use crate::positions::Tokens;
 
 /// A block with what it was given.
 struct Step<'a, B> {
@@ -23,16 +24,16 @@ struct Step<'a, B> {
 /// the body computes; `sink` gets the gradients of one part of the model after another.
 pub(crate) fn backward_by_block<B: Body>(
     body: &B,
-    input_ids: Tensor<2, Int>,
+    tokens: Tokens,
     counted: Option<Arc<Vec<bool>>>,
     loss: &dyn Fn(Outputs) -> Tensor<1>,
     sink: &mut dyn FnMut(Gradients),
 ) -> f32 {
     let span = Span {
-        positions: 0..input_ids.dims()[1],
+        positions: tokens.positions(0),
         counted,
     };
-    let embedded = body.embed(input_ids, &span);
+    let embedded = body.embed(tokens.ids, &span);
     let mut tracked = embedded.tensors().any(Tensor::is_tracked);
     let mut stream = embedded.clone().map(Tensor::inner);
     let format = body.tokens().adapters().activations();

@@ -39,6 +39,7 @@ mod model;
 mod norm;
 mod padding;
 mod plan;
+mod positions;
 mod qwen3_5;
 mod registry;
 mod spec;
@@ -60,6 +61,7 @@ pub use loader::{Loader, Part};
 pub use model::CausalLm;
 pub use norm::NormConfig;
 pub use padding::pad_token_id;
+pub use positions::{Positions, Tokens};
 #[doc(hidden)]
 pub use registry::architecture_entry;
 pub use registry::{ArchitectureRegistration, Architectures};

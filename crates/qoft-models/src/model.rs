@@ -16,6 +16,7 @@ use crate::files::Files;
 use crate::folder::ModelFolder;
 use crate::head;
 use crate::loader::Loader;
+use crate::positions::Tokens;
 use crate::spec::ModelSpec;
 
 /// A causal language model of any architecture.
@@ -107,6 +108,11 @@ impl CausalLm {
         self.body.new_cache()
     }
 
+    /// Whether rows can be [`Tokens::packed`]: otherwise sequences in one row would see each other.
+    pub fn packs(&self) -> bool {
+        self.body.packs()
+    }
+
     /// Hidden states `[batch, time, hidden]` after the final norm.
     ///
     /// With a cache, `input_ids` follow the tokens that it has seen.
@@ -115,7 +121,7 @@ impl CausalLm {
     /// If an id is not in the vocabulary, the sequence is longer than
     /// [`ModelConfig::longest_sequence`], or the cache is that of another architecture.
     pub fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Traced<3> {
-        self.body.outputs(input_ids, cache, None).hidden
+        self.body.outputs(input_ids.into(), cache, None).hidden
     }
 
     /// Lets training add a loss of mixtures of experts, times `coef`: how unevenly routers distribute
@@ -135,18 +141,19 @@ impl CausalLm {
     /// The sum of the cross-entropies of `targets`, divided by `denominator`: a scalar.
     ///
     /// `targets` has the token that follows each of the `batch · time` positions; `None` where
-    /// it does not count. Rows may be padded on the right with any token.
+    /// it does not count. Rows may be padded on the right with any token, or be
+    /// [`Tokens::packed`].
     ///
     /// # Panics
     /// If an id is not in the vocabulary, a row is too long (see [`Self::hidden`]), or `targets` has
     /// another length.
     pub fn loss(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: impl Into<Tokens>,
         targets: Vec<Option<u32>>,
         denominator: f64,
     ) -> Tensor<1> {
-        let outputs = self.body.outputs(input_ids, None, None);
+        let outputs = self.body.outputs(tokens.into(), None, None);
         self.head_loss(outputs, Arc::new(targets), denominator)
     }
 
@@ -161,12 +168,12 @@ impl CausalLm {
     /// As [`Self::loss`].
     pub fn backward_by_block(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: impl Into<Tokens>,
         targets: Vec<Option<u32>>,
         denominator: f64,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        self.by_block(input_ids, targets, denominator, None, sink)
+        self.by_block(tokens.into(), targets, denominator, None, sink)
     }
 
     /// What training minimizes: [`Self::loss`], and what [`Self::set_router_aux_loss_coef`] adds to it, in
@@ -176,13 +183,14 @@ impl CausalLm {
     /// As [`Self::loss`].
     pub fn training_loss(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: impl Into<Tokens>,
         targets: Vec<Option<u32>>,
         denominator: f64,
         lengths: &[usize],
     ) -> Tensor<1> {
-        let counted = self.counted(&input_ids, lengths);
-        let outputs = self.body.outputs(input_ids, None, counted);
+        let tokens = tokens.into();
+        let counted = self.counted(&tokens.ids, lengths);
+        let outputs = self.body.outputs(tokens, None, counted);
         self.head_loss(outputs, Arc::new(targets), denominator)
     }
 
@@ -192,19 +200,20 @@ impl CausalLm {
     /// As [`Self::loss`].
     pub fn training_backward_by_block(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: impl Into<Tokens>,
         targets: Vec<Option<u32>>,
         denominator: f64,
         lengths: &[usize],
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        let counted = self.counted(&input_ids, lengths);
-        self.by_block(input_ids, targets, denominator, counted, sink)
+        let tokens = tokens.into();
+        let counted = self.counted(&tokens.ids, lengths);
+        self.by_block(tokens, targets, denominator, counted, sink)
     }
 
     fn by_block(
         &self,
-        input_ids: Tensor<2, Int>,
+        tokens: Tokens,
         targets: Vec<Option<u32>>,
         denominator: f64,
         counted: Option<Arc<Vec<bool>>>,
@@ -212,7 +221,7 @@ impl CausalLm {
     ) -> f32 {
         let targets = Arc::new(targets);
         let loss = |outputs| self.head_loss(outputs, targets.clone(), denominator);
-        self.body.backward_by_block(input_ids, counted, &loss, sink)
+        self.body.backward_by_block(tokens, counted, &loss, sink)
     }
 
     /// The tokens that are no padding, if they matter.

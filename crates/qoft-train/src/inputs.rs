@@ -3,6 +3,7 @@
 use crate::data::{Batch, Dataset};
 use crate::error::TrainError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
+use qoft_models::Tokens;
 
 /// Fails if a row is longer than the `longest` that a model can compute.
 ///
@@ -24,6 +25,15 @@ pub fn check_lengths(dataset: &Dataset, longest: Option<usize>) -> Result<(), Tr
 pub fn input_ids(batch: &Batch, device: &Device) -> Tensor<2, Int> {
     let shape = [batch.batch_size, batch.seq_len];
     Tensor::from_data(TensorData::new(batch.input_ids.clone(), shape), device)
+}
+
+/// The token ids with what stands in each row.
+pub(crate) fn tokens(batch: &Batch, device: &Device) -> Tokens {
+    let ids = input_ids(batch, device);
+    match &batch.sequences {
+        Some(lengths) => Tokens::packed(ids, lengths),
+        None => ids.into(),
+    }
 }
 
 /// What the model is to predict at each of the `batch_size * seq_len` positions: the label of the

@@ -15,7 +15,7 @@ use qoft_peft::ModelFacts;
 
 use crate::data::{Batch, Dataset, Example, Order};
 use crate::error::TrainError;
-use crate::inputs::{check_lengths, input_ids, targets};
+use crate::inputs::{check_lengths, input_ids, targets, tokens};
 
 /// Data that a model learns from.
 pub trait TrainData {
@@ -30,6 +30,13 @@ pub trait TrainData {
 
     /// Hands on bytes that are others where the data is another: a run goes on with the same only.
     fn content(&self, take: &mut dyn FnMut(&[u8]));
+
+    /// What an error names as the rows of each batch of one epoch, counted from 0.
+    fn batch_rows(&self, order: Order, batch_size: NonZeroUsize) -> Vec<Vec<usize>> {
+        let indices = order.indices(self.rows());
+        let batches = indices.chunks(batch_size.get());
+        batches.map(<[usize]>::to_vec).collect()
+    }
 
     /// The batches of one epoch; the last one holds what is left and may be smaller.
     fn batches(
@@ -149,7 +156,11 @@ impl TrainData for Dataset {
     type Batch = Batch;
 
     fn rows(&self) -> usize {
-        self.examples.len()
+        Dataset::rows(self)
+    }
+
+    fn batch_rows(&self, order: Order, batch_size: NonZeroUsize) -> Vec<Vec<usize>> {
+        self.batch_examples(order, batch_size)
     }
 
     fn predicted(&self) -> usize {
@@ -167,6 +178,7 @@ impl TrainData for Dataset {
                 .collect();
             take(&labels);
         }
+        take(self.arrangement_content().as_bytes());
     }
 
     fn batches(
@@ -202,16 +214,25 @@ impl TrainModel for CausalLm {
     type Data = Dataset;
 
     fn check(&self, data: &Dataset) -> Result<(), TrainError> {
+        if data.is_packed() && !self.packs() {
+            return Err(TrainError::Config {
+                key: "packing",
+                reason: format!(
+                    "models of type `{}` cannot keep the sequences of a row apart",
+                    self.config().model_type
+                ),
+            });
+        }
         check_lengths(data, self.config().longest_sequence)
     }
 
     fn loss(&self, batch: &Batch, denominator: f64, device: &Device) -> Tensor<1> {
-        CausalLm::loss(self, input_ids(batch, device), targets(batch), denominator)
+        CausalLm::loss(self, tokens(batch, device), targets(batch), denominator)
     }
 
     fn training_loss(&self, batch: &Batch, denominator: f64, device: &Device) -> Tensor<1> {
-        let (input_ids, targets) = (input_ids(batch, device), targets(batch));
-        CausalLm::training_loss(self, input_ids, targets, denominator, &batch.lengths)
+        let (tokens, targets) = (tokens(batch, device), targets(batch));
+        CausalLm::training_loss(self, tokens, targets, denominator, &batch.lengths)
     }
 
     fn forward_to(&self, batch: &Batch, wanted: &BTreeSet<&str>, device: &Device) {
@@ -239,8 +260,8 @@ impl TrainBlocks<Batch> for CausalLm {
         device: &Device,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        let (input_ids, targets) = (input_ids(batch, device), targets(batch));
-        self.training_backward_by_block(input_ids, targets, denominator, &batch.lengths, sink)
+        let (tokens, targets) = (tokens(batch, device), targets(batch));
+        self.training_backward_by_block(tokens, targets, denominator, &batch.lengths, sink)
     }
 }
 

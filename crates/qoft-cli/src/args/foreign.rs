@@ -151,15 +151,6 @@ const FOREIGN: &[Foreign] = &[
     ),
     off(
         &[
-            "group-by-length",
-            "neat-packing",
-            "packing",
-            "sample-packing",
-        ],
-        "each row of the data is a sequence of its own; they are not packed",
-    ),
-    off(
-        &[
             "logging-dir",
             "report-to",
             "tensorboard",

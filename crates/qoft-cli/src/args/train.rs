@@ -125,6 +125,12 @@ pub struct TrainArgs {
     /// loss of mixtures, which is added to the loss [default: 0].
     #[arg(long, help_heading = "Training", value_parser = finite, visible_alias = "moe-aux-loss-coef")]
     pub router_aux_loss_coef: Option<f64>,
+    /// Put several examples into each row of --max-length tokens, which do not see each other.
+    #[arg(long, help_heading = "Training", num_args = 0..=1, default_missing_value = "true")]
+    pub packing: Option<bool>,
+    /// Put examples of about the same length into each batch.
+    #[arg(long, help_heading = "Training", num_args = 0..=1, default_missing_value = "true")]
+    pub group_by_length: Option<bool>,
     /// The settings of the training loop.
     #[command(flatten)]
     #[serde(flatten)]

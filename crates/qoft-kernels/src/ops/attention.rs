@@ -5,7 +5,7 @@ mod sizes;
 #[cfg(test)]
 mod tests;
 
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use rayon::prelude::*;
 
@@ -32,7 +32,7 @@ const WORTH: usize = 1 << 15;
 /// Some queries at a time are compared with all keys that they see, so memory grows with the
 /// length, not with its square. The backward computes the probabilities again and keeps nothing
 /// beside the inputs. The result does not depend on the number of threads.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CausalAttention {
     /// Scores are multiplied by this, a number from 0 on, usually `1/√d`.
@@ -41,10 +41,15 @@ pub struct CausalAttention {
     pub window: Option<usize>,
     /// Bounds the scaled scores.
     pub soft_cap: Option<SoftCap>,
+    /// The lengths of the sequences that stand one after another in each row of the batch, and do
+    /// not see each other; `None`: a row is one sequence.
+    pub sequences: Option<Arc<[usize]>>,
 }
 
 /// A block of queries and the keys that they can see.
 struct Block {
+    /// Where its sequence begins.
+    sequence: usize,
     start: usize,
     rows: usize,
     first_key: usize,
@@ -58,6 +63,7 @@ impl CausalAttention {
             scale,
             window,
             soft_cap: None,
+            sequences: None,
         }
     }
 
@@ -65,6 +71,12 @@ impl CausalAttention {
     #[must_use]
     pub fn with_soft_cap(self, soft_cap: Option<SoftCap>) -> Self {
         Self { soft_cap, ..self }
+    }
+
+    /// The same where sequences with these lengths stand one after another in each row of the batch.
+    #[must_use]
+    pub fn with_sequences(self, sequences: Option<Arc<[usize]>>) -> Self {
+        Self { sequences, ..self }
     }
 
     /// Bounds products of queries and keys; what they still have to be multiplied by.
@@ -90,23 +102,39 @@ impl CausalAttention {
         sink * factor
     }
 
-    fn block(&self, s: Sizes, index: usize) -> Block {
+    /// The blocks of a row, one after another.
+    fn blocks(&self, s: Sizes) -> Vec<Block> {
         let past = s.keys - s.queries;
-        let start = index * s.block_rows();
-        let rows = s.block_rows().min(s.queries - start);
-        let first_key = self.first_key(past + start);
-        Block {
-            start,
-            rows,
-            first_key,
-            keys: past + start + rows - first_key,
+        let whole = [s.queries];
+        let lengths = self.sequences.as_deref().unwrap_or(&whole);
+        assert!(
+            lengths.iter().sum::<usize>() == s.queries && (lengths.len() == 1 || past == 0),
+            "attention: lengths of sequences"
+        );
+        let (mut blocks, mut sequence) = (Vec::new(), 0);
+        for &length in lengths {
+            for start in (sequence..sequence + length).step_by(s.block_rows()) {
+                let rows = s.block_rows().min(sequence + length - start);
+                let first_key = self.first_key(past + start, sequence);
+                blocks.push(Block {
+                    sequence,
+                    start,
+                    rows,
+                    first_key,
+                    keys: past + start + rows - first_key,
+                });
+            }
+            sequence += length;
         }
+        blocks
     }
 
-    /// The first key that the query at absolute position `position` sees.
-    fn first_key(&self, position: usize) -> usize {
+    /// The first key that the query at absolute position `position` sees, in the sequence that begins
+    /// at `sequence`.
+    fn first_key(&self, position: usize, sequence: usize) -> usize {
+        let window = |window| (position + 1).saturating_sub(window);
         self.window
-            .map_or(0, |window| (position + 1).saturating_sub(window))
+            .map_or(sequence, |size| window(size).max(sequence))
     }
 
     /// Softmax of the scores of a block; what a query cannot see becomes 0.
@@ -123,7 +151,7 @@ impl CausalAttention {
         let past = s.keys - s.queries;
         for (i, row) in p.chunks_exact_mut(block.keys).enumerate() {
             let position = past + block.start + i;
-            let from = self.first_key(position) - block.first_key;
+            let from = self.first_key(position, block.sequence) - block.first_key;
             let to = position + 1 - block.first_key;
             row[..from].fill(0.0);
             row[to..].fill(0.0);
@@ -199,7 +227,7 @@ impl HostOp for CausalAttention {
         let mut out = vec![0.0; q.len()];
         if s.queries == 1 {
             // One token after another: its heads are all that threads can share.
-            let first = self.first_key(s.keys - 1);
+            let first = self.first_key(s.keys - 1, 0);
             let work = s.batch * (s.keys - first) * width;
             let tasks = (work / WORTH).clamp(1, rayon::current_num_threads());
             let kv_heads = s.kv_heads.div_ceil(tasks.div_ceil(s.batch.max(1)));
@@ -220,18 +248,22 @@ impl HostOp for CausalAttention {
                     attend(q, seen.with_sinks(sinks), [s.group(), s.d], self, out);
                 });
         } else {
+            let blocks = self.blocks(s);
             // The outputs of a block of queries lie together.
-            let (sequence, block) = (s.queries * width, s.block_rows() * width);
-            out.par_chunks_mut(sequence.max(1))
-                .enumerate()
-                .flat_map(|(batch, out)| {
-                    let blocks = out.par_chunks_mut(block).enumerate();
-                    blocks.map(move |(index, out)| (batch, index, out))
-                })
-                .for_each_init(Scratch::default, |p, (batch, index, out)| {
-                    let block = self.block(s, index);
+            let mut parts = Vec::with_capacity(s.batch * blocks.len());
+            let mut rest = &mut out[..];
+            for batch in 0..s.batch {
+                for block in &blocks {
+                    let (part, behind) = rest.split_at_mut(block.rows * width);
+                    parts.push((batch, block, part));
+                    rest = behind;
+                }
+            }
+            parts
+                .into_par_iter()
+                .for_each_init(Scratch::default, |p, (batch, block, out)| {
                     for h in 0..s.heads {
-                        one_head(p, batch, &block, h, &mut out[h * s.d..]);
+                        one_head(p, batch, block, h, &mut out[h * s.d..]);
                     }
                 });
         }
@@ -319,22 +351,21 @@ impl CausalAttention {
         let (mut p, mut ds, mut dq) = (Scratch::default(), Vec::new(), Vec::new());
         let mut products = Vec::new();
         let key = s.key(unit.batch, unit.kv_head);
-        let blocks = s.queries.div_ceil(s.block_rows());
-        for index in (unit.blocks.0..blocks).step_by(unit.blocks.1) {
-            let block = self.block(s, index);
+        let blocks = self.blocks(s);
+        for block in blocks.iter().skip(unit.blocks.0).step_by(unit.blocks.1) {
             let k = head(k, key, block.first_key, block.keys, s.d);
             let v = head(v, key, block.first_key, block.keys, s.d);
             for (sink, h) in sinks.iter_mut().zip(unit.kv_head * s.group()..) {
                 let query = s.query(unit.batch, h);
                 let q = head(q, query, block.start, block.rows, s.d);
                 let grad = head(grad, query, block.start, block.rows, s.d);
-                let p = self.probabilities(s, &block, [q, k], sink_of(inputs, h), &mut p);
+                let p = self.probabilities(s, block, [q, k], sink_of(inputs, h), &mut p);
                 let p_mat = Mat::new(p.keys, block.rows, block.keys, block.keys);
                 matmul(&mut dv[block.first_key * s.d..], s.d, p_mat.t(), grad, true);
-                let ds = product(&mut ds, &block, grad, v);
+                let ds = product(&mut ds, block, grad, v);
                 *sink -= self.softmax_gradient(&p, ds, block.keys);
                 if let Some(cap) = self.soft_cap {
-                    let products = product(&mut products, &block, q, k);
+                    let products = product(&mut products, block, q, k);
                     wide!({
                         for (ds, product) in ds.iter_mut().zip(products) {
                             *ds *= cap.slope(cap.value(*product * self.scale));

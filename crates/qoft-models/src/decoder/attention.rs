@@ -250,14 +250,14 @@ impl Attention {
     ) -> Tensor<2> {
         let config = &*self.config;
         let rope = config.rope.as_ref();
-        let rope = rope.map(|tables| (&**tables, tables.table(span.positions.clone())));
+        let rope = rope.map(|tables| (&**tables, tables.table(&span.positions)));
         let [q, k, v] = self.project(x);
         let heads = |heads| [batch, time, heads, config.head_dim];
         let (q, gate) = self.without_gate(q);
         let q = self.position(q, &self.q_norm, heads(config.heads), rope.as_ref());
         let k = self.position(k, &self.k_norm, heads(config.kv_heads), rope.as_ref());
         let q = match config.query_growth {
-            Some(growth) => growth.apply(q, span.positions.clone()),
+            Some(growth) => growth.apply(q, &span.positions),
             None => q,
         };
         let v = self.clipped(v).reshape(heads(config.kv_heads));
@@ -265,8 +265,9 @@ impl Attention {
             Some(cache) => cache.append(k, v),
             None => (k, v),
         };
-        let op =
-            CausalAttention::new(config.scale as f32, config.window).with_soft_cap(config.soft_cap);
+        let op = CausalAttention::new(config.scale as f32, config.window)
+            .with_soft_cap(config.soft_cap)
+            .with_sequences(span.positions.lengths());
         let sinks = self.sinks.as_deref().cloned();
         let out = ops::attention([q, k, v].map(|x| self.o_proj.keep(x)), sinks, op);
         let out = out.reshape([batch * time, config.queries()]);

@@ -155,6 +155,11 @@ impl Block {
         })
     }
 
+    /// Whether it keeps the sequences of a row apart, as attention does.
+    pub(super) fn packs(&self) -> bool {
+        self.self_attn.is_some()
+    }
+
     fn add(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         if self.residual == 1.0 {
             x + y

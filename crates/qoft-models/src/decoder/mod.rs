@@ -120,6 +120,10 @@ impl Body for Decoder {
         stream.carried.first().map(balance_loss)
     }
 
+    fn packs(&self) -> bool {
+        self.layers.iter().all(Block::packs)
+    }
+
     fn tokens(&self) -> &Embedding {
         &self.embed_tokens
     }

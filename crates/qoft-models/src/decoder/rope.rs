@@ -8,6 +8,8 @@ use burn::tensor::Tensor;
 use qoft_core::kernels::ops::Rope;
 use qoft_core::ops;
 
+use crate::positions::Positions;
+
 use super::rope_config::{RopeConfig, RopePairs, RopeScaling};
 
 /// Makes the tables of a model and keeps the last one: all blocks use the same one, and batches
@@ -20,7 +22,7 @@ pub struct RopeTables {
 
 #[derive(Debug)]
 struct Table {
-    positions: Range<usize>,
+    positions: Positions,
     rope: Rope,
 }
 
@@ -42,15 +44,15 @@ impl RopeTables {
         ops::rope(x, table.clone())
     }
 
-    /// The table of some positions; the last one ends the sequence.
-    pub fn table(&self, positions: Range<usize>) -> Rope {
+    /// The table of some positions.
+    pub fn table(&self, positions: &Positions) -> Rope {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         match &*last {
-            Some(table) if table.positions == positions => table.rope.clone(),
+            Some(table) if table.positions == *positions => table.rope.clone(),
             _ => {
-                let rope = table(&self.config, positions.clone());
+                let rope = table(&self.config, positions);
                 *last = Some(Table {
-                    positions,
+                    positions: positions.clone(),
                     rope: rope.clone(),
                 });
                 rope
@@ -72,19 +74,22 @@ fn halved(x: Tensor<4>, dim: usize) -> Tensor<4> {
     }
 }
 
-fn table(config: &RopeConfig, positions: Range<usize>) -> Rope {
-    let frequencies = config.frequencies(positions.end);
+fn table(config: &RopeConfig, positions: &Positions) -> Rope {
     let scale = config.attention_factor();
     // The product is rounded to f32, as in transformers: at far positions it is the angle's error.
     let angle = |position: usize, frequency: &f32| f64::from(position as f32 * frequency);
-    let angles: Vec<f64> = positions
-        .flat_map(|p| frequencies.iter().map(move |f| angle(p, f)))
-        .collect();
+    // Frequencies depend on where a sequence ends.
+    let angles = |range: &Range<usize>| {
+        let frequencies = config.frequencies(range.end);
+        let of = |p| frequencies.iter().map(move |f| angle(p, f));
+        range.clone().flat_map(of).collect::<Vec<f64>>()
+    };
+    let angles: Vec<f64> = positions.sequences().iter().flat_map(angles).collect();
     let scaled = |f: fn(f64) -> f64| angles.iter().map(|&a| (f(a) * scale) as f32).collect();
     Rope::new(
         Arc::new(scaled(f64::cos)),
         Arc::new(scaled(f64::sin)),
-        frequencies.len(),
+        config.dim / 2,
     )
 }
 
@@ -250,11 +255,12 @@ mod tests {
     #[test]
     fn later_positions_continue_the_table() {
         let tables = RopeTables::new(config(json!({"rope_type": "default"})));
-        let (whole, tail) = (tables.table(0..5), tables.table(3..5));
+        let table = |range| tables.table(&Positions::new(range));
+        let (whole, tail) = (table(0..5), table(3..5));
         assert_eq!(whole.width, 8);
         assert_eq!(whole.cos[24..], tail.cos[..]);
         assert_eq!(whole.sin[24..], tail.sin[..]);
-        assert!(Arc::ptr_eq(&tail.cos, &tables.table(3..5).cos));
+        assert!(Arc::ptr_eq(&tail.cos, &table(3..5).cos));
     }
 
     #[test]

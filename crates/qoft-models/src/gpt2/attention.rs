@@ -7,6 +7,7 @@ use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Result, Walk};
 
 use super::config::Gpt2Config;
+use crate::body::Span;
 use crate::key_values::KeyValues;
 use crate::loader::Loader;
 
@@ -36,7 +37,7 @@ impl Attention {
     }
 
     /// Attention over `x` of `[batch, time, hidden]` and what the cache holds.
-    pub fn forward(&self, x: Traced<3>, cache: Option<&mut KeyValues>) -> Tensor<3> {
+    pub fn forward(&self, x: Traced<3>, span: &Span, cache: Option<&mut KeyValues>) -> Tensor<3> {
         let [batch, time, width] = x.dims();
         let qkv = self.c_attn.forward(x);
         let heads = [batch, time, self.heads, width / self.heads];
@@ -46,7 +47,8 @@ impl Attention {
             Some(cache) => cache.append(k, v),
             None => (k, v),
         };
-        let out = ops::attention([q, k, v].map(|x| self.c_proj.keep(x)), None, self.op);
+        let op = self.op.clone().with_sequences(span.positions.lengths());
+        let out = ops::attention([q, k, v].map(|x| self.c_proj.keep(x)), None, op);
         self.c_proj.forward(out.reshape([batch, time, width]))
     }
 }

@@ -39,9 +39,9 @@ impl body::Block for Block {
         KeyValues::new(None)
     }
 
-    fn forward(&self, stream: Stream, _span: &Span, cache: Option<&mut KeyValues>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut KeyValues>) -> Stream {
         let x = stream.hidden;
-        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), cache);
+        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), span, cache);
         let x = x.clone() + self.mlp.forward(self.ln_2.forward(x));
         Stream::new(x).carrying(stream.carried)
     }

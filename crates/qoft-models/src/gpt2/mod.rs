@@ -85,8 +85,8 @@ impl Body for Transformer {
     type Block = Block;
 
     fn embed(&self, input_ids: Tensor<2, Int>, span: &Span) -> Stream {
-        let (range, device) = (&span.positions, input_ids.device());
-        let positions = Tensor::<1, Int>::arange(range.start as i64..range.end as i64, &device);
+        let positions: Vec<i64> = span.positions.iter().map(|p| p as i64).collect();
+        let positions = Tensor::<1, Int>::from_data(&positions[..], &input_ids.device());
         let positions = self.wpe.forward(positions.unsqueeze());
         Stream::new(self.wte.forward(input_ids) + positions)
     }
@@ -97,6 +97,10 @@ impl Body for Transformer {
 
     fn finish(&self, stream: Stream) -> Traced<3> {
         self.ln_f.forward(stream.hidden)
+    }
+
+    fn packs(&self) -> bool {
+        true
     }
 
     fn tokens(&self) -> &Embedding {

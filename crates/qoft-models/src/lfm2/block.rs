@@ -84,7 +84,7 @@ impl body::Block for Block {
         let y = self.operator_norm.forward(x.clone());
         let y = match (&self.self_attn, &self.conv) {
             (Some(attention), _) => attention.forward(y, [batch, time], span, key_values),
-            (None, Some(conv)) => conv.forward(y, [batch, time], inputs),
+            (None, Some(conv)) => conv.forward(y, [batch, time], span, inputs),
             (None, None) => unreachable!("a block has attention or a convolution"),
         };
         let x = x + y;

@@ -181,6 +181,10 @@ impl Body for Lfm2Model {
         self.embedding_norm.forward(stream.hidden)
     }
 
+    fn packs(&self) -> bool {
+        true
+    }
+
     fn tokens(&self) -> &Embedding {
         &self.embed_tokens
     }

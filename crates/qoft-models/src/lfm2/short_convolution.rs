@@ -6,6 +6,7 @@ use qoft_core::ops::Traced;
 use qoft_core::{CausalConv1d, Linear, Result, Walk};
 
 use super::ConvolutionConfig;
+use crate::body::Span;
 use crate::last_inputs::LastInputs;
 use crate::loader::Loader;
 
@@ -40,6 +41,7 @@ impl ShortConvolution {
         &self,
         x: Traced<2>,
         [batch, time]: [usize; 2],
+        span: &Span,
         kept: Option<&mut LastInputs>,
     ) -> Tensor<2> {
         let hidden = self.out_proj.in_features();
@@ -48,7 +50,19 @@ impl ShortConvolution {
         let gated = b * x;
         let convolved = match kept {
             Some(kept) => kept.convolve(&self.conv, gated),
-            None => self.conv.forward(gated),
+            None => {
+                // Each sequence of a row begins anew.
+                let mut start = 0;
+                let sequences = span.positions.sequences().iter().map(|range| {
+                    let part = gated.clone().narrow(1, start, range.len());
+                    start += range.len();
+                    self.conv.forward(part)
+                });
+                match &sequences.collect::<Vec<_>>()[..] {
+                    [one] => one.clone(),
+                    several => Tensor::cat(several.to_vec(), 1),
+                }
+            }
         };
         // The convolution may train where the projection does not.
         let (c, convolved) = qoft_core::ops::lifted(c, convolved);

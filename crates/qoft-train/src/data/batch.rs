@@ -4,6 +4,7 @@ use std::num::NonZeroUsize;
 
 use qoft_core::Random;
 
+use super::arrangement::Arrangement;
 use super::encode::{Example, IGNORED};
 
 /// The order in which an epoch goes through the examples.
@@ -31,9 +32,21 @@ impl Order {
         }
         indices
     }
+
+    /// Changes the order of whole batches of `size` rows, where it is not that of the file.
+    pub(super) fn shuffle_whole(self, batches: &mut [Vec<usize>], size: usize) {
+        let whole = batches
+            .iter()
+            .take_while(|batch| batch.len() == size)
+            .count();
+        if let Self::Shuffled { seed, epoch } = self {
+            Random::keyed(&[seed, epoch, 1]).shuffle(&mut batches[..whole]);
+        }
+    }
 }
 
-/// Examples side by side, padded at their ends with id 0 and label [`IGNORED`].
+/// Examples side by side, padded at their ends with id 0 and label [`IGNORED`], or one after another in
+/// one row.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Batch {
@@ -47,6 +60,9 @@ pub struct Batch {
     pub seq_len: usize,
     /// The length of each row without its padding.
     pub lengths: Vec<usize>,
+    /// The lengths of the examples in the only row, which must not see each other; `None` where each
+    /// has a row of its own.
+    pub sequences: Option<Vec<usize>>,
     /// The number of tokens without the padding.
     pub tokens: usize,
     /// The number of labels to predict; see [`Example::predicted`]. It can be 0.
@@ -66,6 +82,7 @@ impl Batch {
             seq_len,
             tokens: lengths.clone().sum(),
             lengths: lengths.collect(),
+            sequences: None,
             predicted: examples.iter().map(|example| example.predicted()).sum(),
         };
         for (row, example) in examples.iter().enumerate() {
@@ -80,24 +97,70 @@ impl Batch {
         }
         batch
     }
+
+    /// Puts `examples` one after another in one row, without padding. Nothing is predicted from one
+    /// about the next.
+    #[must_use]
+    pub fn packed(examples: &[&Example]) -> Self {
+        let sequences: Vec<usize> = examples
+            .iter()
+            .map(|example| example.input_ids.len())
+            .collect();
+        let total = sequences.iter().sum();
+        let (mut input_ids, mut labels) = (Vec::with_capacity(total), Vec::with_capacity(total));
+        for example in examples {
+            input_ids.extend(example.input_ids.iter().map(|&id| id as i32));
+            let first = example.labels.first().map(|_| IGNORED);
+            labels.extend(
+                first
+                    .into_iter()
+                    .chain(example.labels.iter().skip(1).copied()),
+            );
+        }
+        Self {
+            input_ids,
+            labels,
+            batch_size: 1,
+            seq_len: total,
+            lengths: vec![total],
+            sequences: Some(sequences),
+            tokens: total,
+            predicted: examples.iter().map(|example| example.predicted()).sum(),
+        }
+    }
 }
 
 /// The batches of one epoch; the last one holds what is left and may be smaller.
 #[derive(Debug, Clone)]
 pub struct Batches<'a> {
     examples: &'a [Example],
-    indices: std::vec::IntoIter<usize>,
-    batch_size: NonZeroUsize,
+    /// The examples of each batch.
+    batches: std::vec::IntoIter<Vec<usize>>,
+    is_packed: bool,
 }
 
 impl<'a> Batches<'a> {
-    /// The batches of `examples` in `order`.
-    #[must_use]
-    pub fn new(examples: &'a [Example], order: Order, batch_size: NonZeroUsize) -> Self {
+    /// The batches of `examples` that an arrangement gives in some order.
+    pub(super) fn new(
+        examples: &'a [Example],
+        arrangement: &Arrangement,
+        order: Order,
+        batch_size: NonZeroUsize,
+    ) -> Self {
+        let batches = arrangement.batches(examples, order, batch_size);
         Self {
             examples,
-            indices: order.indices(examples.len()).into_iter(),
-            batch_size,
+            batches: batches.into_iter(),
+            is_packed: matches!(arrangement, Arrangement::Packed { .. }),
+        }
+    }
+
+    fn batch(&self, indices: &[usize]) -> Batch {
+        let examples = indices.iter().filter_map(|&index| self.examples.get(index));
+        let examples: Vec<&Example> = examples.collect();
+        match self.is_packed {
+            true => Batch::packed(&examples),
+            false => Batch::new(&examples),
         }
     }
 }
@@ -106,24 +169,18 @@ impl Iterator for Batches<'_> {
     type Item = Batch;
 
     fn next(&mut self) -> Option<Batch> {
-        let indices = self.indices.by_ref().take(self.batch_size.get());
-        let rows: Vec<&Example> = indices
-            .filter_map(|index| self.examples.get(index))
-            .collect();
-        (!rows.is_empty()).then(|| Batch::new(&rows))
+        let indices = self.batches.next()?;
+        Some(self.batch(&indices))
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let left = self.indices.len().div_ceil(self.batch_size.get());
-        (left, Some(left))
+        self.batches.size_hint()
     }
 
     /// Skips `count` batches without making them, as a resumed run does.
     fn nth(&mut self, count: usize) -> Option<Batch> {
-        if let Some(last) = count.saturating_mul(self.batch_size.get()).checked_sub(1) {
-            self.indices.nth(last);
-        }
-        self.next()
+        let indices = self.batches.nth(count)?;
+        Some(self.batch(&indices))
     }
 }
 
@@ -167,6 +224,7 @@ mod tests {
                 batch_size: 3,
                 seq_len: 3,
                 lengths: vec![1, 3, 2],
+                sequences: None,
                 tokens: 6,
                 predicted: 1,
             }
@@ -174,9 +232,19 @@ mod tests {
     }
 
     #[test]
+    fn packed_examples_predict_nothing_of_each_other() {
+        let examples = examples(&[2, 1, 3]);
+        let batch = Batch::packed(&examples.iter().collect::<Vec<_>>());
+        assert_eq!(batch.input_ids, [0, 0, 1, 2, 2, 2]);
+        assert_eq!(batch.labels, [-100, 0, -100, -100, 2, 2]);
+        assert_eq!((batch.batch_size, batch.seq_len, batch.tokens), (1, 6, 6));
+        assert_eq!((batch.sequences, batch.predicted), (Some(vec![2, 1, 3]), 3));
+    }
+
+    #[test]
     fn the_last_batch_holds_what_is_left() {
         let examples = examples(&[1; 5]);
-        let batches = Batches::new(&examples, Order::File, size(2));
+        let batches = Batches::new(&examples, &Arrangement::Rows, Order::File, size(2));
         assert_eq!(batches.len(), 3);
         let ids: Vec<_> = batches.map(|batch| batch.input_ids).collect();
         assert_eq!(ids, [vec![0, 1], vec![2, 3], vec![4]]);
@@ -186,9 +254,9 @@ mod tests {
     fn skipped_batches_leave_the_others_as_they_are() {
         let examples = examples(&[1; 10]);
         let order = Order::Shuffled { seed: 3, epoch: 1 };
-        let all: Vec<_> = Batches::new(&examples, order, size(3)).collect();
+        let all: Vec<_> = Batches::new(&examples, &Arrangement::Rows, order, size(3)).collect();
         for skipped in 0..6 {
-            let rest: Vec<_> = Batches::new(&examples, order, size(3))
+            let rest: Vec<_> = Batches::new(&examples, &Arrangement::Rows, order, size(3))
                 .skip(skipped)
                 .collect();
             assert_eq!(rest, all[skipped.min(all.len())..]);

@@ -3,6 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use super::arrangement::{Arrangement, best_fit};
 use super::batch::{Batches, Order};
 use super::encode::Example;
 use super::error::{DataError, RowNumber};
@@ -70,6 +71,7 @@ pub struct Dataset {
     pub examples: Vec<Example>,
     /// What was found in the file.
     pub report: DatasetReport,
+    pub(super) arrangement: Arrangement,
 }
 
 impl Dataset {
@@ -79,6 +81,7 @@ impl Dataset {
         let mut dataset = Self {
             examples: Vec::new(),
             report: DatasetReport::default(),
+            arrangement: Arrangement::Rows,
         };
         for example in examples {
             dataset.add(example, None, None);
@@ -86,10 +89,60 @@ impl Dataset {
         dataset
     }
 
+    /// The same with several examples in each row: as many as `capacity` tokens hold, by best fit, or one
+    /// that is longer. In batches they are one after another, without padding, and positions begin
+    /// anew with each of them; see [`Batch::sequences`](super::Batch::sequences).
+    #[must_use]
+    pub fn packed(self, capacity: usize) -> Self {
+        let lengths = self.examples.iter().map(|example| example.input_ids.len());
+        let lengths: Vec<usize> = lengths.collect();
+        let rows = best_fit(&lengths, capacity);
+        Self {
+            arrangement: Arrangement::Packed { capacity, rows },
+            ..self
+        }
+    }
+
+    /// The same with examples of about the same length in each batch, where the order is free.
+    #[must_use]
+    pub fn grouped_by_length(self) -> Self {
+        Self {
+            arrangement: Arrangement::ByLength,
+            ..self
+        }
+    }
+
+    /// Whether several examples are in one row.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        matches!(self.arrangement, Arrangement::Packed { .. })
+    }
+
+    /// The number of rows, of which a batch has some.
+    #[must_use]
+    pub fn rows(&self) -> usize {
+        self.arrangement.rows(self.examples.len())
+    }
+
+    /// The indices of the examples of each batch.
+    #[must_use]
+    pub fn batch_examples(&self, order: Order, batch_size: NonZeroUsize) -> Vec<Vec<usize>> {
+        self.arrangement.batches(&self.examples, order, batch_size)
+    }
+
+    /// Tells apart data whose examples are the same but computed otherwise.
+    pub(crate) fn arrangement_content(&self) -> String {
+        match &self.arrangement {
+            Arrangement::Rows => String::new(),
+            Arrangement::ByLength => "grouped by length".to_owned(),
+            Arrangement::Packed { capacity, .. } => format!("packed into {capacity}"),
+        }
+    }
+
     /// The batches of one epoch.
     #[must_use]
     pub fn batches(&self, order: Order, batch_size: NonZeroUsize) -> Batches<'_> {
-        Batches::new(&self.examples, order, batch_size)
+        Batches::new(&self.examples, &self.arrangement, order, batch_size)
     }
 
     /// Adds a row, of which `max_length` tokens stay.

@@ -57,7 +57,9 @@ impl Dataset {
             };
             read_rows(&file, &mut |place, row| loading.take(place, row))?;
             loading.encode()?;
-            let Self { examples, report } = loading.dataset;
+            let Self {
+                examples, report, ..
+            } = loading.dataset;
             all.examples.extend(examples);
             all.report.add(&report);
         }

@@ -66,7 +66,9 @@ impl Dataset {
                     part.parted(&chosen).1
                 }
             };
-            let Self { examples, report } = part;
+            let Self {
+                examples, report, ..
+            } = part;
             all.examples.extend(examples);
             all.report.add(&report);
         }
@@ -92,7 +94,9 @@ impl Dataset {
 
     /// The other rows, and those with some indices, which grow.
     fn parted(self, indices: &[usize]) -> (Self, Self) {
-        let Self { examples, report } = self;
+        let Self {
+            examples, report, ..
+        } = self;
         let mut wanted = indices.iter().copied().peekable();
         let (mut others, mut chosen) = (Vec::new(), Vec::with_capacity(indices.len()));
         for (index, example) in examples.into_iter().enumerate() {

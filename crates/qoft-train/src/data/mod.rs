@@ -16,6 +16,7 @@
 //!
 //! Data for training and for evaluation are treated alike.
 
+mod arrangement;
 mod batch;
 mod columns;
 mod dataset;

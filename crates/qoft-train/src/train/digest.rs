@@ -97,7 +97,7 @@ fn sample(bytes: &[u8], take: &mut dyn FnMut(&[u8])) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Dataset, DatasetReport, Example};
+    use crate::data::{Dataset, Example};
 
     #[test]
     fn files_have_the_digest_that_other_programs_give() {
@@ -111,20 +111,18 @@ mod tests {
 
     #[test]
     fn rows_count_one_by_one() {
-        let dataset = |rows: &[&[u32]]| Dataset {
-            examples: rows
-                .iter()
-                .map(|ids| Example {
-                    input_ids: ids.to_vec(),
-                    labels: ids.iter().map(|&id| id as i32).collect(),
-                })
-                .collect(),
-            report: DatasetReport::default(),
+        let dataset = |rows: &[&[u32]]| {
+            Dataset::new(rows.iter().map(|ids| Example {
+                input_ids: ids.to_vec(),
+                labels: ids.iter().map(|&id| id as i32).collect(),
+            }))
         };
         let of = |rows: &[&[u32]]| Digest::of_data(&dataset(rows));
         assert_eq!(of(&[&[1, 2], &[3]]), of(&[&[1, 2], &[3]]));
         assert_ne!(of(&[&[1, 2], &[3]]), of(&[&[1], &[2, 3]]));
         assert_ne!(of(&[&[1, 2], &[3]]), of(&[&[3], &[1, 2]]));
+        let packed = dataset(&[&[1, 2], &[3]]).packed(3);
+        assert_ne!(of(&[&[1, 2], &[3]]), Digest::of_data(&packed));
         let mut other = dataset(&[&[1, 2], &[3]]);
         other.examples[0].labels[0] = -100;
         assert_ne!(of(&[&[1, 2], &[3]]), Digest::of_data(&other));

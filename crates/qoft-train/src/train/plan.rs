@@ -72,11 +72,11 @@ impl<'a, D: TrainData> Steps<'a, D> {
     pub(super) fn rows(dataset: &D, config: &TrainConfig, step: usize) -> Vec<Vec<usize>> {
         let plan = Plan::new(config, dataset.rows());
         let (epoch, step) = (step / plan.steps_per_epoch, step % plan.steps_per_epoch);
-        let indices = order(config, epoch).indices(dataset.rows());
-        let batches = indices.chunks(config.batch_size.max(1));
+        let batch_size = NonZeroUsize::new(config.batch_size).unwrap_or(NonZeroUsize::MIN);
+        let batches = dataset.batch_rows(order(config, epoch), batch_size);
+        let batches = batches.into_iter();
         let batches = batches.skip(step * config.gradient_accumulation_steps);
-        let batches = batches.take(config.gradient_accumulation_steps);
-        batches.map(<[usize]>::to_vec).collect()
+        batches.take(config.gradient_accumulation_steps).collect()
     }
 
     /// The batches of the next step: at least one.
@@ -111,20 +111,14 @@ fn order(config: &TrainConfig, epoch: usize) -> Order {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::{Dataset, DatasetReport, Example};
+    use crate::data::{Dataset, Example};
 
     fn dataset(rows: u32) -> Dataset {
         let example = |id: u32| Example {
             input_ids: vec![id, id],
             labels: vec![id as i32; 2],
         };
-        Dataset {
-            examples: (0..rows).map(example).collect(),
-            report: DatasetReport {
-                predicted: rows as usize,
-                ..DatasetReport::default()
-            },
-        }
+        Dataset::new((0..rows).map(example))
     }
 
     fn config(shuffle: bool) -> TrainConfig {

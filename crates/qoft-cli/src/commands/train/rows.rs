@@ -44,6 +44,23 @@ impl TrainingData {
             );
             (dataset, eval_dataset) = (kept, Some(aside));
         }
+        let capacity = reading.longest();
+        let (packing, by_length) = (args.packing, args.group_by_length);
+        if packing.unwrap_or(false) {
+            let examples = dataset.report.rows;
+            dataset = dataset.packed(capacity);
+            eval_dataset = eval_dataset.map(|dataset| dataset.packed(capacity));
+            let (rows, tokens) = (dataset.rows(), dataset.report.tokens);
+            errln!(
+                "packed: {} rows hold {} examples, {:.1} % of {} tokens each are filled",
+                progress::grouped(rows),
+                progress::grouped(examples),
+                100.0 * tokens as f64 / (rows * capacity) as f64,
+                progress::grouped(capacity)
+            );
+        } else if by_length.unwrap_or(false) {
+            dataset = dataset.grouped_by_length();
+        }
         Ok(Self {
             dataset,
             eval_dataset,

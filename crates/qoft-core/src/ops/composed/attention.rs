@@ -1,7 +1,7 @@
 //! Causal attention with grouped heads.
 
 use burn::tensor::activation::softmax;
-use burn::tensor::{Bool, Tensor};
+use burn::tensor::{Bool, Int, Tensor};
 use qoft_kernels::ops::CausalAttention;
 
 use crate::ops::{lifted, soft_cap};
@@ -17,7 +17,7 @@ pub fn attention(
     op: CausalAttention,
 ) -> Tensor<4> {
     let ([batch, queries, heads, d], [_, keys, kv_heads, _]) = (q.dims(), k.dims());
-    let hidden = hidden(queries, keys, op.window, &q.device().without_autodiff());
+    let hidden = hidden(queries, keys, &op, &q.device().without_autodiff());
     // Heads that share keys are rows of one product.
     let rows = heads / kv_heads * queries;
     let q = q.swap_dims(1, 2).reshape([batch, kv_heads, rows, d]);
@@ -55,17 +55,26 @@ pub fn attention(
 fn hidden(
     queries: usize,
     keys: usize,
-    window: Option<usize>,
+    op: &CausalAttention,
     device: &burn::tensor::Device,
 ) -> Option<Tensor<2, Bool>> {
     let (shape, past) = ([queries, keys], (keys - queries) as i64);
     let future = (queries > 1).then(|| Tensor::<2, Bool>::tril_mask(shape, past, device));
-    let old = window.filter(|window| *window < keys).map(|window| {
+    let old = op.window.filter(|window| *window < keys).map(|window| {
         let offset = past + 1 - window as i64;
         Tensor::<2, Bool>::triu_mask(shape, offset, device)
     });
-    match (future, old) {
-        (Some(future), Some(old)) => Some(future.bool_or(old)),
-        (future, old) => future.or(old),
-    }
+    let other = op.sequences.as_ref().map(|lengths| {
+        let numbers = lengths.iter().enumerate();
+        let numbers =
+            numbers.flat_map(|(number, &length)| std::iter::repeat_n(number as i64, length));
+        let numbers: Vec<i64> = numbers.collect();
+        let numbers = Tensor::<1, Int>::from_data(&numbers[..], device);
+        let rows = numbers.clone().reshape([queries, 1]).expand(shape);
+        rows.not_equal(numbers.reshape([1, keys]).expand(shape))
+    });
+    [future, old, other]
+        .into_iter()
+        .flatten()
+        .reduce(Tensor::bool_or)
 }

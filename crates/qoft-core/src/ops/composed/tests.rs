@@ -173,25 +173,30 @@ fn attention_with_every_mask() {
         (5, 5, Some(2), cap),
         (1, 5, None, cap),
     ] {
-        let op = CausalAttention::new(0.7, window).with_soft_cap(soft_cap);
-        let (q, kv) = ([2, queries, 4, 3], [2, keys, 2, 3]);
-        let (k, v) = (|| input(kv, 2), || input(kv, 3));
-        check(
-            q,
-            |q| bridge::ternary(q, k(), v(), op),
-            |q| attention([q, k(), v()], None, op),
-        );
-        let q = || input(q, 4);
-        check(
-            kv,
-            |k| bridge::ternary(q(), k, v(), op),
-            |k| attention([q(), k, v()], None, op),
-        );
-        check(
-            kv,
-            |v| bridge::ternary(q(), k(), v, op),
-            |v| attention([q(), k(), v], None, op),
-        );
+        let sequences = (queries == 5 && keys == 5).then(|| [2, 3].into());
+        for sequences in [None, sequences] {
+            let op = CausalAttention::new(0.7, window)
+                .with_soft_cap(soft_cap)
+                .with_sequences(sequences);
+            let (q, kv) = ([2, queries, 4, 3], [2, keys, 2, 3]);
+            let (k, v) = (|| input(kv, 2), || input(kv, 3));
+            check(
+                q,
+                |q| bridge::ternary(q, k(), v(), op.clone()),
+                |q| attention([q, k(), v()], None, op.clone()),
+            );
+            let q = || input(q, 4);
+            check(
+                kv,
+                |k| bridge::ternary(q(), k, v(), op.clone()),
+                |k| attention([q(), k, v()], None, op.clone()),
+            );
+            check(
+                kv,
+                |v| bridge::ternary(q(), k(), v, op.clone()),
+                |v| attention([q(), k(), v], None, op.clone()),
+            );
+        }
     }
 }
 
@@ -201,17 +206,18 @@ fn attention_with_sinks() {
         let op = CausalAttention::new(0.7, window);
         let (q, kv) = ([2, queries, 4, 3], [2, keys, 2, 3]);
         let (k, v, sinks) = (|| input(kv, 2), || input(kv, 3), || input([4], 6));
-        let host = |q, sinks| bridge::quaternary([q, k(), v()].map(Traced::from), sinks, op);
+        let host =
+            |q, sinks| bridge::quaternary([q, k(), v()].map(Traced::from), sinks, op.clone());
         check(
             q,
             |q| host(q, sinks()),
-            |q| attention([q, k(), v()], Some(sinks()), op),
+            |q| attention([q, k(), v()], Some(sinks()), op.clone()),
         );
         let q = || input(q, 4);
         check(
             [4],
             |sinks| host(q(), sinks),
-            |sinks| attention([q(), k(), v()], Some(sinks), op),
+            |sinks| attention([q(), k(), v()], Some(sinks), op.clone()),
         );
     }
 }

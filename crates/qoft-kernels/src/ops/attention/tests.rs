@@ -77,6 +77,48 @@ fn sinks_take_their_share() {
     }
 }
 
+/// Sequences in one row are what they are in rows of their own.
+#[test]
+fn sequences_of_a_row_do_not_see_each_other() {
+    let lengths = [3, 1, 40, 17];
+    let total: usize = lengths.iter().sum();
+    for window in [None, Some(9)] {
+        let plain = CausalAttention::new(0.7, window);
+        let packed = plain.clone().with_sequences(Some(Arc::new(lengths)));
+        check_gradients(
+            &CausalAttention::new(0.7, window).with_sequences(Some(Arc::new([2, 3]))),
+            &tensors(2, 5, 5),
+        );
+        let inputs = tensors(1, total, total);
+        let views: Vec<HostView> = inputs.iter().map(|(s, d)| HostView::new(s, d)).collect();
+        let out = packed.forward(&views, true);
+        let grad = random(out.data.len(), 5);
+        let grads = packed.backward(&views, &[], HostView::new(&out.shape, &grad), &[true; 3]);
+        let mut start = 0;
+        for length in lengths {
+            let part = |data: &[f32], heads: usize| {
+                data[start * heads * 4..(start + length) * heads * 4].to_vec()
+            };
+            let alone: Vec<(Vec<usize>, Vec<f32>)> = inputs
+                .iter()
+                .map(|(shape, data)| (vec![1, length, shape[2], 4], part(data, shape[2])))
+                .collect();
+            let views: Vec<HostView> = alone.iter().map(|(s, d)| HostView::new(s, d)).collect();
+            let expected = plain.forward(&views, true);
+            let close = |a: &[f32], b: &[f32]| a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-5);
+            assert!(close(&expected.data, &part(&out.data, 4)));
+            let grad = part(&grad, 4);
+            let grad = HostView::new(&expected.shape, &grad);
+            let expected = plain.backward(&views, &[], grad, &[true; 3]);
+            for ((expected, found), heads) in expected.iter().zip(&grads).zip([4, 2, 2]) {
+                let (expected, found) = (expected.as_ref().unwrap(), found.as_ref().unwrap());
+                assert!(close(expected, &part(found, heads)));
+            }
+            start += length;
+        }
+    }
+}
+
 /// More queries than a block holds, against the definition.
 #[test]
 fn long_sequences_equal_the_definition() {
