@@ -89,6 +89,7 @@ CASES = {
         1,
         1.0,
     ),
+    "glm4_moe_all_linear": ("glm4_moe", dict(target_modules="all-linear", oft_block_size=4), 4e-3, 1, 1.0),
     # Sinks of attention; experts are no modules.
     "gpt_oss_all_linear": ("gpt_oss", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
     "qwen3_5_all_linear": ("qwen3_5_text", dict(target_modules="all-linear", oft_block_size=4), 5e-4, 1, 1.0),

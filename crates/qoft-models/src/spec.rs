@@ -109,6 +109,11 @@ impl ModelSpec {
         self.tensors.contains(tensor) || parents.any(|path| self.index.contains_key(path))
     }
 
+    /// Whether a tensor is one of the model's, and no layer's, although it may be below one.
+    pub fn is_own_tensor(&self, tensor: &str) -> bool {
+        self.tensors.contains(tensor)
+    }
+
     /// Whether the model is made from a tensor of its files: one that it has, and not one beside a plain
     /// weight that says nothing of it, see [`Dense::is_dense`], one of a norm or convolution that it does
     /// not ask for, or the bias of a layer that has none.

@@ -71,6 +71,7 @@ fn all_built_in_architectures_are_linked() {
         "gemma3",
         "gemma3_text",
         "glm4",
+        "glm4_moe",
         "gpt2",
         "gpt_oss",
         "granite",

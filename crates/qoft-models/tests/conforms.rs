@@ -22,6 +22,8 @@ fn all_built_in_architectures_conform() {
         "gemma3_named",
         "gemma3_text",
         "glm4",
+        "glm4_moe",
+        "glm4_moe_options",
         "glm4_options",
         "gpt2",
         "gpt2_bare",

@@ -21,6 +21,9 @@ const CASES: &[&str] = &[
     "gemma3_named",
     "gemma3_text",
     "glm4",
+    "glm4_moe",
+    "glm4_moe_fused",
+    "glm4_moe_options",
     "glm4_options",
     "gpt2",
     "gpt2_bare",
@@ -278,7 +281,7 @@ fn parameters_are_counted_once() {
         let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
         let (checkpoint, spec) = (folder.checkpoint(), folder.spec().unwrap());
         let is_mask = |name: &str| {
-            [".attn.bias", ".masked_bias"]
+            [".attn.bias", ".masked_bias", ".e_score_correction_bias"]
                 .iter()
                 .any(|end| name.ends_with(end))
         };

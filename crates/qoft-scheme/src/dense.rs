@@ -57,7 +57,12 @@ fn is_beside(suffix: &str) -> bool {
         let name = suffix.strip_suffix(kind).and_then(|s| s.strip_suffix('_'));
         name.is_some_and(|name| ACTIVATIONS.contains(&name))
     };
-    of_activations("scale") || of_activations("zero_point") || suffix.starts_with("lora_")
+    // Of a router, where experts are chosen.
+    let corrects = suffix == "e_score_correction_bias";
+    of_activations("scale")
+        || of_activations("zero_point")
+        || suffix.starts_with("lora_")
+        || corrects
 }
 
 impl Scheme for Dense {

@@ -143,7 +143,11 @@ pub fn merge_staged(
             continue;
         }
         let is_foreign = is_foreign(folder, name);
-        match owners.of(name).filter(|layer| !is_bias(name, layer)) {
+        let is_own = folder.known().is_some_and(|spec| spec.is_own_tensor(name));
+        let owner = owners
+            .of(name)
+            .filter(|layer| !is_own && !is_bias(name, layer));
+        match owner {
             owner
                 if leaves_scheme
                     && (owner.is_none() || is_foreign)

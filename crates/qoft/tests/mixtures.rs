@@ -100,6 +100,7 @@ fn adapters_of_peft_have_its_loss_also_when_merged() {
         ("qwen2_moe_all_linear", &["qwen2_moe", "qwen2_moe_fused"]),
         ("olmoe_router", &["olmoe"]),
         ("gpt_oss_all_linear", &["gpt_oss"]),
+        ("glm4_moe_all_linear", &["glm4_moe", "glm4_moe_fused"]),
     ] {
         let folder = qoft_fixtures::path(&format!("train/{adapter}"));
         let expected = json(&folder.join("losses.json"))["final_loss"]

@@ -1,5 +1,7 @@
 //! A mixture of experts: feed-forward layers of which each token meets a few.
 
+use std::sync::Arc;
+
 use burn::module::Module;
 use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
@@ -10,7 +12,7 @@ use qoft_core::{Linear, Result, Walk, walk};
 use super::balance::balance;
 use super::expert::{Expert, ExpertConfig, ExpertInput, ExpertNames};
 use super::mlp::{Mlp, MlpConfig};
-use super::router::{RouterConfig, Routing};
+use super::router::{RouterConfig, Routing, Scores};
 use crate::loader::Loader;
 
 /// A mixture of experts, described.
@@ -78,6 +80,10 @@ pub struct Mixture {
     shared_expert: Option<Mlp>,
     shared_expert_gate: Option<Linear>,
     shared_experts: Option<Mlp>,
+    /// What is added to the scores of experts where they are chosen.
+    #[module(skip)]
+    #[walk(skip)]
+    correction: Option<Arc<[f32]>>,
     #[module(skip)]
     #[walk(skip)]
     routing: RouterConfig,
@@ -98,6 +104,14 @@ impl Mixture {
         };
         let gate = router(RouterName::Gate, "gate", false)?;
         let router = router(RouterName::Router, "router", true)?;
+        let correction = match config.router.scores {
+            Scores::Softmax => None,
+            Scores::Sigmoid(_) => {
+                let loader = loader.below("gate");
+                let correction: Tensor<1> = loader.tensor("e_score_correction_bias", [count])?;
+                Some(correction.into_data().iter::<f32>().collect())
+            }
+        };
         let parameters = walk::join(&module, "experts");
         let experts = Expert::load_all(loader, count, &config.experts, &parameters)?;
         let (gated, plain) = match &config.shared {
@@ -117,6 +131,7 @@ impl Mixture {
             shared_expert: shared("shared_expert", gated)?,
             shared_expert_gate: gated.map(load_gate).transpose()?,
             shared_experts: shared("shared_experts", plain)?,
+            correction,
             routing: config.router,
         })
     }
@@ -130,7 +145,7 @@ impl Mixture {
     ) -> (Tensor<2>, Option<Tensor<3>>) {
         let router = self.gate.as_ref().or(self.router.as_ref());
         let logits = router.expect("one of the names").forward(x.clone());
-        let chosen = self.routing.chosen(&logits);
+        let chosen = self.routing.chosen(&logits, self.correction.as_deref());
         let Some(counted) = counted else {
             return (self.experts_on(x, logits, &chosen), None);
         };

@@ -42,7 +42,7 @@ pub use mlp::{Mlp, MlpConfig};
 pub use query_growth::QueryGrowth;
 pub use rope::RopeTables;
 pub use rope_config::{RopeConfig, RopeDefaults, RopePairs, RopeScaling};
-pub use router::RouterConfig;
+pub use router::{RouterConfig, Scores, SigmoidScores};
 
 /// A decoder, described: everything below the output head.
 #[derive(Debug, Clone)]

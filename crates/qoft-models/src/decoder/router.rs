@@ -1,11 +1,11 @@
 //! Which experts a token goes to, and how much each of them counts.
 
-use burn::tensor::activation::softmax;
+use burn::tensor::activation::{sigmoid, softmax};
 use burn::tensor::{Int, Tensor, TensorData};
 use qoft_core::kernels::ops::RoutedRows;
 
 /// How a router turns its outputs into weights of experts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 #[non_exhaustive]
 pub struct RouterConfig {
     /// Experts that a router chooses from.
@@ -15,6 +15,40 @@ pub struct RouterConfig {
     /// Whether the weights of a token's experts add up to 1; otherwise they are their shares among all
     /// experts.
     pub normalized: bool,
+    /// What the scores of experts are.
+    pub scores: Scores,
+}
+
+/// What the scores of experts are, from the outputs of a router.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub enum Scores {
+    /// Shares of a softmax.
+    Softmax,
+    /// The sigmoid of each output.
+    Sigmoid(SigmoidScores),
+}
+
+/// Scores that are sigmoids: a correction of each expert, `e_score_correction_bias`, is added where experts are
+/// chosen, but not to their weights.
+#[derive(Debug, Clone, Copy, PartialEq)]
+#[non_exhaustive]
+pub struct SigmoidScores {
+    /// Groups of neighbouring experts, all of the same size.
+    pub groups: usize,
+    /// Of these only so many have experts for a token: those whose two best experts have the largest sum.
+    pub top_groups: usize,
+    /// Multiplies the weights.
+    pub scale: f64,
+}
+
+impl SigmoidScores {
+    /// Experts of one group, with weights as they are.
+    pub const PLAIN: Self = Self {
+        groups: 1,
+        top_groups: 1,
+        scale: 1.0,
+    };
 }
 
 impl RouterConfig {
@@ -24,6 +58,7 @@ impl RouterConfig {
             experts,
             top_k,
             normalized,
+            scores: Scores::Softmax,
         }
     }
 }
@@ -76,20 +111,25 @@ impl RouterConfig {
         }
     }
 
-    /// The experts of each token, one token after another.
-    pub fn chosen(&self, logits: &Tensor<2>) -> Vec<usize> {
+    /// The experts of each token, one token after another. `correction` has a number for each expert where
+    /// the scores need it.
+    pub fn chosen(&self, logits: &Tensor<2>, correction: Option<&[f32]>) -> Vec<usize> {
         let experts = logits.dims()[1];
         let values: Vec<f32> = logits.to_data().iter::<f32>().collect();
         let rows = values.chunks_exact(experts.max(1));
-        rows.flat_map(|row| self.best(row)).collect()
-    }
-
-    /// The experts with the largest values, the largest one first; of equal ones the earlier.
-    fn best(&self, row: &[f32]) -> Vec<usize> {
-        let mut experts: Vec<usize> = (0..row.len()).collect();
-        experts.sort_by(|&a, &b| row[b].total_cmp(&row[a]));
-        experts.truncate(self.top_k);
-        experts
+        match self.scores {
+            Scores::Softmax => rows.flat_map(|row| best(row, self.top_k)).collect(),
+            Scores::Sigmoid(scores) => {
+                let chosen = |row: &[f32]| {
+                    let row = row.iter().enumerate().map(|(expert, &value)| {
+                        let correction = correction.map_or(0.0, |all| all[expert]);
+                        1.0 / (1.0 + (-value).exp()) + correction
+                    });
+                    best(&scores.in_top_groups(row.collect()), self.top_k)
+                };
+                rows.flat_map(chosen).collect()
+            }
+        }
     }
 
     /// How much each of the chosen experts counts, `[tokens, top_k]`.
@@ -99,12 +139,50 @@ impl RouterConfig {
         let chosen: Vec<i32> = chosen.iter().map(|&expert| expert as i32).collect();
         let chosen = TensorData::new(chosen, [tokens, self.top_k]);
         let chosen = Tensor::<2, Int>::from_data(chosen, &device);
-        // The shares of the chosen ones among themselves are what their logits alone give.
-        match self.normalized {
-            true => softmax(logits.gather(1, chosen), 1),
-            false => softmax(logits, 1).gather(1, chosen),
+        match self.scores {
+            // The shares of the chosen ones among themselves are what their logits alone give.
+            Scores::Softmax if self.normalized => softmax(logits.gather(1, chosen), 1),
+            Scores::Softmax => softmax(logits, 1).gather(1, chosen),
+            Scores::Sigmoid(scores) => {
+                let weights = sigmoid(logits.gather(1, chosen));
+                let weights = match self.normalized {
+                    // As in transformers, where the sum is never 0.
+                    true => weights.clone() / (weights.sum_dim(1) + 1e-20),
+                    false => weights,
+                };
+                weights * scores.scale
+            }
         }
     }
+}
+
+impl SigmoidScores {
+    /// The scores of experts in the best groups; all others have none.
+    fn in_top_groups(self, mut scores: Vec<f32>) -> Vec<f32> {
+        if self.top_groups >= self.groups {
+            return scores;
+        }
+        let size = scores.len() / self.groups;
+        let of_groups = scores.chunks_exact(size).map(|group| {
+            let two = best(group, 2);
+            two.into_iter().map(|expert| group[expert]).sum()
+        });
+        let kept = best(&of_groups.collect::<Vec<f32>>(), self.top_groups);
+        for (group, scores) in scores.chunks_exact_mut(size).enumerate() {
+            if !kept.contains(&group) {
+                scores.fill(f32::NEG_INFINITY);
+            }
+        }
+        scores
+    }
+}
+
+/// The places of the largest values, that of the largest one first; of equal ones the earlier.
+fn best(values: &[f32], count: usize) -> Vec<usize> {
+    let mut places: Vec<usize> = (0..values.len()).collect();
+    places.sort_by(|&a, &b| values[b].total_cmp(&values[a]));
+    places.truncate(count);
+    places
 }
 
 #[cfg(test)]
@@ -117,7 +195,7 @@ mod tests {
         let logits = [[0.0, 3.0, 1.0, 2.0], [5.0, 5.0, -1.0, f32::NEG_INFINITY]];
         let logits = Tensor::<2>::from_data(logits, &Device::flex());
         let router = RouterConfig::new(4, 2, normalized);
-        let chosen = router.chosen(&logits);
+        let chosen = router.chosen(&logits, None);
         router.route(logits, &chosen)
     }
 
@@ -144,5 +222,41 @@ mod tests {
         close(route(false), [half, e(3.0) / all, half, e(2.0) / all]);
         let two = e(3.0) + e(2.0);
         close(route(true), [0.5, e(3.0) / two, 0.5, e(2.0) / two]);
+    }
+
+    #[test]
+    fn sigmoids_are_corrected_where_experts_are_chosen() {
+        // Sigmoids: 0.5, 0.881, 0.731, 0.269, 0.119, 0.953.
+        let logits = Tensor::<2>::from_data([[0.0, 2.0, 1.0, -1.0, -2.0, 3.0]], &Device::flex());
+        let mut router = RouterConfig::new(6, 2, false);
+        let mut scores = SigmoidScores {
+            scale: 2.0,
+            ..SigmoidScores::PLAIN
+        };
+        router.scores = Scores::Sigmoid(scores);
+        assert_eq!(router.chosen(&logits, None), [5, 1]);
+        let correction = [0.5, 0.0, 0.0, 0.0, 0.8, 0.0];
+        assert_eq!(router.chosen(&logits, Some(&correction)), [0, 5]);
+        // Of the pairs the first one has 1.881, the second one 1.0, the last one 1.872.
+        (scores.groups, scores.top_groups) = (3, 1);
+        router.scores = Scores::Sigmoid(scores);
+        let chosen = router.chosen(&logits, Some(&correction));
+        assert_eq!(chosen, [0, 1]);
+        let weights = |router: RouterConfig| -> Vec<f64> {
+            let routing = router.route(logits.clone(), &chosen);
+            routing.weights.into_data().iter::<f64>().collect()
+        };
+        let s = |x: f64| 1.0 / (1.0 + (-x).exp());
+        let near = |found: Vec<f64>, expected: [f64; 2]| {
+            let pairs = found.iter().zip(expected);
+            assert!(
+                pairs.clone().all(|(a, b)| (a - b).abs() < 1e-6),
+                "{found:?}"
+            );
+        };
+        near(weights(router), [2.0 * s(0.0), 2.0 * s(2.0)]);
+        router.normalized = true;
+        let sum = s(0.0) + s(2.0);
+        near(weights(router), [2.0 * s(0.0) / sum, 2.0 * s(2.0) / sum]);
     }
 }

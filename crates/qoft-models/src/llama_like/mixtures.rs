@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 
 use qoft_core::Result;
 
-use crate::decoder::{FeedForwardConfig, MixtureConfig, MlpConfig, RouterConfig};
+use crate::decoder::{FeedForwardConfig, MixtureConfig, MlpConfig, RouterConfig, SigmoidScores};
 use crate::json::Object;
 
 /// What a model type has where `config.json` does not mention it.
@@ -23,12 +23,12 @@ pub fn router(
     defaults: Defaults,
     normalized: bool,
 ) -> Result<Option<RouterConfig>> {
-    // transformers takes either name for the other.
-    let keys = ["num_local_experts", "num_experts"];
+    // transformers takes one name for the other.
+    let keys = ["n_routed_experts", "num_local_experts", "num_experts"];
     let key = keys
         .into_iter()
         .find(|key| json.has(key))
-        .unwrap_or(keys[1]);
+        .unwrap_or(keys[2]);
     let experts = match json.get::<usize>(key)? {
         Some(0) => return Ok(None),
         _ => json.size(key)?.unwrap_or(defaults.experts),
@@ -43,6 +43,30 @@ pub fn router(
         return Err(json.error("num_experts_per_tok", reason));
     }
     Ok(Some(RouterConfig::new(experts, top_k, normalized)))
+}
+
+/// The groups that the experts of a router are in, and how many of them count.
+pub fn groups(json: Object, router: RouterConfig) -> Result<SigmoidScores> {
+    let mut scores = SigmoidScores::PLAIN;
+    scores.groups = json.size("n_group")?.unwrap_or(1);
+    scores.top_groups = json.size("topk_group")?.unwrap_or(1);
+    let experts = router.experts;
+    if !experts.is_multiple_of(scores.groups) || experts / scores.groups < 2 {
+        let reason = format!(
+            "{experts} experts are no {} groups of 2 or more",
+            scores.groups
+        );
+        return Err(json.error("n_group", reason));
+    }
+    let most = experts / scores.groups * scores.top_groups;
+    if scores.top_groups > scores.groups || most < router.top_k {
+        let reason = format!(
+            "{} of {} groups do not have {} experts for a token",
+            scores.top_groups, scores.groups, router.top_k
+        );
+        return Err(json.error("topk_group", reason));
+    }
+    Ok(scores)
 }
 
 /// More experts than any model has in all of its layers.

@@ -2,6 +2,7 @@
 
 mod exaone4;
 mod glm4;
+mod glm4_moe;
 mod gpt_oss;
 mod granite;
 mod hunyuan_v1_dense;

@@ -19,6 +19,7 @@ pub const CASES: &[&str] = &[
     "gemma3",
     "gemma3_text",
     "glm4",
+    "glm4_moe_options",
     "gpt2",
     "gpt2_options",
     "gpt_oss",

@@ -133,6 +133,11 @@ fn mistral3_all_linear() {
 }
 
 #[test]
+fn glm4_moe_all_linear() {
+    check_case("glm4_moe_all_linear");
+}
+
+#[test]
 fn gemma3_text_part() {
     check_case("gemma3_text_part");
 }
