@@ -14,7 +14,7 @@ fn message(case: &str, change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn unsupported_configurations_are_named() {
-    let cases: [(&str, &str, Value, &str); 33] = [
+    let cases: [(&str, &str, Value, &str); 40] = [
         ("llama", "model_type", json!("mamba"), "`mamba`"),
         ("llama", "model_type", Value::Null, "is missing"),
         ("llama", "hidden_act", json!("gelu"), "`gelu`"),
@@ -97,6 +97,18 @@ fn unsupported_configurations_are_named() {
             "are more than",
         ),
         ("olmoe", "clip_qkv", json!(-1.0), "positive"),
+        ("gpt_oss", "swiglu_limit", json!(-1.0), "positive"),
+        ("gpt_oss", "num_local_experts", json!(0), "must not be 0"),
+        ("gpt_oss", "sliding_window", Value::Null, "is missing"),
+        ("glm4_moe", "n_group", json!(3), "are no 3 groups"),
+        ("glm4_moe", "topk_group", json!(1), "do not have 3 experts"),
+        ("mistral3", "text_config", Value::Null, "is missing"),
+        (
+            "mistral3",
+            "text_config",
+            json!({"model_type": "qwen3"}),
+            "`qwen3`",
+        ),
         ("qwen2_moe", "decoder_sparse_step", json!(0), "must lie in"),
     ];
     for (case, key, value, reason) in cases {
