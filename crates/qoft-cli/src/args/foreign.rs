@@ -152,13 +152,13 @@ const FOREIGN: &[Foreign] = &[
     off(
         &[
             "logging-dir",
-            "report-to",
             "tensorboard",
             "use-wandb",
             "wandb",
             "wandb-project",
         ],
-        "nothing is sent anywhere; log.jsonl and loss.svg are in the output folder",
+        "nothing is sent anywhere; log.jsonl is in the output folder, and --report-to tensorboard writes \
+         event files",
     ),
     any(&["run-name"], "a run is called as its output folder is"),
     these(
@@ -304,7 +304,7 @@ mod tests {
     fn values_that_ask_for_nothing_are_fine() {
         for (name, value) in [
             ("finetuning-type", json!("oft")),
-            ("report-to", json!("none")),
+            ("run-name", json!("a run")),
             ("fp16", json!(false)),
             ("wandb-project", json!(null)),
             ("lora-rank", json!(0)),
@@ -334,7 +334,7 @@ mod tests {
         for (name, value, says) in [
             ("finetuning-type", json!("lora"), "rotations"),
             ("quantization-bit", json!(3), "hqq"),
-            ("report-to", json!("wandb"), "log.jsonl"),
+            ("use-wandb", json!(true), "log.jsonl"),
             ("bf16", json!("maybe"), "true or false"),
             ("lora-alpha", json!(16), "no scale"),
         ] {

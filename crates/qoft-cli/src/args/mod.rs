@@ -33,7 +33,7 @@ pub use load::LoadArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
-pub use train::TrainArgs;
+pub use train::{Reports, TrainArgs};
 pub use training::TrainingArgs;
 
 /// Fine-tune quantized language models with Orthogonal Fine-Tuning (OFT).

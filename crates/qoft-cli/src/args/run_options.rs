@@ -15,7 +15,8 @@ const FILE: &str = "training_args.json";
 /// Options that say where a run is, and not what it is.
 const PLACES: [&str; 2] = ["output", "resume_from"];
 /// Options that change nothing in what is trained.
-const REPORTS: [&str; 8] = [
+const REPORTS: [&str; 9] = [
+    "report_to",
     "json",
     "logging_steps",
     "save_steps",

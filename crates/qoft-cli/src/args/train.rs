@@ -142,6 +142,10 @@ pub struct TrainArgs {
     /// Set aside this share of the rows, or so many rows, to evaluate on.
     #[arg(long, help_heading = "Reports", value_parser = finite, conflicts_with = "eval_data")]
     pub val_size: Option<f64>,
+    /// `none`, `tensorboard`, `csv` or `all`, several separated by commas: what is written beside
+    /// log.jsonl and report.html [default: none].
+    #[arg(long, help_heading = "Reports")]
+    pub report_to: Option<String>,
     /// Options of other programs, with their values.
     #[arg(skip)]
     #[serde(skip)]
@@ -150,6 +154,15 @@ pub struct TrainArgs {
     /// Print one JSON object at the end.
     #[arg(long, help_heading = "Reports", num_args = 0..=1, default_missing_value = "true")]
     pub json: Option<bool>,
+}
+
+/// What is written beside the log of a run.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Reports {
+    /// Event files of TensorBoard.
+    pub tensorboard: bool,
+    /// The log as a table.
+    pub csv: bool,
 }
 
 impl TrainArgs {
@@ -208,6 +221,28 @@ impl TrainArgs {
                 if missing.len() == 1 { "is" } else { "are" }
             ),
         }
+    }
+
+    /// What is written beside the log.
+    pub fn reports(&self) -> Result<Reports> {
+        let mut reports = Reports::default();
+        for name in names(self.report_to.as_deref().unwrap_or_default()) {
+            match name.to_lowercase().as_str() {
+                "none" => {}
+                "all" => {
+                    reports = Reports {
+                        tensorboard: true,
+                        csv: true,
+                    }
+                }
+                "tensorboard" => reports.tensorboard = true,
+                "csv" => reports.csv = true,
+                _ => bail!(
+                    "--report-to {name}: nothing is sent anywhere; it may be none, tensorboard, csv or all"
+                ),
+            }
+        }
+        Ok(reports)
     }
 
     /// Whether a dense model is quantized.
@@ -284,7 +319,8 @@ fn list(key: &str, value: Value) -> Value {
             pairs.collect::<Vec<_>>().join(",").into()
         }
         (
-            "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip",
+            "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip"
+            | "report_to",
             Value::Array(names),
         ) => {
             let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();

@@ -111,7 +111,7 @@ pub fn run(args: &QuickstartArgs, registries: &Registries) -> Result<()> {
     }
     trainer.base = Some(&base);
     trainer.eval_dataset = Some(&held_out);
-    let (model, summary) = follow(&trainer, model, None)?;
+    let (model, summary) = follow(&trainer, model, None, false)?;
     if summary.interrupted {
         errln!("stopped after step {}", summary.steps);
         return Err(Stopped.into());

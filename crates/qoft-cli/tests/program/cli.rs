@@ -191,6 +191,7 @@ fn train_writes_an_adapter() {
             "adapter_model.safetensors",
             "log.jsonl",
             "loss.svg",
+            "report.html",
             "training_args.json"
         ]
     );

@@ -61,7 +61,7 @@ fn comparable(folder: &Path) -> Vec<(PathBuf, Vec<u8>)> {
     let mut files = files(folder);
     files.retain(|(name, _)| {
         let name = name.to_str().expect("a name");
-        !["log.jsonl", "loss.svg"].contains(&name) && name != "training_args.json"
+        !["log.jsonl", "loss.svg", "report.html", "training_args.json"].contains(&name)
     });
     files
 }

@@ -102,7 +102,7 @@ fn cut_off(folder: &Path) {
     fs::create_dir(folder.join(".checkpoint-8.partial-a1B2c3")).expect("a folder");
 }
 
-const COMPLETE: [&str; 8] = [
+const COMPLETE: [&str; 9] = [
     "README.md",
     "adapter_config.json",
     "adapter_model.safetensors",
@@ -110,6 +110,7 @@ const COMPLETE: [&str; 8] = [
     "checkpoint-8",
     "log.jsonl",
     "loss.svg",
+    "report.html",
     "training_args.json",
 ];
 

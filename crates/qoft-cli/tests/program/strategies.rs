@@ -91,6 +91,26 @@ fn the_best_adapter_is_the_result_and_a_run_ends_when_none_is_better() {
 }
 
 #[test]
+fn a_run_has_tables_and_event_files_if_they_are_asked_for() {
+    let training = Training::new();
+    let out = training.folder("out");
+    training.good(&out, &["--report-to=tensorboard,csv"]);
+    let table = fs::read_to_string(out.join("log.csv")).expect("a table");
+    assert_eq!(table.lines().count(), 9);
+    let [events] = &names(&out.join("runs"))[..] else {
+        panic!("one file");
+    };
+    let events = fs::read(out.join("runs").join(events)).expect("a file");
+    let tags = events.windows(10).filter(|tag| tag == b"train/loss");
+    assert_eq!(tags.count(), 8);
+    let page = fs::read_to_string(out.join("report.html")).expect("a page");
+    assert_eq!(page.matches("<svg").count(), 4);
+    assert!(page.contains("<td>learning_rate</td><td>0.01</td>"));
+    let says = training.bad(&training.folder("other"), &["--report-to=wandb"]);
+    assert!(says.contains("nothing is sent anywhere"), "{says}");
+}
+
+#[test]
 fn runs_of_every_optimizer_go_on() {
     let training = Training::new();
     let mut found = Vec::new();

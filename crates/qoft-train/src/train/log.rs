@@ -154,6 +154,11 @@ fn line(row: &LogRow) -> String {
     text
 }
 
+/// All rows of the log in a folder.
+pub(super) fn read_all(folder: &Path) -> Result<Vec<LogRow>, TrainError> {
+    read(&folder.join(NAME), usize::MAX).map(|(_, rows)| rows)
+}
+
 /// The rows of the first `kept` steps, as they stand in the file and as they are read. A last line
 /// that was not written to its end is left out.
 fn read(path: &Path, kept: usize) -> Result<(String, Vec<LogRow>), TrainError> {

@@ -5,6 +5,7 @@
 //!
 //! - `log.jsonl`: a row for each step and each evaluation;
 //! - `loss.svg`: the curve of the losses;
+//! - `runs/`: event files of TensorBoard, if a [`TensorBoard`] follows it;
 //! - `checkpoint-N/`: an adapter folder with what is needed to resume after step N;
 //! - `adapter_config.json` and `adapter_model.safetensors`: the trained adapter;
 //! - `adapters_below.json`: the adapters that it was trained on top of, if any;
@@ -12,12 +13,14 @@
 
 mod below;
 mod best;
+mod chart;
 mod checkpoint;
 mod config;
 mod digest;
 mod diverged;
 mod folder;
 mod gradients;
+mod history;
 mod log;
 mod moments;
 mod observer;
@@ -32,17 +35,20 @@ mod schedule;
 mod scheduler_options;
 mod start;
 mod state;
+mod tensorboard;
 mod trainer;
 
 pub use below::Below;
 pub use config::{ActivationDtype, TrainConfig};
 pub use digest::Digest;
 pub use folder::{RunFolder, is_checkpoint, is_emergency, last_checkpoint};
+pub use history::{History, HistoryStep};
 pub use observer::{Observer, StepReport};
 pub use occasions::Strategy;
 pub use optimizer::OptimizerKind;
 pub use schedule::{Schedule, SchedulerKind};
 pub use scheduler_options::{Curve, SchedulerOptions};
+pub use tensorboard::TensorBoard;
 pub use trainer::{Start, Summary, Trainer};
 
 /// The name of the adapter that is trained and saved.

@@ -8,7 +8,7 @@ use anyhow::Result;
 use indicatif::ProgressBar;
 use qoft::models::CausalLm;
 use qoft::train::Evaluation;
-use qoft::train::train::{Observer, StepReport, Summary, Trainer};
+use qoft::train::train::{Observer, StepReport, Summary, TensorBoard, Trainer};
 
 use crate::args::RunOptions;
 use crate::print::{errln, warnln};
@@ -16,21 +16,29 @@ use crate::progress;
 use crate::stop::{self, Graceful};
 
 /// Runs a trainer with a progress bar. A signal stops it when it has saved what it has. Once
-/// everything is checked, `options` are written beside what comes out of it.
+/// everything is checked, `options` are written beside what comes out of it, and with `tensorboard`
+/// its event files are begun.
 pub fn follow(
     trainer: &Trainer,
     model: CausalLm,
     options: Option<&RunOptions>,
+    tensorboard: bool,
 ) -> Result<(CausalLm, Summary)> {
     let _ends_by_itself = Graceful::begin();
     let bar = progress::bar_beside_lines("training", trainer.total_steps());
     let mut events = Console {
         bar: bar.clone(),
         options,
+        tensorboard,
+        board: None,
         folder: trainer.folder.path().to_owned(),
     };
     let result = trainer.run(model, &mut events, stop::requested());
     bar.finish_and_clear();
+    let board = events.board.as_ref();
+    if let Some(error) = board.and_then(TensorBoard::failure) {
+        warnln!("{error}");
+    }
     Ok(result?)
 }
 
@@ -38,6 +46,8 @@ pub fn follow(
 struct Console<'a> {
     bar: ProgressBar,
     options: Option<&'a RunOptions>,
+    tensorboard: bool,
+    board: Option<TensorBoard>,
     folder: PathBuf,
 }
 
@@ -51,9 +61,18 @@ impl Observer for Console<'_> {
         if let Err(error) = written {
             self.warning(&error.to_string());
         }
+        if self.tensorboard {
+            match TensorBoard::create(&self.folder) {
+                Ok(board) => self.board = Some(board),
+                Err(error) => self.warning(&error.to_string()),
+            }
+        }
     }
 
     fn step(&mut self, report: &StepReport) {
+        if let Some(board) = &mut self.board {
+            board.step(report);
+        }
         self.bar.set_position(report.step as u64);
         let eta = report.eta.as_secs();
         self.bar.set_message(format!(
@@ -77,6 +96,9 @@ impl Observer for Console<'_> {
     }
 
     fn eval(&mut self, step: usize, evaluation: &Evaluation) {
+        if let Some(board) = &mut self.board {
+            board.eval(step, evaluation);
+        }
         self.line(&format!(
             "step {step}  evaluation loss {:.4}  perplexity {}",
             evaluation.loss,

@@ -2,6 +2,7 @@
 
 mod card;
 mod console;
+mod page;
 mod rows;
 mod start;
 
@@ -9,14 +10,14 @@ use std::path::Path;
 use std::time::Instant;
 
 use anyhow::Result;
-use qoft::core::{Error, trainable_parameters};
+use qoft::core::{Error, trainable_parameters, write_file};
 use qoft::models::CausalLm;
 use qoft::train::model_facts;
-use qoft::train::train::{ADAPTER, Below, Digest, RunFolder, Summary, Trainer};
+use qoft::train::train::{ADAPTER, Below, Digest, History, RunFolder, Summary, Trainer};
 use qoft::{Registries, peft};
 use serde_json::json;
 
-use crate::args::{AdapterArg, RunOptions, TrainArgs};
+use crate::args::{AdapterArg, Reports, RunOptions, TrainArgs};
 use crate::print::{errln, outln, warnln};
 use crate::stop::Stopped;
 use crate::{data, files, progress};
@@ -37,6 +38,7 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
         args.adapter_config(&registries.families)?,
     );
     config.validate_evaluation(args.eval_data.is_some() || args.val_size.is_some())?;
+    let reports = args.reports()?;
     let options = RunOptions::new(args)?;
     let folder = RunFolder::open(output)?;
     let origin = Origin::find(args, named, &options, &folder)?;
@@ -84,7 +86,7 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     trainer.eval_dataset = data.eval_dataset.as_ref();
     trainer.start = origin.start();
     let loading = started.elapsed().as_secs_f64();
-    let (_, summary) = follow(&trainer, model, Some(&options))?;
+    let (_, summary) = follow(&trainer, model, Some(&options), reports.tensorboard)?;
     if summary.adapter.is_some() {
         let card = Card {
             adapter: &*adapter_config,
@@ -93,8 +95,7 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
             rows: data.dataset.report.rows,
             summary: &summary,
         };
-        let beside = qoft::copy_tokenizer(model_dir, output).map_err(anyhow::Error::from);
-        if let Err(error) = beside.and_then(|()| card.write(output)) {
+        if let Err(error) = write_beside(&card, reports, model_dir, output) {
             warnln!("{error}");
         }
     }
@@ -107,6 +108,17 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
         return Err(Stopped.into());
     }
     Ok(())
+}
+
+/// What belongs beside a trained adapter.
+fn write_beside(card: &Card, reports: Reports, model_dir: &Path, output: &Path) -> Result<()> {
+    qoft::copy_tokenizer(model_dir, output)?;
+    card.write(output)?;
+    let history = History::read(output)?;
+    if reports.csv {
+        write_file(&output.join("log.csv"), history.to_csv().as_bytes())?;
+    }
+    page::write(output, &history, card.summary, &card.options)
 }
 
 fn print_json(summary: &Summary, loading: f64) {
@@ -177,7 +189,7 @@ fn report(summary: &Summary, output: &Path) {
             output.display()
         ),
         (Some(_), _) => errln!(
-            "adapter, log.jsonl and loss.svg are in {}",
+            "adapter, report.html and log.jsonl are in {}",
             output.display()
         ),
         (None, Some(checkpoint)) => errln!(
