@@ -28,6 +28,8 @@ pub struct Card<'a> {
     pub options: Map<String, Value>,
     /// Rows that were learned.
     pub rows: usize,
+    /// Of the last step, which may be one of an earlier part of the run.
+    pub last_loss: Option<f64>,
     /// What the run did.
     pub summary: &'a Summary,
 }
@@ -68,7 +70,7 @@ impl Card<'_> {
         let rows = [
             ("rows", Some(progress::grouped(self.rows))),
             ("steps", Some(progress::grouped(summary.steps))),
-            ("loss of the last step", loss(summary.final_loss)),
+            ("loss of the last step", loss(self.last_loss)),
             ("evaluation loss", loss(summary.eval_loss)),
         ];
         for (name, value) in rows {

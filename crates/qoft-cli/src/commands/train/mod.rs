@@ -88,14 +88,16 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     let loading = started.elapsed().as_secs_f64();
     let (_, summary) = follow(&trainer, model, Some(&options), reports.tensorboard)?;
     if summary.adapter.is_some() {
+        let history = History::read(output).unwrap_or_default();
         let card = Card {
             adapter: &*adapter_config,
             model_type: model_facts(&spec).model_type,
             options: options.into_options(),
             rows: data.dataset.report.rows,
+            last_loss: history.steps.last().map(|step| step.loss),
             summary: &summary,
         };
-        if let Err(error) = write_beside(&card, reports, model_dir, output) {
+        if let Err(error) = write_beside(&card, &history, reports, model_dir, output) {
             warnln!("{error}");
         }
     }
@@ -111,14 +113,19 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
 }
 
 /// What belongs beside a trained adapter.
-fn write_beside(card: &Card, reports: Reports, model_dir: &Path, output: &Path) -> Result<()> {
+fn write_beside(
+    card: &Card,
+    history: &History,
+    reports: Reports,
+    model_dir: &Path,
+    output: &Path,
+) -> Result<()> {
     qoft::copy_tokenizer(model_dir, output)?;
     card.write(output)?;
-    let history = History::read(output)?;
     if reports.csv {
         write_file(&output.join("log.csv"), history.to_csv().as_bytes())?;
     }
-    page::write(output, &history, card.summary, &card.options)
+    page::write(output, history, card.summary, &card.options)
 }
 
 fn print_json(summary: &Summary, loading: f64) {

@@ -28,11 +28,11 @@ pub fn write(
          <style>{STYLE}</style></head><body>\n<h1>{title}</h1>\n<table>"
     );
     let loss = |loss: Option<f64>| loss.map(|loss| format!("{loss:.4}"));
-    let first = history.steps.first().map(|step| step.loss);
+    let [first, last] = [history.steps.first(), history.steps.last()];
     for (name, value) in [
         ("steps", Some(progress::grouped(summary.steps))),
-        ("loss of the first step", loss(first)),
-        ("loss of the last step", loss(summary.final_loss)),
+        ("loss of the first step", loss(first.map(|step| step.loss))),
+        ("loss of the last step", loss(last.map(|step| step.loss))),
         ("evaluation loss", loss(summary.eval_loss)),
     ] {
         row(&mut page, name, value.as_deref());
