@@ -102,6 +102,10 @@ CASES = {
     ),
     # Also on what reads pictures.
     "mistral3_all_linear": ("mistral3", dict(target_modules="all-linear", oft_block_size=4), 4e-3, 1, 1.0),
+    # transformers loads the text part alone, whose modules have other paths then.
+    "qwen3_5_part": ("qwen3_5", dict(target_modules=["q_proj", "in_proj_z", "down_proj"], oft_block_size=4), 2e-3, 1, 1.0),
+    "gemma4_all_linear": ("gemma4_text", dict(target_modules="all-linear", oft_block_size=8), 2e-3, 1, 1.0),
+    "gemma4_part": ("gemma4", dict(oft_block_size=8), 4e-3, 1, 1.0),
     # The text part of a model that reads pictures as well.
     "gemma3_text_part": (
         "gemma3",

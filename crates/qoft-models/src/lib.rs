@@ -2,9 +2,10 @@
 //!
 //! [`CausalLm`] is a model of any [`Architecture`] that is registered in [`Architectures`]: those of
 //! this crate read the model types llama, mistral, qwen2, qwen3, smollm3, olmo2, olmo3, granite,
-//! phi3, seed_oss, glm4, exaone4, hunyuan_v1_dense, ministral3, gemma, gemma2, gemma3_text, the text parts
-//! of gemma3 and mistral3, gpt2, lfm2, qwen3_5_text, qwen3_5_moe_text, the text parts of qwen3_5 and qwen3_5_moe,
-//! qwen3_moe, qwen2_moe, mixtral, olmoe, gpt_oss and glm4_moe, and other crates register theirs with
+//! phi3, seed_oss, glm4, exaone4, hunyuan_v1_dense, ministral3, gemma, gemma2, gemma3_text, gemma4_text, the
+//! text parts of gemma3, gemma4 and mistral3, gpt2, lfm2, qwen3_5_text, qwen3_5_moe_text, the text parts of
+//! qwen3_5 and qwen3_5_moe, qwen3_moe, qwen2_moe, mixtral, olmoe, gpt_oss and glm4_moe, and other crates
+//! register theirs with
 //! [`register_architecture!`].
 //!
 //! An architecture turns a `config.json` into a [`ModelSpec`]: what is known of the model before a
@@ -25,6 +26,7 @@ mod files;
 mod folder;
 mod gathered;
 mod gemma;
+mod gemma4;
 mod gpt2;
 mod head;
 mod json;

@@ -70,6 +70,8 @@ fn all_built_in_architectures_are_linked() {
         "gemma2",
         "gemma3",
         "gemma3_text",
+        "gemma4",
+        "gemma4_text",
         "glm4",
         "glm4_moe",
         "gpt2",

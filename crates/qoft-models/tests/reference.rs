@@ -20,6 +20,9 @@ const CASES: &[&str] = &[
     "gemma3",
     "gemma3_named",
     "gemma3_text",
+    "gemma4",
+    "gemma4_text",
+    "gemma4_text_options",
     "glm4",
     "glm4_moe",
     "glm4_moe_fused",
@@ -187,6 +190,14 @@ fn positions_that_are_left_out_are_those_of_the_class() {
 }
 
 #[test]
+fn sizes_of_layers_are_told_in_two_ways() {
+    let path = qoft_fixtures::path("models/gemma4_text/config_hub.json");
+    let hub = fs::read_to_string(path).unwrap();
+    let folder = with_config("gemma4_text", |c| *c = serde_json::from_str(&hub).unwrap());
+    check("gemma4_text", &load_from(folder.path()).unwrap());
+}
+
+#[test]
 fn a_cache_changes_nothing() {
     // Where frequencies depend on the length, cached keys differ, in transformers too.
     let grows = ["llama_rope_dynamic", "phi3_partial_longrope"];
@@ -219,7 +230,10 @@ fn is_text(name: &&str) -> bool {
         "model.vision_tower.",
         "model.multi_modal_projector.",
         "model.visual.",
+        "model.embed_vision.",
         "mtp.",
+        // Of a layer that reads the keys of another one.
+        "model.layers.5.self_attn.k_",
     ];
     !others.iter().any(|path| name.starts_with(path))
 }

@@ -14,7 +14,7 @@ fn message(case: &str, change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn unsupported_configurations_are_named() {
-    let cases: [(&str, &str, Value, &str); 40] = [
+    let cases: [(&str, &str, Value, &str); 46] = [
         ("llama", "model_type", json!("mamba"), "`mamba`"),
         ("llama", "model_type", Value::Null, "is missing"),
         ("llama", "hidden_act", json!("gelu"), "`gelu`"),
@@ -70,6 +70,42 @@ fn unsupported_configurations_are_named() {
         ),
         ("qwen3_5_text", "hidden_act", json!("mish"), "`mish`"),
         ("qwen3_5_moe_text", "num_experts", json!(0), "must not be 0"),
+        (
+            "gemma4_text",
+            "enable_moe_block",
+            json!(true),
+            "not supported",
+        ),
+        (
+            "gemma4_text",
+            "num_kv_shared_layers",
+            json!(6),
+            "no layer before",
+        ),
+        (
+            "gemma4_text",
+            "use_bidirectional_attention",
+            json!("all"),
+            "`all`",
+        ),
+        (
+            "gemma4_text",
+            "vocab_size_per_layer_input",
+            json!(8),
+            "less than",
+        ),
+        (
+            "gemma4_text",
+            "per_layer_config",
+            json!({"1": {"sliding_window": 2}}),
+            "sliding_window",
+        ),
+        (
+            "gemma4_text",
+            "rope_parameters",
+            json!({"full_attention": {"rope_type": "default"}}),
+            "sliding_attention",
+        ),
         ("smollm3", "no_rope_layers", json!([1]), "1 entries"),
         ("exaone4", "sliding_window", Value::Null, "is missing"),
         (

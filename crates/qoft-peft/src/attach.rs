@@ -98,9 +98,13 @@ pub fn attach_folder(
 ) -> Result<()> {
     let own = folder.of_model(facts);
     let folder = own.as_ref().unwrap_or(folder);
+    let folder = folder.named_as_in(&Modules::of(model, facts.head))?;
     let saved = Attachment {
         config: &**folder.config(),
-        source: Source::Saved { folder, strength },
+        source: Source::Saved {
+            folder: &folder,
+            strength,
+        },
         adapter,
         device,
     };

@@ -138,6 +138,36 @@ impl AdapterFolder {
         &self.config
     }
 
+    /// The file with the values.
+    pub(crate) fn file(&self) -> &Path {
+        &self.file
+    }
+
+    /// The same with another configuration, and other names of tensors and paths of layers.
+    pub(crate) fn renamed(
+        &self,
+        config: Arc<dyn AdapterConfig>,
+        name: impl Fn(&str) -> String,
+        path: impl Fn(&str) -> String,
+    ) -> Self {
+        let parameter = |key: &str| match self.layer_of(key) {
+            Some(layer) => format!("{}{}", path(layer), &key[layer.len()..]),
+            None => key.to_owned(),
+        };
+        let (rotations, own) = (self.rotations.iter(), self.own.iter());
+        let rotations = rotations.map(|(key, value)| (parameter(key), value.clone()));
+        let tables = self.tables.iter();
+        Self {
+            config,
+            file: self.file.clone(),
+            rotations: rotations.collect(),
+            own: own.map(|(key, own)| (name(key), own.clone())).collect(),
+            tables: tables
+                .map(|(key, table)| (path(key), table.clone()))
+                .collect(),
+        }
+    }
+
     /// Paths of the layers that it has a rotation for, sorted.
     pub fn paths(&self) -> impl Iterator<Item = &str> {
         let paths: BTreeSet<&str> = self

@@ -33,6 +33,7 @@ mod selection;
 mod site;
 mod targets;
 mod tensors;
+mod text_part;
 
 pub use attach::{attach, attach_folder, load};
 pub use common::{CommonConfig, Layers, OneOrMany, PEFT_VERSION};

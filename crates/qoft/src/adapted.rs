@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::{ClaimedLayer, Composition, Error, LayerKind, LayerSource, Matrix, Pass, Result};
-use qoft_models::ModelFolder;
+use qoft_models::{ModelFolder, ModelSpec};
 use qoft_peft::{ModelFacts, ModuleKind, Modules, Selection, Site};
 use qoft_train::model_facts;
 use rayon::prelude::*;
@@ -55,19 +55,28 @@ pub(crate) fn check(
     Ok(())
 }
 
-/// The adapters as they are for a model, see [`AdapterFolder::of_model`](qoft_peft::AdapterFolder::of_model).
+/// The adapters as they are for a model, see [`AdapterFolder::of_model`](qoft_peft::AdapterFolder::of_model)
+/// and [`AdapterFolder::named_as_in`](qoft_peft::AdapterFolder::named_as_in).
 pub(crate) fn of_model<'a>(
     adapters: &'a [ScaledAdapter],
     folder: &ModelFolder,
-) -> Cow<'a, [ScaledAdapter]> {
+) -> Result<Cow<'a, [ScaledAdapter]>> {
     let facts = facts(folder);
+    let modules = folder.known().map(known_modules);
     let mut own = Cow::Borrowed(adapters);
     for (index, adapter) in adapters.iter().enumerate() {
-        if let Some(folder) = adapter.folder.of_model(facts) {
+        let mut found = adapter.folder.of_model(facts);
+        if let Some(modules) = &modules {
+            let folder = found.as_ref().unwrap_or(&adapter.folder);
+            if let Cow::Owned(named) = folder.named_as_in(modules)? {
+                found = Some(named);
+            }
+        }
+        if let Some(folder) = found {
             own.to_mut()[index].folder = folder;
         }
     }
-    own
+    Ok(own)
 }
 
 /// Fails if an adapter says that there are dense weights of `[in_features, out_features]` in a model
@@ -93,14 +102,7 @@ fn facts(folder: &ModelFolder) -> ModelFacts<'_> {
 /// that see images. Else those that tensors of the checkpoint belong to.
 fn modules(folder: &ModelFolder, layers: &[ClaimedLayer]) -> Modules {
     if let Some(spec) = folder.known() {
-        let layers = spec.layers().iter();
-        let (parts, layers): (Vec<_>, Vec<_>) = layers.partition(|layer| layer.parameter.is_some());
-        let layers = layers.into_iter();
-        let layers = layers.map(|layer| (&layer.path, ModuleKind::Layer(layer.kind)));
-        let parts = parts
-            .into_iter()
-            .filter_map(|layer| Some((layer.path.as_str(), layer.parameter.as_deref()?)));
-        return Modules::new(layers, folder.head()).with_parameters(parts);
+        return known_modules(spec);
     }
     let tables = embeddings(folder).into_iter().map(|table| table.path());
     let matrices = layers.iter().map(|layer| layer.path()).chain(tables);
@@ -113,6 +115,18 @@ fn modules(folder: &ModelFolder, layers: &[ClaimedLayer]) -> Modules {
         (path, kind)
     });
     Modules::new(modules, folder.head())
+}
+
+/// The modules of a model.
+fn known_modules(spec: &ModelSpec) -> Modules {
+    let layers = spec.layers().iter();
+    let (parts, layers): (Vec<_>, Vec<_>) = layers.partition(|layer| layer.parameter.is_some());
+    let layers = layers.into_iter();
+    let layers = layers.map(|layer| (&layer.path, ModuleKind::Layer(layer.kind)));
+    let parts = parts
+        .into_iter()
+        .filter_map(|layer| Some((layer.path.as_str(), layer.parameter.as_deref()?)));
+    Modules::new(layers, spec.names().head).with_parameters(parts)
 }
 
 /// The weight of a layer with all adapters in it, and the largest ‖RᵀR − I‖ (Frobenius) of a block

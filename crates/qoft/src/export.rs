@@ -72,7 +72,7 @@ pub fn export_lora(
     progress: &(dyn Fn(usize, usize) + Sync),
 ) -> Result<LoraReport> {
     let layers = ModelLayers::find(folder, schemes)?.layers;
-    let adapters = &*of_model(adapters, folder);
+    let adapters = &*of_model(adapters, folder)?;
     refuse_embeddings(adapters, folder)?;
     check(adapters, folder, &layers)?;
     let adapted = |layer: &&ClaimedLayer| adapters.iter().any(|adapter| adapter.has(layer.path()));

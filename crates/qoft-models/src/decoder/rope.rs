@@ -123,6 +123,10 @@ impl RopeConfig {
                 frequency
             }
             RopeScaling::Linear { factor } => frequency / factor,
+            &RopeScaling::Proportional { factor, turning } => match i < turning {
+                true => frequency / factor,
+                false => 0.0,
+            },
             RopeScaling::Yarn { factor, .. } => {
                 let divided = self.yarn_ramp(i);
                 frequency / factor * divided + frequency * (1.0 - divided)

@@ -56,6 +56,9 @@ pub enum RopeScaling {
         beta_slow: f64,
         truncate: bool,
     },
+    /// `proportional`: of all frequencies of a head only the first ones turn, by positions divided by a
+    /// factor.
+    Proportional { factor: f64, turning: usize },
     /// `llama3`: low frequencies divided, high ones kept.
     Llama3 {
         factor: f64,
@@ -164,11 +167,15 @@ impl RopeConfig {
         }
         let partial = beside("partial_rotary_factor").positive("partial_rotary_factor")?;
         let partial = partial.or(defaults.partial_rotary_factor).unwrap_or(1.0);
-        if partial > 1.0 || (partial != 1.0 && defaults.partial_rotary_factor.is_none()) {
+        let is_proportional =
+            scaling.is_some_and(|rope| kind_of(rope).is_ok_and(|kind| kind == PROPORTIONAL));
+        let has_part = is_proportional || defaults.partial_rotary_factor.is_some();
+        if partial > 1.0 || (partial != 1.0 && !has_part) {
             let reason = format!("{partial} is not supported for this model_type");
             return Err(rope.error("partial_rotary_factor", reason));
         }
-        let dim = (head_dim as f64 * partial) as usize;
+        let turning = (head_dim as f64 * partial) as usize;
+        let dim = if is_proportional { head_dim } else { turning };
         if dim == 0 || !dim.is_multiple_of(2) {
             let reason = format!("rotary positions need an even number of features, found {dim}");
             return Err(root.error("head_dim", reason));
@@ -181,6 +188,7 @@ impl RopeConfig {
                 defaults,
                 max_positions,
                 dim,
+                turning,
             }
             .parse()?,
         };
@@ -216,14 +224,30 @@ struct Scaling<'a> {
     defaults: &'a RopeDefaults,
     max_positions: usize,
     dim: usize,
+    /// Features that are rotated where all frequencies of a head are divided among fewer.
+    turning: usize,
+}
+
+/// The word for rotary positions of a part of a head whose frequencies are those of the whole head.
+const PROPORTIONAL: &str = "proportional";
+
+/// The kind of scaling that is asked for.
+fn kind_of(rope: Object) -> Result<String> {
+    let key = kind_key(rope);
+    let kind: Option<String> = key.map_or(Ok(None), |key| rope.get(key))?;
+    Ok(kind.unwrap_or_else(|| "default".to_owned()))
+}
+
+/// The key that has it.
+fn kind_key(rope: Object) -> Option<&'static str> {
+    ["rope_type", "type"].into_iter().find(|key| rope.has(key))
 }
 
 impl Scaling<'_> {
     fn parse(&self) -> Result<RopeScaling> {
         let rope = self.rope;
-        let key = ["rope_type", "type"].into_iter().find(|key| rope.has(key));
-        let kind: Option<String> = key.map_or(Ok(None), |key| rope.get(key))?;
-        let kind = kind.as_deref().unwrap_or("default");
+        let (key, kind) = (kind_key(rope), kind_of(rope)?);
+        let kind = kind.as_str();
         if self.defaults.longrope_names.contains(&kind) {
             return self.long_rope();
         }
@@ -233,11 +257,23 @@ impl Scaling<'_> {
             "linear" => Ok(RopeScaling::Linear {
                 factor: rope.require_positive("factor")?,
             }),
+            PROPORTIONAL => Ok(RopeScaling::Proportional {
+                factor: rope.positive("factor")?.unwrap_or(1.0),
+                turning: self.turning / 2,
+            }),
             "dynamic" => self.dynamic(),
             "yarn" => self.yarn(),
             "llama3" => self.llama3(),
             _ => {
-                let known = ["default", "linear", "dynamic", "yarn", "llama3", "longrope"];
+                let known = [
+                    "default",
+                    "linear",
+                    "dynamic",
+                    "yarn",
+                    "llama3",
+                    "longrope",
+                    PROPORTIONAL,
+                ];
                 Err(rope.unsupported(key.unwrap_or("rope_type"), kind, known))
             }
         }

@@ -18,6 +18,7 @@ pub const CASES: &[&str] = &[
     "gemma2",
     "gemma3",
     "gemma3_text",
+    "gemma4_text",
     "glm4",
     "glm4_moe_options",
     "gpt2",

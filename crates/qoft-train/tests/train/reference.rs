@@ -112,6 +112,23 @@ fn qwen3_5_all_linear() {
 }
 
 #[test]
+fn gemma4_all_linear() {
+    check_case("gemma4_all_linear");
+}
+
+/// PEFT's own choice of layers.
+#[test]
+fn gemma4_part() {
+    check_case("gemma4_part");
+}
+
+/// The names in the adapter are those of the text part by itself.
+#[test]
+fn qwen3_5_part() {
+    check_case("qwen3_5_part");
+}
+
+#[test]
 fn qwen3_5_moe() {
     check_case("qwen3_5_moe");
 }

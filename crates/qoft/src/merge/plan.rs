@@ -58,7 +58,7 @@ impl<'a> MergePlan<'a> {
             form.writer()?;
         }
         check_complete(folder, schemes)?;
-        let adapters = of_model(adapters, folder);
+        let adapters = of_model(adapters, folder)?;
         check(&adapters, folder, &layers)?;
         let way = Way::new(folder, &adapters, &layers, options.target)?;
         let packed = match way {
