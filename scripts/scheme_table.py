@@ -1,13 +1,16 @@
-"""Trains and evaluates the same model in several storage schemes with qoft, as a Markdown table.
+"""Trains, evaluates and merges the same model in several storage schemes with qoft, as JSON.
 
-For each model folder below --models: the loss on --eval, --steps training steps on --data, and the
-loss with the trained adapter. Peak memory is that of the training process (largest resident set),
-the time of a step is the median over the steps after the first, the size is that of the weight files.
+For each model folder below --models: the loss on --eval, --steps training steps on --data, the loss with the
+trained adapter, and that of the model after a merge into the scheme by the nearest codes, with the share of
+the change that the merge kept. Peak memory is that of the training process (largest resident set), the time
+of a step is the median over the steps after the first, the size is that of the weight files, and the bits of
+a weight are those that the quantized linear layers hold, with scales. What the file has of other names stays.
 
     python scheme_table.py --qoft target/release/qoft --models models \\
-        --data data/train.jsonl --eval data/eval.jsonl --json schemes.json
+        --data data/train.jsonl --eval data/eval.jsonl --json docs/benchmarks/schemes.json
 
-The number of threads is that of qoft: set RAYON_NUM_THREADS.
+`cargo xtask figures` makes the table of docs/schemes.md of it. The number of threads is that of qoft: set
+RAYON_NUM_THREADS.
 """
 
 import argparse
@@ -20,16 +23,7 @@ import sys
 import tempfile
 import time
 
-COLUMNS = [
-    ("model", "model", "{}"),
-    ("backend", "backend", "{}"),
-    ("bits", "bits", "{}"),
-    ("weight files, MiB", "file_mib", "{:.0f}"),
-    ("peak memory, MiB", "train_peak_mib", "{:.0f}"),
-    ("loss before", "loss_before", "{:.4f}"),
-    ("loss after", "loss_after", "{:.4f}"),
-    ("s per step", "seconds_per_step", "{:.2f}"),
-]
+KINDS = ["*.safetensors", "*.gguf"]
 
 
 def run(*command):
@@ -50,9 +44,19 @@ def loss(args, model, *more):
     return json.loads(output)["loss"], peak
 
 
-def measure(args, model, adapter):
+def merged(args, model, folder):
+    """The loss of the merged model, and the share of the change that is in it."""
+    command = [args.qoft, "merge", "--model", model, "--adapter", folder / "adapter", "--min-kept", 0]
+    report = json.loads(run(*command, "--output", folder / "merged", "--json")[0])
+    return {"loss_merged": loss(args, folder / "merged")[0], "kept": report["kept"]["weights"]}
+
+
+def measure(args, model, folder):
+    adapter = folder / "adapter"
     layers = json.loads(run(args.qoft, "inspect", model, "--json")[0])["layers"]
-    quantized = [layer for layer in layers if layer["backend"] != "dense"] or layers
+    linear = [layer for layer in layers if "_proj" in layer["name"]]
+    quantized = [layer for layer in linear if layer["backend"] != "dense"] or linear
+    weights = sum(layer["in_features"] * layer["out_features"] for layer in quantized)
     before, eval_peak = loss(args, model)
     _, train_peak, steps = run(
         *(args.qoft, "train", "--model", model, "--data", args.data, "--output", adapter),
@@ -68,11 +72,13 @@ def measure(args, model, adapter):
         "model": model.name,
         "backend": ", ".join(sorted({layer["backend"] for layer in quantized})),
         "bits": ", ".join(map(str, sorted({layer["bits"] for layer in quantized}))),
-        "file_mib": sum(file.stat().st_size for file in model.glob("*.safetensors")) / 2**20,
+        "bits_per_weight": 8 * sum(layer["packed_bytes"] for layer in quantized) / weights,
+        "file_mib": sum(file.stat().st_size for kind in KINDS for file in model.glob(kind)) / 2**20,
         "eval_peak_mib": eval_peak,
         "train_peak_mib": train_peak,
         "loss_before": before,
         "loss_after": after,
+        **merged(args, model, folder),
         "seconds_per_step": statistics.median(b - a for a, b in zip(steps, steps[1:])),
         "train_losses": [entry["loss"] for entry in log],
     }
@@ -86,25 +92,23 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True)
     parser.add_argument("--eval", type=pathlib.Path, required=True)
     parser.add_argument("--steps", type=int, default=20, help="two at least")
-    parser.add_argument("--json", type=pathlib.Path, help="writes all figures here as well")
+    parser.add_argument("--json", type=pathlib.Path, required=True, help="the file of the figures")
     args = parser.parse_args()
 
-    names = args.names or sorted(file.parent.name for file in args.models.glob("*/config.json"))
-    results = []
+    args.qoft = args.qoft.resolve()
+    names = args.names or sorted(file.name for file in args.models.iterdir())
+    results = json.loads(args.json.read_text()) if args.json.exists() else []
     for name in names:
         print(name, file=sys.stderr)
         with tempfile.TemporaryDirectory() as folder:
             try:
-                results.append(measure(args, args.models / name, pathlib.Path(folder) / "adapter"))
+                found = measure(args, args.models / name, pathlib.Path(folder))
             except RuntimeError as error:
                 # Of a scheme that the program does not have, for example.
                 print(f"{name} is left out: {error}", file=sys.stderr)
-        if args.json:
-            args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
-    print("|", " | ".join(title for title, _, _ in COLUMNS), "|")
-    print("|" + "---|" * len(COLUMNS))
-    for result in results:
-        print("|", " | ".join(form.format(result[key]) for _, key, form in COLUMNS), "|")
+                continue
+        results = [result for result in results if result["model"] != name] + [found]
+        args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -49,7 +49,9 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
     let heads = Heads::read(kind, metadata)?;
     let eps = key("attention.layer_norm_rms_epsilon");
     let eps = metadata.require(&eps, metadata.float(&eps))?;
-    refuse_experts(kind, metadata)?;
+    if kind.mixture.is_none() {
+        refuse_experts(kind, metadata)?;
+    }
 
     let mut config = Map::new();
     let mut set = |name: &str, value: Value| config.insert(name.to_owned(), value);
@@ -57,7 +59,10 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
     set("model_type", kind.model_type.into());
     set("vocab_size", vocab_size(kind, metadata, tensors())?.into());
     set("hidden_size", required("embedding_length")?.into());
-    set("intermediate_size", required("feed_forward_length")?.into());
+    let width = metadata.same_size(&key("feed_forward_length"))?;
+    if kind.mixture.is_none() || width.is_some() {
+        set("intermediate_size", required("feed_forward_length")?.into());
+    }
     set("num_hidden_layers", required("block_count")?.into());
     set("num_attention_heads", heads.queries.into());
     set("num_key_value_heads", heads.keys.into());
@@ -72,7 +77,7 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
         true => set("hidden_activation", "gelu_pytorch_tanh".into()),
         false => set("hidden_act", "silu".into()),
     };
-    if kind.permuted || kind.name == "qwen3" {
+    if kind.permuted || matches!(kind.name, "qwen3" | "qwen3moe" | "olmoe") {
         set("attention_bias", has("blk.0.attn_q.bias").into());
     }
     if has("blk.0.ffn_up.bias") {
@@ -83,7 +88,7 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
             set("sliding_window", window.into());
         }
         // These have a window unless told otherwise.
-        _ if matches!(kind.model_type, "mistral" | "phi3") => {
+        _ if matches!(kind.model_type, "mistral" | "mixtral" | "phi3") => {
             set("sliding_window", Value::Null);
         }
         _ => {}
@@ -98,6 +103,12 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
         set(name, id.map_or(Value::Null, Value::from));
     }
     set("torch_dtype", "float32".into());
+    if kind.name == "qwen2moe" {
+        set("qkv_bias", has("blk.0.attn_q.bias").into());
+    }
+    if let Some(mixture) = &kind.mixture {
+        mixture.read(kind, files, &mut config)?;
+    }
     if kind.gemma {
         gemma(metadata, heads, required("embedding_length")?, &mut config)?;
         return rope::read_by_layer(kind, metadata, &mut config).map(|()| Value::Object(config));

@@ -63,7 +63,7 @@ fn tensors(kind: &Kind, file: &File, heads: Heads) -> Result<MappedTensors> {
             let name = &entry.name;
             Error::file(file.mapped.path(), format!("tensor `{name}`: {reason}"))
         };
-        let Some(name) = kind.model_name(&entry.name) else {
+        let Some(parts) = kind.parts(entry).map_err(invalid)? else {
             return Err(invalid(format!(
                 "no tensor of a model of the kind `{}`",
                 kind.name
@@ -72,8 +72,10 @@ fn tensors(kind: &Kind, file: &File, heads: Heads) -> Result<MappedTensors> {
         let heads = [heads.queries, heads.keys];
         let change = Change::of(kind, &entry.name, &entry.shape, entry.kind, heads);
         let change = change.map_err(invalid)?;
-        let tensor = shown(entry, name).map_err(invalid)?;
-        stored.push(tensor.read_as(change.map(Change::read_as)));
+        for (name, part) in parts {
+            let tensor = shown(&part, name).map_err(invalid)?;
+            stored.push(tensor.read_as(change.map(Change::read_as)));
+        }
     }
     MappedTensors::new(file.mapped.clone(), stored)
 }

@@ -7,6 +7,7 @@ mod block;
 mod change;
 mod config;
 mod container;
+mod experts;
 mod file;
 mod layout;
 mod model;

@@ -2,6 +2,7 @@
 
 use qoft_scheme::Result;
 
+use crate::experts::{MIXTRAL, Mixture, OLMOE, QWEN2, QWEN3};
 use crate::file::Metadata;
 
 /// A kind of model, by the name that files have for it.
@@ -19,6 +20,8 @@ pub struct Kind {
     pub fused: bool,
     /// Norms are stored with 1 added, stand around sublayers, and most layers see a window only.
     pub gemma: bool,
+    /// Where its experts are, in a mixture.
+    pub mixture: Option<Mixture>,
 }
 
 const USUAL: Kind = Kind {
@@ -28,10 +31,14 @@ const USUAL: Kind = Kind {
     permuted: false,
     fused: false,
     gemma: false,
+    mixture: None,
 };
 
+/// The kind of files that Mixtral shares with Llama.
+const LLAMA: &str = "llama";
+
 /// All of them.
-const KINDS: [Kind; 7] = [
+const KINDS: [Kind; 11] = [
     Kind {
         name: "llama",
         model_type: "llama",
@@ -79,6 +86,35 @@ const KINDS: [Kind; 7] = [
         permuted: true,
         ..USUAL
     },
+    Kind {
+        name: "mixtral",
+        model_type: "mixtral",
+        class: "MixtralForCausalLM",
+        permuted: true,
+        mixture: Some(MIXTRAL),
+        ..USUAL
+    },
+    Kind {
+        name: "qwen2moe",
+        model_type: "qwen2_moe",
+        class: "Qwen2MoeForCausalLM",
+        mixture: Some(QWEN2),
+        ..USUAL
+    },
+    Kind {
+        name: "qwen3moe",
+        model_type: "qwen3_moe",
+        class: "Qwen3MoeForCausalLM",
+        mixture: Some(QWEN3),
+        ..USUAL
+    },
+    Kind {
+        name: "olmoe",
+        model_type: "olmoe",
+        class: "OlmoeForCausalLM",
+        mixture: Some(OLMOE),
+        ..USUAL
+    },
 ];
 
 impl Kind {
@@ -91,6 +127,10 @@ impl Kind {
     pub fn of_file(metadata: &Metadata) -> Result<Self> {
         let key = "general.architecture";
         let name = metadata.require(key, metadata.text(key))?;
+        let experts = metadata.size(&format!("{name}.expert_count"))?;
+        if name == LLAMA && experts.is_some_and(|count| count > 0) {
+            return Ok(Self::of_model_type("mixtral").unwrap_or(USUAL));
+        }
         Self::of_name(name).ok_or_else(|| {
             let names: Vec<&str> = KINDS.iter().map(|kind| kind.name).collect();
             let names = names.join(", ");
@@ -108,8 +148,8 @@ impl Kind {
             .find(|kind| kind.model_type == model_type)?;
         Some(match kind.name {
             // What llama.cpp's converter and programs call these, too.
-            "mistral" => Self {
-                name: "llama",
+            "mistral" | "mixtral" => Self {
+                name: LLAMA,
                 ..kind
             },
             _ => kind,

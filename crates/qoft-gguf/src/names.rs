@@ -1,5 +1,6 @@
 //! Names of tensors: those of files and those of transformers.
 
+use crate::experts::SHARED_GATE;
 use crate::model::Kind;
 
 /// Modules outside of blocks.
@@ -32,6 +33,14 @@ const AROUND: [(&str, &str); 3] = [
     ("post_ffw_norm", "post_feedforward_layernorm"),
 ];
 
+/// The expert for all tokens of a mixture.
+const SHARED: [(&str, &str); 4] = [
+    ("ffn_gate_shexp", "mlp.shared_expert.gate_proj"),
+    ("ffn_up_shexp", "mlp.shared_expert.up_proj"),
+    ("ffn_down_shexp", "mlp.shared_expert.down_proj"),
+    (SHARED_GATE, "mlp.shared_expert_gate"),
+];
+
 /// Where gate and up are one.
 const FUSED_UP: (&str, &str) = ("ffn_up", "mlp.gate_up_proj");
 
@@ -43,7 +52,13 @@ impl Kind {
             "ffn_norm" if gemma => None,
             _ => Some(pair),
         });
-        usual.chain(AROUND.into_iter().filter(move |_| gemma))
+        let mixture = self.mixture;
+        let router = mixture.map(|mixture| ("ffn_gate_inp", mixture.router));
+        let shared = mixture.is_some_and(|mixture| mixture.shared);
+        usual
+            .chain(AROUND.into_iter().filter(move |_| gemma))
+            .chain(router)
+            .chain(SHARED.into_iter().filter(move |_| shared))
     }
 
     /// The name in the model for that of a file; `None` if it is no tensor of the model.

@@ -10,6 +10,7 @@ use super::layout::{Header, NewEntry, write};
 use crate::change::Change;
 use crate::config::Heads;
 use crate::container::{NO_LAYERS, shown};
+use crate::experts::joined;
 use crate::file::{Entry, File, TensorType, Value};
 use crate::model::Kind;
 use crate::split;
@@ -115,19 +116,24 @@ impl Model {
                 make: Box::new(move || Ok(Cow::Borrowed(bytes))),
             });
         }
-        let name = self.kind.model_name(&entry.name);
-        let name = name.ok_or_else(|| invalid("is no tensor of the model".into()))?;
-        let StoredTensor {
-            name, dtype, shape, ..
-        } = shown(entry, name).map_err(invalid)?;
-        let tensor = left.remove(name.as_str());
-        let tensor = tensor.ok_or_else(|| invalid(format!("`{name}` is not there any more")))?;
-        if (tensor.dtype, &tensor.shape) != (dtype, &shape) {
-            let reason = format!("{dtype:?} {shape:?} became {tensor:?}");
-            return Err(invalid(reason));
-        }
+        let parts = self.kind.parts(entry).map_err(invalid)?;
+        let parts = parts.ok_or_else(|| invalid("is no tensor of the model".into()))?;
+        let parts = parts.into_iter().map(|(name, part)| {
+            let StoredTensor {
+                name, dtype, shape, ..
+            } = shown(&part, name).map_err(invalid)?;
+            let tensor = left.remove(name.as_str());
+            let tensor =
+                tensor.ok_or_else(|| invalid(format!("`{name}` is not there any more")))?;
+            if (tensor.dtype, &tensor.shape) != (dtype, &shape) {
+                let reason = format!("{dtype:?} {shape:?} became {tensor:?}");
+                return Err(invalid(reason));
+            }
+            Ok(tensor)
+        });
+        let parts = parts.collect::<Result<Vec<&ModelTensor>>>()?;
         let before = &file.mapped.bytes()[entry.range.clone()];
-        self.with_values(&entry.name, &entry.shape, entry.kind, tensor, Some(before))
+        self.with_values(&entry.name, &entry.shape, entry.kind, parts, Some(before))
             .map_err(invalid)
     }
 
@@ -142,17 +148,17 @@ impl Model {
             name.ok_or_else(|| invalid("files of this format have no name for it".into()))?;
         let kind = TensorType::of_dtype(tensor.dtype);
         let kind = kind.ok_or_else(|| invalid(format!("is {:?}", tensor.dtype)))?;
-        self.with_values(&name, &tensor.shape, kind, tensor, None)
+        self.with_values(&name, &tensor.shape, kind, vec![tensor], None)
             .map_err(invalid)
     }
 
-    /// A tensor with new values; `before` is what a file has for it.
+    /// A tensor with the new values of its parts; `before` is what a file has for it.
     fn with_values<'a>(
         &self,
         name: &str,
         shape: &[usize],
         kind: TensorType,
-        tensor: &'a ModelTensor<'_>,
+        parts: Vec<&'a ModelTensor<'_>>,
         before: Option<&'a [u8]>,
     ) -> Result<NewEntry<'a>, String> {
         let heads = [self.heads.queries, self.heads.keys];
@@ -162,7 +168,10 @@ impl Model {
             shape: shape.to_vec(),
             kind,
             make: Box::new(move || {
-                let bytes = tensor.content()?;
+                let bytes = match parts[..] {
+                    [tensor] => tensor.content()?,
+                    _ => joined(parts.iter().map(|tensor| tensor.content()))?,
+                };
                 let Some(change) = change else {
                     return Ok(bytes);
                 };

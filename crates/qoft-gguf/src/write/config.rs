@@ -77,6 +77,19 @@ impl Config {
         Ok(config)
     }
 
+    /// Experts of a mixture; 0 in other models.
+    ///
+    /// # Errors
+    /// If files cannot say what the configuration asks for.
+    pub fn experts(&self) -> Result<usize> {
+        let Some(mixture) = &self.kind.mixture else {
+            return Ok(0);
+        };
+        let sizes = mixture.sizes(&self.keys)?;
+        let count = sizes.iter().find(|(name, _)| *name == "expert_count");
+        Ok(count.map_or(0, |(_, count)| *count))
+    }
+
     /// Refuses what files cannot say.
     fn check(&self) -> Result<()> {
         let keys = &self.keys;
@@ -99,7 +112,7 @@ impl Config {
         let longest = required(keys, "max_position_embeddings")?;
         let used = keys.flag(
             "use_sliding_window",
-            self.kind.class == "MistralForCausalLM",
+            matches!(self.kind.class, "MistralForCausalLM" | "MixtralForCausalLM"),
         )?;
         if let Some(window) = window.filter(|window| *window < longest)
             && used
@@ -162,6 +175,11 @@ impl Config {
         size("attention.key_length", width);
         size("attention.value_length", width);
         size("vocab_size", vocab_size);
+        if let Some(mixture) = &kind.mixture {
+            for (name, value) in mixture.sizes(keys)? {
+                size(name, value);
+            }
+        }
         if matches!(kind.name, "phi3" | "gemma3") {
             let window: Option<usize> = keys.get("sliding_window")?;
             let default = if kind.gemma { 4096 } else { 0 };

@@ -12,6 +12,7 @@ use super::layout::{Header, NewEntry, write as write_file};
 use super::numbers::{AUTO, Numbers, Sizes};
 use super::{rope, tokenizer};
 use crate::change::Change;
+use crate::experts::{SHARED_GATE, joined};
 use crate::file::{ALIGNMENT, TensorType};
 use crate::quantize::quantize;
 
@@ -72,12 +73,19 @@ pub fn write(
         layers: config.layers,
         share: config.heads.queries / config.heads.keys,
         tied: tied || !tensors.contains_key(HEAD),
+        experts: config.experts()?,
         is_70b: config.layers == 80 && matches!(config.kind.name, "llama" | "qwen2"),
     };
     let entries = tensors
         .values()
         .filter(|tensor| !(sizes.tied && tensor.name == HEAD));
-    let entries = entries.map(|tensor| entry(&config, numbers, sizes, tensor));
+    let mut gathered: BTreeMap<String, Vec<(usize, &ModelTensor)>> = BTreeMap::new();
+    for tensor in entries {
+        let (name, expert) = place(&config, tensor)?;
+        gathered.entry(name).or_default().push((expert, tensor));
+    }
+    let entries = gathered.into_iter();
+    let entries = entries.map(|(name, parts)| entry(&config, numbers, sizes, name, parts));
     let mut entries = entries.collect::<Result<Vec<_>>>()?;
     entries.sort_by_key(|entry| order(&entry.name));
     for (name, factors) in rope::tensors(&config)? {
@@ -114,46 +122,76 @@ fn order(name: &str) -> (usize, String) {
     (place, name.to_owned())
 }
 
-/// A tensor in its place and type.
+/// The name of a tensor in files, and the expert that it is of there.
+fn place(config: &Config, tensor: &ModelTensor) -> Result<(String, usize)> {
+    let mixture = config.kind.mixture;
+    let expert = mixture.and_then(|mixture| mixture.place(&tensor.name));
+    let place = expert.or_else(|| Some((config.kind.file_name(&tensor.name)?, 0)));
+    place.ok_or_else(|| {
+        let (name, kind) = (&tensor.name, config.kind.name);
+        let reason =
+            format!("tensor `{name}`: files have no name for it in a model of the kind `{kind}`");
+        Error::file("GGUF file", reason)
+    })
+}
+
+/// A tensor in its type, of one of the model or of one for each expert.
 fn entry<'a>(
     config: &Config,
     numbers: Numbers,
     sizes: Sizes,
-    tensor: &'a ModelTensor<'_>,
+    name: String,
+    mut parts: Vec<(usize, &'a ModelTensor<'_>)>,
 ) -> Result<NewEntry<'a>> {
+    parts.sort_by_key(|(expert, _)| *expert);
+    let tensor = parts[0].1;
     let invalid =
         |reason: String| Error::file("GGUF file", format!("tensor `{}`: {reason}", tensor.name));
-    let name = config.kind.file_name(&tensor.name);
-    let name = name.ok_or_else(|| {
-        invalid(format!(
-            "files have no name for it in a model of the kind `{}`",
-            config.kind.name
-        ))
-    })?;
     let format = float_format(tensor.dtype);
     let format = format.ok_or_else(|| invalid(format!("is of {:?}", tensor.dtype)))?;
+    let part = tensor.shape.clone();
+    let is_expert = config
+        .kind
+        .mixture
+        .is_some_and(|m| m.place(&tensor.name).is_some());
+    let shape = match (is_expert, &part[..]) {
+        (true, [rows, columns]) => vec![sizes.experts, *rows, *columns],
+        (false, [1, columns]) if name.contains(SHARED_GATE) => vec![*columns],
+        _ => part.clone(),
+    };
+    let whole = parts.iter().enumerate().all(|(at, (expert, tensor))| {
+        *expert == at && tensor.shape == part && float_format(tensor.dtype) == Some(format)
+    });
+    if !whole || is_expert && parts.len() != sizes.experts {
+        let count = sizes.experts;
+        return Err(invalid(format!(
+            "not all of {count} experts have one like it"
+        )));
+    }
     // Vectors and norms are always of single precision.
-    let kind = match tensor.shape[..] {
-        [_, columns] => numbers.of_matrix(&name, columns, sizes),
+    let kind = match shape[..] {
+        [_, columns] | [_, _, columns] => numbers.of_matrix(&name, columns, sizes),
         [_] => TensorType::Float(Dtype::F32),
         _ => return Err(invalid(format!("has the shape {:?}", tensor.shape))),
     };
     let heads = [config.heads.queries, config.heads.keys];
-    let change = Change::of(&config.kind, &name, &tensor.shape, kind, heads).map_err(invalid)?;
-    let shape = tensor.shape.clone();
+    let change = Change::of(&config.kind, &name, &shape, kind, heads).map_err(invalid)?;
     Ok(NewEntry {
         name,
-        shape: tensor.shape.clone(),
+        shape,
         kind,
         make: Box::new(move || {
-            let bytes = tensor.content()?;
-            let stored = stored(&bytes, format, &shape, kind).map_err(|reason| {
-                Error::file("GGUF file", format!("tensor `{}`: {reason}", tensor.name))
-            })?;
-            Ok(match change {
-                None => stored,
-                Some(change) => change.write_as(&stored).into(),
-            })
+            let parts = parts.iter().map(|(_, tensor)| {
+                let bytes = tensor.content()?;
+                let stored = stored(&bytes, format, &part, kind).map_err(|reason| {
+                    Error::file("GGUF file", format!("tensor `{}`: {reason}", tensor.name))
+                })?;
+                Ok(match change {
+                    None => stored,
+                    Some(change) => change.write_as(&stored).into(),
+                })
+            });
+            joined(parts)
         }),
     })
 }

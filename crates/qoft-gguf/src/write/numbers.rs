@@ -19,6 +19,11 @@ pub struct Numbers {
     main: TensorType,
 }
 
+/// What chooses experts, which has no blocks.
+const ROUTER: &str = "ffn_gate_inp.weight";
+/// With so many experts attention is stored more exactly, since it is a small part of the model.
+const FEW_EXPERTS: usize = 8;
+
 /// The type that follows from the model.
 pub const AUTO: &str = "auto";
 
@@ -42,7 +47,7 @@ const F16: Numbers = float("f16", 1, Dtype::F16);
 const BF16: Numbers = float("bf16", 32, Dtype::BF16);
 
 /// All of them.
-const ALL: [Numbers; 21] = [
+const ALL: [Numbers; 22] = [
     float("f32", 0, Dtype::F32),
     F16,
     BF16,
@@ -64,6 +69,8 @@ const ALL: [Numbers; 21] = [
     blocks("iq4_nl", 25, BlockType::Iq4Nl),
     blocks("iq4_xs", 30, BlockType::Iq4Xs),
     blocks("mxfp4", 38, BlockType::Mxfp4),
+    // Experts alone; llama.cpp has no other one.
+    blocks("mxfp4_moe", 38, BlockType::Mxfp4),
 ];
 
 /// Other names of mixes.
@@ -78,6 +85,8 @@ pub struct Sizes {
     pub share: usize,
     /// The table of tokens is the output head, too.
     pub tied: bool,
+    /// Experts of a mixture; 0 in other models.
+    pub experts: usize,
     /// One of the models of 70 billion parameters, whose values have more bits.
     pub is_70b: bool,
 }
@@ -109,6 +118,9 @@ impl Numbers {
         let TensorType::Block(main) = self.main else {
             return self.main;
         };
+        if name.ends_with(ROUTER) {
+            return TensorType::Float(Dtype::F32);
+        }
         let block = self.mixed(main, name, columns, sizes);
         fitting(block, columns)
     }
@@ -134,7 +146,14 @@ impl Numbers {
         let first = layer < layers / 8;
         let more = first || layer >= 7 * layers / 8 || (layer - layers / 8) % 3 == 2;
         let many = share >= 4;
+        let few_experts = sizes.experts == FEW_EXPERTS;
         match module.strip_suffix(".weight").unwrap_or(module) {
+            module if self.name == "mxfp4_moe" && !module.ends_with("_exps") => Q8_0,
+            "attn_v" | "attn_k" if few_experts => Q8_0,
+            "attn_output" if few_experts => match self.name {
+                "q2_k" | "q3_k_s" | "q3_k_m" | "q4_k_s" | "q4_k_m" | "iq4_nl" | "iq4_xs" => Q5K,
+                _ => main,
+            },
             "attn_v" | "attn_qkv" => {
                 let chosen = match self.name {
                     "q2_k" if many => Q4K,
@@ -153,7 +172,7 @@ impl Numbers {
                     chosen => chosen,
                 }
             }
-            "ffn_down" => match self.name {
+            "ffn_down" | "ffn_down_exps" | "ffn_down_shexp" => match self.name {
                 "q2_k" => Q3K,
                 "q2_k_s" if first => Q4K,
                 "q3_k_m" if layer < layers / 16 => Q5K,
@@ -203,6 +222,7 @@ mod tests {
             layers: 30,
             share: 3,
             tied: true,
+            experts: 0,
             is_70b: false,
         };
         let of = |numbers: &str, name: &str, columns: usize| {
@@ -220,6 +240,9 @@ mod tests {
         assert_eq!(of("q2_k", "blk.3.attn_output.weight", 512), "Q3_K");
         assert_eq!(of("iq4_xs", "blk.9.ffn_gate.weight", 576), "IQ4_NL");
         assert_eq!(of("q4_0", "blk.9.ffn_gate.weight", 40), "F16");
+        assert_eq!(of("mxfp4_moe", "blk.9.ffn_gate_exps.weight", 64), "MXFP4");
+        assert_eq!(of("mxfp4_moe", "blk.9.attn_q.weight", 64), "Q8_0");
+        assert_eq!(of("q4_k_m", "blk.3.ffn_gate_inp.weight", 512), "F32");
         assert_eq!(of("auto", "blk.9.ffn_gate.weight", 40), "F16");
         assert!(Numbers::named("q9", FloatFormat::F32).is_none());
     }

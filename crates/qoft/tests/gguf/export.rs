@@ -12,7 +12,9 @@ use qoft::{
     MergeOptions, MergePlan, MergeReport, MergeTarget, NewContainer, ScaledAdapter, merge_staged,
 };
 
-use super::merging::weights;
+use serde_json::{Value, json};
+
+use super::merging::{merged_model, weights};
 use super::{TEXT, load, open, open_at};
 
 fn try_export(
@@ -98,6 +100,70 @@ fn a_model_in_single_precision_is_the_same_model() {
             );
         }
         assert_near(&logits(&load(&found)), &logits(&load(&folder)), 2e-5, name);
+    }
+}
+
+/// The model of a fixture with other values in its configuration.
+fn changed(name: &str, changes: &[(&str, Value)], work: &Path) -> ModelFolder {
+    let folder = work.join(name);
+    std::fs::create_dir(&folder).unwrap();
+    for file in ["config.json", "model.safetensors"] {
+        let from = qoft_fixtures::path(&format!("models/{name}/{file}"));
+        std::fs::copy(from, folder.join(file)).unwrap();
+    }
+    let path = folder.join("config.json");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let mut config: Value = serde_json::from_str(&text).unwrap();
+    for (key, value) in changes {
+        config[*key] = value.clone();
+    }
+    std::fs::write(path, config.to_string()).unwrap();
+    open_at(folder)
+}
+
+#[test]
+fn mixtures_have_their_experts_in_one_tensor() {
+    for name in ["mixtral", "mixtral_fused"] {
+        let work = tempfile::tempdir().unwrap();
+        // Files do not say a window.
+        let folder = changed(name, &[("sliding_window", json!(null))], work.path());
+        let found = open_at(exported(&folder, "f32", work.path()));
+        let config = found.checkpoint().config();
+        assert_eq!(config["model_type"], "mixtral");
+        assert_eq!(
+            config["num_local_experts"],
+            folder.checkpoint().config()["num_local_experts"]
+        );
+        assert_near(&logits(&load(&found)), &logits(&load(&folder)), 2e-5, name);
+        // Blocks are written again as they were read, byte for byte.
+        let file = exported(&folder, "q8_0", work.path());
+        let again = work.path().join("again.gguf");
+        merged_model(&open_at(&file), &[], StagedDir::of_file(&again).unwrap());
+        let [before, after] = [&file, &again].map(|path| std::fs::read(path).unwrap());
+        let length = before.len().min(after.len());
+        assert!(before.len().abs_diff(after.len()) < 32);
+        assert!(before[..length] == after[..length], "{name}");
+    }
+}
+
+#[test]
+fn mixtures_that_files_cannot_say_are_refused() {
+    for (name, key, value) in [
+        ("qwen3_moe", "norm_topk_prob", json!(false)),
+        ("qwen2_moe", "norm_topk_prob", json!(true)),
+        ("qwen3_moe", "decoder_sparse_step", json!(2)),
+        ("qwen3_moe", "mlp_only_layers", json!([1])),
+        ("olmoe", "clip_qkv", json!(3.5)),
+    ] {
+        let work = tempfile::tempdir().unwrap();
+        let folder = changed(name, &[(key, value)], work.path());
+        let staged = StagedDir::of_file(&work.path().join("m.gguf")).unwrap();
+        let error = try_export(&folder, &[], Some("f32"), staged).unwrap_err();
+        let text = error.to_string();
+        assert!(
+            text.contains(name) || text.contains(key) || text.contains("experts"),
+            "{text}"
+        );
     }
 }
 

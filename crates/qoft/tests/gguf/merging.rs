@@ -50,14 +50,20 @@ fn adapter(model: &ModelFolder, size: f32, folder: &Path) -> ScaledAdapter {
 }
 
 fn merged(name: &str, adapters: &[ScaledAdapter], staged: StagedDir) -> MergeReport {
-    let folder = open(name);
+    merged_model(&open(name), adapters, staged)
+}
+
+/// Merges adapters into a file, in the types that it has.
+pub fn merged_model(
+    folder: &ModelFolder,
+    adapters: &[ScaledAdapter],
+    staged: StagedDir,
+) -> MergeReport {
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     let target = MergeTarget::SameScheme(&Nearest);
-    let plan = MergePlan::new(&folder, &schemes, adapters, target).unwrap();
-    merge_staged(plan, staged, &|_, _| ())
-        .unwrap_or_else(|e| panic!("{name}: {e}"))
-        .commit()
-        .unwrap()
+    let plan = MergePlan::new(folder, &schemes, adapters, target).unwrap();
+    let done = merge_staged(plan, staged, &|_, _| ()).and_then(|staged| staged.commit());
+    done.unwrap_or_else(|e| panic!("{}: {e}", folder.checkpoint().path().display()))
 }
 
 #[test]
