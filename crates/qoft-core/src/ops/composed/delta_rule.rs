@@ -123,7 +123,7 @@ fn inverse(a: Tensor<3>, device: &Device) -> Tensor<3> {
     let rows = a.dims()[1];
     let below = |size: usize| {
         let corner = |i: usize, j: usize| {
-            i / (2 * size) == j / (2 * size) && i / size % 2 == 1 && j / size % 2 == 0
+            i / (2 * size) == j / (2 * size) && i / size % 2 == 1 && (j / size).is_multiple_of(2)
         };
         square(rows, corner, device)
     };

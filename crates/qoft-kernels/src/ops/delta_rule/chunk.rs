@@ -84,13 +84,13 @@ impl Chunk {
 
     /// Solves `w_i + β_i Σ_{j<i} overlap_ij w_j = r_i` in place, for rows of `width` numbers.
     pub fn solve(&self, beta: &[f32], w: &mut [f32], width: usize) {
-        for i in 1..self.rows {
+        for (i, beta) in beta.iter().enumerate().take(self.rows).skip(1) {
             let (before, row) = w.split_at_mut(i * width);
             let row = &mut row[..width];
             let overlap = &self.overlap[i * self.rows..][..i];
             wide!({
                 for (w, overlap) in before.chunks_exact(width).zip(overlap) {
-                    let factor = beta[i] * overlap;
+                    let factor = beta * overlap;
                     for (row, w) in row.iter_mut().zip(w) {
                         *row -= factor * w;
                     }

@@ -233,8 +233,8 @@ impl Head<'_> {
         // The queries as the state before it answers them.
         let mut d_queries = product(asked, before, [rows, key_dim]);
         scale(&mut d_queries, key_dim, &chunk.left);
-        for i in 0..rows {
-            d_sums[i] += add(dq, &d_queries, i, keys.query(start + i));
+        for (i, d_sum) in d_sums.iter_mut().enumerate() {
+            *d_sum += add(dq, &d_queries, i, keys.query(start + i));
         }
 
         // The right side.
@@ -254,8 +254,8 @@ impl Head<'_> {
         let mut d_keys = product(d_told, before, [rows, key_dim]);
         scale(&mut d_keys, key_dim, &chunk.left);
         d_keys.iter_mut().for_each(|v| *v = -*v);
-        for i in 0..rows {
-            d_sums[i] += add(dk, &d_keys, i, keys.key(start + i));
+        for (i, d_sum) in d_sums.iter_mut().enumerate() {
+            *d_sum += add(dk, &d_keys, i, keys.key(start + i));
         }
 
         // The state before the chunk.
