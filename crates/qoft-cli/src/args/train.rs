@@ -284,50 +284,53 @@ fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
     };
     let known = object(&TrainArgs::default())?;
     let known: Vec<String> = known.into_iter().map(|(key, _)| key).collect();
-    let (mut options, mut by_other_names) = (Map::new(), Map::new());
+    let (mut options, mut translated) = (Map::new(), Map::new());
     for (key, value) in given {
         let (key, name) = (key.replace('-', "_"), key.replace('_', "-"));
-        if known.contains(&key) {
-            options.insert(key.clone(), list(&key, value));
-            continue;
-        }
         let own = synonyms::own(&name).map(|own| own.replace('-', "_"));
-        match own.filter(|own| known.contains(own)) {
+        let own = own.filter(|own| known.contains(own));
+        match own.or_else(|| known.contains(&key).then(|| key.clone())) {
             Some(own) => {
-                by_other_names.insert(own.clone(), list(&own, value));
+                let value = list(&own, value).with_context(|| format!("`{key}`"))?;
+                if options.insert(own.clone(), value).is_some() {
+                    bail!("`{key}`: `{own}` is given twice, under two of its names");
+                }
             }
             None => match foreign::translate(&name, &value)? {
-                Some(translated) => by_other_names.extend(translated),
+                Some(options) => translated.extend(options),
                 None => bail!("there is no option `{key}`; {}", unknown::key(&key, &known)),
             },
         }
     }
-    for (key, value) in by_other_names {
+    for (key, value) in translated {
         options.entry(key).or_insert(value);
     }
     Ok(options)
 }
 
 /// A list of modules may be written as a list, and one adapter as one.
-fn list(key: &str, value: Value) -> Value {
-    match (key, value) {
+fn list(key: &str, value: Value) -> Result<Value> {
+    let text = |value: &Value| match value {
+        Value::String(text) => Ok(text.clone()),
+        other => bail!("expected a text, found {other}"),
+    };
+    Ok(match (key, value) {
         ("adapter" | "adapter_option", Value::String(one)) => vec![one].into(),
         ("columns", Value::Object(columns)) => {
-            let pairs = columns
-                .iter()
-                .filter_map(|(name, column)| Some(format!("{name}={}", column.as_str()?)));
-            pairs.collect::<Vec<_>>().join(",").into()
+            let pairs = columns.iter();
+            let pairs = pairs.map(|(name, column)| Ok(format!("{name}={}", text(column)?)));
+            pairs.collect::<Result<Vec<_>>>()?.join(",").into()
         }
         (
             "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip"
             | "report_to",
             Value::Array(names),
         ) => {
-            let names: Vec<&str> = names.iter().filter_map(Value::as_str).collect();
-            names.join(",").into()
+            let names = names.iter().map(text);
+            names.collect::<Result<Vec<_>>>()?.join(",").into()
         }
         (_, value) => value,
-    }
+    })
 }
 
 /// A list, of which one element may stand alone.
@@ -423,13 +426,20 @@ mod tests {
         assert_eq!(config.lr_scheduler_kwargs.num_cycles, Some(1.0));
         assert_eq!(args.load.load_in_4bit, Some(true));
         assert_eq!(args.training.activation_dtype.as_deref(), Some("bf16"));
-        let (_file, path) = file("finetuning_type: lora\n");
-        let args = TrainArgs {
-            config: Some(path),
-            ..TrainArgs::default()
-        };
-        let error = format!("{:#}", args.with_file().unwrap_err());
-        assert!(error.contains("`finetuning-type: lora`"), "{error}");
+        for (text, says) in [
+            ("finetuning_type: lora\n", "`finetuning-type: lora`"),
+            ("cutoff_len: 1\nmax_seq_length: 2\n", "given twice"),
+            ("target_modules: [q_proj, 5]\n", "expected a text, found 5"),
+            ("columns: {prompt: 5}\n", "expected a text, found 5"),
+        ] {
+            let (_file, path) = file(text);
+            let args = TrainArgs {
+                config: Some(path),
+                ..TrainArgs::default()
+            };
+            let error = format!("{:#}", args.with_file().unwrap_err());
+            assert!(error.contains(says), "{error}");
+        }
     }
 
     #[test]

@@ -82,6 +82,19 @@ fn the_best_adapter_is_the_result_and_a_run_ends_when_none_is_better() {
     let checkpoint = format!("checkpoint-{}", lowest.0);
     assert_eq!(weights(&out), weights(&out.join(&checkpoint)));
     assert!(names(&out).contains(&checkpoint));
+    // What decides is in the checkpoints, too: a run that lost all but these ends the same.
+    let result = weights(&out);
+    for name in [
+        "log.jsonl",
+        "adapter_config.json",
+        "adapter_model.safetensors",
+    ] {
+        fs::remove_file(out.join(name)).expect("a file");
+    }
+    let run = qoft(&training.args(&out, &best));
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    assert_eq!(weights(&out), result);
     // It is the model that a run of so many steps gives.
     let steps = format!("--max-steps={}", lowest.0);
     let shorter = [&diverging[..2], &[&steps, "--save-strategy=no"]].concat();

@@ -5,8 +5,8 @@ use super::config::TrainConfig;
 /// How the evaluations of a run stand.
 #[derive(Debug, Clone, Copy, PartialEq, Default)]
 pub(super) struct Standing {
-    /// The step after which the best evaluation was.
-    pub(super) best: Option<usize>,
+    /// The step after which the best evaluation was, and its loss.
+    pub(super) best: Option<(usize, f64)>,
     /// Evaluations since the last one that was better by enough.
     stale: usize,
 }
@@ -15,16 +15,16 @@ impl Standing {
     /// Of (step, loss) in the order of the steps, of which an evaluation before the first step does not
     /// count. An evaluation is better by enough if it is better than the best one by more than
     /// `early_stopping_threshold` (transformers' `EarlyStoppingCallback`).
-    pub(super) fn of(evaluations: &[(f64, f64)], config: &TrainConfig) -> Self {
+    pub(super) fn of(evaluations: &[(usize, f64)], config: &TrainConfig) -> Self {
         let (mut standing, mut lowest) = (Self::default(), f64::INFINITY);
-        for &(step, loss) in evaluations.iter().filter(|(step, _)| *step > 0.0) {
+        for &(step, loss) in evaluations.iter().filter(|(step, _)| *step > 0) {
             match lowest - loss > config.early_stopping_threshold {
                 true => standing.stale = 0,
                 false => standing.stale += 1,
             }
             if loss < lowest {
                 lowest = loss;
-                standing.best = Some(step as usize);
+                standing.best = Some((step, loss));
             }
         }
         standing
@@ -47,19 +47,13 @@ mod tests {
             early_stopping_patience: Some(2),
             ..TrainConfig::default()
         };
-        let losses = [
-            (0.0, 1.0),
-            (5.0, 3.0),
-            (10.0, 2.0),
-            (15.0, 1.9),
-            (20.0, 2.5),
-        ];
+        let losses = [(0, 1.0), (5, 3.0), (10, 2.0), (15, 1.9), (20, 2.5)];
         let standing = Standing::of(&losses, &config);
-        assert_eq!((standing.best, standing.stale), (Some(15), 1));
+        assert_eq!((standing.best, standing.stale), (Some((15, 1.9)), 1));
         assert!(!standing.is_over(&config));
         config.early_stopping_threshold = 0.5;
         let standing = Standing::of(&losses, &config);
-        assert_eq!((standing.best, standing.stale), (Some(15), 2));
+        assert_eq!((standing.best, standing.stale), (Some((15, 1.9)), 2));
         assert!(standing.is_over(&config));
         assert_eq!(Standing::of(&losses[..1], &config), Standing::default());
     }

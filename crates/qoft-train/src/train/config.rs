@@ -179,6 +179,10 @@ impl TrainConfig {
         if self.max_steps.is_none() && self.num_epochs == 0.0 {
             return Err(invalid("num_epochs", "must be above 0"));
         }
+        if self.early_stopping_threshold > 0.0 && self.early_stopping_patience.is_none() {
+            let reason = "it needs early_stopping_patience";
+            return Err(invalid("early_stopping_threshold", reason));
+        }
         let shares = [
             ("warmup_ratio", Some(self.warmup_ratio)),
             ("adam_beta1", self.adam_beta1),

@@ -47,8 +47,6 @@ pub(super) struct Run<'a, M: TrainModel> {
 pub(super) struct Progress<M> {
     /// The model with which the last finite loss was computed.
     good: Option<M>,
-    /// The step after which the last evaluation was.
-    evaluated: Option<usize>,
     /// An evaluation that gave no number, and what it gave.
     failed_evaluation: Option<(usize, f64)>,
 }
@@ -57,7 +55,6 @@ impl<M> Default for Progress<M> {
     fn default() -> Self {
         Self {
             good: None,
-            evaluated: None,
             failed_evaluation: None,
         }
     }
@@ -124,7 +121,7 @@ impl<M: TrainModel> Run<'_, M> {
         }
         self.check_parameters(model)?;
         self.summary.adapter = Some(self.saving.adapter(model, self.events)?);
-        if self.progress.evaluated != Some(self.summary.steps) {
+        if !self.is_evaluated() {
             self.evaluate(model)?;
         }
         self.take_best(model)?;
@@ -134,12 +131,10 @@ impl<M: TrainModel> Run<'_, M> {
 
     /// How the evaluations stand; the best model is in a checkpoint if it is to be the result.
     fn judge(&mut self, model: &M) -> Result<Standing, TrainError> {
-        let standing = Standing::of(&self.log.eval_losses(), self.trainer.config);
-        let step = self.summary.steps;
-        self.saving.best = standing.best;
+        let (standing, step) = (self.saving.standing(), self.summary.steps);
         if self.trainer.config.load_best_model_at_end
-            && standing.best == Some(step)
-            && !self.saving.has(step)
+            && standing.best.is_some_and(|(best, _)| best == step)
+            && self.saving.checkpoint_after(step).is_none()
         {
             self.checkpoint(model)?;
         }
@@ -148,10 +143,10 @@ impl<M: TrainModel> Run<'_, M> {
 
     /// Makes the best model the result, if that is wanted and it is not the last one.
     fn take_best(&mut self, model: &mut M) -> Result<(), TrainError> {
-        let config = self.trainer.config;
-        let standing = Standing::of(&self.log.eval_losses(), config);
-        let best = standing.best.filter(|_| config.load_best_model_at_end);
-        let Some(best) = best.filter(|best| *best != self.summary.steps) else {
+        self.saving.forget_old(self.events);
+        let best = self.saving.standing().best;
+        let best = best.filter(|_| self.trainer.config.load_best_model_at_end);
+        let Some((best, loss)) = best.filter(|(best, _)| *best != self.summary.steps) else {
             return Ok(());
         };
         let Some(folder) = self.saving.checkpoint_after(best) else {
@@ -165,9 +160,7 @@ impl<M: TrainModel> Run<'_, M> {
         restore_adapter(model, self.trainer.adapter_config, &folder, &device)?;
         self.summary.adapter = Some(self.saving.adapter(model, self.events)?);
         self.summary.best = Some(best);
-        let mut losses = self.log.eval_losses().into_iter();
-        let of_best = losses.find(|(step, _)| *step == best as f64);
-        self.summary.eval_loss = of_best.map(|(_, loss)| loss);
+        self.summary.eval_loss = Some(loss);
         Ok(())
     }
 
@@ -176,7 +169,11 @@ impl<M: TrainModel> Run<'_, M> {
     }
 
     fn is_evaluated(&self) -> bool {
-        !self.trainer.evaluates() || self.progress.evaluated == Some(self.summary.steps)
+        let step = self.summary.steps;
+        let failed = self.progress.failed_evaluation;
+        !self.trainer.evaluates()
+            || self.saving.is_evaluated(step)
+            || failed.is_some_and(|(at, _)| at == step)
     }
 
     /// The evaluation before the first step, or the one that a run missed which was killed.
@@ -186,8 +183,7 @@ impl<M: TrainModel> Run<'_, M> {
             0 => config.evaluates_at_start(),
             step => config.evaluates_after(step, &self.plan) && step < self.plan.total,
         };
-        let there = self.log.eval_losses();
-        if wanted && !there.iter().any(|(at, _)| *at == step as f64) {
+        if wanted && !self.saving.is_evaluated(step) {
             self.evaluate(model)?;
         }
         Ok(())
@@ -302,7 +298,7 @@ impl<M: TrainModel> Run<'_, M> {
                 let eval_loss = evaluation.loss;
                 self.summary.eval_loss = Some(eval_loss);
                 self.log.add(LogRow::Eval { step, eval_loss }, self.events);
-                self.progress.evaluated = Some(step);
+                self.saving.evaluated(step, eval_loss);
                 self.events.eval(step, &evaluation);
             }
             // The run sees it too.
@@ -314,7 +310,6 @@ impl<M: TrainModel> Run<'_, M> {
                     loss,
                 };
                 self.events.warning(&error.to_string());
-                self.progress.evaluated = Some(step);
                 self.progress.failed_evaluation = Some((step, loss));
             }
             Err(error) => return Err(error),

@@ -7,6 +7,7 @@ use burn::optim::ModuleOptimizer;
 use qoft_core::{Error, StagedDir, Walk};
 use qoft_peft::{CONFIG, WEIGHTS};
 
+use super::best::Standing;
 use super::digest::Digest;
 use super::folder::{CHECKPOINT, EMERGENCY};
 use super::observer::Observer;
@@ -28,20 +29,25 @@ pub(super) struct Saving<'a, D> {
     plan: Plan,
     /// The last checkpoint, and the step that it is after.
     last: Option<(usize, PathBuf)>,
-    /// The step of the best evaluation, whose checkpoint stays.
-    pub(super) best: Option<usize>,
+    /// After which step an evaluation was, and its loss.
+    evaluations: Vec<(usize, f64)>,
     /// When a checkpoint that failed is tried again, and how many steps later after that.
     retry: Option<(usize, usize)>,
 }
 
 impl<'a, D> Saving<'a, D> {
-    pub(super) fn new(trainer: &'a Trainer<'a, D>, identity: Identity, plan: Plan) -> Self {
+    pub(super) fn new(
+        trainer: &'a Trainer<'a, D>,
+        identity: Identity,
+        plan: Plan,
+        evaluations: Vec<(usize, f64)>,
+    ) -> Self {
         Self {
             trainer,
             identity,
             plan,
             last: None,
-            best: None,
+            evaluations,
             retry: None,
         }
     }
@@ -51,9 +57,29 @@ impl<'a, D> Saving<'a, D> {
         self.last.as_ref().map(|(_, folder)| folder.as_path())
     }
 
-    /// Whether the last checkpoint is after `step` steps.
-    pub(super) fn has(&self, step: usize) -> bool {
-        self.last.as_ref().is_some_and(|(last, _)| *last == step)
+    /// Remembers an evaluation.
+    pub(super) fn evaluated(&mut self, step: usize, loss: f64) {
+        self.evaluations.push((step, loss));
+    }
+
+    /// Whether there was an evaluation after `step` steps.
+    pub(super) fn is_evaluated(&self, step: usize) -> bool {
+        self.evaluations.iter().any(|(at, _)| *at == step)
+    }
+
+    /// How the evaluations stand.
+    pub(super) fn standing(&self) -> Standing {
+        Standing::of(&self.evaluations, self.trainer.config)
+    }
+
+    /// Removes checkpoints beyond the limit, but neither the last one nor that of the best evaluation.
+    pub(super) fn forget_old(&self, events: &mut dyn Observer) {
+        if let Some(limit) = self.trainer.config.save_total_limit {
+            let best = self.standing().best.map(|(step, _)| step);
+            if let Err(error) = self.trainer.folder.keep_checkpoints(limit, best) {
+                events.warning(&format!("an old checkpoint stays: {error}"));
+            }
+        }
     }
 
     /// The checkpoint after `step` steps, if it is there.
@@ -97,7 +123,7 @@ impl<'a, D> Saving<'a, D> {
         optimizer: &ModuleOptimizer,
         events: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        if self.has(step) {
+        if self.last.as_ref().is_some_and(|(last, _)| *last == step) {
             return Ok(());
         }
         let folder = self.folder(CHECKPOINT, step);
@@ -172,12 +198,7 @@ impl<'a, D> Saving<'a, D> {
         events.saved(&folder);
         self.last = Some((step, folder));
         self.retry = None;
-        if let Some(limit) = self.trainer.config.save_total_limit {
-            let removed = self.trainer.folder.keep_checkpoints(limit, self.best);
-            if let Err(error) = removed {
-                events.warning(&format!("an old checkpoint stays: {error}"));
-            }
-        }
+        self.forget_old(events);
     }
 
     fn write(
@@ -192,6 +213,7 @@ impl<'a, D> Saving<'a, D> {
             total: self.plan.total,
             epoch: step as f64 / self.plan.steps_per_epoch as f64,
             run: self.identity.clone(),
+            evaluations: self.evaluations.clone(),
             files: BTreeMap::new(),
         };
         let config = self.trainer.adapter_config;

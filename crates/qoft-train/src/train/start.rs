@@ -57,7 +57,7 @@ impl<D: TrainData> Trainer<'_, D> {
         let plan = Plan::new(self.config, self.dataset.rows());
         let identity = self.identity();
         let mut optimizer = optimizer::new(self.config, &model);
-        let mut step = 0;
+        let (mut step, mut evaluations) = (0, Vec::new());
         match self.start {
             Start::New => {}
             Start::Weights(folder) => {
@@ -79,6 +79,7 @@ impl<D: TrainData> Trainer<'_, D> {
                     ));
                 } else {
                     state.check(&identity, folder)?;
+                    evaluations = state.evaluations.clone();
                     step = check_step(&state, &plan, folder)?;
                     if state.total != plan.total
                         && self.config.lr_scheduler != SchedulerKind::Constant
@@ -111,9 +112,16 @@ impl<D: TrainData> Trainer<'_, D> {
         let steps = Steps::new(self.dataset, self.config, step)?;
         events.begins(step, plan.total);
         let log = Log::open(self.folder.path(), step)?;
+        // A checkpoint is written before the evaluation after its step.
+        for (at, loss) in log.eval_losses() {
+            if evaluations.iter().all(|(known, _)| *known != at as usize) {
+                evaluations.push((at as usize, loss));
+            }
+        }
+        evaluations.sort_by_key(|(at, _)| *at);
         let run = Run {
             trainer: self,
-            saving: Saving::new(self, identity, plan),
+            saving: Saving::new(self, identity, plan, evaluations),
             events,
             stop,
             device: device.without_autodiff(),

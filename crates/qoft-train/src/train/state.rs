@@ -50,6 +50,10 @@ pub(super) struct TrainerState {
     /// What the run is.
     #[serde(flatten)]
     pub(super) run: Identity,
+    /// After which step an evaluation was, and its loss: which one is the best decides what the run
+    /// comes to.
+    #[serde(default)]
+    pub(super) evaluations: Vec<(usize, f64)>,
     /// The files beside this one.
     pub(super) files: BTreeMap<String, Digest>,
 }
@@ -245,6 +249,7 @@ mod tests {
             total: 8,
             epoch: 0.5,
             run: identity(),
+            evaluations: vec![(2, 1.5)],
             files: BTreeMap::new(),
         }
     }
@@ -255,6 +260,7 @@ mod tests {
         state().write(dir.path()).unwrap();
         let read = TrainerState::read(dir.path()).unwrap();
         assert_eq!((read.step, read.total), (4, 8));
+        assert_eq!(read.evaluations, [(2, 1.5)]);
         read.check(&identity(), dir.path()).unwrap();
         assert!(!read.is_finished());
     }
