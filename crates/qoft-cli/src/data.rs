@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 use qoft::models::ModelConfig;
 use qoft::train::data::{Dataset, DatasetReport};
 use qoft::train::tokenizer::Tokenizer;
@@ -48,6 +48,19 @@ pub fn plain(path: &Path, reading: For) -> Result<Dataset> {
 
 /// Reads data files and folders, and mixes several by their weights.
 pub fn read(data: &[DataArg], args: &DataArgs, reading: For, seed: u64) -> Result<Read> {
+    if let [
+        DataArg {
+            path,
+            weight: Some(weight),
+        },
+    ] = data
+    {
+        bail!(
+            "--data {}:{weight}: a weight is a share among several files or folders; --max-samples ROWS \
+             takes a part of one",
+            path.display()
+        );
+    }
     let (mut parts, mut reports) = (Vec::new(), Vec::new());
     for DataArg { path, weight } in data {
         let dataset = one(path, args, reading)?;

@@ -98,6 +98,9 @@ impl<'a> Encoder<'a> {
             } => {
                 let template = self.template()?;
                 if self.train_on == TrainOn::All {
+                    if !unlearned.is_empty() {
+                        return Err(RowError::MaskedTurns);
+                    }
                     return checked(self.chat(&template.render_whole(&messages, &variables)?)?);
                 }
                 let last = messages.iter().rposition(is_assistant);
@@ -119,10 +122,19 @@ impl<'a> Encoder<'a> {
                 variables,
             } => {
                 let template = self.template()?;
+                let has_several = completion.len() > 1;
                 self.chat(&match self.train_on {
                     TrainOn::All => {
                         let messages = [prompt, completion].concat();
                         template.render_whole(&messages, &variables)?
+                    }
+                    TrainOn::Last if has_several => {
+                        let first = prompt.len();
+                        let messages = [prompt, completion].concat();
+                        let last = messages.iter().rposition(is_assistant);
+                        let last = last.filter(|last| *last >= first);
+                        let learns = |index: usize| Some(index) == last;
+                        template.render_assistant(&messages, &variables, &learns, &str::len)?
                     }
                     _ => template.render_completion(&prompt, &completion, &variables)?,
                 })?

@@ -221,6 +221,21 @@ pub enum RowError {
         /// The name of the mask.
         field: &'static str,
     },
+    /// Some of the assistant's messages are not to be learned, where all text is.
+    #[error(
+        "it says which of the assistant's messages are learned, but --train-on all learns the whole \
+         text; leave the option out, or the weights and masks of the messages"
+    )]
+    MaskedTurns,
+    /// A quote that opens a cell is nowhere closed.
+    #[error("a quote opens a cell and is never closed; a quote within a cell is written twice")]
+    OpenQuote,
+    /// A line is longer than rows may be.
+    #[error("the line has more than {limit} bytes; a row is one line")]
+    LongLine {
+        /// The most bytes of a line.
+        limit: usize,
+    },
     /// A message of a completion has the weight 0.
     #[error(
         "a completion is learned whole, but one of its messages has the weight 0; a row with \

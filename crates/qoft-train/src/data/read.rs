@@ -18,6 +18,9 @@ use super::format::DataFormat;
 use super::json::{parse, parse_stream, syntax_error, without_words};
 use super::source::{Kind, Opened, io_error, open};
 
+/// The most bytes of a line: what is packed may unpack to any length.
+const LINE: usize = 1 << 28;
+
 /// What a file has for a row.
 #[derive(Debug)]
 pub(super) enum Raw {
@@ -66,9 +69,15 @@ impl Reader<'_, '_> {
         let mut line = Vec::new();
         for number in 1.. {
             line.clear();
-            let read = lines.read_until(b'\n', &mut line);
+            let read = (&mut lines)
+                .take(LINE as u64 + 1)
+                .read_until(b'\n', &mut line);
             if read.map_err(|error| io_error(self.path, error))? == 0 {
                 break;
+            }
+            if line.len() > LINE {
+                let error = RowError::LongLine { limit: LINE };
+                return self.refuse(RowNumber::Line(number), error);
             }
             let row = line.trim_ascii();
             let row = row.strip_prefix(BYTE_ORDER_MARK.as_bytes()).unwrap_or(row);

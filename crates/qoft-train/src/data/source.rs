@@ -119,7 +119,9 @@ pub(super) fn open(path: &Path) -> Result<Opened, DataError> {
         }
         Err(error) => return Err(io(error)),
     }
-    let mut content = unpacked(BufReader::new(File::open(path).map_err(io)?)).map_err(io)?;
+    let file = File::open(path).map_err(io)?;
+    let packed = file.metadata().map_err(io)?.len();
+    let mut content = unpacked(BufReader::new(file), packed).map_err(io)?;
     let mut head = Vec::new();
     let start = (&mut content).take(HEAD as u64).read_to_end(&mut head);
     start.map_err(io)?;

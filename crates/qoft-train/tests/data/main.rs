@@ -7,9 +7,12 @@ mod learned;
 mod refused;
 
 use std::fs;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
-use qoft_train::data::{DataError, Dataset, DatasetOptions, Example, IGNORED, RowError, RowNumber};
+use qoft_train::data::{
+    DataError, Dataset, DatasetOptions, Example, IGNORED, RowError, RowNumber, TrainOn,
+};
 use qoft_train::tokenizer::{Tokenizer, TokenizerError};
 use serde_json::{Value, json};
 use tempfile::TempDir;

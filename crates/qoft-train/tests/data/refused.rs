@@ -193,3 +193,50 @@ fn paths_that_lead_to_no_rows_say_what_they_lead_to() {
         assert!(error.contains(expected), "{error}");
     }
 }
+
+#[test]
+fn masks_of_turns_are_not_dropped_where_all_is_learned() {
+    let mut options = OPTIONS;
+    options.train_on = TrainOn::All;
+    let turns = |weight: u8| {
+        json!({"messages": [
+            {"role": "user", "content": "a"},
+            {"role": "assistant", "content": "b", "weight": weight},
+            {"role": "user", "content": "c"},
+            {"role": "assistant", "content": "d"},
+        ]})
+    };
+    let load = |row| Dataset::load(&lines(&[row]).path, &tokenizer(), &options, None);
+    assert!(load(turns(1)).is_ok());
+    let error = load(turns(0)).unwrap_err().to_string();
+    assert!(error.contains("--train-on all"), "{error}");
+}
+
+#[test]
+fn a_quote_that_is_never_closed_ends_no_table() {
+    let table = "instruction\toutput\nsay\t\"unbalanced\nfoo\tbar\n";
+    let error = load(&file("a.tsv", table)).unwrap_err().to_string();
+    assert!(error.contains("line 2: a quote opens a cell"), "{error}");
+    for good in [
+        "text\n\"two\nlines\"\n",
+        "text\n\"two\nlines\"",
+        "text\na 5\" disk\n\"two\nlines\"\n",
+        "text\n\"two\nlines\"\na 5\" disk\n",
+    ] {
+        load(&file("a.csv", good)).unwrap();
+    }
+}
+
+#[test]
+fn files_that_unpack_to_no_end_are_refused() {
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
+    for _ in 0..96 {
+        packed.write_all(&[b'a'; 1 << 20]).unwrap();
+    }
+    let packed = packed.finish().unwrap();
+    assert!(packed.len() < 1 << 17);
+    for name in ["a.jsonl.gz", "a.txt.gz", "a.csv.gz"] {
+        let error = load(&file(name, &packed)).unwrap_err().to_string();
+        assert!(error.contains("200 times its size"), "{name}: {error}");
+    }
+}

@@ -3,9 +3,11 @@
 use std::fs::File;
 
 use parquet::file::reader::{FileReader, SerializedFileReader};
+use parquet::record::{Field, Row};
+use serde_json::{Map, Value};
 
 use super::{Raw, Reader};
-use crate::data::error::{DataError, RowNumber};
+use crate::data::error::{DataError, RowError, RowNumber};
 use crate::data::source::io_error;
 use crate::isolated::isolated;
 
@@ -30,12 +32,34 @@ pub(super) fn rows(reader: Reader<'_, '_>) -> Result<(), DataError> {
             break;
         };
         let row = row.map_err(|error| broken(error.to_string()))?;
-        let row = isolated(|| row.to_json_value()).map_err(broken)?;
-        if (reader.take)(RowNumber::Row(number), Ok(Raw::Value(row)))?.is_break() {
+        let row = isolated(|| fields(&row)).map_err(broken)?;
+        if (reader.take)(RowNumber::Row(number), row.map(Raw::Value))?.is_break() {
             break;
         }
     }
     Ok(())
+}
+
+/// A row as JSON. Columns of bytes hold texts: many programs write no type beside them.
+fn fields(row: &Row) -> Result<Value, RowError> {
+    let columns = row.get_column_iter();
+    let columns = columns.map(|(name, field)| Ok((name.clone(), json(field)?)));
+    columns.collect::<Result<Map<_, _>, _>>().map(Value::Object)
+}
+
+fn json(field: &Field) -> Result<Value, RowError> {
+    Ok(match field {
+        Field::Bytes(bytes) => {
+            let text = std::str::from_utf8(bytes.data());
+            text.map_err(|_| RowError::NotUtf8)?.into()
+        }
+        Field::Group(row) => fields(row)?,
+        Field::ListInternal(list) => {
+            let elements = list.elements().iter().map(json);
+            elements.collect::<Result<Vec<_>, _>>()?.into()
+        }
+        other => other.to_json_value(),
+    })
 }
 
 /// What to do about pages that this program cannot unpack.

@@ -1,6 +1,8 @@
 //! Tables of texts: comma-separated values, and values with tabs between them.
 
-use std::io::BufRead;
+use std::cell::Cell;
+use std::io::{BufRead, Read};
+use std::rc::Rc;
 
 use csv::{ErrorKind, ReaderBuilder, Trim};
 use serde_json::{Map, Value};
@@ -15,6 +17,13 @@ pub(super) fn rows(
     content: impl BufRead,
     delimiter: u8,
 ) -> Result<(), DataError> {
+    let end = Rc::new(Cell::new(End::default()));
+    let content = Watched {
+        content,
+        end: end.clone(),
+    };
+    let mut last_place = RowNumber::Line(1);
+    let mut is_open = false;
     let mut table = ReaderBuilder::new()
         .delimiter(delimiter)
         .has_headers(false)
@@ -51,12 +60,51 @@ pub(super) fn rows(
             continue;
         };
         let place = RowNumber::Line(record.position().map_or(1, |p| p.line() as usize));
+        is_open = record
+            .iter()
+            .next_back()
+            .is_some_and(|cell| cell.contains('\n'));
+        last_place = RowNumber::Line(record.position().map_or(1, |p| p.line() as usize));
         let cells = names.iter().zip(&record);
         let cells = cells.map(|(name, cell)| (name.clone(), Value::from(cell)));
         let row = Raw::Cells(cells.collect::<Map<String, Value>>());
         if (reader.take)(place, Ok(row))?.is_break() {
-            break;
+            return Ok(());
         }
     }
-    Ok(())
+    // The crate takes the end of a file for the end of a cell.
+    let End { quotes, last } = end.get();
+    match is_open && quotes % 2 == 1 && last != b'"' {
+        true => reader.refuse(last_place, RowError::OpenQuote),
+        false => Ok(()),
+    }
+}
+
+/// What a table has in it, up to where it is read.
+#[derive(Debug, Clone, Copy, Default)]
+struct End {
+    quotes: usize,
+    /// The last byte that ends no line.
+    last: u8,
+}
+
+/// A table that is watched while it is read.
+struct Watched<R> {
+    content: R,
+    end: Rc<Cell<End>>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, out: &mut [u8]) -> std::io::Result<usize> {
+        let count = self.content.read(out)?;
+        let mut end = self.end.get();
+        let read = &out[..count];
+        end.quotes += read.iter().filter(|byte| **byte == b'"').count();
+        let bytes = read.iter().rev();
+        if let Some(last) = bytes.copied().find(|byte| !matches!(byte, b'\n' | b'\r')) {
+            end.last = last;
+        }
+        self.end.set(end);
+        Ok(count)
+    }
 }
