@@ -8,6 +8,7 @@
 //! grow with the conversation. What it would do otherwise than in Python is an error.
 
 mod budget;
+mod builtin;
 mod error;
 mod marks;
 mod messages;
@@ -28,6 +29,7 @@ use template::on_large_stack;
 use tool_calls::with_arguments;
 use turns::Turns;
 
+pub use builtin::{builtin, builtin_names};
 pub use error::{ChatError, TemplateError};
 pub use turns::is_assistant;
 

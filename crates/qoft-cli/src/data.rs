@@ -8,7 +8,7 @@ use qoft::train::data::{Dataset, DatasetReport};
 use qoft::train::tokenizer::Tokenizer;
 
 use crate::args::{DataArg, DataArgs};
-use crate::print::errln;
+use crate::print::{errln, warnln};
 use crate::progress;
 
 /// Tokens that a row keeps where none are said, in every command.
@@ -81,9 +81,28 @@ fn one(path: &Path, args: &DataArgs, reading: For) -> Result<Dataset> {
             bar.tick();
         }
     };
-    let dataset = Dataset::load(path, reading.tokenizer, &options, Some(&mut count));
+    let dataset = match args.cache(size(path)) {
+        None => Dataset::load(path, reading.tokenizer, &options, Some(&mut count)),
+        Some(cache) => Dataset::load_cached(
+            path,
+            reading.tokenizer,
+            &options,
+            &cache,
+            Some(&mut count),
+            &mut |text| bar.suspend(|| warnln!("{text}")),
+        ),
+    };
     bar.finish_and_clear();
     Ok(dataset?)
+}
+
+/// The bytes of a file, or of the files in a folder.
+fn size(path: &Path) -> u64 {
+    let of = |path: &Path| std::fs::metadata(path).map_or(0, |data| data.len());
+    match std::fs::read_dir(path) {
+        Ok(entries) => entries.flatten().map(|entry| of(&entry.path())).sum(),
+        Err(_) => of(path),
+    }
 }
 
 /// Says what the rows of a data file were taken for.

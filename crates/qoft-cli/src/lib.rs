@@ -28,7 +28,7 @@ use std::process::ExitCode;
 use anyhow::{Context, ensure};
 use qoft::Registries;
 
-use args::{Cli, Command};
+use args::{Cli, Command, DataCommand};
 use print::Kind;
 
 /// More threads than any machine has; each takes memory for its stack.
@@ -121,6 +121,7 @@ fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
         Command::Train(args) => commands::train::run(&args, registries),
         Command::Merge(args) => commands::merge::run(&args, registries),
         Command::Export(args) => commands::export::run(&args, registries),
+        Command::Data(DataCommand::Preview(args)) => commands::preview::run(&args, registries),
         Command::Eval(args) => commands::eval::run(&args, registries),
         Command::Generate(args) => commands::generate::run(&args, registries),
     }

@@ -51,6 +51,26 @@ pub fn text(text: &str) {
     }
 }
 
+/// Writes a line whose parts are marked or not: in colors where standard output shows some, and otherwise
+/// with brackets around what is marked.
+pub fn painted(parts: &[(bool, String)]) {
+    let no_color = std::env::var_os("NO_COLOR").is_some_and(|value| !value.is_empty());
+    let is_dumb = std::env::var_os("TERM").is_some_and(|term| term == "dumb");
+    let marks = match std::io::stdout().is_terminal() && !no_color && !is_dumb {
+        true => [["\u{1b}[2m", "\u{1b}[0m"], ["\u{1b}[1;32m", "\u{1b}[0m"]],
+        false => [["", ""], ["⟦", "⟧"]],
+    };
+    let mut line = String::new();
+    for (is_marked, text) in parts {
+        let [before, behind] = marks[usize::from(*is_marked)];
+        line.push_str(before);
+        line.push_str(&visible(text));
+        line.push_str(behind);
+    }
+    line.push('\n');
+    write_out(&line);
+}
+
 fn write_out(text: &str) {
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());

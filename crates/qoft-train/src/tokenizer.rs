@@ -20,6 +20,15 @@ pub use stream::TextStream;
 /// The file with the vocabulary and the rules.
 const VOCABULARY: &str = "tokenizer.json";
 
+/// The files that say what the tokens of a text are.
+const FILES: [&str; 5] = [
+    VOCABULARY,
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "config.json",
+];
+
 /// Why text could not be turned into token ids or back.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -52,8 +61,9 @@ pub enum TokenizerError {
     /// The folder has no chat template.
     #[error(
         "messages need a chat template, but {} has neither chat_template.jinja nor a \
-         chat_template in tokenizer_config.json",
-        folder.display()
+         chat_template in tokenizer_config.json; the option chat-template names one: a file, or {}",
+        folder.display(),
+        crate::chat::builtin_names().collect::<Vec<_>>().join(", ")
     )]
     NoChatTemplate {
         /// The folder.
@@ -123,6 +133,46 @@ impl Tokenizer {
             model_eos_ids: files::model_eos_ids(folder, &files.model)?,
             folder: folder.to_owned(),
         })
+    }
+
+    /// The same with another chat template: the text of one.
+    #[must_use]
+    pub fn with_chat_template(self, source: String) -> Self {
+        Self {
+            chat_templates: ChatTemplates::One(source),
+            ..self
+        }
+    }
+
+    /// The text of the folder's chat template of this name, if there are several.
+    #[must_use]
+    pub fn named_chat_template(&self, name: &str) -> Option<&str> {
+        let ChatTemplates::Several(templates) = &self.chat_templates else {
+            return None;
+        };
+        let found = templates.iter().find(|(known, _)| known == name);
+        found.map(|(_, source)| source.as_str())
+    }
+
+    /// Bytes that are others where the same text becomes other tokens.
+    ///
+    /// # Errors
+    ///
+    /// [`TokenizerError::Io`] for a file that was there before.
+    pub(crate) fn identity(&self) -> Result<Vec<u8>, TokenizerError> {
+        let mut bytes = format!("{:?}{:?}", self.chat_templates, self.model_eos_ids).into_bytes();
+        // What such a template writes is true for a day.
+        if bytes.windows(12).any(|part| part == b"strftime_now") {
+            let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+            let days = now.map_or(0, |now| now.as_secs() / 86_400);
+            bytes.extend(days.to_le_bytes());
+        }
+        for name in FILES {
+            let text = files::read_text(&self.folder.join(name))?.unwrap_or_default();
+            bytes.extend((text.len() as u64).to_le_bytes());
+            bytes.extend(text.into_bytes());
+        }
+        Ok(bytes)
     }
 
     /// Whether the folder has a `tokenizer.json`, so that text can be used.

@@ -1,12 +1,15 @@
 //! Options about data files.
 
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::str::FromStr;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Result, anyhow, bail};
 use clap::Args;
+use qoft::core::read_text;
+use qoft::train::chat::{builtin, builtin_names};
 use qoft::train::data::{Columns, DatasetOptions, Overlong, TrainOn};
+use qoft::train::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
 /// How data files are read.
@@ -30,9 +33,55 @@ pub struct DataArgs {
     /// Rows with more tokens than --max-length: `truncate`, `drop` or `error` [default: truncate].
     #[arg(long, help_heading = "Data")]
     pub overlong: Option<String>,
+    /// Chat template for messages, in place of the model's: a file, a name among several of the model,
+    /// or `alpaca`, `chatml`, `llama3`, `mistral`, `vicuna` or `zephyr`.
+    #[arg(long, help_heading = "Data", value_name = "FILE|NAME")]
+    pub chat_template: Option<String>,
+    /// The folder where tokens of large data are kept, so that the next start reads them; `none` keeps
+    /// none [default: qoft/data in the user's cache].
+    #[arg(long, help_heading = "Data", value_name = "FOLDER|none")]
+    pub data_cache: Option<PathBuf>,
 }
 
 impl DataArgs {
+    /// The tokenizer with the chat template that is asked for.
+    pub fn tokenizer(&self, tokenizer: Tokenizer) -> Result<Tokenizer> {
+        let Some(given) = &self.chat_template else {
+            return Ok(tokenizer);
+        };
+        let path = Path::new(given);
+        let source = if path.is_file() {
+            read_text(path)?
+        } else if let Some(source) = tokenizer.named_chat_template(given) {
+            source.to_owned()
+        } else if let Some(source) = builtin(given) {
+            source.to_owned()
+        } else {
+            let known: Vec<&str> = builtin_names().collect();
+            bail!(
+                "--chat-template {given}: there is no such file, and no template of this name; there \
+                 are {}",
+                known.join(", ")
+            );
+        };
+        Ok(tokenizer.with_chat_template(source))
+    }
+
+    /// The folder for tokens of data that has so many bytes; small data is quick to read.
+    pub fn cache(&self, bytes: u64) -> Option<PathBuf> {
+        match &self.data_cache {
+            Some(folder) if folder == Path::new("none") => None,
+            Some(folder) => Some(folder.clone()),
+            None if bytes < LARGE => None,
+            None => {
+                let folder = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty());
+                let home = || Some(Path::new(&folder("HOME")?).join(".cache"));
+                let cache = folder("XDG_CACHE_HOME").map(PathBuf::from).or_else(home);
+                cache.map(|cache| cache.join("qoft").join("data"))
+            }
+        }
+    }
+
     /// How to read data for a model that knows so many tokens.
     pub fn options(&self, vocab_size: usize) -> Result<DatasetOptions> {
         let mut options = DatasetOptions::new(vocab_size);
@@ -44,6 +93,9 @@ impl DataArgs {
         Ok(options)
     }
 }
+
+/// Bytes of data whose tokens are kept.
+const LARGE: u64 = 4 << 20;
 
 const TRAIN_ON: [(&str, TrainOn); 3] = [
     ("assistant", TrainOn::Assistant),

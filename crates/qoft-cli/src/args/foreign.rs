@@ -194,8 +194,8 @@ const FOREIGN: &[Foreign] = &[
         "the lowest loss is the best, and each checkpoint can be resumed",
     ),
     off(
-        &["chat-template", "template"],
-        "messages are written by the chat template of the model's folder",
+        &["template"],
+        "messages are written by the chat template of the model's folder, or that of --chat-template",
     ),
     these(
         &["quantization-method"],

@@ -8,6 +8,7 @@ mod load;
 mod merge;
 mod named;
 mod names;
+mod preview;
 mod quantize;
 mod run_options;
 mod synonyms;
@@ -31,6 +32,7 @@ pub use calibration::CalibrationArgs;
 pub use data::{DataArg, DataArgs};
 pub use load::LoadArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
+pub use preview::{DataCommand, PreviewArgs};
 pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
 pub use train::{Reports, TrainArgs};
@@ -117,6 +119,9 @@ pub enum Command {
     Merge(MergeArgs),
     /// Write adapters as a LoRA, or a model with them as a GGUF file.
     Export(ExportArgs),
+    /// Look at data as a training sees it.
+    #[command(subcommand)]
+    Data(DataCommand),
     /// Measure loss and perplexity on a data file.
     Eval(EvalArgs),
     /// Continue a prompt.

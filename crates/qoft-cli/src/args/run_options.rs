@@ -15,7 +15,7 @@ const FILE: &str = "training_args.json";
 /// Options that say where a run is, and not what it is.
 const PLACES: [&str; 2] = ["output", "resume_from"];
 /// Options that change nothing in what is trained.
-const REPORTS: [&str; 9] = [
+const REPORTS: [&str; 10] = [
     "report_to",
     "json",
     "logging_steps",
@@ -25,6 +25,7 @@ const REPORTS: [&str; 9] = [
     "threads",
     "device",
     "quantize_cache",
+    "data_cache",
 ];
 /// Options that are paths.
 const PATHS: [&str; 6] = [

@@ -15,7 +15,7 @@ const SEED: u64 = 42;
 pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
     let folder = files::open(registries, &args.model.model)?;
-    let tokenizer = files::tokenizer(&folder)?;
+    let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
     let model = files::adapted_model(registries, folder, &args.model)?;
     let reading = data::For {
         tokenizer: &tokenizer,

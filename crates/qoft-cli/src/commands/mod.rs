@@ -7,6 +7,7 @@ pub mod export;
 pub mod generate;
 pub mod inspect;
 pub mod merge;
+pub mod preview;
 pub mod quantize;
 pub mod quickstart;
 pub mod train;

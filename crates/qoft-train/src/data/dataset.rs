@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
+use serde::{Deserialize, Serialize};
+
 use super::arrangement::{Arrangement, best_fit};
 use super::batch::{Batches, Order};
 use super::encode::Example;
@@ -13,7 +15,7 @@ use super::format::FormatCounts;
 const NAMED: usize = 5;
 
 /// What was found in a data file.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DatasetReport {
     /// The number of rows.

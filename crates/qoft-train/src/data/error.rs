@@ -3,6 +3,8 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use serde::{Deserialize, Serialize};
+
 use super::columns::guess;
 use crate::chat::ChatError;
 use crate::tokenizer::TokenizerError;
@@ -107,8 +109,13 @@ pub enum MixError {
     },
 }
 
+/// A picture that cannot be drawn.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot draw the lengths: {0}")]
+pub struct PlotError(pub(super) String);
+
 /// Where in a file a row is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub enum RowNumber {
     /// In this line, counted from 1.

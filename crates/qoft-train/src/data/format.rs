@@ -3,6 +3,7 @@
 use std::fmt;
 use std::str::FromStr;
 
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 /// The form of a row: which fields it has, and what they mean.
@@ -99,7 +100,7 @@ impl FromStr for DataFormat {
 }
 
 /// How many rows had each format.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct FormatCounts([usize; DataFormat::OF_ROWS.len()]);
 
 impl FormatCounts {

@@ -7,6 +7,7 @@ use std::path::Path;
 use rayon::prelude::*;
 use serde_json::{Map, Value};
 
+use super::cache::CacheFile;
 use super::dataset::Dataset;
 use super::encode::{EncodedRow, Encoder};
 use super::error::{DataError, RowError, RowNumber};
@@ -22,6 +23,33 @@ use crate::tokenizer::Tokenizer;
 const TOGETHER: usize = 1024;
 
 impl Dataset {
+    /// As [`Self::load`], but what was read before is read from the folder `cache`, and what was not is
+    /// written there. A damaged file is made again. What goes wrong with the folder is handed to
+    /// `warning`.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn load_cached(
+        path: &Path,
+        tokenizer: &Tokenizer,
+        options: &DatasetOptions,
+        cache: &Path,
+        progress: Option<&mut dyn FnMut(usize)>,
+        warning: &mut dyn FnMut(&str),
+    ) -> Result<Self, DataError> {
+        let file = CacheFile::new(cache, &files(path)?, tokenizer, options);
+        if let Some(dataset) = file.as_ref().and_then(CacheFile::read) {
+            return Ok(dataset);
+        }
+        let dataset = Self::load(path, tokenizer, options, progress)?;
+        if let Some(Err(error)) = file.map(|file| file.write(&dataset)) {
+            let folder = cache.display();
+            warning(&format!("{folder}: tokens cannot be kept there: {error}"));
+        }
+        Ok(dataset)
+    }
+
     /// Reads the data file `path`, or the data files of the folder `path`; see
     /// [the module](super) for what they may hold.
     ///

@@ -18,12 +18,14 @@
 
 mod arrangement;
 mod batch;
+mod cache;
 mod columns;
 mod dataset;
 mod encode;
 mod error;
 mod format;
 mod json;
+mod lengths;
 mod load;
 mod mix;
 mod options;
@@ -35,8 +37,9 @@ pub use batch::{Batch, Batches, Order};
 pub use columns::Columns;
 pub use dataset::{Dataset, DatasetReport};
 pub use encode::{Example, IGNORED};
-pub use error::{DataError, MixError, RowError, RowNumber};
+pub use error::{DataError, MixError, PlotError, RowError, RowNumber};
 pub use format::{DataFormat, FormatCounts};
+pub use lengths::LengthHistogram;
 pub use mix::ValSize;
 pub use options::{DatasetOptions, Overlong, TrainOn};
 pub use row::Row;

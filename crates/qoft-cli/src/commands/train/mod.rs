@@ -52,7 +52,7 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     let checkpoint = files::checkpoint(registries, model_dir)?;
     let dense = (!args.quantizes()).then(|| Digest::of_checkpoint(&checkpoint));
     let base_folder = files::described(registries, checkpoint)?;
-    let tokenizer = files::tokenizer(&base_folder)?;
+    let tokenizer = args.reading.tokenizer(files::tokenizer(&base_folder)?)?;
     let scheme = args.quantize.as_deref();
     let base_folder = files::quantized(registries, base_folder, scheme, &args.load, &frozen_args)?;
     let base = dense.unwrap_or_else(|| Digest::of_checkpoint(base_folder.checkpoint()))?;

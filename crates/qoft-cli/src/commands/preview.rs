@@ -1,0 +1,105 @@
+//! `qoft data preview`.
+
+use anyhow::Result;
+use qoft::Registries;
+use qoft::core::write_file;
+use qoft::train::data::{Dataset, Example, IGNORED, LengthHistogram};
+use qoft::train::tokenizer::Tokenizer;
+
+use crate::args::{DataArg, PreviewArgs};
+use crate::print::{self, outln};
+use crate::{data, files, progress};
+
+/// Ranges of lengths that are shown.
+const BINS: usize = 16;
+/// The longest bar.
+const BAR: usize = 40;
+/// Chooses rows where several files have weights.
+const SEED: u64 = 42;
+
+/// Shows rows as tokens, and how long all of them are.
+pub fn run(args: &PreviewArgs, registries: &Registries) -> Result<()> {
+    let folder = files::open(registries, &args.model)?;
+    let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
+    let spec = folder.spec()?;
+    let reading = data::For {
+        tokenizer: &tokenizer,
+        model: spec.config(),
+        max_length: args.max_length,
+    };
+    let sources = args.data.iter().map(|text| DataArg::from_text(text));
+    let sources: Vec<DataArg> = sources.collect::<Result<_>>()?;
+    let read = data::read(&sources, &args.reading, reading, SEED)?;
+    read.tell();
+    let dataset = &read.dataset;
+    for (index, example) in dataset.examples.iter().take(args.rows).enumerate() {
+        show(index + 1, example, &tokenizer)?;
+    }
+    summary(dataset, reading.longest());
+    read.report_losses();
+    if let Some(path) = &args.plot {
+        let svg = LengthHistogram::new(dataset, 4 * BINS).to_svg()?;
+        write_file(path, svg.as_bytes())?;
+        outln!("the lengths are drawn in {}", path.display());
+    }
+    Ok(())
+}
+
+/// One row, with what is learned in another color, or between brackets where there are no colors.
+fn show(number: usize, example: &Example, tokenizer: &Tokenizer) -> Result<()> {
+    outln!(
+        "--- row {number}: {} tokens, {} of them learned",
+        progress::grouped(example.input_ids.len()),
+        progress::grouped(example.predicted())
+    );
+    if !tokenizer.has_vocabulary() {
+        outln!("{:?}", example.input_ids);
+        return Ok(());
+    }
+    let is_learned = |at: usize| at > 0 && example.labels[at] != IGNORED;
+    let mut parts = Vec::new();
+    let mut start = 0;
+    for at in 1..=example.input_ids.len() {
+        if at == example.input_ids.len() || is_learned(at) != is_learned(start) {
+            let text = tokenizer.decode(&example.input_ids[start..at], false)?;
+            parts.push((is_learned(start), text));
+            start = at;
+        }
+    }
+    print::painted(&parts);
+    Ok(())
+}
+
+/// What all rows come to.
+fn summary(dataset: &Dataset, longest: usize) {
+    let report = &dataset.report;
+    let rows = report.rows.max(1);
+    outln!("---");
+    outln!(
+        "{} rows, {} tokens, {} of them learned; {:.0} tokens in a row, {} in the longest",
+        progress::grouped(report.rows),
+        progress::grouped(report.tokens),
+        progress::grouped(report.predicted),
+        report.tokens as f64 / rows as f64,
+        progress::grouped(report.longest)
+    );
+    let histogram = LengthHistogram::new(dataset, BINS);
+    let most = histogram.bins.iter().map(|(_, rows)| *rows).max();
+    let most = most.unwrap_or(0).max(1);
+    for (lengths, rows) in &histogram.bins {
+        let bar = "#".repeat((rows * BAR).div_ceil(most));
+        outln!(
+            "{:>7} to {:>7}  {bar:BAR$}  {}",
+            lengths.start,
+            lengths.end - 1,
+            progress::grouped(*rows)
+        );
+    }
+    let packed = dataset.clone().packed(longest).rows().max(1);
+    outln!(
+        "packed into rows of {} tokens: {} rows, {:.1} % of them filled",
+        progress::grouped(longest),
+        progress::grouped(packed),
+        100.0 * report.tokens as f64 / (packed * longest.max(1)) as f64
+    );
+}
