@@ -1,6 +1,7 @@
 //! The layers as `config.json` describes them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use qoft_core::Result;
@@ -32,7 +33,7 @@ pub fn read(
     let inner = json.require_size("intermediate_size")?;
     let double = json.flag("use_double_wide_mlp")?;
     let (bias, same) = (json.flag("attention_bias")?, json.flag("attention_k_eq_v")?);
-    let mut ropes = BTreeMap::new();
+    let mut ropes: BTreeMap<(bool, usize), Arc<RopeTables>> = BTreeMap::new();
     let mut blocks = Vec::new();
     for (number, &sliding) in sliding.iter().enumerate() {
         let Sizes { head_dim, kv_heads } = sizes[number];
@@ -40,10 +41,10 @@ pub fn read(
             let reason = format!("{kv_heads} does not divide {heads} heads");
             return Err(json.error("num_key_value_heads", reason));
         }
-        let key = (sliding, head_dim);
-        if !ropes.contains_key(&key) {
-            ropes.insert(key, rope(json, model, sliding, head_dim)?);
-        }
+        let rope = match ropes.entry((sliding, head_dim)) {
+            Entry::Occupied(made) => made.get().clone(),
+            Entry::Vacant(place) => place.insert(rope(json, model, sliding, head_dim)?).clone(),
+        };
         let reads = matches!(sharing[number], Sharing::Reads(_));
         let inner = if double && reads { 2 * inner } else { inner };
         let mut mlp = MlpConfig::new([inner, model.hidden_size]);
@@ -58,7 +59,7 @@ pub fn read(
                 keys_are_values: same && !sliding,
                 sharing: sharing[number],
                 window: sliding.then_some(window),
-                rope: ropes[&key].clone(),
+                rope,
                 norm,
             },
             mlp,
