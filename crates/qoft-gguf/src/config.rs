@@ -107,7 +107,7 @@ pub fn config(kind: &Kind, files: &[File]) -> Result<Value> {
         set("qkv_bias", has("blk.0.attn_q.bias").into());
     }
     if let Some(mixture) = &kind.mixture {
-        mixture.read(kind, files, &mut config)?;
+        mixture.read(kind.name, files, &mut config)?;
     }
     if kind.gemma {
         gemma(metadata, heads, required("embedding_length")?, &mut config)?;

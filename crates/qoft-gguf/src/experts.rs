@@ -5,8 +5,7 @@ use std::borrow::Cow;
 use qoft_scheme::{Keys, Result};
 use serde_json::{Map, Value, json};
 
-use crate::file::{Entry, File};
-use crate::model::Kind;
+use crate::file::File;
 
 /// Where a model has its experts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -63,7 +62,7 @@ pub const MIXTRAL: Mixture = Mixture {
 
 impl Mixture {
     /// The names in the model for a tensor of a file with the layers of so many experts.
-    fn model_names(&self, name: &str, count: usize) -> Option<Vec<String>> {
+    pub fn model_names(&self, name: &str, count: usize) -> Option<Vec<String>> {
         let (block, module) = name.strip_prefix("blk.")?.split_once('.')?;
         block.parse::<usize>().ok()?;
         let module = module.strip_suffix(".weight")?;
@@ -128,11 +127,11 @@ impl Mixture {
         Ok(sizes)
     }
 
-    /// Puts what files say of a mixture into a configuration.
+    /// Puts what files of a kind of model say of a mixture into a configuration.
     ///
     /// # Errors
     /// If they say too little.
-    pub fn read(&self, kind: &Kind, files: &[File], config: &mut Map<String, Value>) -> Result<()> {
+    pub fn read(&self, kind: &str, files: &[File], config: &mut Map<String, Value>) -> Result<()> {
         let metadata = &files[0].metadata;
         let rows = |layer: &str| {
             let name = format!("blk.0.{layer}.weight");
@@ -142,8 +141,10 @@ impl Mixture {
                 .and_then(|tensor| Some(*tensor.shape.get(tensor.shape.len().checked_sub(2)?)?));
             rows.ok_or_else(|| metadata.error(&name, "no such matrix"))
         };
-        let required =
-            |name: &str| metadata.require(&kind.key(name), metadata.size(&kind.key(name)));
+        let required = |name: &str| {
+            let key = format!("{kind}.{name}");
+            metadata.require(&key, metadata.size(&key))
+        };
         let mut set = |name: &str, value: Value| config.insert(name.to_owned(), value);
         set(self.count[0], required("expert_count")?.into());
         set("num_experts_per_tok", required("expert_used_count")?.into());
@@ -162,49 +163,6 @@ impl Mixture {
             );
         }
         Ok(())
-    }
-}
-
-impl Kind {
-    /// The tensors of the model that a tensor of a file has, under their names and each in its place.
-    /// `None` if it is none of the model's.
-    ///
-    /// # Errors
-    /// If the sizes of a tensor of all experts cannot be theirs.
-    pub fn parts(&self, entry: &Entry) -> Result<Option<Vec<(String, Entry)>>, String> {
-        if let Some(name) = self.model_name(&entry.name) {
-            let mut part = entry.clone();
-            if entry.name.contains(SHARED_GATE) && part.shape.len() == 1 {
-                part.shape.insert(0, 1);
-            }
-            return Ok(Some(vec![(name, part)]));
-        }
-        let Some(mixture) = &self.mixture else {
-            return Ok(None);
-        };
-        // Only a tensor of the model has as many names as its first size says.
-        if mixture.model_names(&entry.name, 0).is_none() {
-            return Ok(None);
-        }
-        let [count, rows, columns] = entry.shape[..] else {
-            return Err(format!(
-                "shape {:?}, expected a matrix for each expert",
-                entry.shape
-            ));
-        };
-        let names = mixture.model_names(&entry.name, count).unwrap_or_default();
-        let length = entry.range.len() / count;
-        let parts = names.into_iter().enumerate().map(|(expert, name)| {
-            let start = entry.range.start + expert * length;
-            let part = Entry {
-                name: entry.name.clone(),
-                shape: vec![rows, columns],
-                kind: entry.kind,
-                range: start..start + length,
-            };
-            (name, part)
-        });
-        Ok(Some(parts.collect()))
     }
 }
 

@@ -12,6 +12,7 @@ mod file;
 mod layout;
 mod model;
 mod names;
+mod parts;
 mod quantize;
 mod requantize;
 mod rope;
