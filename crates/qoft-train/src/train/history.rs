@@ -74,13 +74,17 @@ impl History {
             .map(|(step, loss)| (*step as f64, *loss))
             .collect();
         type Value = fn(&HistoryStep) -> f64;
-        let charts: [(&str, Value, &[(f64, f64)]); 4] = [
-            ("loss", |step| step.loss, &evaluations),
-            ("learning rate", |step| step.learning_rate, &[]),
-            ("gradient norm", |step| step.grad_norm, &[]),
-            ("tokens a second", |step| step.tokens_per_second, &[]),
+        let measured: [(&str, Value); 4] = [
+            ("loss", |step| step.loss),
+            ("learning rate", |step| step.learning_rate),
+            ("gradient norm", |step| step.grad_norm),
+            ("tokens a second", |step| step.tokens_per_second),
         ];
-        let draw = |(name, value, beside): (&'static str, Value, &[(f64, f64)])| {
+        let draw = |(name, value): (&'static str, Value)| {
+            let beside = match name {
+                "loss" => &evaluations[..],
+                _ => &[],
+            };
             let points = self
                 .steps
                 .iter()
@@ -93,7 +97,7 @@ impl History {
             let svg = chart.draw().map_err(|e| TrainError::Plot(e.to_string()))?;
             Ok((name, svg))
         };
-        charts.into_iter().map(draw).collect()
+        measured.into_iter().map(draw).collect()
     }
 
     /// A table with a line for each step and each evaluation, in the order of the steps.
