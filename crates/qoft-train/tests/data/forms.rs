@@ -21,7 +21,12 @@ fn chat() -> (Tokenizer, TempDir) {
 }
 
 fn with(row: &Value, options: &DatasetOptions) -> Result<Dataset, DataError> {
-    Dataset::load(&lines(&[row.clone()]).path, &chat().0, options, None)
+    Dataset::load(
+        &lines(std::slice::from_ref(row)).path,
+        &chat().0,
+        options,
+        None,
+    )
 }
 
 fn rows(row: Value) -> Vec<Example> {
