@@ -39,7 +39,11 @@ fn bar_on(target: ProgressDrawTarget, label: &str, total: usize) -> ProgressBar 
 
 /// Something that turns while its end is not known.
 pub fn spinner() -> ProgressBar {
-    ProgressBar::with_draw_target(None, target())
+    let spinner = ProgressBar::with_draw_target(None, target());
+    if let Ok(style) = ProgressStyle::with_template("{spinner} {msg}") {
+        spinner.set_style(style);
+    }
+    spinner
 }
 
 fn target() -> ProgressDrawTarget {

@@ -200,9 +200,10 @@ fn files_are_short_enough_to_be_read_at_once() {
     );
 }
 
-/// PEFT's own table of the layers that it adapts in each model, transformers' classes of tokenizers,
-/// and the facade's table of its features.
+/// PEFT's own table of the layers that it adapts in each model, transformers' classes of tokenizers, the
+/// names of chat templates, and the facade's table of its features.
 const TABLES: &[&str] = &[
+    "qoft-chat/src/builtin.rs",
     "qoft-peft/src/defaults.rs",
     "qoft-train/src/tokenizer/classes.rs",
     "qoft/src/schemes.rs",

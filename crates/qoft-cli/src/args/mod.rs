@@ -3,6 +3,7 @@
 mod adapter;
 mod calibration;
 mod data;
+mod file;
 mod foreign;
 mod load;
 mod merge;
@@ -16,6 +17,7 @@ mod train;
 mod train_adapter;
 mod training;
 mod unknown;
+mod values;
 
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;

@@ -5,16 +5,15 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use clap::Args;
-use qoft::core::read_text;
 use qoft::peft::OneOrMany;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
 
+use super::file::{read_yaml, translated};
 use super::names::names;
-use super::{
-    DataArg, DataArgs, LoadArgs, RunOptions, TrainingArgs, foreign, named, synonyms, unknown,
-};
+use super::values::{finite, object};
+use super::{DataArg, DataArgs, LoadArgs, RunOptions, TrainingArgs, named};
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
 /// `--config` may say, and defaults fill the rest.
@@ -180,7 +179,9 @@ impl TrainArgs {
         }
         if let Some(path) = &self.config {
             source = path.display().to_string();
-            options.extend(read_yaml(path).with_context(|| source.clone())?);
+            let known = object(&Self::default())?;
+            let known: Vec<String> = known.into_iter().map(|(key, _)| key).collect();
+            options.extend(read_yaml(path, &known).with_context(|| source.clone())?);
         }
         let foreign = translated(&self.foreign)?;
         if source.is_empty() && foreign.is_empty() {
@@ -258,81 +259,6 @@ impl TrainArgs {
     }
 }
 
-pub(super) fn object(options: &impl Serialize) -> Result<Map<String, Value>> {
-    match serde_json::to_value(options)? {
-        Value::Object(options) => Ok(options),
-        _ => bail!("options are an object"),
-    }
-}
-
-/// What options of other programs come to.
-fn translated(foreign: &Map<String, Value>) -> Result<Map<String, Value>> {
-    let mut options = Map::new();
-    for (name, value) in foreign {
-        options.extend(foreign::translate(name, value)?.unwrap_or_default());
-    }
-    Ok(options)
-}
-
-/// The options of a file, by the names that they have here. In names `-` and `_` are the same.
-fn read_yaml(path: &Path) -> Result<Map<String, Value>> {
-    let text = read_text(path)?;
-    let value: Value =
-        serde_saphyr::from_str(&text).map_err(|e| anyhow::anyhow!("not valid YAML: {e}"))?;
-    let Value::Object(given) = value else {
-        bail!("expected options as `name: value` lines");
-    };
-    let known = object(&TrainArgs::default())?;
-    let known: Vec<String> = known.into_iter().map(|(key, _)| key).collect();
-    let (mut options, mut translated) = (Map::new(), Map::new());
-    for (key, value) in given {
-        let (key, name) = (key.replace('-', "_"), key.replace('_', "-"));
-        let own = synonyms::own(&name).map(|own| own.replace('-', "_"));
-        let own = own.filter(|own| known.contains(own));
-        match own.or_else(|| known.contains(&key).then(|| key.clone())) {
-            Some(own) => {
-                let value = list(&own, value).with_context(|| format!("`{key}`"))?;
-                if options.insert(own.clone(), value).is_some() {
-                    bail!("`{key}`: `{own}` is given twice, under two of its names");
-                }
-            }
-            None => match foreign::translate(&name, &value)? {
-                Some(options) => translated.extend(options),
-                None => bail!("there is no option `{key}`; {}", unknown::key(&key, &known)),
-            },
-        }
-    }
-    for (key, value) in translated {
-        options.entry(key).or_insert(value);
-    }
-    Ok(options)
-}
-
-/// A list of modules may be written as a list, and one adapter as one.
-fn list(key: &str, value: Value) -> Result<Value> {
-    let text = |value: &Value| match value {
-        Value::String(text) => Ok(text.clone()),
-        other => bail!("expected a text, found {other}"),
-    };
-    Ok(match (key, value) {
-        ("adapter" | "adapter_option", Value::String(one)) => vec![one].into(),
-        ("columns", Value::Object(columns)) => {
-            let pairs = columns.iter();
-            let pairs = pairs.map(|(name, column)| Ok(format!("{name}={}", text(column)?)));
-            pairs.collect::<Result<Vec<_>>>()?.join(",").into()
-        }
-        (
-            "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip"
-            | "report_to",
-            Value::Array(names),
-        ) => {
-            let names = names.iter().map(text);
-            names.collect::<Result<Vec<_>>>()?.join(",").into()
-        }
-        (_, value) => value,
-    })
-}
-
 /// A list, of which one element may stand alone.
 fn one_or_many<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>>, D::Error> {
     Ok(match Value::deserialize(value)? {
@@ -340,16 +266,6 @@ fn one_or_many<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>
         Value::String(one) => Some(vec![one]),
         many => Some(serde_json::from_value(many).map_err(D::Error::custom)?),
     })
-}
-
-/// A number; `nan` and `inf` have no place in settings, nor in JSON.
-pub(super) fn finite(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().map_err(|e| e.to_string())?;
-    if number.is_finite() {
-        Ok(number)
-    } else {
-        Err("not a finite number".into())
-    }
 }
 
 /// `all-linear` in letters of any case, a list of names, or else a regular expression.

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::named;
-use super::train::{finite, object};
+use super::values::{finite, object};
 
 /// Options of the training loop. All but `no_shuffle` have the same name in [`TrainConfig`].
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]

@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-use super::batch::Order;
 use super::encode::Example;
+use super::order::Order;
 
 /// Batches whose examples are sorted by length together, as transformers' sampler has it.
 const SORTED_BATCHES: usize = 50;

@@ -6,10 +6,11 @@ use std::path::Path;
 use serde::{Deserialize, Serialize};
 
 use super::arrangement::{Arrangement, best_fit};
-use super::batch::{Batches, Order};
+use super::batch::Batches;
 use super::encode::Example;
 use super::error::{DataError, RowNumber};
 use super::format::FormatCounts;
+use super::order::Order;
 
 /// Rows that are named in a report.
 const NAMED: usize = 5;

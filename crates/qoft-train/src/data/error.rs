@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::columns::guess;
+use super::guess::guess;
 use crate::chat::ChatError;
 use crate::tokenizer::TokenizerError;
 

@@ -12,7 +12,7 @@ use super::ADAPTER;
 use super::below::Below;
 use super::digest::Digest;
 use super::moments::{self, parameters};
-use super::optimizer::Moments;
+use super::optimizer_kind::Moments;
 use super::state::{TrainerState, resume};
 use crate::error::TrainError;
 use crate::model::TrainModel;

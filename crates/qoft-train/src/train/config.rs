@@ -5,10 +5,11 @@ use qoft_core::kernels::FloatFormat;
 use qoft_core::ops::is_far;
 use serde::{Deserialize, Serialize};
 
-use super::occasions::Strategy;
-use super::optimizer::OptimizerKind;
-use super::schedule::{Schedule, SchedulerKind};
+use super::optimizer_kind::OptimizerKind;
+use super::schedule::Schedule;
+use super::scheduler_kind::SchedulerKind;
 use super::scheduler_options::SchedulerOptions;
+use super::strategy::Strategy;
 use crate::error::TrainError;
 
 /// How activations are kept for the backward.

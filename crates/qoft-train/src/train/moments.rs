@@ -9,7 +9,7 @@ use burn_pack::{Bytes, DType, Reader, Scalar, Tensor, Writer};
 use qoft_core::Walk;
 
 use super::ADAPTER;
-use super::optimizer::Moments;
+use super::optimizer_kind::Moments;
 
 /// How often a parameter had a gradient: never, if that is why nothing else is said of it.
 const TIME: &str = "momentum.time";

@@ -1,22 +1,8 @@
 //! When a run evaluates and saves.
 
-use serde::{Deserialize, Serialize};
-
 use super::config::TrainConfig;
 use super::plan::Plan;
-
-/// When something is done again and again during a run, by transformers' names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum Strategy {
-    /// Never.
-    No,
-    /// Each so many steps.
-    Steps,
-    /// After each epoch.
-    Epoch,
-}
+use super::strategy::Strategy;
 
 impl TrainConfig {
     /// Whether a run with these settings evaluates at all.

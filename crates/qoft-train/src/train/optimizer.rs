@@ -7,61 +7,9 @@ use burn::optim::{
 };
 use qoft_core::BIAS;
 use qoft_core::{LayerKind, Walk};
-use serde::{Deserialize, Serialize};
 
 use super::config::TrainConfig;
-
-/// The optimizers that can be chosen.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-#[non_exhaustive]
-pub enum OptimizerKind {
-    /// Adam with decoupled weight decay.
-    #[default]
-    #[serde(alias = "adamw_torch", alias = "adamw_torch_fused", alias = "adamw_hf")]
-    AdamW,
-    /// Adam, with weight decay as a part of the gradient.
-    Adam,
-    /// Gradient descent without momentum.
-    Sgd,
-    /// Adaptive Nesterov momentum; its betas are 0.98, 0.92 and 0.99.
-    Adan,
-    /// Steps by signs; its betas are 0.9 and 0.99 where the settings leave AdamW's.
-    #[serde(alias = "lion_32bit")]
-    Lion,
-}
-
-/// What an optimizer keeps of a parameter, by Burn's names.
-#[derive(Debug, Clone, Copy)]
-pub(super) struct Moments {
-    /// Tensors of the parameter's shape.
-    pub(super) tensors: &'static [&'static str],
-    /// The count of the steps in which it had a gradient.
-    pub(super) time: Option<&'static str>,
-}
-
-impl OptimizerKind {
-    pub(super) fn moments(self) -> Moments {
-        let (tensors, time): (&[&str], _) = match self {
-            Self::AdamW | Self::Adam => (
-                &["momentum.moment_1", "momentum.moment_2"],
-                Some("momentum.time"),
-            ),
-            Self::Sgd => (&[], None),
-            Self::Adan => (
-                &[
-                    "momentum.exp_avg",
-                    "momentum.exp_avg_sq",
-                    "momentum.exp_avg_diff",
-                    "momentum.neg_pre_grad",
-                ],
-                Some("momentum.time"),
-            ),
-            Self::Lion => (&["momentum"], None),
-        };
-        Moments { tensors, time }
-    }
-}
+use super::optimizer_kind::OptimizerKind;
 
 /// Lion's second beta where the settings say nothing: AdamW's is too long a memory for it.
 const LION_BETA_2: f32 = 0.99;
@@ -136,6 +84,7 @@ mod tests {
     use burn::module::{Module, Param};
     use burn::optim::GradientsParams;
     use burn::tensor::{Device, Tensor};
+    use serde::Deserialize;
 
     #[derive(Module, Debug)]
     struct Pair {

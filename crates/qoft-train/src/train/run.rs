@@ -7,8 +7,9 @@ use std::time::Instant;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Draw, adapters};
+use qoft_core::{Draw, Walk, adapters};
 
+use super::ADAPTER;
 use super::best::Standing;
 use super::checkpoint::restore_adapter;
 use super::diverged;
@@ -19,7 +20,6 @@ use super::plan::{Plan, Steps};
 use super::plot;
 use super::saving::Saving;
 use super::schedule::Schedule;
-use super::start::adapter_device;
 use super::trainer::{Summary, Trainer};
 use crate::error::{NotFinite, TrainError};
 use crate::eval::evaluate;
@@ -375,4 +375,15 @@ impl<M: TrainModel> Run<'_, M> {
             saved,
         }))
     }
+}
+
+/// The device of the adapter's parameters.
+pub(super) fn adapter_device(model: &impl Walk) -> Result<Device, TrainError> {
+    let layers = model.layers();
+    let slots = layers
+        .iter()
+        .filter_map(|(_, layer)| layer.adapters().get(ADAPTER));
+    let mut params = slots.flat_map(|slot| slot.params());
+    let first = params.next().map(|param| param.device());
+    first.ok_or_else(|| TrainError::NoAdapter(ADAPTER.into()))
 }

@@ -2,37 +2,8 @@
 
 use std::f64::consts::PI;
 
-use serde::{Deserialize, Serialize};
-
+use super::scheduler_kind::SchedulerKind;
 use super::scheduler_options::{Curve, SchedulerOptions};
-
-/// How the learning rate changes after the warm-up, by transformers' names.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum SchedulerKind {
-    /// Down to 0 on a line.
-    #[default]
-    Linear,
-    /// Not at all.
-    #[serde(alias = "constant_with_warmup")]
-    Constant,
-    /// Down to 0 on half a cosine wave.
-    Cosine,
-    /// Down to 0 on half a cosine wave, several times.
-    CosineWithRestarts,
-    /// Down to a share of the highest on half a cosine wave.
-    CosineWithMinLr,
-    /// The same, with a warm-up that does not begin with 0.
-    CosineWarmupWithMinLr,
-    /// Down to a small rate by a power of what is left.
-    Polynomial,
-    /// By one over the square root of the steps.
-    InverseSqrt,
-    /// Not at all for long, and then down in the last steps.
-    #[serde(alias = "wsd")]
-    WarmupStableDecay,
-}
 
 /// The learning rate of each step of a run.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -160,6 +131,7 @@ const INVERSE_SQRT_SCALE: f64 = 10_000.0;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde::Deserialize;
 
     #[derive(Deserialize)]
     struct Case {

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 
-use super::schedule::SchedulerKind;
+use super::scheduler_kind::SchedulerKind;
 
 /// Options of a [`SchedulerKind`], each of which counts for some of them only.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Serialize, Deserialize)]

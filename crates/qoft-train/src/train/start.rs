@@ -4,19 +4,15 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use burn::tensor::Device;
-use qoft_core::Walk;
-
-use super::ADAPTER;
 use super::checkpoint;
 use super::digest::Digest;
 use super::log::Log;
 use super::observer::Observer;
 use super::optimizer;
 use super::plan::{Plan, Steps};
-use super::run::{Progress, Run};
+use super::run::{Progress, Run, adapter_device};
 use super::saving::Saving;
-use super::schedule::SchedulerKind;
+use super::scheduler_kind::SchedulerKind;
 use super::state::{Identity, TrainerState, resume};
 use super::trainer::{Start, Summary, Trainer};
 use crate::error::TrainError;
@@ -172,15 +168,4 @@ fn check_step(state: &TrainerState, plan: &Plan, folder: &Path) -> Result<usize,
         return Err(resume(folder, reason));
     }
     Ok(state.step)
-}
-
-/// The device of the adapter's parameters.
-pub(super) fn adapter_device(model: &impl Walk) -> Result<Device, TrainError> {
-    let layers = model.layers();
-    let slots = layers
-        .iter()
-        .filter_map(|(_, layer)| layer.adapters().get(ADAPTER));
-    let mut params = slots.flat_map(|slot| slot.params());
-    let first = params.next().map(|param| param.device());
-    first.ok_or_else(|| TrainError::NoAdapter(ADAPTER.into()))
 }

@@ -1,0 +1,23 @@
+//! Values of options.
+
+use anyhow::{Result, bail};
+use serde::Serialize;
+use serde_json::{Map, Value};
+
+/// Options as an object.
+pub(super) fn object(options: &impl Serialize) -> Result<Map<String, Value>> {
+    match serde_json::to_value(options)? {
+        Value::Object(options) => Ok(options),
+        _ => bail!("options are an object"),
+    }
+}
+
+/// A number; `nan` and `inf` have no place in settings, nor in JSON.
+pub(super) fn finite(text: &str) -> Result<f64, String> {
+    let number = text.parse::<f64>().map_err(|e| e.to_string())?;
+    if number.is_finite() {
+        Ok(number)
+    } else {
+        Err("not a finite number".into())
+    }
+}
