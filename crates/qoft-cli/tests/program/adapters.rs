@@ -183,6 +183,9 @@ fn an_adapter_trains_on_top_of_frozen_ones() {
         arg(&checkpoint),
         "--target-modules",
         "all-linear",
+        // Below with another strength.
+        "--adapter",
+        arg(&first),
     ];
     let args = train_args(&model, &data, &second);
     let run = qoft(&[&args[..], &["--max-steps", "3"], &resume].concat());

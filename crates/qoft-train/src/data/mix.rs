@@ -17,7 +17,7 @@ pub enum ValSize {
 }
 
 impl ValSize {
-    /// A share below 1, or a number of rows, as LLaMA-Factory has it.
+    /// A share below 1, or a number of rows.
     ///
     /// # Errors
     /// [`MixError::ValSize`] for what is neither.
