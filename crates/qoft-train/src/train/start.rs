@@ -19,7 +19,7 @@ use crate::error::TrainError;
 use crate::model::{TrainData, TrainModel};
 
 impl<D: TrainData> Trainer<'_, D> {
-    /// Trains the adapter [`ADAPTER`] of `model`, which must be attached on an autodiff device.
+    /// Trains the adapter [`ADAPTER`](super::ADAPTER) of `model`, which must be attached on an autodiff device.
     ///
     /// Once `stop` is true, the run writes a checkpoint after the step it is in and ends. It sees it
     /// between the batches of a step and in evaluations, too.

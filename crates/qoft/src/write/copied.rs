@@ -59,7 +59,8 @@ pub(super) fn copy_others(from: &Path, to: &Path, skip: &[&str]) -> Result<()> {
     Ok(())
 }
 
-/// Copies the files of a tokenizer and its chat template from a model's folder, as [`copy_others`] does.
+/// Copies the files of a tokenizer and its chat template from a model's folder; links that lead out of it are
+/// left out.
 ///
 /// # Errors
 /// If the file system refuses.
