@@ -47,7 +47,10 @@ fn the_feature_for_what_is_asked_for_is_named() {
     let model = qoft_fixtures::path("models/llama");
     let (model, out) = (model.to_str().unwrap(), work.path().join("out"));
     let out = out.to_str().unwrap();
-    let load = ["generate", "--model", model, "--prompt=a", "--load-in-4bit"];
+    let rows = work.path().join("rows.jsonl");
+    std::fs::write(&rows, "{\"input_ids\": [6, 7, 8]}\n").unwrap();
+    let rows = rows.to_str().unwrap();
+    let load = ["eval", "--model", model, "--data", rows, "--load-in-4bit"];
     for args in [&load[..], &["quickstart", "--output", out]] {
         let output = Command::new(env!("CARGO_BIN_EXE_qoft"))
             .args(args)
@@ -57,5 +60,5 @@ fn the_feature_for_what_is_asked_for_is_named() {
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(text.contains("lacks the scheme `bnb`"), "{args:?}: {text}");
     }
-    assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 0);
+    assert_eq!(std::fs::read_dir(work.path()).unwrap().count(), 1);
 }
