@@ -9,8 +9,7 @@ a weight are those that the quantized linear layers hold, with scales. What the 
     python scheme_table.py --qoft target/release/qoft --models models \\
         --data data/train.jsonl --eval data/eval.jsonl --json docs/benchmarks/schemes.json
 
-`cargo xtask figures` makes the table of docs/schemes.md of it. The number of threads is that of qoft: set
-RAYON_NUM_THREADS.
+The number of threads is that of qoft: set RAYON_NUM_THREADS.
 """
 
 import argparse

@@ -3,13 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use qoft::models::ModelConfig;
+use qoft::models::{ModelConfig, ModelFolder};
 use qoft::train::data::{Dataset, DatasetReport};
 use qoft::train::tokenizer::Tokenizer;
 
 use crate::args::{DataArg, DataArgs};
 use crate::print::{errln, warnln};
-use crate::progress;
+use crate::{files, progress};
 
 /// Tokens that a row keeps where none are said, in every command.
 const MAX_LENGTH: usize = 1024;
@@ -39,6 +39,18 @@ pub struct Read {
     /// The rows.
     pub dataset: Dataset,
     reports: Vec<(PathBuf, DatasetReport)>,
+}
+
+/// Reads a data file or folder with rows of any form for the model of a folder.
+pub fn for_model(model: &ModelFolder, path: &Path, max_length: Option<usize>) -> Result<Dataset> {
+    let tokenizer = files::tokenizer(model)?;
+    let spec = model.spec()?;
+    let reading = For {
+        tokenizer: &tokenizer,
+        model: spec.config(),
+        max_length,
+    };
+    plain(path, reading)
 }
 
 /// Reads a data file or folder with rows of any form.

@@ -35,6 +35,15 @@ impl<'a> Object<'a> {
         }
     }
 
+    /// As [`Self::object`], of a key that has to be there, such as the text part of a whole model.
+    ///
+    /// # Errors
+    /// If it is missing, or there is something else.
+    pub fn require_object(&self, key: &str, prefix: &'static str) -> Result<Self> {
+        let found = self.object(key, prefix)?;
+        found.ok_or_else(|| self.error(key, "is missing"))
+    }
+
     /// A copy with the values of `defaults` for keys that it does not have, even as null. Seen as
     /// [`Self::with_value`], errors about it name the same place.
     pub fn over(&self, defaults: Value) -> Value {

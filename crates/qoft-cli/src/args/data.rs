@@ -141,6 +141,11 @@ pub struct DataArg {
 }
 
 impl DataArg {
+    /// Those of several options.
+    pub fn all(texts: &[String]) -> Result<Vec<Self>> {
+        texts.iter().map(|text| Self::from_text(text)).collect()
+    }
+
     /// Reads `PATH[:WEIGHT]`; a path that exists is one, whatever it has in it.
     pub fn from_text(text: &str) -> Result<Self> {
         let plain = Self {

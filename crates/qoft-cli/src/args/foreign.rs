@@ -5,6 +5,8 @@ use anyhow::{Result, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value, json};
 
+use super::values::text;
+
 /// What an option of another program comes to.
 struct Foreign {
     names: &'static [&'static str],
@@ -221,20 +223,27 @@ const TRANSLATED: &[&str] = &[
 /// Why no value of a name has a meaning here beside those that ask for nothing; `None` for names that are
 /// not known.
 pub(super) fn reason(name: &str) -> Option<&'static str> {
-    let found = FOREIGN.iter().find(|foreign| foreign.names.contains(&name));
-    found.map(|foreign| foreign.reason)
+    find(name).map(|foreign| foreign.reason)
+}
+
+fn find(name: &str) -> Option<&'static Foreign> {
+    FOREIGN.iter().find(|foreign| foreign.names.contains(&name))
+}
+
+/// The names of all options.
+fn names() -> impl Iterator<Item = &'static str> {
+    let names = FOREIGN.iter().flat_map(|foreign| foreign.names);
+    names.chain(TRANSLATED).copied()
 }
 
 /// The options here, with underscores, that an option of another program comes to; `None` if it is not
 /// known. `name` has hyphens.
 pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, Value>>> {
-    let text = match value {
-        Value::String(text) => text.trim().to_owned(),
-        other => other.to_string(),
-    };
+    let text = text(value);
+    let text = text.trim();
     let lower = text.to_lowercase();
     let is_off = OFF.contains(&lower.as_str());
-    if let Some(foreign) = FOREIGN.iter().find(|foreign| foreign.names.contains(&name)) {
+    if let Some(foreign) = find(name) {
         let anyway = match foreign.given_anyway {
             Anyway::Any => true,
             Anyway::Off => is_off,
@@ -272,23 +281,19 @@ pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, 
 
 /// The command with all of these options, hidden.
 pub(super) fn accepting(command: Command) -> Command {
-    let names = FOREIGN.iter().flat_map(|foreign| foreign.names);
-    let names = names.chain(TRANSLATED).copied();
     let arg = |name: &'static str| {
         let arg = Arg::new(name).long(name).hide(true);
         let arg = arg.num_args(0..=1).default_missing_value("true");
         arg.action(ArgAction::Set)
     };
-    names.fold(command, |command, name| command.arg(arg(name)))
+    names().fold(command, |command, name| command.arg(arg(name)))
 }
 
 /// Those that are given.
 pub(super) fn given(matches: &ArgMatches) -> Map<String, Value> {
-    let names = FOREIGN.iter().flat_map(|foreign| foreign.names);
-    let names = names.chain(TRANSLATED);
-    let value = |name: &&str| matches.try_get_one::<String>(name).ok().flatten();
-    names
-        .filter_map(|name| Some(((*name).to_owned(), value(name)?.clone().into())))
+    let value = |name| matches.try_get_one::<String>(name).ok().flatten();
+    names()
+        .filter_map(|name| Some((name.to_owned(), value(name)?.clone().into())))
         .collect()
 }
 

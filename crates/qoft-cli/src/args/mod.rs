@@ -39,6 +39,7 @@ pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
 pub use train::{Reports, TrainArgs};
 pub use training::TrainingArgs;
+pub use values::text;
 
 /// Fine-tune quantized language models with Orthogonal Fine-Tuning (OFT).
 #[derive(Debug, Parser)]

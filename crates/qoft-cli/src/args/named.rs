@@ -4,6 +4,8 @@ use anyhow::{Result, anyhow};
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
+use super::values::text;
+
 /// What `given` options say beside `defaults`.
 ///
 /// # Errors
@@ -20,12 +22,8 @@ pub(super) fn read<T: DeserializeOwned>(
         for (name, value) in given {
             let alone = Map::from_iter([(name.clone(), value.clone())]);
             if let Err(error) = with(alone) {
-                let value = match value {
-                    Value::String(text) => text.clone(),
-                    other => other.to_string(),
-                };
                 let name = name.replace('_', "-");
-                return anyhow!("--{name} {value}: {error}");
+                return anyhow!("--{name} {}: {error}", text(value));
             }
         }
         error.into()

@@ -8,7 +8,7 @@ use qoft::train::train::{is_checkpoint, is_emergency};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-use super::{AdapterArg, DataArg};
+use super::{AdapterArg, DataArg, values};
 
 /// The file in the output folder.
 const FILE: &str = "training_args.json";
@@ -134,8 +134,7 @@ impl RunOptions {
         keys.retain(|key| !REPORTS.contains(&key.as_str()));
         let text = |options: &Self, key: &str| match options.0.get(key) {
             None => "not given".to_owned(),
-            Some(Value::String(text)) => text.clone(),
-            Some(value) => value.to_string(),
+            Some(value) => values::text(value),
         };
         let pairs = keys
             .into_iter()

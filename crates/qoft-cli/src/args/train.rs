@@ -212,10 +212,7 @@ impl TrainArgs {
         let missing = all.iter().filter(|(_, is_given)| !is_given);
         let missing: Vec<String> = missing.map(|(name, _)| format!("--{name}")).collect();
         match (&self.model, data, &self.output) {
-            (Some(model), Some(data), Some(output)) => {
-                let data = data.iter().map(|text| DataArg::from_text(text));
-                Ok((model, data.collect::<Result<_>>()?, output))
-            }
+            (Some(model), Some(data), Some(output)) => Ok((model, DataArg::all(data)?, output)),
             _ => bail!(
                 "{} {} missing; qoft train --model DIR --data FILE --output DIR",
                 missing.join(", "),

@@ -4,6 +4,14 @@ use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
+/// A value as it is written for an option: a text without quotes.
+pub fn text(value: &Value) -> String {
+    match value {
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    }
+}
+
 /// Options as an object.
 pub(super) fn object(options: &impl Serialize) -> Result<Map<String, Value>> {
     match serde_json::to_value(options)? {

@@ -22,8 +22,7 @@ pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
         model: model.config(),
         max_length: args.max_length,
     };
-    let sources = args.data.iter().map(|text| DataArg::from_text(text));
-    let sources: Vec<DataArg> = sources.collect::<Result<_>>()?;
+    let sources = DataArg::all(&args.data)?;
     let read = data::read(&sources, &args.reading, reading, SEED)?;
     if args.reading.data_format.is_some() {
         read.tell();

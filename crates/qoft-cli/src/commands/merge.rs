@@ -63,7 +63,7 @@ pub fn run(args: &MergeArgs, registries: &Registries) -> Result<()> {
     let folder = output(&subject)?;
     let data = match &args.data {
         None => None,
-        Some(path) => Some((path, dataset(args, &model, path)?)),
+        Some(path) => Some((path, data::for_model(&model, path, args.max_length)?)),
     };
     let calibration = match &args.calibration.calibration {
         None => None,
@@ -185,22 +185,11 @@ fn into_dense(error: Error) -> anyhow::Error {
     }
 }
 
-fn dataset(args: &MergeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset> {
-    let tokenizer = files::tokenizer(model)?;
-    let spec = model.spec()?;
-    let reading = data::For {
-        tokenizer: &tokenizer,
-        model: spec.config(),
-        max_length: args.max_length,
-    };
-    data::plain(path, reading)
-}
-
 /// What the adapted model's layers have as inputs on the first rows of a data file. The files wait
 /// in the folder that is being written, where there has to be room for a model.
 fn calibrated(subject: Subject, path: &Path, folder: &StagedDir) -> Result<Calibration> {
     let Subject { args, model, .. } = subject;
-    let dataset = dataset(args, model, path)?;
+    let dataset = data::for_model(model, path, args.max_length)?;
     let rows = calibration::rows(&args.calibration, &dataset);
     // All of them get codes in a new scheme.
     let all = subject.written.is_some();

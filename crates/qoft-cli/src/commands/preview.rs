@@ -27,8 +27,7 @@ pub fn run(args: &PreviewArgs, registries: &Registries) -> Result<()> {
         model: spec.config(),
         max_length: args.max_length,
     };
-    let sources = args.data.iter().map(|text| DataArg::from_text(text));
-    let sources: Vec<DataArg> = sources.collect::<Result<_>>()?;
+    let sources = DataArg::all(&args.data)?;
     let read = data::read(&sources, &args.reading, reading, SEED)?;
     read.tell();
     let dataset = &read.dataset;
@@ -95,7 +94,7 @@ fn summary(dataset: &Dataset, longest: usize) {
             progress::grouped(*rows)
         );
     }
-    let packed = dataset.clone().packed(longest).rows().max(1);
+    let packed = dataset.packed_rows(longest).max(1);
     outln!(
         "packed into rows of {} tokens: {} rows, {:.1} % of them filled",
         progress::grouped(longest),

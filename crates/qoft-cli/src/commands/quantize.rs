@@ -6,7 +6,6 @@ use std::path::Path;
 use anyhow::{Result, bail};
 use burn::tensor::Device;
 use qoft::core::{BackendOptions, Nearest, StagedDir};
-use qoft::models::ModelFolder;
 use qoft::train::data::Dataset;
 use qoft::{LayerSearch, QuantizeLosses, QuantizeReport, Registries};
 
@@ -32,7 +31,7 @@ pub fn run(args: &QuantizeArgs, registries: &Registries) -> Result<()> {
     let folder = StagedDir::new(&args.output)?;
     let data = match &args.data {
         None => None,
-        Some(path) => Some((path, dataset(args, &model, path)?)),
+        Some(path) => Some((path, data::for_model(&model, path, args.max_length)?)),
     };
     let mut options = args.load.options()?;
     options.max_shard_size = args.max_shard_size.unwrap_or_default();
@@ -41,7 +40,7 @@ pub fn run(args: &QuantizeArgs, registries: &Registries) -> Result<()> {
         Some(path) => {
             let schemes = registry.open(model.checkpoint(), &BackendOptions::default())?;
             let layers = qoft::layers_to_quantize(&model, &schemes, &quantization, &options)?;
-            let dataset = dataset(args, &model, path)?;
+            let dataset = data::for_model(&model, path, args.max_length)?;
             data::report_losses(path, &dataset.report);
             let rows = calibration::rows(&args.calibration, &dataset);
             let wanted: BTreeSet<String> = layers.into_iter().collect();
@@ -105,17 +104,6 @@ pub fn run(args: &QuantizeArgs, registries: &Registries) -> Result<()> {
         outln!("{}", serde_json::to_string(&report)?);
     }
     Ok(())
-}
-
-fn dataset(args: &QuantizeArgs, model: &ModelFolder, path: &Path) -> Result<Dataset> {
-    let tokenizer = files::tokenizer(model)?;
-    let spec = model.spec()?;
-    let reading = data::For {
-        tokenizer: &tokenizer,
-        model: spec.config(),
-        max_length: args.max_length,
-    };
-    data::plain(path, reading)
 }
 
 fn losses(

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use crate::common::file::{TensorFile, edit_json, refused};
 use crate::common::{arg, copy_fixture, fixture, names};
+use crate::resume::Training;
 use tempfile::{TempDir, tempdir};
 
 const MODEL: &str = "models/llama_nf4";
@@ -256,24 +257,9 @@ fn a_training_says_what_is_wrong_with_its_options() {
 
 #[test]
 fn targets_that_mean_nothing_are_told() {
-    let work = tempdir().expect("a folder");
-    let (model, rows, out) = (fixture(MODEL), fixture(ROWS), work.path().join("out"));
-    let run = crate::common::qoft(&[
-        "train",
-        "--model",
-        &model,
-        "--data",
-        &rows,
-        "--output",
-        arg(&out),
-        "--max-steps=1",
-        "--oft-block-size=8",
-        "--target-modules=q_proj,v_prj",
-    ]);
-    assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert!(
-        run.stderr.contains("the model has no v_prj"),
-        "{}",
-        run.stderr
-    );
+    let training = Training::new();
+    let out = training.folder("out");
+    let names = "--target-modules=q_proj,v_prj";
+    let says = training.good(&out, &["--max-steps=1", "--oft-block-size=8", names]);
+    assert!(says.contains("the model has no v_prj"), "{says}");
 }

@@ -62,9 +62,7 @@ impl Architecture for Gemma {
     fn describe(&self, root: Object) -> Result<ModelSpec> {
         let part = match self.part {
             None => root,
-            Some((key, prefix)) => root
-                .object(key, prefix)?
-                .ok_or_else(|| root.error(key, "is missing"))?,
+            Some((key, prefix)) => root.require_object(key, prefix)?,
         };
         let filled = part.over((self.defaults)());
         let json = part.with_value(&filled);

@@ -68,9 +68,7 @@ impl Architecture for Gemma4 {
     fn describe(&self, root: Object) -> Result<ModelSpec> {
         let part = match self.is_part {
             false => root,
-            true => root
-                .object(TEXT_CONFIG, "text_config.")?
-                .ok_or_else(|| root.error(TEXT_CONFIG, "is missing"))?,
+            true => root.require_object(TEXT_CONFIG, "text_config.")?,
         };
         let filled = part.over(defaults());
         let json = part.with_value(&filled);

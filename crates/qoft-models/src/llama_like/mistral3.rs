@@ -36,9 +36,7 @@ impl Architecture for Mistral3 {
     }
 
     fn describe(&self, root: Object) -> Result<ModelSpec> {
-        let key = "text_config";
-        let part = root.object(key, "text_config.")?;
-        let part = part.ok_or_else(|| root.error(key, "is missing"))?;
+        let part = root.require_object("text_config", "text_config.")?;
         // What transformers' configuration class has for keys that a file leaves out.
         let filled = part.over(json!({"model_type": "mistral"}));
         let part = part.with_value(&filled);

@@ -97,13 +97,22 @@ impl Dataset {
     /// anew with each of them; see [`Batch::sequences`](super::Batch::sequences).
     #[must_use]
     pub fn packed(self, capacity: usize) -> Self {
-        let lengths = self.examples.iter().map(|example| example.input_ids.len());
-        let lengths: Vec<usize> = lengths.collect();
-        let rows = best_fit(&lengths, capacity);
+        let rows = self.best_fit(capacity);
         Self {
             arrangement: Arrangement::Packed { capacity, rows },
             ..self
         }
+    }
+
+    /// How many rows it has when it is [`Self::packed`].
+    #[must_use]
+    pub fn packed_rows(&self, capacity: usize) -> usize {
+        self.best_fit(capacity).len()
+    }
+
+    fn best_fit(&self, capacity: usize) -> Vec<Vec<usize>> {
+        let lengths = self.examples.iter().map(|example| example.input_ids.len());
+        best_fit(&lengths.collect::<Vec<_>>(), capacity)
     }
 
     /// The same with examples of about the same length in each batch, where the order is free.

@@ -10,8 +10,9 @@ use qoft::train::data::{Dataset, Example};
 use qoft::{Calibration, KeptShares, LayerSearch, MergeSample, MergeTarget, NewScheme};
 use serde_json::json;
 
-use super::{Subject, collected, dataset};
+use super::{Subject, collected};
 use crate::commands::quickstart;
+use crate::data;
 
 /// Layers that are tried.
 const LAYERS: usize = 8;
@@ -145,7 +146,7 @@ fn inputs(
     let args = subject.args;
     let (rows, from) = match (&args.calibration.calibration, data) {
         (Some(path), _) => {
-            let rows = dataset(args, subject.model, path)?.examples;
+            let rows = data::for_model(subject.model, path, args.max_length)?.examples;
             (rows, "the first rows of the calibration data")
         }
         (None, Some(data)) => (data.examples.clone(), "the first rows of --data"),
@@ -185,7 +186,7 @@ fn shortened(rows: &[Example]) -> Vec<Example> {
 fn own_text(subject: Subject, scratch: &ScratchDir) -> Result<Vec<Example>> {
     let path = scratch.path().join("sample.jsonl");
     std::fs::write(&path, quickstart::TEXT)?;
-    Ok(dataset(subject.args, subject.model, &path)?.examples)
+    Ok(data::for_model(subject.model, &path, subject.args.max_length)?.examples)
 }
 
 fn percent(share: f64) -> String {

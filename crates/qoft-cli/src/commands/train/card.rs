@@ -10,7 +10,7 @@ use qoft::train::train::Summary;
 use serde_json::{Map, Value};
 
 use crate::print::warnln;
-use crate::progress;
+use crate::{args, progress};
 
 const NAME: &str = "README.md";
 /// By this a card is known as one of this program, which a new one may replace.
@@ -85,11 +85,9 @@ impl Card<'_> {
             .iter()
             .filter(|(key, _)| !LOCAL.contains(&key.as_str()))
         {
-            let value = match value {
-                Value::String(text) => text.clone(),
-                other => other.to_string(),
-            };
-            let value = value.replace('|', "\\|").replace(['\n', '\r'], " ");
+            let value = args::text(value)
+                .replace('|', "\\|")
+                .replace(['\n', '\r'], " ");
             let _ = writeln!(text, "| `{key}` | `{value}` |");
         }
         let _ = write!(

@@ -8,7 +8,7 @@ use qoft::core::write_file;
 use qoft::train::train::{History, Summary};
 use serde_json::{Map, Value};
 
-use crate::progress;
+use crate::{args, progress};
 
 const NAME: &str = "report.html";
 const STYLE: &str = "body{font:16px sans-serif;max-width:60em;margin:2em auto;padding:0 1em}\
@@ -44,11 +44,7 @@ pub fn write(
     }
     page.push_str("<h2>options</h2>\n<table>");
     for (name, value) in options {
-        let value = match value {
-            Value::String(text) => text.clone(),
-            other => other.to_string(),
-        };
-        row(&mut page, name, Some(&value));
+        row(&mut page, name, Some(&args::text(value)));
     }
     page.push_str("</table>\n</body></html>\n");
     Ok(write_file(&folder.join(NAME), page.as_bytes())?)
