@@ -17,6 +17,7 @@ mod train;
 mod train_adapter;
 mod training;
 mod unknown;
+mod unused;
 mod values;
 
 use std::io::IsTerminal;

@@ -93,7 +93,9 @@ fn the_best_adapter_is_the_result_and_a_run_ends_when_none_is_better() {
     }
     let run = qoft(&training.args(&out, &best));
     assert_eq!(run.code, Some(0), "{}", run.stderr);
-    assert!(!run.stderr.contains("warning"), "{}", run.stderr);
+    let warnings = run.stderr.matches("warning").count();
+    let unused = run.stderr.matches("--save-steps has no effect").count();
+    assert_eq!((warnings, unused), (1, 1), "{}", run.stderr);
     assert_eq!(weights(&out), result);
     // It is the model that a run of so many steps gives.
     let steps = format!("--max-steps={}", lowest.0);
@@ -160,6 +162,22 @@ fn runs_of_every_optimizer_go_on() {
         says.contains("`power`: this scheduler has num_cycles"),
         "{says}"
     );
+    let says = training.good(
+        &training.folder("unused"),
+        &[
+            "--optimizer=lion",
+            "--adam-epsilon=1e-6",
+            "--save-strategy=epoch",
+            "--num-epochs=2",
+        ],
+    );
+    for line in [
+        "--adam-epsilon has no effect with --optimizer lion",
+        "--save-steps has no effect with --save-strategy epoch",
+        "--num-epochs has no effect with --max-steps",
+    ] {
+        assert!(says.contains(line), "{says}");
+    }
     let says = training.bad(&out, &["--load-best-model-at-end"]);
     assert!(says.contains("there is no evaluation data"), "{says}");
 }

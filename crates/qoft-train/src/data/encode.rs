@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use super::error::RowError;
 use super::options::{DatasetOptions, TrainOn};
-use super::row::Row;
+use super::row::{Row, asked_of_others};
 use crate::chat::{ChatTemplate, Rendered, is_assistant};
 use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 
@@ -102,6 +102,9 @@ impl<'a> Encoder<'a> {
                         return Err(RowError::MaskedTurns);
                     }
                     return checked(self.chat(&template.render_whole(&messages, &variables)?)?);
+                }
+                if let Some(index) = asked_of_others(&messages) {
+                    return Err(RowError::LearnedTurn { index });
                 }
                 let last = messages.iter().rposition(is_assistant);
                 let learns = |index: usize| {

@@ -234,6 +234,33 @@ pub enum RowError {
          text; leave the option out, or the weights and masks of the messages"
     )]
     MaskedTurns,
+    /// A message asks to be learned, and is not the assistant's.
+    #[error(
+        "message {} says that it is learned, but only the assistant's messages are: take the field \
+         out, or learn whole conversations with --train-on all",
+        index + 1
+    )]
+    LearnedTurn {
+        /// The place of the message, from 0.
+        index: usize,
+    },
+    /// Two columns of a table have one name.
+    #[error("two columns are called `{name}`: give them different names")]
+    SameColumns {
+        /// The name.
+        name: String,
+    },
+    /// One object has lists of rows under two names.
+    #[error(
+        "there are rows under `{first}` and under `{second}`: make files of them, or leave one in \
+         the file"
+    )]
+    SeveralLists {
+        /// The name of one list.
+        first: &'static str,
+        /// The name of the other.
+        second: &'static str,
+    },
     /// A quote that opens a cell is nowhere closed.
     #[error("a quote opens a cell and is never closed; a quote within a cell is written twice")]
     OpenQuote,

@@ -102,7 +102,7 @@ impl Reader<'_, '_> {
             return self.elements(start, line_of(text, text.len() - start.len()));
         }
         if let Ok(first) = parse(first_line)
-            && nested_rows(&first).is_none()
+            && nested_rows(&first).is_empty()
         {
             return self.json_lines(text.as_bytes());
         }
@@ -112,10 +112,19 @@ impl Reader<'_, '_> {
         let (mut rows, error) = parse_stream(text);
         if let [only] = &mut rows[..]
             && error.is_none()
-            && let Some(key) = nested_rows(only)
-            && let Some(Value::Array(nested)) = only.get_mut(key).map(Value::take)
         {
-            rows = nested;
+            match nested_rows(only)[..] {
+                [] => {}
+                [key] => {
+                    if let Some(Value::Array(nested)) = only.get_mut(key).map(Value::take) {
+                        rows = nested;
+                    }
+                }
+                [first, second, ..] => {
+                    let error = RowError::SeveralLists { first, second };
+                    return self.refuse(RowNumber::Element(1), error);
+                }
+            }
         }
         for (index, row) in rows.into_iter().enumerate() {
             let row = Ok(Raw::Value(row));
@@ -204,15 +213,19 @@ impl Reader<'_, '_> {
 /// Keys under which one object has all rows.
 const NESTED: [&str; 5] = ["train", "data", "rows", "examples", "instances"];
 
-/// The key under which the only value of a file has the rows, unless it is a row itself.
-fn nested_rows(value: &Value) -> Option<&'static str> {
-    let fields = value.as_object()?;
+/// The keys under which the only value of a file has rows, unless it is a row itself.
+fn nested_rows(value: &Value) -> Vec<&'static str> {
+    let Some(fields) = value.as_object() else {
+        return Vec::new();
+    };
     let is_rows = |key: &&str| match fields.get(*key).and_then(Value::as_array) {
         Some(rows) => !rows.is_empty() && rows.iter().all(Value::is_object),
         None => false,
     };
-    let nested = NESTED.into_iter().find(is_rows);
-    nested.filter(|_| DataFormat::of(fields).is_none())
+    match DataFormat::of(fields) {
+        Some(_) => Vec::new(),
+        None => NESTED.into_iter().filter(is_rows).collect(),
+    }
 }
 
 /// The line of the byte `at`, from 1.

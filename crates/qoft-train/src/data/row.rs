@@ -4,6 +4,7 @@ mod alpaca;
 mod learned;
 mod sharegpt;
 
+pub(super) use learned::asked_of_others;
 use serde_json::{Map, Value};
 
 use super::error::RowError;

@@ -201,9 +201,9 @@ impl TrainConfig {
             ("adam_beta1", self.adam_beta1),
             ("adam_beta2", self.adam_beta2),
         ];
-        if matches!(self.optimizer, OptimizerKind::Sgd | OptimizerKind::Adan)
-            && let Some((key, _)) = betas.iter().find(|(_, beta)| beta.is_some())
-        {
+        let taken = self.optimizer.takes();
+        let mut betas = betas.iter();
+        if let Some((key, _)) = betas.find(|(key, beta)| beta.is_some() && !taken.contains(key)) {
             return Err(invalid(key, "this optimizer has no such value"));
         }
         let options = self.lr_scheduler_kwargs;

@@ -32,6 +32,17 @@ pub(super) struct Moments {
 }
 
 impl OptimizerKind {
+    /// The settings of AdamW that this optimizer takes too, by their names.
+    #[must_use]
+    pub fn takes(self) -> &'static [&'static str] {
+        match self {
+            Self::AdamW | Self::Adam => &["adam_beta1", "adam_beta2", "adam_epsilon"],
+            Self::Adan => &["adam_epsilon"],
+            Self::Lion => &["adam_beta1", "adam_beta2"],
+            Self::Sgd => &[],
+        }
+    }
+
     pub(super) fn moments(self) -> Moments {
         let (tensors, time): (&[&str], _) = match self {
             Self::AdamW | Self::Adam => (

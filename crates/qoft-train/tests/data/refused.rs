@@ -213,6 +213,42 @@ fn masks_of_turns_are_not_dropped_where_all_is_learned() {
 }
 
 #[test]
+fn what_could_be_meant_in_two_ways_is_refused() {
+    let turn = json!({"messages": [
+        {"role": "user", "content": "a", "train": true},
+        {"role": "assistant", "content": "b"},
+    ]});
+    let turn = lines(&[turn]);
+    for (file, says) in [
+        (
+            file("a.csv", "text,id,text\na,1,b\n"),
+            "line 1: two columns are called `text`",
+        ),
+        (
+            file(
+                "a.json",
+                r#"{"data": [{"text": "a"}], "train": [{"text": "b"}]}"#,
+            ),
+            "rows under `train` and under `data`",
+        ),
+    ] {
+        let error = load(&file).unwrap_err().to_string();
+        assert!(error.contains(says), "{error}");
+    }
+    // Columns without a name hold the numbers of rows.
+    load(&file("a.csv", "text,,\na,1,2\n")).unwrap();
+
+    let error = load(&turn).unwrap_err().to_string();
+    assert!(
+        error.contains("message 1 says that it is learned"),
+        "{error}"
+    );
+    let mut all = OPTIONS;
+    all.train_on = TrainOn::All;
+    Dataset::load(&turn.path, &tokenizer(), &all, None).unwrap();
+}
+
+#[test]
 fn a_quote_that_is_never_closed_ends_no_table() {
     let table = "instruction\toutput\nsay\t\"unbalanced\nfoo\tbar\n";
     let error = load(&file("a.tsv", table)).unwrap_err().to_string();

@@ -38,6 +38,9 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
         args.adapter_config(&registries.families)?,
     );
     config.validate_evaluation(args.eval_data.is_some() || args.val_size.is_some())?;
+    for line in args.unused(&config)? {
+        warnln!("{line}");
+    }
     let reports = args.reports()?;
     let options = RunOptions::new(args)?;
     let folder = RunFolder::open(output)?;

@@ -88,7 +88,8 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
         };
         bail!(
             "{path}: {which}; choose another --output to train once more, from its weights with \
-             --start-from {path}, or --resume-from last with more steps (--max-steps, --num-epochs)"
+             --start-from {path}, or --resume-from last with more steps (--max-steps, --num-epochs; \
+             more --early-stopping-patience after an early stop)"
         );
     }
     ensure!(

@@ -6,6 +6,7 @@ use parquet::file::reader::{FileReader, SerializedFileReader};
 use parquet::record::{Field, Row};
 use serde_json::{Map, Value};
 
+use super::table::same_names;
 use super::{Raw, Reader};
 use crate::data::error::{DataError, RowError, RowNumber};
 use crate::data::source::io_error;
@@ -32,6 +33,11 @@ pub(super) fn rows(reader: Reader<'_, '_>) -> Result<(), DataError> {
             break;
         };
         let row = row.map_err(|error| broken(error.to_string()))?;
+        if number == 1
+            && let Some(error) = same_names(row.get_column_iter().map(|(name, _)| name))
+        {
+            return reader.refuse(RowNumber::Row(number), error);
+        }
         let row = isolated(|| fields(&row)).map_err(broken)?;
         if (reader.take)(RowNumber::Row(number), row.map(Raw::Value))?.is_break() {
             break;

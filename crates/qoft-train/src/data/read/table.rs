@@ -1,6 +1,7 @@
 //! Tables of texts: comma-separated values, and values with tabs between them.
 
 use std::cell::Cell;
+use std::collections::HashSet;
 use std::io::{BufRead, Read};
 use std::rc::Rc;
 
@@ -56,7 +57,11 @@ pub(super) fn rows(
                 let name = name.strip_prefix(super::BYTE_ORDER_MARK).unwrap_or(name);
                 name.trim().to_owned()
             });
-            names = Some(trimmed.collect());
+            let found: Vec<String> = trimmed.collect();
+            if let Some(error) = same_names(found.iter()) {
+                return reader.refuse(RowNumber::Line(1), error);
+            }
+            names = Some(found);
             continue;
         };
         let place = RowNumber::Line(record.position().map_or(1, |p| p.line() as usize));
@@ -78,6 +83,16 @@ pub(super) fn rows(
         true => reader.refuse(last_place, RowError::OpenQuote),
         false => Ok(()),
     }
+}
+
+/// What is wrong with columns of which two have one name; those without a name may be several.
+pub(super) fn same_names<'a>(names: impl Iterator<Item = &'a String>) -> Option<RowError> {
+    let mut seen = HashSet::new();
+    let mut named = names.filter(|name| !name.is_empty());
+    let twice = named.find(|name| !seen.insert(*name))?;
+    Some(RowError::SameColumns {
+        name: twice.clone(),
+    })
 }
 
 /// What a table has in it, up to where it is read.

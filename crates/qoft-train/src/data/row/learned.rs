@@ -3,7 +3,7 @@
 use serde_json::{Map, Value};
 
 use super::wrong_type;
-use crate::chat::Message;
+use crate::chat::{Message, is_assistant};
 use crate::data::error::RowError;
 
 /// The masks that run along `input_ids`: what is 0 in one of them is not learned.
@@ -84,8 +84,6 @@ pub(super) fn only_last(fields: &mut Map<String, Value>) -> Result<bool, RowErro
 
 /// The indices of the assistant's messages that are not learned.
 pub(super) fn unlearned(messages: &[Message], only_last: bool) -> Result<Vec<usize>, RowError> {
-    let is_assistant =
-        |message: &Message| message.get("role").and_then(Value::as_str) == Some("assistant");
     let last = messages.iter().rposition(is_assistant);
     let mut unlearned = Vec::new();
     for (index, message) in messages.iter().enumerate() {
@@ -96,6 +94,15 @@ pub(super) fn unlearned(messages: &[Message], only_last: bool) -> Result<Vec<usi
         }
     }
     Ok(unlearned)
+}
+
+/// The first message that says it is learned although it is not the assistant's.
+pub(in crate::data) fn asked_of_others(messages: &[Message]) -> Option<usize> {
+    let asks = |message: &Message| {
+        let mut given = FLAGS.iter().filter_map(|name| message.get(*name));
+        !is_assistant(message) && given.any(|value| truth(value) == Some(true))
+    };
+    messages.iter().position(asks)
 }
 
 fn is_learned(fields: &Map<String, Value>, flags: &[&'static str]) -> Result<bool, RowError> {

@@ -1,0 +1,56 @@
+//! Options that are given and, beside others, have no effect.
+
+use anyhow::Result;
+use qoft::train::train::{Strategy, TrainConfig};
+
+use super::TrainArgs;
+use super::values::object;
+
+impl TrainArgs {
+    /// A line for each option that is given and does nothing in a run with this `config`.
+    pub fn unused(&self, config: &TrainConfig) -> Result<Vec<String>> {
+        let options = object(self)?;
+        let is_given = |name: &str| options.get(name).is_some_and(|value| !value.is_null());
+        let is_on = |name: &str| options.get(name).and_then(|value| value.as_bool());
+        let mut unused = Vec::new();
+        let mut note = |name: &str, beside: &str| {
+            if is_given(name) {
+                unused.push(format!(
+                    "--{} has no effect with {beside}",
+                    name.replace('_', "-")
+                ));
+            }
+        };
+        for (what, strategy) in [
+            ("eval", config.eval_strategy),
+            ("save", config.save_strategy),
+        ] {
+            let strategy = match strategy {
+                Some(Strategy::No) => "no",
+                Some(Strategy::Epoch) => "epoch",
+                _ => continue,
+            };
+            note(
+                &format!("{what}_steps"),
+                &format!("--{what}-strategy {strategy}"),
+            );
+        }
+        let optimizer = self.training.optimizer.as_deref().unwrap_or("adamw");
+        if !config.optimizer.takes().contains(&"adam_epsilon") {
+            note("adam_epsilon", &format!("--optimizer {optimizer}"));
+        }
+        if config.max_steps.is_some() {
+            note("num_epochs", "--max-steps");
+        }
+        if config.warmup_steps > 0 {
+            note("warmup_ratio", "--warmup-steps");
+        }
+        if is_on("use_cayley_neumann") == Some(false) {
+            note("num_cayley_neumann_terms", "--use-cayley-neumann false");
+        }
+        if is_on("coft") != Some(true) && self.adapter_config.is_none() {
+            note("eps", "--coft false");
+        }
+        Ok(unused)
+    }
+}
