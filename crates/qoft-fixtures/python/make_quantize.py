@@ -29,6 +29,8 @@ MODELS = {
     "qwen2_f32_as_f16": (
         Qwen2Config(**LLAMA, tie_word_embeddings=False), torch.float32, "float16",
     ),
+    # No block of 64 weights straddles two rows.
+    "llama_wide_bf16": (LlamaConfig(**LLAMA | dict(intermediate_size=128), tie_word_embeddings=True), torch.bfloat16, "bfloat16"),
     "gpt2_bf16": (
         GPT2Config(vocab_size=97, n_positions=64, n_embd=64, n_layer=2, n_head=4), torch.bfloat16, "bfloat16",
     ),
@@ -51,6 +53,11 @@ CASES = {
         "llama_f32",
         dict(NF4, llm_int8_skip_modules=["q_proj", r"model\.layers\.1\.mlp", "layers.0", "down"]),
     ),
+    "wide_nf4": ("llama_wide_bf16", NF4),
+    "wide_nf4_double": ("llama_wide_bf16", dict(NF4, bnb_4bit_use_double_quant=True)),
+    "wide_fp4": ("llama_wide_bf16", dict(load_in_4bit=True)),
+    "wide_fp4_double": ("llama_wide_bf16", dict(load_in_4bit=True, bnb_4bit_use_double_quant=True)),
+    "wide_int8": ("llama_wide_bf16", dict(load_in_8bit=True)),
     "gpt2_nf4": ("gpt2_bf16", NF4),
     "gpt2_int8": ("gpt2_bf16", dict(load_in_8bit=True)),
 }

@@ -16,6 +16,7 @@ mod merge;
 mod output;
 mod pointers;
 mod quantize;
+mod quantize_train;
 mod random_damage;
 mod resume;
 mod saved;

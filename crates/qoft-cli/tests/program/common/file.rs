@@ -20,7 +20,8 @@ pub struct Entry {
 /// A file of tensors.
 pub struct TensorFile {
     path: PathBuf,
-    tensors: Vec<(String, Entry)>,
+    /// The tensors by name, in the order of the file.
+    pub tensors: Vec<(String, Entry)>,
 }
 
 impl TensorFile {
