@@ -106,12 +106,6 @@ pub fn is_foreign(folder: &ModelFolder, tensor: &str) -> bool {
     folder.known().is_some_and(|spec| !made(spec))
 }
 
-/// Whether a tensor belongs to the module at `path`.
-pub fn is_under(name: &str, path: &str) -> bool {
-    name.strip_prefix(path)
-        .is_some_and(|rest| rest.starts_with('.'))
-}
-
 fn natural(path: &str) -> Vec<(u64, &str)> {
     path.split('.')
         .map(|part| (part.parse().unwrap_or(u64::MAX), part))

@@ -26,7 +26,7 @@ use crate::owners::{Owners, is_bias};
 use crate::write::{Output, Surroundings, fill, rewrite, together, write_model, writer_of};
 
 use changed::Merging;
-use embedding::Tables;
+use embedding::{Tables, TablesAs};
 use parameters::DenseParameters;
 use plan::Way;
 use work::Reports;
@@ -128,7 +128,11 @@ pub fn merge_staged(
     let tables = Tables::new(folder, schemes, adapters);
     let (layers, format) = (&changed.layers, changed.format);
     let mut outputs = std::mem::take(&mut changed.outputs);
-    outputs.extend(tables.outputs(layers.len(), format, &reports)?);
+    let tables_as = TablesAs {
+        format,
+        in_scheme: same.then_some(staged.path()),
+    };
+    outputs.extend(tables.outputs(layers.len(), tables_as, &reports)?);
     let (current, owners) = (&changed.current, Owners::new(layers));
     // Only the scheme that they are in knows them.
     let packed = match format.filter(|_| !same) {

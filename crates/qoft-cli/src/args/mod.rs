@@ -198,10 +198,13 @@ pub struct DequantizeArgs {
 #[derive(Debug, Clone, Copy, ValueEnum)]
 pub enum DtypeArg {
     /// binary32.
+    #[value(alias = "float32")]
     F32,
     /// binary16.
+    #[value(alias = "float16")]
     F16,
     /// bfloat16.
+    #[value(alias = "bfloat16")]
     Bf16,
 }
 

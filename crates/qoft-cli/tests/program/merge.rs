@@ -4,6 +4,7 @@ mod cut;
 mod export;
 mod refusals;
 mod schemes;
+mod tables;
 mod trained;
 
 use std::fs;

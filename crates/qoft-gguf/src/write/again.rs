@@ -7,14 +7,18 @@ use std::path::Path;
 use qoft_scheme::{Error, ModelTensor, Result, StoredTensor, WriteTo};
 
 use super::layout::{Header, NewEntry, write};
+use crate::block::BlockType;
 use crate::change::Change;
 use crate::config::Heads;
 use crate::container::{NO_LAYERS, shown};
 use crate::experts::joined;
 use crate::file::{Entry, File, TensorType, Value};
+use crate::layout::{WEIGHT, type_of};
 use crate::model::Kind;
 use crate::split;
 
+/// What stands between the path of a layer and the type of its blocks, see [`WEIGHT`].
+const LAYER_BLOCKS: &str = ".weight.";
 /// What says how many tensors the parts of a split model have.
 const SPLIT_TENSORS: &str = "split.tensors.count";
 
@@ -143,12 +147,20 @@ impl Model {
             let name = &tensor.name;
             Error::file(source, format!("new tensor `{name}`: {reason}"))
         };
-        let name = self.kind.file_name(&tensor.name);
+        let blocks = blocks(tensor);
+        let name = blocks.as_ref().map_or(&tensor.name, |(name, ..)| name);
+        let name = self.kind.file_name(name);
         let name =
             name.ok_or_else(|| invalid("files of this format have no name for it".into()))?;
-        let kind = TensorType::of_dtype(tensor.dtype);
-        let kind = kind.ok_or_else(|| invalid(format!("is {:?}", tensor.dtype)))?;
-        self.with_values(&name, &tensor.shape, kind, vec![tensor], None)
+        let (shape, kind) = match blocks {
+            Some((_, shape, block)) => (shape.to_vec(), TensorType::Block(block)),
+            None => {
+                let kind = TensorType::of_dtype(tensor.dtype);
+                let kind = kind.ok_or_else(|| invalid(format!("is {:?}", tensor.dtype)))?;
+                (tensor.shape.to_vec(), kind)
+            }
+        };
+        self.with_values(&name, &shape, kind, vec![tensor], None)
             .map_err(invalid)
     }
 
@@ -185,4 +197,15 @@ impl Model {
             }),
         })
     }
+}
+
+/// Name and shape of a weight whose blocks are in a tensor, and their type.
+fn blocks(tensor: &ModelTensor) -> Option<(String, [usize; 2], BlockType)> {
+    let (layer, suffix) = tensor.name.split_once(LAYER_BLOCKS)?;
+    let block = type_of(&format!("{WEIGHT}{suffix}"))?;
+    let [rows, bytes] = tensor.shape[..] else {
+        return None;
+    };
+    let columns = bytes / block.bytes() * block.values();
+    Some((format!("{layer}.weight"), [rows, columns], block))
 }
