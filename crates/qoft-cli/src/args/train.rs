@@ -203,22 +203,31 @@ impl TrainArgs {
 
     /// Model, data and output folder, which must be given.
     pub fn required(&self) -> Result<(&Path, Vec<DataArg>, &Path)> {
-        let data = self.data.as_deref().filter(|data| !data.is_empty());
-        let all = [
-            ("model", self.model.is_some()),
-            ("data", data.is_some()),
-            ("output", self.output.is_some()),
-        ];
-        let missing = all.iter().filter(|(_, is_given)| !is_given);
-        let missing: Vec<String> = missing.map(|(name, _)| format!("--{name}")).collect();
-        match (&self.model, data, &self.output) {
+        let (model, data) = self.inputs();
+        match (model, data, &self.output) {
             (Some(model), Some(data), Some(output)) => Ok((model, DataArg::all(data)?, output)),
-            _ => bail!(
-                "{} {} missing; qoft train --model DIR --data FILE --output DIR",
-                missing.join(", "),
-                if missing.len() == 1 { "is" } else { "are" }
-            ),
+            (model, data, output) => missing(&[
+                ("--model DIR", model.is_some()),
+                ("--data FILE", data.is_some()),
+                ("--output DIR", output.is_some()),
+            ]),
         }
+    }
+
+    /// Model and data, which must be given.
+    pub fn required_inputs(&self) -> Result<(&Path, Vec<DataArg>)> {
+        match self.inputs() {
+            (Some(model), Some(data)) => Ok((model, DataArg::all(data)?)),
+            (model, data) => missing(&[
+                ("--model DIR", model.is_some()),
+                ("--data FILE", data.is_some()),
+            ]),
+        }
+    }
+
+    fn inputs(&self) -> (Option<&Path>, Option<&[String]>) {
+        let data = self.data.as_deref().filter(|data| !data.is_empty());
+        (self.model.as_deref(), data)
     }
 
     /// What is written beside the log.
@@ -254,6 +263,14 @@ impl TrainArgs {
         given.retain(|name, value| names.contains(&name.as_str()) && !value.is_null());
         Ok(given)
     }
+}
+
+/// Fails with those of the `options` that are not given.
+fn missing<T>(options: &[(&str, bool)]) -> Result<T> {
+    let missing = options.iter().filter(|(_, is_given)| !is_given);
+    let missing: Vec<&str> = missing.map(|(option, _)| *option).collect();
+    let verb = if missing.len() == 1 { "is" } else { "are" };
+    bail!("{} {verb} missing", missing.join(", "))
 }
 
 /// A list, of which one element may stand alone.

@@ -1,0 +1,143 @@
+//! What a training needs, loaded.
+
+use std::sync::Arc;
+
+use anyhow::Result;
+use qoft::core::{Error, trainable_parameters};
+use qoft::models::{CausalLm, ModelSpec};
+use qoft::peft::AdapterConfig;
+use qoft::train::model_facts;
+use qoft::train::train::{ADAPTER, Below, Digest, RunFolder, TrainConfig, Trainer};
+use qoft::{Registries, peft};
+
+use super::rows::TrainingData;
+use crate::args::{AdapterArg, TrainArgs};
+use crate::print::{errln, warnln};
+use crate::{data, files, progress};
+
+/// What a training needs beside its model, which it takes.
+pub struct Setup {
+    /// The settings of the training loop.
+    pub config: TrainConfig,
+    /// The settings of the adapter.
+    pub adapter_config: Arc<dyn AdapterConfig>,
+    /// What the model is.
+    pub spec: Arc<ModelSpec>,
+    /// The rows.
+    pub data: TrainingData,
+    base: Digest,
+    below: Vec<Below>,
+}
+
+/// The settings of a training, checked as far as they can be without its model and data.
+pub struct Settings {
+    config: TrainConfig,
+    adapter_config: Arc<dyn AdapterConfig>,
+}
+
+impl Settings {
+    /// What the options say; those without effect are named.
+    pub fn new(args: &TrainArgs, registries: &Registries) -> Result<Self> {
+        let config = args.training.config()?;
+        let adapter_config = args.adapter_config(&registries.families)?;
+        config.validate_evaluation(args.eval_data.is_some() || args.val_size.is_some())?;
+        for line in args.unused(&config)? {
+            warnln!("{line}");
+        }
+        Ok(Self {
+            config,
+            adapter_config,
+        })
+    }
+}
+
+impl Setup {
+    /// Loads the model and the data of `args`, and attaches the adapter that trains.
+    pub fn load(
+        args: &TrainArgs,
+        registries: &Registries,
+        settings: Settings,
+    ) -> Result<(Self, CausalLm)> {
+        let Settings {
+            config,
+            adapter_config,
+        } = settings;
+        let (model_dir, sources) = args.required_inputs()?;
+        let frozen_args = args.frozen()?;
+        let frozen = files::adapters(registries, &frozen_args)?;
+        let below = below(&frozen_args)?;
+        let device = files::device(args.device.as_deref())?;
+        let backend_options = args.backend_option.clone().unwrap_or_default();
+
+        // The digest is that of the files, before tensors get the names that they have in the model.
+        let checkpoint = files::checkpoint(registries, model_dir)?;
+        let dense = (!args.quantizes()).then(|| Digest::of_checkpoint(&checkpoint));
+        let folder = files::described(registries, checkpoint)?;
+        let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
+        let scheme = args.quantize.as_deref();
+        let folder = files::quantized(registries, folder, scheme, &args.load, &frozen_args)?;
+        let base = dense.unwrap_or_else(|| Digest::of_checkpoint(folder.checkpoint()))?;
+        let schemes = files::schemes(registries, folder.checkpoint(), &backend_options)?;
+        let mut model = files::load(&folder, &schemes, &device)?;
+        model.set_router_aux_loss_coef(args.router_aux_loss_coef.unwrap_or(0.0))?;
+        let reading = data::For {
+            tokenizer: &tokenizer,
+            model: model.config(),
+            max_length: args.max_length,
+        };
+        let data = TrainingData::read(args, &sources, reading, config.seed)?;
+
+        let spec = model.spec().clone();
+        files::attach(&mut model, &frozen, &device)?;
+        peft::attach(
+            &mut model,
+            &*adapter_config,
+            model_facts(&spec),
+            ADAPTER,
+            config.seed,
+            &device.autodiff(),
+        )?;
+        qoft::check_trainable(&folder, &schemes, &model)?;
+        errln!("{}", trainable_line(&model));
+        let setup = Self {
+            config,
+            adapter_config,
+            spec,
+            data,
+            base,
+            below,
+        };
+        Ok((setup, model))
+    }
+
+    /// A run that writes into `folder`.
+    pub fn trainer<'a>(&'a self, folder: &'a RunFolder) -> Trainer<'a> {
+        let mut trainer = Trainer::new(
+            &self.config,
+            &*self.adapter_config,
+            &self.data.dataset,
+            folder,
+        );
+        trainer.base = Some(&self.base);
+        trainer.below = &self.below;
+        trainer.eval_dataset = self.data.eval_dataset.as_ref();
+        trainer
+    }
+}
+
+/// What the files of the training say about the adapters below.
+fn below(adapters: &[AdapterArg]) -> Result<Vec<Below>, Error> {
+    let below = |adapter: &AdapterArg| Below::new(&adapter.folder, adapter.strength);
+    adapters.iter().map(below).collect()
+}
+
+/// The numbers of parameters, as PEFT prints them.
+pub fn trainable_line(model: &CausalLm) -> String {
+    let (trainable, all) = trainable_parameters(model);
+    format!(
+        "trainable params: {} || all params: {} || trainable%: {:.4}",
+        progress::grouped(trainable),
+        progress::grouped(all),
+        100.0 * trainable as f64 / all as f64
+    )
+}
