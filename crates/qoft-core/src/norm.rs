@@ -11,8 +11,8 @@ use crate::ops::{self, Traced};
 use crate::still::Still;
 use qoft_scheme::LayerKind;
 
-/// A norm of the last dimension: `x / √(mean(x²) + eps) · weight`, or with a bias
-/// `(x − mean(x)) / √(variance(x) + eps) · weight + bias`. It stays frozen, unless an adapter has
+/// A norm of the last dimension: `x / √(mean(x²) + eps) · weight`, or
+/// `(x − mean(x)) / √(variance(x) + eps) · weight + bias`, perhaps without a bias. It stays frozen, unless an adapter has
 /// values of its own; rotations are for other layers.
 ///
 /// With a unit offset the factor is `1 + weight`: files, adapters and [`Self::weight`] have the
@@ -21,6 +21,9 @@ use qoft_scheme::LayerKind;
 pub struct Norm {
     weight: Still<Tensor<1>>,
     bias: Option<Still<Tensor<1>>>,
+    /// Whether the mean is taken away.
+    #[module(skip)]
+    centred: bool,
     #[module(skip)]
     eps: f32,
     #[module(skip)]
@@ -32,18 +35,19 @@ impl Norm {
     /// A norm of the root mean square, with a weight of `[width]`; `eps` is added to the mean
     /// square.
     pub fn root_mean_square(weight: Tensor<1>, eps: f32) -> Self {
-        Self::new(weight, None, eps)
+        Self::new(weight, None, false, eps)
     }
 
-    /// torch's `LayerNorm`, with weight and bias of `[width]`; `eps` is added to the variance.
-    pub fn layer(weight: Tensor<1>, bias: Tensor<1>, eps: f32) -> Self {
-        Self::new(weight, Some(bias), eps)
+    /// torch's `LayerNorm`, with a weight of `[width]` and perhaps a bias; `eps` is added to the variance.
+    pub fn layer(weight: Tensor<1>, bias: Option<Tensor<1>>, eps: f32) -> Self {
+        Self::new(weight, bias, true, eps)
     }
 
-    fn new(weight: Tensor<1>, bias: Option<Tensor<1>>, eps: f32) -> Self {
+    fn new(weight: Tensor<1>, bias: Option<Tensor<1>>, centred: bool, eps: f32) -> Self {
         Self {
             weight: Still::new(weight.inner()),
             bias: bias.map(|bias| Still::new(bias.inner())),
+            centred,
             eps,
             unit_offset: false,
             adapters: Adapters::default(),
@@ -71,10 +75,13 @@ impl Norm {
         } else {
             weight
         };
+        if !self.centred {
+            return ops::rms_norm(x, weight, self.eps);
+        }
+        let y = ops::layer_norm(x, weight, self.eps);
         match &self.bias {
-            None => ops::rms_norm(x, weight, self.eps),
+            None => y.into(),
             Some(bias) => {
-                let y = ops::layer_norm(x, weight, self.eps);
                 let (y, bias) = ops::lifted(y, self.adapters.bias(bias));
                 (y + bias.unsqueeze()).into()
             }

@@ -1,8 +1,8 @@
-"""data/models/{seed_oss,olmo3,glm4,exaone4,hunyuan_v1_dense,
-ministral3}*: tiny random dense models, in f32; files as in make_models.py.
+"""data/models/{seed_oss,olmo3,glm4,exaone4,hunyuan_v1_dense,ministral3,cohere2,granitemoehybrid,starcoder2}*: tiny
+random models, dense but for granitemoehybrid_experts, in f32; files as in make_models.py.
 
-config_legacy.json of olmo3 has one `rope_theta` and one `rope_scaling` for layers of both kinds; those of olmo3
-and exaone4 leave out the kinds of the layers.
+config_legacy.json of olmo3 has one `rope_theta` and one `rope_scaling` for layers of both kinds; those of olmo3,
+exaone4 and cohere2 leave out the kinds of the layers.
 """
 
 from common import random_rows, randomize, write_json
@@ -22,6 +22,15 @@ YARN = dict(
     beta_slow=1.0,
 )
 LLAMA3 = dict(factor=16.0, low_freq_factor=1.0, high_freq_factor=4.0, original_max_position_embeddings=16)
+GRANITE = dict(
+    shared_intermediate_size=48,
+    embedding_multiplier=6.0,
+    attention_multiplier=0.25,
+    residual_multiplier=0.4,
+    logits_scaling=1.7,
+    # Of layers that there are none of.
+    mamba_n_heads=4,
+)
 # case: (seed, model_type, changes to BASE)
 CASES = {
     "seed_oss": (400, "seed_oss", dict(head_dim=12, **rope("default", 2000.0))),
@@ -142,6 +151,62 @@ CASES = {
             **rope("default", 100.0, original_max_position_embeddings=10, llama_4_scaling_beta=0.2),
         ),
     ),
+    "cohere2": (
+        413,
+        "cohere2",
+        dict(num_hidden_layers=5, sliding_window=9, logit_scale=0.75, **rope("linear", 3000.0, factor=2.0)),
+    ),
+    "cohere2_options": (
+        414,
+        "cohere2",
+        dict(
+            num_hidden_layers=3,
+            layer_types=["full_attention", "sliding_attention", "sliding_attention"],
+            sliding_window=5,
+            num_key_value_heads=4,
+            attention_bias=True,
+            layer_norm_eps=1e-2,
+            logit_scale=1.3,
+            tie_word_embeddings=False,
+            **rope("linear", 300.0, factor=2.0),
+        ),
+    ),
+    "granitemoehybrid": (
+        415,
+        "granitemoehybrid",
+        GRANITE
+        | dict(
+            layer_types=["attention", "attention"],
+            num_local_experts=0,
+            position_embedding_type="rope",
+            tie_word_embeddings=True,
+            **rope("default", 500.0),
+        ),
+    ),
+    "granitemoehybrid_experts": (
+        416,
+        "granitemoehybrid",
+        GRANITE
+        | dict(
+            layer_types=["full_attention", "full_attention"],
+            num_local_experts=6,
+            num_experts_per_tok=3,
+            attention_bias=True,
+        ),
+    ),
+    "starcoder2": (417, "starcoder2", dict(sliding_window=9)),
+    "starcoder2_options": (
+        418,
+        "starcoder2",
+        dict(
+            num_key_value_heads=4,
+            use_bias=False,
+            hidden_act="relu",
+            norm_epsilon=1e-2,
+            tie_word_embeddings=False,
+            **rope("linear", 300.0, factor=3.0),
+        ),
+    ),
 }
 
 
@@ -172,7 +237,7 @@ def main():
         elif case == "olmo3":
             old = by_layer_type(config)
         if old is not None:
-            if case in ("olmo3", "exaone4"):
+            if case in ("olmo3", "exaone4", "cohere2"):
                 del old["layer_types"]
             write_json(folder / "config_legacy.json", old)
             again = expected(load(folder, config=AutoConfig.from_pretrained(folder / "config_legacy.json")), rows)

@@ -90,6 +90,21 @@ CASES = {
         1.0,
     ),
     "glm4_moe_all_linear": ("glm4_moe", dict(target_modules="all-linear", oft_block_size=4), 4e-3, 1, 1.0),
+    "cohere2_all_linear": ("cohere2", dict(target_modules="all-linear", oft_block_size=4), 4e-3, 1, 1.0),
+    "starcoder2_bias_all": (
+        "starcoder2",
+        dict(target_modules="all-linear", oft_block_size=4, bias="all", modules_to_save=["norm"]),
+        2e-3,
+        1,
+        1.0,
+    ),
+    "granitemoehybrid_router": (
+        "granitemoehybrid_experts",
+        dict(target_modules="all-linear", oft_block_size=4, modules_to_save=["router"]),
+        2e-3,
+        1,
+        1.0,
+    ),
     # Sinks of attention; experts are no modules.
     "gpt_oss_all_linear": ("gpt_oss", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
     "qwen3_5_all_linear": ("qwen3_5_text", dict(target_modules="all-linear", oft_block_size=4), 5e-4, 1, 1.0),
@@ -126,7 +141,7 @@ CASES = {
 
 
 # Mixtures of experts whose auxiliary loss counts, by this factor.
-BALANCED = {"qwen3_moe_balanced": 0.5}
+BALANCED = {"qwen3_moe_balanced": 0.5, "granitemoehybrid_router": 0.2}
 
 
 def make_rows(vocab, seed=4000):

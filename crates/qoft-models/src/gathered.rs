@@ -18,20 +18,24 @@ pub enum Gathered {
         /// Whether no file has the experts one by one.
         always: bool,
     },
-    /// The weight of one layer under another name.
-    Layer {
-        /// Name of the tensor.
-        name: String,
-        /// Module path of the layer.
-        path: String,
+    /// A tensor or the tensors of a module under another name.
+    Renamed {
+        /// Its name or path in files.
+        old: String,
+        /// That in the model.
+        new: String,
     },
 }
 
 impl Gathered {
-    /// Name of the tensor.
-    pub fn name(&self) -> &str {
+    /// Whether files may have a tensor of this name in the place of others.
+    pub fn stands_for(&self, tensor: &str) -> bool {
         match self {
-            Self::Experts { name, .. } | Self::Layer { name, .. } => name,
+            Self::Experts { name, .. } => tensor == name,
+            Self::Renamed { old, .. } => {
+                let rest = tensor.strip_prefix(old.as_str());
+                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+            }
         }
     }
 
@@ -54,7 +58,14 @@ impl Gathered {
                     });
                 }
             }
-            Self::Layer { name, path } => checkpoint.rename(name, format!("{path}.weight")),
+            Self::Renamed { old, new } => {
+                let found = checkpoint.starting_with(old);
+                let found = found.filter(|tensor| self.stands_for(tensor));
+                let found: Vec<String> = found.map(str::to_owned).collect();
+                for tensor in found {
+                    checkpoint.rename(&tensor, format!("{new}{}", &tensor[old.len()..]));
+                }
+            }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! [`CausalLm`] is a model of any [`Architecture`] that is registered in [`Architectures`]: those of
 //! this crate read the model types llama, mistral, qwen2, qwen3, smollm3, olmo2, olmo3, granite,
-//! phi3, seed_oss, glm4, exaone4, hunyuan_v1_dense, ministral3, gemma, gemma2, gemma3_text, gemma4_text, the
+//! phi3, seed_oss, glm4, exaone4, hunyuan_v1_dense, ministral3, cohere2, granitemoehybrid without Mamba layers, starcoder2, gemma, gemma2, gemma3_text, gemma4_text, the
 //! text parts of gemma3, gemma4 and mistral3, gpt2, lfm2, qwen3_5_text, qwen3_5_moe_text, the text parts of
 //! qwen3_5 and qwen3_5_moe, qwen3_moe, qwen2_moe, mixtral, olmoe, gpt_oss and glm4_moe, and other crates
 //! register theirs with
@@ -45,6 +45,7 @@ mod positions;
 mod qwen3_5;
 mod registry;
 mod spec;
+mod starcoder2;
 mod zeros;
 
 pub use activation::activation;
@@ -61,7 +62,7 @@ pub use last_inputs::LastInputs;
 pub use layer_spec::{LayerSpec, ScaledBy};
 pub use loader::{Loader, Part};
 pub use model::CausalLm;
-pub use norm::NormConfig;
+pub use norm::{NormConfig, NormKind};
 pub use padding::pad_token_id;
 pub use positions::{Positions, Tokens};
 #[doc(hidden)]

@@ -8,7 +8,7 @@ use qoft_core::{CausalConv1d, Embedding, LayerKind, Linear, Norm, Result};
 
 use crate::gathered::Gathered;
 use crate::layer_spec::{LayerSpec, ScaledBy};
-use crate::norm::NormConfig;
+use crate::norm::{NormConfig, NormKind};
 
 /// A parameter of transformers' model, of which a layer is a part.
 #[derive(Debug, Clone)]
@@ -149,9 +149,9 @@ impl<'a> Loader<'a> {
         parameter: &str,
     ) -> Result<Linear> {
         let spec = self.spec(name, LayerKind::Linear, shape).with_bias(bias);
-        self.origin.gathered(Gathered::Layer {
-            name: parameter.to_owned(),
-            path: spec.path.clone(),
+        self.origin.gathered(Gathered::Renamed {
+            old: parameter.to_owned(),
+            new: format!("{}.weight", spec.path),
         });
         self.origin.linear(spec.of_parameter(parameter).routing())
     }
@@ -168,6 +168,14 @@ impl<'a> Loader<'a> {
         });
     }
 
+    /// Says that some files call a tensor or module inside this one `old` in place of `name`.
+    pub fn also_called(&self, old: &str, name: &str) {
+        self.origin.gathered(Gathered::Renamed {
+            old: self.inside(old),
+            new: self.inside(name),
+        });
+    }
+
     /// A table of `[entries, width]`: plain floats, which stay on the memory map, or of a scheme that
     /// has tables.
     ///
@@ -178,32 +186,23 @@ impl<'a> Loader<'a> {
             .embedding(self.spec(name, LayerKind::Embedding, shape))
     }
 
-    /// The norm of the root mean square, see [`Norm::root_mean_square`].
-    ///
-    /// # Errors
-    /// If its weight is missing, of another width or not finite.
-    pub fn root_mean_square(&self, name: &str, width: usize, norm: NormConfig) -> Result<Norm> {
-        let spec = self.spec(name, LayerKind::Norm, [1, width]);
-        let weight = self.norm_weight(name, spec.with_unit_offset(norm.unit_offset))?;
-        let made = Norm::root_mean_square(weight, norm.eps);
-        Ok(made.with_unit_offset(norm.unit_offset))
-    }
-
-    /// The norm of mean and variance, with a bias, see [`Norm::layer`].
+    /// A norm of a vector of `width` features, see [`Norm::root_mean_square`] and [`Norm::layer`].
     ///
     /// # Errors
     /// If its weight or bias is missing, of another width or not finite.
-    pub fn layer_norm(&self, name: &str, width: usize, eps: f32) -> Result<Norm> {
+    pub fn norm(&self, name: &str, width: usize, norm: NormConfig) -> Result<Norm> {
         let spec = self.spec(name, LayerKind::Norm, [1, width]);
-        let weight = self.norm_weight(name, spec)?;
-        let bias = self.below(name).tensor("bias", [width])?;
-        Ok(Norm::layer(weight, bias, eps))
-    }
-
-    fn norm_weight(&self, name: &str, spec: LayerSpec) -> Result<Tensor<1>> {
-        let [_, width] = spec.shape;
-        self.origin.plain(spec);
-        self.below(name).tensor("weight", [width])
+        self.origin.plain(spec.with_unit_offset(norm.unit_offset));
+        let inside = self.below(name);
+        let weight = inside.tensor("weight", [width])?;
+        let made = match norm.kind {
+            NormKind::RootMeanSquare => Norm::root_mean_square(weight, norm.eps),
+            NormKind::Layer { bias } => {
+                let load = || inside.tensor("bias", [width]);
+                Norm::layer(weight, bias.then(load).transpose()?, norm.eps)
+            }
+        };
+        Ok(made.with_unit_offset(norm.unit_offset))
     }
 
     /// A causal convolution of each channel by itself, with a bias or without.

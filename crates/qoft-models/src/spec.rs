@@ -158,11 +158,8 @@ impl ModelSpec {
 
     /// Whether a tensor is one of the model's, or stands for some of them.
     pub(crate) fn reads(&self, tensor: &str) -> bool {
-        self.has(tensor)
-            || self
-                .gathered
-                .iter()
-                .any(|gathered| tensor == gathered.name())
+        let stands = |gathered: &Gathered| gathered.stands_for(tensor);
+        self.has(tensor) || self.gathered.iter().any(stands)
     }
 
     /// Where a tensor would be in a list of blocks, of which the model has some: its number.

@@ -65,6 +65,7 @@ fn all_built_in_architectures_are_linked() {
     let types = linked.architectures().flat_map(Architecture::model_types);
     let types: Vec<&str> = types.copied().collect();
     let built_in = [
+        "cohere2",
         "exaone4",
         "gemma",
         "gemma2",
@@ -77,6 +78,7 @@ fn all_built_in_architectures_are_linked() {
         "gpt2",
         "gpt_oss",
         "granite",
+        "granitemoehybrid",
         "hunyuan_v1_dense",
         "lfm2",
         "llama",
@@ -98,6 +100,7 @@ fn all_built_in_architectures_are_linked() {
         "qwen3_moe",
         "seed_oss",
         "smollm3",
+        "starcoder2",
     ];
     assert_eq!(types, built_in);
 }

@@ -62,17 +62,13 @@ impl Blueprint for HybridConfig {
                         o_proj: inside.linear("o_proj", [width, width], false)?,
                     }),
                 },
-                input_layernorm: loader.root_mean_square(
-                    "input_layernorm",
-                    width,
-                    NormConfig::new(1e-5),
-                )?,
+                input_layernorm: loader.norm("input_layernorm", width, NormConfig::new(1e-5))?,
             })
         };
         Ok(AnyBody::new(HybridModel {
             embed_tokens: loader.embedding("embed_tokens", [model.vocab_size, width])?,
             layers: loader.blocks("layers", model.num_hidden_layers, block)?,
-            norm: loader.root_mean_square("norm", width, NormConfig::new(1e-5))?,
+            norm: loader.norm("norm", width, NormConfig::new(1e-5))?,
         }))
     }
 }

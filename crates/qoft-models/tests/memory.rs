@@ -176,7 +176,7 @@ fn readers_of_a_tensor_share_what_they_keep() {
         Tensor::ones([WIDTH], &Device::flex()),
         Tensor::zeros([WIDTH], &Device::flex()),
     );
-    let layer_norm = Norm::layer(mean, bias, 1e-5);
+    let layer_norm = Norm::layer(mean, Some(bias), 1e-5);
     let held = |format, norm: &Norm| held_of(format, |x| norm.forward(x));
     // The leaf is there anyway; rounded it is one copy for all. What the norm makes of it is not
     // kept, but made again.

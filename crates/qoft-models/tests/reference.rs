@@ -11,6 +11,8 @@ use qoft_models::{Architectures, CausalLm, ModelFolder};
 use serde_json::{Value, json};
 
 const CASES: &[&str] = &[
+    "cohere2",
+    "cohere2_options",
     "exaone4",
     "exaone4_full",
     "exaone4_types",
@@ -36,6 +38,8 @@ const CASES: &[&str] = &[
     "gpt_oss",
     "gpt_oss_options",
     "granite",
+    "granitemoehybrid",
+    "granitemoehybrid_experts",
     "hunyuan",
     "hunyuan_options",
     "lfm2",
@@ -82,6 +86,8 @@ const CASES: &[&str] = &[
     "seed_oss",
     "seed_oss_options",
     "smollm3",
+    "starcoder2",
+    "starcoder2_options",
 ];
 
 fn ids(rows: &[Vec<i64>]) -> Tensor<2, Int> {
@@ -170,7 +176,7 @@ fn configurations_of_transformers_4_mean_the_same() {
         check(case, &load_from(folder.path()).unwrap());
         found += 1;
     }
-    assert_eq!(found, 17);
+    assert_eq!(found, 20);
 }
 
 /// A file of gpt-oss without rotary positions has those of its configuration class.

@@ -14,7 +14,7 @@ fn message(case: &str, change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn unsupported_configurations_are_named() {
-    let cases: [(&str, &str, Value, &str); 46] = [
+    let cases: [(&str, &str, Value, &str); 49] = [
         ("llama", "model_type", json!("mamba"), "`mamba`"),
         ("llama", "model_type", Value::Null, "is missing"),
         ("llama", "hidden_act", json!("gelu"), "`gelu`"),
@@ -106,6 +106,14 @@ fn unsupported_configurations_are_named() {
             json!({"full_attention": {"rope_type": "default"}}),
             "sliding_attention",
         ),
+        (
+            "granitemoehybrid",
+            "layer_types",
+            json!(["attention", "mamba"]),
+            "Mamba layers",
+        ),
+        ("cohere2", "sliding_window", Value::Null, "is missing"),
+        ("starcoder2", "hidden_act", json!("mish"), "`mish`"),
         ("smollm3", "no_rope_layers", json!([1]), "1 entries"),
         ("exaone4", "sliding_window", Value::Null, "is missing"),
         (

@@ -1,4 +1,4 @@
-"""tests/data/<case>: tiny random StarCoder2 models with adapters, and what transformers and PEFT
+"""tests/data/<case>: tiny random StableLM models with adapters, and what transformers and PEFT
 compute with them.
 
 Each case holds a checkpoint, `adapter/`, `trained/` and reference.json:
@@ -26,7 +26,7 @@ from make_train import make_rows, train
 
 import torch
 from peft import OFTConfig, PeftModel, get_peft_model
-from transformers import AutoModelForCausalLM, BitsAndBytesConfig, Starcoder2Config
+from transformers import AutoModelForCausalLM, BitsAndBytesConfig, StableLmConfig
 
 plain_4bit_forward()
 
@@ -38,21 +38,27 @@ NF4 = BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4")
 # case: (changes to the configuration, block of the adapters, quantization). bitsandbytes' blocks of
 # 64 do not straddle rows.
 CASES = {
-    "dense": (dict(hidden_size=32, intermediate_size=48, sliding_window=9), 8, None),
+    "dense": (dict(hidden_size=32, intermediate_size=48), 8, None),
     "options": (
         dict(
             hidden_size=32,
             intermediate_size=40,
-            use_bias=False,
+            use_parallel_residual=True,
+            use_qkv_bias=True,
             hidden_act="relu",
-            norm_epsilon=1e-3,
-            tie_word_embeddings=False,
-            rope_parameters={"rope_type": "linear", "rope_theta": 5000.0, "factor": 3.0},
+            layer_norm_eps=1e-3,
+            tie_word_embeddings=True,
+            rope_parameters={
+                "rope_type": "linear",
+                "rope_theta": 500.0,
+                "factor": 3.0,
+                "partial_rotary_factor": 0.5,
+            },
         ),
         8,
         None,
     ),
-    "nf4": (dict(hidden_size=64, intermediate_size=128, sliding_window=16), 16, NF4),
+    "nf4": (dict(hidden_size=64, intermediate_size=128, tie_word_embeddings=True), 16, NF4),
 }
 
 
@@ -74,7 +80,7 @@ def load(source, **options):
 
 def make_model(case, seed):
     changes, _, quantization = CASES[case]
-    config = Starcoder2Config(
+    config = StableLmConfig(
         vocab_size=VOCAB,
         num_hidden_layers=2,
         num_attention_heads=4,

@@ -1,11 +1,11 @@
-//! A block: attention and feed-forward layers, each after a norm and with a residual.
+//! A block: attention and feed-forward layers, one after the other or side by side, with residuals.
 
 use qoft_core::burn::module::Module;
 use qoft_core::{Norm, Result, Walk, burn};
 use qoft_models::decoder::Attention;
 use qoft_models::{KeyValues, Loader, Span, Stream};
 
-use crate::config::Starcoder2Config;
+use crate::config::StableLmConfig;
 use crate::mlp::Mlp;
 
 /// One block of the model.
@@ -14,18 +14,20 @@ pub struct Block {
     self_attn: Attention,
     mlp: Mlp,
     input_layernorm: Norm,
-    post_attention_layernorm: Norm,
+    /// None where the feed-forward layers read what the attention reads.
+    post_attention_layernorm: Option<Norm>,
 }
 
 impl Block {
     /// Makes the layers.
-    pub fn load(loader: &Loader, config: &Starcoder2Config) -> Result<Self> {
-        let norm = |name| loader.layer_norm(name, config.attention.hidden, config.eps);
+    pub fn load(loader: &Loader, config: &StableLmConfig) -> Result<Self> {
+        let norm = |name| loader.norm(name, config.attention.hidden, config.norm);
+        let second = || norm("post_attention_layernorm");
         Ok(Self {
             self_attn: Attention::load(&loader.below("self_attn"), &config.attention)?,
             mlp: Mlp::load(&loader.below("mlp"), config)?,
             input_layernorm: norm("input_layernorm")?,
-            post_attention_layernorm: norm("post_attention_layernorm")?,
+            post_attention_layernorm: (!config.parallel).then(second).transpose()?,
         })
     }
 }
@@ -41,8 +43,14 @@ impl qoft_models::Block for Block {
         let [batch, time, hidden] = stream.hidden.dims();
         let x = stream.hidden.reshape([batch * time, hidden]);
         let y = self.input_layernorm.forward(x.clone());
-        let x = x + self.self_attn.forward(y, [batch, time], span, cache);
-        let y = self.post_attention_layernorm.forward(x.clone());
+        let mixed = self
+            .self_attn
+            .forward(y.clone(), [batch, time], span, cache);
+        let x = x + mixed;
+        let y = match &self.post_attention_layernorm {
+            Some(norm) => norm.forward(x.clone()),
+            None => y,
+        };
         let x = x + self.mlp.forward(y);
         Stream::new(x.reshape([batch, time, hidden])).carrying(stream.carried)
     }

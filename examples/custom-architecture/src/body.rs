@@ -7,29 +7,29 @@ use qoft_core::{Embedding, Norm, Result, Walk, burn};
 use qoft_models::{AnyBody, Blueprint, Body, Loader, ModelConfig, Span, Stream};
 
 use crate::block::Block;
-use crate::config::Starcoder2Config;
+use crate::config::StableLmConfig;
 
 /// Embeddings, blocks and the last norm. Fields have the names of transformers' modules.
 #[derive(Module, Debug, Walk)]
-struct Starcoder2Model {
+struct StableLmModel {
     embed_tokens: Embedding,
     layers: Vec<Block>,
     norm: Norm,
 }
 
-impl Blueprint for Starcoder2Config {
+impl Blueprint for StableLmConfig {
     fn build(&self, model: &ModelConfig, loader: &Loader) -> Result<AnyBody> {
         let (width, count) = (model.hidden_size, model.num_hidden_layers);
         let table = loader.embedding("embed_tokens", [model.vocab_size, width])?;
-        Ok(AnyBody::new(Starcoder2Model {
+        Ok(AnyBody::new(StableLmModel {
             embed_tokens: table.with_padding(self.pad_token_id),
             layers: loader.blocks("layers", count, |loader, _| Block::load(loader, self))?,
-            norm: loader.layer_norm("norm", width, self.eps)?,
+            norm: loader.norm("norm", width, self.norm)?,
         }))
     }
 }
 
-impl Body for Starcoder2Model {
+impl Body for StableLmModel {
     type Block = Block;
 
     fn embed(&self, input_ids: Tensor<2, Int>, _span: &Span) -> Stream {

@@ -1,7 +1,8 @@
-//! StarCoder2 (`model_type: "starcoder2"`), a model for code.
+//! StableLM (`model_type: "stablelm"`).
 //!
-//! It has the attention of llama with biases and a sliding window, but norms of mean and variance,
-//! and plain feed-forward layers. Numbers are those of transformers' `Starcoder2ForCausalLM`.
+//! It has the attention of llama with rotary positions on a part of each head, but norms of mean and
+//! variance, and blocks whose feed-forward layers may stand beside the attention. Numbers are those of
+//! transformers' `StableLmForCausalLM`.
 
 mod block;
 mod body;
@@ -14,31 +15,29 @@ use qoft_models::{
     register_architecture,
 };
 
-use config::Starcoder2Config;
+use config::StableLmConfig;
 
 /// The architecture.
 #[derive(Debug, Clone, Copy)]
-pub struct Starcoder2;
+pub struct StableLm;
 
-/// The registration of [`Starcoder2`].
-pub static REGISTRATION: ArchitectureRegistration = ArchitectureRegistration::new(&Starcoder2);
+/// The registration of [`StableLm`].
+pub static REGISTRATION: ArchitectureRegistration = ArchitectureRegistration::new(&StableLm);
 
 register_architecture!(REGISTRATION);
 
-impl Architecture for Starcoder2 {
+impl Architecture for StableLm {
     fn name(&self) -> &'static str {
-        "starcoder2"
+        "stablelm"
     }
 
     fn model_types(&self) -> &'static [&'static str] {
-        &["starcoder2"]
+        &["stablelm"]
     }
 
     fn describe(&self, json: Object) -> Result<ModelSpec> {
-        let mut model = ModelConfig::read(json, &SizeKeys::USUAL)?;
-        // Head and embedding table are one in files that do not say so.
-        model.tie_word_embeddings = json.get("tie_word_embeddings")?.unwrap_or(true);
-        let config = Starcoder2Config::read(json, &model)?;
+        let model = ModelConfig::read(json, &SizeKeys::USUAL)?;
+        let config = StableLmConfig::read(json, &model)?;
         ModelSpec::new(model, ModelNames::USUAL, config)
     }
 }

@@ -1,6 +1,6 @@
 //! `qoft` with one more architecture.
 
-use qoft_starcoder2 as _;
+use qoft_stablelm as _;
 
 fn main() -> std::process::ExitCode {
     qoft_cli::run()

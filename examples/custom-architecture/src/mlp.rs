@@ -7,13 +7,14 @@ use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Result, Walk, burn};
 use qoft_models::Loader;
 
-use crate::config::Starcoder2Config;
+use crate::config::StableLmConfig;
 
-/// `c_proj(activation(c_fc(x)))`.
+/// `down_proj(activation(gate_proj(x)) · up_proj(x))`.
 #[derive(Module, Debug, Walk)]
 pub struct Mlp {
-    c_fc: Linear,
-    c_proj: Linear,
+    gate_proj: Linear,
+    up_proj: Linear,
+    down_proj: Linear,
     #[module(skip)]
     #[walk(skip)]
     activation: Activation,
@@ -21,19 +22,21 @@ pub struct Mlp {
 
 impl Mlp {
     /// Makes the layers.
-    pub fn load(loader: &Loader, config: &Starcoder2Config) -> Result<Self> {
+    pub fn load(loader: &Loader, config: &StableLmConfig) -> Result<Self> {
         let (hidden, inner) = (config.attention.hidden, config.inner);
         Ok(Self {
-            c_fc: loader.linear("c_fc", [inner, hidden], config.bias)?,
-            c_proj: loader.linear("c_proj", [hidden, inner], config.bias)?,
+            gate_proj: loader.linear("gate_proj", [inner, hidden], false)?,
+            up_proj: loader.linear("up_proj", [inner, hidden], false)?,
+            down_proj: loader.linear("down_proj", [hidden, inner], false)?,
             activation: config.activation,
         })
     }
 
     /// The layers on the rows of `x`, `[rows, hidden]`.
     pub fn forward(&self, x: Traced<2>) -> Tensor<2> {
-        let inner = self.c_proj.keep(self.c_fc.forward(x));
-        let inner = ops::activation(inner, self.activation);
-        self.c_proj.forward(inner)
+        let inner = Linear::forward_each([&self.gate_proj, &self.up_proj], x);
+        let [gate, up] = inner.map(|x| self.down_proj.keep(x));
+        self.down_proj
+            .forward(ops::gated(gate, up, self.activation))
     }
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use qoft_cli as _;
 use qoft_conformance::ArchitectureSubject;
 use qoft_models::Architectures;
-use qoft_starcoder2::REGISTRATION;
+use qoft_stablelm::REGISTRATION;
 
 #[test]
 fn conforms() {

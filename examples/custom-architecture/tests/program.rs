@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 /// Runs the program; its output has to be one JSON object.
 #[track_caller]
 fn program(args: &[&str]) -> Value {
-    let output = Command::new(env!("CARGO_BIN_EXE_qoft-starcoder2"))
+    let output = Command::new(env!("CARGO_BIN_EXE_qoft-stablelm"))
         .args(args)
         .arg("--json")
         .output()
@@ -77,9 +77,9 @@ fn eval(model: &Path, rows: &Path, adapter: Option<&Path>) -> Value {
 fn layers_are_listed_with_the_sizes_of_the_configuration() {
     let inspection = program(&["inspect", text(&case("nf4"))]);
     let layers = inspection["layers"].as_array().expect("layers");
-    assert_eq!(layers.len(), 12);
+    assert_eq!(layers.len(), 14);
     assert!(layers.iter().all(|layer| layer["backend"] == "bnb-4bit"));
-    assert_eq!(inspection["model_type"], "starcoder2");
+    assert_eq!(inspection["model_type"], "stablelm");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn merged_models_have_the_loss_of_the_adapter() {
         ]
         .concat();
         let report = program(&args);
-        assert_eq!(report["layers"].as_array().map(Vec::len), Some(12));
+        assert_eq!(report["layers"].as_array().map(Vec::len), Some(14));
         close(
             &eval(&merged, &rows, None),
             &reference["adapted_loss"],

@@ -8,7 +8,7 @@ use qoft_cli as _;
 use qoft_core::burn::tensor::{Int, Tensor, TensorData};
 use qoft_core::{Result, Schemes, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
-use qoft_starcoder2 as _;
+use qoft_stablelm as _;
 use serde_json::{Value, json};
 
 const CASES: [&str; 3] = ["dense", "options", "nf4"];
@@ -126,9 +126,14 @@ fn configurations_that_do_not_fit_are_refused() {
             json!({"rope_type": "spiral"}),
             "`spiral`",
         ),
-        ("intermediate_size", json!(50), "mlp.c_fc"),
+        ("intermediate_size", json!(50), "mlp.gate_proj"),
         ("num_hidden_layers", json!(3), "layers.2.self_attn.q_proj"),
-        ("tie_word_embeddings", json!(false), "lm_head.weight"),
+        (
+            "use_qkv_bias",
+            json!(true),
+            "layers.0.self_attn.q_proj.bias",
+        ),
+        ("qk_layernorm", json!(true), "not supported"),
     ] {
         let error = refused(key, value);
         assert!(error.contains(reason), "{key}: {error}");

@@ -208,7 +208,7 @@ impl Attention {
             HeadNorm::Whole => Some([queries, keys]),
         };
         let norm = |name: &str, at: usize| -> Result<Option<Norm>> {
-            let load = |widths: [usize; 2]| loader.root_mean_square(name, widths[at], config.norm);
+            let load = |widths: [usize; 2]| loader.norm(name, widths[at], config.norm);
             widths.map(load).transpose()
         };
         let attention = Self {

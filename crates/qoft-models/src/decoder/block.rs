@@ -3,13 +3,15 @@
 use burn::module::Module;
 use burn::tensor::Tensor;
 use qoft_core::ops::Traced;
-use qoft_core::{Norm, Result, Walk};
+use qoft_core::{Norm, Result, Walk, walk};
 
 use super::attention::Attention;
 use super::balance::added;
 use super::delta_net::{DeltaNet, DeltaNetCache};
 use super::feed_forward::{FeedForward, FeedForwardConfig};
 use super::mixer::{MixerCache, MixerConfig};
+use super::mixture::SharedConfig;
+use super::mlp::{Mlp, MlpConfig};
 use crate::body::{self, Span, Stream};
 use crate::loader::Loader;
 use crate::norm::NormConfig;
@@ -26,6 +28,8 @@ pub enum NormPlacement {
     Around,
     /// Before and after each of them; those before are called as in [`Self::Before`].
     AroundSublayers,
+    /// One before both: what mixes tokens and the feed-forward layers read the same.
+    Parallel,
 }
 
 /// What the feed-forward part of a block is called.
@@ -36,6 +40,8 @@ pub enum FeedForwardName {
     Mlp,
     /// `block_sparse_moe`.
     BlockSparseMoe,
+    /// `shared_mlp`; a mixture is `block_sparse_moe`.
+    SharedMlp,
 }
 
 /// A block, described.
@@ -74,6 +80,61 @@ impl BlockConfig {
     }
 }
 
+impl BlockConfig {
+    /// Path of the feed-forward part.
+    fn feed_forward_path(&self) -> &'static str {
+        match (self.feed_forward_name, &self.feed_forward) {
+            (FeedForwardName::Mlp, _) => "mlp",
+            (FeedForwardName::SharedMlp, FeedForwardConfig::Dense(_)) => "shared_mlp",
+            _ => "block_sparse_moe",
+        }
+    }
+
+    /// What there is under `shared_mlp`.
+    fn shared(&self) -> Option<&MlpConfig> {
+        match &self.feed_forward {
+            FeedForwardConfig::Dense(mlp) => {
+                Some(mlp).filter(|_| self.feed_forward_path() == "shared_mlp")
+            }
+            FeedForwardConfig::Mixture(mixture) => match &mixture.shared {
+                Some(SharedConfig::Beside(mlp)) => Some(mlp),
+                _ => None,
+            },
+        }
+    }
+
+    /// Says which layers read the norms.
+    fn tell_readers(&self, loader: &Loader) {
+        let feed_forward = match &self.feed_forward {
+            FeedForwardConfig::Dense(mlp) => {
+                let path = self.feed_forward_path();
+                let readers = mlp.readers().into_iter();
+                readers.map(|name| walk::join(path, name)).collect()
+            }
+            // The router of a mixture and all experts would have to be scaled together.
+            FeedForwardConfig::Mixture(_) => Vec::new(),
+        };
+        let mixer = self.mixer.readers();
+        let feeds = |norm: &str, readers: &[&str]| loader.feeds(norm, 0, readers);
+        let feed_forward: Vec<&str> = feed_forward.iter().map(String::as_str).collect();
+        match self.norms {
+            NormPlacement::After => {}
+            NormPlacement::Before | NormPlacement::AroundSublayers => {
+                feeds("input_layernorm", mixer);
+                feeds("post_attention_layernorm", &feed_forward);
+            }
+            NormPlacement::Around => {
+                feeds("input_layernorm", mixer);
+                feeds("pre_feedforward_layernorm", &feed_forward);
+            }
+            NormPlacement::Parallel if matches!(self.feed_forward, FeedForwardConfig::Dense(_)) => {
+                feeds("input_layernorm", &[mixer, &feed_forward].concat());
+            }
+            NormPlacement::Parallel => {}
+        }
+    }
+}
+
 /// One block of the model.
 #[derive(Module, Debug, Walk)]
 pub struct Block {
@@ -81,8 +142,9 @@ pub struct Block {
     linear_attn: Option<DeltaNet>,
     mlp: Option<FeedForward>,
     block_sparse_moe: Option<FeedForward>,
+    shared_mlp: Option<Mlp>,
     input_layernorm: Option<Norm>,
-    post_attention_layernorm: Norm,
+    post_attention_layernorm: Option<Norm>,
     pre_feedforward_layernorm: Option<Norm>,
     post_feedforward_layernorm: Option<Norm>,
     post_self_attn_layernorm: Option<Norm>,
@@ -102,7 +164,7 @@ impl Block {
     /// If a tensor is missing or does not fit.
     pub fn load(loader: &Loader, config: &BlockConfig) -> Result<Self> {
         let hidden = config.mixer.hidden();
-        let norm = |name: &str| loader.root_mean_square(name, hidden, config.norm);
+        let norm = |name: &str| loader.norm(name, hidden, config.norm);
         let optional = |placements: &[NormPlacement], name: &str| {
             let wanted = placements.contains(&config.norms);
             wanted.then(|| norm(name)).transpose()
@@ -116,36 +178,32 @@ impl Block {
                 linear_attn = Some(DeltaNet::load(&loader.below("linear_attn"), config)?);
             }
         }
-        let feed_forward = |name: FeedForwardName, path: &str| {
+        let path = config.feed_forward_path();
+        let feed_forward = |name: &str| {
             let load =
-                || FeedForward::load(&loader.below(path), loader.path(), &config.feed_forward);
-            (config.feed_forward_name == name).then(load).transpose()
+                || FeedForward::load(&loader.below(name), loader.path(), &config.feed_forward);
+            (path == name).then(load).transpose()
         };
-        let mlp = feed_forward(FeedForwardName::Mlp, "mlp")?;
-        let block_sparse_moe = feed_forward(FeedForwardName::BlockSparseMoe, "block_sparse_moe")?;
-        let before_mlp = match config.norms {
-            NormPlacement::Before | NormPlacement::AroundSublayers => {
-                Some("post_attention_layernorm")
-            }
-            NormPlacement::Around => Some("pre_feedforward_layernorm"),
-            NormPlacement::After => None,
-        };
-        if let Some(before_mlp) = before_mlp {
-            loader.feeds("input_layernorm", 0, config.mixer.readers());
-            // The router of a mixture and all experts would have to be scaled together.
-            if matches!(config.feed_forward, FeedForwardConfig::Dense(_)) {
-                let names = ["mlp.gate_proj", "mlp.up_proj", "mlp.gate_up_proj"];
-                loader.feeds(before_mlp, 0, &names);
-            }
-        }
-        use NormPlacement::{After, Around, AroundSublayers, Before};
+        let mlp = feed_forward("mlp")?;
+        let block_sparse_moe = feed_forward("block_sparse_moe")?;
+        let shared = config.shared();
+        let shared = shared.map(|shared| Mlp::load(&loader.below("shared_mlp"), shared));
+        use NormPlacement::{After, Around, AroundSublayers, Before, Parallel};
+        config.tell_readers(loader);
         Ok(Self {
             self_attn,
             linear_attn,
             mlp,
             block_sparse_moe,
-            input_layernorm: optional(&[Before, Around, AroundSublayers], "input_layernorm")?,
-            post_attention_layernorm: norm("post_attention_layernorm")?,
+            shared_mlp: shared.transpose()?,
+            input_layernorm: optional(
+                &[Before, Around, AroundSublayers, Parallel],
+                "input_layernorm",
+            )?,
+            post_attention_layernorm: optional(
+                &[Before, After, Around, AroundSublayers],
+                "post_attention_layernorm",
+            )?,
             pre_feedforward_layernorm: optional(&[Around], "pre_feedforward_layernorm")?,
             post_feedforward_layernorm: optional(&[After, Around], "post_feedforward_layernorm")?,
             post_self_attn_layernorm: optional(&[AroundSublayers], "post_self_attn_layernorm")?,
@@ -183,6 +241,7 @@ impl body::Block for Block {
         let [batch, time, hidden] = stream.hidden.dims();
         let x = stream.hidden.reshape([batch * time, hidden]);
         let y = apply(self.input_layernorm.as_ref(), x.clone());
+        let before = (self.norms == NormPlacement::Parallel).then(|| y.clone());
         let (key_values, state) = MixerCache::split(cache);
         let y = match (&self.self_attn, &self.linear_attn) {
             (Some(attention), _) => attention.forward(y, [batch, time], span, key_values),
@@ -190,22 +249,28 @@ impl body::Block for Block {
             (None, None) => unreachable!("a block mixes its tokens"),
         };
         // The same name stands for two places.
-        let norm = &self.post_attention_layernorm;
+        let norm = self.post_attention_layernorm.as_ref();
         let (x, y) = match self.norms {
             NormPlacement::After | NormPlacement::Around => {
-                let x = self.add(x, norm.forward(y).into_tensor());
+                let x = self.add(x, apply(norm, y).into_tensor());
                 (x.clone(), apply(self.pre_feedforward_layernorm.as_ref(), x))
             }
             NormPlacement::Before | NormPlacement::AroundSublayers => {
                 let y = apply(self.post_self_attn_layernorm.as_ref(), y);
                 let x = self.add(x, y.into_tensor());
-                (x.clone(), norm.forward(x))
+                (x.clone(), apply(norm, x))
+            }
+            NormPlacement::Parallel => {
+                let before = before.expect("what both read");
+                (self.add(x, y), before)
             }
         };
-        let feed_forward = self.mlp.as_ref().or(self.block_sparse_moe.as_ref());
-        let feed_forward = feed_forward.expect("one of the names");
         let counted = span.counted.as_ref().map(|counted| counted.as_slice());
-        let (y, balance) = feed_forward.forward(y, counted);
+        let shared = self.shared_mlp.as_ref();
+        let (y, balance) = match self.mlp.as_ref().or(self.block_sparse_moe.as_ref()) {
+            Some(feed_forward) => feed_forward.forward(y, counted, shared),
+            None => (shared.expect("one of the names").forward(y), None),
+        };
         let after = self.post_feedforward_layernorm.as_ref();
         let y = apply(after.or(self.post_mlp_layernorm.as_ref()), y);
         let x = self.add(x, y.into_tensor());

@@ -84,7 +84,7 @@ impl DeltaNet {
         let input = |name, out| loader.linear(name, [out, hidden], false);
         Ok(Self {
             conv1d: loader.causal_conv1d("conv1d", [width, config.convolution], false)?,
-            norm: loader.root_mean_square("norm", rule.value_dim, config.norm)?,
+            norm: loader.norm("norm", rule.value_dim, config.norm)?,
             out_proj: loader.linear("out_proj", [hidden, values], false)?,
             in_proj_qkv: input("in_proj_qkv", width)?,
             in_proj_z: input("in_proj_z", values)?,

@@ -40,6 +40,8 @@ pub struct ExpertConfig {
     pub names: ExpertNames,
     /// Whether all layers have biases.
     pub bias: bool,
+    /// Whether no file has experts one by one.
+    pub together: bool,
 }
 
 /// The layers of an expert that its input meets.
@@ -98,8 +100,8 @@ impl Expert {
             true => &[BOTH],
             false => &[names.gate_proj, names.up_proj],
         };
-        list.gathered(both.name(), inputs, alternates);
-        list.gathered(down.name(), &[names.down_proj], alternates);
+        list.gathered(both.name(), inputs, config.together);
+        list.gathered(down.name(), &[names.down_proj], config.together);
         let mut experts = Vec::new();
         for index in 0..count {
             let loader = list.below(index);

@@ -57,15 +57,16 @@ impl FeedForward {
     }
 
     /// The layers on the rows of `x`, `[rows, hidden]`. If told which rows count, a mixture tells how they are
-    /// distributed.
+    /// distributed. What the layers `beside` a mixture make of `x` is added.
     pub fn forward(
         &self,
         x: Traced<2>,
         counted: Option<&[bool]>,
+        beside: Option<&Mlp>,
     ) -> (Tensor<2>, Option<Tensor<3>>) {
         match self {
             Self::Dense(dense) => (dense.forward(x), None),
-            Self::Mixture(mixture) => mixture.forward(x, counted),
+            Self::Mixture(mixture) => mixture.forward(x, counted, beside),
         }
     }
 }

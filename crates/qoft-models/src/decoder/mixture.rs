@@ -23,21 +23,25 @@ pub struct MixtureConfig {
     pub router: RouterConfig,
     /// What the layer that chooses experts is called.
     pub router_name: RouterName,
+    /// Whether it has a bias.
+    pub router_bias: bool,
     /// The experts.
     pub experts: ExpertConfig,
     /// Layers that all tokens meet.
     pub shared: Option<SharedConfig>,
     /// Path of the mixture in transformers' model, below the block, where files have another one.
     pub module: &'static str,
+    /// What files call tensors and modules of the mixture, and what these are called here.
+    pub older_names: &'static [(&'static str, &'static str)],
 }
 
 /// What the layer that chooses experts is called.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum RouterName {
-    /// `gate`, without a bias.
+    /// `gate`.
     Gate,
-    /// `router`, with a bias.
+    /// `router`.
     Router,
 }
 
@@ -49,6 +53,8 @@ pub enum SharedConfig {
     Gated(MlpConfig),
     /// `shared_experts`.
     Plain(MlpConfig),
+    /// `shared_mlp` of the block.
+    Beside(MlpConfig),
 }
 
 impl MixtureConfig {
@@ -58,15 +64,18 @@ impl MixtureConfig {
         Self {
             router,
             router_name: RouterName::Gate,
+            router_bias: false,
             experts: ExpertConfig {
                 hidden,
                 inner,
                 input: ExpertInput::Gated(Activation::Silu),
                 names: ExpertNames::USUAL,
                 bias: false,
+                together: false,
             },
             shared: None,
             module: "mlp",
+            older_names: &[],
         }
     }
 }
@@ -97,13 +106,16 @@ impl Mixture {
     pub fn load(loader: &Loader, block: &str, config: &MixtureConfig) -> Result<Self> {
         let (hidden, count) = (config.experts.hidden, config.router.experts);
         let module = walk::join(block, config.module);
-        let router = |name: RouterName, path: &str, bias: bool| {
+        for (old, name) in config.older_names {
+            loader.also_called(old, name);
+        }
+        let router = |name: RouterName, path: &str| {
             let parameter = format!("{module}.{path}.weight");
-            let load = || loader.router(path, [count, hidden], bias, &parameter);
+            let load = || loader.router(path, [count, hidden], config.router_bias, &parameter);
             (config.router_name == name).then(load).transpose()
         };
-        let gate = router(RouterName::Gate, "gate", false)?;
-        let router = router(RouterName::Router, "router", true)?;
+        let gate = router(RouterName::Gate, "gate")?;
+        let router = router(RouterName::Router, "router")?;
         let correction = match config.router.scores {
             Scores::Softmax => None,
             Scores::Sigmoid(_) => {
@@ -115,7 +127,7 @@ impl Mixture {
         let parameters = walk::join(&module, "experts");
         let experts = Expert::load_all(loader, count, &config.experts, &parameters)?;
         let (gated, plain) = match &config.shared {
-            None => (None, None),
+            None | Some(SharedConfig::Beside(_)) => (None, None),
             Some(SharedConfig::Gated(shared)) => (Some(shared), None),
             Some(SharedConfig::Plain(shared)) => (None, Some(shared)),
         };
@@ -137,26 +149,37 @@ impl Mixture {
     }
 
     /// The mixture on the rows of `x`, `[rows, hidden]`. Of which rows it is told which ones count, it tells
-    /// how they are distributed: what [`Body::auxiliary_loss`](crate::Body::auxiliary_loss) needs.
+    /// how they are distributed: what [`Body::auxiliary_loss`](crate::Body::auxiliary_loss) needs. What the
+    /// layers `beside` it make of `x` is added.
     pub fn forward(
         &self,
         x: Traced<2>,
         counted: Option<&[bool]>,
+        beside: Option<&Mlp>,
     ) -> (Tensor<2>, Option<Tensor<3>>) {
         let router = self.gate.as_ref().or(self.router.as_ref());
         let logits = router.expect("one of the names").forward(x.clone());
         let chosen = self.routing.chosen(&logits, self.correction.as_deref());
         let Some(counted) = counted else {
-            return (self.experts_on(x, logits, &chosen), None);
+            return (self.experts_on(x, logits, &chosen, beside), None);
         };
         let balance = balance(&self.routing, logits.clone(), &chosen, counted);
         // All but the router read another node of the graph. Gradients of a node are added up in the order
         // in which the backward finds its readers; the router is found earlier where the whole graph is
         // gone through, and of two gradients the order does not matter.
-        (self.experts_on(x.apart(), logits, &chosen), Some(balance))
+        (
+            self.experts_on(x.apart(), logits, &chosen, beside),
+            Some(balance),
+        )
     }
 
-    fn experts_on(&self, x: Traced<2>, logits: Tensor<2>, chosen: &[usize]) -> Tensor<2> {
+    fn experts_on(
+        &self,
+        x: Traced<2>,
+        logits: Tensor<2>,
+        chosen: &[usize],
+        beside: Option<&Mlp>,
+    ) -> Tensor<2> {
         let routing = self.routing.route(logits, chosen);
         let rows = ops::spread_rows(x.clone().into_tensor(), routing.rows.clone());
         let hit = |&(expert, rows): &(usize, usize)| (&self.experts[expert], rows);
@@ -174,7 +197,10 @@ impl Mixture {
                 let (gate, shared) = ops::lifted(gate, shared);
                 Some(gate * shared)
             }
-            _ => self.shared_experts.as_ref().map(|shared| shared.forward(x)),
+            _ => {
+                let shared = self.shared_experts.as_ref().or(beside);
+                shared.map(|shared| shared.forward(x))
+            }
         };
         match shared {
             Some(shared) => {

@@ -1,5 +1,4 @@
-//! Decoders with rotary positions, norms of the root mean square and gated feed-forward layers,
-//! which most model types are, and the parts that they are made of.
+//! Decoders with rotary positions, which most model types are, and the parts that they are made of.
 //!
 //! Each part has a description with resolved options, and no part asks which model it is in.
 
@@ -38,7 +37,7 @@ pub use expert::{ExpertConfig, ExpertInput, ExpertNames};
 pub use feed_forward::{FeedForward, FeedForwardConfig};
 pub use mixer::{MixerCache, MixerConfig};
 pub use mixture::{Mixture, MixtureConfig, RouterName, SharedConfig};
-pub use mlp::{Mlp, MlpConfig};
+pub use mlp::{Mlp, MlpConfig, MlpInput, MlpNames};
 pub use query_growth::QueryGrowth;
 pub use rope::RopeTables;
 pub use rope_config::{RopeConfig, RopeDefaults, RopePairs, RopeScaling};
@@ -79,7 +78,7 @@ impl Blueprint for DecoderConfig {
         Ok(AnyBody::new(Decoder {
             embed_tokens: embed_tokens.with_padding(self.pad_token_id),
             layers: loader.blocks("layers", self.blocks.len(), block)?,
-            norm: loader.root_mean_square("norm", width, self.norm)?,
+            norm: loader.norm("norm", width, self.norm)?,
             multiplier: self.embedding_multiplier,
         }))
     }

@@ -80,7 +80,7 @@ impl Attention {
             let load = || loader.linear(name, [out, hidden], config.bias);
             wanted.then(load).transpose()
         };
-        let norm = |name| loader.root_mean_square(name, width, config.norm);
+        let norm = |name| loader.norm(name, width, config.norm);
         let q_proj = loader.linear("q_proj", [queries, hidden], config.bias)?;
         let k_proj = input("k_proj", keys, own)?;
         let v_proj = input("v_proj", keys, own && !config.keys_are_values)?;

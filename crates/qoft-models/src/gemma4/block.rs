@@ -55,7 +55,7 @@ impl Block {
     /// Makes the layers.
     pub fn load(loader: &Loader, config: &BlockConfig) -> Result<Self> {
         let hidden = config.attention.hidden;
-        let norm = |name| loader.root_mean_square(name, hidden, config.norm);
+        let norm = |name| loader.norm(name, hidden, config.norm);
         let width = config.per_layer.map(|[_, width]| width);
         let gate = |width| loader.linear("per_layer_input_gate", [width, hidden], false);
         let projection = |width| loader.linear("per_layer_projection", [hidden, width], false);

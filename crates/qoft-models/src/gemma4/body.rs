@@ -33,7 +33,7 @@ impl Blueprint for Gemma4Config {
         let table = loader.embedding(ModelNames::USUAL.tokens, [model.vocab_size, width])?;
         let block = |loader: &Loader, index: usize| Block::load(loader, &self.blocks[index]);
         let layers = loader.blocks("layers", count, block)?;
-        let norm = loader.root_mean_square("norm", width, self.norm)?;
+        let norm = loader.norm("norm", width, self.norm)?;
         let per_layer = self.per_layer;
         let all = per_layer.map(|[entries, each]| [entries, count * each, each]);
         let tokens = |[entries, all, _]: [usize; 3]| {
@@ -43,9 +43,8 @@ impl Blueprint for Gemma4Config {
         let projection = |[_, all, _]: [usize; 3]| {
             loader.linear("per_layer_model_projection", [all, width], false)
         };
-        let projection_norm = |[_, _, each]: [usize; 3]| {
-            loader.root_mean_square("per_layer_projection_norm", each, self.norm)
-        };
+        let projection_norm =
+            |[_, _, each]: [usize; 3]| loader.norm("per_layer_projection_norm", each, self.norm);
         Ok(AnyBody::new(Gemma4Model {
             embed_tokens: table.with_padding(self.pad_token_id),
             layers,

@@ -22,7 +22,7 @@ pub struct Block {
 impl Block {
     /// Makes block `index`.
     pub fn load(loader: &Loader, width: usize, config: &Gpt2Config, index: usize) -> Result<Self> {
-        let norm = |name: &str| loader.layer_norm(name, width, config.eps);
+        let norm = |name: &str| loader.norm(name, width, config.norm);
         Ok(Self {
             ln_1: norm("ln_1")?,
             attn: Attention::load(&loader.below("attn"), width, config, index)?,

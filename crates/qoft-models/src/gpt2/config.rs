@@ -5,6 +5,7 @@ use qoft_core::kernels::ops::Activation;
 
 use crate::activation::activation;
 use crate::json::Object;
+use crate::norm::{NormConfig, NormKind};
 
 /// Everything below the output head, described.
 #[derive(Debug, Clone, PartialEq)]
@@ -16,8 +17,8 @@ pub struct Gpt2Config {
     pub inner: usize,
     /// Activation of the feed-forward layers.
     pub activation: Activation,
-    /// Added to the variance in norms.
-    pub eps: f32,
+    /// The norms.
+    pub norm: NormConfig,
     /// What the scores of each block are multiplied by.
     pub scales: Vec<f64>,
 }
@@ -31,6 +32,7 @@ impl Gpt2Config {
         }
         json.warn_of_dropout(&["attn_pdrop", "resid_pdrop", "embd_pdrop"])?;
         let activation = activation(json, "activation_function")?;
+        let eps = json.positive("layer_norm_epsilon")?.unwrap_or(1e-5);
         let heads = json.require_size("n_head")?;
         if !hidden.is_multiple_of(heads) {
             let reason = format!("{hidden} is no multiple of {heads} heads");
@@ -40,7 +42,7 @@ impl Gpt2Config {
             heads,
             inner: json.size("n_inner")?.unwrap_or(4 * hidden),
             activation: activation.unwrap_or(Activation::GeluTanh),
-            eps: json.positive("layer_norm_epsilon")?.unwrap_or(1e-5) as f32,
+            norm: NormConfig::new(eps as f32).of_kind(NormKind::Layer { bias: true }),
             scales: scales(json, hidden / heads, blocks)?,
         })
     }

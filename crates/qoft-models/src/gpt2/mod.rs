@@ -67,7 +67,7 @@ impl Blueprint for Gpt2Config {
             wte: loader.embedding(NAMES.tokens, [model.vocab_size, width])?,
             wpe: loader.embedding("wpe", [model.max_position_embeddings, width])?,
             h: loader.blocks("h", model.num_hidden_layers, block)?,
-            ln_f: loader.layer_norm("ln_f", width, self.eps)?,
+            ln_f: loader.norm("ln_f", width, self.norm)?,
         }))
     }
 }

@@ -4,10 +4,9 @@ use burn::module::Module;
 use qoft_core::{Norm, Result, Walk};
 
 use super::Lfm2Config;
-use super::feed_forward::FeedForward;
 use super::short_convolution::ShortConvolution;
 use crate::body::{self, Span, Stream};
-use crate::decoder::Attention;
+use crate::decoder::{Attention, Mlp};
 use crate::key_values::KeyValues;
 use crate::last_inputs::LastInputs;
 use crate::loader::Loader;
@@ -26,7 +25,7 @@ pub enum Kind {
 pub struct Block {
     self_attn: Option<Attention>,
     conv: Option<ShortConvolution>,
-    feed_forward: FeedForward,
+    feed_forward: Mlp,
     operator_norm: Norm,
     ffn_norm: Norm,
 }
@@ -47,13 +46,12 @@ impl Block {
         let hidden = config.attention.hidden;
         let attention = || Attention::load(&loader.below("self_attn"), &config.attention);
         let conv = || ShortConvolution::load(&loader.below("conv"), config.convolution);
-        let shape = [config.inner, hidden];
         let block = Self {
             self_attn: (kind == Kind::Attention).then(attention).transpose()?,
             conv: (kind == Kind::Convolution).then(conv).transpose()?,
-            feed_forward: FeedForward::load(&loader.below("feed_forward"), shape)?,
-            operator_norm: loader.root_mean_square("operator_norm", hidden, config.norm)?,
-            ffn_norm: loader.root_mean_square("ffn_norm", hidden, config.norm)?,
+            feed_forward: Mlp::load(&loader.below("feed_forward"), &config.feed_forward)?,
+            operator_norm: loader.norm("operator_norm", hidden, config.norm)?,
+            ffn_norm: loader.norm("ffn_norm", hidden, config.norm)?,
         };
         let readers = ["q_proj", "k_proj", "v_proj"].map(|name| format!("self_attn.{name}"));
         let [q, k, v] = readers.each_ref().map(String::as_str);

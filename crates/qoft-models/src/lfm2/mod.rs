@@ -1,7 +1,7 @@
 //! `lfm2`: short gated convolutions in most layers, attention in the others.
 
 mod block;
-mod feed_forward;
+mod inner_width;
 mod short_convolution;
 
 use std::sync::Arc;
@@ -17,7 +17,8 @@ use crate::architecture::Architecture;
 use crate::body::{Body, Span, Stream};
 use crate::config::{ModelConfig, ModelNames, SizeKeys};
 use crate::decoder::{
-    AttentionConfig, AttentionNames, HeadNorm, RopeConfig, RopeDefaults, RopeTables,
+    AttentionConfig, AttentionNames, HeadNorm, MlpConfig, MlpNames, RopeConfig, RopeDefaults,
+    RopeTables,
 };
 use crate::json::Object;
 use crate::layer_types;
@@ -28,7 +29,7 @@ use crate::registry::ArchitectureRegistration;
 use crate::spec::{Blueprint, ModelSpec};
 
 use block::{Block, Kind};
-use feed_forward::inner_width;
+use inner_width::inner_width;
 
 struct Lfm2;
 
@@ -77,14 +78,21 @@ fn defaults() -> serde_json::Value {
     })
 }
 
+/// What files call the feed-forward layers.
+const FEED_FORWARD: MlpNames = MlpNames {
+    gate_proj: "w1",
+    up_proj: "w3",
+    down_proj: "w2",
+    ..MlpNames::USUAL
+};
+
 /// A model, described.
 #[derive(Debug)]
 struct Lfm2Config {
     kinds: Vec<Kind>,
     attention: AttentionConfig,
     convolution: ConvolutionConfig,
-    /// Width inside the feed-forward layers.
-    inner: usize,
+    feed_forward: MlpConfig,
     norm: NormConfig,
     pad_token_id: Option<usize>,
 }
@@ -125,7 +133,10 @@ impl Lfm2Config {
                 width: json.require_size("conv_L_cache")?,
                 bias: json.flag("conv_bias")?,
             },
-            inner: inner_width(json)?,
+            feed_forward: MlpConfig {
+                names: FEED_FORWARD,
+                ..MlpConfig::new([inner_width(json)?, hidden])
+            },
             norm,
             pad_token_id: pad_token_id(json, None, model.vocab_size)?,
         })
@@ -153,7 +164,7 @@ impl Blueprint for Lfm2Config {
         Ok(AnyBody::new(Lfm2Model {
             embed_tokens: table.with_padding(self.pad_token_id),
             layers: loader.blocks("layers", self.kinds.len(), block)?,
-            embedding_norm: loader.root_mean_square("embedding_norm", width, self.norm)?,
+            embedding_norm: loader.norm("embedding_norm", width, self.norm)?,
         }))
     }
 }

@@ -1,14 +1,14 @@
 //! `glm4`: norms around the sublayers, rotary positions of neighbouring features, fused feed-forward layers.
 
 use super::{Biases, LlamaLike};
-use crate::decoder::{NormPlacement, Projections, RopeDefaults, RopePairs};
+use crate::decoder::{MlpInput, NormPlacement, RopeDefaults, RopePairs};
 use crate::registry::ArchitectureRegistration;
 
 static GLM4: LlamaLike = LlamaLike {
     padding: Some(151_329),
     eps: 1.5625e-7,
     head_dim: Some(128),
-    mlp_projections: Projections::Fused,
+    mlp_input: MlpInput::GatedFused,
     norms: NormPlacement::AroundSublayers,
     rope: RopeDefaults {
         pairs: RopePairs::Neighbours,

@@ -37,6 +37,8 @@ static LIKE_LLAMA: LlamaLike = LlamaLike {
         let limit = json.positive("swiglu_limit")?.unwrap_or(7.0);
         let mut mixture = MixtureConfig::new([dense.inner, dense.hidden], router);
         mixture.router_name = RouterName::Router;
+        mixture.router_bias = true;
+        mixture.experts.together = true;
         mixture.experts.input = ExpertInput::Alternating(ClampedSwiglu::new(alpha, limit as f32));
         mixture.experts.bias = true;
         Ok(vec![mixture.into(); layers])

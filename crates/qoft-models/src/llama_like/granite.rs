@@ -16,7 +16,8 @@ static REGISTRATION: ArchitectureRegistration = ArchitectureRegistration::new(&G
 
 crate::register_architecture!(REGISTRATION);
 
-fn multipliers(json: Object) -> Result<Multipliers> {
+/// What embeddings, residuals, scores and logits are multiplied by.
+pub fn multipliers(json: Object) -> Result<Multipliers> {
     let get = |key| Ok::<f64, Error>(json.positive(key)?.unwrap_or(1.0));
     Ok(Multipliers {
         embedding: get("embedding_multiplier")?,

@@ -1,10 +1,12 @@
 //! Llama and its relatives: decoders of one kind, each model type with options of its own.
 
+mod cohere2;
 mod exaone4;
 mod glm4;
 mod glm4_moe;
 mod gpt_oss;
 mod granite;
+mod granitemoehybrid;
 mod hunyuan_v1_dense;
 mod llama;
 mod ministral3;
@@ -32,11 +34,11 @@ use crate::architecture::Architecture;
 use crate::config::{ModelConfig, ModelNames, SizeKeys};
 use crate::decoder::{
     AttentionConfig, AttentionNames, BlockConfig, DecoderConfig, FeedForwardConfig,
-    FeedForwardName, HeadNorm, MlpConfig, NormPlacement, Projections, QueryGrowth, RopeConfig,
-    RopeDefaults, RopeTables,
+    FeedForwardName, HeadNorm, MlpConfig, MlpInput, NormPlacement, Projections, QueryGrowth,
+    RopeConfig, RopeDefaults, RopeTables,
 };
 use crate::json::Object;
-use crate::norm::NormConfig;
+use crate::norm::{NormConfig, NormKind};
 use crate::padding::pad_token_id;
 use crate::spec::ModelSpec;
 
@@ -49,14 +51,18 @@ struct LlamaLike {
     tied: bool,
     /// The token of the padding where `config.json` does not mention it.
     padding: Option<i64>,
-    /// Added to the mean square in norms in files that do not say so.
+    /// What the norms are.
+    norm: NormKind,
+    /// The key of what is added to the mean square or the variance in norms.
+    eps_key: &'static str,
+    /// The same in files that do not say so.
     eps: f64,
     /// Width of a head in files that do not say so, instead of an equal share.
     head_dim: Option<usize>,
     attention_names: AttentionNames,
     projections: Projections,
     /// How the inner projections of the feed-forward layers are stored.
-    mlp_projections: Projections,
+    mlp_input: MlpInput,
     head_norm: HeadNorm,
     norms: NormPlacement,
     rope: RopeDefaults,
@@ -119,11 +125,13 @@ impl LlamaLike {
             names: ModelNames::USUAL,
             tied: false,
             padding: None,
+            norm: NormKind::RootMeanSquare,
+            eps_key: "rms_norm_eps",
             eps: 1e-6,
             head_dim: None,
             attention_names: AttentionNames::USUAL,
             projections: Projections::Single,
-            mlp_projections: Projections::Single,
+            mlp_input: MlpInput::Gated,
             head_norm: HeadNorm::Without,
             norms: NormPlacement::Before,
             rope: RopeDefaults::USUAL,
@@ -175,11 +183,11 @@ impl LlamaLike {
         model.tie_word_embeddings = tied.unwrap_or(self.tied);
         model.logits_multiplier = multipliers.logits;
 
-        let eps = json.positive("rms_norm_eps")?.unwrap_or(self.eps) as f32;
-        let norm = NormConfig::new(eps);
+        let eps = json.positive(self.eps_key)?.unwrap_or(self.eps) as f32;
+        let norm = NormConfig::new(eps).of_kind(self.norm);
         let attention = self.attention(json, &model, norm)?;
         let mlp = MlpConfig {
-            projections: self.mlp_projections,
+            input: self.mlp_input,
             bias: (self.biases)(json)?.mlp,
             ..MlpConfig::new([json.require_size("intermediate_size")?, model.hidden_size])
         };

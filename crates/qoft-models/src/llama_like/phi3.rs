@@ -2,7 +2,7 @@
 
 use super::{LlamaLike, windows};
 use crate::config::ModelNames;
-use crate::decoder::{Projections, RopeDefaults};
+use crate::decoder::{MlpInput, Projections, RopeDefaults};
 use crate::registry::ArchitectureRegistration;
 
 static PHI3: LlamaLike = LlamaLike {
@@ -10,7 +10,7 @@ static PHI3: LlamaLike = LlamaLike {
     padding: Some(32_000),
     eps: 1e-5,
     projections: Projections::Fused,
-    mlp_projections: Projections::Fused,
+    mlp_input: MlpInput::GatedFused,
     rope: RopeDefaults {
         partial_rotary_factor: Some(1.0),
         original_positions: Some(4096),

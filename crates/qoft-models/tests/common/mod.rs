@@ -13,6 +13,7 @@ use serde_json::Value;
 
 /// Models of all families.
 pub const CASES: &[&str] = &[
+    "cohere2",
     "exaone4",
     "gemma",
     "gemma2",
@@ -25,6 +26,7 @@ pub const CASES: &[&str] = &[
     "gpt2_options",
     "gpt_oss",
     "granite",
+    "granitemoehybrid_experts",
     "hunyuan",
     "lfm2",
     "lfm2_options",
@@ -45,6 +47,7 @@ pub const CASES: &[&str] = &[
     "qwen3_moe",
     "seed_oss_options",
     "smollm3",
+    "starcoder2",
 ];
 
 /// The model of a fixture.

@@ -101,6 +101,24 @@ fn olmoe_router() {
     check_case("olmoe_router");
 }
 
+/// Attention and feed-forward layers side by side.
+#[test]
+fn cohere2_all_linear() {
+    check_case("cohere2_all_linear");
+}
+
+/// Norms with biases, and feed-forward layers without a gate.
+#[test]
+fn starcoder2_bias_all() {
+    check_case("starcoder2_bias_all");
+}
+
+/// A mixture beside layers that all tokens meet, whose router trains, with its auxiliary loss.
+#[test]
+fn granitemoehybrid_router() {
+    check_case("granitemoehybrid_router");
+}
+
 #[test]
 fn lfm2_all_linear() {
     check_case("lfm2_all_linear");

@@ -1,41 +1,8 @@
-//! The feed-forward part of a block.
+//! The width of the feed-forward layers.
 
-use burn::module::Module;
-use burn::tensor::Tensor;
-use qoft_core::kernels::ops::Activation;
-use qoft_core::ops::{self, Traced};
-use qoft_core::{Linear, Result, Walk};
+use qoft_core::Result;
 
 use crate::json::Object;
-use crate::loader::Loader;
-
-/// `w2(silu(w1(x)) · w3(x))`.
-#[derive(Module, Debug, Walk)]
-pub struct FeedForward {
-    w1: Linear,
-    w3: Linear,
-    w2: Linear,
-}
-
-impl FeedForward {
-    /// Makes the layers of `[inner, hidden]`.
-    pub fn load(loader: &Loader, [inner, hidden]: [usize; 2]) -> Result<Self> {
-        let layers = Self {
-            w1: loader.linear("w1", [inner, hidden], false)?,
-            w3: loader.linear("w3", [inner, hidden], false)?,
-            w2: loader.linear("w2", [hidden, inner], false)?,
-        };
-        loader.feeds("w3", 0, &["w2"]);
-        Ok(layers)
-    }
-
-    /// The layers on the rows of `x`, `[rows, hidden]`.
-    pub fn forward(&self, x: Traced<2>) -> Tensor<2> {
-        let inner = Linear::forward_each([&self.w1, &self.w3], x);
-        let [gate, up] = inner.map(|x| self.w2.keep(x));
-        self.w2.forward(ops::gated(gate, up, Activation::Silu))
-    }
-}
 
 /// The width inside: `block_ff_dim` or `intermediate_size`, of which two thirds are taken, times a
 /// factor and rounded up to a multiple, unless `block_auto_adjust_ff_dim` says otherwise.
