@@ -103,14 +103,11 @@ pub fn read_train_options(path: &std::path::Path) -> anyhow::Result<()> {
 
 fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
     let mut threads = cli.threads;
-    let command = match cli.command {
-        Command::Train(args) => {
-            let args = args.with_file()?;
-            threads = threads.or(args.threads);
-            Command::Train(Box::new(args))
-        }
-        command => command,
-    };
+    let mut command = cli.command;
+    if let Some(args) = command.training() {
+        *args = std::mem::take(args).with_file()?;
+        threads = threads.or(args.threads);
+    }
     use_threads(threads)?;
     match command {
         Command::Quickstart(args) => commands::quickstart::run(&args, registries),
@@ -118,7 +115,10 @@ fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
         Command::Backends(args) => commands::backends::run(&args, registries),
         Command::Dequantize(args) => commands::dequantize::run(&args, registries),
         Command::Quantize(args) => commands::quantize::run(&args, registries),
+        Command::Train(args) if args.dry_run => commands::estimate::run(&args, registries),
         Command::Train(args) => commands::train::run(&args, registries),
+        Command::Estimate(args) => commands::estimate::run(&args, registries),
+        Command::LrFind(args) => commands::lr_find::run(&args, registries),
         Command::Merge(args) => commands::merge::run(&args, registries),
         Command::Export(args) => commands::export::run(&args, registries),
         Command::Data(DataCommand::Preview(args)) => commands::preview::run(&args, registries),

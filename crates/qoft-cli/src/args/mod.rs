@@ -6,6 +6,7 @@ mod data;
 mod file;
 mod foreign;
 mod load;
+mod lr_find;
 mod merge;
 mod named;
 mod names;
@@ -34,6 +35,7 @@ pub use adapter::AdapterArg;
 pub use calibration::CalibrationArgs;
 pub use data::{DataArg, DataArgs};
 pub use load::LoadArgs;
+pub use lr_find::LrFindArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use preview::{DataCommand, PreviewArgs};
 pub use quantize::QuantizeArgs;
@@ -76,17 +78,20 @@ impl Cli {
     }
 
     fn from_matches(matches: &mut ArgMatches) -> Result<Self, clap::Error> {
-        let foreign = matches.subcommand_matches(TRAIN).map(foreign::given);
+        let training = matches
+            .subcommand()
+            .filter(|(name, _)| TRAIN.contains(name));
+        let foreign = training.map(|(_, matches)| foreign::given(matches));
         let mut parsed = Self::from_arg_matches_mut(matches)?;
-        if let (Command::Train(args), Some(foreign)) = (&mut parsed.command, foreign) {
+        if let (Some(args), Some(foreign)) = (parsed.command.training(), foreign) {
             args.foreign = foreign;
         }
         Ok(parsed)
     }
 }
 
-/// The command that knows options of other programs.
-const TRAIN: &str = "train";
+/// The commands about a training, which know options of other programs.
+const TRAIN: [&str; 3] = ["train", "estimate", "lr-find"];
 
 /// The program, which has one name and version in all of its commands.
 fn program() -> clap::Command {
@@ -94,7 +99,8 @@ fn program() -> clap::Command {
         let command = command.display_name("qoft");
         synonyms::accepting(command)
     });
-    program.mut_subcommand(TRAIN, foreign::accepting)
+    let accepting = |program: clap::Command, name| program.mut_subcommand(name, foreign::accepting);
+    TRAIN.into_iter().fold(program, accepting)
 }
 
 /// The commands.
@@ -119,6 +125,12 @@ pub enum Command {
         qoft train --resume-from <FOLDER> [OPTIONS]"
     )]
     Train(Box<TrainArgs>),
+    /// Measure the memory and the time that a training would need, without one.
+    #[command(allow_negative_numbers = true)]
+    Estimate(Box<TrainArgs>),
+    /// Look for a learning rate: train for some steps while it rises.
+    #[command(allow_negative_numbers = true)]
+    LrFind(Box<LrFindArgs>),
     /// Multiply adapters into the weights of a checkpoint.
     Merge(MergeArgs),
     /// Write adapters as a LoRA, or a model with them as a GGUF file.
@@ -130,6 +142,17 @@ pub enum Command {
     Eval(EvalArgs),
     /// Continue a prompt.
     Generate(GenerateArgs),
+}
+
+impl Command {
+    /// The options of a training, if this is about one.
+    pub fn training(&mut self) -> Option<&mut TrainArgs> {
+        match self {
+            Self::Train(args) | Self::Estimate(args) => Some(args),
+            Self::LrFind(args) => Some(&mut args.train),
+            _ => None,
+        }
+    }
 }
 
 /// Options of `quickstart`.

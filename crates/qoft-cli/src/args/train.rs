@@ -150,6 +150,10 @@ pub struct TrainArgs {
     #[serde(skip)]
     pub foreign: Map<String, Value>,
 
+    /// Measure what the training would need, as `qoft estimate` does, instead of it.
+    #[arg(long, help_heading = "Reports")]
+    #[serde(skip)]
+    pub dry_run: bool,
     /// Print one JSON object at the end.
     #[arg(long, help_heading = "Reports", num_args = 0..=1, default_missing_value = "true")]
     pub json: Option<bool>,
@@ -195,10 +199,12 @@ impl TrainArgs {
             }
         }
         let read = named::read(&Map::new(), &options);
-        match source.is_empty() {
+        let mut read: Self = match source.is_empty() {
             true => read,
             false => read.context(source),
-        }
+        }?;
+        read.dry_run = self.dry_run;
+        Ok(read)
     }
 
     /// Model, data and output folder, which must be given.

@@ -2,10 +2,12 @@
 
 pub mod backends;
 pub mod dequantize;
+pub mod estimate;
 pub mod eval;
 pub mod export;
 pub mod generate;
 pub mod inspect;
+pub mod lr_find;
 pub mod merge;
 pub mod preview;
 pub mod quantize;

@@ -9,6 +9,8 @@ mod cli;
 mod common;
 mod dequantize;
 mod documents;
+mod estimate;
+mod first_hour;
 #[cfg(feature = "wgpu")]
 mod gpu;
 mod kills;

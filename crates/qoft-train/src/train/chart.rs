@@ -3,8 +3,9 @@
 use plotters::prelude::*;
 
 const SIZE: (u32, u32) = (800, 480);
-/// The smoothed line looks at this share of all points to each side of one, and at some at least.
+/// The smoothed line looks at this share of all points to each side of one.
 const SMOOTHING: f64 = 0.05;
+/// It looks at so many at least.
 const NEIGHBOURS: usize = 3;
 
 /// (step, value) of each step.
@@ -66,7 +67,11 @@ impl Chart<'_> {
         };
         line(steps.to_vec(), name, BLUE.mix(0.3).stroke_width(1))?;
         let smooth_name = format!("{name}, smoothed");
-        line(smoothed(steps), &smooth_name, BLUE.stroke_width(2))?;
+        line(
+            smoothed(steps, SMOOTHING),
+            &smooth_name,
+            BLUE.stroke_width(2),
+        )?;
         if !beside.is_empty() {
             line(beside.to_vec(), beside_name, RED.stroke_width(2))?;
         }
@@ -90,9 +95,10 @@ impl Chart<'_> {
 }
 
 /// A line fitted to the points around each one (local linear regression): it follows a slope, also
-/// at both ends, where a moving average would lag behind.
-fn smoothed(points: &Points) -> Vec<(f64, f64)> {
-    let reach = ((points.len() as f64 * SMOOTHING) as usize).max(NEIGHBOURS);
+/// at both ends, where a moving average would lag behind. It looks at a `share` of all points to
+/// each side.
+pub(super) fn smoothed(points: &Points, share: f64) -> Vec<(f64, f64)> {
+    let reach = ((points.len() as f64 * share) as usize).max(NEIGHBOURS);
     // Sums over the points before each one, with their numbers as places: 1, i, i², y, i·y.
     let mut sums = vec![[0.0; 4]];
     for (i, (_, y)) in points.iter().enumerate() {
@@ -166,10 +172,10 @@ mod tests {
         let points: Vec<_> = (1..=200)
             .map(|i| (f64::from(i), 5.0 - 0.02 * f64::from(i)))
             .collect();
-        for ((_, smooth), (_, y)) in smoothed(&points).iter().zip(&points) {
+        for ((_, smooth), (_, y)) in smoothed(&points, SMOOTHING).iter().zip(&points) {
             assert!((smooth - y).abs() < 1e-9);
         }
-        assert_eq!(smoothed(&[(1.0, 2.0)]), [(1.0, 2.0)]);
+        assert_eq!(smoothed(&[(1.0, 2.0)], SMOOTHING), [(1.0, 2.0)]);
     }
 
     #[test]
@@ -177,7 +183,7 @@ mod tests {
         let points: Vec<_> = (1..=100)
             .map(|i| (f64::from(i), 2.0 + 3.0 * (-f64::from(i) / 10.0).exp()))
             .collect();
-        for ((_, smooth), (_, y)) in smoothed(&points).iter().zip(&points) {
+        for ((_, smooth), (_, y)) in smoothed(&points, SMOOTHING).iter().zip(&points) {
             assert!((smooth - y).abs() < 0.1, "{smooth} {y}");
         }
     }

@@ -29,6 +29,7 @@ mod optimizer;
 mod optimizer_kind;
 mod plan;
 mod plot;
+mod rate_search;
 mod rescue;
 mod run;
 mod saving;
@@ -40,6 +41,7 @@ mod state;
 mod strategy;
 mod tensorboard;
 mod trainer;
+mod workload;
 
 pub use below::Below;
 pub use config::{ActivationDtype, TrainConfig};
@@ -48,12 +50,14 @@ pub use folder::{RunFolder, is_checkpoint, is_emergency, last_checkpoint};
 pub use history::{History, HistoryStep};
 pub use observer::{Observer, StepReport};
 pub use optimizer_kind::OptimizerKind;
+pub use rate_search::{FoundRate, RateSearch};
 pub use schedule::Schedule;
 pub use scheduler_kind::SchedulerKind;
 pub use scheduler_options::{Curve, SchedulerOptions};
 pub use strategy::Strategy;
 pub use tensorboard::TensorBoard;
 pub use trainer::{Start, Summary, Trainer};
+pub use workload::{Workload, rows_of_length};
 
 /// The name of the adapter that is trained and saved.
 pub const ADAPTER: &str = "default";

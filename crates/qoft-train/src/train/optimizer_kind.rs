@@ -43,6 +43,12 @@ impl OptimizerKind {
         }
     }
 
+    /// The numbers that it keeps for each one of a parameter.
+    #[must_use]
+    pub fn moments_per_parameter(self) -> usize {
+        self.moments().tensors.len()
+    }
+
     pub(super) fn moments(self) -> Moments {
         let (tensors, time): (&[&str], _) = match self {
             Self::AdamW | Self::Adam => (

@@ -97,7 +97,7 @@ impl<'a, D: TrainData> Steps<'a, D> {
     }
 }
 
-fn order(config: &TrainConfig, epoch: usize) -> Order {
+pub(super) fn order(config: &TrainConfig, epoch: usize) -> Order {
     if config.shuffle {
         Order::Shuffled {
             seed: config.seed,

@@ -193,16 +193,18 @@ impl<M: TrainModel> Run<'_, M> {
         let config = self.trainer.config;
         let began = Instant::now();
         let batches = self.steps.next();
-        let lr = self.schedule.at(self.summary.steps);
+        let step = self.summary.steps;
+        let own_rate = self.trainer.rates.get(step).copied();
+        let lr = own_rate.unwrap_or_else(|| self.schedule.at(step));
         let mut model = before.clone();
-        let number = self.summary.steps + 1;
+        let number = step + 1;
         let (mut loss, mut gradients) = (0.0, StepGradients::default());
         let predicted: usize = batches.iter().map(TrainBatch::predicted).sum();
         for (index, batch) in batches.iter().enumerate() {
             if index > 0 && self.stopping() {
                 return Ok(Err(Abandoned));
             }
-            let draw = Draw::new(config.seed, self.summary.steps, index);
+            let draw = Draw::new(config.seed, step, index);
             adapters::begin(&mut model, draw);
             if batch.predicted() == 0 {
                 continue;

@@ -32,6 +32,8 @@ pub struct Trainer<'a, D = Dataset> {
     pub folder: &'a RunFolder,
     /// Where the run begins.
     pub start: Start<'a>,
+    /// The learning rates of its first steps; those of the settings where it is shorter.
+    pub rates: &'a [f64],
 }
 
 /// Where a run begins.
@@ -97,6 +99,7 @@ impl<'a, D> Trainer<'a, D> {
             eval_dataset: None,
             folder,
             start: Start::New,
+            rates: &[],
         }
     }
 }

@@ -1,0 +1,94 @@
+//! What two steps need.
+
+use std::sync::atomic::Ordering;
+
+use anyhow::{Context, Result};
+use qoft::models::CausalLm;
+use qoft::train::train::{Observer, RunFolder, StepReport, Strategy, TrainConfig, rows_of_length};
+
+use super::memory::Watch;
+use crate::commands::train::Setup;
+use crate::stop::{self, Graceful, Stopped};
+
+/// Steps of a measurement: the first has to make room for everything.
+const STEPS: usize = 2;
+
+/// What was measured of a batch.
+#[derive(Debug, Clone, Copy)]
+pub struct Measured {
+    /// Its tokens, padding among them.
+    pub tokens: usize,
+    /// The highest resident set, in bytes.
+    pub peak: u64,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Trains a model for two steps on batches of some shape.
+pub struct Probe<'a> {
+    /// The run that is to be estimated.
+    pub setup: &'a mut Setup,
+    /// Its model, which is there between two measurements.
+    pub model: Option<CausalLm>,
+}
+
+impl Probe<'_> {
+    /// Measures batches of `rows` rows of `length` tokens.
+    pub fn measure(
+        &mut self,
+        (rows, length): (usize, usize),
+        config: &TrainConfig,
+    ) -> Result<Measured> {
+        let batches = config.gradient_accumulation_steps.clamp(1, 2);
+        let dataset = &self.setup.data.dataset;
+        let (rows, dataset) = if dataset.is_packed() {
+            let examples = dataset.examples.len().max(1);
+            let mean = (dataset.report.tokens / examples).clamp(2, length.max(2));
+            let several = rows_of_length(dataset, length / mean, mean, batches);
+            (1, several.packed(length))
+        } else {
+            (rows, rows_of_length(dataset, rows, length, batches))
+        };
+        let mut config = config.clone();
+        config.batch_size = rows;
+        config.gradient_accumulation_steps = batches;
+        config.max_steps = Some(STEPS);
+        config.save_strategy = Some(Strategy::No);
+        config.shuffle = false;
+        let scratch = tempfile::tempdir().context("a folder for the measurement")?;
+        let folder = RunFolder::open(&scratch.path().join("run"))?;
+        let mut trainer = self.setup.trainer(&folder);
+        (trainer.config, trainer.dataset, trainer.eval_dataset) = (&config, &dataset, None);
+        let model = self
+            .model
+            .take()
+            .context("the model of a measurement that failed")?;
+        let mut events = LastStep::default();
+        let graceful = Graceful::begin();
+        let watch = Watch::begin()?;
+        let result = trainer.run(model, &mut events, stop::requested());
+        let peak = watch.end();
+        drop(graceful);
+        self.model = Some(result?.0);
+        if stop::requested().load(Ordering::SeqCst) {
+            return Err(Stopped.into());
+        }
+        Ok(Measured {
+            tokens: rows * length,
+            peak,
+            seconds: events.seconds / batches as f64,
+        })
+    }
+}
+
+/// How long the last step took.
+#[derive(Debug, Default)]
+struct LastStep {
+    seconds: f64,
+}
+
+impl Observer for LastStep {
+    fn step(&mut self, report: &StepReport) {
+        self.seconds = report.seconds;
+    }
+}
