@@ -166,6 +166,14 @@ pub enum GenerateError {
         /// What is wrong with its value.
         reason: String,
     },
+    /// A file that says how text is generated cannot be used.
+    #[error("{}: {reason}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        reason: String,
+    },
     /// There is nothing to continue.
     #[error("the prompt has no tokens")]
     EmptyPrompt,

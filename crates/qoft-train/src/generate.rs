@@ -1,5 +1,8 @@
 //! Text that a model writes.
 
+mod options;
+mod sampling;
+
 use std::time::Instant;
 
 use burn::tensor::{Device, Int, Tensor, TensorData};
@@ -7,55 +10,10 @@ use qoft_core::Random;
 
 use crate::error::GenerateError;
 use crate::model::GenerateModel;
-use crate::tokenizer::Tokenizer;
+use crate::tokenizer::{Tokenizer, TokenizerError};
 
-/// How tokens are chosen.
-#[derive(Debug, Clone, Copy, PartialEq)]
-#[non_exhaustive]
-pub struct GenerateOptions {
-    /// The largest number of tokens to write.
-    pub max_new_tokens: usize,
-    /// How much chance there is; 0: always the likeliest token.
-    pub temperature: f64,
-    /// Only the likeliest tokens that have this probability together are considered.
-    pub top_p: f64,
-    /// Seed of the choices.
-    pub seed: u64,
-}
-
-impl Default for GenerateOptions {
-    fn default() -> Self {
-        Self {
-            max_new_tokens: 128,
-            temperature: 0.0,
-            top_p: 1.0,
-            seed: 42,
-        }
-    }
-}
-
-impl GenerateOptions {
-    /// Checks each value.
-    ///
-    /// # Errors
-    ///
-    /// [`GenerateError::Option`] for the first value that is impossible.
-    pub fn validate(&self) -> Result<(), GenerateError> {
-        let fail = |key, reason: &str, value: f64| {
-            Err(GenerateError::Option {
-                key,
-                reason: format!("must be {reason}, not {value}"),
-            })
-        };
-        if !self.temperature.is_finite() || self.temperature < 0.0 {
-            return fail("temperature", "a number from 0 on", self.temperature);
-        }
-        if !(self.top_p > 0.0 && self.top_p <= 1.0) {
-            return fail("top_p", "above 0 and at most 1", self.top_p);
-        }
-        Ok(())
-    }
-}
+pub use options::{GenerateOptions, GenerationConfig};
+use sampling::choose;
 
 /// What a model wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -80,8 +38,8 @@ impl Generated {
     }
 }
 
-/// Continues `prompt` until a token that ends a text, `max_new_tokens` or the length that the
-/// model is made for. `on_text` gets each piece of text as soon as it is certain.
+/// Continues `prompt` until a token or string that ends a text, the largest number of tokens or the length
+/// that the model is made for. `on_text` gets each piece of text as soon as it is certain.
 ///
 /// `device` is that of the model's weights.
 ///
@@ -100,7 +58,9 @@ pub fn generate(
     let limit = model.context_length();
     check_prompt(prompt, model.vocab_size(), limit)?;
     let model = model.valid();
-    let stop_ids = tokenizer.stop_ids();
+    let own_ends = options.eos_token_id.clone();
+    let stop_ids = own_ends.unwrap_or_else(|| tokenizer.stop_ids());
+    let longest = longest(&options.stop_strings);
     let mut cache = model.new_cache();
     let mut stream = tokenizer.stream();
     let mut random = Random::new(options.seed);
@@ -111,15 +71,24 @@ pub fn generate(
         seconds: 0.0,
     };
     let mut began = Instant::now();
+    let mut text = prompt.to_vec();
     let mut next = prompt.to_vec();
-    let count = options.max_new_tokens.min(limit - prompt.len());
+    let length = options.max_length.unwrap_or(limit).min(limit);
+    let Some(room) = length.checked_sub(prompt.len()).filter(|room| *room > 0) else {
+        return Err(GenerateError::Option {
+            key: "max_length",
+            reason: format!("is {length}, but the prompt has {} tokens", prompt.len()),
+        });
+    };
+    let count = options.max_new_tokens.min(room);
     while generated.ids.len() < count {
         let logits = model.next_logits(ids(&next, device), Some(&mut cache));
         let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
         let position = prompt.len() + generated.ids.len();
-        let id =
-            choose(&logits, options, &mut random).ok_or(GenerateError::NotFinite { position })?;
+        let id = choose(&logits, &text, options, &mut random)
+            .ok_or(GenerateError::NotFinite { position })?;
         generated.ids.push(id);
+        text.push(id);
         if generated.ids.len() == 1 {
             generated.prompt_seconds = began.elapsed().as_secs_f64();
             began = Instant::now();
@@ -134,6 +103,9 @@ pub fn generate(
             on_text(&piece);
             generated.text.push_str(&piece);
         }
+        if ends(tokenizer, &generated.ids, &options.stop_strings, longest)? {
+            break;
+        }
         next = vec![id];
     }
     let rest = stream.finish()?;
@@ -142,6 +114,27 @@ pub fn generate(
         generated.text.push_str(&rest);
     }
     Ok(generated)
+}
+
+/// Bytes of the longest of these strings.
+fn longest(stop_strings: &[String]) -> usize {
+    stop_strings.iter().map(String::len).max().unwrap_or(0)
+}
+
+/// Whether the last of these tokens completes one of these strings, special tokens included.
+fn ends(
+    tokenizer: &Tokenizer,
+    ids: &[u32],
+    stop_strings: &[String],
+    longest: usize,
+) -> Result<bool, TokenizerError> {
+    if stop_strings.is_empty() {
+        return Ok(false);
+    }
+    // Each token but the first has a byte at least, or is a part of a character.
+    let first = ids.len().saturating_sub(longest + 4);
+    let tail = tokenizer.decode(&ids[first..], false)?;
+    Ok(stop_strings.iter().any(|end| tail.contains(end.as_str())))
 }
 
 fn check_prompt(prompt: &[u32], vocab_size: usize, limit: usize) -> Result<(), GenerateError> {
@@ -166,55 +159,9 @@ fn ids(ids: &[u32], device: &Device) -> Tensor<2, Int> {
     Tensor::from_data(TensorData::new(values, [1, ids.len()]), device)
 }
 
-/// The next token; nothing if the logits are no numbers.
-fn choose(logits: &[f32], options: &GenerateOptions, random: &mut Random) -> Option<u32> {
-    if logits.iter().any(|logit| logit.is_nan()) {
-        return None;
-    }
-    // Of equal logits the first one comes first.
-    let larger = |best, value: &f32| if *value > best { *value } else { best };
-    let largest = logits.iter().fold(f32::NEG_INFINITY, larger);
-    let best = logits.iter().position(|logit| *logit == largest)?;
-    if options.temperature == 0.0 {
-        return u32::try_from(best).ok();
-    }
-    let mut order: Vec<usize> = (0..logits.len()).collect();
-    order.sort_by(|a, b| logits[*b].total_cmp(&logits[*a]));
-    let top = f64::from(logits[best]);
-    let weight = |id: &usize| ((f64::from(logits[*id]) - top) / options.temperature).exp();
-    let weights: Vec<f64> = order.iter().map(weight).collect();
-    let wanted = weights.iter().sum::<f64>() * options.top_p;
-    let mut sum = 0.0;
-    let kept = weights.iter().position(|weight| {
-        sum += weight;
-        sum >= wanted
-    });
-    let kept = kept.map_or(weights.len(), |last| last + 1);
-    let mut left = random.unit() * weights[..kept].iter().sum::<f64>();
-    let chosen = weights[..kept].iter().position(|weight| {
-        left -= weight;
-        left < 0.0
-    });
-    u32::try_from(order[chosen.unwrap_or(kept - 1)]).ok()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    const LOGITS: [f32; 4] = [0.0, 2.0, 1.0, 2.0];
-
-    fn draws(temperature: f64, top_p: f64, seed: u64) -> Vec<u32> {
-        let options = GenerateOptions {
-            temperature,
-            top_p,
-            ..GenerateOptions::default()
-        };
-        let mut random = Random::new(seed);
-        (0..400)
-            .map(|_| choose(&LOGITS, &options, &mut random).unwrap())
-            .collect()
-    }
 
     #[test]
     fn the_rate_leaves_the_prompt_out() {
@@ -230,44 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn without_temperature_the_first_of_the_likeliest_is_chosen() {
-        assert!(draws(0.0, 1.0, 1).iter().all(|id| *id == 1));
-    }
-
-    #[test]
-    fn choices_follow_the_probabilities_and_the_seed() {
-        let ids = draws(1.0, 1.0, 1);
-        assert_eq!(ids, draws(1.0, 1.0, 1));
-        assert_ne!(ids, draws(1.0, 1.0, 2));
-        let count = |id| ids.iter().filter(|found| **found == id).count();
-        assert!(count(1) > count(2) && count(2) > count(0) && count(0) > 0);
-    }
-
-    #[test]
-    fn top_p_leaves_the_tail_out() {
-        // The two likeliest have 0.40 each.
-        assert!(draws(1.0, 0.7, 1).iter().all(|id| [1, 3].contains(id)));
-        assert!(draws(1.0, 0.1, 1).iter().all(|id| *id == 1));
-    }
-
-    #[test]
-    fn impossible_values_are_refused() {
-        let mut random = Random::new(0);
-        let options = GenerateOptions::default();
-        assert_eq!(choose(&[0.0, f32::NAN], &options, &mut random), None);
-        let hot = GenerateOptions {
-            temperature: -1.0,
-            ..options
-        };
-        assert!(hot.validate().is_err());
-        assert!(
-            GenerateOptions {
-                top_p: 0.0,
-                ..options
-            }
-            .validate()
-            .is_err()
-        );
+    fn impossible_prompts_are_refused() {
         assert!(matches!(
             check_prompt(&[], 9, 9),
             Err(GenerateError::EmptyPrompt)

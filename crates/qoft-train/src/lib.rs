@@ -15,7 +15,7 @@ pub use qoft_chat as chat;
 
 pub use error::{GenerateError, NotFinite, TrainError};
 pub use eval::{Evaluation, evaluate};
-pub use generate::{GenerateOptions, Generated, generate};
+pub use generate::{GenerateOptions, Generated, GenerationConfig, generate};
 pub use inputs::{check_lengths, input_ids, targets};
 pub use model::{
     GenerateModel, TokenModel, TrainBatch, TrainBlocks, TrainData, TrainModel, model_facts,

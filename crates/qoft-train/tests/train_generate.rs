@@ -5,7 +5,66 @@ use qoft_bnb as _;
 use qoft_core::{Schemes, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_train::tokenizer::Tokenizer;
-use qoft_train::{GenerateOptions, generate};
+use qoft_train::{GenerateOptions, Generated, GenerationConfig, generate};
+use serde_json::Value;
+
+/// What a model of the fixtures writes behind a prompt.
+fn written(model: &str, prompt: &[u32], options: &GenerateOptions) -> Generated {
+    let folder = qoft_fixtures::path(&format!("models/{model}"));
+    let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    let device = default_device().unwrap();
+    let model = CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap();
+    let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
+    generate(&model, &tokenizer, prompt, options, &device, &mut |_| ()).unwrap()
+}
+
+#[test]
+fn texts_are_those_of_transformers() {
+    let file = std::fs::read(qoft_fixtures::path("generation/greedy.json")).unwrap();
+    let case: Value = serde_json::from_slice(&file).unwrap();
+    let ids = |key: &str| -> Vec<u32> { serde_json::from_value(case[key].clone()).unwrap() };
+    let model = case["model"].as_str().unwrap();
+    let config: GenerationConfig = serde_json::from_value(case["options"].clone()).unwrap();
+    let mut options = config.options();
+    options.eos_token_id = Some(Vec::new());
+    let text = |options: &GenerateOptions| written(model, &ids("prompt"), options).ids;
+    assert_eq!(text(&options), ids("penalized"));
+    options.eos_token_id = Some(ids("ends"));
+    assert_eq!(text(&options), ids("ended"));
+    options.eos_token_id = Some(Vec::new());
+    options.repetition_penalty = 1.0;
+    assert_eq!(text(&options), ids("free"));
+}
+
+#[test]
+fn texts_end_with_strings_and_at_lengths() {
+    let mut options = GenerateOptions::default();
+    options.max_new_tokens = 30;
+    options.eos_token_id = Some(Vec::new());
+    let prompt = [5, 6, 7];
+    let whole = written("llama_nf4", &prompt, &options);
+    assert_eq!(whole.ids.len(), 30);
+    let middle = whole
+        .text
+        .char_indices()
+        .nth(whole.text.chars().count() / 2);
+    let end: String = whole.text[middle.unwrap().0..].chars().take(2).collect();
+    options.stop_strings = vec!["never written".to_owned(), end.clone()];
+    let ended = written("llama_nf4", &prompt, &options);
+    assert!(ended.text.contains(&end), "{} {end:?}", ended.text);
+    assert!(whole.text.starts_with(&ended.text) && ended.ids.len() < 30);
+    let before: String = ended
+        .text
+        .chars()
+        .take(ended.text.chars().count() - 2)
+        .collect();
+    assert!(!before.contains(&end), "{} {end:?}", ended.text);
+
+    options.stop_strings.clear();
+    options.max_length = Some(10);
+    assert_eq!(written("llama_nf4", &prompt, &options).ids, whole.ids[..7]);
+}
 
 #[test]
 fn generation_with_a_cache_follows_the_likeliest_tokens() {

@@ -2,6 +2,7 @@
 
 mod adapter;
 mod calibration;
+mod choice;
 mod data;
 mod file;
 mod foreign;
@@ -33,6 +34,7 @@ use crate::{exit, print};
 
 pub use adapter::AdapterArg;
 pub use calibration::CalibrationArgs;
+pub use choice::ChoiceArgs;
 pub use data::{DataArg, DataArgs};
 pub use load::LoadArgs;
 pub use lr_find::LrFindArgs;
@@ -301,15 +303,9 @@ pub struct GenerateArgs {
     /// Put the prompt into the checkpoint's chat template, as a user's message.
     #[arg(long)]
     pub chat: bool,
-    /// Tokens to generate at most.
-    #[arg(long, default_value_t = 128)]
-    pub max_new_tokens: usize,
-    /// Randomness; 0 always takes the most likely token.
-    #[arg(long, default_value_t = 0.0)]
-    pub temperature: f64,
-    /// Sample from the most likely tokens that have this probability together.
-    #[arg(long, default_value_t = 1.0)]
-    pub top_p: f64,
+    /// How tokens are chosen.
+    #[command(flatten)]
+    pub choice: ChoiceArgs,
     /// Seed of the sampling.
     #[arg(long, default_value_t = 42)]
     pub seed: u64,

@@ -8,25 +8,27 @@ use serde_json::{Map, Value, json};
 
 use crate::args::GenerateArgs;
 use crate::files;
-use crate::print::{self, outln};
+use crate::print::{self, errln, outln};
 
 /// Continues a prompt; text appears as it is made.
 pub fn run(args: &GenerateArgs, registries: &Registries) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
     let folder = files::open(registries, &args.model.model)?;
     let tokenizer = files::tokenizer(&folder)?;
+    let mut options = args.choice.options(folder.checkpoint().dir())?;
     let prompt = prompt(args, &tokenizer)?;
     let model = files::adapted_model(registries, folder, &args.model)?;
-    let mut options = GenerateOptions::default();
-    options.max_new_tokens = args.max_new_tokens;
-    options.temperature = args.temperature;
-    options.top_p = args.top_p;
     options.seed = args.seed;
+    let ends = options.eos_token_id.clone();
+    let ends = ends.unwrap_or_else(|| tokenizer.stop_ids());
     let mut show = |text: &str| {
         if !args.json {
             print::text(text);
         }
     };
+    if !args.json {
+        errln!("{}", in_words(&options, &ends));
+    }
     if !args.chat {
         show(&args.prompt);
     }
@@ -43,10 +45,64 @@ pub fn run(args: &GenerateArgs, registries: &Registries) -> Result<()> {
                 "prompt_seconds": generated.prompt_seconds,
                 "seconds": generated.seconds,
                 "tokens_per_second": generated.tokens_per_second(),
+                "options": in_json(&options, &ends),
             })
         );
     }
     Ok(())
+}
+
+/// How tokens are chosen, and when the text ends.
+fn in_words(options: &GenerateOptions, ends: &[u32]) -> String {
+    let mut words = match options.do_sample {
+        false => "the likeliest token each time".to_owned(),
+        true => {
+            let mut words = format!("draws with temperature {}", options.temperature);
+            if options.top_k > 0 {
+                words += &format!(", top-k {}", options.top_k);
+            }
+            if options.top_p < 1.0 {
+                words += &format!(", top-p {}", options.top_p);
+            }
+            if options.min_p > 0.0 {
+                words += &format!(", min-p {}", options.min_p);
+            }
+            words
+        }
+    };
+    if options.repetition_penalty != 1.0 {
+        words += &format!(", repetition penalty {}", options.repetition_penalty);
+    }
+    match options.max_length {
+        Some(length) => words += &format!("; at most {length} tokens with the prompt"),
+        None => words += &format!("; at most {} new tokens", options.max_new_tokens),
+    }
+    if !ends.is_empty() {
+        let ends: Vec<String> = ends.iter().map(u32::to_string).collect();
+        words += &format!("; ends with token {}", ends.join(" or "));
+    }
+    if !options.stop_strings.is_empty() {
+        words += &format!("; ends with {:?}", options.stop_strings);
+    }
+    words
+}
+
+/// The same under transformers' names.
+fn in_json(options: &GenerateOptions, ends: &[u32]) -> Value {
+    let max_new_tokens = Some(options.max_new_tokens).filter(|_| options.max_length.is_none());
+    json!({
+        "do_sample": options.do_sample,
+        "max_new_tokens": max_new_tokens,
+        "max_length": options.max_length,
+        "temperature": options.temperature,
+        "top_k": options.top_k,
+        "top_p": options.top_p,
+        "min_p": options.min_p,
+        "repetition_penalty": options.repetition_penalty,
+        "eos_token_id": ends,
+        "stop_strings": options.stop_strings,
+        "seed": options.seed,
+    })
 }
 
 fn prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Vec<u32>> {

@@ -305,6 +305,82 @@ fn generate_repeats_itself() {
 }
 
 #[test]
+fn generate_takes_the_options_of_the_model() {
+    let work = tempdir().expect("a folder");
+    let model = model_with_tokenizer(MODEL, work.path());
+    let file = r#"{"do_sample": true, "temperature": 0.6, "top_k": 20, "top_p": 0.95, "eos_token_id": [5, 7],
+        "max_new_tokens": 9, "num_beams": 3, "stop_strings": ["never"]}"#;
+    fs::write(model.join("generation_config.json"), file).expect("a written file");
+    let generate = |more: &[&str]| {
+        let prompt = ["--prompt", "Hello there"];
+        qoft(&[&["generate", "--model", arg(&model)][..], &prompt, more].concat())
+    };
+    let options = |more: &[&str]| {
+        let run = generate(&[more, &["--json"]].concat());
+        assert!(run.stderr.contains("num_beams"), "{}", run.stderr);
+        let report: Value = serde_json::from_str(&run.stdout).expect("JSON");
+        assert!(report["new_tokens"].as_u64() <= report["options"]["max_new_tokens"].as_u64());
+        report["options"].clone()
+    };
+    let own = options(&[]);
+    assert_eq!(own["do_sample"], true);
+    assert_eq!((&own["top_k"], &own["top_p"]), (&json!(20), &json!(0.95)));
+    assert_eq!(
+        (&own["max_new_tokens"], &own["min_p"]),
+        (&json!(9), &json!(0.0))
+    );
+    assert_eq!(own["stop_strings"], json!(["never"]));
+    let ends = own["eos_token_id"].as_array().expect("ids");
+    assert!(ends.starts_with(&[json!(5), json!(7)]), "{own}");
+
+    let greedy = options(&[
+        "--temperature=0",
+        "--max-new-tokens=3",
+        "--eos_token_id=4,6",
+    ]);
+    assert_eq!(greedy["do_sample"], false);
+    assert_eq!(
+        (&greedy["max_new_tokens"], &greedy["eos_token_id"]),
+        (&json!(3), &json!([4, 6]))
+    );
+    let drawn = options(&[
+        "--top-k=3",
+        "--min-p=0.1",
+        "--repetition-penalty=1.2",
+        "--stop-strings=x",
+    ]);
+    assert_eq!((&drawn["top_k"], &drawn["min_p"]), (&json!(3), &json!(0.1)));
+    assert_eq!(drawn["repetition_penalty"], 1.2);
+    assert_eq!(drawn["stop_strings"], json!(["x"]));
+
+    let told = generate(&["--do-sample=false", "--top-p=0.5"]).stderr;
+    assert!(
+        told.contains("the likeliest token each time; at most 9 new tokens"),
+        "{told}"
+    );
+    assert!(told.contains("--top-p has no effect"), "{told}");
+    let told = generate(&["--temperature=0.8"]).stderr;
+    assert!(
+        told.contains("draws with temperature 0.8, top-k 20, top-p 0.95"),
+        "{told}"
+    );
+    let wrong = generate(&["--min-p=2"]);
+    assert_eq!(wrong.code, Some(1));
+    assert!(
+        wrong.stderr.contains("`min_p`: must be from 0 to 1"),
+        "{}",
+        wrong.stderr
+    );
+    fs::write(model.join("generation_config.json"), r#"{"top_k": "all"}"#).expect("a written file");
+    let wrong = generate(&[]);
+    assert!(
+        wrong.stderr.contains("generation_config.json"),
+        "{}",
+        wrong.stderr
+    );
+}
+
+#[test]
 fn generate_applies_reflections() {
     let work = tempdir().expect("a folder");
     let quantized = model_with_tokenizer(MODEL, work.path());
