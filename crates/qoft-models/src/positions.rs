@@ -42,6 +42,42 @@ impl Positions {
     }
 }
 
+impl Positions {
+    /// What `f` makes of each sequence by itself, one after another: of `inputs` of `[batch, time, width]`,
+    /// one of a width of its own and the same tokens.
+    pub(crate) fn each<const N: usize>(
+        &self,
+        inputs: [Tensor<3>; N],
+        f: &dyn Fn([Tensor<3>; N]) -> Tensor<3>,
+    ) -> Tensor<3> {
+        halves(&self.0, inputs, f)
+    }
+}
+
+/// By halves: the gradient of a part is as large as what it was taken from, so taking each part from the whole
+/// would cost the square of their number.
+fn halves<const N: usize>(
+    sequences: &[Range<usize>],
+    inputs: [Tensor<3>; N],
+    f: &dyn Fn([Tensor<3>; N]) -> Tensor<3>,
+) -> Tensor<3> {
+    if sequences.len() < 2 {
+        return f(inputs);
+    }
+    let (left, right) = sequences.split_at(sequences.len() / 2);
+    let [first, second] = [left, right].map(|part| part.iter().map(Range::len).sum::<usize>());
+    let part = |start, length| {
+        inputs
+            .each_ref()
+            .map(|x| x.clone().narrow(1, start, length))
+    };
+    let [first, second] = [
+        halves(left, part(0, first), f),
+        halves(right, part(first, second), f),
+    ];
+    Tensor::cat(vec![first, second], 1)
+}
+
 /// Token ids with what stands in each of their rows.
 #[derive(Debug, Clone)]
 #[non_exhaustive]

@@ -213,11 +213,6 @@ impl Block {
         })
     }
 
-    /// Whether it keeps the sequences of a row apart, as attention does.
-    pub(super) fn packs(&self) -> bool {
-        self.self_attn.is_some()
-    }
-
     fn add(&self, x: Tensor<2>, y: Tensor<2>) -> Tensor<2> {
         if self.residual == 1.0 {
             x + y
@@ -245,7 +240,7 @@ impl body::Block for Block {
         let (key_values, state) = MixerCache::split(cache);
         let y = match (&self.self_attn, &self.linear_attn) {
             (Some(attention), _) => attention.forward(y, [batch, time], span, key_values),
-            (None, Some(net)) => net.forward(y, [batch, time], state),
+            (None, Some(net)) => net.forward(y, [batch, time], span, state),
             (None, None) => unreachable!("a block mixes its tokens"),
         };
         // The same name stands for two places.

@@ -7,6 +7,7 @@ use qoft_core::kernels::ops::{Activation, GatedDeltaRule};
 use qoft_core::ops::{self, Traced};
 use qoft_core::{CausalConv1d, Linear, Norm, Result, Still, Walk};
 
+use crate::body::Span;
 use crate::last_inputs::LastInputs;
 use crate::loader::Loader;
 use crate::norm::NormConfig;
@@ -102,6 +103,7 @@ impl DeltaNet {
         &self,
         x: Traced<2>,
         [batch, time]: [usize; 2],
+        span: &Span,
         kept: Option<&mut DeltaNetCache>,
     ) -> Tensor<2> {
         let layers = [
@@ -119,11 +121,14 @@ impl DeltaNet {
         let keep = |x: Tensor<3>| self.out_proj.keep(x);
         let activated = |qkv| ops::activation(keep(qkv), self.activation);
         let y = match kept {
-            None => {
-                let qkv = activated(self.conv1d.forward(qkv));
-                // Decays and rates are few, and much depends on them.
-                ops::gated_delta_rule([keep(qkv), decay.into(), beta.into()], self.rule)
-            }
+            // Each sequence of a row begins anew.
+            None => span
+                .positions
+                .each([qkv, decay, beta], &|[qkv, decay, beta]| {
+                    let qkv = activated(self.conv1d.forward(qkv));
+                    // Decays and rates are few, and much depends on them.
+                    ops::gated_delta_rule([keep(qkv), decay.into(), beta.into()], self.rule)
+                }),
             Some(kept) => {
                 let qkv = activated(kept.inputs.convolve(&self.conv1d, qkv));
                 let inputs = [qkv, decay, beta];

@@ -159,7 +159,7 @@ impl Attention {
             _ => unreachable!("keys and values are a layer's own, or shared"),
         };
         // The norms keep products small: there is no scale.
-        let op = CausalAttention::new(1.0, config.window);
+        let op = CausalAttention::new(1.0, config.window).with_sequences(span.positions.lengths());
         let inputs = [q, k.clone(), v.clone()].map(|x| self.o_proj.keep(x));
         let out = ops::attention(inputs, None, op);
         let width = config.heads * config.head_dim;

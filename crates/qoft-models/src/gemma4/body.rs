@@ -114,6 +114,10 @@ impl Body for Gemma4Model {
         self.norm.forward(stream.hidden)
     }
 
+    fn packs(&self) -> bool {
+        true
+    }
+
     fn tokens(&self) -> &Embedding {
         &self.embed_tokens
     }

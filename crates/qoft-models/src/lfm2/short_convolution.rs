@@ -50,18 +50,10 @@ impl ShortConvolution {
         let gated = b * x;
         let convolved = match kept {
             Some(kept) => kept.convolve(&self.conv, gated),
+            // Each sequence of a row begins anew.
             None => {
-                // Each sequence of a row begins anew.
-                let mut start = 0;
-                let sequences = span.positions.sequences().iter().map(|range| {
-                    let part = gated.clone().narrow(1, start, range.len());
-                    start += range.len();
-                    self.conv.forward(part)
-                });
-                match &sequences.collect::<Vec<_>>()[..] {
-                    [one] => one.clone(),
-                    several => Tensor::cat(several.to_vec(), 1),
-                }
+                let convolved = |[x]: [Tensor<3>; 1]| self.conv.forward(x);
+                span.positions.each([gated], &convolved)
             }
         };
         // The convolution may train where the projection does not.
