@@ -67,7 +67,10 @@ pub fn run(args: &MergeArgs, registries: &Registries) -> Result<()> {
     };
     let calibration = match &args.calibration.calibration {
         None => None,
-        Some(path) => Some(calibrated(subject, path, &folder)?),
+        Some(path) => {
+            subject.tell_of_scales();
+            Some(calibrated(subject, path, &folder)?)
+        }
     };
     let plan = match &calibration {
         None => plan,
@@ -143,6 +146,20 @@ fn written(args: &MergeArgs, registries: &Registries) -> Result<Option<Written>>
 }
 
 impl<'a> Subject<'a> {
+    /// Says what calibration data does when a dense model is quantized, and not here: other weights than
+    /// those of the layers would change, and what is kept of the adapters could not be told.
+    fn tell_of_scales(self) {
+        let Some(written) = self.written.filter(|w| w.quantization.scales_inputs()) else {
+            return;
+        };
+        let scheme = written.quantization.backend();
+        warnln!(
+            "codes are chosen by the calibration data, but input features are not scaled by it, since that \
+             changes norms and other layers as well; `qoft quantize --scheme {scheme} --calibration` does \
+             that with the model that `qoft merge --dequantize` writes"
+        );
+    }
+
     fn target(self, search: &'a dyn LayerSearch) -> MergeTarget<'a> {
         match self.written {
             Some(written) => {

@@ -321,3 +321,22 @@ fn an_adapter_of_another_base_is_told() {
     );
     assert!(text.contains(flags), "{text}");
 }
+
+#[test]
+fn a_calibrated_merge_says_that_it_scales_no_inputs() {
+    let case = Trained::new(&LOAD_NF4);
+    for (scheme, said) in [("awq,group_size=32", true), ("gptq,group_size=32", false)] {
+        let output = case.at(&scheme[..3]);
+        let args = ["merge", "--model", &case.model, "--output", arg(&output)];
+        let adapter = ["--adapter", arg(&case.adapter), "--quantize", scheme];
+        let args = [
+            &args[..],
+            &adapter,
+            &LOAD_NF4,
+            &["--calibration", arg(&case.rows)],
+        ];
+        let run = qoft(&args.concat());
+        assert_eq!(run.code, Some(0), "{}", run.stderr);
+        assert_eq!(run.stderr.contains("qoft quantize --scheme awq"), said);
+    }
+}
