@@ -62,7 +62,7 @@ impl QuantBackend for Awq {
     }
 
     fn settings(&self) -> &'static [&'static str] {
-        &["group_size", "zero_point", "version"]
+        &["bits", "group_size", "zero_point", "symmetric", "version"]
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {

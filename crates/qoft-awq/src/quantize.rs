@@ -27,8 +27,15 @@ impl ToAwq {
         if keys.is_of_another(&["awq"]) {
             return Ok(None);
         }
+        let mut config = AwqConfig::read(keys.clone())?;
+        if let Some(symmetric) = keys.get::<bool>("symmetric")? {
+            if symmetric && keys.flag("zero_point", false)? {
+                return Err(keys.error("symmetric", "true, and `zero_point` as well"));
+            }
+            config.zero_point = !symmetric;
+        }
         Ok(Some(Self {
-            config: AwqConfig::read(keys.clone())?,
+            config,
             skips: keys.get("modules_to_not_convert")?,
         }))
     }

@@ -221,7 +221,7 @@ impl CommonSettings {
 }
 
 /// The flags that choose the format.
-const LOAD: [&str; 2] = ["load_in_4bit", "load_in_8bit"];
+pub const LOAD: [&str; 2] = ["load_in_4bit", "load_in_8bit"];
 
 /// Activations of at least this magnitude are outliers; 0: none is.
 ///

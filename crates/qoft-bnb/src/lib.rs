@@ -78,6 +78,10 @@ impl QuantBackend for Bnb4Bit {
         ]
     }
 
+    fn known_by(&self) -> &'static [&'static str] {
+        &config::LOAD
+    }
+
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
         let Some(common) = CommonSettings::read(settings, true)? else {
             return Ok(None);
@@ -144,6 +148,10 @@ impl QuantBackend for Bnb8Bit {
 
     fn settings(&self) -> &'static [&'static str] {
         &[THRESHOLD]
+    }
+
+    fn known_by(&self) -> &'static [&'static str] {
+        &config::LOAD
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {

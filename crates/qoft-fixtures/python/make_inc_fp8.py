@@ -8,13 +8,15 @@ device (inc_gaudi.py).
 The others have only the tensors of the decoder layer (and lm_head), all with biases, one weight row all
 zero, and one large weight:
   qdq_e5m2, qdq_arbitrary, gaudi3_arbitrary  (arbitrary scales are no powers of two)
-  gaudi3_channel, gaudi3_dynamic (no scales for the input), gaudi2 (at most 240 in magnitude)
+  gaudi3_channel, gaudi3_dynamic and gaudi3_rows (no scales for the input), gaudi2 (at most 240 in magnitude)
   two_cards, two_cards_channel  tensor-parallel layers named as DeepSpeed names them, saved by two processes;
                   the weight scales of the cards differ
 
 expected.safetensors: the weights of the model as the library loads it: float8 times scale in f32, in QDQ
 mode rounded to bf16 as the library does. Two cards are loaded onto one: the library takes the larger scale and
 requantizes the other card's bytes. `<path>.scale_input` and `.scale_inv`: the static input scales.
+
+source.safetensors, where inputs have no scales: the weights before they were quantized.
 
 `_json_file` in the configurations is a temporary path; it is written as `config.json`.
 """
@@ -23,6 +25,7 @@ from common import fresh, generator, randomize, DATA
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -61,6 +64,7 @@ CASES = {
     "gaudi2": ("gaudi2", 0, dict(scale_method="maxabs_hw")),
     "two_cards": ("gaudi3", 0, dict(scale_method="maxabs_hw") | NO_HEAD),
     "two_cards_channel": ("gaudi3", 0, dict(scale_method=CHANNEL_HW) | NO_HEAD),
+    "gaudi3_rows": ("gaudi3", 0, dict(scale_method="maxabs_pcs_pow2", dynamic_quantization=True) | NO_HEAD),
 }
 
 
@@ -132,6 +136,11 @@ def quantize(case, folder, rank=None):
         model = prepare(model, config)
         with torch.no_grad():
             model(torch.randint(3, BASE["vocab_size"], (4, 24), generator=generator(600)))
+    else:
+        layers = {path: layer for path, layer in model.named_modules() if isinstance(layer, torch.nn.Linear)}
+        source = {f"{path}.weight": layer.weight.detach().clone() for path, layer in layers.items() if path != "lm_head"}
+        # Beside the checkpoint the library would load it, too.
+        save_file(source, "source.safetensors")
     model = convert(model, config)
     save(model, str(folder), format="huggingface")
 
@@ -187,6 +196,8 @@ def finish(case, folder):
         expected[f"{path}.scale_inv"], expected[f"{path}.scale_input"] = pair
         check_input(layer, pair, device, layer.weight.dtype)
     save_file(expected, folder / "expected.safetensors")
+    if "dynamic_quantization" in options:
+        shutil.copy("source.safetensors", folder)
     if not layers:
         kept = {key: value for key, value in stored.items() if ".layers." in key or "lm_head" in key}
         save_file(kept, folder / "model.safetensors", metadata={"format": "pt"})
@@ -211,6 +222,7 @@ def main():
     if len(sys.argv) == 1:
         fresh("schemes", "inc-fp8")
         for case in CASES:
+            (DATA / "schemes" / "inc-fp8" / case).mkdir()
             with tempfile.TemporaryDirectory() as work:
                 run = lambda *step: subprocess.Popen([sys.executable, __file__, case, work, *step])
                 if case.startswith("two_cards"):

@@ -5,9 +5,9 @@ use qoft_scheme::{Dtype, Keys, LayerSource, Result, TensorView};
 use crate::tensors::{SCALES, WEIGHT};
 
 /// Rows and columns of a block where the configuration does not say.
-const DEFAULT_BLOCK: [usize; 2] = [128, 128];
+pub const DEFAULT_BLOCK: [usize; 2] = [128, 128];
 /// The key of their sizes.
-const BLOCK: &str = "weight_block_size";
+pub const BLOCK: &str = "weight_block_size";
 /// What transformers takes for the bound of FBGEMM's input scales.
 const DEFAULT_BOUND: f32 = 1200.0;
 

@@ -68,7 +68,7 @@ impl QuantBackend for Fp8 {
     }
 
     fn settings(&self) -> &'static [&'static str] {
-        &["weight_block_size", "scale_fmt"]
+        &[quantize::STRATEGY, "weight_block_size", "scale_fmt"]
     }
 
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {

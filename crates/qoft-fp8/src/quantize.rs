@@ -7,12 +7,31 @@ use qoft_scheme::{
 };
 use serde_json::{Value, json};
 
-use crate::config::{Activations, Named, activation_bound, activation_scheme, block_size};
+use crate::config::{
+    Activations, BLOCK, DEFAULT_BLOCK, Named, activation_bound, activation_scheme, block_size,
+};
 use crate::layout::{FORMAT, is_power};
 use crate::tensors::{SCALES, WEIGHT};
 
 /// FBGEMM takes rows of smaller weights for rows of this size.
 const FBGEMM_LEAST: f32 = 1e-12;
+
+/// The setting that says what weights have one scale together, as other libraries call it.
+pub const STRATEGY: &str = "strategy";
+const STRATEGIES: [(&str, Strategy); 3] = [
+    ("tensor", Strategy::Tensor),
+    ("channel", Strategy::Channel),
+    ("block", Strategy::Block),
+];
+
+/// What weights have one scale together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Strategy {
+    Tensor,
+    /// The weights of an output feature, for which transformers reads FBGEMM's checkpoints.
+    Channel,
+    Block,
+}
 
 /// The settings of all layers.
 pub struct ToFp8 {
@@ -36,9 +55,11 @@ impl ToFp8 {
     /// # Errors
     /// If a setting is impossible.
     pub fn read(keys: &Keys) -> Result<Option<Self>> {
+        let strategy = keys.choice(STRATEGY, &STRATEGIES)?;
         let form = match Named::of(keys) {
             None => return Ok(None),
             Some(Named::Fbgemm) => Form::Fbgemm(activation_bound(keys)?),
+            Some(_) if strategy == Some(Strategy::Channel) => Form::Fbgemm(activation_bound(keys)?),
             Some(_) => {
                 if activation_scheme(keys)? == Activations::Static {
                     let reason = "fixed scales of inputs need calibration data; choose dynamic";
@@ -49,7 +70,12 @@ impl ToFp8 {
                     ("ue8m0", ScaleFormat::Powers),
                 ];
                 let format = keys.choice("scale_fmt", &formats)?;
-                Form::FineGrained(block_size(keys)?, format.unwrap_or(formats[0].1))
+                let blocks = match strategy {
+                    Some(Strategy::Tensor) => None,
+                    Some(Strategy::Block) if keys.value(BLOCK).is_none() => Some(DEFAULT_BLOCK),
+                    _ => block_size(keys)?,
+                };
+                Form::FineGrained(blocks, format.unwrap_or(formats[0].1))
             }
         };
         let skips = match keys.get("modules_to_not_convert")? {

@@ -31,10 +31,6 @@ impl ToGptq {
             return Ok(None);
         }
         let config = GptqConfig::read(keys.clone())?;
-        if config.common.desc_act {
-            let reason = "groups in the order of activations need calibration data";
-            return Err(keys.error("desc_act", reason));
-        }
         let skips = keys.get("modules_to_not_convert")?;
         Ok(Some(Self { config, skips }))
     }
@@ -53,12 +49,16 @@ impl Quantizer for ToGptq {
             "quant_method": "gptq",
             "bits": common.bits.unwrap_or(DEFAULT_BITS),
             "group_size": Keys::written_group_size(size),
-            "desc_act": false,
+            "desc_act": common.desc_act,
             "sym": common.sym,
             "lm_head": false,
             "true_sequential": true,
             "checkpoint_format": zero_points.name(),
         });
+        if common.desc_act {
+            // Calibration takes columns by their activations, and groups stay what they are.
+            config["static_groups"] = json!(true);
+        }
         if let Some(skips) = model.skips {
             config["modules_to_not_convert"] = json!(skips);
         }

@@ -60,11 +60,19 @@ pub struct DynamicMethod {
 }
 
 fn dynamic_method(keys: &Keys) -> Result<Option<DynamicMethod>> {
-    // The library writes some of its booleans as strings.
-    let dynamic = raw(keys, "dynamic_quantization").map(lower);
-    if dynamic.as_deref() != Some("true") {
-        return Ok(None);
+    match states(keys, "dynamic_quantization", "true") {
+        true => input_method(keys).map(Some),
+        false => Ok(None),
     }
+}
+
+/// Whether a value is this one. The library writes some of its booleans as strings.
+pub fn states(keys: &Keys, key: &str, value: &str) -> bool {
+    raw(keys, key).is_some_and(|found| lower(found) == value)
+}
+
+/// How inputs are quantized by a method for scales that are found while the model runs.
+pub fn input_method(keys: &Keys) -> Result<DynamicMethod> {
     let method = raw(keys, "scale_method").unwrap_or(&Value::Null);
     let (per_row, power_of_two) = match lower(method).as_str() {
         "maxabs_pow2"
@@ -78,10 +86,10 @@ fn dynamic_method(keys: &Keys) -> Result<Option<DynamicMethod>> {
             return Err(error(keys, "scale_method", method, expected));
         }
     };
-    Ok(Some(DynamicMethod {
+    Ok(DynamicMethod {
         per_row,
         power_of_two,
-    }))
+    })
 }
 
 /// How the scales of a weight are found.
@@ -108,7 +116,8 @@ pub enum ScaleRounding {
     LargestOfHardware,
 }
 
-fn weight_method(keys: &Keys) -> Result<WeightMethod> {
+/// The method for weights of a configuration.
+pub fn weight_method(keys: &Keys) -> Result<WeightMethod> {
     use ScaleRounding::{Arbitrary, Hardware, LargestOfHardware, PowerOfTwo, Unit};
     let default = Value::from("maxabs_hw");
     let method = raw(keys, "scale_method").unwrap_or(&default);

@@ -11,13 +11,15 @@ mod input;
 mod layout;
 mod merge;
 mod numbers;
+mod quantize;
 mod requantize;
 mod split;
 
 use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
     Capabilities, Checkpoint, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer, Purpose,
-    QuantBackend, Registration, Requantize, Result, Scheme, SchemeOptions, register_backend,
+    QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
+    register_backend,
 };
 
 pub use config::DynamicMethod;
@@ -25,12 +27,16 @@ pub use input::{DynamicInput, StaticInput, StaticSteps};
 
 use config::IncConfig;
 use layout::{IncLayer, Mode};
+use quantize::ToInc;
 
 /// Layers of Intel Neural Compressor.
 ///
 /// Their input is rounded to 8-bit floats as part of the forward; the gradient passes unchanged.
 /// A Gaudi 2 uses E4M3 numbers up to 240 only, and a file does not say where it was made: with the
 /// option `inc-fp8.gaudi2=true` inputs are clamped, and weights are quantized, as that device does.
+///
+/// Dense weights are quantized as for a Gaudi 3, with scales of inputs that are found while the model runs
+/// (`dynamic_quantization`): fixed ones are measured, which is not done here.
 #[derive(Debug, Clone, Copy)]
 pub struct IncFp8;
 
@@ -48,7 +54,7 @@ impl QuantBackend for IncFp8 {
     }
 
     fn capabilities(&self) -> Capabilities {
-        Capabilities::LINEAR.and_requantize()
+        Capabilities::LINEAR.and_requantize().and_quantize()
     }
 
     fn options(&self) -> &'static [&'static str] {
@@ -69,6 +75,18 @@ impl QuantBackend for IncFp8 {
             is_named: config::is_inc(&keys),
             config: IncConfig::new(&keys, options.flag(GAUDI2)?),
         })))
+    }
+
+    fn settings(&self) -> &'static [&'static str] {
+        &quantize::SETTINGS
+    }
+
+    fn known_by(&self) -> &'static [&'static str] {
+        &["fp8_config"]
+    }
+
+    fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
+        Ok(ToInc::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }
 }
 

@@ -54,22 +54,19 @@ pub fn requantize(parsed: &IncLayer, weight: &Matrix, how: &Requantize) -> Resul
     for (rank, part) in grid.parts.iter().enumerate() {
         let codes = transpose(&split.cut(&codes, rank), 1, [n, k]);
         written.push(layer.rewritten(&cards.name("weight", rank), codes)?);
-        let (name, scales) = (
-            parsed.mode.weight_scale(),
-            part.format.to_bytes(&part.scales),
-        );
+        let (name, scales) = (parsed.mode.weight_scale(), part.bytes());
         written.push(layer.rewritten(&cards.name(name, rank), scales)?);
     }
     layer.with_rest(written)
 }
 
 /// How scales are found.
-struct Rule {
-    method: WeightMethod,
-    numbers: Numbers,
+pub struct Rule {
+    pub method: WeightMethod,
+    pub numbers: Numbers,
     /// Scales are computed in this dtype.
-    high: FloatFormat,
-    gaudi2: bool,
+    pub high: FloatFormat,
+    pub gaudi2: bool,
 }
 
 impl Rule {
@@ -85,7 +82,7 @@ impl Rule {
     }
 
     /// The scales of a card's part: one, or one for each row.
-    fn scales(&self, part: &Matrix, is_single: bool) -> Vec<f32> {
+    pub fn scales(&self, part: &Matrix, is_single: bool) -> Vec<f32> {
         if is_single {
             return vec![self.scale(&part.values)];
         }
@@ -156,14 +153,15 @@ impl Rule {
 }
 
 /// The scales of a card's part: one, or one for each of its rows.
-struct Part {
+pub struct Part {
     format: FloatFormat,
     scales: Vec<f32>,
     inverses: Vec<f32>,
 }
 
 impl Part {
-    fn new(rule: &Rule, stored: Floats) -> Self {
+    /// The stored scales, and what weights are multiplied with by the rule.
+    pub fn new(rule: &Rule, stored: Floats) -> Self {
         let mut scales = vec![0.0; stored.len()];
         stored.read(0, &mut scales);
         Self {
@@ -172,15 +170,20 @@ impl Part {
             scales,
         }
     }
+
+    /// The scales as they are stored.
+    pub fn bytes(&self) -> Vec<u8> {
+        self.format.to_bytes(&self.scales)
+    }
 }
 
 /// The numbers that a weight can have.
-struct Bytes {
-    split: Split,
-    parts: Vec<Part>,
-    numbers: Numbers,
+pub struct Bytes {
+    pub split: Split,
+    pub parts: Vec<Part>,
+    pub numbers: Numbers,
     /// What products are rounded to.
-    rounding: Option<FloatFormat>,
+    pub rounding: Option<FloatFormat>,
 }
 
 impl Grid for Bytes {

@@ -51,6 +51,10 @@ impl QuantBackend for Mlx {
         &[config::GROUP_SIZE, config::BITS, config::MODE]
     }
 
+    fn known_by(&self) -> &'static [&'static str] {
+        &[config::MODE]
+    }
+
     fn quantizer(&self, settings: &Keys) -> Result<Option<Box<dyn Quantizer>>> {
         Ok(ToMlx::read(settings)?.map(|quantizer| Box::new(quantizer) as _))
     }

@@ -55,6 +55,12 @@ pub trait QuantBackend: Send + Sync + 'static {
         &[]
     }
 
+    /// Keys by which a `quantization_config` that names no `quant_method` is known to be of this scheme; each
+    /// of them tells. Libraries that write such configurations have some.
+    fn known_by(&self) -> &'static [&'static str] {
+        &[]
+    }
+
     /// Reads the settings by which dense weights are to be quantized: a `quantization_config` as the
     /// scheme's library writes it, or some of [`Self::settings`] alone.
     ///

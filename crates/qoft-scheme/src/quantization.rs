@@ -44,17 +44,30 @@ impl Registry {
         Ok(Quantization { backend, quantizer })
     }
 
-    /// The first backend that quantizes by a `quantization_config`.
+    /// The first backend that quantizes by a `quantization_config`, which names its scheme or has keys by
+    /// which it is known, see [`QuantBackend::known_by`].
     ///
     /// # Errors
     /// If none does, or the settings are impossible.
     pub fn quantization_of(&self, config: &Keys) -> Result<Quantization> {
-        for backend in self.backends().filter(|b| b.capabilities().quantize) {
+        let is_named = config.method().is_some();
+        let knows = |backend: &&dyn QuantBackend| {
+            let mut keys = backend.known_by().iter();
+            is_named || keys.any(|key| config.value(key).is_some())
+        };
+        let can = |backend: &&dyn QuantBackend| backend.capabilities().quantize;
+        for backend in self.backends().filter(can).filter(knows) {
             if let Some(quantizer) = backend.quantizer(config)? {
                 return Ok(Quantization { backend, quantizer });
             }
         }
-        let method = config.method().unwrap_or_default();
+        let Some(method) = config.method() else {
+            let known = self.quantizing().join(", ");
+            let reason = format!(
+                "is not there, and no other key tells the scheme; those that quantize are {known}"
+            );
+            return Err(config.error("quant_method", reason));
+        };
         Err(Error::cannot_quantize(&method, self.quantizing()))
     }
 
