@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parent
 DATA = ROOT.parent / "crates/qoft-fixtures/data"
 BORDER = b"\n--- next part ---\n"
 # Larger inputs make the fuzzer slow.
-LARGEST = 12_000
+LARGEST = 13_000
 
 
 def corpus(target):
@@ -60,10 +60,40 @@ def config(path):
     return json.dumps(json.loads(path.read_text()), separators=(",", ":")).encode()
 
 
+INT8 = {"_type": "Int8WeightOnlyConfig", "_version": 2, "_data": {"group_size": None}}
+INT4 = {"_type": "Int4WeightOnlyConfig", "_version": 2, "_data": {"group_size": 32}}
+BY_NAME = {"_type": "FqnToConfig", "_version": 1, "_data": {"fqn_to_config": {"re:.*k_proj": None, "a.b": INT4, "_default": INT8}}}
+# Configurations that dense weights are quantized by.
+QUANTIZATIONS = {
+    "bnb": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True, "blocksize": 64},
+    "int8": {"quant_method": "bitsandbytes", "load_in_8bit": True, "llm_int8_skip_modules": ["b"]},
+    "torchao": {"quant_method": "torchao", "quant_type": {"default": BY_NAME}, "modules_to_not_convert": ["a"]},
+    "gptq": {"quant_method": "gptq", "bits": 4, "group_size": 32, "dynamic": {"-:.*k_proj": {}, "+:.*b": {"bits": 8}}},
+    "awq": {"quant_method": "awq", "bits": 4, "group_size": 32, "version": "gemv"},
+    "hqq": {"quant_method": "hqq", "nbits": 3, "group_size": 32, "axis": 1, "skip_modules": ["lm_head"]},
+    "fp8": {"quant_method": "fp8", "weight_block_size": [32, 32], "scale_fmt": "ue8m0"},
+    "fbgemm": {"quant_method": "fbgemm_fp8", "activation_scale_ub": 1200.0},
+    "inc": {"fp8_config": "E5M2", "scale_method": "maxabs_pow2_opt_weight", "blocklist": {"names": ["x"]}},
+    "compressed": {
+        "quant_method": "compressed-tensors",
+        "config_groups": {
+            "g": {"targets": ["Linear"], "weights": {"num_bits": 4, "type": "int", "strategy": "group", "group_size": 32}}
+        },
+    },
+    "nvfp4": {"quant_method": "compressed-tensors", "num_bits": 4, "type": "float", "group_size": 16},
+    "mlx": {"mode": "affine", "bits": 3, "group_size": 32, "a.b": {"bits": 8, "group_size": 64}, "x": False},
+    "modelopt": {"quant_method": "modelopt", "quant_algo": "NVFP4", "ignore": ["x*"]},
+    "mxfp4": {"quant_method": "mxfp4", "modules_to_not_convert": ["x"]},
+    "eetq": {"quant_method": "eetq", "weights": "int8"},
+}  # fmt: skip
+
+
 def checkpoints():
     add = corpus("checkpoint")
     add("dense", b"{}", b'{"a.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}', bytes(16))
     add("raw", b"{}", b"", struct.pack("<Q", 2) + b"{}")
+    for name, settings in QUANTIZATIONS.items():
+        add(f"to_{name}", json.dumps({"quantization_config": settings}).encode(), b"", struct.pack("<Q", 2) + b"{}")
     for folder in sorted(DATA.glob("schemes/*/*")) + sorted(DATA.glob("packed/*")) + sorted(DATA.glob("bnb/*")) + sorted(DATA.glob("models/llama_*")):
         file = folder / "model.safetensors"
         if not file.exists():
@@ -208,13 +238,14 @@ GGUF_TYPES = [
 
 
 def gguf_file(keys, tensors):
-    """A file of tensors with names, numbers of rows, columns and types."""
+    """A file of tensors with names, numbers of rows (of experts and rows), columns and types."""
     table, data = b"", b""
     for name, rows, columns, (_, number, values, size) in tensors:
-        sizes = [columns] if rows is None else [columns, rows]
+        experts, rows = rows if isinstance(rows, tuple) else (None, rows)
+        sizes = [size for size in (columns, rows, experts) if size is not None]
         table += gguf_string(name) + struct.pack("<I", len(sizes))
         table += struct.pack(f"<{len(sizes)}QIQ", *sizes, number, len(data))
-        content = bytes((7 * i) % 61 for i in range((rows or 1) * columns // values * size))
+        content = bytes((7 * i) % 61 for i in range((experts or 1) * (rows or 1) * columns // values * size))
         data += content + bytes(-len(content) % 32)
     head = b"GGUF" + struct.pack("<IQQ", 3, len(tensors), len(keys))
     head += b"".join(gguf_string(key) + gguf_value(value) for key, value in keys.items()) + table
@@ -276,6 +307,25 @@ def gguf_files():
         if kind == "qwen3":
             keys |= {"qwen3.rope.scaling.type": "yarn", "qwen3.rope.scaling.factor": 2.0, "general.alignment": 32}
         add(kind, gguf_file(keys | words[tokens], tensors))
+    for kind in ("llama", "qwen2moe", "qwen3moe", "olmoe"):
+        sizes = {"block_count": 1, "context_length": 64, "embedding_length": 32, "feed_forward_length": 32}
+        sizes |= {"attention.head_count": 2, "attention.head_count_kv": 2, "attention.key_length": 16}
+        sizes |= {"attention.layer_norm_rms_epsilon": 1e-5, "expert_count": 2, "expert_used_count": 1}
+        sizes |= {} if kind in ("llama", "olmoe") else {"expert_feed_forward_length": 32}
+        sizes |= {"expert_shared_feed_forward_length": 32} if kind == "qwen2moe" else {}
+        keys = {"general.architecture": kind} | {f"{kind}.{key}": value for key, value in sizes.items()}
+        block = [(f"attn_{name}", 32, 32, types["Q4_0"]) for name in ("q", "k", "v", "output")]
+        block += [("ffn_gate_inp", 2, 32, f32)]
+        block += [(f"ffn_{name}_exps", (2, 32), 32, types["Q4_0"]) for name in ("gate", "up", "down")]
+        block += [(f"{norm}_norm", None, 32, f32) for norm in ("attn", "ffn")]
+        if kind == "qwen2moe":
+            block += [("ffn_gate_shexp", 32, 32, types["Q5_1"]), ("ffn_up_shexp", 32, 32, types["MXFP4"])]
+            block += [("ffn_down_shexp", 32, 32, types["Q5_0"]), ("ffn_gate_inp_shexp", None, 32, f32)]
+        if kind in ("qwen3moe", "olmoe"):
+            block += [(f"attn_{name}_norm", None, 16 if kind == "qwen3moe" else 32, f32) for name in "qk"]
+        tensors = [("token_embd.weight", len(letters), 32, types["Q8_0"]), ("output_norm.weight", None, 32, f32)]
+        tensors += [(f"blk.0.{name}.weight", *rest) for name, *rest in block]
+        add(f"{kind}_experts", gguf_file(keys | words["gpt2"], tensors))
     sizes = {"llama.embedding_length": 256, "llama.attention.head_count": 4, "llama.block_count": 1}
     sizes |= {"llama.context_length": 8, "llama.feed_forward_length": 8}
     for name, *kind in GGUF_TYPES:

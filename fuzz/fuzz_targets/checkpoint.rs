@@ -1,5 +1,5 @@
 //! A checkpoint of one file: `config.json`, the header of the safetensors file, its tensors. Without
-//! a header the tensors are the file.
+//! a header the tensors are the file. Its configuration is taken as settings to quantize by, too.
 #![no_main]
 
 use std::sync::LazyLock;
@@ -17,8 +17,13 @@ static FOLDER: LazyLock<TempDir> = LazyLock::new(folder);
 fuzz_target!(|input: &[u8]| {
     let [config, header, tensors] = parts(input);
     write(FOLDER.path(), "config.json", config);
-    write(FOLDER.path(), "model.safetensors", &safetensors(header, tensors));
+    write(
+        FOLDER.path(),
+        "model.safetensors",
+        &safetensors(header, tensors),
+    );
     if let Ok(checkpoint) = Checkpoint::open(FOLDER.path()) {
         let _ = layers::read_all(&checkpoint);
+        let _ = layers::quantize(&checkpoint);
     }
 });

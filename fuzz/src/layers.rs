@@ -2,7 +2,7 @@
 
 use qoft_kernels::{FloatFormat, Matrix};
 use qoft_scheme::{
-    BackendOptions, Checkpoint, ClaimedLayer, LayerSource, Nearest, Purpose, Registry, Result,
+    BackendOptions, Checkpoint, ClaimedLayer, Keys, LayerSource, Nearest, Purpose, Registry, Result,
 };
 
 /// Values of a weight that are worth the time to decode them.
@@ -34,6 +34,25 @@ pub fn read_all(checkpoint: &Checkpoint) -> Result<()> {
                 // Another layer may be whole.
                 let _ = load_and_write(&layer, checkpoint);
             }
+        }
+    }
+    Ok(())
+}
+
+/// Quantizes small weights by the configuration that the checkpoint has.
+///
+/// # Errors
+/// If no scheme quantizes by it.
+pub fn quantize(checkpoint: &Checkpoint) -> Result<()> {
+    let keys = Keys::quantization(checkpoint, &[])?;
+    let quantization = Registry::linked()?.quantization_of(&keys)?;
+    for shape in [[8, 64], [64, 128], [3, 5]] {
+        for path in ["a.b", "model.layers.0.self_attn.k_proj"] {
+            // The settings need not fit every shape.
+            let _ = quantization.stays_dense(path, shape);
+            let values = (0..shape[0] * shape[1]).map(|i| ((i * 37 % 101) as f32 - 50.0) / 64.0);
+            let weight = Matrix::new(values.collect(), shape);
+            let _ = quantization.quantize(path, weight, FloatFormat::Bf16, &Nearest);
         }
     }
     Ok(())
