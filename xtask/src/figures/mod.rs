@@ -6,6 +6,7 @@
 mod marks;
 mod memory;
 mod merges;
+mod schemes;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -39,6 +40,7 @@ fn documents(root: &Path) -> Result<Vec<(PathBuf, String, String)>> {
     let mut figures: Figures = report.figures().into_iter().collect();
     figures.extend(merges::figures(&docs)?);
     figures.extend(memory::figures(&docs)?);
+    figures.extend(schemes::figures(&docs)?);
     let mut paths = vec![root.join("README.md")];
     for entry in std::fs::read_dir(&docs)? {
         let path = entry?.path();
