@@ -105,6 +105,10 @@ CASES = {
         1,
         1.0,
     ),
+    # A router that trains whole, under another path than files have.
+    "mixtral_router": ("mixtral", dict(target_modules=PAIR, oft_block_size=8, modules_to_save=["mlp.gate"]), 2e-3, 1, 1.0),
+    # Biases of experts do not train.
+    "gpt_oss_bias_all": ("gpt_oss", dict(target_modules=PAIR, oft_block_size=8, bias="all"), 2e-3, 1, 1.0),
     # Sinks of attention; experts are no modules.
     "gpt_oss_all_linear": ("gpt_oss", dict(target_modules="all-linear", oft_block_size=8), 4e-3, 1, 1.0),
     "qwen3_5_all_linear": ("qwen3_5_text", dict(target_modules="all-linear", oft_block_size=4), 5e-4, 1, 1.0),

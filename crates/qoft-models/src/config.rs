@@ -104,6 +104,8 @@ pub struct ModelNames {
     /// Module paths of parts that files and adapters may have beside the model, and that are not
     /// computed: those that read pictures.
     pub other_parts: &'static [&'static str],
+    /// Another path of the base, which it has where transformers loads the text part of such files alone.
+    pub base_alone: Option<&'static str>,
 }
 
 impl ModelNames {
@@ -117,6 +119,7 @@ impl ModelNames {
         older_paths: &[],
         targets: &["q_proj", "v_proj"],
         other_parts: &[],
+        base_alone: None,
     };
 
     /// Those of the text part of a model that reads pictures as well, as transformers 5 has it, and those that
@@ -130,6 +133,15 @@ impl ModelNames {
             ("multi_modal_projector", "model.multi_modal_projector"),
         ])
         .with_other_parts(&["model.vision_tower", "model.multi_modal_projector"]);
+
+    /// With another path of the base where transformers loads the text part alone.
+    #[must_use]
+    pub const fn with_base_alone(self, base: &'static str) -> Self {
+        Self {
+            base_alone: Some(base),
+            ..self
+        }
+    }
 
     /// With another path of everything but the output head.
     #[must_use]

@@ -118,14 +118,15 @@ impl ModelSpec {
     /// weight that says nothing of it, see [`Dense::is_dense`], one of a norm or convolution that it does
     /// not ask for, or the bias of a layer that has none.
     pub fn is_made_from(&self, checkpoint: &Checkpoint, tensor: &str) -> bool {
+        if self.tensors.contains(tensor) {
+            return true;
+        }
         let mut parents = std::iter::successors(parent(tensor), |path| parent(path));
         let Some(layer) = parents.find_map(|path| self.layer(path)) else {
             return self.has(tensor);
         };
         match &tensor[layer.path.len() + 1..] {
-            _ if matches!(layer.kind, LayerKind::Norm | LayerKind::Conv1d) => {
-                self.tensors.contains(tensor)
-            }
+            _ if matches!(layer.kind, LayerKind::Norm | LayerKind::Conv1d) => false,
             "weight" => true,
             "bias" => layer.bias,
             _ => !Dense::is_dense(&layer.source(checkpoint)),

@@ -17,6 +17,9 @@ pub struct ModelFacts<'a> {
     /// Paths that modules have in adapters of older versions of transformers, and those that they have in the
     /// model. The first path that fits counts.
     pub older_paths: &'a [(&'a str, &'a str)],
+    /// The path that all modules but the head have in PEFT's model, and another one that they have where
+    /// transformers loads the text part of the files alone. Adapters are written for both.
+    pub alone: Option<(&'a str, &'a str)>,
 }
 
 impl<'a> ModelFacts<'a> {
@@ -27,6 +30,7 @@ impl<'a> ModelFacts<'a> {
         default_targets: &[],
         other_parts: &[],
         older_paths: &[],
+        alone: None,
     };
 
     /// Of a model of this type, without a head.
@@ -59,6 +63,20 @@ impl<'a> ModelFacts<'a> {
             other_parts,
             ..self
         }
+    }
+
+    /// The same with the path of a model that transformers may load alone, and that which it has then.
+    #[must_use]
+    pub const fn with_alone(self, alone: Option<(&'a str, &'a str)>) -> Self {
+        Self { alone, ..self }
+    }
+
+    /// The name of a tensor where the text part is loaded alone, if it has another one then.
+    #[must_use]
+    pub fn name_alone(&self, name: &str) -> Option<String> {
+        let (whole, alone) = self.alone?;
+        let rest = name.strip_prefix(whole)?;
+        rest.starts_with('.').then(|| format!("{alone}{rest}"))
     }
 
     /// The same with paths that modules have in adapters of older versions.

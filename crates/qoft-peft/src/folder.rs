@@ -14,7 +14,7 @@ use crate::registry::Families;
 use crate::site::Site;
 use crate::tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
 use qoft_core::{
-    AdapterParam, BIAS, Error, Layer, LayerKind, OftAdapter, ParamPlace, Result, read_json,
+    AdapterParam, BIAS, Error, Layer, LayerKind, OftAdapter, ParamPlace, Result, WEIGHT, read_json,
 };
 
 /// What PEFT puts between a layer that has a rotation and the layer's own tensors.
@@ -97,22 +97,27 @@ impl AdapterFolder {
             let older = older.find_map(|(old, path)| Some((path, below(key, old)?)));
             older.map_or_else(|| key.to_owned(), |(path, rest)| format!("{path}{rest}"))
         };
+        let keys = self.rotations.keys().chain(self.own.keys());
+        let keys = || keys.clone().chain(self.tables.keys());
+        // What there is a second time, for the text part alone.
+        let again: BTreeSet<String> = keys().filter_map(|key| facts.name_alone(key)).collect();
+        let again: BTreeSet<&String> = keys().filter(|key| again.contains(*key)).collect();
         let is_kept = |key: &str| {
             let mut parts = facts.other_parts.iter();
             !parts.any(|part| below(key, part).is_some())
         };
-        let keys = || self.rotations.keys().chain(self.own.keys());
-        let mut keys = keys().chain(self.tables.keys());
-        if keys.all(|key| name(key) == *key && is_kept(key)) {
+        let is_kept = |key: &String| !again.contains(key) && is_kept(&name(key));
+        if keys().all(|key| name(key) == *key && is_kept(key)) {
             return None;
         }
         fn renamed<V: Clone>(
             values: &BTreeMap<String, V>,
             name: impl Fn(&str) -> String,
-            is_kept: impl Fn(&str) -> bool,
+            is_kept: impl Fn(&String) -> bool,
         ) -> BTreeMap<String, V> {
-            let values = values.iter().map(|(key, value)| (name(key), value.clone()));
-            values.filter(|(key, _)| is_kept(key)).collect()
+            let values = values.iter().filter(|(key, _)| is_kept(key));
+            let values = values.map(|(key, value)| (name(key), value.clone()));
+            values.collect()
         }
         let found = Self {
             config: self.config.clone(),
@@ -122,7 +127,7 @@ impl AdapterFolder {
             tables: renamed(&self.tables, name, is_kept),
         };
         let count = |folder: &Self| folder.rotations.len() + folder.own.len() + folder.tables.len();
-        let left = count(self) - count(&found);
+        let left = count(self) - again.len() - count(&found);
         if left > 0 {
             tracing::warn!(
                 "{}: {left} tensors are for {}, which are not computed and stay as they are",
@@ -307,12 +312,20 @@ impl AdapterFolder {
         own: &BTreeSet<String>,
     ) -> Result<()> {
         let unused = |path: Option<&str>| path.is_none_or(|path| !layers.contains_key(path));
+        // PEFT saves buffers with a module, too, which do not train.
+        let is_buffer = |name: &str| {
+            let Some((path, tensor)) = name.rsplit_once('.') else {
+                return false;
+            };
+            ![WEIGHT, BIAS].contains(&tensor) && own.contains(&format!("{path}.{WEIGHT}"))
+        };
+        let known = |name: &str| own.contains(name) || is_buffer(name);
         let mut rotations = self.rotations.keys();
         let mut tables = self.tables.keys();
         let key = rotations
             .find(|key| unused(self.layer_of(key)))
             .cloned()
-            .or_else(|| self.own.keys().find(|name| !own.contains(*name)).cloned());
+            .or_else(|| self.own.keys().find(|name| !known(name)).cloned());
         let table = tables.find(|path| unused(Some(path)));
         match key.or_else(|| table.map(|path| format!("{path}.{BASE}.weight"))) {
             None => Ok(()),

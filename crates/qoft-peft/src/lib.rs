@@ -47,10 +47,11 @@ pub use modules::{ModuleKind, Modules};
 #[doc(hidden)]
 pub use registry::family_entry;
 pub use registry::{Families, FamilyRegistration};
-pub use save::{Trained, save, trained};
+pub use save::{Trained, save, save_for, trained};
 pub use selection::{Selection, quantized};
 pub use site::Site;
 pub use targets::Targets;
 pub use tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
+pub use text_part::text_expression;
 
 pub use inventory;

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use qoft_core::{LayerKind, Walk};
+use qoft_core::{LayerKind, WEIGHT, Walk};
 
 /// A kind of module.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -129,6 +129,13 @@ impl Modules {
         parameters.map(|(path, parameter)| (path.as_str(), parameter.as_str()))
     }
 
+    /// Layers that are modules in PEFT's model, under other paths: their paths here and there.
+    pub(crate) fn elsewhere(&self) -> impl Iterator<Item = (&str, &str)> {
+        let parameters = self.parameters();
+        let modules = parameters.filter_map(|(path, parameter)| Some((path, module(parameter)?)));
+        modules.filter(|(path, module)| path != module)
+    }
+
     /// Distinct last components of the layers' paths that an adapter may be for, for messages.
     pub(crate) fn known(&self) -> String {
         let norm = ModuleKind::Layer(LayerKind::Norm);
@@ -145,6 +152,12 @@ impl Modules {
         let names: BTreeSet<String> = names.map(str::to_owned).chain(experts).collect();
         names.into_iter().collect::<Vec<_>>().join(", ")
     }
+}
+
+/// The module that a parameter is the weight of; none if it is one of several parameters, as those of experts
+/// are.
+pub(crate) fn module(parameter: &str) -> Option<&str> {
+    parameter.strip_suffix(WEIGHT)?.strip_suffix('.')
 }
 
 /// The last component of a path.

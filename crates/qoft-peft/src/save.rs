@@ -6,8 +6,9 @@ use safetensors::Dtype;
 use safetensors::tensor::TensorView;
 
 use crate::common::OneOrMany;
+use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
-use crate::modules::Modules;
+use crate::modules::{Modules, module};
 use crate::targets;
 use crate::tensors::{CONFIG, PREFIX, WEIGHTS};
 use qoft_core::{Error, Result, Walk, adapters, write_file};
@@ -34,6 +35,7 @@ pub fn trained(model: &impl Walk, adapter: &str) -> Vec<Trained> {
             ""
         };
         for own in slot.own() {
+            let path = layer.parameter().and_then(module).unwrap_or(&path);
             let name = format!("{PREFIX}{path}.{base}{}", own.name());
             let values = own.tensor().written(own.param().to_vec());
             tensors.push((name, own.tensor().shape.clone(), values));
@@ -69,6 +71,21 @@ pub fn save(
     adapter: &str,
     folder: &Path,
 ) -> Result<()> {
+    save_for(model, ModelFacts::NONE, config, adapter, folder)
+}
+
+/// As [`save`], for a model of which something is known: if transformers may load it alone or as a part,
+/// each tensor has the names of both.
+///
+/// # Errors
+/// As [`save`].
+pub fn save_for(
+    model: &impl Walk,
+    facts: ModelFacts,
+    config: &dyn AdapterConfig,
+    adapter: &str,
+    folder: &Path,
+) -> Result<()> {
     adapters::expect(model, adapter)?;
     let tensors = trained(model, adapter);
     let file = folder.join(WEIGHTS);
@@ -79,8 +96,13 @@ pub fn save(
         let reason = format!("`{name}` has values that are infinite or not a number");
         return Err(Error::Adapter { path: file, reason });
     }
+    let alone = |(name, shape, values): &Trained| {
+        let name = facts.name_alone(name.strip_prefix(PREFIX)?)?;
+        Some((format!("{PREFIX}{name}"), shape.clone(), values.clone()))
+    };
+    let alone: Vec<Trained> = tensors.iter().filter_map(alone).collect();
+    let tensors = tensors.into_iter().chain(alone);
     let bytes: Vec<(String, Vec<usize>, Vec<u8>)> = tensors
-        .into_iter()
         .map(|(n, s, v)| (n, s, v.iter().flat_map(|v| v.to_le_bytes()).collect()))
         .collect();
     let views = bytes.iter().map(|(name, shape, bytes)| {

@@ -8,7 +8,7 @@ use crate::common::OneOrMany;
 use crate::facts::ModelFacts;
 use crate::family::AdapterConfig;
 use crate::folder::AdapterFolder;
-use crate::modules::{ModuleKind, Modules};
+use crate::modules::{ModuleKind, Modules, module};
 use crate::saved_modules::Endings;
 use crate::targets::{Targets, match_nothing};
 
@@ -21,6 +21,10 @@ pub struct Selection<'a> {
     whole: Endings<'a>,
     /// Names of tensors that are saved with the adapter, and that its configuration does not name.
     saved: BTreeSet<String>,
+    /// Paths of layers that are modules in PEFT's model, under other paths, and these.
+    elsewhere: BTreeMap<String, String>,
+    /// Paths of layers that are parts of parameters there, whose biases are none for `bias`.
+    parts: BTreeSet<String>,
 }
 
 #[derive(Debug, PartialEq)]
@@ -103,6 +107,15 @@ impl<'a> Selection<'a> {
             },
             whole: Endings::new(common.modules_to_save()),
             saved: BTreeSet::new(),
+            elsewhere: modules
+                .elsewhere()
+                .map(|(path, module)| (path.to_owned(), module.to_owned()))
+                .collect(),
+            parts: modules
+                .parameters()
+                .filter(|(_, parameter)| module(parameter).is_none())
+                .map(|(path, _)| path.to_owned())
+                .collect(),
         })
     }
 
@@ -137,7 +150,8 @@ impl<'a> Selection<'a> {
     /// Whether the layer trains whole, by itself or as part of a larger module. As in PEFT a name
     /// means all modules whose paths end with it.
     pub fn is_whole(&self, path: &str) -> bool {
-        self.whole.include(path)
+        let elsewhere = self.elsewhere.get(path);
+        self.whole.include(path) || elsewhere.is_some_and(|path| self.whole.include(path))
     }
 
     /// Whether the tensor `name` of the layer at `path` is saved with the adapter, though it did not
@@ -166,7 +180,7 @@ impl<'a> Selection<'a> {
     pub fn trains_bias(&self, path: &str) -> bool {
         match self.bias {
             Biases::None => false,
-            Biases::All => true,
+            Biases::All => !self.parts.contains(path),
             Biases::OfTargets => self.rotates(path),
         }
     }

@@ -13,6 +13,7 @@ use crate::facts::ModelFacts;
 use crate::modules::{ModuleKind, Modules};
 use crate::parts::Parts;
 use crate::saved_modules::Barred;
+use crate::text_part::{is_in_text_part, text_expression};
 
 /// The word for all linear layers but the output head, in letters of any case.
 const ALL_LINEAR: &str = "all-linear";
@@ -258,14 +259,17 @@ pub(crate) fn written(
     modules: &Modules,
     rotated: &BTreeSet<&str>,
 ) -> Result<OneOrMany> {
+    let parts: BTreeSet<&str> = modules.parameters().map(|(path, _)| path).collect();
+    let rotated: &BTreeSet<&str> = &rotated.difference(&parts).copied().collect();
     match &config.target_modules {
         Some(OneOrMany::One(one)) if is_all_linear(one) => (),
         None if !config.target_parameters().is_empty() => return Ok(OneOrMany::Many(Vec::new())),
         None => (),
+        Some(OneOrMany::Many(names)) => {
+            return in_text_part(names.clone(), config, modules, rotated);
+        }
         Some(given) => return Ok(given.clone()),
     }
-    let parts: BTreeSet<&str> = modules.parameters().map(|(path, _)| path).collect();
-    let rotated: &BTreeSet<&str> = &rotated.difference(&parts).copied().collect();
     let limits = Limits::new(config)?;
     let mut others = Vec::new();
     for (path, _) in modules.iter().filter(|(path, _)| !rotated.contains(path)) {
@@ -282,7 +286,33 @@ pub(crate) fn written(
             return Ok(OneOrMany::Many(paths.collect()));
         }
     }
-    Ok(targets.target_modules)
+    match targets.target_modules {
+        OneOrMany::Many(names) => in_text_part(names, config, modules, rotated),
+        one => Ok(one),
+    }
+}
+
+/// These names; in a model that is a part of a larger one, whose other parts may have layers that are called so,
+/// an expression that means them in the text part only.
+fn in_text_part(
+    names: Vec<String>,
+    config: &CommonConfig,
+    modules: &Modules,
+    rotated: &BTreeSet<&str>,
+) -> Result<OneOrMany> {
+    let is_part = !rotated.is_empty() && rotated.iter().all(|path| is_in_text_part(path));
+    let is_plain = config.layers_to_transform.is_none() && !names.iter().any(|n| n.contains('*'));
+    if !is_part || !is_plain {
+        return Ok(OneOrMany::Many(names));
+    }
+    let one = OneOrMany::One(text_expression(names.iter().map(String::as_str)));
+    let targets = Targets::of(one.clone(), config, modules)?;
+    for (path, _) in modules.iter() {
+        if targets.matches(path)? != rotated.contains(path) {
+            return Ok(OneOrMany::Many(names));
+        }
+    }
+    Ok(one)
 }
 
 /// The fewest last components of names that are enough to tell them from other paths, as PEFT finds

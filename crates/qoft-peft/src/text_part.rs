@@ -2,7 +2,7 @@
 //! round: transformers loads the text part of some folders alone, and its modules have other paths then.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use qoft_core::Result;
 use serde_json::{Value, json};
@@ -15,23 +15,47 @@ const TEXT_PARTS: [&str; 3] = ["model.language_model.", "language_model.model.",
 /// Paths of the output head.
 const HEADS: [&str; 2] = ["language_model.lm_head", "lm_head"];
 
+/// `target_modules` for PEFT that mean, of the layers whose paths end with these names, those of the text part
+/// of a model only: as a part of the whole one, and alone.
+pub fn text_expression<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    let inside = |name: &'a str| name.strip_prefix(TEXT_PARTS[0]).unwrap_or(name);
+    let names = names
+        .into_iter()
+        .map(|name| inside(name).replace('.', r"\."));
+    let names = names.collect::<Vec<_>>().join("|");
+    format!(r"(?=model\.(?:language_model\.)?(?:layers\.|[^.]*$)).*\.(?:{names})")
+}
+
+/// Whether a path is that of a module in the text part of a whole model.
+pub(crate) fn is_in_text_part(path: &str) -> bool {
+    path.starts_with(TEXT_PARTS[0])
+}
+
 /// Paths of a model's modules.
-struct Paths<'a>(HashSet<&'a str>);
+#[derive(Default)]
+struct Paths<'a> {
+    known: HashSet<&'a str>,
+    /// Paths in PEFT's model, and those of the same layers here.
+    elsewhere: HashMap<&'a str, &'a str>,
+}
 
 impl Paths<'_> {
     /// The path of a module in this model, if it has another one in the adapter's.
     fn of(&self, path: &str) -> Option<String> {
-        if self.0.contains(path) {
+        if let Some(path) = self.elsewhere.get(path) {
+            return Some((*path).to_owned());
+        }
+        if self.known.contains(path) {
             return None;
         }
         if HEADS.contains(&path) {
-            let head = HEADS.iter().find(|head| self.0.contains(**head));
+            let head = HEADS.iter().find(|head| self.known.contains(**head));
             return head.map(|head| (*head).to_owned());
         }
         let inside = |part: &&str| path.strip_prefix(*part);
         let inside = TEXT_PARTS.iter().find_map(inside)?;
         let mut paths = TEXT_PARTS.iter().map(|part| format!("{part}{inside}"));
-        paths.find(|path| self.0.contains(path.as_str()))
+        paths.find(|path| self.known.contains(path.as_str()))
     }
 
     /// The name of one of a module's tensors in this model.
@@ -54,9 +78,20 @@ impl AdapterFolder {
     pub fn named_as_in(&self, modules: &Modules) -> Result<Cow<'_, Self>> {
         let layers = modules.iter().map(|(path, _)| path);
         let parts = modules.parameters().map(|(path, _)| path);
-        let paths = Paths(layers.chain(parts).collect());
+        let paths = Paths {
+            known: layers.chain(parts).collect(),
+            elsewhere: modules
+                .elsewhere()
+                .map(|(here, there)| (there, here))
+                .collect(),
+        };
+        let names = |config| self.renamed(config, |name| paths.name(name), |path| paths.path(path));
         if self.paths().all(|path| paths.of(path).is_none()) {
-            return Ok(Cow::Borrowed(self));
+            let mut own = self.own().keys();
+            return Ok(match own.all(|name| paths.name(name) == *name) {
+                true => Cow::Borrowed(self),
+                false => Cow::Owned(names(self.config().clone())),
+            });
         }
         let targets: Vec<String> = self.paths().map(|path| paths.path(path)).collect();
         let config = self.config();
@@ -76,11 +111,7 @@ impl AdapterFolder {
         let config = config
             .family()
             .read(json, &self.file().display().to_string())?;
-        Ok(Cow::Owned(self.renamed(
-            config,
-            |name| paths.name(name),
-            |path| paths.path(path),
-        )))
+        Ok(Cow::Owned(names(config)))
     }
 }
 
@@ -90,11 +121,12 @@ mod tests {
 
     #[test]
     fn paths_are_found_in_either_model() {
-        let whole = Paths(HashSet::from([
-            "lm_head",
-            "model.language_model.layers.0.mlp.up_proj",
-        ]));
-        let alone = Paths(HashSet::from(["lm_head", "model.layers.0.mlp.up_proj"]));
+        let with = |path| Paths {
+            known: HashSet::from(["lm_head", path]),
+            ..Paths::default()
+        };
+        let whole = with("model.language_model.layers.0.mlp.up_proj");
+        let alone = with("model.layers.0.mlp.up_proj");
         let inside = "layers.0.mlp.up_proj";
         for part in TEXT_PARTS {
             let path = format!("{part}{inside}");

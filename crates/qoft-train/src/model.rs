@@ -208,6 +208,7 @@ pub fn model_facts(spec: &ModelSpec) -> ModelFacts<'_> {
         .with_default_targets(names.targets)
         .with_other_parts(names.other_parts)
         .with_older_paths(names.older_paths)
+        .with_alone(names.base_alone.map(|alone| (names.base, alone)))
 }
 
 impl TrainModel for CausalLm {

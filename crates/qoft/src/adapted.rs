@@ -92,7 +92,7 @@ fn expect_told_layout(adapter: &ScaledAdapter, folder: &ModelFolder) -> Result<(
 }
 
 /// What PEFT's rules have to know of the model.
-fn facts(folder: &ModelFolder) -> ModelFacts<'_> {
+pub(crate) fn facts(folder: &ModelFolder) -> ModelFacts<'_> {
     let model_type = folder.checkpoint().config()["model_type"].as_str();
     let unknown = || ModelFacts::of_type(model_type.unwrap_or_default()).with_head(folder.head());
     folder.known().map_or_else(unknown, model_facts)

@@ -7,15 +7,14 @@ use std::path::Path;
 
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{
-    Checkpoint, ClaimedLayer, Dtype, Error, LayerKind, Matrix, Purpose, Result, Schemes, StagedDir,
-    write_file,
+    ClaimedLayer, Dtype, Error, LayerKind, Matrix, Purpose, Result, Schemes, StagedDir, write_file,
 };
 use qoft_models::ModelFolder;
-use qoft_peft::{PEFT_VERSION, PREFIX};
+use qoft_peft::{PEFT_VERSION, PREFIX, text_expression};
 use safetensors::tensor::TensorView;
 use serde_json::{Value, json};
 
-use crate::adapted::{check, from_tensor, of_model, relative_error, rotated, to_tensor};
+use crate::adapted::{check, facts, from_tensor, of_model, relative_error, rotated, to_tensor};
 use crate::adapter::ScaledAdapter;
 use crate::layers::{ModelLayers, check_readable, is_together};
 use crate::svd::{Svd, truncated};
@@ -95,8 +94,15 @@ pub fn export_lora(
     let tensors = tensors.flat_map(|(pair, report)| pair.padded(r).into_tensors(&report.name));
     let mut tensors: Vec<Named> = tensors.collect();
     tensors.extend(own.tensors()?);
+    let facts = facts(folder);
+    let alone = |(name, shape, bytes): &Named| {
+        let name = facts.name_alone(name.strip_prefix(PREFIX)?)?;
+        Some((format!("{PREFIX}{name}"), shape.clone(), bytes.clone()))
+    };
+    let alone: Vec<Named> = tensors.iter().filter_map(alone).collect();
+    tensors.extend(alone);
     write_tensors(&staged.path().join("adapter_model.safetensors"), &tensors)?;
-    let config = config(folder.checkpoint(), adapters, &layers, r, &own);
+    let config = config(folder, adapters, &layers, r, &own);
     write_json(&staged.path().join("adapter_config.json"), &config)?;
     staged.commit()?;
     Ok(LoraReport {
@@ -235,12 +241,18 @@ fn write_tensors(file: &Path, tensors: &[Named]) -> Result<()> {
 
 /// PEFT's configuration; keys that are missing have their defaults there.
 fn config(
-    checkpoint: &Checkpoint,
+    folder: &ModelFolder,
     adapters: &[ScaledAdapter],
     layers: &[&ClaimedLayer],
     r: usize,
     own: &Own,
 ) -> Value {
+    let checkpoint = folder.checkpoint();
+    let paths = layers.iter().map(|layer| layer.path());
+    let targets = match facts(folder).alone {
+        Some(_) => json!(text_expression(paths)),
+        None => json!(paths.collect::<Vec<_>>()),
+    };
     let mut bases = adapters
         .iter()
         .map(|adapter| adapter.folder.config().to_json());
@@ -261,6 +273,6 @@ fn config(
         "fan_in_fan_out": layers.iter().any(|layer| layer.source().is_fan_in_fan_out()),
         "init_lora_weights": true,
         "modules_to_save": own.modules_to_save(),
-        "target_modules": layers.iter().map(|layer| layer.path()).collect::<Vec<_>>(),
+        "target_modules": targets,
     })
 }

@@ -40,7 +40,9 @@ struct Qwen35 {
 const TEXT: ModelNames = ModelNames::USUAL.with_older_paths(&[("model.language_model", "model")]);
 
 /// The whole model, of which pictures are not read.
-const PART: ModelNames = ModelNames::TEXT_PART.with_other_parts(&["model.visual"]);
+const PART: ModelNames = ModelNames::TEXT_PART
+    .with_other_parts(&["model.visual"])
+    .with_base_alone("model");
 
 /// The text part of the whole model.
 const TEXT_CONFIG: (&str, &str) = ("text_config", "text_config.");

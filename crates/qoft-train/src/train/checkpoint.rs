@@ -21,20 +21,20 @@ const OPTIMIZER: &str = "optimizer.bin";
 
 /// Writes an adapter, and what stands below it, into a folder.
 pub(super) fn save_adapter(
-    model: &impl Walk,
+    model: &impl TrainModel,
     config: &dyn AdapterConfig,
     below: &[Below],
     folder: &Path,
 ) -> Result<(), Error> {
     Below::write(below, folder)?;
-    qoft_peft::save(model, config, ADAPTER, folder)
+    qoft_peft::save_for(model, model.facts(), config, ADAPTER, folder)
 }
 
 /// Writes a checkpoint to the new folder `target`, which appears in one piece. The files of `state`
 /// are still to be found.
 pub(super) fn save(
     mut state: TrainerState,
-    model: &impl Walk,
+    model: &impl TrainModel,
     config: &dyn AdapterConfig,
     optimizer: &ModuleOptimizer,
     target: &Path,
@@ -58,7 +58,7 @@ pub(super) fn restore_optimizer(
     optimizer: ModuleOptimizer,
     moments: Moments,
     folder: &Path,
-    model: &impl Walk,
+    model: &impl TrainModel,
     step: usize,
 ) -> Result<ModuleOptimizer, TrainError> {
     let path = folder.join(OPTIMIZER);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use burn::optim::ModuleOptimizer;
-use qoft_core::{Error, StagedDir, Walk};
+use qoft_core::{Error, StagedDir};
 use qoft_peft::{CONFIG, WEIGHTS};
 
 use super::best::Standing;
@@ -16,6 +16,7 @@ use super::state::{Identity, TrainerState};
 use super::trainer::Trainer;
 use super::{checkpoint, rescue};
 use crate::error::TrainError;
+use crate::model::TrainModel;
 
 /// Steps until a checkpoint that could not be written is tried again; then twice as many, and so on.
 const RETRY: usize = 1;
@@ -98,7 +99,7 @@ impl<'a, D> Saving<'a, D> {
     pub(super) fn checkpoint(
         &mut self,
         step: usize,
-        model: &impl Walk,
+        model: &impl TrainModel,
         optimizer: &ModuleOptimizer,
         events: &mut dyn Observer,
     ) {
@@ -119,7 +120,7 @@ impl<'a, D> Saving<'a, D> {
     pub(super) fn last_checkpoint(
         &mut self,
         step: usize,
-        model: &impl Walk,
+        model: &impl TrainModel,
         optimizer: &ModuleOptimizer,
         events: &mut dyn Observer,
     ) -> Result<(), TrainError> {
@@ -137,7 +138,7 @@ impl<'a, D> Saving<'a, D> {
     /// Writes the trained adapter.
     pub(super) fn adapter(
         &self,
-        model: &impl Walk,
+        model: &impl TrainModel,
         events: &mut dyn Observer,
     ) -> Result<PathBuf, TrainError> {
         let folder = self.trainer.folder.path();
@@ -153,7 +154,7 @@ impl<'a, D> Saving<'a, D> {
     pub(super) fn emergency(
         &self,
         step: usize,
-        model: &impl Walk,
+        model: &impl TrainModel,
         events: &mut dyn Observer,
     ) -> Option<PathBuf> {
         let first = self.folder(EMERGENCY, step);
@@ -204,7 +205,7 @@ impl<'a, D> Saving<'a, D> {
     fn write(
         &self,
         step: usize,
-        model: &impl Walk,
+        model: &impl TrainModel,
         optimizer: &ModuleOptimizer,
         folder: &Path,
     ) -> Result<(), Error> {
@@ -220,7 +221,7 @@ impl<'a, D> Saving<'a, D> {
         checkpoint::save(state, model, config, optimizer, folder)
     }
 
-    fn write_adapter(&self, model: &impl Walk, folder: &Path) -> Result<(), Error> {
+    fn write_adapter(&self, model: &impl TrainModel, folder: &Path) -> Result<(), Error> {
         let trainer = self.trainer;
         checkpoint::save_adapter(model, trainer.adapter_config, trainer.below, folder)
     }

@@ -119,6 +119,18 @@ fn granitemoehybrid_router() {
     check_case("granitemoehybrid_router");
 }
 
+/// The module of a router has another path than files have.
+#[test]
+fn mixtral_router() {
+    check_case("mixtral_router");
+}
+
+/// Biases of routers train, those of experts do not.
+#[test]
+fn gpt_oss_bias_all() {
+    check_case("gpt_oss_bias_all");
+}
+
 #[test]
 fn lfm2_all_linear() {
     check_case("lfm2_all_linear");
