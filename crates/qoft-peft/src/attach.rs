@@ -248,8 +248,10 @@ impl Attachment<'_> {
     fn check_modules(&self, model: &impl Walk) -> Result<()> {
         let layers = model.layers();
         let paths = layers.iter().map(|(path, _)| path.as_str());
+        let modules = Modules::of(model, "");
+        let elsewhere = modules.elsewhere().map(|(_, module)| module);
         let names = self.config.common().modules_to_save();
-        let meaningless = Endings::new(names).meaningless(paths.clone());
+        let meaningless = Endings::new(names).meaningless(paths.clone().chain(elsewhere));
         match names
             .iter()
             .find(|name| meaningless.contains(name.as_str()))
