@@ -63,6 +63,9 @@ impl ModelConfig {
     /// # Errors
     /// If a value is missing or impossible.
     pub fn read(json: Object, keys: &SizeKeys) -> Result<Self> {
+        if json.get("is_causal")? == Some(false) {
+            return Err(json.error("is_causal", "attention to later tokens is not supported"));
+        }
         let blocks = json.require_size(keys.num_hidden_layers)?;
         if blocks > MOST_BLOCKS {
             let reason = format!("{blocks} is more than {MOST_BLOCKS}");

@@ -129,7 +129,7 @@ impl ModelSpec {
             _ if matches!(layer.kind, LayerKind::Norm | LayerKind::Conv1d) => false,
             "weight" => true,
             "bias" => layer.bias,
-            _ => !Dense::is_dense(&layer.source(checkpoint)),
+            _ => self.tensors.contains(tensor) || !Dense::is_dense(&layer.source(checkpoint)),
         }
     }
 

@@ -294,6 +294,23 @@ fn what_is_known_before_loading_is_what_there_is() {
 }
 
 #[test]
+fn tensors_that_are_read_are_the_models() {
+    for &case in CASES {
+        let folder = qoft_fixtures::path(&format!("models/{case}"));
+        let folder = ModelFolder::open(folder, &Architectures::linked().unwrap()).unwrap();
+        let (checkpoint, spec) = (folder.checkpoint(), folder.spec().unwrap());
+        let names = checkpoint.names();
+        let buffers = spec.names().buffers;
+        let is_buffer = |name: &str| buffers.iter().any(|end| name.ends_with(end));
+        let names = names.filter(|name| is_text(name) && !is_buffer(name));
+        let foreign: Vec<&str> = names
+            .filter(|name| !spec.is_made_from(checkpoint, name))
+            .collect();
+        assert!(foreign.is_empty(), "{case}: {foreign:?}");
+    }
+}
+
+#[test]
 fn parameters_are_counted_once() {
     for &case in CASES {
         let folder = qoft_fixtures::path(&format!("models/{case}"));

@@ -14,7 +14,7 @@ fn message(case: &str, change: impl FnOnce(&mut Value)) -> String {
 
 #[test]
 fn unsupported_configurations_are_named() {
-    let cases: [(&str, &str, Value, &str); 49] = [
+    let cases: [(&str, &str, Value, &str); 51] = [
         ("llama", "model_type", json!("mamba"), "`mamba`"),
         ("llama", "model_type", Value::Null, "is missing"),
         ("llama", "hidden_act", json!("gelu"), "`gelu`"),
@@ -69,6 +69,8 @@ fn unsupported_configurations_are_named() {
             "more than",
         ),
         ("qwen3_5_text", "hidden_act", json!("mish"), "`mish`"),
+        ("llama", "is_causal", json!(false), "later tokens"),
+        ("gemma3_text", "is_causal", json!(false), "later tokens"),
         ("qwen3_5_moe_text", "num_experts", json!(0), "must not be 0"),
         (
             "gemma4_text",

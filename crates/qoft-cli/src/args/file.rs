@@ -26,6 +26,7 @@ pub(super) fn read_yaml(path: &Path, known: &[String]) -> Result<Map<String, Val
         bail!("expected options as `name: value` lines");
     };
     let (mut options, mut translated) = (Map::new(), Map::new());
+    let mut wrong = Vec::new();
     for (key, value) in given {
         let (key, name) = (key.replace('-', "_"), key.replace('_', "-"));
         let own = synonyms::own(&name).map(|own| own.replace('-', "_"));
@@ -37,11 +38,18 @@ pub(super) fn read_yaml(path: &Path, known: &[String]) -> Result<Map<String, Val
                     bail!("`{key}`: `{own}` is given twice, under two of its names");
                 }
             }
-            None => match foreign::translate(&name, &value)? {
-                Some(options) => translated.extend(options),
-                None => bail!("there is no option `{key}`; {}", unknown::key(&key, known)),
+            None => match foreign::translate(&name, &value) {
+                Err(error) => wrong.push(error.to_string()),
+                Ok(Some(options)) => translated.extend(options),
+                Ok(None) => wrong.push(format!(
+                    "there is no option `{key}`; {}",
+                    unknown::key(&key, known)
+                )),
             },
         }
+    }
+    if !wrong.is_empty() {
+        bail!("{}", wrong.join("\n"));
     }
     for (key, value) in translated {
         options.entry(key).or_insert(value);

@@ -197,7 +197,24 @@ const FOREIGN: &[Foreign] = &[
     ),
     off(
         &["template"],
-        "messages are written by the chat template of the model's folder, or that of --chat-template",
+        "messages are written by the chat template of the model's folder; --chat-template takes a file, or \
+         alpaca, chatml, llama3, mistral, vicuna or zephyr",
+    ),
+    any(
+        &["model-type", "tokenizer-type"],
+        "what a folder has is told by its config.json and tokenizer_config.json",
+    ),
+    any(
+        &["eval-sample-packing", "pad-to-sequence-len"],
+        "rows of an evaluation are packed as those of the training, and padded to the longest of a batch",
+    ),
+    any(
+        &["dataset-prepared-path"],
+        "tokens of data are kept in --data-cache",
+    ),
+    off(
+        &["dataset-dir"],
+        "--data takes files and folders, not names of a list",
     ),
     these(
         &["quantization-method"],
@@ -213,6 +230,7 @@ const FOREIGN: &[Foreign] = &[
 /// Options whose values become values of others.
 const TRANSLATED: &[&str] = &[
     "bf16",
+    "datasets",
     "disable-gradient-checkpointing",
     "oft-target",
     "quantization-bit",
@@ -257,6 +275,9 @@ pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, 
     let options = match (name, lower.as_str()) {
         (name, _) if !TRANSLATED.contains(&name) => return Ok(None),
         ("bf16", "true") => json!({"activation_dtype": "bf16"}),
+        // Where a processor multiplies it; all computing here is in float32.
+        ("bf16", "auto") => json!({}),
+        ("datasets", _) => json!({"data": paths(value)?}),
         ("disable-gradient-checkpointing", "true") => json!({"gradient_checkpointing": false}),
         ("oft-target", "all") => json!({"target_modules": "all-linear"}),
         ("oft-target", _) => json!({"target_modules": text}),
@@ -277,6 +298,27 @@ pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, 
         _ => bail!("`{name}: {text}`: expected true or false"),
     };
     Ok(options.as_object().cloned())
+}
+
+/// The paths of axolotl's list of data. Which form rows have is seen in the rows.
+fn paths(list: &Value) -> Result<Vec<&str>> {
+    const KNOWN: [&str; 3] = ["path", "type", "ds_type"];
+    let Value::Array(list) = list else {
+        bail!("`datasets`: expected a list of objects with a `path`");
+    };
+    let mut keys = list.iter().filter_map(Value::as_object).flat_map(Map::keys);
+    if let Some(key) = keys.find(|key| !KNOWN.contains(&key.as_str())) {
+        bail!(
+            "`datasets`: there is no `{key}` here; --columns, --data-format, --train-on and \
+             --chat-template say how data is read"
+        );
+    }
+    let paths = list
+        .iter()
+        .map(|data| data.get("path").and_then(Value::as_str));
+    paths
+        .collect::<Option<Vec<&str>>>()
+        .ok_or_else(|| anyhow::anyhow!("`datasets`: expected objects with a `path`"))
 }
 
 /// The command with all of these options, hidden.
@@ -317,6 +359,8 @@ mod tests {
             ("task-type", json!("CAUSAL_LM")),
             ("resume-from-checkpoint", json!(null)),
             ("bf16", json!("false")),
+            ("bf16", json!("auto")),
+            ("model-type", json!("AutoModelForCausalLM")),
         ] {
             assert_eq!(becomes(name, value), json!({}), "{name}");
         }
@@ -336,11 +380,20 @@ mod tests {
         );
         let last = json!({"resume_from": "last"});
         assert_eq!(becomes("resume-from-checkpoint", json!("true")), last);
+        let list = json!([{"path": "a.jsonl", "type": "alpaca"}, {"path": "b"}]);
+        assert_eq!(becomes("datasets", list), json!({"data": ["a.jsonl", "b"]}));
         for (name, value, says) in [
             ("finetuning-type", json!("lora"), "rotations"),
             ("quantization-bit", json!(3), "hqq"),
             ("use-wandb", json!(true), "log.jsonl"),
             ("bf16", json!("maybe"), "true or false"),
+            ("template", json!("llama3"), "alpaca, chatml, llama3"),
+            (
+                "datasets",
+                json!([{"path": "a", "roles_to_train": []}]),
+                "roles_to_train",
+            ),
+            ("datasets", json!([{"type": "alpaca"}]), "with a `path`"),
             ("lora-alpha", json!(16), "no scale"),
         ] {
             let error = translate(name, &value).unwrap_err().to_string();

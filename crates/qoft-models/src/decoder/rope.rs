@@ -256,6 +256,32 @@ mod tests {
         check(options, 0.941_403_523_749_669, expected);
     }
 
+    /// As transformers 5.23's `Gemma3TextConfig` and `Olmo3Config` read files with both keys.
+    #[test]
+    fn one_kind_of_layers_is_changed_by_the_old_key() {
+        let read = |scaling: Value| {
+            let root = json!({
+                "rope_parameters": {
+                    "full_attention": {"rope_type": "linear", "factor": 2.0, "rope_theta": 5e5},
+                    "sliding_attention": {"rope_type": "default", "rope_theta": 1e4},
+                },
+                "rope_scaling": scaling,
+            });
+            let full = RopeDefaults {
+                layer_type: Some("full_attention"),
+                ..RopeDefaults::USUAL
+            };
+            let config = RopeConfig::read(Object::root(&root), &full, 16, 256).unwrap();
+            (config.theta, config.scaling)
+        };
+        let linear = |factor| (5e5, RopeScaling::Linear { factor });
+        assert_eq!(read(json!(null)), linear(2.0));
+        assert_eq!(read(json!({"factor": 4.0})), linear(4.0));
+        assert_eq!(read(json!({"type": "dynamic", "factor": 8.0})), linear(8.0));
+        let default = (5e5, RopeScaling::Default);
+        assert_eq!(read(json!({"rope_type": "default"})), default);
+    }
+
     #[test]
     fn later_positions_continue_the_table() {
         let tables = RopeTables::new(config(json!({"rope_type": "default"})));

@@ -4,6 +4,7 @@
 //! `partial_rotary_factor` side by side.
 
 use qoft_core::Result;
+use serde_json::json;
 
 use crate::json::Object;
 
@@ -143,9 +144,19 @@ impl RopeConfig {
         max_positions: usize,
     ) -> Result<Self> {
         let legacy = root.object("rope_scaling", "rope_scaling.")?;
-        let scaling = match legacy.filter(|_| defaults.scaled) {
-            Some(scaling) => Some(scaling),
-            None => parameters(root, defaults.layer_type)?,
+        let legacy = legacy.filter(|_| defaults.scaled);
+        let both;
+        let scaling = match (legacy, parameters(root, defaults.layer_type)?) {
+            // Where kinds of layers have their own, transformers changes those of one kind.
+            (Some(scaling), of_layers) if defaults.layer_type.is_some() => {
+                both = scaling.over(match of_layers {
+                    Some(of_layers) => of_layers.over(json!({})),
+                    None => json!({"rope_type": "default"}),
+                });
+                Some(scaling.with_value(&both))
+            }
+            (Some(scaling), _) => Some(scaling),
+            (None, parameters) => parameters,
         };
         // Keys that are not in the inner object are looked for beside it.
         let rope = scaling.unwrap_or(root);
@@ -279,14 +290,14 @@ impl Scaling<'_> {
         }
     }
 
-    /// The length in pretraining; some model types keep it at the root of the file.
+    /// The length in pretraining. Some model types keep it at the root of the file; what they have
+    /// by default stands there, too, and goes before the object's.
     fn original_positions(&self) -> Result<usize> {
         let key = "original_max_position_embeddings";
-        let default = self.defaults.original_positions;
-        let default = default.unwrap_or(self.max_positions);
-        match self.root.size(key)? {
+        let at_root = self.root.size(key)?.or(self.defaults.original_positions);
+        match at_root {
             Some(length) => Ok(length),
-            None => Ok(self.rope.size(key)?.unwrap_or(default)),
+            None => Ok(self.rope.size(key)?.unwrap_or(self.max_positions)),
         }
     }
 

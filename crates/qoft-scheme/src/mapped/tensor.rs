@@ -131,7 +131,13 @@ impl TensorView {
     /// # Errors
     /// If the dtype is none of f32, f16, bf16.
     pub fn float_format(&self) -> Result<FloatFormat> {
-        let found = || dtype_name(self.dtype);
+        let found = || match self.dtype {
+            Dtype::F64 => "F64, of which a copy with less can be written in Python: \
+                           AutoModelForCausalLM.from_pretrained(DIR, \
+                           dtype=torch.float32).save_pretrained(NEW)"
+                .into(),
+            other => dtype_name(other),
+        };
         float_format(self.dtype).ok_or_else(|| self.error("dtype F32 or F16 or BF16", found()))
     }
 

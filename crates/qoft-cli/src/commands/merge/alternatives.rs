@@ -35,10 +35,15 @@ pub(super) fn with_alternatives(
             let _ = writeln!(text, "What else can be done was not measured: {e:#}");
         }
     }
+    let more = match data {
+        None => "--calibration FILE",
+        // That was tried.
+        Some(_) => "--quantize with a finer scheme",
+    };
     let _ = write!(
         text,
         "The error is that of the outputs beside their change: at 1 nothing is gained.\n\
-         --dequantize keeps all, --calibration FILE more, --min-kept 0 writes this merge all the same"
+         --dequantize keeps all, {more} more, --min-kept 0 writes this merge all the same"
     );
     anyhow!(text)
 }
