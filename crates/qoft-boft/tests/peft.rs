@@ -180,7 +180,7 @@ struct Steps(Vec<StepReport>);
 
 impl Observer for Steps {
     fn step(&mut self, report: &StepReport) {
-        self.0.push(*report);
+        self.0.push(report.clone());
     }
 }
 

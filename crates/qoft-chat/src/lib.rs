@@ -178,6 +178,32 @@ impl ChatTemplate {
         })
     }
 
+    /// Renders `prompt` with the opening of the next assistant turn behind it, and `prompt` with each of
+    /// several continuations of it.
+    ///
+    /// # Errors
+    ///
+    /// As [`ChatTemplate::render_assistant`].
+    pub fn render_answers(
+        &self,
+        prompt: &[Message],
+        answers: &[Vec<Message>],
+        variables: &Variables,
+    ) -> Result<(String, Vec<String>), ChatError> {
+        on_large_stack(|| {
+            let text = |messages: Vec<Message>, opens| {
+                let messages = with_arguments(self, messages, variables)?;
+                self.render_prepared(&messages, variables, opens)
+            };
+            let whole = |answer: &Vec<Message>| {
+                let messages = prepared_messages(&[prompt, answer].concat());
+                text(messages, false)
+            };
+            let answers = answers.iter().map(whole).collect::<Result<_, ChatError>>()?;
+            Ok((text(prepared_messages(prompt), true)?, answers))
+        })
+    }
+
     fn render_assistant_prepared(
         &self,
         messages: &[Message],

@@ -33,6 +33,12 @@ if [ -n "${PYTHON_GGUF:-}" ] && [ -n "${GGML:-}" ]; then
 else
     echo "skipped make_gguf.py: PYTHON_GGUF or GGML is not set"
 fi
+# PYTHON_PREFERENCE is an interpreter with requirements-preference.txt.
+if [ -n "${PYTHON_PREFERENCE:-}" ]; then
+    "$PYTHON_PREFERENCE" make_preference.py
+else
+    echo "skipped make_preference.py: PYTHON_PREFERENCE is not set"
+fi
 # WHEELS names the folder with the wheels of requirements-templates.txt.
 if [ -n "${WHEELS:-}" ]; then
     "${PYTHON:-python3}" make_templates.py "$WHEELS"

@@ -46,6 +46,7 @@ mod qwen3_5;
 mod registry;
 mod spec;
 mod starcoder2;
+mod targets;
 mod zeros;
 
 pub use activation::activation;
@@ -69,6 +70,7 @@ pub use positions::{Positions, Tokens};
 pub use registry::architecture_entry;
 pub use registry::{ArchitectureRegistration, Architectures};
 pub use spec::{Blueprint, ModelSpec};
+pub use targets::{Losses, Targets, TrainingBatch};
 
 #[doc(hidden)]
 pub use qoft_core::inventory;

@@ -18,6 +18,7 @@ use crate::head;
 use crate::loader::Loader;
 use crate::positions::Tokens;
 use crate::spec::ModelSpec;
+use crate::targets::{Losses, Targets, TrainingBatch};
 
 /// A causal language model of any architecture.
 #[derive(Module, Debug)]
@@ -153,8 +154,23 @@ impl CausalLm {
         targets: Vec<Option<u32>>,
         denominator: f64,
     ) -> Tensor<1> {
+        self.losses(tokens, targets, denominator).sums.sum()
+    }
+
+    /// The sums of the cross-entropies of `targets`, divided by `denominator`, and how many of them are
+    /// predicted.
+    ///
+    /// # Panics
+    /// As [`Self::loss`].
+    pub fn losses(
+        &self,
+        tokens: impl Into<Tokens>,
+        targets: impl Into<Targets>,
+        denominator: f64,
+    ) -> Losses {
         let outputs = self.body.outputs(tokens.into(), None, None);
-        self.head_loss(outputs, Arc::new(targets), denominator)
+        let targets = targets.into();
+        head::losses(self.config(), &self.lm_head, outputs.hidden, &targets, denominator)
     }
 
     /// The value of [`Self::loss`], and its gradients with little memory: only the input of each
@@ -173,25 +189,26 @@ impl CausalLm {
         denominator: f64,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        self.by_block(tokens.into(), targets, denominator, None, sink)
+        let (tokens, targets) = (tokens.into(), targets.into());
+        let objective = |losses: Losses| losses.sums.sum();
+        let loss = |outputs| self.objective_of(outputs, &targets, denominator, &objective);
+        self.body.backward_by_block(tokens, None, &loss, sink)
     }
 
-    /// What training minimizes: [`Self::loss`], and what [`Self::set_router_aux_loss_coef`] adds to it, in
-    /// which padding does not count. Rows have these `lengths` without it.
+    /// What training minimizes: what `objective` makes of the losses, and what
+    /// [`Self::set_router_aux_loss_coef`] adds to it, in which padding does not count.
     ///
     /// # Panics
     /// As [`Self::loss`].
     pub fn training_loss(
         &self,
-        tokens: impl Into<Tokens>,
-        targets: Vec<Option<u32>>,
-        denominator: f64,
-        lengths: &[usize],
+        batch: TrainingBatch<impl Into<Tokens>>,
+        objective: &dyn Fn(Losses) -> Tensor<1>,
     ) -> Tensor<1> {
-        let tokens = tokens.into();
-        let counted = self.counted(&tokens.ids, lengths);
+        let tokens = batch.tokens.into();
+        let counted = self.counted(&tokens.ids, batch.lengths);
         let outputs = self.body.outputs(tokens, None, counted);
-        self.head_loss(outputs, Arc::new(targets), denominator)
+        self.objective_of(outputs, &batch.targets, batch.denominator, objective)
     }
 
     /// The value of [`Self::training_loss`] and its gradients, as [`Self::backward_by_block`].
@@ -200,27 +217,14 @@ impl CausalLm {
     /// As [`Self::loss`].
     pub fn training_backward_by_block(
         &self,
-        tokens: impl Into<Tokens>,
-        targets: Vec<Option<u32>>,
-        denominator: f64,
-        lengths: &[usize],
+        batch: TrainingBatch<impl Into<Tokens>>,
+        objective: &dyn Fn(Losses) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        let tokens = tokens.into();
-        let counted = self.counted(&tokens.ids, lengths);
-        self.by_block(tokens, targets, denominator, counted, sink)
-    }
-
-    fn by_block(
-        &self,
-        tokens: Tokens,
-        targets: Vec<Option<u32>>,
-        denominator: f64,
-        counted: Option<Arc<Vec<bool>>>,
-        sink: &mut dyn FnMut(Gradients),
-    ) -> f32 {
-        let targets = Arc::new(targets);
-        let loss = |outputs| self.head_loss(outputs, targets.clone(), denominator);
+        let tokens = batch.tokens.into();
+        let counted = self.counted(&tokens.ids, batch.lengths);
+        let loss =
+            |outputs| self.objective_of(outputs, &batch.targets, batch.denominator, objective);
         self.body.backward_by_block(tokens, counted, &loss, sink)
     }
 
@@ -235,15 +239,22 @@ impl CausalLm {
         Some(Arc::new(counted.collect()))
     }
 
-    /// The loss from what the body computes.
-    fn head_loss(
+    /// What training minimizes, from what the body computes.
+    fn objective_of(
         &self,
         outputs: Outputs,
-        targets: Arc<Vec<Option<u32>>>,
+        targets: &Targets,
         denominator: f64,
+        objective: &dyn Fn(Losses) -> Tensor<1>,
     ) -> Tensor<1> {
         let (config, hidden) = (self.config(), outputs.hidden);
-        let loss = head::loss(config, &self.lm_head, hidden, targets, denominator);
+        let loss = objective(head::losses(
+            config,
+            &self.lm_head,
+            hidden,
+            targets,
+            denominator,
+        ));
         match outputs.auxiliary {
             None => loss,
             Some(auxiliary) => {

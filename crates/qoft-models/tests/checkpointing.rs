@@ -9,7 +9,7 @@ use burn::tensor::Gradients;
 use common::{CASES, batch, load, loss, rotate};
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{Draw, Walk, adapters};
-use qoft_models::CausalLm;
+use qoft_models::{CausalLm, Losses, TrainingBatch};
 
 /// Gradients by the path of their parameter.
 type ByLayer = BTreeMap<String, Vec<f32>>;
@@ -34,7 +34,8 @@ const LENGTHS: [usize; 2] = [8, 6];
 
 fn whole(model: &CausalLm) -> (f32, ByLayer) {
     let ((ids, targets, count), mut sum) = (batch(), ByLayer::new());
-    let loss = model.training_loss(ids, targets, count, &LENGTHS);
+    let batch = TrainingBatch::new(ids, targets, &LENGTHS).divided_by(count);
+    let loss = model.training_loss(batch, &|losses| losses.sums.sum());
     add(&mut sum, loss.backward(), model);
     (loss.into_scalar(), sum)
 }
@@ -42,7 +43,9 @@ fn whole(model: &CausalLm) -> (f32, ByLayer) {
 fn by_block(model: &CausalLm) -> (f32, ByLayer) {
     let ((ids, targets, count), mut sum) = (batch(), ByLayer::new());
     let mut sink = |part| add(&mut sum, part, model);
-    let loss = model.training_backward_by_block(ids, targets, count, &LENGTHS, &mut sink);
+    let batch = TrainingBatch::new(ids, targets, &LENGTHS).divided_by(count);
+    let all = |losses: Losses| losses.sums.sum();
+    let loss = model.training_backward_by_block(batch, &all, &mut sink);
     (loss, sum)
 }
 

@@ -1,5 +1,6 @@
 //! The loss of a model on a data file.
 
+use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -7,10 +8,11 @@ use burn::tensor::Device;
 
 use crate::data::Order;
 use crate::error::TrainError;
+use crate::metrics::Metrics;
 use crate::model::{TrainBatch, TrainData, TrainModel};
 
 /// How well a model predicts data.
-#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+#[derive(Debug, Clone, PartialEq, serde::Serialize)]
 #[non_exhaustive]
 pub struct Evaluation {
     /// Mean cross entropy of all predicted tokens, in nats.
@@ -19,6 +21,8 @@ pub struct Evaluation {
     pub perplexity: f64,
     /// Tokens that were predicted.
     pub tokens: usize,
+    /// What was measured beside the loss, by name.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// Evaluates `model` on `dataset` with `batch_size` rows at a time.
@@ -48,7 +52,7 @@ pub fn evaluate<M: TrainModel>(
     let model = model.valid();
     let batches = dataset.batches(Order::File, batch_size);
     let total = batches.len();
-    let (mut sum, mut tokens) = (0.0, 0);
+    let (mut sum, mut tokens, mut metrics) = (0.0, 0, Metrics::default());
     for (index, batch) in batches.enumerate() {
         if stop.load(Ordering::Relaxed) {
             return Err(TrainError::Stopped);
@@ -56,8 +60,9 @@ pub fn evaluate<M: TrainModel>(
         let predicted = batch.predicted();
         if predicted > 0 {
             let count = predicted as f64;
-            let loss = model.loss(&batch, count, device);
-            sum += f64::from(loss.into_scalar::<f32>()) * count;
+            let found = model.loss(&batch, count, device);
+            metrics.merge(&found.metrics);
+            sum += f64::from(found.loss.into_scalar::<f32>()) * count;
             tokens += predicted;
         }
         progress(index + 1, total);
@@ -73,5 +78,6 @@ pub fn evaluate<M: TrainModel>(
         loss,
         perplexity: loss.exp().min(f64::MAX),
         tokens,
+        metrics: metrics.means(),
     })
 }

@@ -7,7 +7,9 @@ mod eval;
 mod generate;
 mod inputs;
 mod isolated;
+mod metrics;
 mod model;
+pub mod preference;
 pub mod tokenizer;
 pub mod train;
 
@@ -17,6 +19,7 @@ pub use error::{GenerateError, NotFinite, TrainError};
 pub use eval::{Evaluation, evaluate};
 pub use generate::{GenerateOptions, Generated, GenerationConfig, generate};
 pub use inputs::{check_lengths, input_ids, targets};
+pub use metrics::{BatchLoss, Metrics};
 pub use model::{
     GenerateModel, TokenModel, TrainBatch, TrainBlocks, TrainData, TrainModel, model_facts,
 };

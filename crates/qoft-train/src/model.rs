@@ -4,18 +4,20 @@
 //! [`qoft_core`]'s layers, implements [`TrainModel`] for a [`Dataset`] of tokens or for data of its
 //! own, and [`GenerateModel`] if it writes text.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::num::NonZeroUsize;
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use qoft_core::Walk;
-use qoft_models::{Cache, CausalLm, ModelSpec};
+use qoft_models::{Cache, CausalLm, Losses, ModelSpec, TrainingBatch};
 use qoft_peft::ModelFacts;
 
-use crate::data::{Batch, Dataset, Example, Order};
+use crate::data::{Batch, Dataset, Order};
 use crate::error::TrainError;
 use crate::inputs::{check_lengths, input_ids, targets, tokens};
+use crate::metrics::{BatchLoss, Metrics};
 
 /// Data that a model learns from.
 pub trait TrainData {
@@ -76,7 +78,7 @@ pub trait TrainModel: Module + Walk {
         batch: &<Self::Data as TrainData>::Batch,
         denominator: f64,
         device: &Device,
-    ) -> Tensor<1>;
+    ) -> BatchLoss;
 
     /// What training minimizes: [`Self::loss`], perhaps with terms beside it that are none of predictions.
     fn training_loss(
@@ -84,7 +86,7 @@ pub trait TrainModel: Module + Walk {
         batch: &<Self::Data as TrainData>::Batch,
         denominator: f64,
         device: &Device,
-    ) -> Tensor<1> {
+    ) -> BatchLoss {
         self.loss(batch, denominator, device)
     }
 
@@ -122,7 +124,7 @@ pub trait TrainBlocks<B> {
         denominator: f64,
         device: &Device,
         sink: &mut dyn FnMut(Gradients),
-    ) -> f32;
+    ) -> BatchLoss<f32>;
 }
 
 /// A model of tokens.
@@ -168,15 +170,8 @@ impl TrainData for Dataset {
     }
 
     fn content(&self, take: &mut dyn FnMut(&[u8])) {
-        for Example { input_ids, labels } in &self.examples {
-            take(&(input_ids.len() as u64).to_le_bytes());
-            let ids: Vec<u8> = input_ids.iter().flat_map(|id| id.to_le_bytes()).collect();
-            take(&ids);
-            let labels: Vec<u8> = labels
-                .iter()
-                .flat_map(|label| label.to_le_bytes())
-                .collect();
-            take(&labels);
+        for example in &self.examples {
+            example.content(take);
         }
         take(self.arrangement_content().as_bytes());
     }
@@ -227,13 +222,20 @@ impl TrainModel for CausalLm {
         check_lengths(data, self.config().longest_sequence)
     }
 
-    fn loss(&self, batch: &Batch, denominator: f64, device: &Device) -> Tensor<1> {
-        CausalLm::loss(self, tokens(batch, device), targets(batch), denominator)
+    fn loss(&self, batch: &Batch, denominator: f64, device: &Device) -> BatchLoss {
+        let losses = self.losses(tokens(batch, device), targets(batch), denominator);
+        let metrics = accuracy(batch, &losses);
+        BatchLoss::new(losses.sums, metrics)
     }
 
-    fn training_loss(&self, batch: &Batch, denominator: f64, device: &Device) -> Tensor<1> {
-        let (tokens, targets) = (tokens(batch, device), targets(batch));
-        CausalLm::training_loss(self, tokens, targets, denominator, &batch.lengths)
+    fn training_loss(&self, batch: &Batch, denominator: f64, device: &Device) -> BatchLoss {
+        let metrics = RefCell::default();
+        let objective = |losses: Losses| {
+            *metrics.borrow_mut() = accuracy(batch, &losses);
+            losses.sums
+        };
+        let loss = CausalLm::training_loss(self, pass(batch, denominator, device), &objective);
+        BatchLoss::new(loss, metrics.take())
     }
 
     fn forward_to(&self, batch: &Batch, wanted: &BTreeSet<&str>, device: &Device) {
@@ -260,10 +262,35 @@ impl TrainBlocks<Batch> for CausalLm {
         denominator: f64,
         device: &Device,
         sink: &mut dyn FnMut(Gradients),
-    ) -> f32 {
-        let (tokens, targets) = (tokens(batch, device), targets(batch));
-        self.training_backward_by_block(tokens, targets, denominator, &batch.lengths, sink)
+    ) -> BatchLoss<f32> {
+        let metrics = RefCell::default();
+        let objective = |losses: Losses| {
+            *metrics.borrow_mut() = accuracy(batch, &losses);
+            losses.sums
+        };
+        let pass = pass(batch, denominator, device);
+        let loss = self.training_backward_by_block(pass, &objective, sink);
+        BatchLoss::new(loss, metrics.take())
     }
+}
+
+/// A batch as the model takes it.
+fn pass<'a>(
+    batch: &'a Batch,
+    denominator: f64,
+    device: &Device,
+) -> TrainingBatch<'a, qoft_models::Tokens> {
+    let pass = TrainingBatch::new(tokens(batch, device), targets(batch), &batch.lengths);
+    pass.divided_by(denominator)
+}
+
+/// How many tokens of a batch are the likeliest ones.
+fn accuracy(batch: &Batch, losses: &Losses) -> Metrics {
+    let mut metrics = Metrics::default();
+    let right = losses.right.to_data();
+    let right = right.iter::<f64>().sum::<f64>();
+    metrics.add(Metrics::TOKEN_ACCURACY, right / batch.predicted as f64);
+    metrics
 }
 
 impl TokenModel for CausalLm {

@@ -243,6 +243,12 @@ impl Tokenizer {
             .or_else(|| self.model_eos_ids.first().copied())
     }
 
+    /// The text of the token that ends a text, if the tokenizer names one.
+    #[must_use]
+    pub fn eos_token(&self) -> Option<&str> {
+        self.special_tokens.get("eos_token")?.as_str()
+    }
+
     /// The id of the token that fills up short rows.
     #[must_use]
     pub fn pad_id(&self) -> Option<u32> {

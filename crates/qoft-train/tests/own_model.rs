@@ -15,7 +15,7 @@ use qoft_train::data::{Batch, Dataset, Example, Order};
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::train::{ADAPTER, Observer, RunFolder, Start, StepReport, TrainConfig, Trainer};
 use qoft_train::{
-    GenerateModel, GenerateOptions, TokenModel, TrainBatch, TrainData, TrainError, TrainModel,
+    BatchLoss, GenerateModel, GenerateOptions, TokenModel, TrainBatch, TrainData, TrainError, TrainModel,
     evaluate, generate, input_ids, targets,
 };
 
@@ -74,9 +74,9 @@ impl TokenModel for Bigrams {
 impl TrainModel for Bigrams {
     type Data = Dataset;
 
-    fn loss(&self, batch: &Batch, denominator: f64, device: &Device) -> Tensor<1> {
+    fn loss(&self, batch: &Batch, denominator: f64, device: &Device) -> BatchLoss {
         let logits = self.logits(input_ids(batch, device));
-        cross_entropy(logits, &targets(batch), denominator)
+        cross_entropy(logits, &targets(batch), denominator).into()
     }
 }
 
@@ -273,7 +273,7 @@ struct Turn {
 impl TrainModel for Turn {
     type Data = Points;
 
-    fn loss(&self, batch: &PointBatch, denominator: f64, device: &Device) -> Tensor<1> {
+    fn loss(&self, batch: &PointBatch, denominator: f64, device: &Device) -> BatchLoss {
         let count = batch.0.len();
         let points = batch.0.iter().flat_map(|(point, _)| *point).collect();
         let points: Vec<f32> = points;
@@ -281,7 +281,8 @@ impl TrainModel for Turn {
         let points = Tensor::<2>::from_data(TensorData::new(points, [count, 2]), device);
         let wanted = Tensor::<2>::from_data(TensorData::new(wanted, [count, 1]), device);
         let found = self.layer.forward(points);
-        (found - wanted.autodiff()).powi_scalar(2).sum() / denominator
+        let squares = (found - wanted.autodiff()).powi_scalar(2);
+        (squares.sum() / denominator).into()
     }
 }
 

@@ -281,7 +281,8 @@ pub fn gated_delta_rule_from(
     )
 }
 
-/// Output head and cross-entropy in one: a scalar.
+/// Output head and cross-entropy in one: `[2 · groups]`, the losses and how many labels have the largest
+/// logit.
 pub fn linear_cross_entropy(h: impl Into<Traced<2>>, op: LinearCrossEntropy) -> Tensor<1> {
     let h = h.into();
     if is_far(&h.device()) {

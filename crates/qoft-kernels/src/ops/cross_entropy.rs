@@ -21,6 +21,9 @@ const BAND: usize = 192;
 
 /// The loss of a head with a weight `W` and a bias `B`: `Σ −log softmax(scale·(h·Wᵀ + bias))[label]`,
 /// divided by `denominator`; the logits may be bounded. Rows of h whose label is `None` do not count.
+///
+/// Output: `[2 · groups]`. First the loss of each group of rows, then of how many rows of each the label
+/// has the largest logit, which has no gradient.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct CrossEntropy<W, B> {
@@ -34,7 +37,12 @@ pub struct CrossEntropy<W, B> {
     pub soft_cap: Option<SoftCap>,
     /// The token to predict from each row; less than `vocab`.
     pub labels: Arc<Vec<Option<u32>>>,
-    /// What the sum is divided by, usually the number of labels.
+    /// Which rows are summed up together.
+    pub groups: Groups,
+    /// How much of the probability that is asked for is spread over the whole vocabulary: as
+    /// transformers' `LabelSmoother`, `(1 − ε) · loss + ε · mean over the vocabulary of −log softmax`.
+    pub smoothing: f64,
+    /// What the sums are divided by, usually the number of labels.
     pub denominator: f64,
 }
 
@@ -48,8 +56,44 @@ impl<W, B> CrossEntropy<W, B> {
             scale: 1.0,
             soft_cap: None,
             labels,
+            groups: Groups::One,
+            smoothing: 0.0,
             denominator: 1.0,
         }
+    }
+
+    /// The same with a sum for each of several groups of rows.
+    #[must_use]
+    pub fn with_groups(self, groups: Groups) -> Self {
+        Self { groups, ..self }
+    }
+
+    /// The same with smoothed labels.
+    #[must_use]
+    pub fn with_smoothing(self, smoothing: f64) -> Self {
+        Self { smoothing, ..self }
+    }
+
+    /// The loss of a row from the logarithm of the sum of its powers, the logit of its label and the mean
+    /// of its logits.
+    pub(super) fn loss(&self, log_sum: f64, target: f64, mean: f64) -> f64 {
+        match self.smoothing {
+            0.0 => log_sum - target,
+            e => log_sum - (1.0 - e) * target - e * mean,
+        }
+    }
+
+    /// The output, from the losses of rows and whether their labels have the largest logits.
+    pub(super) fn output(&self, rows: impl Iterator<Item = (usize, f64, bool)>) -> Vec<f32> {
+        let count = self.groups.count();
+        let (mut losses, mut right) = (vec![0.0; count], vec![0.0; count]);
+        for (row, loss, is_right) in rows {
+            let group = self.groups.of(row);
+            losses[group] += loss;
+            right[group] += if is_right { 1.0 } else { 0.0 };
+        }
+        let losses = losses.into_iter().map(|loss: f64| loss / self.denominator);
+        losses.chain(right).map(|value| value as f32).collect()
     }
 
     /// The same with a bias of `[vocab]`, or without.
@@ -92,9 +136,44 @@ impl<W, B> CrossEntropy<W, B> {
     }
 }
 
+/// Which rows are summed up together.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Groups {
+    /// All of them.
+    #[default]
+    One,
+    /// Those of the same number, for the number of each row; the largest number and 1 is `count`.
+    Several {
+        /// The number of each row's group.
+        of_rows: Arc<Vec<u32>>,
+        /// How many groups there are.
+        count: usize,
+    },
+}
+
+impl Groups {
+    /// How many there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        match self {
+            Self::One => 1,
+            Self::Several { count, .. } => *count,
+        }
+    }
+
+    /// The group of a row.
+    #[must_use]
+    pub fn of(&self, row: usize) -> usize {
+        match self {
+            Self::One => 0,
+            Self::Several { of_rows, .. } => of_rows[row] as usize,
+        }
+    }
+}
+
 /// The [`CrossEntropy`] of a head that stays as it is.
 ///
-/// Input: h of `[rows, in_features]`. Output: `[1]`. The gradient of h is computed along with the
+/// Input: h of `[rows, in_features]`. The gradient of h is computed along with the
 /// loss.
 pub type LinearCrossEntropy = CrossEntropy<Arc<dyn PackedWeight>, Arc<Vec<f32>>>;
 
@@ -119,10 +198,12 @@ impl HostOp for LinearCrossEntropy {
                 grad[row * width..][..width].copy_from_slice(values);
             }
         }
-        let loss: f64 = parts.iter().flat_map(|part| &part.losses).sum();
+        let results = parts.iter().flat_map(|part| &part.losses);
+        let results = wanted.iter().zip(results);
+        let results = results.map(|(&(row, _), &(loss, is_right))| (row, loss, is_right));
         Forward {
-            shape: vec![1],
-            data: vec![(loss / self.denominator) as f32],
+            shape: vec![2 * self.groups.count()],
+            data: self.output(results),
             saved: grad,
         }
     }
@@ -138,7 +219,13 @@ impl HostOp for LinearCrossEntropy {
         grad: HostView,
         _wants: &[bool],
     ) -> Vec<Option<Vec<f32>>> {
-        vec![Some(saved.iter().map(|v| v * grad.data[0]).collect())]
+        let [_, width] = self.weight.shape();
+        let rows = saved.chunks_exact(width).enumerate();
+        let scaled = rows.flat_map(|(row, values)| {
+            let factor = grad.data[self.groups.of(row)];
+            values.iter().map(move |v| v * factor)
+        });
+        vec![Some(scaled.collect())]
     }
 }
 
@@ -162,8 +249,13 @@ struct Part {
     /// `Σ e^(logit − max) · w` over the tokens' rows w of the head, each times the slope of the bound
     /// of its logit, `[rows, width]`; in the end the gradient.
     grad: Vec<f32>,
-    /// In the end the loss of each row.
-    losses: Vec<f64>,
+    /// The sum of the logits of each row, where labels are smoothed.
+    total: Vec<f64>,
+    /// `Σ w` over the rows w of the head, each times the slope of the bound of its logit, `[rows, width]`,
+    /// where labels are smoothed.
+    flat: Vec<f32>,
+    /// In the end the loss of each row, and whether its label has the largest logit.
+    losses: Vec<(f64, bool)>,
 }
 
 impl LinearCrossEntropy {
@@ -178,6 +270,8 @@ impl LinearCrossEntropy {
             sum: vec![0.0; count],
             target: vec![f32::NAN; count],
             grad: vec![0.0; if keep { count * width } else { 0 }],
+            total: vec![0.0; count],
+            flat: vec![0.0; if keep && self.smoothing > 0.0 { count * width } else { 0 }],
             losses: Vec::new(),
         };
         let together = gather(h, width, rows.iter().map(|&(row, _)| row));
@@ -191,10 +285,13 @@ impl LinearCrossEntropy {
         for (i, &(_, label)) in rows.iter().enumerate() {
             if keep {
                 let grad = &mut part.grad[i * width..][..width];
-                self.finish_gradient(grad, part.sum[i], (label, part.target[i]));
+                let flat = part.flat.chunks_exact(width).nth(i).unwrap_or_default();
+                self.finish_gradient(grad, flat, part.sum[i], (label, part.target[i]));
             }
-            let loss = part.sum[i].ln() + f64::from(part.max[i]) - f64::from(part.target[i]);
-            part.losses.push(loss);
+            let log_sum = part.sum[i].ln() + f64::from(part.max[i]);
+            let mean = part.total[i] / vocab as f64;
+            let loss = self.loss(log_sum, part.target[i].into(), mean);
+            part.losses.push((loss, part.target[i] >= part.max[i]));
         }
         part
     }
@@ -225,11 +322,21 @@ impl LinearCrossEntropy {
                 matmul(logits, band.len(), h, panel.t(), at > 0);
             });
         }
+        let mut slopes = vec![1.0; if part.flat.is_empty() { 0 } else { logits.len() }];
         for (i, logits) in logits.chunks_exact_mut(band.len()).enumerate() {
-            self.add_logits(part, i, rows[i].1, band.clone(), logits);
+            let slopes = slopes.chunks_exact_mut(band.len()).nth(i);
+            self.add_logits(part, i, rows[i].1, band.clone(), logits, slopes);
         }
         if part.grad.is_empty() {
             return;
+        }
+        if !part.flat.is_empty() {
+            let slopes = Mat::new(&slopes, count, band.len(), band.len());
+            for at in (0..width).step_by(BAND) {
+                steps(at, &mut |_, panel| {
+                    matmul(&mut part.flat[at..], width, slopes, panel, true);
+                });
+            }
         }
         let powers = Mat::new(logits, count, band.len(), band.len());
         for at in (0..width).step_by(BAND) {
@@ -248,15 +355,22 @@ impl LinearCrossEntropy {
         label: usize,
         band: Range<usize>,
         logits: &mut [f32],
+        kept_slopes: Option<&mut [f32]>,
     ) {
         wide!({
             self.finish_logits(logits, self.bias.as_ref().map(|b| &b[band.clone()]));
+            if self.smoothing > 0.0 {
+                part.total[i] += logits.iter().map(|&l| f64::from(l)).sum::<f64>();
+            }
             let slopes = self.soft_cap.map(|cap| {
                 let mut slopes = [0.0; BAND];
                 let pairs = slopes.iter_mut().zip(&*logits);
                 pairs.for_each(|(slope, &l)| *slope = cap.slope(l));
                 slopes
             });
+            if let (Some(kept), Some(slopes)) = (kept_slopes, &slopes) {
+                kept.copy_from_slice(&slopes[..band.len()]);
+            }
             if band.contains(&label) {
                 part.target[i] = logits[label - band.start];
             }
@@ -276,13 +390,21 @@ impl LinearCrossEntropy {
         });
     }
 
-    /// From the weighted sum of the head's rows to the gradient of a row of h, with its label and the
-    /// logit of that.
-    fn finish_gradient(&self, grad: &mut [f32], sum: f64, (label, logit): (usize, f32)) {
+    /// From the weighted sum of the head's rows, and where labels are smoothed the sum of them all, to
+    /// the gradient of a row of h, with its label and the logit of that.
+    fn finish_gradient(
+        &self,
+        grad: &mut [f32],
+        flat: &[f32],
+        sum: f64,
+        (label, logit): (usize, f32),
+    ) {
         let factor = f64::from(self.scale) / self.denominator;
         let normalize = (factor / sum) as f32;
         let slope = self.soft_cap.map_or(1.0, |cap| cap.slope(logit));
-        let factor = factor as f32 * slope;
+        let share = self.smoothing / self.weight.shape()[0] as f64;
+        let share = (factor * share) as f32;
+        let factor = (factor * (1.0 - self.smoothing)) as f32 * slope;
         with_scratch(grad.len(), |target| {
             self.weight
                 .decode_tile(label..label + 1, 0..grad.len(), target);
@@ -290,6 +412,9 @@ impl LinearCrossEntropy {
                 *grad = *grad * normalize - factor * target;
             }
         });
+        for (grad, flat) in grad.iter_mut().zip(flat) {
+            *grad -= share * flat;
+        }
     }
 }
 
@@ -306,8 +431,18 @@ mod tests {
             scale: 1.3,
             soft_cap: None,
             labels: Arc::new(labels),
+            groups: Groups::One,
+            smoothing: 0.0,
             denominator: 2.0,
         }
+    }
+
+    /// Groups of rows, of which one is empty.
+    fn grouped(op: LinearCrossEntropy) -> LinearCrossEntropy {
+        op.with_groups(Groups::Several {
+            of_rows: Arc::new(vec![2, 0, 2, 0]),
+            count: 3,
+        })
     }
 
     #[test]
@@ -318,6 +453,35 @@ mod tests {
         );
         let capped = op(vec![Some(6), Some(2), Some(0)]).with_soft_cap(Some(SoftCap::new(0.8)));
         check_gradients(&capped, &[(vec![3, 4], random(12, 3))]);
+        let smoothed = capped.with_smoothing(0.3);
+        check_gradients(&smoothed, &[(vec![3, 4], random(12, 3))]);
+        let groups = grouped(op(vec![Some(6), Some(2), Some(0), None])).with_smoothing(0.3);
+        check_gradients(&groups, &[(vec![4, 4], random(16, 3))]);
+    }
+
+    #[test]
+    fn groups_are_summed_up_by_themselves_and_right_rows_are_counted() {
+        let (h, labels) = (random(16, 3), [Some(6), Some(2), Some(0), Some(5)]);
+        let of = |op: &LinearCrossEntropy, rows: usize| {
+            op.forward(&[HostView::new(&[rows, 4], &h[..rows * 4])], false)
+        };
+        let single = |row: usize| {
+            let op = op(vec![labels[row]]);
+            let out = op.forward(&[HostView::new(&[1, 4], &h[row * 4..][..4])], false);
+            (out.data[0], out.data[1])
+        };
+        let together = of(&grouped(op(labels.to_vec())), 4);
+        assert_eq!(together.shape, [6]);
+        let rows: Vec<(f32, f32)> = (0..4).map(single).collect();
+        let expected = [rows[1].0 + rows[3].0, 0.0, rows[0].0 + rows[2].0];
+        for (found, expected) in together.data.iter().zip(expected) {
+            assert!((found - expected).abs() < 1e-6);
+        }
+        let right: f32 = rows.iter().map(|(_, right)| right).sum();
+        assert_eq!(together.data[3..].iter().sum::<f32>(), right);
+        // Some label of each row has the largest logit, and all others have not.
+        let right = (0..7).map(|label| of(&op(vec![Some(label)]), 1).data[1]);
+        assert_eq!(right.sum::<f32>(), 1.0);
     }
 
     /// More tokens, columns and rows than one panel has, against the definition.
@@ -331,6 +495,8 @@ mod tests {
             scale: 0.7,
             soft_cap: None,
             labels: Arc::new((0..rows).map(|i| Some((i * 7 % vocab) as u32)).collect()),
+            groups: Groups::One,
+            smoothing: 0.0,
             denominator: rows as f64,
         };
         let out = op.forward(&[HostView::new(&[rows, width], &h)], true);

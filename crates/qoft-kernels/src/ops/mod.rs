@@ -29,7 +29,7 @@ pub use attention::CausalAttention;
 pub use causal_convolution::CausalConvolution;
 pub use cayley::{Cayley, CayleyMap, coft_project, pairs};
 pub use clamped_swiglu::ClampedSwiglu;
-pub use cross_entropy::{CrossEntropy, LinearCrossEntropy};
+pub use cross_entropy::{CrossEntropy, Groups, LinearCrossEntropy};
 pub use delta_rule::GatedDeltaRule;
 pub use dense_matmul::DenseMatmul;
 pub use embedding::embed;

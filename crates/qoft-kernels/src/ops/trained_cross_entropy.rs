@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::cross_entropy::{CrossEntropy, gather};
+use super::cross_entropy::{CrossEntropy, Groups, gather};
 use super::dense_matmul::add_outer;
 use super::packed_matmul::packed_matmul;
 use crate::dense::DenseView;
@@ -38,11 +38,77 @@ impl<T> Operand<T> {
 /// the probabilities themselves, so the logits of some rows exist as a whole.
 ///
 /// Inputs: h of `[rows, in_features]`; then the weight of `[vocab, in_features]` and the bias of
-/// `[1, vocab]`, where these are inputs. Output: `[1]`. Gradients are computed along with the loss.
+/// `[1, vocab]`, where these are inputs. Gradients are computed along with the loss of one group of rows;
+/// of several groups they are computed in the backward, where the weight of each is known.
 pub type TrainedCrossEntropy = CrossEntropy<Operand<Arc<dyn PackedWeight>>, Operand<Arc<Vec<f32>>>>;
 
 impl HostOp for TrainedCrossEntropy {
     fn forward(&self, inputs: &[HostView], keep: bool) -> Forward {
+        let at_once = keep && self.groups == Groups::One;
+        let pass = self.pass(inputs, at_once.then_some(&[1.0][..]));
+        Forward {
+            shape: vec![2 * self.groups.count()],
+            data: self.output(pass.losses.into_iter()),
+            saved: pass.gradients.concat(),
+        }
+    }
+
+    fn reads(&self, _index: usize) -> bool {
+        self.groups != Groups::One
+    }
+
+    fn backward(
+        &self,
+        inputs: &[HostView],
+        saved: &[f32],
+        grad: HostView,
+        wants: &[bool],
+    ) -> Vec<Option<Vec<f32>>> {
+        // h, the weight and the bias, the latter two if they train.
+        let operands = [
+            matches!(self.weight, Operand::Input { .. }).then(|| self.weight.trains()),
+            match &self.bias {
+                Some(bias @ Operand::Input { .. }) => Some(bias.trains()),
+                _ => None,
+            },
+        ];
+        let trains = std::iter::once(true).chain(operands.into_iter().flatten());
+        if self.groups != Groups::One {
+            let pass = self.pass(inputs, Some(grad.data));
+            let [h, weight, bias] = pass.gradients;
+            let mut of_inputs = vec![h];
+            of_inputs.extend(matches!(self.weight, Operand::Input { .. }).then_some(weight));
+            of_inputs.extend(matches!(self.bias, Some(Operand::Input { .. })).then_some(bias));
+            let parts = of_inputs.into_iter().zip(trains).zip(wants);
+            return parts
+                .map(|((values, trains), &wants)| (trains && wants).then_some(values))
+                .collect();
+        }
+        let mut rest = saved;
+        let parts = inputs.iter().zip(trains).zip(wants);
+        let parts = parts.map(|((input, trains), &wants)| {
+            let size = input.shape.iter().product();
+            let (values, left) = rest.split_at(if trains { size } else { 0 });
+            rest = left;
+            let scaled = || values.iter().map(|v| v * grad.data[0]).collect();
+            (trains && wants).then(scaled)
+        });
+        parts.collect()
+    }
+}
+
+/// What one pass over the rows gives.
+struct Losses {
+    /// Each row that counts, with its loss and whether its label has the largest logit.
+    losses: Vec<(usize, f64, bool)>,
+    /// Those of h, the weight and the bias; empty for what does not train.
+    gradients: [Vec<f32>; 3],
+}
+
+impl TrainedCrossEntropy {
+    /// The losses, and with `factors` for the groups the gradients.
+    fn pass(&self, inputs: &[HostView], factors: Option<&[f32]>) -> Losses {
+        let keep = factors.is_some();
         let mut others = inputs[1..].iter();
         let view;
         let weight: &dyn PackedWeight = match &self.weight {
@@ -69,16 +135,21 @@ impl HostOp for TrainedCrossEntropy {
         let mut weight_grad = vec![0.0; size(self.weight.trains(), vocab * width)];
         let trained_bias = self.bias.as_ref().is_some_and(Operand::trains);
         let mut bias_grad = vec![0.0; size(trained_bias, vocab)];
-        let mut loss = 0.0;
+        let mut losses = Vec::with_capacity(wanted.len());
         for rows in wanted.chunks((LOGITS / vocab).max(1)) {
             let h = gather(inputs[0].data, width, rows.iter().copied());
             let mut logits = packed_matmul(&h, weight, false);
-            let losses: Vec<f64> = logits
+            let found: Vec<(usize, f64, bool)> = logits
                 .par_chunks_exact_mut(vocab)
                 .zip(rows)
-                .map(|(logits, &row)| self.row(logits, bias, self.labels[row].expect("wanted")))
+                .map(|(logits, &row)| {
+                    let factor = factors.map_or(1.0, |factors| factors[self.groups.of(row)]);
+                    let label = self.labels[row].expect("wanted");
+                    let (loss, is_right) = self.row(logits, bias, label, factor);
+                    (row, loss, is_right)
+                })
                 .collect();
-            loss += losses.iter().sum::<f64>();
+            losses.extend(found);
             if keep {
                 let dh = packed_matmul(&logits, weight, true);
                 for (&row, dh) in rows.iter().zip(dh.chunks_exact(width)) {
@@ -94,51 +165,21 @@ impl HostOp for TrainedCrossEntropy {
                 }
             }
         }
-        grad.append(&mut weight_grad);
-        grad.append(&mut bias_grad);
-        Forward {
-            shape: vec![1],
-            data: vec![(loss / self.denominator) as f32],
-            saved: grad,
+        Losses {
+            losses,
+            gradients: [grad, weight_grad, bias_grad],
         }
     }
 
-    fn reads(&self, _index: usize) -> bool {
-        false
-    }
-
-    fn backward(
+    /// The loss of one row, and whether its label has the largest logit; turns its logits into their
+    /// gradient, times a factor.
+    fn row(
         &self,
-        inputs: &[HostView],
-        saved: &[f32],
-        grad: HostView,
-        wants: &[bool],
-    ) -> Vec<Option<Vec<f32>>> {
-        // Saved one after another: h, the weight and the bias, the latter two if they train.
-        let operands = [
-            matches!(self.weight, Operand::Input { .. }).then(|| self.weight.trains()),
-            match &self.bias {
-                Some(bias @ Operand::Input { .. }) => Some(bias.trains()),
-                _ => None,
-            },
-        ];
-        let trains = std::iter::once(true).chain(operands.into_iter().flatten());
-        let mut rest = saved;
-        let parts = inputs.iter().zip(trains).zip(wants);
-        let parts = parts.map(|((input, trains), &wants)| {
-            let size = input.shape.iter().product();
-            let (values, left) = rest.split_at(if trains { size } else { 0 });
-            rest = left;
-            let scaled = || values.iter().map(|v| v * grad.data[0]).collect();
-            (trains && wants).then(scaled)
-        });
-        parts.collect()
-    }
-}
-
-impl TrainedCrossEntropy {
-    /// The loss of one row; turns its logits into their gradient.
-    fn row(&self, logits: &mut [f32], bias: Option<&[f32]>, label: u32) -> f64 {
+        logits: &mut [f32],
+        bias: Option<&[f32]>,
+        label: u32,
+        factor: f32,
+    ) -> (f64, bool) {
         wide!({
             self.finish_logits(logits, bias);
             let slopes = self.soft_cap.map(|cap| {
@@ -146,17 +187,29 @@ impl TrainedCrossEntropy {
                 slopes.collect::<Vec<f32>>()
             });
             let (target, max) = (logits[label as usize], max(logits));
+            let mean = match self.smoothing {
+                0.0 => 0.0,
+                _ => {
+                    let total: f64 = logits.iter().map(|&l| f64::from(l)).sum();
+                    total / logits.len() as f64
+                }
+            };
             // Parts of the sum are few enough terms for f32.
             let parts = logits.chunks_mut(1024);
             let sum: f64 = parts.map(|part| f64::from(exp_sum(part, 1.0, max))).sum();
-            let factor = f64::from(self.scale) / self.denominator;
+            let factor = f64::from(self.scale) * f64::from(factor) / self.denominator;
             let normalize = (factor / sum) as f32;
             logits.iter_mut().for_each(|l| *l *= normalize);
-            logits[label as usize] -= factor as f32;
+            logits[label as usize] -= (factor * (1.0 - self.smoothing)) as f32;
+            if self.smoothing > 0.0 {
+                let share = (factor * self.smoothing / logits.len() as f64) as f32;
+                logits.iter_mut().for_each(|l| *l -= share);
+            }
             if let Some(slopes) = &slopes {
                 logits.iter_mut().zip(slopes).for_each(|(l, s)| *l *= s);
             }
-            sum.ln() + f64::from(max) - f64::from(target)
+            let log_sum = sum.ln() + f64::from(max);
+            (self.loss(log_sum, target.into(), mean), target >= max)
         })
     }
 }
@@ -179,6 +232,8 @@ mod tests {
             scale: 1.3,
             soft_cap: None,
             labels: Arc::new(labels),
+            groups: Groups::One,
+            smoothing: 0.0,
             denominator: 2.0,
         }
     }
@@ -216,6 +271,12 @@ mod tests {
             ..with_weight
         };
         check_gradients(&both, &[h.clone(), weight.clone(), bias.clone()]);
+        let grouped = both.clone().with_smoothing(0.2);
+        let grouped = grouped.with_groups(Groups::Several {
+            of_rows: Arc::new(vec![1, 0, 0]),
+            count: 2,
+        });
+        check_gradients(&grouped, &[h.clone(), weight.clone(), bias.clone()]);
 
         let frozen = TrainedCrossEntropy {
             weight: Operand::Input { trains: false },

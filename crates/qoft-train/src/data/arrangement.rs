@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
-use super::encode::Example;
 use super::order::Order;
 
 /// Batches whose examples are sorted by length together, as transformers' sampler has it.
@@ -27,22 +26,23 @@ pub(super) enum Arrangement {
 }
 
 impl Arrangement {
-    /// The examples of the rows of each batch.
+    /// The examples of the rows of each batch, for `count` of them, which have a `length` each.
     pub(super) fn batches(
         &self,
-        examples: &[Example],
+        count: usize,
+        length: &dyn Fn(usize) -> usize,
         order: Order,
         batch_size: NonZeroUsize,
     ) -> Vec<Vec<usize>> {
         let size = batch_size.get();
         match self {
-            Self::Rows => chunks(&order.indices(examples.len()), size),
+            Self::Rows => chunks(&order.indices(count), size),
             Self::ByLength => {
-                let mut indices = order.indices(examples.len());
+                let mut indices = order.indices(count);
                 if order != Order::File {
                     for part in indices.chunks_mut(size.saturating_mul(SORTED_BATCHES)) {
                         // Stable, so that the order is the same everywhere.
-                        part.sort_by_key(|&index| usize::MAX - examples[index].input_ids.len());
+                        part.sort_by_key(|&index| usize::MAX - length(index));
                     }
                     let mut batches = chunks(&indices, size);
                     order.shuffle_whole(&mut batches, size);
@@ -138,12 +138,10 @@ mod tests {
     #[test]
     fn batches_by_length_have_rows_of_about_one_length() {
         let lengths: Vec<usize> = (0..1000).map(|i| 1 + i * 7919 % 400).collect();
-        let example = |&length: &usize| Example::new(vec![1; length], vec![1; length]);
-        let examples: Vec<Example> = lengths.iter().map(example).collect();
         let size = NonZeroUsize::new(8).unwrap();
         let batches = |arrangement: Arrangement, epoch| {
             let order = Order::Shuffled { seed: 1, epoch };
-            arrangement.batches(&examples, order, size)
+            arrangement.batches(1000, &|i| lengths[i], order, size)
         };
         let padded = |batches: &[Vec<usize>]| {
             let batch = |b: &Vec<usize>| b.len() * b.iter().map(|&i| lengths[i]).max().unwrap_or(0);

@@ -1,10 +1,6 @@
 //! Batches of examples, padded to one length.
 
-use std::num::NonZeroUsize;
-
-use super::arrangement::Arrangement;
 use super::encode::{Example, IGNORED};
-use super::order::Order;
 
 /// Examples side by side, padded at their ends with id 0 and label [`IGNORED`], or one after another in
 /// one row.
@@ -101,18 +97,12 @@ pub struct Batches<'a> {
 }
 
 impl<'a> Batches<'a> {
-    /// The batches of `examples` that an arrangement gives in some order.
-    pub(super) fn new(
-        examples: &'a [Example],
-        arrangement: &Arrangement,
-        order: Order,
-        batch_size: NonZeroUsize,
-    ) -> Self {
-        let batches = arrangement.batches(examples, order, batch_size);
+    /// Batches of `examples` with some indices.
+    pub(super) fn new(examples: &'a [Example], batches: Vec<Vec<usize>>, is_packed: bool) -> Self {
         Self {
             examples,
             batches: batches.into_iter(),
-            is_packed: matches!(arrangement, Arrangement::Packed { .. }),
+            is_packed,
         }
     }
 
@@ -149,7 +139,10 @@ impl ExactSizeIterator for Batches<'_> {}
 
 #[cfg(test)]
 mod tests {
+    use std::num::NonZeroUsize;
+
     use super::*;
+    use crate::data::{Dataset, Order};
 
     /// Example `n` has the ids n, n, … `length` times, and all but the first label ignored where
     /// `n` is odd.
@@ -204,8 +197,8 @@ mod tests {
 
     #[test]
     fn the_last_batch_holds_what_is_left() {
-        let examples = examples(&[1; 5]);
-        let batches = Batches::new(&examples, &Arrangement::Rows, Order::File, size(2));
+        let dataset = Dataset::new(examples(&[1; 5]));
+        let batches = dataset.batches(Order::File, size(2));
         assert_eq!(batches.len(), 3);
         let ids: Vec<_> = batches.map(|batch| batch.input_ids).collect();
         assert_eq!(ids, [vec![0, 1], vec![2, 3], vec![4]]);
@@ -213,13 +206,11 @@ mod tests {
 
     #[test]
     fn skipped_batches_leave_the_others_as_they_are() {
-        let examples = examples(&[1; 10]);
+        let dataset = Dataset::new(examples(&[1; 10]));
         let order = Order::Shuffled { seed: 3, epoch: 1 };
-        let all: Vec<_> = Batches::new(&examples, &Arrangement::Rows, order, size(3)).collect();
+        let all: Vec<_> = dataset.batches(order, size(3)).collect();
         for skipped in 0..6 {
-            let rest: Vec<_> = Batches::new(&examples, &Arrangement::Rows, order, size(3))
-                .skip(skipped)
-                .collect();
+            let rest: Vec<_> = dataset.batches(order, size(3)).skip(skipped).collect();
             assert_eq!(rest, all[skipped.min(all.len())..]);
         }
     }

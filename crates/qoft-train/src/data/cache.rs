@@ -7,13 +7,14 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-use super::dataset::{Dataset, DatasetReport};
+use super::data_row::DataRow;
+use super::dataset::{DatasetReport, Rows};
 use super::encode::Example;
 use super::options::DatasetOptions;
 use crate::tokenizer::Tokenizer;
 
 /// What a file begins with; another one is of another version.
-const MAGIC: &[u8; 16] = b"qoft rows, v. 1\n";
+const MAGIC: &[u8; 16] = b"qoft rows, v. 2\n";
 /// Bytes of a SHA-256.
 const DIGEST: usize = 32;
 
@@ -25,12 +26,14 @@ pub(super) struct CacheFile(PathBuf);
 struct Header {
     report: DatasetReport,
     examples: usize,
+    /// Examples that these consist of.
+    parts: usize,
 }
 
 impl CacheFile {
     /// The file in `folder` for what `files` hold, as `tokenizer` and `options` make tokens of it;
     /// `None` if one of the files cannot be read.
-    pub(super) fn new(
+    pub(super) fn new<R>(
         folder: &Path,
         files: &[PathBuf],
         tokenizer: &Tokenizer,
@@ -39,6 +42,7 @@ impl CacheFile {
         let mut hash = Sha256::new();
         hash.update(MAGIC);
         hash.update(env!("CARGO_PKG_VERSION"));
+        hash.update(std::any::type_name::<R>());
         hash.update(format!("{options:?}"));
         hash.update(tokenizer.identity().ok()?);
         for path in files {
@@ -53,7 +57,7 @@ impl CacheFile {
     }
 
     /// The examples, if they are there and whole.
-    pub(super) fn read(&self) -> Option<Dataset> {
+    pub(super) fn read<R: DataRow>(&self) -> Option<Rows<R>> {
         let file = File::open(&self.0).ok()?;
         let length = file.metadata().ok()?.len();
         let mut file = BufReader::with_capacity(1 << 20, file);
@@ -70,15 +74,25 @@ impl CacheFile {
         };
         let header = body.numbers(1)?;
         let header = body.bytes(*header.first()? as usize)?;
-        let Header { report, examples } = serde_json::from_slice(&header).ok()?;
-        let lengths = body.numbers(examples)?;
-        let mut dataset = Dataset::new([]);
+        let Header {
+            report,
+            examples,
+            parts,
+        } = serde_json::from_slice(&header).ok()?;
+        let kinds = body.numbers(examples)?;
+        let mut lengths = body.numbers(parts)?.into_iter();
+        let mut dataset = Rows::new([]);
         dataset.examples.reserve(examples);
-        for length in lengths {
-            let input_ids = body.numbers(length as usize)?;
-            let labels = body.numbers(length as usize)?;
-            let labels = labels.into_iter().map(|label| label as i32).collect();
-            dataset.examples.push(Example::new(input_ids, labels));
+        for kind in kinds {
+            let mut parts = Vec::new();
+            for _ in 0..R::parts_of(kind)? {
+                let length = lengths.next()?;
+                let input_ids = body.numbers(length as usize)?;
+                let labels = body.numbers(length as usize)?;
+                let labels = labels.into_iter().map(|label| label as i32).collect();
+                parts.push(Example::new(input_ids, labels));
+            }
+            dataset.examples.push(R::from_parts(kind, parts)?);
         }
         let is_whole = body.left == 0 && body.hash.finalize()[..] == *digest;
         dataset.report = report;
@@ -86,7 +100,7 @@ impl CacheFile {
     }
 
     /// Writes the examples; the file appears in one piece.
-    pub(super) fn write(&self, dataset: &Dataset) -> std::io::Result<()> {
+    pub(super) fn write<R: DataRow>(&self, dataset: &Rows<R>) -> std::io::Result<()> {
         let folder = self.0.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
         let mut file = tempfile::NamedTempFile::new_in(folder)?;
@@ -100,12 +114,14 @@ impl CacheFile {
             let header = serde_json::to_vec(&Header {
                 report: dataset.report.clone(),
                 examples: dataset.examples.len(),
+                parts: dataset.examples.iter().map(|row| row.parts().len()).sum(),
             })?;
             out.numbers([header.len() as u32])?;
             out.write(&header)?;
-            let rows = dataset.examples.iter();
-            out.numbers(rows.clone().map(|row| row.input_ids.len() as u32))?;
-            for row in rows {
+            out.numbers(dataset.examples.iter().map(DataRow::kind))?;
+            let parts = dataset.examples.iter().flat_map(DataRow::parts);
+            out.numbers(parts.clone().map(|part| part.input_ids.len() as u32))?;
+            for row in parts {
                 out.numbers(row.input_ids.iter().copied())?;
                 out.numbers(row.labels.iter().map(|&label| label as u32))?;
             }
@@ -169,12 +185,13 @@ impl<W: Write> Hashing<W> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::Dataset;
 
     #[test]
     fn what_is_written_is_read_and_damage_is_seen() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CacheFile(folder.path().join("new/a.rows"));
-        assert!(cache.read().is_none());
+        assert!(cache.read::<Example>().is_none());
         let dataset = Dataset::new([
             Example::new(vec![1, 2, 3], vec![-100, 2, 3]),
             Example::new(vec![7], vec![-100]),
@@ -186,9 +203,9 @@ mod tests {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x11;
             fs::write(&cache.0, &damaged).unwrap();
-            assert!(cache.read().is_none(), "{at}");
+            assert!(cache.read::<Example>().is_none(), "{at}");
             fs::write(&cache.0, &bytes[..at]).unwrap();
-            assert!(cache.read().is_none(), "{at}");
+            assert!(cache.read::<Example>().is_none(), "{at}");
         }
         cache.write(&dataset).unwrap();
         assert_eq!(cache.read().unwrap(), dataset);

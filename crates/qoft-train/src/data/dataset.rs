@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::arrangement::{Arrangement, best_fit};
 use super::batch::Batches;
+use super::data_row::DataRow;
 use super::encode::Example;
 use super::error::{DataError, RowNumber};
 use super::format::FormatCounts;
@@ -67,20 +68,23 @@ impl DatasetReport {
 }
 
 /// The examples of a data file, in its order.
+pub type Dataset = Rows<Example>;
+
+/// The rows of a data file as tokens, in its order.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Dataset {
-    /// The examples.
-    pub examples: Vec<Example>,
+pub struct Rows<R> {
+    /// The examples, or what holds several of them.
+    pub examples: Vec<R>,
     /// What was found in the file.
     pub report: DatasetReport,
     pub(super) arrangement: Arrangement,
 }
 
-impl Dataset {
+impl<R: DataRow> Rows<R> {
     /// Examples from elsewhere than a file, all of them whole.
     #[must_use]
-    pub fn new(examples: impl IntoIterator<Item = Example>) -> Self {
+    pub fn new(examples: impl IntoIterator<Item = R>) -> Self {
         let mut dataset = Self {
             examples: Vec::new(),
             report: DatasetReport::default(),
@@ -92,42 +96,13 @@ impl Dataset {
         dataset
     }
 
-    /// The same with several examples in each row: as many as `capacity` tokens hold, by best fit, or one
-    /// that is longer. In batches they are one after another, without padding, and positions begin
-    /// anew with each of them; see [`Batch::sequences`](super::Batch::sequences).
-    #[must_use]
-    pub fn packed(self, capacity: usize) -> Self {
-        let rows = self.best_fit(capacity);
-        Self {
-            arrangement: Arrangement::Packed { capacity, rows },
-            ..self
-        }
-    }
-
-    /// How many rows it has when it is [`Self::packed`].
-    #[must_use]
-    pub fn packed_rows(&self, capacity: usize) -> usize {
-        self.best_fit(capacity).len()
-    }
-
-    fn best_fit(&self, capacity: usize) -> Vec<Vec<usize>> {
-        let lengths = self.examples.iter().map(|example| example.input_ids.len());
-        best_fit(&lengths.collect::<Vec<_>>(), capacity)
-    }
-
-    /// The same with examples of about the same length in each batch, where the order is free.
+    /// The same with rows of about the same length in each batch, where the order is free.
     #[must_use]
     pub fn grouped_by_length(self) -> Self {
         Self {
             arrangement: Arrangement::ByLength,
             ..self
         }
-    }
-
-    /// Whether several examples are in one row.
-    #[must_use]
-    pub fn is_packed(&self) -> bool {
-        matches!(self.arrangement, Arrangement::Packed { .. })
     }
 
     /// The number of rows, of which a batch has some.
@@ -139,7 +114,9 @@ impl Dataset {
     /// The indices of the examples of each batch.
     #[must_use]
     pub fn batch_examples(&self, order: Order, batch_size: NonZeroUsize) -> Vec<Vec<usize>> {
-        self.arrangement.batches(&self.examples, order, batch_size)
+        let length = |index: usize| self.examples[index].tokens();
+        let count = self.examples.len();
+        self.arrangement.batches(count, &length, order, batch_size)
     }
 
     /// Tells apart data whose examples are the same but computed otherwise.
@@ -151,29 +128,22 @@ impl Dataset {
         }
     }
 
-    /// The batches of one epoch.
-    #[must_use]
-    pub fn batches(&self, order: Order, batch_size: NonZeroUsize) -> Batches<'_> {
-        Batches::new(&self.examples, &self.arrangement, order, batch_size)
-    }
-
     /// Adds a row, of which `max_length` tokens stay.
     pub(super) fn add(
         &mut self,
-        mut example: Example,
+        mut example: R,
         max_length: Option<usize>,
         place: Option<RowNumber>,
     ) {
-        let length = example.input_ids.len();
-        let kept = max_length.map_or(length, |max_length| length.min(max_length));
-        example.input_ids.truncate(kept);
-        example.labels.truncate(kept);
+        let length = example.tokens();
+        example.truncate(max_length.unwrap_or(usize::MAX));
+        let kept = example.tokens();
         let predicted = example.predicted();
         let report = &mut self.report;
         report.rows += 1;
         report.tokens += kept;
         report.predicted += predicted;
-        report.longest = report.longest.max(kept);
+        report.longest = report.longest.max(example.longest());
         report.cut_rows += usize::from(kept < length);
         report.cut_tokens += length - kept;
         report.unpredictable_rows += usize::from(predicted == 0);
@@ -198,5 +168,43 @@ impl Dataset {
             return Err(DataError::NothingToPredict { path, rows });
         }
         Ok(())
+    }
+}
+
+impl Dataset {
+    /// The same with several examples in each row: as many as `capacity` tokens hold, by best fit, or one
+    /// that is longer. In batches they are one after another, without padding, and positions begin
+    /// anew with each of them; see [`Batch::sequences`](super::Batch::sequences).
+    #[must_use]
+    pub fn packed(self, capacity: usize) -> Self {
+        let rows = self.best_fit(capacity);
+        Self {
+            arrangement: Arrangement::Packed { capacity, rows },
+            ..self
+        }
+    }
+
+    /// How many rows it has when it is [`Self::packed`].
+    #[must_use]
+    pub fn packed_rows(&self, capacity: usize) -> usize {
+        self.best_fit(capacity).len()
+    }
+
+    fn best_fit(&self, capacity: usize) -> Vec<Vec<usize>> {
+        let lengths = self.examples.iter().map(|example| example.input_ids.len());
+        best_fit(&lengths.collect::<Vec<_>>(), capacity)
+    }
+
+    /// Whether several examples are in one row.
+    #[must_use]
+    pub fn is_packed(&self) -> bool {
+        matches!(self.arrangement, Arrangement::Packed { .. })
+    }
+
+    /// The batches of one epoch.
+    #[must_use]
+    pub fn batches(&self, order: Order, batch_size: NonZeroUsize) -> Batches<'_> {
+        let batches = self.batch_examples(order, batch_size);
+        Batches::new(&self.examples, batches, self.is_packed())
     }
 }

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::OnceLock;
 
 use super::error::RowError;
-use super::options::{DatasetOptions, TrainOn};
+use super::options::{AnswerTokens, DatasetOptions, TrainOn};
 use super::row::{Row, asked_of_others};
 use crate::chat::{ChatTemplate, Rendered, is_assistant};
 use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
@@ -38,6 +38,15 @@ impl Example {
         Self { input_ids, labels }
     }
 
+    /// Hands on bytes that are others where the example is another.
+    pub(crate) fn content(&self, take: &mut dyn FnMut(&[u8])) {
+        take(&(self.input_ids.len() as u64).to_le_bytes());
+        let ids = self.input_ids.iter().flat_map(|id| id.to_le_bytes());
+        take(&ids.collect::<Vec<u8>>());
+        let labels = self.labels.iter().flat_map(|label| label.to_le_bytes());
+        take(&labels.collect::<Vec<u8>>());
+    }
+
     /// The number of labels that a model is asked to predict: the first position has no ids
     /// before it and does not count.
     #[must_use]
@@ -50,20 +59,21 @@ impl Example {
     }
 }
 
-/// A row as an example, which may be longer than what is kept of it.
+/// A row as tokens, which may be more than what is kept of it.
 #[derive(Debug)]
-pub(super) struct EncodedRow {
-    pub(super) example: Example,
+pub struct EncodedRow<R = Example> {
+    pub(super) example: R,
     /// The bytes at the end of the row's text that were not turned into tokens.
     pub(super) unread: usize,
 }
 
 /// Turns rows into examples.
-pub(super) struct Encoder<'a> {
-    tokenizer: &'a Tokenizer,
+pub struct Encoder<'a> {
+    pub(super) tokenizer: &'a Tokenizer,
     vocab_size: usize,
     /// The number of tokens that are kept of a row.
-    max_length: Option<usize>,
+    pub(super) max_length: Option<usize>,
+    pub(super) answer_tokens: AnswerTokens,
     train_on: TrainOn,
     /// Compiled when the first row of messages asks for it.
     chat: OnceLock<ChatTemplate>,
@@ -75,6 +85,7 @@ impl<'a> Encoder<'a> {
             tokenizer,
             vocab_size: options.vocab_size,
             max_length: options.max_length,
+            answer_tokens: options.answer_tokens,
             train_on: options.train_on,
             chat: OnceLock::new(),
         }
@@ -253,7 +264,7 @@ impl<'a> Encoder<'a> {
     }
 
     /// `id` as a token id and as a label, if it is in the model's vocabulary.
-    fn checked_id(&self, id: i64, position: usize) -> Result<(u32, i32), RowError> {
+    pub(super) fn checked_id(&self, id: i64, position: usize) -> Result<(u32, i32), RowError> {
         match self.in_vocabulary(id) {
             Some(label) => Ok((label.unsigned_abs(), label)),
             None => Err(RowError::TokenId {
@@ -280,7 +291,7 @@ impl<'a> Encoder<'a> {
         i32::try_from(id).ok().filter(|_| is_inside)
     }
 
-    fn template(&self) -> Result<&ChatTemplate, TokenizerError> {
+    pub(super) fn template(&self) -> Result<&ChatTemplate, TokenizerError> {
         if let Some(template) = self.chat.get() {
             return Ok(template);
         }

@@ -163,6 +163,28 @@ pub enum RowError {
         /// The fields that are null.
         nulls: Vec<String>,
     },
+    /// The row is about preferences, where examples are learned.
+    #[error(
+        "the row says which answer is better: --stage dpo, orpo, simpo or kto learns from such rows; with \
+         --columns completion=chosen the better answers become examples"
+    )]
+    OfPreferences,
+    /// The row is not about preferences.
+    #[error(
+        "a row about preferences needs chosen and rejected, or label with an answer (prompt and \
+         completion, messages, conversations, or instruction and output); this one has {}",
+        list(fields)
+    )]
+    NoPreference {
+        /// The fields that the row has.
+        fields: Vec<String>,
+    },
+    /// A row about preferences has the weight 0.
+    #[error("its weight is 0, but rows about preferences count all alike; leave it out")]
+    UnlearnedPreference,
+    /// A conversation does not end with an answer.
+    #[error("its last message is not the assistant's, so that there is no answer to be good or bad")]
+    NoAnswer,
     /// A field that another one stands for is not there.
     #[error(
         "there is no field {column}, which the columns name; this row has {}",

@@ -25,10 +25,14 @@ pub enum DataFormat {
     Text,
     /// `input_ids`.
     TokenIds,
+    /// `chosen` and `rejected`: two answers, of which one is better.
+    Preference,
+    /// `label` or `kto_tag`: an answer that is good or bad.
+    Judged,
 }
 
 /// Formats with their names; the first name of each is shown.
-const NAMES: [(DataFormat, &[&str]); 7] = [
+const NAMES: [(DataFormat, &[&str]); 9] = [
     (DataFormat::Auto, &["auto"]),
     (DataFormat::Alpaca, &["alpaca"]),
     (DataFormat::ShareGpt, &["sharegpt"]),
@@ -45,6 +49,8 @@ const NAMES: [(DataFormat, &[&str]); 7] = [
         DataFormat::TokenIds,
         &["tokens", "tokenized", "pre-tokenized", "input_ids"],
     ),
+    (DataFormat::Preference, &["preference", "ranking", "pairwise"]),
+    (DataFormat::Judged, &["kto", "unpaired-preference"]),
 ];
 
 /// Names under which rows have messages with `from` and `value`.
@@ -52,13 +58,15 @@ pub(super) const CONVERSATIONS: [&str; 2] = ["conversations", "conversation"];
 
 impl DataFormat {
     /// All formats that a row can have.
-    pub(super) const OF_ROWS: [Self; 6] = [
+    pub(super) const OF_ROWS: [Self; 8] = [
         Self::Alpaca,
         Self::ShareGpt,
         Self::Messages,
         Self::PromptCompletion,
         Self::Text,
         Self::TokenIds,
+        Self::Preference,
+        Self::Judged,
     ];
 
     /// The format that the fields of a row show: the first one that is complete.

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use plotters::prelude::*;
 
-use super::dataset::Dataset;
+use super::data_row::DataRow;
+use super::dataset::Rows;
 use super::error::PlotError;
 
 const SIZE: (u32, u32) = (800, 480);
@@ -20,8 +21,8 @@ pub struct LengthHistogram {
 impl LengthHistogram {
     /// Of the rows of `dataset`, in about `bins` ranges of round numbers.
     #[must_use]
-    pub fn new(dataset: &Dataset, bins: usize) -> Self {
-        let lengths = dataset.examples.iter().map(|row| row.input_ids.len());
+    pub fn new<R: DataRow>(dataset: &Rows<R>, bins: usize) -> Self {
+        let lengths = dataset.examples.iter().map(DataRow::tokens);
         let longest = lengths.clone().max().unwrap_or(0);
         let width = round_up((longest + 1).div_ceil(bins.max(1)));
         let count = longest / width + 1;
@@ -87,7 +88,7 @@ fn round_up(number: usize) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::data::Example;
+    use crate::data::{Dataset, Example};
 
     #[test]
     fn rows_are_counted_by_length() {

@@ -8,21 +8,21 @@ use rayon::prelude::*;
 use serde_json::{Map, Value};
 
 use super::cache::CacheFile;
-use super::dataset::Dataset;
+use super::data_row::DataRow;
+use super::dataset::Rows;
 use super::encode::{EncodedRow, Encoder};
 use super::error::{DataError, RowError, RowNumber};
 use super::format::DataFormat;
 use super::json::{parse, syntax_error};
 use super::options::{DatasetOptions, Overlong};
 use super::read::{Raw, read_rows};
-use super::row::Row;
 use super::source::files;
 use crate::tokenizer::Tokenizer;
 
 /// Rows that become tokens at the same time; so many of them are in memory as texts.
 const TOGETHER: usize = 1024;
 
-impl Dataset {
+impl<R: DataRow> Rows<R> {
     /// As [`Self::load`], but what was read before is read from the folder `cache`, and what was not is
     /// written there. A damaged file is made again. What goes wrong with the folder is handed to
     /// `warning`.
@@ -38,8 +38,8 @@ impl Dataset {
         progress: Option<&mut dyn FnMut(usize)>,
         warning: &mut dyn FnMut(&str),
     ) -> Result<Self, DataError> {
-        let file = CacheFile::new(cache, &files(path)?, tokenizer, options);
-        if let Some(dataset) = file.as_ref().and_then(CacheFile::read) {
+        let file = CacheFile::new::<R>(cache, &files(path)?, tokenizer, options);
+        if let Some(dataset) = file.as_ref().and_then(CacheFile::read::<R>) {
             return Ok(dataset);
         }
         let dataset = Self::load(path, tokenizer, options, progress)?;
@@ -97,13 +97,13 @@ impl Dataset {
 }
 
 /// A file on its way.
-struct Loading<'a, 'p> {
+struct Loading<'a, 'p, R> {
     path: &'a Path,
     encoder: &'a Encoder<'a>,
     options: &'a DatasetOptions,
     /// Rows that are no tokens yet.
     waiting: Vec<(RowNumber, Result<Raw, RowError>)>,
-    dataset: Dataset,
+    dataset: Rows<R>,
     progress: Option<&'a mut (dyn FnMut(usize) + 'p)>,
     /// Rows of the files before.
     before: usize,
@@ -111,7 +111,7 @@ struct Loading<'a, 'p> {
     left: Option<usize>,
 }
 
-impl Loading<'_, '_> {
+impl<R: DataRow> Loading<'_, '_, R> {
     fn take(
         &mut self,
         place: RowNumber,
@@ -133,7 +133,7 @@ impl Loading<'_, '_> {
         let waiting = std::mem::take(&mut self.waiting);
         let (encoder, options) = (self.encoder, self.options);
         let encode = |(place, row): (RowNumber, Result<Raw, RowError>)| {
-            let encoded = row.and_then(|raw| encoded(raw, encoder, options));
+            let encoded = row.and_then(|raw| encoded::<R>(raw, encoder, options));
             (place, encoded)
         };
         let rows: Vec<_> = waiting.into_par_iter().map(encode).collect();
@@ -150,12 +150,12 @@ impl Loading<'_, '_> {
 
     fn add(
         &mut self,
-        row: EncodedRow,
+        row: EncodedRow<R>,
         format: DataFormat,
         place: RowNumber,
     ) -> Result<(), RowError> {
         let dataset = &mut self.dataset;
-        let tokens = row.example.input_ids.len();
+        let tokens = row.example.longest();
         match (self.options.overlong, self.options.max_length) {
             (Overlong::Drop, Some(limit)) if tokens > limit => {
                 dataset.report.dropped_rows += 1;
@@ -167,6 +167,10 @@ impl Loading<'_, '_> {
                     more: row.unread > 0,
                     limit,
                 });
+            }
+            (Overlong::Truncate, Some(limit)) if row.example.is_lost(limit) => {
+                dataset.report.dropped_rows += 1;
+                return Ok(());
             }
             _ => {}
         }
@@ -184,13 +188,13 @@ impl Loading<'_, '_> {
 }
 
 /// A row as tokens, and its format.
-fn encoded(
+fn encoded<R: DataRow>(
     raw: Raw,
     encoder: &Encoder,
     options: &DatasetOptions,
-) -> Result<(EncodedRow, DataFormat), RowError> {
+) -> Result<(EncodedRow<R>, DataFormat), RowError> {
     let value = match raw {
-        Raw::Text(text) => return Ok((encoder.encode(Row::Text(text))?, DataFormat::Text)),
+        Raw::Text(text) => return Ok((R::encode_text(text, encoder)?, DataFormat::Text)),
         Raw::Json(text) => parse(&text).map_err(|error| syntax_error(&error))?,
         Raw::Value(value) => value,
         Raw::Cells(cells) => Value::Object(typed(cells)),
@@ -199,18 +203,19 @@ fn encoded(
         return Err(RowError::NotAnObject);
     };
     options.columns.apply(&mut fields)?;
-    let (row, format) = Row::read(fields, options.format)?;
-    Ok((encoder.encode(row)?, format))
+    R::encode(fields, options.format, encoder)
 }
 
 /// Cells of a table that stand for numbers and truths; lists are read where they are used.
 fn typed(mut cells: Map<String, Value>) -> Map<String, Value> {
-    const TYPED: [&str; 5] = [
+    const TYPED: [&str; 7] = [
         "weight",
         "train",
         "training",
         "mask_history",
         "chat_template_kwargs",
+        "label",
+        "kto_tag",
     ];
     for name in TYPED {
         if let Some(cell) = cells.get_mut(name)

@@ -2,8 +2,8 @@
 
 use qoft_core::Random;
 
-use super::dataset::{Dataset, DatasetReport};
-use super::encode::Example;
+use super::data_row::DataRow;
+use super::dataset::{DatasetReport, Rows};
 use super::error::MixError;
 
 /// How much of a data set is set aside for evaluation.
@@ -37,7 +37,7 @@ impl ValSize {
     }
 }
 
-impl Dataset {
+impl<R: DataRow> Rows<R> {
     /// Data sets one after another. With weights, which are 1 where there is none, each has so large a
     /// share of the rows, and there are as many rows as that allows without taking one twice. `seed` chooses
     /// which.
@@ -109,7 +109,7 @@ impl Dataset {
     }
 
     /// A part of what was read as `report` says.
-    fn part(examples: Vec<Example>, read: &DatasetReport) -> Self {
+    fn part(examples: Vec<R>, read: &DatasetReport) -> Self {
         let part = Self::new(examples);
         Self {
             report: DatasetReport {
@@ -138,6 +138,7 @@ const MIXING: u64 = 0x6d69_7869_6e67;
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Dataset, Example};
 
     fn dataset(ids: std::ops::Range<u32>) -> Dataset {
         Dataset::new(ids.map(|id| Example::new(vec![id, id], vec![id as i32; 2])))

@@ -16,10 +16,12 @@
 //!
 //! Data for training and for evaluation are treated alike.
 
+mod answers;
 mod arrangement;
 mod batch;
 mod cache;
 mod columns;
+mod data_row;
 mod dataset;
 mod encode;
 mod error;
@@ -31,18 +33,21 @@ mod load;
 mod mix;
 mod options;
 mod order;
+mod preference;
 mod read;
 mod row;
 mod source;
 
 pub use batch::{Batch, Batches};
 pub use columns::Columns;
-pub use dataset::{Dataset, DatasetReport};
+pub use data_row::DataRow;
+pub use dataset::{Dataset, DatasetReport, Rows};
 pub use encode::{Example, IGNORED};
 pub use error::{DataError, MixError, PlotError, RowError, RowNumber};
 pub use format::{DataFormat, FormatCounts};
 pub use lengths::LengthHistogram;
 pub use mix::ValSize;
-pub use options::{DatasetOptions, Overlong, TrainOn};
+pub use options::{AnswerTokens, DatasetOptions, Overlong, TrainOn};
 pub use order::Order;
+pub use preference::Preference;
 pub use row::Row;

@@ -35,6 +35,19 @@ pub enum Overlong {
     Error,
 }
 
+/// How the prompt and the answers of preferences become tokens, as the trainers of TRL have it.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum AnswerTokens {
+    /// Of `DPOTrainer` and `KTOTrainer`: texts get the special tokens that `tokenizer.json` adds, and an
+    /// answer that is a text ends with the token for the end of a text.
+    #[default]
+    AsTexts,
+    /// Of `CPOTrainer` and `ORPOTrainer`: each row begins with the token for the beginning of a text, if
+    /// there is one, and ends with that for its end, also behind what a chat template wrote.
+    WithEnds,
+}
+
 /// How data is read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
@@ -53,6 +66,8 @@ pub struct DatasetOptions {
     pub train_on: TrainOn,
     /// The most rows that are read, from the front.
     pub max_rows: Option<NonZeroUsize>,
+    /// How the prompt and the answers of preferences become tokens.
+    pub answer_tokens: AnswerTokens,
 }
 
 impl DatasetOptions {
@@ -67,6 +82,7 @@ impl DatasetOptions {
             columns: Columns::new(),
             train_on: TrainOn::Assistant,
             max_rows: None,
+            answer_tokens: AnswerTokens::AsTexts,
         }
     }
 

@@ -2,6 +2,7 @@
 
 mod alpaca;
 mod learned;
+mod preferred;
 mod sharegpt;
 
 pub(super) use learned::asked_of_others;
@@ -9,6 +10,7 @@ use serde_json::{Map, Value};
 
 use super::error::RowError;
 use super::format::DataFormat;
+pub(super) use preferred::{Answers, Preferred};
 use crate::chat::{Message, Variables};
 
 /// One row of a data file.
@@ -98,9 +100,12 @@ impl Row {
         fields.retain(|_, value| !value.is_null());
         let is_learned = learned::row_is_learned(&mut fields)?;
         let format = match format {
-            DataFormat::Auto => DataFormat::of(&fields).ok_or_else(|| RowError::UnknownFields {
-                fields: fields.keys().cloned().collect(),
-                nulls,
+            DataFormat::Auto => DataFormat::of(&fields).ok_or_else(|| match () {
+                () if fields.contains_key("chosen") => RowError::OfPreferences,
+                () => RowError::UnknownFields {
+                    fields: fields.keys().cloned().collect(),
+                    nulls,
+                },
             })?,
             format => format,
         };
@@ -132,6 +137,7 @@ impl Row {
                 Some(Value::String(text)) => Ok(Self::Text(text)),
                 _ => Err(wrong_type("text", "a text")),
             },
+            DataFormat::Preference | DataFormat::Judged => Err(RowError::OfPreferences),
             DataFormat::Messages | DataFormat::TokenIds | DataFormat::Auto => {
                 let list = fields.remove("messages").unwrap_or_default();
                 let messages = messages("messages", list)?;

@@ -11,6 +11,7 @@ use super::scheduler_kind::SchedulerKind;
 use super::scheduler_options::SchedulerOptions;
 use super::strategy::Strategy;
 use crate::error::TrainError;
+use crate::preference::PreferenceConfig;
 
 /// How activations are kept for the backward.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -100,6 +101,9 @@ pub struct TrainConfig {
     pub early_stopping_patience: Option<usize>,
     /// By how much the loss must be lower to be better.
     pub early_stopping_threshold: f64,
+    /// How a [`PreferenceModel`](crate::preference::PreferenceModel) learns, of which this is a note:
+    /// a run that goes on must do the same.
+    pub preference: Option<PreferenceConfig>,
 }
 
 impl Default for TrainConfig {
@@ -135,6 +139,7 @@ impl Default for TrainConfig {
             load_best_model_at_end: false,
             early_stopping_patience: None,
             early_stopping_threshold: 0.0,
+            preference: None,
         }
     }
 }
@@ -205,6 +210,9 @@ impl TrainConfig {
         let mut betas = betas.iter();
         if let Some((key, _)) = betas.find(|(key, beta)| beta.is_some() && !taken.contains(key)) {
             return Err(invalid(key, "this optimizer has no such value"));
+        }
+        if let Some(preference) = &self.preference {
+            preference.validate(self.batch_size)?;
         }
         let options = self.lr_scheduler_kwargs;
         let checked = options.check(self.lr_scheduler, self.learning_rate);

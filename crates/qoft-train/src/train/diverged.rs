@@ -40,7 +40,7 @@ pub(super) fn source_of_loss<M: TrainModel>(
         layer.observe_inputs(Some(Arc::new(watch)));
     });
     let count = batch.predicted().max(1);
-    model.loss(batch, count as f64, device).into_data();
+    model.loss(batch, count as f64, device).loss.into_data();
     let seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
     match (&seen.bad, &seen.before) {
         (None, Some(last)) => format!("what follows layer `{last}`"),

@@ -1,9 +1,10 @@
 //! What the log of a run tells, as a whole.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use super::chart::Chart;
-use super::log::{LogRow, read_all};
+use super::log::{LogRow, plain, read_all};
 use crate::error::TrainError;
 
 /// The steps and the evaluations of a run, by its `log.jsonl`.
@@ -12,12 +13,12 @@ use crate::error::TrainError;
 pub struct History {
     /// All steps.
     pub steps: Vec<HistoryStep>,
-    /// After which step an evaluation was, and its loss.
-    pub evaluations: Vec<(usize, f64)>,
+    /// All evaluations.
+    pub evaluations: Vec<HistoryEvaluation>,
 }
 
 /// What was measured in a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct HistoryStep {
     /// The step, counted from 1.
@@ -30,6 +31,20 @@ pub struct HistoryStep {
     pub grad_norm: f64,
     /// Tokens without padding a second.
     pub tokens_per_second: f64,
+    /// What was measured beside the loss, by name.
+    pub metrics: BTreeMap<String, f64>,
+}
+
+/// What was measured in an evaluation.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct HistoryEvaluation {
+    /// The step that it is after.
+    pub step: usize,
+    /// Its loss.
+    pub loss: f64,
+    /// What was measured beside it, by the names that steps have for that.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 impl History {
@@ -47,6 +62,7 @@ impl History {
                     learning_rate,
                     grad_norm,
                     tokens_per_second,
+                    metrics,
                     ..
                 } => history.steps.push(HistoryStep {
                     step,
@@ -54,8 +70,17 @@ impl History {
                     learning_rate,
                     grad_norm,
                     tokens_per_second,
+                    metrics,
                 }),
-                LogRow::Eval { step, eval_loss } => history.evaluations.push((step, eval_loss)),
+                LogRow::Eval {
+                    step,
+                    eval_loss,
+                    metrics,
+                } => history.evaluations.push(HistoryEvaluation {
+                    step,
+                    loss: eval_loss,
+                    metrics: plain(&metrics),
+                }),
             }
         }
         Ok(history)
@@ -65,14 +90,12 @@ impl History {
     ///
     /// # Errors
     /// If one cannot be drawn.
-    pub fn charts(&self) -> Result<Vec<(&'static str, String)>, TrainError> {
+    pub fn charts(&self) -> Result<Vec<(String, String)>, TrainError> {
         if self.steps.is_empty() {
             return Ok(Vec::new());
         }
         let evaluations = self.evaluations.iter();
-        let evaluations: Vec<_> = evaluations
-            .map(|(step, loss)| (*step as f64, *loss))
-            .collect();
+        let losses: Vec<_> = evaluations.map(|e| (e.step as f64, e.loss)).collect();
         type Value = fn(&HistoryStep) -> f64;
         let measured: [(&str, Value); 4] = [
             ("loss", |step| step.loss),
@@ -80,30 +103,42 @@ impl History {
             ("gradient norm", |step| step.grad_norm),
             ("tokens a second", |step| step.tokens_per_second),
         ];
-        let draw = |(name, value): (&'static str, Value)| {
-            let beside = match name {
-                "loss" => &evaluations[..],
-                _ => &[],
+        let mut charts = Vec::new();
+        for (name, value) in measured {
+            let beside = if name == "loss" { &losses[..] } else { &[] };
+            let steps = self.steps.iter();
+            let points: Vec<_> = steps.map(|s| (s.step as f64, value(s))).collect();
+            charts.push((name.to_owned(), draw(name, &points, beside)?));
+        }
+        for name in self.metrics() {
+            let of = |step: usize, metrics: &BTreeMap<String, f64>| {
+                metrics.get(name).map(|value| (step as f64, *value))
             };
-            let points = self
-                .steps
-                .iter()
-                .map(|step| (step.step as f64, value(step)));
-            let chart = Chart {
-                name,
-                steps: (&points.collect::<Vec<_>>(), "training"),
-                beside: (beside, "evaluation"),
-            };
-            let svg = chart.draw().map_err(|e| TrainError::Plot(e.to_string()))?;
-            Ok((name, svg))
-        };
-        measured.into_iter().map(draw).collect()
+            let (steps, evaluations) = (self.steps.iter(), self.evaluations.iter());
+            let points: Vec<_> = steps.filter_map(|s| of(s.step, &s.metrics)).collect();
+            let beside: Vec<_> = evaluations.filter_map(|e| of(e.step, &e.metrics)).collect();
+            charts.push((name.to_owned(), draw(name, &points, &beside)?));
+        }
+        Ok(charts)
+    }
+
+    /// The names of what was measured in steps.
+    fn metrics(&self) -> BTreeSet<&str> {
+        let names = self.steps.iter().flat_map(|step| step.metrics.keys());
+        names.map(String::as_str).collect()
     }
 
     /// A table with a line for each step and each evaluation, in the order of the steps.
     #[must_use]
     pub fn to_csv(&self) -> String {
         let number = |value: f64| value.to_string();
+        let of_evaluations = self.evaluations.iter().flat_map(|e| e.metrics.keys());
+        let of_evaluations: BTreeSet<&String> = of_evaluations.collect();
+        let cells = |names: &mut dyn Iterator<Item = &str>, metrics: &BTreeMap<String, f64>| {
+            let cell = |name| metrics.get(name).copied().map_or(String::new(), number);
+            names.map(|name| format!(",{}", cell(name))).collect::<String>()
+        };
+        let (steps, none) = (self.metrics(), BTreeMap::new());
         let mut lines: Vec<(usize, String)> = Vec::new();
         for step in &self.steps {
             let values = [
@@ -113,21 +148,42 @@ impl History {
                 step.tokens_per_second,
             ];
             let values = values.map(number).join(",");
-            lines.push((step.step, format!("{},{values},", step.step)));
+            let mut line = format!("{},{values},", step.step);
+            line += &cells(&mut steps.iter().copied(), &step.metrics);
+            line += &cells(&mut of_evaluations.iter().map(|name| name.as_str()), &none);
+            lines.push((step.step, line));
         }
-        for (step, loss) in &self.evaluations {
-            lines.push((*step, format!("{step},,,,,{loss}")));
+        for evaluation in &self.evaluations {
+            let HistoryEvaluation {
+                step,
+                loss,
+                metrics,
+            } = evaluation;
+            let mut line = format!("{step},,,,,{loss}");
+            line += &cells(&mut steps.iter().copied(), &none);
+            line += &cells(&mut of_evaluations.iter().map(|name| name.as_str()), metrics);
+            lines.push((*step, line));
         }
         lines.sort_by_key(|(step, _)| *step);
-        let header = "step,loss,learning_rate,grad_norm,tokens_per_second,eval_loss";
-        let lines = lines.iter().map(|(_, line)| line.as_str());
-        let mut text = std::iter::once(header)
-            .chain(lines)
-            .collect::<Vec<_>>()
-            .join("\n");
+        let mut text = "step,loss,learning_rate,grad_norm,tokens_per_second,eval_loss".to_owned();
+        text.extend(steps.iter().map(|name| format!(",{name}")));
+        text.extend(of_evaluations.iter().map(|name| format!(",eval_{name}")));
         text.push('\n');
+        for (_, line) in lines {
+            text += &line;
+            text.push('\n');
+        }
         text
     }
+}
+
+fn draw(name: &str, steps: &[(f64, f64)], beside: &[(f64, f64)]) -> Result<String, TrainError> {
+    let chart = Chart {
+        name,
+        steps: (steps, "training"),
+        beside: (beside, "evaluation"),
+    };
+    chart.draw().map_err(|e| TrainError::Plot(e.to_string()))
 }
 
 #[cfg(test)]
@@ -156,12 +212,26 @@ mod tests {
              1,2.5,0.001,1.5,20,\n2,2.5,0.001,1.5,20,\n2,,,,,2.25\n"
         );
         let charts = history.charts().unwrap();
-        let names: Vec<&str> = charts.iter().map(|(name, _)| *name).collect();
+        let names: Vec<&str> = charts.iter().map(|(name, _)| name.as_str()).collect();
         assert_eq!(
             names,
             ["loss", "learning rate", "gradient norm", "tokens a second"]
         );
         assert!(charts[0].1.contains("evaluation") && !charts[1].1.contains("evaluation"));
         assert_eq!(History::default().charts().unwrap(), []);
+
+        let rows = [
+            step(1).replace("}", r#","a":0.5}"#),
+            r#"{"step":1,"eval_loss":2.25,"eval_a":0.25}"#.to_owned(),
+        ];
+        std::fs::write(folder.path().join("log.jsonl"), rows.join("\n")).unwrap();
+        let history = History::read(folder.path()).unwrap();
+        assert_eq!(
+            history.to_csv(),
+            "step,loss,learning_rate,grad_norm,tokens_per_second,eval_loss,a,eval_a\n\
+             1,2.5,0.001,1.5,20,,0.5,\n1,,,,,2.25,,0.25\n"
+        );
+        let charts = history.charts().unwrap();
+        assert!(charts[4].0 == "a" && charts[4].1.contains("evaluation"));
     }
 }

@@ -1,5 +1,6 @@
 //! `log.jsonl`: a row for each step and each evaluation.
 
+use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::observer::{Observer, StepReport};
 use crate::error::TrainError;
+use crate::eval::Evaluation;
 
 const NAME: &str = "log.jsonl";
 
@@ -24,12 +26,19 @@ pub(super) enum LogRow {
         #[serde(default)] // Logs from before it was written are read too.
         seconds: f64,
         tokens_per_second: f64,
+        #[serde(flatten)]
+        metrics: BTreeMap<String, f64>,
     },
     Eval {
         step: usize,
         eval_loss: f64,
+        #[serde(flatten)]
+        metrics: BTreeMap<String, f64>,
     },
 }
+
+/// What the names of measured numbers of evaluations begin with.
+const EVAL: &str = "eval_";
 
 impl LogRow {
     pub(super) fn new(report: &StepReport) -> Self {
@@ -40,6 +49,17 @@ impl LogRow {
             grad_norm: report.grad_norm,
             seconds: report.seconds,
             tokens_per_second: report.tokens_per_second,
+            metrics: report.metrics.clone(),
+        }
+    }
+
+    pub(super) fn evaluation(step: usize, evaluation: &Evaluation) -> Self {
+        let metrics = evaluation.metrics.iter();
+        let metrics = metrics.map(|(name, value)| (format!("{EVAL}{name}"), *value));
+        Self::Eval {
+            step,
+            eval_loss: evaluation.loss,
+            metrics: metrics.collect(),
         }
     }
 
@@ -136,11 +156,31 @@ impl Log {
     /// (step, loss) of all evaluations.
     pub(super) fn eval_losses(&self) -> Vec<(f64, f64)> {
         let point = |row: &LogRow| match row {
-            LogRow::Eval { step, eval_loss } => Some((*step as f64, *eval_loss)),
+            LogRow::Eval {
+                step, eval_loss, ..
+            } => Some((*step as f64, *eval_loss)),
             LogRow::Step { .. } => None,
         };
         self.rows.iter().filter_map(point).collect()
     }
+
+    /// What was measured in the evaluation after `step` steps, without the beginning of the names.
+    pub(super) fn eval_metrics(&self, step: usize) -> BTreeMap<String, f64> {
+        let of_step = |row: &LogRow| match row {
+            LogRow::Eval {
+                step: at, metrics, ..
+            } if *at == step => Some(plain(metrics)),
+            _ => None,
+        };
+        self.rows.iter().rev().find_map(of_step).unwrap_or_default()
+    }
+}
+
+/// Measured numbers of an evaluation under the names of those of a step.
+pub(super) fn plain(metrics: &BTreeMap<String, f64>) -> BTreeMap<String, f64> {
+    let name = |name: &String| name.strip_prefix(EVAL).unwrap_or(name).to_owned();
+    let metrics = metrics.iter();
+    metrics.map(|(key, value)| (name(key), *value)).collect()
 }
 
 /// Removes part of a row. If that fails too, readers leave the part out.
@@ -196,6 +236,7 @@ mod tests {
             grad_norm: 0.5,
             seconds: 0.5,
             tokens_per_second: 100.0,
+            metrics: BTreeMap::new(),
         }
     }
 
@@ -219,18 +260,20 @@ mod tests {
         let eval = LogRow::Eval {
             step: 3,
             eval_loss: 2.0,
+            metrics: BTreeMap::from([("eval_a".to_owned(), 0.5)]),
         };
         log.add(eval, &mut ());
         let text = std::fs::read_to_string(&path).unwrap();
         assert!(text.starts_with(
             r#"{"step":1,"loss":2.5,"learning_rate":0.0001,"grad_norm":0.5,"seconds":0.5,"tokens_per_second":100.0}"#
         ));
-        assert!(text.ends_with("{\"step\":3,\"eval_loss\":2.0}\n"));
+        assert!(text.ends_with("{\"step\":3,\"eval_loss\":2.0,\"eval_a\":0.5}\n"));
         std::fs::write(&path, text + "{\"step\":4,\"lo").unwrap();
 
         let log = Log::open(dir.path(), 3).unwrap();
         assert_eq!(log.losses().len(), 3);
         assert_eq!(log.eval_losses(), [(3.0, 2.0)]);
+        assert_eq!(log.eval_metrics(3), BTreeMap::from([("a".to_owned(), 0.5)]));
         let log = Log::open(dir.path(), 2).unwrap();
         assert_eq!((log.losses().len(), log.eval_losses().len()), (2, 0));
         assert_eq!(std::fs::read_to_string(&path).unwrap().lines().count(), 2);

@@ -47,7 +47,7 @@ pub use below::Below;
 pub use config::{ActivationDtype, TrainConfig};
 pub use digest::Digest;
 pub use folder::{RunFolder, is_checkpoint, is_emergency, last_checkpoint};
-pub use history::{History, HistoryStep};
+pub use history::{History, HistoryEvaluation, HistoryStep};
 pub use observer::{Observer, StepReport};
 pub use optimizer_kind::OptimizerKind;
 pub use rate_search::{FoundRate, RateSearch};

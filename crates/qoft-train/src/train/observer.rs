@@ -1,12 +1,13 @@
 //! How a run tells what it does.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use crate::eval::Evaluation;
 
 /// What happened in a step.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, PartialEq)]
 #[non_exhaustive]
 pub struct StepReport {
     /// The step, counted from 1.
@@ -27,6 +28,8 @@ pub struct StepReport {
     pub eta: Duration,
     /// Whether `logging_steps` asks for a message: each so many steps, and at both ends.
     pub log: bool,
+    /// What was measured beside the loss, by name.
+    pub metrics: BTreeMap<String, f64>,
 }
 
 /// Follows a run. Each method does nothing unless it is written.

@@ -23,6 +23,7 @@ use super::schedule::Schedule;
 use super::trainer::{Summary, Trainer};
 use crate::error::{NotFinite, TrainError};
 use crate::eval::evaluate;
+use crate::metrics::{BatchLoss, Metrics};
 use crate::model::{TrainBatch, TrainData, TrainModel};
 
 /// A run under way.
@@ -161,6 +162,7 @@ impl<M: TrainModel> Run<'_, M> {
         self.summary.adapter = Some(self.saving.adapter(model, self.events)?);
         self.summary.best = Some(best);
         self.summary.eval_loss = Some(loss);
+        self.summary.eval_metrics = self.log.eval_metrics(best);
         Ok(())
     }
 
@@ -199,6 +201,7 @@ impl<M: TrainModel> Run<'_, M> {
         let mut model = before.clone();
         let number = step + 1;
         let (mut loss, mut gradients) = (0.0, StepGradients::default());
+        let mut metrics = Metrics::default();
         let predicted: usize = batches.iter().map(TrainBatch::predicted).sum();
         for (index, batch) in batches.iter().enumerate() {
             if index > 0 && self.stopping() {
@@ -209,7 +212,9 @@ impl<M: TrainModel> Run<'_, M> {
             if batch.predicted() == 0 {
                 continue;
             }
-            loss += self.backward(&model, batch, predicted, &mut gradients);
+            let found = self.backward(&model, batch, predicted, &mut gradients);
+            metrics.merge(&found.metrics);
+            loss += found.loss;
             if !f64::is_finite(loss) {
                 let source = diverged::source_of_loss(&model, batch, &self.device);
                 let good = self.progress.good.take().zip(number.checked_sub(2));
@@ -242,12 +247,14 @@ impl<M: TrainModel> Run<'_, M> {
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
             eta: self.started.elapsed() / done * left,
             log: number.is_multiple_of(config.logging_steps) || done == 1 || left == 0,
+            metrics: metrics.means(),
         };
         self.log.add(LogRow::new(&report), self.events);
         self.summary.steps = number;
         self.summary.tokens += tokens;
         self.summary.first_loss.get_or_insert(loss);
         self.summary.final_loss = Some(loss);
+        self.summary.final_metrics.clone_from(&report.metrics);
         self.events.step(&report);
         Ok(Ok(model))
     }
@@ -259,19 +266,20 @@ impl<M: TrainModel> Run<'_, M> {
         batch: &<M::Data as TrainData>::Batch,
         predicted: usize,
         gradients: &mut StepGradients,
-    ) -> f64 {
+    ) -> BatchLoss<f64> {
         let config = self.trainer.config;
         let blocks = model.blocks().filter(|_| config.gradient_checkpointing);
         let mut sink = |part| gradients.add(part, model);
         let (count, device) = (predicted as f64, &self.device);
-        f64::from(match blocks {
+        let found = match blocks {
             Some(blocks) => blocks.backward_by_block(batch, count, device, &mut sink),
             None => {
-                let loss = model.training_loss(batch, count, device);
-                sink(loss.backward());
-                loss.into_scalar::<f32>()
+                let found = model.training_loss(batch, count, device);
+                sink(found.loss.backward());
+                BatchLoss::new(found.loss.into_scalar::<f32>(), found.metrics)
             }
-        })
+        };
+        BatchLoss::new(f64::from(found.loss), found.metrics)
     }
 
     fn evaluate(&mut self, model: &M) -> Result<(), TrainError> {
@@ -299,7 +307,9 @@ impl<M: TrainModel> Run<'_, M> {
             Ok(evaluation) => {
                 let eval_loss = evaluation.loss;
                 self.summary.eval_loss = Some(eval_loss);
-                self.log.add(LogRow::Eval { step, eval_loss }, self.events);
+                self.summary.eval_metrics.clone_from(&evaluation.metrics);
+                let row = LogRow::evaluation(step, &evaluation);
+                self.log.add(row, self.events);
                 self.saving.evaluated(step, eval_loss);
                 self.events.eval(step, &evaluation);
             }

@@ -1,5 +1,6 @@
 //! How a run begins: everything is checked, and what it goes on from is read.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
@@ -132,7 +133,9 @@ impl<D: TrainData> Trainer<'_, D> {
                 steps: step,
                 first_loss: None,
                 final_loss: None,
+                final_metrics: BTreeMap::new(),
                 eval_loss: None,
+                eval_metrics: BTreeMap::new(),
                 seconds: 0.0,
                 tokens: 0,
                 interrupted: false,

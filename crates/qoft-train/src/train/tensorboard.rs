@@ -115,17 +115,24 @@ impl TensorBoard {
 
 impl Observer for TensorBoard {
     fn step(&mut self, report: &StepReport) {
-        let values = [
+        let mut values = vec![
             ("train/loss", report.loss),
             ("train/learning_rate", report.lr),
             ("train/grad_norm", report.grad_norm),
             ("train/tokens_per_second", report.tokens_per_second),
         ];
+        let names = report.metrics.iter();
+        let names: Vec<_> = names.map(|(name, v)| (format!("train/{name}"), *v)).collect();
+        values.extend(names.iter().map(|(name, value)| (name.as_str(), *value)));
         self.add(report.step, &values);
     }
 
     fn eval(&mut self, step: usize, evaluation: &Evaluation) {
-        self.add(step, &[("eval/loss", evaluation.loss)]);
+        let names = evaluation.metrics.iter();
+        let names: Vec<_> = names.map(|(name, v)| (format!("eval/{name}"), *v)).collect();
+        let mut values = vec![("eval/loss", evaluation.loss)];
+        values.extend(names.iter().map(|(name, value)| (name.as_str(), *value)));
+        self.add(step, &values);
     }
 }
 

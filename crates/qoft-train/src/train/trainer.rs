@@ -1,5 +1,6 @@
 //! What a run is made from, and what comes out of it.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
 use qoft_peft::AdapterConfig;
@@ -62,8 +63,12 @@ pub struct Summary {
     pub first_loss: Option<f64>,
     /// Loss of its last step.
     pub final_loss: Option<f64>,
+    /// What was measured beside that, by name.
+    pub final_metrics: BTreeMap<String, f64>,
     /// Loss of the adapter on the evaluation data.
     pub eval_loss: Option<f64>,
+    /// What was measured beside that, by name.
+    pub eval_metrics: BTreeMap<String, f64>,
     /// How long it took.
     pub seconds: f64,
     /// Tokens without padding that it went through.

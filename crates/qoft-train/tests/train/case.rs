@@ -46,14 +46,14 @@ struct Listener<'a>(&'a mut Recorder, &'a AtomicBool);
 
 impl Observer for Listener<'_> {
     fn step(&mut self, report: &StepReport) {
-        self.0.reports.push(*report);
+        self.0.reports.push(report.clone());
         if self.0.stop_at == Some(report.step) {
             self.1.store(true, Ordering::Relaxed);
         }
     }
 
     fn eval(&mut self, step: usize, evaluation: &Evaluation) {
-        self.0.evaluations.push((step, *evaluation));
+        self.0.evaluations.push((step, evaluation.clone()));
     }
 
     fn evaluating(&mut self, done: usize, _: usize) {

@@ -37,10 +37,18 @@ pub fn write(
     ] {
         row(&mut page, name, value.as_deref());
     }
+    for (name, value) in &summary.final_metrics {
+        let name = format!("{name} of the last step");
+        row(&mut page, &name, Some(&format!("{value:.4}")));
+    }
+    for (name, value) in &summary.eval_metrics {
+        let name = format!("evaluation {name}");
+        row(&mut page, &name, Some(&format!("{value:.4}")));
+    }
     page.push_str("</table>\n");
     for (name, svg) in history.charts()? {
         // Writing into a string does not fail.
-        let _ = writeln!(page, "<h2>{}</h2>\n{svg}", escaped(name));
+        let _ = writeln!(page, "<h2>{}</h2>\n{svg}", escaped(&name));
     }
     page.push_str("<h2>options</h2>\n<table>");
     for (name, value) in options {

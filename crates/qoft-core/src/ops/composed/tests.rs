@@ -7,7 +7,7 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::ops::{
     CausalAttention, CausalConvolution, Cayley, CayleyMap, ClampedSwiglu, CollectRows, Gated,
-    GatedDeltaRule, GroupedMatmul, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, RoutedRows,
+    GatedDeltaRule, GroupedMatmul, Groups, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, RoutedRows,
     SoftCap, SpreadRows, pairs,
 };
 use qoft_kernels::{DenseWeight, PackedWeight};
@@ -274,6 +274,18 @@ fn head_and_loss() {
                 [3, 4],
                 |h| bridge::unary(h, op(labels, bias)),
                 |h| linear_cross_entropy(h, op(labels, bias)),
+            );
+            let grouped = || {
+                let groups = Groups::Several {
+                    of_rows: Arc::new(vec![1, 0, 1]),
+                    count: 2,
+                };
+                op(labels, bias).with_groups(groups).with_smoothing(0.2)
+            };
+            check::<2, 1>(
+                [3, 4],
+                |h| bridge::unary(h, grouped()),
+                |h| linear_cross_entropy(h, grouped()),
             );
         }
     }

@@ -66,7 +66,7 @@ fn text(fields: &mut Map<String, Value>, name: &'static str) -> Result<Option<St
         Some(Value::String(text)) => Ok(Some(text)),
         Some(Value::Array(_)) if name == "output" => Err(wrong_type(
             "output",
-            "a text; a list of a better and a worse one is data about preferences",
+            "a text; a list of a better and a worse one is data about preferences: --stage dpo",
         )),
         Some(_) => Err(wrong_type(name, "a text")),
     }

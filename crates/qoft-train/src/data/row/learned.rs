@@ -120,7 +120,7 @@ fn is_learned(fields: &Map<String, Value>, flags: &[&'static str]) -> Result<boo
 }
 
 /// A bool, or 0 or 1 as a number.
-fn truth(value: &Value) -> Option<bool> {
+pub(super) fn truth(value: &Value) -> Option<bool> {
     value.as_bool().or_else(|| match value.as_f64() {
         Some(0.0) => Some(false),
         Some(1.0) => Some(true),

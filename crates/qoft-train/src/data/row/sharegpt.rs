@@ -46,9 +46,8 @@ pub(super) fn conversation(
     let names = CONVERSATIONS.into_iter().chain(["messages"]);
     let mut names = names.filter(|name| fields.contains_key(*name));
     let name = names.next().unwrap_or(CONVERSATIONS[0]);
-    let expected = "a list of messages, objects with from and value";
     let list = fields.remove(name).and_then(list_of);
-    let list = list.ok_or_else(|| wrong_type(name, expected))?;
+    let list = list.ok_or_else(|| wrong_type(name, EXPECTED))?;
     let mut messages = Vec::with_capacity(list.len() + 1);
     match fields.remove("system") {
         Some(Value::String(system)) if !system.is_empty() => {
@@ -57,20 +56,24 @@ pub(super) fn conversation(
         Some(Value::String(_)) | None => {}
         Some(_) => return Err(wrong_type("system", "a text")),
     }
-    for (index, value) in list.into_iter().enumerate() {
-        let Value::Object(fields) = value else {
-            return Err(wrong_type(name, expected));
-        };
-        messages.push(
-            message(fields, index + 1)
-                .map_err(|error| error.unwrap_or_else(|| wrong_type(name, expected)))?,
-        );
-    }
+    messages.extend(said(name, list)?);
     Ok(Row::Messages {
         unlearned: learned::unlearned(&messages, only_last)?,
         messages,
         variables: variables(&mut fields)?,
     })
+}
+
+const EXPECTED: &str = "a list of messages, objects with from and value";
+
+/// The messages of a list in the field `name`.
+pub(super) fn said(name: &'static str, list: Vec<Value>) -> Result<Vec<Message>, RowError> {
+    let said = |(index, value)| match value {
+        Value::Object(fields) => message(fields, index + 1)
+            .map_err(|error| error.unwrap_or_else(|| wrong_type(name, EXPECTED))),
+        _ => Err(wrong_type(name, EXPECTED)),
+    };
+    list.into_iter().enumerate().map(said).collect()
 }
 
 /// One message as templates read it; an error of its own, or none where the fields are other ones.

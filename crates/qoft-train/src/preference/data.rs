@@ -1,0 +1,134 @@
+//! Rows about preferences as data to learn from.
+
+use std::num::NonZeroUsize;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use burn::tensor::Device;
+
+use super::batch::PreferenceBatch;
+use super::config::PreferenceConfig;
+use super::loss_type::LossType;
+use super::model::PreferenceModel;
+use super::stage::Stage;
+use crate::data::{DataRow, Order, Preference, Rows};
+use crate::error::TrainError;
+use crate::model::TrainData;
+
+/// Rows about preferences, all of them pairs or all of them single answers.
+#[derive(Debug, Clone, PartialEq)]
+#[non_exhaustive]
+pub struct PreferenceData {
+    /// The rows.
+    pub rows: Rows<Preference>,
+    /// What the reference says of each, where it was computed ahead.
+    reference: Option<Vec<Vec<f64>>>,
+    /// Whether answers to other prompts are needed.
+    mismatched: bool,
+}
+
+impl PreferenceData {
+    /// Rows for a stage: KTO takes pairs apart.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] if the stage needs pairs and a row is none.
+    pub fn new(rows: Rows<Preference>, config: &PreferenceConfig) -> Result<Self, TrainError> {
+        let is_kto = config.stage == Stage::Kto;
+        if !is_kto && !rows.is_paired() {
+            return Err(TrainError::Config {
+                key: "stage",
+                reason: "the data has answers that are good or bad, but this stage needs pairs \
+                         (chosen and rejected); kto learns from such rows"
+                    .into(),
+            });
+        }
+        let losses = config.losses();
+        Ok(Self {
+            rows: if is_kto { rows.unpaired() } else { rows },
+            reference: None,
+            mismatched: losses.iter().any(|(loss, _)| *loss == LossType::Kto),
+        })
+    }
+
+    /// Computes what the reference says of each row, once and for all. `progress` is called after each
+    /// batch of `batch_size` rows with the numbers of batches done and of all.
+    ///
+    /// # Errors
+    /// [`TrainError::Stopped`] once `stop` is true, and [`TrainError::Config`] for a `batch_size` of 0.
+    pub fn compute_reference(
+        &mut self,
+        model: &PreferenceModel,
+        batch_size: usize,
+        device: &Device,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), TrainError> {
+        let size = NonZeroUsize::new(batch_size).ok_or(TrainError::Config {
+            key: "batch_size",
+            reason: "must be at least 1".into(),
+        })?;
+        let mut found = Vec::with_capacity(self.rows.examples.len());
+        let batches = self.rows.batch_examples(Order::File, size);
+        let total = batches.len();
+        for (done, indices) in batches.into_iter().enumerate() {
+            if stop.load(Ordering::Relaxed) {
+                return Err(TrainError::Stopped);
+            }
+            let batch = self.batch(&indices, false);
+            let said = model.reference_of(&batch.rows, device);
+            let count = indices.len();
+            for at in 0..count {
+                let of_row = said.iter().skip(at).step_by(count);
+                found.push(of_row.copied().collect());
+            }
+            progress(done + 1, total);
+        }
+        self.reference = Some(found);
+        Ok(())
+    }
+
+    fn batch(&self, indices: &[usize], mismatched: bool) -> PreferenceBatch {
+        let rows = indices.iter().filter_map(|&at| self.rows.examples.get(at));
+        let rows: Vec<&Preference> = rows.collect();
+        let parts = rows.first().map_or(0, |row| row.parts().len());
+        let reference = self.reference.as_ref().map(|known| {
+            let of_part = |part: usize| indices.iter().map(move |&at| known[at][part]);
+            (0..parts).flat_map(of_part).collect()
+        });
+        PreferenceBatch::new(&rows, reference, mismatched)
+    }
+}
+
+impl TrainData for PreferenceData {
+    type Batch = PreferenceBatch;
+
+    fn rows(&self) -> usize {
+        self.rows.rows()
+    }
+
+    fn predicted(&self) -> usize {
+        self.rows.rows()
+    }
+
+    fn content(&self, take: &mut dyn FnMut(&[u8])) {
+        for row in &self.rows.examples {
+            take(&row.kind().to_le_bytes());
+            for part in row.parts() {
+                part.content(take);
+            }
+        }
+        take(self.rows.arrangement_content().as_bytes());
+    }
+
+    fn batch_rows(&self, order: Order, batch_size: NonZeroUsize) -> Vec<Vec<usize>> {
+        self.rows.batch_examples(order, batch_size)
+    }
+
+    fn batches(
+        &self,
+        order: Order,
+        batch_size: NonZeroUsize,
+    ) -> Box<dyn ExactSizeIterator<Item = PreferenceBatch> + '_> {
+        let batches = self.rows.batch_examples(order, batch_size).into_iter();
+        Box::new(batches.map(|indices| self.batch(&indices, self.mismatched)))
+    }
+}
