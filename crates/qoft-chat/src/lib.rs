@@ -199,7 +199,10 @@ impl ChatTemplate {
                 let messages = prepared_messages(&[prompt, answer].concat());
                 text(messages, false)
             };
-            let answers = answers.iter().map(whole).collect::<Result<_, ChatError>>()?;
+            let answers = answers
+                .iter()
+                .map(whole)
+                .collect::<Result<_, ChatError>>()?;
             Ok((text(prepared_messages(prompt), true)?, answers))
         })
     }

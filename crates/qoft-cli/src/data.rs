@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use qoft::models::{ModelConfig, ModelFolder};
-use qoft::train::data::{Dataset, DatasetReport};
+use qoft::train::data::{AnswerTokens, DataRow, Dataset, DatasetReport, Rows};
 use qoft::train::tokenizer::Tokenizer;
 
 use crate::args::{DataArg, DataArgs};
@@ -24,6 +24,8 @@ pub struct For<'a> {
     /// The most tokens of a row; [`MAX_LENGTH`] if it is not given, and never more than the model
     /// sees.
     pub max_length: Option<usize>,
+    /// How prompts and answers become tokens.
+    pub answer_tokens: AnswerTokens,
 }
 
 impl For<'_> {
@@ -35,9 +37,9 @@ impl For<'_> {
 }
 
 /// Data, and what was found in each of its files or folders.
-pub struct Read {
+pub struct Read<R> {
     /// The rows.
-    pub dataset: Dataset,
+    pub dataset: Rows<R>,
     reports: Vec<(PathBuf, DatasetReport)>,
 }
 
@@ -49,6 +51,7 @@ pub fn for_model(model: &ModelFolder, path: &Path, max_length: Option<usize>) ->
         tokenizer: &tokenizer,
         model: spec.config(),
         max_length,
+        answer_tokens: AnswerTokens::default(),
     };
     plain(path, reading)
 }
@@ -59,7 +62,12 @@ pub fn plain(path: &Path, reading: For) -> Result<Dataset> {
 }
 
 /// Reads data files and folders, and mixes several by their weights.
-pub fn read(data: &[DataArg], args: &DataArgs, reading: For, seed: u64) -> Result<Read> {
+pub fn read<R: DataRow>(
+    data: &[DataArg],
+    args: &DataArgs,
+    reading: For,
+    seed: u64,
+) -> Result<Read<R>> {
     if let [
         DataArg {
             path,
@@ -75,18 +83,19 @@ pub fn read(data: &[DataArg], args: &DataArgs, reading: For, seed: u64) -> Resul
     }
     let (mut parts, mut reports) = (Vec::new(), Vec::new());
     for DataArg { path, weight } in data {
-        let dataset = one(path, args, reading)?;
+        let dataset = one::<R>(path, args, reading)?;
         reports.push((path.clone(), dataset.report.clone()));
         parts.push((dataset, *weight));
     }
-    let dataset = Dataset::mix(parts, seed).context("--data")?;
+    let dataset = Rows::mix(parts, seed).context("--data")?;
     Ok(Read { dataset, reports })
 }
 
-fn one(path: &Path, args: &DataArgs, reading: For) -> Result<Dataset> {
+fn one<R: DataRow>(path: &Path, args: &DataArgs, reading: For) -> Result<Rows<R>> {
     let bar = progress::spinner();
     let mut options = args.options(reading.model.vocab_size)?;
     options.max_length = Some(reading.longest());
+    options.answer_tokens = reading.answer_tokens;
     let mut count = |rows: usize| {
         if rows.is_multiple_of(100) {
             bar.set_message(format!("{} rows read", progress::grouped(rows)));
@@ -94,8 +103,8 @@ fn one(path: &Path, args: &DataArgs, reading: For) -> Result<Dataset> {
         }
     };
     let dataset = match args.cache(size(path)) {
-        None => Dataset::load(path, reading.tokenizer, &options, Some(&mut count)),
-        Some(cache) => Dataset::load_cached(
+        None => Rows::load(path, reading.tokenizer, &options, Some(&mut count)),
+        Some(cache) => Rows::load_cached(
             path,
             reading.tokenizer,
             &options,
@@ -136,10 +145,10 @@ fn tell(path: &Path, report: &DatasetReport) {
     );
 }
 
-impl Read {
+impl<R: DataRow> Read<R> {
     /// The rows, which are none of this value's then.
-    pub fn take(&mut self) -> Dataset {
-        std::mem::replace(&mut self.dataset, Dataset::new([]))
+    pub fn take(&mut self) -> Rows<R> {
+        std::mem::replace(&mut self.dataset, Rows::new([]))
     }
 
     /// Says what the rows were taken for.

@@ -96,7 +96,7 @@ pub fn read_train_options(path: &std::path::Path) -> anyhow::Result<()> {
         ..args::TrainArgs::default()
     };
     let args = flags.with_file()?;
-    args.training.config()?;
+    args.config()?;
     args.adapter_config(&qoft::peft::Families::linked()?)?;
     Ok(())
 }

@@ -170,7 +170,13 @@ impl CausalLm {
     ) -> Losses {
         let outputs = self.body.outputs(tokens.into(), None, None);
         let targets = targets.into();
-        head::losses(self.config(), &self.lm_head, outputs.hidden, &targets, denominator)
+        head::losses(
+            self.config(),
+            &self.lm_head,
+            outputs.hidden,
+            &targets,
+            denominator,
+        )
     }
 
     /// The value of [`Self::loss`], and its gradients with little memory: only the input of each

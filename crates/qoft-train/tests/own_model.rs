@@ -15,8 +15,8 @@ use qoft_train::data::{Batch, Dataset, Example, Order};
 use qoft_train::tokenizer::Tokenizer;
 use qoft_train::train::{ADAPTER, Observer, RunFolder, Start, StepReport, TrainConfig, Trainer};
 use qoft_train::{
-    BatchLoss, GenerateModel, GenerateOptions, TokenModel, TrainBatch, TrainData, TrainError, TrainModel,
-    evaluate, generate, input_ids, targets,
+    BatchLoss, GenerateModel, GenerateOptions, TokenModel, TrainBatch, TrainData, TrainError,
+    TrainModel, evaluate, generate, input_ids, targets,
 };
 
 const VOCAB: usize = 320;

@@ -44,7 +44,13 @@ fn path(name: &str) -> PathBuf {
 fn load() -> CausalLm {
     let folder = ModelFolder::open(&path("model"), &Architectures::linked().unwrap()).unwrap();
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    CausalLm::load(&folder, &schemes, &default_device().unwrap(), &mut |_, _| {}).unwrap()
+    CausalLm::load(
+        &folder,
+        &schemes,
+        &default_device().unwrap(),
+        &mut |_, _| {},
+    )
+    .unwrap()
 }
 
 fn rows(name: &str, stage: Stage, max_length: Option<usize>) -> Rows<Preference> {
@@ -120,7 +126,10 @@ impl Case {
         trainer.eval_dataset = Some(&data);
         trainer.start = start;
         let stop = AtomicBool::new(false);
-        let mut events = Stopping { recorder, stop: &stop };
+        let mut events = Stopping {
+            recorder,
+            stop: &stop,
+        };
         trainer.run(self.model(), &mut events, &stop)
     }
 
@@ -171,9 +180,14 @@ fn check_metrics(case: &str, found: &BTreeMap<String, f64>, expected: &Value) {
         if name == "loss" || (name == "nll_loss" && value == 0.0) {
             continue;
         }
-        let found = found.get(name).unwrap_or_else(|| panic!("{case}: no {name}"));
+        let found = found
+            .get(name)
+            .unwrap_or_else(|| panic!("{case}: no {name}"));
         let error = (found - value).abs();
-        assert!(error < 2e-4 * (1.0 + value.abs()), "{case} {name}: {found} {value}");
+        assert!(
+            error < 2e-4 * (1.0 + value.abs()),
+            "{case} {name}: {found} {value}"
+        );
     }
 }
 
@@ -201,8 +215,15 @@ fn check_case(name: &str) {
     assert_eq!(recorder.reports.len(), losses.len());
     for (step, report) in recorder.reports.iter().enumerate() {
         let error = (report.loss - losses[step]).abs();
-        println!("{name} {step}: {} {} {error:.1e}", report.loss, losses[step]);
-        assert!(error < 1e-5 * losses[step].abs().max(1.0), "{name} {report:?} {}", losses[step]);
+        println!(
+            "{name} {step}: {} {} {error:.1e}",
+            report.loss, losses[step]
+        );
+        assert!(
+            error < 1e-5 * losses[step].abs().max(1.0),
+            "{name} {report:?} {}",
+            losses[step]
+        );
         let error = (report.grad_norm / norms[step] - 1.0).abs();
         assert!(error < 1e-4, "{name} {report:?} {}", norms[step]);
         check_metrics(name, &report.metrics, &metrics[step]);
@@ -218,18 +239,30 @@ fn check_case(name: &str) {
     let (step, evaluation) = recorder.evaluations.last().unwrap();
     assert_eq!(*step, losses.len());
     let error = (evaluation.loss - expected["loss"].as_f64().unwrap()).abs();
-    assert!(error < 1e-5 * evaluation.loss.abs().max(1.0), "{name} {evaluation:?}");
+    assert!(
+        error < 1e-5 * evaluation.loss.abs().max(1.0),
+        "{name} {evaluation:?}"
+    );
     check_metrics(name, &evaluation.metrics, expected);
     assert_eq!(summary.eval_metrics, evaluation.metrics);
-    assert_eq!(summary.final_metrics, recorder.reports.last().unwrap().metrics);
+    assert_eq!(
+        summary.final_metrics,
+        recorder.reports.last().unwrap().metrics
+    );
     let history = History::read(out.path()).unwrap();
     // Read numbers may differ in their last digit.
     let is_like = |read: &BTreeMap<String, f64>, all: &BTreeMap<String, f64>| {
         let same = |(a, b): (&f64, &f64)| (a - b).abs() <= 1e-12 * b.abs();
         read.keys().eq(all.keys()) && read.values().zip(all.values()).all(same)
     };
-    assert!(is_like(&history.steps.last().unwrap().metrics, &summary.final_metrics));
-    assert!(is_like(&history.evaluations[0].metrics, &summary.eval_metrics));
+    assert!(is_like(
+        &history.steps.last().unwrap().metrics,
+        &summary.final_metrics
+    ));
+    assert!(is_like(
+        &history.evaluations[0].metrics,
+        &summary.eval_metrics
+    ));
 }
 
 /// Stopped and resumed runs, also block by block, end where a whole one does.
@@ -238,7 +271,11 @@ fn resumed_runs_are_the_same_bit_by_bit() {
     for name in ["dpo_chats", "orpo_chats", "kto_chats", "dpo_ahead"] {
         let mut case = Case::new(name);
         case.config.shuffle = true;
-        let (whole, parts, blocks) = (TempDir::new().unwrap(), TempDir::new().unwrap(), TempDir::new().unwrap());
+        let (whole, parts, blocks) = (
+            TempDir::new().unwrap(),
+            TempDir::new().unwrap(),
+            TempDir::new().unwrap(),
+        );
         let mut recorder = Recorder::default();
         case.run(&mut recorder, whole.path(), Start::New).unwrap();
 
@@ -254,10 +291,16 @@ fn resumed_runs_are_the_same_bit_by_bit() {
         case.run(&mut rest, parts.path(), start).unwrap();
         let metrics = |recorder: &Recorder| -> Vec<_> {
             let reports = recorder.reports.iter();
-            reports.map(|r| (r.step, r.loss, r.metrics.clone())).collect()
+            reports
+                .map(|r| (r.step, r.loss, r.metrics.clone()))
+                .collect()
         };
         let expected = metrics(&recorder);
-        assert_eq!([metrics(&first), metrics(&rest)].concat(), expected, "{name}");
+        assert_eq!(
+            [metrics(&first), metrics(&rest)].concat(),
+            expected,
+            "{name}"
+        );
         assert_eq!(saved(parts.path()), saved(whole.path()), "{name}");
         assert_eq!(recorder.evaluations, rest.evaluations, "{name}");
 
@@ -272,7 +315,10 @@ fn resumed_runs_are_the_same_bit_by_bit() {
         let mut other = case.preference();
         other.beta *= 2.0;
         case.config.preference = Some(other);
-        let error = case.run(&mut Recorder::default(), parts.path(), start).err().unwrap();
+        let error = case
+            .run(&mut Recorder::default(), parts.path(), start)
+            .err()
+            .unwrap();
         assert!(error.to_string().contains("`preference` was"), "{error}");
     }
 }

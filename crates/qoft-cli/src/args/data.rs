@@ -16,8 +16,8 @@ use serde::{Deserialize, Serialize};
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DataArgs {
-    /// Form of the rows: `auto`, `alpaca`, `sharegpt`, `openai`, `prompt-completion`, `text` or
-    /// `tokens` [default: auto].
+    /// Form of the rows: `auto`, `alpaca`, `sharegpt`, `openai`, `prompt-completion`, `text`, `tokens`,
+    /// or of preferences `preference` or `kto` [default: auto].
     #[arg(long, help_heading = "Data")]
     pub data_format: Option<String>,
     /// Fields of the rows under other names, such as `prompt=question,completion=answer`.

@@ -72,12 +72,17 @@ fn list(key: &str, value: Value) -> Result<Value> {
         }
         (
             "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip"
-            | "report_to",
+            | "report_to" | "loss_type",
             Value::Array(names),
         ) => {
             let names = names.iter().map(text);
             names.collect::<Result<Vec<_>>>()?.join(",").into()
         }
+        ("loss_weights", Value::Array(weights)) => {
+            let weights = weights.iter().map(Value::to_string);
+            weights.collect::<Vec<_>>().join(",").into()
+        }
+        ("loss_weights", one @ Value::Number(_)) => one.to_string().into(),
         (_, value) => value,
     })
 }

@@ -88,10 +88,33 @@ const FOREIGN: &[Foreign] = &[
         &["oft"],
         "qoft trains rotations: oft, or another family by --peft-type",
     ),
+    off(
+        &[
+            "ref-model",
+            "ref-model-adapters",
+            "ref-model-quantization-bit",
+            "reference-free",
+            "sync-ref-model",
+        ],
+        "the reference of dpo and kto is the model without the adapter that trains; an adapter that belongs \
+         to it goes below: --adapter PATH",
+    ),
+    off(
+        &[
+            "max-completion-length",
+            "max-prompt-length",
+            "max-target-length",
+        ],
+        "--max-length is for a prompt and its answer together",
+    ),
     these(
-        &["stage"],
-        &["sft"],
-        "`qoft train` learns from examples: sft",
+        &["f-divergence-type"],
+        &["reverse_kl"],
+        "the distance to the reference is the reverse Kullback-Leibler divergence",
+    ),
+    off(
+        &["ld-alpha", "use-weighting"],
+        "all tokens and pairs count the same",
     ),
     these(
         &["do-train"],

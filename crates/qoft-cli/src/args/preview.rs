@@ -25,6 +25,9 @@ pub struct PreviewArgs {
     /// How it is read.
     #[command(flatten)]
     pub reading: DataArgs,
+    /// What is learned: `sft`, `dpo`, `orpo`, `kto` or `simpo`, as in a training [default: sft].
+    #[arg(long)]
+    pub stage: Option<String>,
     /// Tokens that a row keeps [default: 1024].
     #[arg(long)]
     pub max_length: Option<usize>,

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use clap::Args;
 use qoft::peft::OneOrMany;
+use qoft::train::train::TrainConfig;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
 use serde_json::{Map, Value, json};
@@ -13,7 +14,7 @@ use serde_json::{Map, Value, json};
 use super::file::{read_yaml, translated};
 use super::names::names;
 use super::values::{finite, object};
-use super::{DataArg, DataArgs, LoadArgs, RunOptions, TrainingArgs, named};
+use super::{DataArg, DataArgs, LoadArgs, PreferenceArgs, RunOptions, TrainingArgs, named};
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
 /// `--config` may say, and defaults fill the rest.
@@ -135,6 +136,11 @@ pub struct TrainArgs {
     #[serde(flatten)]
     pub training: TrainingArgs,
 
+    /// What is learned.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub preference: PreferenceArgs,
+
     /// A data file to evaluate on.
     #[arg(long, help_heading = "Reports")]
     pub eval_data: Option<PathBuf>,
@@ -234,6 +240,14 @@ impl TrainArgs {
     fn inputs(&self) -> (Option<&Path>, Option<&[String]>) {
         let data = self.data.as_deref().filter(|data| !data.is_empty());
         (self.model.as_deref(), data)
+    }
+
+    /// The settings of the training loop.
+    pub fn config(&self) -> Result<TrainConfig> {
+        let mut config = self.training.config()?;
+        config.preference = self.preference.config()?;
+        config.validate()?;
+        Ok(config)
     }
 
     /// What is written beside the log.

@@ -7,6 +7,7 @@ use anyhow::{Result, ensure};
 use qoft::Registries;
 use qoft::core::trainable_parameters;
 use qoft::train::TrainModel;
+use qoft::train::data::Dataset;
 use qoft::train::train::{TrainConfig, Workload};
 use serde_json::{Value, json};
 
@@ -43,7 +44,12 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
          --max-steps 2 shows whether a training fits"
     );
     let settings = Settings::new(args, registries)?;
-    let (mut setup, model) = Setup::load(args, registries, settings)?;
+    ensure!(
+        !settings.prefers(),
+        "--stage: what a training on preferences needs is not measured; a pair takes about as much as two \
+         examples of its length"
+    );
+    let (mut setup, model) = Setup::<Dataset>::load(args, registries, settings)?;
     let loaded = memory::resident()?;
     let limit = memory::limit()? as f64;
     let load = Workload::new(&setup.config, &setup.data.dataset);

@@ -1,6 +1,7 @@
 //! `qoft eval`.
 
 use anyhow::Result;
+use qoft::train::data::{AnswerTokens, Example};
 use serde_json::json;
 
 use crate::args::{DataArg, EvalArgs};
@@ -21,9 +22,10 @@ pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
         tokenizer: &tokenizer,
         model: model.config(),
         max_length: args.max_length,
+        answer_tokens: AnswerTokens::default(),
     };
     let sources = DataArg::all(&args.data)?;
-    let read = data::read(&sources, &args.reading, reading, SEED)?;
+    let read = data::read::<Example>(&sources, &args.reading, reading, SEED)?;
     if args.reading.data_format.is_some() {
         read.tell();
     }
@@ -36,6 +38,7 @@ pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
                 "loss": evaluation.loss,
                 "perplexity": evaluation.perplexity,
                 "tokens": evaluation.tokens,
+                "metrics": evaluation.metrics,
             })
         );
     } else {

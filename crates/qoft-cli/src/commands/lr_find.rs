@@ -7,10 +7,12 @@ use indicatif::ProgressBar;
 use qoft::Registries;
 use qoft::core::write_file;
 use qoft::train::TrainError;
+use qoft::train::data::Dataset;
+use qoft::train::preference::PreferenceData;
 use qoft::train::train::{Observer, RateSearch, RunFolder, StepReport, Strategy};
 use serde_json::json;
 
-use super::train::{Settings, Setup};
+use super::train::{Learned, Settings, Setup};
 use crate::args::LrFindArgs;
 use crate::print::{errln, outln};
 use crate::progress;
@@ -24,7 +26,20 @@ pub fn run(args: &LrFindArgs, registries: &Registries) -> Result<()> {
     let steps = args.train.training.max_steps.unwrap_or(STEPS);
     let search = RateSearch::new(args.start_lr, args.end_lr, steps)?;
     let settings = Settings::new(&args.train, registries)?;
-    let (mut setup, model) = Setup::load(&args.train, registries, settings)?;
+    match settings.prefers() {
+        false => searched::<Dataset>(args, registries, settings, search),
+        true => searched::<PreferenceData>(args, registries, settings, search),
+    }
+}
+
+fn searched<D: Learned>(
+    args: &LrFindArgs,
+    registries: &Registries,
+    settings: Settings,
+    search: RateSearch,
+) -> Result<()> {
+    let steps = search.rates().len();
+    let (mut setup, model) = Setup::<D>::load(&args.train, registries, settings)?;
     setup.config.max_steps = Some(steps);
     setup.config.save_strategy = Some(Strategy::No);
     setup.data.eval_dataset = None;

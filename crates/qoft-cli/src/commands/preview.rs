@@ -3,10 +3,11 @@
 use anyhow::Result;
 use qoft::Registries;
 use qoft::core::write_file;
-use qoft::train::data::{Dataset, Example, IGNORED, LengthHistogram};
+use qoft::train::data::{DataRow, Dataset, Example, IGNORED, LengthHistogram, Preference, Rows};
+use qoft::train::preference::{PreferenceConfig, PreferenceData};
 use qoft::train::tokenizer::Tokenizer;
 
-use crate::args::{DataArg, PreviewArgs};
+use crate::args::{DataArg, PreferenceArgs, PreviewArgs, answer_tokens};
 use crate::print::{self, outln};
 use crate::{data, files, progress};
 
@@ -22,20 +23,66 @@ pub fn run(args: &PreviewArgs, registries: &Registries) -> Result<()> {
     let folder = files::open(registries, &args.model)?;
     let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
     let spec = folder.spec()?;
+    let stage = PreferenceArgs {
+        stage: args.stage.clone(),
+        ..PreferenceArgs::default()
+    };
+    let preference = stage.config()?;
     let reading = data::For {
         tokenizer: &tokenizer,
         model: spec.config(),
         max_length: args.max_length,
+        answer_tokens: answer_tokens(preference.as_ref()),
     };
+    match preference {
+        None => show_examples(args, reading),
+        Some(config) => show_preferences(args, &config, reading),
+    }
+}
+
+fn show_examples(args: &PreviewArgs, reading: data::For) -> Result<()> {
     let sources = DataArg::all(&args.data)?;
-    let read = data::read(&sources, &args.reading, reading, SEED)?;
+    let read = data::read::<Example>(&sources, &args.reading, reading, SEED)?;
     read.tell();
     let dataset = &read.dataset;
     for (index, example) in dataset.examples.iter().take(args.rows).enumerate() {
-        show(index + 1, example, &tokenizer)?;
+        show(&format!("row {}", index + 1), example, reading.tokenizer)?;
     }
-    summary(dataset, reading.longest());
+    summary(dataset);
+    packed(dataset, reading.longest());
     read.report_losses();
+    plot(args, dataset)
+}
+
+fn show_preferences(
+    args: &PreviewArgs,
+    config: &PreferenceConfig,
+    reading: data::For,
+) -> Result<()> {
+    let sources = DataArg::all(&args.data)?;
+    let mut read = data::read::<Preference>(&sources, &args.reading, reading, SEED)?;
+    read.tell();
+    let dataset = PreferenceData::new(read.take(), config)?.rows;
+    for (index, row) in dataset.examples.iter().take(args.rows).enumerate() {
+        let names: &[&str] = match row {
+            Preference::Judged {
+                desirable: true, ..
+            } => &["good"],
+            Preference::Judged { .. } => &["bad"],
+            _ => &["chosen", "rejected"],
+        };
+        for (name, example) in names.iter().zip(row.parts()) {
+            let title = format!("row {}, {name}", index + 1);
+            show(&title, example, reading.tokenizer)?;
+        }
+    }
+    summary(&dataset);
+    read.report_losses();
+    plot(args, &dataset)
+}
+
+/// Draws the lengths, if that is wanted.
+fn plot<R: DataRow>(args: &PreviewArgs, dataset: &Rows<R>) -> Result<()> {
     if let Some(path) = &args.plot {
         let svg = LengthHistogram::new(dataset, 4 * BINS).to_svg()?;
         write_file(path, svg.as_bytes())?;
@@ -45,9 +92,9 @@ pub fn run(args: &PreviewArgs, registries: &Registries) -> Result<()> {
 }
 
 /// One row, with what is learned in another color, or between brackets where there are no colors.
-fn show(number: usize, example: &Example, tokenizer: &Tokenizer) -> Result<()> {
+fn show(title: &str, example: &Example, tokenizer: &Tokenizer) -> Result<()> {
     outln!(
-        "--- row {number}: {} tokens, {} of them learned",
+        "--- {title}: {} tokens, {} of them learned",
         progress::grouped(example.input_ids.len()),
         progress::grouped(example.predicted())
     );
@@ -70,7 +117,7 @@ fn show(number: usize, example: &Example, tokenizer: &Tokenizer) -> Result<()> {
 }
 
 /// What all rows come to.
-fn summary(dataset: &Dataset, longest: usize) {
+fn summary<R: DataRow>(dataset: &Rows<R>) {
     let report = &dataset.report;
     let rows = report.rows.max(1);
     outln!("---");
@@ -94,6 +141,11 @@ fn summary(dataset: &Dataset, longest: usize) {
             progress::grouped(*rows)
         );
     }
+}
+
+/// How well rows could be packed.
+fn packed(dataset: &Dataset, longest: usize) {
+    let report = &dataset.report;
     let packed = dataset.packed_rows(longest).max(1);
     outln!(
         "packed into rows of {} tokens: {} rows, {:.1} % of them filled",

@@ -17,6 +17,7 @@ mod kills;
 mod merge;
 mod output;
 mod pointers;
+mod preferences;
 mod quantize;
 mod quantize_train;
 mod random_damage;

@@ -271,7 +271,14 @@ impl LinearCrossEntropy {
             target: vec![f32::NAN; count],
             grad: vec![0.0; if keep { count * width } else { 0 }],
             total: vec![0.0; count],
-            flat: vec![0.0; if keep && self.smoothing > 0.0 { count * width } else { 0 }],
+            flat: vec![
+                0.0;
+                if keep && self.smoothing > 0.0 {
+                    count * width
+                } else {
+                    0
+                }
+            ],
             losses: Vec::new(),
         };
         let together = gather(h, width, rows.iter().map(|&(row, _)| row));
@@ -322,7 +329,14 @@ impl LinearCrossEntropy {
                 matmul(logits, band.len(), h, panel.t(), at > 0);
             });
         }
-        let mut slopes = vec![1.0; if part.flat.is_empty() { 0 } else { logits.len() }];
+        let mut slopes = vec![
+            1.0;
+            if part.flat.is_empty() {
+                0
+            } else {
+                logits.len()
+            }
+        ];
         for (i, logits) in logits.chunks_exact_mut(band.len()).enumerate() {
             let slopes = slopes.chunks_exact_mut(band.len()).nth(i);
             self.add_logits(part, i, rows[i].1, band.clone(), logits, slopes);

@@ -49,11 +49,7 @@ impl Encoder<'_> {
         })
     }
 
-    fn texts(
-        &self,
-        prompt: &str,
-        answers: &[String],
-    ) -> Result<(Vec<Example>, usize), RowError> {
+    fn texts(&self, prompt: &str, answers: &[String]) -> Result<(Vec<Example>, usize), RowError> {
         let whole = |answer: &String| format!("{prompt}{answer}");
         match self.answer_tokens {
             AnswerTokens::WithEnds => {
@@ -83,7 +79,9 @@ impl Encoder<'_> {
         let prompt = self.read(prompt, special)?;
         let answers = answers.iter().map(|answer| self.read(answer, special));
         let answers = answers.collect::<Result<Vec<Read>, RowError>>()?;
-        let starts = answers.iter().map(|answer| shared(&prompt.ids, &answer.ids));
+        let starts = answers
+            .iter()
+            .map(|answer| shared(&prompt.ids, &answer.ids));
         let start = starts.min().unwrap_or(0);
         let unread = answers.iter().map(|answer| answer.unread).sum();
         let examples = answers.into_iter();
@@ -101,7 +99,10 @@ impl Encoder<'_> {
         let (bos, eos) = (self.tokenizer.bos_id(), self.tokenizer.eos_id());
         let (mut examples, mut unread) = (Vec::new(), 0);
         for answer in answers {
-            let Read { mut ids, unread: more } = self.read(answer, false)?;
+            let Read {
+                mut ids,
+                unread: more,
+            } = self.read(answer, false)?;
             let mut start = shared(&prompt.ids, &ids);
             if let Some(bos) = bos.filter(|bos| ids.first() != Some(bos) || start == 0) {
                 ids.insert(0, bos);

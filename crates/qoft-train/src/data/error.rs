@@ -183,7 +183,9 @@ pub enum RowError {
     #[error("its weight is 0, but rows about preferences count all alike; leave it out")]
     UnlearnedPreference,
     /// A conversation does not end with an answer.
-    #[error("its last message is not the assistant's, so that there is no answer to be good or bad")]
+    #[error(
+        "its last message is not the assistant's, so that there is no answer to be good or bad"
+    )]
     NoAnswer,
     /// A field that another one stands for is not there.
     #[error(

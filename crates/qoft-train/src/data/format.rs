@@ -49,7 +49,10 @@ const NAMES: [(DataFormat, &[&str]); 9] = [
         DataFormat::TokenIds,
         &["tokens", "tokenized", "pre-tokenized", "input_ids"],
     ),
-    (DataFormat::Preference, &["preference", "ranking", "pairwise"]),
+    (
+        DataFormat::Preference,
+        &["preference", "ranking", "pairwise"],
+    ),
     (DataFormat::Judged, &["kto", "unpaired-preference"]),
 ];
 

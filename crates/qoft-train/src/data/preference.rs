@@ -183,7 +183,10 @@ mod tests {
             let read = Preference::from_parts(row.kind(), parts.clone());
             assert_eq!(read, Some(row));
             let more = [&parts[..], &parts[..1]].concat();
-            assert_eq!(Preference::from_parts(PAIR, more.clone()).is_some(), more.len() == 2);
+            assert_eq!(
+                Preference::from_parts(PAIR, more.clone()).is_some(),
+                more.len() == 2
+            );
         }
         assert_eq!(Preference::parts_of(7), None);
     }

@@ -10,8 +10,8 @@ use serde_json::{Map, Value};
 
 use super::error::RowError;
 use super::format::DataFormat;
-pub(super) use preferred::{Answers, Preferred};
 use crate::chat::{Message, Variables};
+pub(super) use preferred::{Answers, Preferred};
 
 /// One row of a data file.
 #[derive(Debug, Clone, PartialEq)]

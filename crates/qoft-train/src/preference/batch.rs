@@ -24,11 +24,7 @@ pub struct PreferenceBatch {
 impl PreferenceBatch {
     /// A batch of rows that are all pairs, or all single answers. `mismatched` asks for answers to other
     /// prompts.
-    pub(super) fn new(
-        rows: &[&Preference],
-        reference: Option<Vec<f64>>,
-        mismatched: bool,
-    ) -> Self {
+    pub(super) fn new(rows: &[&Preference], reference: Option<Vec<f64>>, mismatched: bool) -> Self {
         let (mut first, mut second, mut desirable) = (Vec::new(), Vec::new(), Vec::new());
         for row in rows {
             match row {
@@ -138,8 +134,14 @@ mod tests {
             rejected: example(&[1, 2, 5], 2),
         };
         let batch = PreferenceBatch::new(&[&pair, &pair], None, false);
-        assert_eq!(batch.rows.input_ids, [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 5, 0, 1, 2, 5, 0]);
-        assert_eq!((batch.predicted(), batch.tokens(), batch.rows.batch_size), (2, 14, 4));
+        assert_eq!(
+            batch.rows.input_ids,
+            [1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 5, 0, 1, 2, 5, 0]
+        );
+        assert_eq!(
+            (batch.predicted(), batch.tokens(), batch.rows.batch_size),
+            (2, 14, 4)
+        );
         let (found, lengths) = row_targets(&batch.rows, Stage::Dpo);
         assert_eq!(lengths, [2.0, 2.0, 1.0, 1.0]);
         assert_eq!(found.labels[..4], [None, Some(3), Some(4), None]);

@@ -199,15 +199,27 @@ mod tests {
             (r#"{"beta": 0}"#, "`beta`"),
             (r#"{"beta": -1}"#, "`beta`"),
             (r#"{"loss_type": ["kto"]}"#, "`loss_type`"),
-            (r#"{"stage": "orpo", "loss_type": ["hinge"]}"#, "`loss_type`"),
-            (r#"{"loss_type": ["sigmoid"], "loss_weights": [1, 2]}"#, "2 for 1"),
+            (
+                r#"{"stage": "orpo", "loss_type": ["hinge"]}"#,
+                "`loss_type`",
+            ),
+            (
+                r#"{"loss_type": ["sigmoid"], "loss_weights": [1, 2]}"#,
+                "2 for 1",
+            ),
             (r#"{"loss_type": ["exo_pair"]}"#, "`label_smoothing`"),
-            (r#"{"loss_type": ["hinge"], "label_smoothing": 0.1}"#, "`label_smoothing`"),
+            (
+                r#"{"loss_type": ["hinge"], "label_smoothing": 0.1}"#,
+                "`label_smoothing`",
+            ),
             (r#"{"label_smoothing": 0.5}"#, "below 0.5"),
             (r#"{"stage": "kto"}"#, "`batch_size`"),
-            (r#"{"stage": "kto", "pref_ftx": 1}"#, "`pref_ftx`"),
+            (r#"{"stage": "orpo", "pref_ftx": 1}"#, "`pref_ftx`"),
             (r#"{"simpo_gamma": 1}"#, "`simpo_gamma`"),
-            (r#"{"stage": "simpo", "precompute_ref_log_probs": true}"#, "`precompute"),
+            (
+                r#"{"stage": "simpo", "precompute_ref_log_probs": true}"#,
+                "`precompute",
+            ),
         ] {
             let config: PreferenceConfig = serde_json::from_str(json).unwrap();
             let error = config.validate(1).unwrap_err().to_string();

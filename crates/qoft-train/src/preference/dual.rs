@@ -146,7 +146,10 @@ mod tests {
                 moved[1][i] -= step;
                 let slope = (value(moved[0]).value - value(moved[1]).value) / (2.0 * step);
                 let found = value(at).slopes[i];
-                assert!((found - slope).abs() < 1e-6 * (1.0 + slope.abs()), "{found} {slope}");
+                assert!(
+                    (found - slope).abs() < 1e-6 * (1.0 + slope.abs()),
+                    "{found} {slope}"
+                );
             }
         }
         // Far out nothing overflows.

@@ -221,8 +221,17 @@ fn measure_pairs(
     let (chosen, rejected) = (|pair| reward(pair), |pair| reward(pairs + pair));
     metrics.add("rewards/chosen", mean(&chosen));
     metrics.add("rewards/rejected", mean(&rejected));
-    metrics.add("rewards/margins", mean(&|pair| chosen(pair) - rejected(pair)));
-    let is_right = |pair| if chosen(pair) > rejected(pair) { 1.0 } else { 0.0 };
+    metrics.add(
+        "rewards/margins",
+        mean(&|pair| chosen(pair) - rejected(pair)),
+    );
+    let is_right = |pair| {
+        if chosen(pair) > rejected(pair) {
+            1.0
+        } else {
+            0.0
+        }
+    };
     metrics.add("rewards/accuracies", mean(&is_right));
     let of_row = |at: usize| match config.stage.has_reference() {
         true => said.log_probabilities[at],
@@ -258,7 +267,9 @@ fn of_judged(config: &PreferenceConfig, evidence: &Evidence) -> Outcome {
         outcome.slopes[at] += loss.slopes[0] * weight / count;
         let kind = &mut kinds[usize::from(!desirable)];
         let more = [config.beta * ratio.value, said[at], 1.0];
-        kind.iter_mut().zip(more).for_each(|(sum, more)| *sum += more);
+        kind.iter_mut()
+            .zip(more)
+            .for_each(|(sum, more)| *sum += more);
     }
     // What there is none of has no mean, and is not measured.
     let metrics = &mut outcome.metrics;
@@ -325,8 +336,21 @@ mod tests {
     #[test]
     fn slopes_are_those_of_differences() {
         let names = [
-            "sigmoid", "hinge", "ipo", "exo_pair", "nca_pair", "robust", "bco_pair", "sppo_hard",
-            "aot", "aot_unpaired", "apo_zero", "apo_down", "discopop", "sft", "sigmoid_norm",
+            "sigmoid",
+            "hinge",
+            "ipo",
+            "exo_pair",
+            "nca_pair",
+            "robust",
+            "bco_pair",
+            "sppo_hard",
+            "aot",
+            "aot_unpaired",
+            "apo_zero",
+            "apo_down",
+            "discopop",
+            "sft",
+            "sigmoid_norm",
         ];
         let read = |json: String| -> PreferenceConfig { serde_json::from_str(&json).unwrap() };
         for name in names {
@@ -340,7 +364,9 @@ mod tests {
         }
         check(&read(r#"{"stage": "orpo", "beta": 0.4}"#.into()), false);
         check(
-            &read(r#"{"stage": "simpo", "beta": 2, "rpo_alpha": 0.5, "label_smoothing": 0.1}"#.into()),
+            &read(
+                r#"{"stage": "simpo", "beta": 2, "rpo_alpha": 0.5, "label_smoothing": 0.1}"#.into(),
+            ),
             false,
         );
         for loss in ["kto", "apo_zero_unpaired"] {

@@ -28,8 +28,13 @@ pub(super) fn aot(
     reference: Answered,
     loss: &dyn Fn(Dual) -> Dual,
 ) -> Vec<Matched> {
-    let difference =
-        |of: Answered| -> Vec<f64> { of.chosen.iter().zip(of.rejected).map(|(a, b)| a - b).collect() };
+    let difference = |of: Answered| -> Vec<f64> {
+        of.chosen
+            .iter()
+            .zip(of.rejected)
+            .map(|(a, b)| a - b)
+            .collect()
+    };
     let (model_order, by_reference) = (sorted(&difference(model)), difference(reference));
     let pairs = model_order.into_iter().zip(sorted(&by_reference));
     pairs
@@ -48,7 +53,9 @@ pub(super) fn aot(
 /// AOT of answers by themselves, from the log-probabilities less those of the reference: both kinds are
 /// sorted and compared in their order.
 pub(super) fn aot_unpaired(ratios: Answered, loss: &dyn Fn(Dual) -> Dual) -> Vec<Matched> {
-    let pairs = sorted(ratios.chosen).into_iter().zip(sorted(ratios.rejected));
+    let pairs = sorted(ratios.chosen)
+        .into_iter()
+        .zip(sorted(ratios.rejected));
     pairs
         .map(|(better, worse)| {
             let chosen = Dual::variable(ratios.chosen[better], 0);
@@ -91,9 +98,6 @@ mod tests {
         assert_eq!(found, [(1, -3.0), (0, 1.5)]);
         let found = aot_unpaired(model, &plain);
         let found = found.iter().map(|m| (m.chosen, m.rejected, m.loss.value));
-        assert_eq!(
-            found.collect::<Vec<_>>(),
-            [(1, 0, 0.5), (0, 1, -1.0)]
-        );
+        assert_eq!(found.collect::<Vec<_>>(), [(1, 0, 0.5), (0, 1, -1.0)]);
     }
 }

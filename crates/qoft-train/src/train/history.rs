@@ -136,7 +136,9 @@ impl History {
         let of_evaluations: BTreeSet<&String> = of_evaluations.collect();
         let cells = |names: &mut dyn Iterator<Item = &str>, metrics: &BTreeMap<String, f64>| {
             let cell = |name| metrics.get(name).copied().map_or(String::new(), number);
-            names.map(|name| format!(",{}", cell(name))).collect::<String>()
+            names
+                .map(|name| format!(",{}", cell(name)))
+                .collect::<String>()
         };
         let (steps, none) = (self.metrics(), BTreeMap::new());
         let mut lines: Vec<(usize, String)> = Vec::new();
@@ -161,7 +163,10 @@ impl History {
             } = evaluation;
             let mut line = format!("{step},,,,,{loss}");
             line += &cells(&mut steps.iter().copied(), &none);
-            line += &cells(&mut of_evaluations.iter().map(|name| name.as_str()), metrics);
+            line += &cells(
+                &mut of_evaluations.iter().map(|name| name.as_str()),
+                metrics,
+            );
             lines.push((*step, line));
         }
         lines.sort_by_key(|(step, _)| *step);

@@ -122,14 +122,18 @@ impl Observer for TensorBoard {
             ("train/tokens_per_second", report.tokens_per_second),
         ];
         let names = report.metrics.iter();
-        let names: Vec<_> = names.map(|(name, v)| (format!("train/{name}"), *v)).collect();
+        let names: Vec<_> = names
+            .map(|(name, v)| (format!("train/{name}"), *v))
+            .collect();
         values.extend(names.iter().map(|(name, value)| (name.as_str(), *value)));
         self.add(report.step, &values);
     }
 
     fn eval(&mut self, step: usize, evaluation: &Evaluation) {
         let names = evaluation.metrics.iter();
-        let names: Vec<_> = names.map(|(name, v)| (format!("eval/{name}"), *v)).collect();
+        let names: Vec<_> = names
+            .map(|(name, v)| (format!("eval/{name}"), *v))
+            .collect();
         let mut values = vec![("eval/loss", evaluation.loss)];
         values.extend(names.iter().map(|(name, value)| (name.as_str(), *value)));
         self.add(step, &values);

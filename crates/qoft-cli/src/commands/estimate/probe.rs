@@ -4,6 +4,7 @@ use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
 use qoft::models::CausalLm;
+use qoft::train::data::Dataset;
 use qoft::train::train::{Observer, RunFolder, StepReport, Strategy, TrainConfig, rows_of_length};
 
 use super::memory::Watch;
@@ -27,7 +28,7 @@ pub struct Measured {
 /// Trains a model for two steps on batches of some shape.
 pub struct Probe<'a> {
     /// The run that is to be estimated.
-    pub setup: &'a mut Setup,
+    pub setup: &'a mut Setup<Dataset>,
     /// Its model, which is there between two measurements.
     pub model: Option<CausalLm>,
 }

@@ -1,14 +1,14 @@
 //! A run on the terminal.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use std::path::Path;
 
 use anyhow::Result;
 use indicatif::ProgressBar;
-use qoft::models::CausalLm;
-use qoft::train::Evaluation;
 use qoft::train::train::{Observer, StepReport, Summary, TensorBoard, Trainer};
+use qoft::train::{Evaluation, TrainModel};
 
 use crate::args::RunOptions;
 use crate::print::{errln, warnln};
@@ -18,12 +18,12 @@ use crate::stop::{self, Graceful};
 /// Runs a trainer with a progress bar. A signal stops it when it has saved what it has. Once
 /// everything is checked, `options` are written beside what comes out of it, and with `tensorboard`
 /// its event files are begun.
-pub fn follow(
-    trainer: &Trainer,
-    model: CausalLm,
+pub fn follow<M: TrainModel>(
+    trainer: &Trainer<M::Data>,
+    model: M,
     options: Option<&RunOptions>,
     tensorboard: bool,
-) -> Result<(CausalLm, Summary)> {
+) -> Result<(M, Summary)> {
     let _ends_by_itself = Graceful::begin();
     let bar = progress::bar_beside_lines("training", trainer.total_steps());
     let mut events = Console {
@@ -31,6 +31,7 @@ pub fn follow(
         options,
         tensorboard,
         board: None,
+        prefers: trainer.config.preference.is_some(),
         folder: trainer.folder.path().to_owned(),
     };
     let result = trainer.run(model, &mut events, stop::requested());
@@ -48,6 +49,8 @@ struct Console<'a> {
     options: Option<&'a RunOptions>,
     tensorboard: bool,
     board: Option<TensorBoard>,
+    /// Whether preferences are learned.
+    prefers: bool,
     folder: PathBuf,
 }
 
@@ -84,10 +87,11 @@ impl Observer for Console<'_> {
         ));
         if report.log {
             self.line(&format!(
-                "step {}/{}  loss {:.4}  learning rate {:.2e}  grad norm {:.3}  {:.0} tokens/s",
+                "step {}/{}  loss {:.4}{}  learning rate {:.2e}  grad norm {:.3}  {:.0} tokens/s",
                 report.step,
                 report.total,
                 report.loss,
+                preferred(&report.metrics),
                 report.lr,
                 report.grad_norm,
                 report.tokens_per_second
@@ -99,10 +103,16 @@ impl Observer for Console<'_> {
         if let Some(board) = &mut self.board {
             board.eval(step, evaluation);
         }
+        let more = match self.prefers {
+            true => preferred(&evaluation.metrics),
+            false => format!(
+                "  perplexity {}",
+                progress::perplexity(evaluation.perplexity, 2)
+            ),
+        };
         self.line(&format!(
-            "step {step}  evaluation loss {:.4}  perplexity {}",
-            evaluation.loss,
-            progress::perplexity(evaluation.perplexity, 2)
+            "step {step}  evaluation loss {:.4}{more}",
+            evaluation.loss
         ));
     }
 
@@ -113,6 +123,20 @@ impl Observer for Console<'_> {
     fn warning(&mut self, text: &str) {
         self.bar.suspend(|| warnln!("{text}"));
     }
+}
+
+/// How well preferences are learned: for each pair how far the rewards are apart, and how often the better
+/// answer has the higher one.
+fn preferred(metrics: &BTreeMap<String, f64>) -> String {
+    let shown = [
+        ("rewards/margins", "margin"),
+        ("rewards/accuracies", "accuracy"),
+    ];
+    let shown = shown.iter().filter_map(|(name, word)| {
+        let value = metrics.get(*name)?;
+        Some(format!("  {word} {value:.3}"))
+    });
+    shown.collect()
 }
 
 impl Console<'_> {

@@ -2,18 +2,21 @@
 
 mod card;
 mod console;
+mod learned;
 mod page;
 mod rows;
 mod setup;
 mod start;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use anyhow::Result;
 use qoft::Registries;
 use qoft::core::write_file;
+use qoft::train::data::Dataset;
 use qoft::train::model_facts;
+use qoft::train::preference::PreferenceData;
 use qoft::train::train::{History, RunFolder, Summary};
 use serde_json::json;
 
@@ -24,6 +27,7 @@ use crate::stop::Stopped;
 
 use card::Card;
 pub use console::follow;
+pub use learned::Learned;
 pub use setup::{Settings, Setup, trainable_line};
 use start::Origin;
 
@@ -32,13 +36,27 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     let started = Instant::now();
     // What is wrong with it is said before what else is missing.
     let named = start::named_checkpoint(args)?;
-    let (model_dir, _, output) = args.required()?;
+    args.required()?;
     let settings = Settings::new(args, registries)?;
+    match settings.prefers() {
+        false => learn::<Dataset>(args, registries, settings, named, started),
+        true => learn::<PreferenceData>(args, registries, settings, named, started),
+    }
+}
+
+fn learn<D: Learned>(
+    args: &TrainArgs,
+    registries: &Registries,
+    settings: Settings,
+    named: Option<PathBuf>,
+    started: Instant,
+) -> Result<()> {
+    let (model_dir, _, output) = args.required()?;
     let reports = args.reports()?;
     let options = RunOptions::new(args)?;
     let folder = RunFolder::open(output)?;
     let origin = Origin::find(args, named, &options, &folder)?;
-    let (setup, model) = Setup::load(args, registries, settings)?;
+    let (setup, model) = Setup::<D>::load(args, registries, settings)?;
     let mut trainer = setup.trainer(&folder);
     trainer.start = origin.start();
     let loading = started.elapsed().as_secs_f64();
@@ -49,7 +67,7 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
             adapter: &*setup.adapter_config,
             model_type: model_facts(&setup.spec).model_type,
             options: options.into_options(),
-            rows: setup.data.dataset.report.rows,
+            rows: setup.data.dataset.count(),
             last_loss: history.steps.last().map(|step| step.loss),
             summary: &summary,
         };

@@ -1,26 +1,48 @@
 //! The rows of a training and of its evaluations.
 
 use anyhow::{Context, Result};
-use qoft::train::data::{Dataset, ValSize};
+use qoft::train::data::{DataRow, Rows, ValSize};
 
 use crate::args::{DataArg, TrainArgs};
-use crate::data::{self, For, Read};
+use crate::data::{self, For};
 use crate::print::errln;
 use crate::progress;
 
-/// The rows to train on, and those to evaluate on.
-pub struct TrainingData {
+/// What is trained on, and what is evaluated.
+pub struct TrainingData<D> {
     /// What is learned.
-    pub dataset: Dataset,
+    pub dataset: D,
     /// What is evaluated.
-    pub eval_dataset: Option<Dataset>,
-    read: Vec<Read>,
+    pub eval_dataset: Option<D>,
+    /// Tells what was lost when it was read.
+    losses: Box<dyn Fn()>,
 }
 
-impl TrainingData {
+impl<D> TrainingData<D> {
+    /// The same with other values in place of both.
+    pub fn map<E>(self, mut of: impl FnMut(D) -> Result<E>) -> Result<TrainingData<E>> {
+        Ok(TrainingData {
+            dataset: of(self.dataset)?,
+            eval_dataset: self.eval_dataset.map(of).transpose()?,
+            losses: self.losses,
+        })
+    }
+
+    /// Tells what the data lost on the way in.
+    pub fn report_losses(&self) {
+        (self.losses)();
+    }
+}
+
+impl TrainingData<()> {
     /// Reads what the options name; `seed` chooses rows where some are to be chosen.
-    pub fn read(args: &TrainArgs, sources: &[DataArg], reading: For, seed: u64) -> Result<Self> {
-        let mut read = data::read(sources, &args.reading, reading, seed)?;
+    pub fn of_rows<R: DataRow + 'static>(
+        args: &TrainArgs,
+        sources: &[DataArg],
+        reading: For,
+        seed: u64,
+    ) -> Result<TrainingData<Rows<R>>> {
+        let mut read = data::read::<R>(sources, &args.reading, reading, seed)?;
         read.tell();
         let mut dataset = read.take();
         let mut all = vec![read];
@@ -44,32 +66,13 @@ impl TrainingData {
             );
             (dataset, eval_dataset) = (kept, Some(aside));
         }
-        let capacity = reading.longest();
-        let (packing, by_length) = (args.packing, args.group_by_length);
-        if packing.unwrap_or(false) {
-            let examples = dataset.report.rows;
-            dataset = dataset.packed(capacity);
-            eval_dataset = eval_dataset.map(|dataset| dataset.packed(capacity));
-            let (rows, tokens) = (dataset.rows(), dataset.report.tokens);
-            errln!(
-                "packed: {} rows hold {} examples, {:.1} % of {} tokens each are filled",
-                progress::grouped(rows),
-                progress::grouped(examples),
-                100.0 * tokens as f64 / (rows * capacity) as f64,
-                progress::grouped(capacity)
-            );
-        } else if by_length.unwrap_or(false) {
+        if args.group_by_length.unwrap_or(false) {
             dataset = dataset.grouped_by_length();
         }
-        Ok(Self {
+        Ok(TrainingData {
             dataset,
             eval_dataset,
-            read: all,
+            losses: Box::new(move || all.iter().for_each(data::Read::report_losses)),
         })
-    }
-
-    /// Tells what the data lost on the way in.
-    pub fn report_losses(&self) {
-        self.read.iter().for_each(Read::report_losses);
     }
 }

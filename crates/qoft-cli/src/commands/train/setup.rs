@@ -10,13 +10,14 @@ use qoft::train::model_facts;
 use qoft::train::train::{ADAPTER, Below, Digest, RunFolder, TrainConfig, Trainer};
 use qoft::{Registries, peft};
 
+use super::learned::Learned;
 use super::rows::TrainingData;
-use crate::args::{AdapterArg, TrainArgs};
+use crate::args::{AdapterArg, TrainArgs, answer_tokens};
 use crate::print::{errln, warnln};
 use crate::{data, files, progress};
 
 /// What a training needs beside its model, which it takes.
-pub struct Setup {
+pub struct Setup<D> {
     /// The settings of the training loop.
     pub config: TrainConfig,
     /// The settings of the adapter.
@@ -24,7 +25,7 @@ pub struct Setup {
     /// What the model is.
     pub spec: Arc<ModelSpec>,
     /// The rows.
-    pub data: TrainingData,
+    pub data: TrainingData<D>,
     base: Digest,
     below: Vec<Below>,
 }
@@ -38,7 +39,7 @@ pub struct Settings {
 impl Settings {
     /// What the options say; those without effect are named.
     pub fn new(args: &TrainArgs, registries: &Registries) -> Result<Self> {
-        let config = args.training.config()?;
+        let config = args.config()?;
         let adapter_config = args.adapter_config(&registries.families)?;
         config.validate_evaluation(args.eval_data.is_some() || args.val_size.is_some())?;
         for line in args.unused(&config)? {
@@ -49,15 +50,20 @@ impl Settings {
             adapter_config,
         })
     }
+
+    /// Whether preferences are learned, and not examples.
+    pub fn prefers(&self) -> bool {
+        self.config.preference.is_some()
+    }
 }
 
-impl Setup {
+impl<D: Learned> Setup<D> {
     /// Loads the model and the data of `args`, and attaches the adapter that trains.
     pub fn load(
         args: &TrainArgs,
         registries: &Registries,
         settings: Settings,
-    ) -> Result<(Self, CausalLm)> {
+    ) -> Result<(Self, D::Model)> {
         let Settings {
             config,
             adapter_config,
@@ -84,8 +90,9 @@ impl Setup {
             tokenizer: &tokenizer,
             model: model.config(),
             max_length: args.max_length,
+            answer_tokens: answer_tokens(config.preference.as_ref()),
         };
-        let data = TrainingData::read(args, &sources, reading, config.seed)?;
+        let mut data = D::read(args, &sources, reading, &config)?;
 
         let spec = model.spec().clone();
         files::attach(&mut model, &frozen, &device)?;
@@ -95,10 +102,11 @@ impl Setup {
             model_facts(&spec),
             ADAPTER,
             config.seed,
-            &device.autodiff(),
+            &device.clone().autodiff(),
         )?;
         qoft::check_trainable(&folder, &schemes, &model)?;
         errln!("{}", trainable_line(&model));
+        let model = D::begin(model, &mut data, &config, &device)?;
         let setup = Self {
             config,
             adapter_config,
@@ -111,7 +119,7 @@ impl Setup {
     }
 
     /// A run that writes into `folder`.
-    pub fn trainer<'a>(&'a self, folder: &'a RunFolder) -> Trainer<'a> {
+    pub fn trainer<'a>(&'a self, folder: &'a RunFolder) -> Trainer<'a, D> {
         let mut trainer = Trainer::new(
             &self.config,
             &*self.adapter_config,

@@ -7,8 +7,8 @@ use std::sync::Arc;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_kernels::ops::{
     CausalAttention, CausalConvolution, Cayley, CayleyMap, ClampedSwiglu, CollectRows, Gated,
-    GatedDeltaRule, GroupedMatmul, Groups, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate, RoutedRows,
-    SoftCap, SpreadRows, pairs,
+    GatedDeltaRule, GroupedMatmul, Groups, LayerNorm, LinearCrossEntropy, RmsNorm, Rotate,
+    RoutedRows, SoftCap, SpreadRows, pairs,
 };
 use qoft_kernels::{DenseWeight, PackedWeight};
 

@@ -89,10 +89,7 @@ fn pair(mut fields: Map<String, Value>, answers: [Value; 2]) -> Result<Answers, 
     let names = ["chosen", "rejected"];
     if let Some((prompt, variables)) = conversation(&mut fields)? {
         let [chosen, rejected] = answers;
-        let answers = vec![
-            answer(names[0], chosen)?,
-            answer(names[1], rejected)?,
-        ];
+        let answers = vec![answer(names[0], chosen)?, answer(names[1], rejected)?];
         return Ok(Answers::Messages {
             prompt,
             answers,
@@ -254,7 +251,9 @@ fn answer(name: &'static str, value: Value) -> Result<Vec<Message>, RowError> {
 /// A list of messages, with `role` and `content` or with `from` and `value`.
 fn spoken(name: &'static str, list: Value) -> Result<Vec<Message>, RowError> {
     let list = list_of(list).unwrap_or_default();
-    let has_from = list.first().is_some_and(|first| first.get("from").is_some());
+    let has_from = list
+        .first()
+        .is_some_and(|first| first.get("from").is_some());
     let found = match has_from {
         true => sharegpt::said(name, list)?,
         false => messages(name, Value::Array(list))?,
@@ -306,7 +305,13 @@ mod tests {
         else {
             panic!("{row:?}");
         };
-        let text = |m: &Message| format!("{}:{}", m["role"].as_str().unwrap(), m["content"].as_str().unwrap());
+        let text = |m: &Message| {
+            format!(
+                "{}:{}",
+                m["role"].as_str().unwrap(),
+                m["content"].as_str().unwrap()
+            )
+        };
         let all = |list: &Vec<Message>| list.iter().map(text).collect::<Vec<_>>();
         (all(prompt), answers.iter().map(all).collect())
     }
@@ -349,7 +354,10 @@ mod tests {
             let found = read(row.clone()).unwrap_or_else(|e| panic!("{row}: {e}"));
             let expected = (
                 vec!["user:Q".to_owned()],
-                vec![vec!["assistant:a".to_owned()], vec!["assistant:b".to_owned()]],
+                vec![
+                    vec!["assistant:a".to_owned()],
+                    vec!["assistant:b".to_owned()],
+                ],
             );
             assert_eq!(texts(&found), expected, "{row}");
             assert_eq!(found.desirable, None);
@@ -395,10 +403,22 @@ mod tests {
     #[test]
     fn rows_that_prefer_nothing_say_so() {
         for (row, says) in [
-            (json!({"prompt": "Q", "chosen": "a"}), "this one has prompt, chosen"),
-            (json!({"prompt": "Q", "completion": "a", "label": "x"}), "label must be true or false"),
-            (json!({"chosen": [], "rejected": [], "prompt": []}), "chosen must be"),
-            (json!({"chosen": "a", "rejected": "b", "weight": 0}), "weight"),
+            (
+                json!({"prompt": "Q", "chosen": "a"}),
+                "this one has prompt, chosen",
+            ),
+            (
+                json!({"prompt": "Q", "completion": "a", "label": "x"}),
+                "label must be true or false",
+            ),
+            (
+                json!({"chosen": [], "rejected": [], "prompt": []}),
+                "chosen must be",
+            ),
+            (
+                json!({"chosen": "a", "rejected": "b", "weight": 0}),
+                "weight",
+            ),
             (
                 json!({"messages": [{"role": "user", "content": "Q"}], "label": true}),
                 "last message",
