@@ -10,7 +10,8 @@ decay unless losses.json has one), linear decay to zero without warm-up (the lea
   rows.jsonl                 {"input_ids": [...]} per line
   adapter_config.json        the configuration to start from; also that of the trained adapter
   adapter_model.safetensors  the trained weights
-  losses.json                settings, with router_aux_loss_coef where the loss of training has that part; per step: losses (before the update; the sum over the predicted
+  losses.json                settings, with router_aux_loss_coef where the loss of training has that part, and
+                             label_smoothing where labels are smoothed; per step: losses (before the update; the sum over the predicted
                              tokens of the step divided by their number), grad_norms (before
                              clipping), learning_rates; and final_loss, the mean over all rows in
                              one padded batch after training
@@ -119,6 +120,7 @@ CASES = {
         1,
         1.0,
     ),
+    "nf4_smoothed": ("llama_nf4", dict(target_modules="all-linear", oft_block_size=16), 2e-3, 1, 1.0),
     # Also on what reads pictures.
     "mistral3_all_linear": ("mistral3", dict(target_modules="all-linear", oft_block_size=4), 4e-3, 1, 1.0),
     # transformers loads the text part alone, whose modules have other paths then.
@@ -146,6 +148,8 @@ CASES = {
 
 # Mixtures of experts whose auxiliary loss counts, by this factor.
 BALANCED = {"qwen3_moe_balanced": 0.5, "granitemoehybrid_router": 0.2}
+# Labels that are smoothed, by this factor.
+SMOOTHED = {"nf4_smoothed": 0.2}
 
 
 def make_rows(vocab, seed=4000):
@@ -177,7 +181,7 @@ def collate(rows):
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 
-def train(model, rows, options, lr, accumulation, clip, folder, path, decay=0.0, balance=None):
+def train(model, rows, options, lr, accumulation, clip, folder, path, decay=0.0, balance=None, smoothing=0.0):
     """Trains a new adapter on `model`, saves it in `folder` and returns the values of losses.json.
 
     `path` is that of the model's folder, seen from the adapter's.
@@ -199,6 +203,7 @@ def train(model, rows, options, lr, accumulation, clip, folder, path, decay=0.0,
                 weight_decay=decay,
                 max_grad_norm=clip,
                 optim="adamw_torch",
+                label_smoothing_factor=smoothing,
                 logging_steps=1,
                 save_strategy="no",
                 report_to=[],
@@ -220,7 +225,7 @@ def train(model, rows, options, lr, accumulation, clip, folder, path, decay=0.0,
             causal.config.output_router_logits = False
     parts = torch.tensor(trainer.step_losses, dtype=torch.float64).view(STEPS, accumulation)
     step_losses = parts.sum(1).tolist()
-    if accumulation == 1 and not balance:
+    if accumulation == 1 and not balance and not smoothing:
         assert abs(step_losses[0] - before) < 1e-5, (step_losses[0], before)
     logs = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
     rates = [entry["learning_rate"] for entry in logs]
@@ -251,9 +256,13 @@ def make_case(case, rows):
     rows = [[token % model.config.get_text_config().vocab_size for token in row] for row in rows]
     balance = BALANCED.get(case)
     path = f"../../models/{name}"
-    values = train(model, rows, options, lr, accumulation, clip, folder, path, *decay, balance=balance)
+    smoothing = SMOOTHED.get(case, 0.0)
+    values = train(
+        model, rows, options, lr, accumulation, clip, folder, path, *decay, balance=balance, smoothing=smoothing
+    )
     values |= {"weight_decay": decay[0]} if decay else {}
     values |= {"router_aux_loss_coef": balance} if balance else {}
+    values |= {"label_smoothing": smoothing} if smoothing else {}
     (folder / "rows.jsonl").write_text("".join(json.dumps({"input_ids": row}) + "\n" for row in rows))
     write_json(folder / "losses.json", {"model": name} | values)
     print(f"{case:20} {values['losses'][0]:.5f} -> {values['losses'][-1]:.5f}, all rows {values['final_loss']:.5f}")

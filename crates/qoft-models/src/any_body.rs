@@ -1,7 +1,6 @@
 //! A body of a type that only its architecture knows.
 
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use burn::module::{
     Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
@@ -12,6 +11,7 @@ use qoft_core::{Embedding, Layer, Walk};
 use crate::body::{Body, Outputs, new_cache, outputs};
 use crate::cache::Cache;
 use crate::checkpointing::backward_by_block;
+use crate::in_training::InTraining;
 use crate::positions::Tokens;
 
 /// A [`Body`] of any type, as a Burn module. Its parameters are those of its layers' adapters.
@@ -29,16 +29,11 @@ trait Erased: Walk + Debug + Send + Sync {
     fn all_devices(&self, devices: Vec<Device>) -> Vec<Device>;
 
     fn new_cache(&self) -> Cache;
-    fn outputs(
-        &self,
-        tokens: Tokens,
-        cache: Option<&mut Cache>,
-        counted: Option<Arc<Vec<bool>>>,
-    ) -> Outputs;
+    fn outputs(&self, tokens: Tokens, cache: Option<&mut Cache>, training: InTraining) -> Outputs;
     fn backward_by_block(
         &self,
         tokens: Tokens,
-        counted: Option<Arc<Vec<bool>>>,
+        training: InTraining,
         loss: &dyn Fn(Outputs) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32;
@@ -79,23 +74,18 @@ impl<B: Body> Erased for B {
         new_cache(self)
     }
 
-    fn outputs(
-        &self,
-        tokens: Tokens,
-        cache: Option<&mut Cache>,
-        counted: Option<Arc<Vec<bool>>>,
-    ) -> Outputs {
-        outputs(self, tokens, cache, counted)
+    fn outputs(&self, tokens: Tokens, cache: Option<&mut Cache>, training: InTraining) -> Outputs {
+        outputs(self, tokens, cache, training)
     }
 
     fn backward_by_block(
         &self,
         tokens: Tokens,
-        counted: Option<Arc<Vec<bool>>>,
+        training: InTraining,
         loss: &dyn Fn(Outputs) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        backward_by_block(self, tokens, counted, loss, sink)
+        backward_by_block(self, tokens, training, loss, sink)
     }
 
     fn packs(&self) -> bool {
@@ -123,20 +113,20 @@ impl AnyBody {
         &self,
         tokens: Tokens,
         cache: Option<&mut Cache>,
-        counted: Option<Arc<Vec<bool>>>,
+        training: InTraining,
     ) -> Outputs {
-        self.0.outputs(tokens, cache, counted)
+        self.0.outputs(tokens, cache, training)
     }
 
     /// See [`backward_by_block`].
     pub(crate) fn backward_by_block(
         &self,
         tokens: Tokens,
-        counted: Option<Arc<Vec<bool>>>,
+        training: InTraining,
         loss: &dyn Fn(Outputs) -> Tensor<1>,
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
-        self.0.backward_by_block(tokens, counted, loss, sink)
+        self.0.backward_by_block(tokens, training, loss, sink)
     }
 
     /// See [`Body::packs`].

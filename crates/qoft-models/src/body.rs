@@ -9,6 +9,7 @@ use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Walk};
 
 use crate::cache::{Cache, LayerCache};
+use crate::in_training::{InTraining, with_noise};
 use crate::positions::{Positions, Tokens};
 
 /// What flows from block to block.
@@ -141,15 +142,16 @@ pub(crate) fn outputs<B: Body>(
     body: &B,
     tokens: Tokens,
     mut cache: Option<&mut Cache>,
-    counted: Option<Arc<Vec<bool>>>,
+    training: InTraining,
 ) -> Outputs {
     let time = tokens.ids.dims()[1];
     let start = cache.as_ref().map_or(0, |cache| cache.len());
     let span = Span {
         positions: tokens.positions(start),
-        counted,
+        counted: training.counted,
     };
-    let mut stream = body.embed(tokens.ids, &span);
+    let stream = body.embed(tokens.ids, &span);
+    let mut stream = with_noise(stream, training.noise);
     let mut caches = cache
         .as_mut()
         .map(|cache| cache.layers::<<B::Block as Block>::Cache>().iter_mut());

@@ -1,14 +1,13 @@
 //! Gradient checkpointing: a backward that computes each block once more instead of keeping what
 //! happened in it.
 
-use std::sync::Arc;
-
 use burn::module::Module;
 use burn::tensor::{Gradients, Tensor};
 use qoft_core::ops::StoredActivation;
 use qoft_core::{Layer as _, Walk};
 
 use crate::body::{Block, Body, Outputs, Span, Stream};
+use crate::in_training::{InTraining, with_noise};
 use crate::positions::Tokens;
 
 /// A block with what it was given.
@@ -25,15 +24,15 @@ struct Step<'a, B> {
 pub(crate) fn backward_by_block<B: Body>(
     body: &B,
     tokens: Tokens,
-    counted: Option<Arc<Vec<bool>>>,
+    training: InTraining,
     loss: &dyn Fn(Outputs) -> Tensor<1>,
     sink: &mut dyn FnMut(Gradients),
 ) -> f32 {
     let span = Span {
         positions: tokens.positions(0),
-        counted,
+        counted: training.counted,
     };
-    let embedded = body.embed(tokens.ids, &span);
+    let embedded = with_noise(body.embed(tokens.ids, &span), training.noise);
     let mut tracked = embedded.tensors().any(Tensor::is_tracked);
     let mut stream = embedded.clone().map(Tensor::inner);
     let format = body.tokens().adapters().activations();

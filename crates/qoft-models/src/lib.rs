@@ -29,6 +29,7 @@ mod gemma;
 mod gemma4;
 mod gpt2;
 mod head;
+mod in_training;
 mod json;
 mod key_values;
 mod last_inputs;

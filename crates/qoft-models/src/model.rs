@@ -15,6 +15,7 @@ use crate::config::ModelConfig;
 use crate::files::Files;
 use crate::folder::ModelFolder;
 use crate::head;
+use crate::in_training::{InTraining, Noise};
 use crate::loader::Loader;
 use crate::positions::Tokens;
 use crate::spec::ModelSpec;
@@ -30,6 +31,12 @@ pub struct CausalLm {
     /// Multiplies the body's auxiliary loss in training.
     #[module(skip)]
     router_aux_loss_coef: f64,
+    /// How much labels are smoothed in training.
+    #[module(skip)]
+    label_smoothing: f64,
+    /// How much noise there is on embeddings in training.
+    #[module(skip)]
+    embedding_noise: f64,
 }
 
 // The paths are those of the architecture, not the names of fields.
@@ -86,6 +93,8 @@ impl CausalLm {
             lm_head,
             spec,
             router_aux_loss_coef: 0.0,
+            label_smoothing: 0.0,
+            embedding_noise: 0.0,
         })
     }
 
@@ -122,7 +131,8 @@ impl CausalLm {
     /// If an id is not in the vocabulary, the sequence is longer than
     /// [`ModelConfig::longest_sequence`], or the cache is that of another architecture.
     pub fn hidden(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Traced<3> {
-        self.body.outputs(input_ids.into(), cache, None).hidden
+        let training = InTraining::default();
+        self.body.outputs(input_ids.into(), cache, training).hidden
     }
 
     /// Lets training add a loss of mixtures of experts, times `coef`: how unevenly routers distribute
@@ -137,6 +147,19 @@ impl CausalLm {
         }
         self.router_aux_loss_coef = coef;
         Ok(())
+    }
+
+    /// Lets training ask for a probability that is spread by this share over the whole vocabulary, as
+    /// transformers' `LabelSmoother`.
+    pub fn set_label_smoothing(&mut self, smoothing: f64) {
+        self.label_smoothing = smoothing;
+    }
+
+    /// Lets training add noise to what the first block gets: uniform numbers up to
+    /// `alpha / sqrt(time · hidden)` (NEFTune, arXiv 2310.05914), which follow from the place in the run, see
+    /// [`adapters::begin`](qoft_core::adapters::begin).
+    pub fn set_embedding_noise(&mut self, alpha: f64) {
+        self.embedding_noise = alpha;
     }
 
     /// The sum of the cross-entropies of `targets`, divided by `denominator`: a scalar.
@@ -168,7 +191,8 @@ impl CausalLm {
         targets: impl Into<Targets>,
         denominator: f64,
     ) -> Losses {
-        let outputs = self.body.outputs(tokens.into(), None, None);
+        let training = InTraining::default();
+        let outputs = self.body.outputs(tokens.into(), None, training);
         let targets = targets.into();
         head::losses(
             self.config(),
@@ -198,7 +222,8 @@ impl CausalLm {
         let (tokens, targets) = (tokens.into(), targets.into());
         let objective = |losses: Losses| losses.sums.sum();
         let loss = |outputs| self.objective_of(outputs, &targets, denominator, &objective);
-        self.body.backward_by_block(tokens, None, &loss, sink)
+        let training = InTraining::default();
+        self.body.backward_by_block(tokens, training, &loss, sink)
     }
 
     /// What training minimizes: what `objective` makes of the losses, and what
@@ -212,9 +237,10 @@ impl CausalLm {
         objective: &dyn Fn(Losses) -> Tensor<1>,
     ) -> Tensor<1> {
         let tokens = batch.tokens.into();
-        let counted = self.counted(&tokens.ids, batch.lengths);
-        let outputs = self.body.outputs(tokens, None, counted);
-        self.objective_of(outputs, &batch.targets, batch.denominator, objective)
+        let training = self.in_training(&tokens.ids, batch.lengths);
+        let outputs = self.body.outputs(tokens, None, training);
+        let targets = batch.targets.smoothed(self.label_smoothing);
+        self.objective_of(outputs, &targets, batch.denominator, objective)
     }
 
     /// The value of [`Self::training_loss`] and its gradients, as [`Self::backward_by_block`].
@@ -228,10 +254,21 @@ impl CausalLm {
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
         let tokens = batch.tokens.into();
-        let counted = self.counted(&tokens.ids, batch.lengths);
-        let loss =
-            |outputs| self.objective_of(outputs, &batch.targets, batch.denominator, objective);
-        self.body.backward_by_block(tokens, counted, &loss, sink)
+        let training = self.in_training(&tokens.ids, batch.lengths);
+        let targets = batch.targets.smoothed(self.label_smoothing);
+        let loss = |outputs| self.objective_of(outputs, &targets, batch.denominator, objective);
+        self.body.backward_by_block(tokens, training, &loss, sink)
+    }
+
+    /// What a pass of training has beside its tokens.
+    fn in_training(&self, input_ids: &Tensor<2, Int>, lengths: &[usize]) -> InTraining {
+        let draw = self.body.tokens().adapters().draw();
+        let draw = draw.filter(|_| self.embedding_noise > 0.0);
+        let alpha = self.embedding_noise;
+        InTraining {
+            counted: self.counted(input_ids, lengths),
+            noise: draw.map(|draw| Noise { alpha, draw }),
+        }
     }
 
     /// The tokens that are no padding, if they matter.

@@ -10,6 +10,7 @@ mod isolated;
 mod metrics;
 mod model;
 pub mod preference;
+mod regularization;
 pub mod tokenizer;
 pub mod train;
 
@@ -23,3 +24,4 @@ pub use metrics::{BatchLoss, Metrics};
 pub use model::{
     GenerateModel, TokenModel, TrainBatch, TrainBlocks, TrainData, TrainModel, model_facts,
 };
+pub use regularization::Regularization;

@@ -18,6 +18,7 @@ use crate::data::{Batch, Dataset, Order};
 use crate::error::TrainError;
 use crate::inputs::{check_lengths, input_ids, targets, tokens};
 use crate::metrics::{BatchLoss, Metrics};
+use crate::regularization::Regularization;
 
 /// Data that a model learns from.
 pub trait TrainData {
@@ -100,6 +101,14 @@ pub trait TrainModel: Module + Walk {
     ) {
         let _ = wanted;
         drop(self.loss(batch, 1.0, device));
+    }
+
+    /// Takes what training does against learning by heart.
+    ///
+    /// # Errors
+    /// [`TrainError::Config`] for what it cannot do; what stands here can do nothing of it.
+    fn regularize(&mut self, wanted: Regularization) -> Result<(), TrainError> {
+        wanted.refuse()
     }
 
     /// The model as one that can be computed block by block, if it can.
@@ -220,6 +229,12 @@ impl TrainModel for CausalLm {
             });
         }
         check_lengths(data, self.config().longest_sequence)
+    }
+
+    fn regularize(&mut self, wanted: Regularization) -> Result<(), TrainError> {
+        self.set_label_smoothing(wanted.label_smoothing);
+        self.set_embedding_noise(wanted.embedding_noise);
+        Ok(())
     }
 
     fn loss(&self, batch: &Batch, denominator: f64, device: &Device) -> BatchLoss {

@@ -50,6 +50,13 @@ pub struct TrainingArgs {
     /// Gradients are scaled down to this norm; 0 turns that off [default: 1].
     #[arg(long, value_parser = finite)]
     pub max_grad_norm: Option<f64>,
+    /// Share of the probability of each token that training spreads over the whole vocabulary
+    /// [default: 0].
+    #[arg(long, value_parser = finite)]
+    pub label_smoothing_factor: Option<f64>,
+    /// Noise on the embeddings in training (NEFTune), such as 5 [default: none].
+    #[arg(long, value_parser = finite)]
+    pub neftune_noise_alpha: Option<f64>,
     /// `adamw`, `adam`, `sgd`, `adan` or `lion` [default: adamw].
     #[arg(long)]
     pub optimizer: Option<String>,

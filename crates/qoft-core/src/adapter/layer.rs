@@ -57,6 +57,11 @@ impl Adapters {
         Ok(())
     }
 
+    /// Where in a training run the model is, if it was told by [`adapters::begin`](crate::adapters::begin).
+    pub fn draw(&self) -> Option<Draw> {
+        self.draw
+    }
+
     /// All adapters, in the order in which they were added.
     pub fn slots(&self) -> &[AdapterSlot] {
         &self.slots

@@ -18,6 +18,7 @@ use crate::error::TrainError;
 use crate::inputs::tokens;
 use crate::metrics::{BatchLoss, Metrics};
 use crate::model::{TrainBlocks, TrainModel, model_facts};
+use crate::regularization::Regularization;
 
 /// A model with an adapter that learns from preferences, and the reference beside it: the same weights
 /// without the adapter.
@@ -184,6 +185,17 @@ impl TrainModel for PreferenceModel {
             }
             _ => Ok(()),
         }
+    }
+
+    fn regularize(&mut self, wanted: Regularization) -> Result<(), TrainError> {
+        if wanted.label_smoothing != 0.0 {
+            return Err(TrainError::Config {
+                key: "label_smoothing_factor",
+                reason: "it is for examples; of preferences label_smoothing smooths the labels"
+                    .into(),
+            });
+        }
+        self.model.regularize(wanted)
     }
 
     fn loss(&self, batch: &PreferenceBatch, denominator: f64, device: &Device) -> BatchLoss {

@@ -12,6 +12,7 @@ use super::scheduler_options::SchedulerOptions;
 use super::strategy::Strategy;
 use crate::error::TrainError;
 use crate::preference::PreferenceConfig;
+use crate::regularization::Regularization;
 
 /// How activations are kept for the backward.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,10 @@ pub struct TrainConfig {
     pub adam_epsilon: f64,
     /// Gradients are scaled down to this norm; 0: never.
     pub max_grad_norm: f64,
+    /// How much of the probability that is asked for is spread over the whole vocabulary.
+    pub label_smoothing_factor: f64,
+    /// How much noise is added to embeddings (NEFTune); none if absent.
+    pub neftune_noise_alpha: Option<f64>,
     /// The optimizer.
     pub optimizer: OptimizerKind,
     /// Whether the backward computes each block once more instead of keeping what happened in it:
@@ -123,6 +128,8 @@ impl Default for TrainConfig {
             adam_beta2: None,
             adam_epsilon: 1e-8,
             max_grad_norm: 1.0,
+            label_smoothing_factor: 0.0,
+            neftune_noise_alpha: None,
             optimizer: OptimizerKind::AdamW,
             gradient_checkpointing: false,
             activation_dtype: ActivationDtype::F32,
@@ -175,6 +182,10 @@ impl TrainConfig {
             ("max_grad_norm", self.max_grad_norm),
             ("adam_epsilon", self.adam_epsilon),
             ("early_stopping_threshold", self.early_stopping_threshold),
+            (
+                "neftune_noise_alpha",
+                self.neftune_noise_alpha.unwrap_or(0.0),
+            ),
         ];
         if let Some((key, value)) = numbers.iter().find(|(_, v)| !v.is_finite() || *v < 0.0) {
             return Err(invalid(
@@ -191,6 +202,7 @@ impl TrainConfig {
         }
         let shares = [
             ("warmup_ratio", Some(self.warmup_ratio)),
+            ("label_smoothing_factor", Some(self.label_smoothing_factor)),
             ("adam_beta1", self.adam_beta1),
             ("adam_beta2", self.adam_beta2),
         ];
@@ -248,6 +260,12 @@ impl TrainConfig {
                 "there is no evaluation data (--eval-data, --val-size)",
             )),
         }
+    }
+
+    /// What training does against learning by heart.
+    pub(super) fn regularization(&self) -> Regularization {
+        let noise = self.neftune_noise_alpha.unwrap_or(0.0);
+        Regularization::new(self.label_smoothing_factor, noise)
     }
 
     /// The two betas of the optimizer.

@@ -51,6 +51,7 @@ impl<D: TrainData> Trainer<'_, D> {
                 reason: "this model cannot be computed block by block".into(),
             });
         }
+        model.regularize(self.config.regularization())?;
         let plan = Plan::new(self.config, self.dataset.rows());
         let identity = self.identity();
         let mut optimizer = optimizer::new(self.config, &model);

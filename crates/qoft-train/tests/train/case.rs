@@ -99,6 +99,7 @@ impl Case {
         config.max_steps = Some(count("steps"));
         config.max_grad_norm = expected["max_grad_norm"].as_f64().unwrap();
         config.weight_decay = expected["weight_decay"].as_f64().unwrap_or(0.0);
+        config.label_smoothing_factor = expected["label_smoothing"].as_f64().unwrap_or(0.0);
         config.shuffle = false;
         Self {
             oft_config: OftConfig::read(&folder.join("adapter_config.json")).unwrap(),

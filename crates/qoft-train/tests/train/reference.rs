@@ -188,3 +188,9 @@ fn glm4_moe_all_linear() {
 fn gemma3_text_part() {
     check_case("gemma3_text_part");
 }
+
+/// Smoothed labels, which evaluations do without.
+#[test]
+fn nf4_smoothed() {
+    check_case("nf4_smoothed");
+}

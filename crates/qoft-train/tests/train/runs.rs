@@ -12,7 +12,7 @@ use qoft_train::train::{ActivationDtype, Digest, RunFolder, Trainer};
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::case::{Case, Recorder, adapter, cosine, load};
+use crate::case::{Case, Recorder, adapter, cosine, load, tensors};
 
 #[test]
 fn an_interrupted_run_goes_on_as_if_it_had_not_been() {
@@ -175,4 +175,34 @@ fn a_model_without_adapter_is_refused() {
     assert_eq!(trainer.total_steps(), 8);
     let result = trainer.run(load(&case.model_folder), &mut (), &AtomicBool::new(false));
     assert!(matches!(result, Err(TrainError::NoAdapter(_))));
+}
+
+/// Noise follows from the place in the run, and is added in training alone.
+#[test]
+fn noise_is_the_same_in_runs_that_go_on_and_block_by_block() {
+    let mut case = Case::new("nf4_accumulate");
+    let plain = {
+        let (out, mut recorder) = (TempDir::new().unwrap(), Recorder::default());
+        case.run(&mut recorder, out.path(), None, None).unwrap();
+        recorder.losses()
+    };
+    case.config.neftune_noise_alpha = Some(5.0);
+    let run = |case: &Case, stop_at, from: Option<&std::path::Path>, out: &TempDir| {
+        let mut recorder = Recorder {
+            stop_at,
+            ..Recorder::default()
+        };
+        let (model, summary) = case.run(&mut recorder, out.path(), from, None).unwrap();
+        (recorder.losses(), tensors(&model), summary.checkpoint)
+    };
+    let (whole, parts) = (TempDir::new().unwrap(), TempDir::new().unwrap());
+    let expected = run(&case, None, None, &whole);
+    assert_ne!(expected.0, plain);
+    let first = run(&case, Some(3), None, &parts);
+    let rest = run(&case, None, first.2.as_deref(), &parts);
+    assert_eq!([first.0, rest.0].concat(), expected.0);
+    assert_eq!(rest.1, expected.1);
+    case.config.gradient_checkpointing = true;
+    let blocks = run(&case, None, None, &TempDir::new().unwrap());
+    assert_eq!((blocks.0, blocks.1), (expected.0, expected.1));
 }
