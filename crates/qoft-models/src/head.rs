@@ -103,7 +103,7 @@ fn of_logits(logits: Tensor<2>, targets: &Targets, denominator: f64) -> Losses {
     let (sums, loss) = ops::lifted(zeros.clone(), loss);
     let add = IndexingUpdateOp::Add;
     Losses {
-        sums: sums.select_assign(0, of_rows.clone(), loss, add.clone()),
+        sums: sums.select_assign(0, of_rows.clone(), loss, add),
         right: zeros.select_assign(0, of_rows, right.flatten(0, 1), add),
     }
 }

@@ -42,7 +42,7 @@ fn path(name: &str) -> PathBuf {
 }
 
 fn load() -> CausalLm {
-    let folder = ModelFolder::open(&path("model"), &Architectures::linked().unwrap()).unwrap();
+    let folder = ModelFolder::open(path("model"), &Architectures::linked().unwrap()).unwrap();
     let schemes = Schemes::linked(folder.checkpoint()).unwrap();
     CausalLm::load(
         &folder,
@@ -119,7 +119,7 @@ impl Case {
         out: &Path,
         start: Start,
     ) -> Result<(PreferenceModel, Summary), TrainError> {
-        let base = Digest::of_checkpoint(&Checkpoint::open(&path("model")).unwrap())?;
+        let base = Digest::of_checkpoint(&Checkpoint::open(path("model")).unwrap())?;
         let (data, folder) = (self.data(), RunFolder::open(out)?);
         let mut trainer = Trainer::new(&self.config, &self.adapter, &data, &folder);
         trainer.base = Some(&base);

@@ -96,10 +96,10 @@ impl Mul for Dual {
     type Output = Self;
 
     fn mul(self, other: Self) -> Self {
-        let product = |i: usize| self.slopes[i] * other.value + other.slopes[i] * self.value;
+        let slopes = (self * other.value) + (other * self.value);
         Self {
             value: self.value * other.value,
-            slopes: [product(0), product(1)],
+            ..slopes
         }
     }
 }

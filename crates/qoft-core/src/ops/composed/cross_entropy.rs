@@ -35,8 +35,8 @@ pub fn linear_cross_entropy(h: Tensor<2>, op: LinearCrossEntropy) -> Tensor<1> {
         let part = values.clone().select(0, rows.clone());
         let chunk = chunk(part, labels.unsqueeze_dim(1), &op, keep);
         let add = IndexingUpdateOp::Add;
-        losses = losses.select_assign(0, of_rows.clone(), chunk.losses, add.clone());
-        right = right.select_assign(0, of_rows, chunk.right, add.clone());
+        losses = losses.select_assign(0, of_rows.clone(), chunk.losses, add);
+        right = right.select_assign(0, of_rows, chunk.right, add);
         if let Some(dh) = chunk.gradient {
             gradient = gradient.select_assign(0, rows, dh, add);
         }
