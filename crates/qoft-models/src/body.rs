@@ -150,8 +150,8 @@ pub(crate) fn outputs<B: Body>(
         positions: tokens.positions(start),
         counted: training.counted,
     };
-    let stream = body.embed(tokens.ids, &span);
-    let mut stream = with_noise(stream, training.noise);
+    let mut stream = body.embed(tokens.ids, &span);
+    stream.hidden = with_noise(stream.hidden, training.noise);
     let mut caches = cache
         .as_mut()
         .map(|cache| cache.layers::<<B::Block as Block>::Cache>().iter_mut());

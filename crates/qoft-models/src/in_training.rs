@@ -5,8 +5,6 @@ use std::sync::Arc;
 use burn::tensor::{Tensor, TensorData};
 use qoft_core::{Draw, Random, ops};
 
-use crate::body::Stream;
-
 /// Tells these numbers from others that are drawn at the same place of a run.
 const NOISE: u64 = 0x6e65_6674_756e_6521;
 
@@ -45,19 +43,16 @@ impl Noise {
     }
 }
 
-/// What the first block gets, with noise on the residual stream.
-pub(crate) fn with_noise(stream: Stream, noise: Option<Noise>) -> Stream {
+/// The residual stream of the first block, `[batch, time, hidden]`, with noise.
+pub(crate) fn with_noise(hidden: Tensor<3>, noise: Option<Noise>) -> Tensor<3> {
     let Some(noise) = noise else {
-        return stream;
+        return hidden;
     };
-    let shape = stream.hidden.dims();
+    let shape = hidden.dims();
     let values = TensorData::new(noise.values(shape), shape);
-    let device = stream.hidden.device().without_autodiff();
-    let (hidden, noise) = ops::lifted(stream.hidden, Tensor::<3>::from_data(values, &device));
-    Stream {
-        hidden: hidden + noise,
-        ..stream
-    }
+    let device = hidden.device().without_autodiff();
+    let (hidden, noise) = ops::lifted(hidden, Tensor::<3>::from_data(values, &device));
+    hidden + noise
 }
 
 #[cfg(test)]

@@ -107,7 +107,8 @@ impl Case {
         let mut data = PreferenceData::new(self.rows.clone(), &self.preference()).unwrap();
         if self.preference().precompute_ref_log_probs {
             let (model, device) = (self.model(), default_device().unwrap());
-            data.compute_reference(&model, 3, &device, &NEVER, &mut |_, _| {})
+            model
+                .compute_reference(&mut data, 3, &device, &NEVER, &mut |_, _| {})
                 .unwrap();
         }
         data

@@ -119,7 +119,8 @@ fn a_run_has_tables_and_event_files_if_they_are_asked_for() {
     let tags = events.windows(10).filter(|tag| tag == b"train/loss");
     assert_eq!(tags.count(), 8);
     let page = fs::read_to_string(out.join("report.html")).expect("a page");
-    assert_eq!(page.matches("<svg").count(), 4);
+    assert_eq!(page.matches("<svg").count(), 5);
+    assert!(page.contains("mean_token_accuracy"));
     assert!(page.contains("<td>learning_rate</td><td>0.01</td>"));
     let says = training.bad(&training.folder("other"), &["--report-to=wandb"]);
     assert!(says.contains("nothing is sent anywhere"), "{says}");

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
-use super::cross_entropy::{CrossEntropy, Groups, gather};
+use super::cross_entropy::gather;
 use super::dense_matmul::add_outer;
+use super::head_loss::{CrossEntropy, Groups};
 use super::packed_matmul::packed_matmul;
 use crate::dense::DenseView;
 use crate::op::{Forward, HostOp, HostView};

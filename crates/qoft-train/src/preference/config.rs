@@ -27,7 +27,7 @@ pub struct PreferenceConfig {
     /// How much the cross-entropy of the better answers' tokens counts beside the loss (DPO, SimPO). In CPO
     /// it is called `cpo_alpha`.
     pub rpo_alpha: f64,
-    /// The same of the mean over the tokens of each better answer, as LLaMA-Factory has it.
+    /// The same of the mean over the tokens of each better answer, as the option of this name has it elsewhere.
     pub pref_ftx: f64,
     /// How much good answers count (KTO).
     pub desirable_weight: f64,

@@ -1,14 +1,10 @@
 //! Rows about preferences as data to learn from.
 
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, Ordering};
-
-use burn::tensor::Device;
 
 use super::batch::PreferenceBatch;
 use super::config::PreferenceConfig;
 use super::loss_type::LossType;
-use super::model::PreferenceModel;
 use super::stage::Stage;
 use crate::data::{DataRow, Order, Preference, Rows};
 use crate::error::TrainError;
@@ -49,41 +45,16 @@ impl PreferenceData {
         })
     }
 
-    /// Computes what the reference says of each row, once and for all. `progress` is called after each
-    /// batch of `batch_size` rows with the numbers of batches done and of all.
-    ///
-    /// # Errors
-    /// [`TrainError::Stopped`] once `stop` is true, and [`TrainError::Config`] for a `batch_size` of 0.
-    pub fn compute_reference(
-        &mut self,
-        model: &PreferenceModel,
-        batch_size: usize,
-        device: &Device,
-        stop: &AtomicBool,
-        progress: &mut dyn FnMut(usize, usize),
-    ) -> Result<(), TrainError> {
-        let size = NonZeroUsize::new(batch_size).ok_or(TrainError::Config {
-            key: "batch_size",
-            reason: "must be at least 1".into(),
-        })?;
-        let mut found = Vec::with_capacity(self.rows.examples.len());
-        let batches = self.rows.batch_examples(Order::File, size);
-        let total = batches.len();
-        for (done, indices) in batches.into_iter().enumerate() {
-            if stop.load(Ordering::Relaxed) {
-                return Err(TrainError::Stopped);
-            }
-            let batch = self.batch(&indices, false);
-            let said = model.reference_of(&batch.rows, device);
-            let count = indices.len();
-            for at in 0..count {
-                let of_row = said.iter().skip(at).step_by(count);
-                found.push(of_row.copied().collect());
-            }
-            progress(done + 1, total);
-        }
-        self.reference = Some(found);
-        Ok(())
+    /// The rows of each batch of `batch_size` in the order of the file.
+    pub(super) fn batches_of_file(&self, batch_size: NonZeroUsize) -> Vec<PreferenceBatch> {
+        let batches = self.rows.batch_examples(Order::File, batch_size);
+        let batch = |indices: Vec<usize>| self.batch(&indices, false);
+        batches.into_iter().map(batch).collect()
+    }
+
+    /// Keeps what the reference says of each row.
+    pub(super) fn keep_reference(&mut self, of_rows: Vec<Vec<f64>>) {
+        self.reference = Some(of_rows);
     }
 
     fn batch(&self, indices: &[usize], mismatched: bool) -> PreferenceBatch {

@@ -1,7 +1,9 @@
 //! A model that learns from preferences.
 
 use std::cell::RefCell;
+use std::num::NonZeroUsize;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Tensor};
@@ -84,13 +86,49 @@ impl PreferenceModel {
     }
 
     /// The log-probabilities that the reference has for the rows of a batch.
-    pub(super) fn reference_of(&self, batch: &Batch, device: &Device) -> Vec<f64> {
+    fn reference_of(&self, batch: &Batch, device: &Device) -> Vec<f64> {
         let pass = self.pass(batch, device);
         let losses = self
             .settings
             .reference
             .losses(pass.tokens, pass.targets, 1.0);
         said(&losses).log_probabilities
+    }
+
+    /// Computes what the reference says of each row of `data`, once and for all. `progress` is called after
+    /// each batch of `batch_size` rows with the numbers of batches done and of all.
+    ///
+    /// # Errors
+    /// [`TrainError::Stopped`] once `stop` is true, and [`TrainError::Config`] for a `batch_size` of 0.
+    pub fn compute_reference(
+        &self,
+        data: &mut PreferenceData,
+        batch_size: usize,
+        device: &Device,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(usize, usize),
+    ) -> Result<(), TrainError> {
+        let size = NonZeroUsize::new(batch_size).ok_or(TrainError::Config {
+            key: "batch_size",
+            reason: "must be at least 1".into(),
+        })?;
+        let mut found = Vec::with_capacity(data.rows.examples.len());
+        let batches = data.batches_of_file(size);
+        let total = batches.len();
+        for (done, batch) in batches.into_iter().enumerate() {
+            if stop.load(Ordering::Relaxed) {
+                return Err(TrainError::Stopped);
+            }
+            let said = self.reference_of(&batch.rows, device);
+            let count = size.get().min(data.rows.examples.len() - done * size.get());
+            for at in 0..count {
+                let of_row = said.iter().skip(at).step_by(count);
+                found.push(of_row.copied().collect());
+            }
+            progress(done + 1, total);
+        }
+        data.keep_reference(found);
+        Ok(())
     }
 
     /// How far the model is from the reference on answers to other prompts.

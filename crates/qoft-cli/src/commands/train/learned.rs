@@ -117,7 +117,7 @@ impl Learned for PreferenceData {
             let bar = progress::bar("reference", batches);
             let mut done = |batches: usize, _| bar.set_position(batches as u64);
             let (size, stop) = (config.batch_size, stop::requested());
-            let computed = data.compute_reference(&model, size, device, stop, &mut done);
+            let computed = model.compute_reference(data, size, device, stop, &mut done);
             bar.finish_and_clear();
             computed?;
         }
