@@ -256,6 +256,18 @@ fn inputs_are_scaled_by_calibration_data_for_awq() {
 }
 
 #[test]
+fn the_card_of_an_adapter_tells_how_its_model_was_quantized() {
+    let work = tempdir().expect("a folder");
+    let (rows, model, output) = (rows(work.path()), dense(), work.path().join("adapter"));
+    let args = ["train", "--model", &model, "--data", arg(&rows)];
+    let more = ["--output", arg(&output), "--max-steps=1"];
+    good(&[&args[..], &more, &NF4].concat());
+    let card = fs::read_to_string(output.join("README.md")).expect("a card");
+    let command = "--load-in-4bit --bnb-4bit-quant-type nf4 --adapter FOLDER";
+    assert!(card.contains(command), "{card}");
+}
+
+#[test]
 fn settings_may_be_lists() {
     let work = tempdir().expect("a folder");
     let folder = |name: &str| arg(&work.path().join(name)).to_owned();

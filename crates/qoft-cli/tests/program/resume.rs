@@ -136,6 +136,16 @@ fn the_same_command_goes_on_with_what_a_killed_run_left() {
     assert_eq!(names(&parts), COMPLETE);
     let again = training.bad(&parts, &[]);
     assert!(again.contains("this run is done"), "{again}");
+    let longer = "--resume-from last with more steps";
+    assert!(again.contains(longer), "{again}");
+    let short = training.folder("short");
+    let without = ["--save-strategy=no", "--max-steps=1"];
+    training.good(&short, &without);
+    let again = training.bad(&short, &without);
+    assert!(
+        again.contains("this run is done") && !again.contains(longer),
+        "{again}"
+    );
     let other = training.bad(&parts, &["--seed=7"]);
     assert!(other.contains("another run: `seed` was"), "{other}");
 

@@ -43,7 +43,8 @@ pub(super) fn with_alternatives(
     let _ = write!(
         text,
         "The error is that of the outputs beside their change: at 1 nothing is gained.\n\
-         --dequantize keeps all, {more} more, --min-kept 0 writes this merge all the same"
+         --dequantize keeps all of the change, {more} keeps more of it than this merge, and \
+         --min-kept 0 writes this merge all the same"
     );
     anyhow!(text)
 }

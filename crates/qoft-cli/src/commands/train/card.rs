@@ -18,6 +18,19 @@ const TAG: &str = "- qoft\n";
 /// Options that are no one's but the machine's.
 const LOCAL: [&str; 4] = ["json", "threads", "device", "quantize_cache"];
 
+/// Options by which a dense model was quantized, which what uses the adapter needs, too.
+const QUANTIZING: [&str; 9] = [
+    "quantize",
+    "load_in_4bit",
+    "load_in_8bit",
+    "bnb_4bit_quant_type",
+    "bnb_4bit_use_double_quant",
+    "bnb_4bit_quant_storage",
+    "quantization_config",
+    "quantize_skip",
+    "quantize_dtype",
+];
+
 /// What a card tells.
 pub struct Card<'a> {
     /// The adapter's configuration.
@@ -45,6 +58,19 @@ impl Card<'_> {
             }
             _ => Ok(write_file(&path, self.text().as_bytes())?),
         }
+    }
+
+    /// The options by which the model was quantized, as arguments.
+    fn load(&self) -> String {
+        let given = QUANTIZING
+            .iter()
+            .filter_map(|name| Some((name, self.options.get(*name)?)));
+        let given = given.filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
+        let argument = |(name, value): (&&str, &Value)| match value {
+            Value::Bool(_) => format!(" --{}", name.replace('_', "-")),
+            value => format!(" --{} {}", name.replace('_', "-"), args::text(value)),
+        };
+        given.map(argument).collect()
     }
 
     fn text(&self) -> String {
@@ -90,9 +116,17 @@ impl Card<'_> {
                 .replace(['\n', '\r'], " ");
             let _ = writeln!(text, "| `{key}` | `{value}` |");
         }
+        let load = self.load();
+        if !load.is_empty() {
+            text.push_str(
+                "\nThe model is dense and was quantized when it was loaded: the adapter belongs to the \
+                 quantized weights. In Python give `from_pretrained` the same as its \
+                 `quantization_config`.\n",
+            );
+        }
         let _ = write!(
             text,
-            "\n## Use\n\n```sh\nqoft generate --model {base} --adapter FOLDER --prompt \"...\"\n```\n\n\
+            "\n## Use\n\n```sh\nqoft generate --model {base}{load} --adapter FOLDER --prompt \"...\"\n```\n\n\
              ```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n\
              model = AutoModelForCausalLM.from_pretrained({0})\n\
              model = PeftModel.from_pretrained(model, \"FOLDER\")\n```\n",

@@ -86,10 +86,17 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
                 differences.join(", ")
             ),
         };
+        // Shorter runs than --save-steps have no checkpoint.
+        let longer = match folder.last_checkpoint()? {
+            Some(_) => {
+                ", or --resume-from last with more steps (--max-steps, --num-epochs; more \
+                 --early-stopping-patience after an early stop)"
+            }
+            None => "",
+        };
         bail!(
             "{path}: {which}; choose another --output to train once more, from its weights with \
-             --start-from {path}, or --resume-from last with more steps (--max-steps, --num-epochs; \
-             more --early-stopping-patience after an early stop)"
+             --start-from {path}{longer}"
         );
     }
     ensure!(
