@@ -93,6 +93,14 @@ pub enum TrainError {
 /// Rows of the data that an error names.
 const NAMED_ROWS: usize = 8;
 
+/// [`TrainError::Config`] about a key.
+pub(crate) fn invalid(key: &'static str, reason: impl Into<String>) -> TrainError {
+    TrainError::Config {
+        key,
+        reason: reason.into(),
+    }
+}
+
 /// A step with a loss, a gradient or a parameter that is infinite or not a number.
 #[derive(Debug)]
 #[non_exhaustive]

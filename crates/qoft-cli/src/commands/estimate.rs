@@ -49,7 +49,7 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
         "--stage: what a training on preferences needs is not measured; a pair takes about as much as two \
          examples of its length"
     );
-    let (mut setup, model) = Setup::<Dataset>::load(args, registries, settings)?;
+    let (setup, model) = Setup::<Dataset>::load(args, registries, settings)?;
     let loaded = memory::resident()?;
     let limit = memory::limit()? as f64;
     let load = Workload::new(&setup.config, &setup.data.dataset);
@@ -62,7 +62,7 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
     }
     let bar = progress::bar("measuring", ways.len() * (SMALLER.len() + 1));
     let mut probe = Probe {
-        setup: &mut setup,
+        setup: &setup,
         model: Some(model),
     };
     let mut needs = Vec::new();
@@ -75,27 +75,23 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
             measured.push(probe.measure((rows, (length / part).max(2)), &config)?);
             bar.inc(1);
         }
-        let [peak, seconds] = [
-            line(&measured, |m| m.peak as f64),
-            line(&measured, |m| m.seconds),
-        ];
-        let tokens = (rows * length) as f64;
-        let mut need = Need {
-            checkpointing,
-            peak: peak.at(tokens).max(loaded as f64),
-            is_measured: false,
-            per_token: peak.slope,
-            seconds: load.sum(|(rows, length)| seconds.at((rows * length) as f64)),
-        };
-        if need.peak < SAFE * limit {
-            measured.push(probe.measure(load.largest, &config)?);
-            let seconds = line(&[measured[0], measured[2]], |m| m.seconds);
-            need.peak = measured[2].peak as f64;
-            need.is_measured = true;
-            need.seconds = load.sum(|(rows, length)| seconds.at((rows * length) as f64));
+        let by_tokens = line(&measured, |m| m.peak as f64);
+        let mut peak = by_tokens.at((rows * length) as f64).max(loaded as f64);
+        let is_measured = peak < SAFE * limit;
+        if is_measured {
+            let largest = probe.measure(load.largest, &config)?;
+            peak = largest.peak as f64;
+            measured.push(largest);
         }
+        let seconds = line(&measured, |m| m.seconds);
+        needs.push(Need {
+            checkpointing,
+            peak,
+            is_measured,
+            per_token: by_tokens.slope,
+            seconds: load.sum(|(rows, length)| seconds.at((rows * length) as f64)),
+        });
         bar.inc(1);
-        needs.push(need);
     }
     bar.finish_and_clear();
     setup.data.report_losses();

@@ -4,7 +4,7 @@ use super::encode::{EncodedRow, Encoder, Example, IGNORED};
 use super::error::RowError;
 use super::options::AnswerTokens;
 use super::preference::Preference;
-use super::row::{Answers, Preferred};
+use super::row::{Answers, Preferred, common_start};
 
 /// The tokens of a text, and the bytes at its end that became none.
 struct Read {
@@ -30,7 +30,7 @@ impl Encoder<'_> {
                 match self.answer_tokens {
                     AnswerTokens::AsTexts => self.by_tokens(&prompt, &answers, false)?,
                     AnswerTokens::WithEnds => {
-                        let ends = answers.iter().map(|text| common(&prompt, text));
+                        let ends = answers.iter().map(|text| common_start(&prompt, text));
                         let end = ends.min().unwrap_or(0);
                         self.with_ends(&prompt[..end], &answers)?
                     }
@@ -146,11 +146,4 @@ impl Encoder<'_> {
 /// How many tokens both begin with.
 fn shared(a: &[u32], b: &[u32]) -> usize {
     a.iter().zip(b).take_while(|(a, b)| a == b).count()
-}
-
-/// How many bytes of whole characters both begin with.
-fn common(a: &str, b: &str) -> usize {
-    let pairs = a.chars().zip(b.chars());
-    let same = pairs.take_while(|(a, b)| a == b);
-    same.map(|(c, _)| c.len_utf8()).sum()
 }

@@ -47,6 +47,12 @@ impl Example {
         take(&labels.collect::<Vec<u8>>());
     }
 
+    /// The number of tokens before the first that is learned.
+    pub(crate) fn unlearned_start(&self) -> usize {
+        let labels = self.labels.iter();
+        labels.take_while(|label| **label == IGNORED).count()
+    }
+
     /// The number of labels that a model is asked to predict: the first position has no ids
     /// before it and does not count.
     #[must_use]

@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::data_row::DataRow;
 use super::dataset::Rows;
-use super::encode::{EncodedRow, Encoder, Example, IGNORED};
+use super::encode::{EncodedRow, Encoder, Example};
 use super::error::RowError;
 use super::format::DataFormat;
 use super::row::Preferred;
@@ -88,12 +88,8 @@ impl DataRow for Preference {
     }
 
     fn is_lost(&self, length: usize) -> bool {
-        let parts = self.parts().into_iter();
-        let is_lost = |part: &Example| {
-            let prompt = part.labels.iter().take_while(|label| **label == IGNORED);
-            prompt.count() >= length
-        };
-        parts.into_iter().any(is_lost)
+        let mut parts = self.parts().into_iter();
+        parts.any(|part| part.unlearned_start() >= length)
     }
 
     fn encode(

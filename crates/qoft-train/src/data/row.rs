@@ -5,13 +5,14 @@ mod learned;
 mod preferred;
 mod sharegpt;
 
-pub(super) use learned::asked_of_others;
-use serde_json::{Map, Value};
+use serde_json::{Map, Value, json};
 
 use super::error::RowError;
 use super::format::DataFormat;
 use crate::chat::{Message, Variables};
-pub(super) use preferred::{Answers, Preferred};
+
+pub(super) use learned::asked_of_others;
+pub(super) use preferred::{Answers, Preferred, common_start};
 
 /// One row of a data file.
 #[derive(Debug, Clone, PartialEq)]
@@ -191,6 +192,14 @@ fn completed(
             })
         }
     }
+}
+
+/// A message of a text.
+fn message(role: &str, content: &str) -> Message {
+    let mut message = Message::new();
+    message.insert("role".to_owned(), json!(role));
+    message.insert("content".to_owned(), json!(content));
+    message
 }
 
 fn messages(field: &'static str, list: Value) -> Result<Vec<Message>, RowError> {

@@ -81,11 +81,7 @@ impl TrainBatch for PreferenceBatch {
 
 /// The prompt of one row with the answer of another.
 fn crossed(prompt: &Example, answer: &Example) -> Example {
-    let start = |example: &Example| {
-        let labels = example.labels.iter();
-        labels.take_while(|label| **label == IGNORED).count()
-    };
-    let (end, start) = (start(prompt), start(answer));
+    let (end, start) = (prompt.unlearned_start(), answer.unlearned_start());
     let join = |a: &[u32], b: &[u32]| [a, b].concat();
     let input_ids = join(&prompt.input_ids[..end], &answer.input_ids[start..]);
     let mut labels = vec![IGNORED; end];

@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::loss_type::LossType;
 use super::stage::Stage;
-use crate::error::TrainError;
+use crate::error::{TrainError, invalid};
 
 /// The settings of learning from preferences, with the names and defaults of TRL.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -178,13 +178,6 @@ impl PreferenceConfig {
             None => Ok(()),
             Some((key, ..)) => Err(invalid(key, "this stage or loss has no use for it")),
         }
-    }
-}
-
-fn invalid(key: &'static str, reason: impl Into<String>) -> TrainError {
-    TrainError::Config {
-        key,
-        reason: reason.into(),
     }
 }
 

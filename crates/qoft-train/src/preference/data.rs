@@ -46,10 +46,13 @@ impl PreferenceData {
     }
 
     /// The rows of each batch of `batch_size` in the order of the file.
-    pub(super) fn batches_of_file(&self, batch_size: NonZeroUsize) -> Vec<PreferenceBatch> {
+    pub(super) fn batches_of_file(
+        &self,
+        batch_size: NonZeroUsize,
+    ) -> impl ExactSizeIterator<Item = PreferenceBatch> + '_ {
         let batches = self.rows.batch_examples(Order::File, batch_size);
-        let batch = |indices: Vec<usize>| self.batch(&indices, false);
-        batches.into_iter().map(batch).collect()
+        let batches = batches.into_iter();
+        batches.map(|indices| self.batch(&indices, false))
     }
 
     /// Keeps what the reference says of each row.

@@ -115,12 +115,12 @@ impl PreferenceModel {
         let mut found = Vec::with_capacity(data.rows.examples.len());
         let batches = data.batches_of_file(size);
         let total = batches.len();
-        for (done, batch) in batches.into_iter().enumerate() {
+        for (done, batch) in batches.enumerate() {
             if stop.load(Ordering::Relaxed) {
                 return Err(TrainError::Stopped);
             }
             let said = self.reference_of(&batch.rows, device);
-            let count = size.get().min(data.rows.examples.len() - done * size.get());
+            let count = batch.count();
             for at in 0..count {
                 let of_row = said.iter().skip(at).step_by(count);
                 found.push(of_row.copied().collect());

@@ -10,7 +10,7 @@ use super::schedule::Schedule;
 use super::scheduler_kind::SchedulerKind;
 use super::scheduler_options::SchedulerOptions;
 use super::strategy::Strategy;
-use crate::error::TrainError;
+use crate::error::{TrainError, invalid};
 use crate::preference::PreferenceConfig;
 use crate::regularization::Regularization;
 
@@ -304,13 +304,6 @@ impl TrainConfig {
             },
             total,
         }
-    }
-}
-
-fn invalid(key: &'static str, reason: impl Into<String>) -> TrainError {
-    TrainError::Config {
-        key,
-        reason: reason.into(),
     }
 }
 

@@ -7,7 +7,7 @@
 use plotters::prelude::*;
 
 use super::chart::smoothed;
-use crate::error::TrainError;
+use crate::error::{TrainError, invalid};
 
 /// The share of all losses, to each side, that a smoothed one is made from.
 const SMOOTHING: f64 = 0.1;
@@ -40,15 +40,23 @@ impl RateSearch {
     /// # Errors
     /// [`TrainError::Config`] if the rates do not rise from more than 0, or are fewer than 2.
     pub fn new(start: f64, end: f64, steps: usize) -> Result<Self, TrainError> {
-        let wrong = |key, reason: String| Err(TrainError::Config { key, reason });
         if !(start > 0.0 && start.is_finite()) {
-            return wrong("start_lr", format!("must be more than 0, not {start}"));
+            return Err(invalid(
+                "start_lr",
+                format!("must be more than 0, not {start}"),
+            ));
         }
         if !(end > start && end.is_finite()) {
-            return wrong("end_lr", format!("must be more than start_lr, not {end}"));
+            return Err(invalid(
+                "end_lr",
+                format!("must be more than start_lr, not {end}"),
+            ));
         }
         if steps < 2 {
-            return wrong("max_steps", format!("must be at least 2, not {steps}"));
+            return Err(invalid(
+                "max_steps",
+                format!("must be at least 2, not {steps}"),
+            ));
         }
         let growth = (end / start).ln() / (steps - 1) as f64;
         Ok(Self {

@@ -28,7 +28,7 @@ pub struct Measured {
 /// Trains a model for two steps on batches of some shape.
 pub struct Probe<'a> {
     /// The run that is to be estimated.
-    pub setup: &'a mut Setup<Dataset>,
+    pub setup: &'a Setup<Dataset>,
     /// Its model, which is there between two measurements.
     pub model: Option<CausalLm>,
 }

@@ -1,9 +1,8 @@
 //! Rows with an instruction and its output.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
-use super::{Row, learned, variables, wrong_type};
-use crate::chat::Message;
+use super::{Row, learned, message, variables, wrong_type};
 use crate::data::error::RowError;
 
 /// A row of `instruction`, `input`, `output`, `system` and `history` as a conversation. An input
@@ -70,11 +69,4 @@ fn text(fields: &mut Map<String, Value>, name: &'static str) -> Result<Option<St
         )),
         Some(_) => Err(wrong_type(name, "a text")),
     }
-}
-
-fn message(role: &str, content: &str) -> Message {
-    let mut message = Message::new();
-    message.insert("role".to_owned(), json!(role));
-    message.insert("content".to_owned(), json!(content));
-    message
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{Row, learned, list_of, messages, sharegpt, variables, wrong_type};
+use super::{Row, learned, list_of, message, messages, sharegpt, variables, wrong_type};
 use crate::chat::{Message, Variables, is_assistant};
 use crate::data::error::RowError;
 use crate::data::format::{CONVERSATIONS, DataFormat};
@@ -137,7 +137,9 @@ fn pair(mut fields: Map<String, Value>, answers: [Value; 2]) -> Result<Answers, 
                         vec![chosen[start..].to_vec(), rejected[start..].to_vec()],
                     );
                     match (begin.is_empty(), prompt) {
-                        (true, Some(Value::String(text))) => (vec![said("user", &text)], answers),
+                        (true, Some(Value::String(text))) => {
+                            (vec![message("user", &text)], answers)
+                        }
                         _ => (begin, answers),
                     }
                 }
@@ -189,7 +191,7 @@ fn judged(mut fields: Map<String, Value>) -> Result<Preferred, RowError> {
         }
         (prompt, completion) => {
             let prompt = match prompt {
-                Value::String(text) if !is_list(&text) => vec![said("user", &text)],
+                Value::String(text) if !is_list(&text) => vec![message("user", &text)],
                 prompt => spoken("prompt", prompt)?,
             };
             Answers::Messages {
@@ -242,7 +244,7 @@ fn conversation(
 /// The messages of an answer: a text, a message or a list of them.
 fn answer(name: &'static str, value: Value) -> Result<Vec<Message>, RowError> {
     match value {
-        Value::String(text) if !is_list(&text) => Ok(vec![said("assistant", &text)]),
+        Value::String(text) if !is_list(&text) => Ok(vec![message("assistant", &text)]),
         message @ Value::Object(_) => spoken(name, Value::Array(vec![message])),
         list => spoken(name, list),
     }
@@ -270,18 +272,16 @@ fn is_list(text: &str) -> bool {
     list.is_some_and(|list| !list.is_empty() && list.iter().all(Value::is_object))
 }
 
-fn said(role: &str, content: &str) -> Message {
-    let mut message = Message::new();
-    message.insert("role".to_owned(), json!(role));
-    message.insert("content".to_owned(), json!(content));
-    message
+/// How many bytes of whole characters both texts begin with.
+pub(in crate::data) fn common_start(a: &str, b: &str) -> usize {
+    let pairs = a.chars().zip(b.chars());
+    let same = pairs.take_while(|(a, b)| a == b);
+    same.map(|(c, _)| c.len_utf8()).sum()
 }
 
 /// The bytes that both texts begin with, but for a space at the end: where the prompt ends.
 fn shared_text(a: &str, b: &str) -> usize {
-    let pairs = a.chars().zip(b.chars());
-    let same = pairs.take_while(|(a, b)| a == b);
-    let end: usize = same.map(|(c, _)| c.len_utf8()).sum();
+    let end = common_start(a, b);
     if end == a.len().min(b.len()) {
         // Where one begins with the other, its last character is an answer all the same.
         let last = a[..end].chars().next_back().map_or(0, char::len_utf8);
