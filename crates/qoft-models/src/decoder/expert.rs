@@ -5,26 +5,8 @@ use burn::tensor::{Int, Tensor};
 use qoft_core::kernels::ops::{Activation, ClampedSwiglu, GroupedMatmul};
 use qoft_core::{Layer, Linear, Result, Walk, ops, walk};
 
+use super::mlp::MlpNames;
 use crate::loader::{Loader, Part};
-
-/// What files call the layers of an expert.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[allow(missing_docs, reason = "the fields are the usual names")]
-#[non_exhaustive]
-pub struct ExpertNames {
-    pub gate_proj: &'static str,
-    pub up_proj: &'static str,
-    pub down_proj: &'static str,
-}
-
-impl ExpertNames {
-    /// The usual ones.
-    pub const USUAL: Self = Self {
-        gate_proj: "gate_proj",
-        up_proj: "up_proj",
-        down_proj: "down_proj",
-    };
-}
 
 /// What experts are like.
 #[derive(Debug, Clone, PartialEq)]
@@ -37,7 +19,7 @@ pub struct ExpertConfig {
     /// What comes before the last layer.
     pub input: ExpertInput,
     /// What files call the layers.
-    pub names: ExpertNames,
+    pub names: MlpNames,
     /// Whether all layers have biases.
     pub bias: bool,
     /// Whether no file has experts one by one.
@@ -63,7 +45,7 @@ pub struct Expert {
     gate_up: Option<Linear>,
     down: Linear,
     #[module(skip)]
-    names: ExpertNames,
+    names: MlpNames,
     #[module(skip)]
     input: ExpertInput,
 }

@@ -10,8 +10,8 @@ use qoft_core::ops::{self, Traced};
 use qoft_core::{Linear, Result, Walk, walk};
 
 use super::balance::balance;
-use super::expert::{Expert, ExpertConfig, ExpertInput, ExpertNames};
-use super::mlp::{Mlp, MlpConfig};
+use super::expert::{Expert, ExpertConfig, ExpertInput};
+use super::mlp::{Mlp, MlpConfig, MlpNames};
 use super::router::{RouterConfig, Routing, Scores};
 use crate::loader::Loader;
 
@@ -69,7 +69,7 @@ impl MixtureConfig {
                 hidden,
                 inner,
                 input: ExpertInput::Gated(Activation::Silu),
-                names: ExpertNames::USUAL,
+                names: MlpNames::USUAL,
                 bias: false,
                 together: false,
             },

@@ -33,7 +33,7 @@ use balance::balance_loss;
 pub use attention::{Attention, AttentionConfig, AttentionNames, HeadNorm, Projections};
 pub use block::{Block, BlockConfig, FeedForwardName, NormPlacement};
 pub use delta_net::{DeltaNet, DeltaNetCache, DeltaNetConfig};
-pub use expert::{ExpertConfig, ExpertInput, ExpertNames};
+pub use expert::{ExpertConfig, ExpertInput};
 pub use feed_forward::{FeedForward, FeedForwardConfig};
 pub use mixer::{MixerCache, MixerConfig};
 pub use mixture::{Mixture, MixtureConfig, RouterName, SharedConfig};

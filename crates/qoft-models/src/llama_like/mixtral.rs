@@ -1,7 +1,7 @@
 //! `mixtral`: mixtures of experts in all layers, under names of their own; a sliding window if there is one.
 
 use super::{LlamaLike, mixtures, windows};
-use crate::decoder::{ExpertNames, FeedForwardName, MixtureConfig, RopeDefaults};
+use crate::decoder::{FeedForwardName, MixtureConfig, MlpNames, RopeDefaults};
 use crate::registry::ArchitectureRegistration;
 
 static MIXTRAL: LlamaLike = LlamaLike {
@@ -17,10 +17,11 @@ static MIXTRAL: LlamaLike = LlamaLike {
         let router = mixtures::router(json, layers, defaults, true)?;
         let router = router.ok_or_else(|| json.error("num_local_experts", "must not be 0"))?;
         let mut mixture = MixtureConfig::new([dense.inner, dense.hidden], router);
-        mixture.experts.names = ExpertNames {
+        mixture.experts.names = MlpNames {
             gate_proj: "w1",
             up_proj: "w3",
             down_proj: "w2",
+            ..MlpNames::USUAL
         };
         Ok(vec![mixture.into(); layers])
     },

@@ -1,8 +1,9 @@
 //! Charts of what is measured in a run, as SVG.
 
+use plotters::coord::CoordTranslate;
 use plotters::prelude::*;
 
-const SIZE: (u32, u32) = (800, 480);
+pub(super) const SIZE: (u32, u32) = (800, 480);
 /// The smoothed line looks at this share of all points to each side of one.
 const SMOOTHING: f64 = 0.05;
 /// It looks at so many at least.
@@ -58,12 +59,7 @@ impl Chart<'_> {
             .draw()?;
         let place = |&(step, value): &(f64, f64)| (step as usize, value);
         let mut line = |points: Vec<(f64, f64)>, label: &str, style: ShapeStyle| {
-            let points = points.iter().map(place);
-            let series = chart.draw_series(LineSeries::new(points, style))?;
-            series
-                .label(label)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
-            Ok::<_, Box<dyn std::error::Error>>(())
+            labelled_line(&mut chart, points.iter().map(place), label, style)
         };
         line(steps.to_vec(), name, BLUE.mix(0.3).stroke_width(1))?;
         let smooth_name = format!("{name}, smoothed");
@@ -81,17 +77,53 @@ impl Chart<'_> {
         let dots = dots.chain(beside.iter().map(|point| (point, RED)));
         chart
             .draw_series(dots.map(|(point, color)| Circle::new(place(point), 3, color.filled())))?;
-        chart
-            .configure_series_labels()
-            // Losses fall: there is room.
-            .position(SeriesLabelPosition::UpperRight)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .label_font(("sans-serif", 14))
-            .draw()?;
+        // Losses fall: there is room.
+        legend(&mut chart, SeriesLabelPosition::UpperRight)?;
         area.present()?;
         Ok(())
     }
+}
+
+type Drawn = Result<(), Box<dyn std::error::Error>>;
+
+/// Draws a line that the legend has too.
+pub(super) fn labelled_line<'a, DB, CT>(
+    chart: &mut ChartContext<'a, DB, CT>,
+    points: impl IntoIterator<Item = CT::From>,
+    label: impl Into<String>,
+    style: ShapeStyle,
+) -> Drawn
+where
+    DB: DrawingBackend + 'a,
+    DB::ErrorType: 'static,
+    CT: CoordTranslate,
+    CT::From: Clone + 'static,
+{
+    let series = chart.draw_series(LineSeries::new(points, style))?;
+    series
+        .label(label)
+        .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+    Ok(())
+}
+
+/// Draws the legend.
+pub(super) fn legend<'a, DB, CT>(
+    chart: &mut ChartContext<'a, DB, CT>,
+    position: SeriesLabelPosition,
+) -> Drawn
+where
+    DB: DrawingBackend + 'a,
+    DB::ErrorType: 'static,
+    CT: CoordTranslate,
+{
+    chart
+        .configure_series_labels()
+        .position(position)
+        .background_style(WHITE.mix(0.8))
+        .border_style(BLACK.mix(0.3))
+        .label_font(("sans-serif", 14))
+        .draw()?;
+    Ok(())
 }
 
 /// A line fitted to the points around each one (local linear regression): it follows a slope, also

@@ -6,7 +6,7 @@
 
 use plotters::prelude::*;
 
-use super::chart::smoothed;
+use super::chart::{SIZE, labelled_line, legend, smoothed};
 use crate::error::{TrainError, invalid};
 
 /// The share of all losses, to each side, that a smoothed one is made from.
@@ -15,7 +15,6 @@ const SMOOTHING: f64 = 0.1;
 const DIVERGED: f64 = 4.0;
 /// Losses of such a mean.
 const RECENT: usize = 5;
-const SIZE: (u32, u32) = (800, 480);
 
 /// Rates that rise, and the losses that were found with them.
 #[derive(Debug, Clone, PartialEq)]
@@ -158,27 +157,15 @@ impl RateSearch {
             (raw, "loss", BLUE.mix(0.3).stroke_width(1)),
             (smooth, "loss, smoothed", BLUE.stroke_width(2)),
         ] {
-            chart
-                .draw_series(LineSeries::new(points, style))?
-                .label(label)
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            labelled_line(&mut chart, points, label, style)?;
         }
         if let Some(found) = self.found() {
             let rate = found.steepest;
             let ends = [(rate, low - margin), (rate, high + margin)];
-            let style = RED.stroke_width(2);
-            chart
-                .draw_series(LineSeries::new(ends, style))?
-                .label(format!("steepest, at {rate:.1e}"))
-                .legend(move |(x, y)| PathElement::new([(x, y), (x + 18, y)], style));
+            let label = format!("steepest, at {rate:.1e}");
+            labelled_line(&mut chart, ends, label, RED.stroke_width(2))?;
         }
-        chart
-            .configure_series_labels()
-            .position(SeriesLabelPosition::LowerLeft)
-            .background_style(WHITE.mix(0.8))
-            .border_style(BLACK.mix(0.3))
-            .label_font(("sans-serif", 14))
-            .draw()?;
+        legend(&mut chart, SeriesLabelPosition::LowerLeft)?;
         area.present()?;
         Ok(())
     }
