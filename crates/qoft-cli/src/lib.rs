@@ -16,6 +16,7 @@ mod commands;
 mod data;
 mod exit;
 mod files;
+mod located;
 mod messages;
 mod print;
 mod progress;
@@ -109,6 +110,7 @@ fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
         threads = threads.or(args.threads);
     }
     use_threads(threads)?;
+    command.locate()?;
     match command {
         Command::Quickstart(args) => commands::quickstart::run(&args, registries),
         Command::Inspect(args) => commands::inspect::run(&args, registries),
@@ -124,6 +126,7 @@ fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
         Command::Data(DataCommand::Preview(args)) => commands::preview::run(&args, registries),
         Command::Eval(args) => commands::eval::run(&args, registries),
         Command::Generate(args) => commands::generate::run(&args, registries),
+        Command::Push(args) => commands::push::run(&args),
     }
 }
 

@@ -46,6 +46,46 @@ pub fn spinner() -> ProgressBar {
     spinner
 }
 
+/// Bars for files that come from the Hugging Face Hub or go there, one after another.
+#[cfg(feature = "hub")]
+pub struct Transfers(ProgressBar);
+
+#[cfg(feature = "hub")]
+impl Transfers {
+    /// Without a file yet.
+    pub fn new() -> Self {
+        Self(ProgressBar::hidden())
+    }
+}
+
+#[cfg(feature = "hub")]
+impl Drop for Transfers {
+    fn drop(&mut self) {
+        self.0.finish_and_clear();
+    }
+}
+
+#[cfg(feature = "hub")]
+impl qoft_hub::Transfer for Transfers {
+    fn file(&mut self, name: &str, bytes: u64) {
+        self.0.finish_and_clear();
+        self.0 = ProgressBar::with_draw_target(Some(bytes), target());
+        let template = "{prefix} [{bar:30}] {bytes}/{total_bytes} {bytes_per_sec} {eta}";
+        if let Ok(style) = ProgressStyle::with_template(template) {
+            self.0.set_style(style.progress_chars("=> "));
+        }
+        self.0.set_prefix(name.to_owned());
+    }
+
+    fn bytes(&mut self, more: u64) {
+        self.0.inc(more);
+    }
+
+    fn note(&mut self, text: &str) {
+        self.0.suspend(|| errln!("{text}"));
+    }
+}
+
 fn target() -> ProgressDrawTarget {
     match moves() {
         true => ProgressDrawTarget::stderr(),

@@ -10,6 +10,8 @@
 //! assert!(folder.join("model.safetensors").is_file());
 //! ```
 
+pub mod hub;
+
 use std::path::PathBuf;
 
 /// The path of the file or folder `name` below `data/`, for example `"models/llama_nf4"`.

@@ -101,8 +101,10 @@ const STAGES: &[Stage] = &[
             "--test",
             "conforms",
             "--test",
+            "whole",
+            "--",
             "errors",
-            "--test",
+            "conform",
             "unsupported"
         ),
         env: &[],

@@ -1,5 +1,6 @@
 //! Options about data files.
 
+use std::fmt;
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
@@ -168,6 +169,16 @@ impl DataArg {
             path: path.into(),
             weight: Some(weight),
         })
+    }
+}
+
+impl fmt::Display for DataArg {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.path.display())?;
+        match self.weight {
+            Some(weight) => write!(f, ":{weight}"),
+            None => Ok(()),
+        }
     }
 }
 

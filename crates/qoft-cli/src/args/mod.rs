@@ -13,6 +13,7 @@ mod named;
 mod names;
 mod preference;
 mod preview;
+mod push;
 mod quantize;
 mod run_options;
 mod synonyms;
@@ -27,10 +28,12 @@ use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
+use anyhow::Result;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
 use qoft::MaxShardSize;
 use qoft::core::kernels::FloatFormat;
 
+use crate::located::{Wanted, place};
 use crate::{exit, print};
 
 pub use adapter::AdapterArg;
@@ -42,6 +45,7 @@ pub use lr_find::LrFindArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use preference::{PreferenceArgs, answer_tokens};
 pub use preview::{DataCommand, PreviewArgs};
+pub use push::PushArgs;
 pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
 pub use train::{Reports, TrainArgs};
@@ -146,6 +150,8 @@ pub enum Command {
     Eval(EvalArgs),
     /// Continue a prompt.
     Generate(GenerateArgs),
+    /// Put an adapter or a model on the Hugging Face Hub.
+    Push(PushArgs),
 }
 
 impl Command {
@@ -157,6 +163,70 @@ impl Command {
             _ => None,
         }
     }
+
+    /// Puts paths here in place of names on the Hub. A training keeps the name of its model, which its
+    /// adapter tells.
+    pub fn locate(&mut self) -> Result<()> {
+        let model = |path: &mut PathBuf| replace(path, Wanted::Model);
+        let data = |path: &mut PathBuf| replace(path, Wanted::Data);
+        let adapters = |adapters: &mut [AdapterArg]| {
+            let mut folders = adapters.iter_mut().map(|adapter| &mut adapter.folder);
+            folders.try_for_each(model)
+        };
+        match self {
+            Self::Quickstart(_) | Self::Backends(_) | Self::Push(_) => Ok(()),
+            Self::Inspect(args) => model(&mut args.model),
+            Self::Dequantize(args) => model(&mut args.model),
+            Self::Quantize(args) => {
+                model(&mut args.model)?;
+                let calibration = args.calibration.calibration.as_mut();
+                calibration
+                    .into_iter()
+                    .chain(&mut args.data)
+                    .try_for_each(data)
+            }
+            Self::Train(args) | Self::Estimate(args) => args.locate(),
+            Self::LrFind(args) => args.train.locate(),
+            Self::Merge(args) => {
+                model(&mut args.model)?;
+                adapters(&mut args.adapter)?;
+                let calibration = args.calibration.calibration.as_mut();
+                calibration
+                    .into_iter()
+                    .chain(&mut args.data)
+                    .try_for_each(data)
+            }
+            Self::Export(args) => {
+                model(&mut args.model)?;
+                adapters(&mut args.adapter)
+            }
+            Self::Data(DataCommand::Preview(args)) => {
+                model(&mut args.model)?;
+                args.data.iter_mut().try_for_each(locate_data)
+            }
+            Self::Eval(args) => {
+                args.model.locate()?;
+                args.data.iter_mut().try_for_each(locate_data)
+            }
+            Self::Generate(args) => args.model.locate(),
+        }
+    }
+}
+
+fn replace(path: &mut PathBuf, wanted: Wanted) -> Result<()> {
+    *path = place(path, wanted)?;
+    Ok(())
+}
+
+/// Puts the path of `PATH[:WEIGHT]` here in place of a name on the Hub.
+fn locate_data(text: &mut String) -> Result<()> {
+    let mut arg = DataArg::from_text(text)?;
+    let given = arg.path.clone();
+    replace(&mut arg.path, Wanted::Data)?;
+    if arg.path != given {
+        *text = arg.to_string();
+    }
+    Ok(())
 }
 
 /// Options of `quickstart`.
@@ -174,7 +244,7 @@ pub struct QuickstartArgs {
 /// Options of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The checkpoint folder.
+    /// The checkpoint folder, or its name on the Hugging Face Hub.
     pub model: PathBuf,
     /// Print a line for each layer, also where several are equal.
     #[arg(long)]
@@ -198,7 +268,7 @@ pub struct BackendsArgs {
 /// Options of `dequantize`.
 #[derive(Debug, Args)]
 pub struct DequantizeArgs {
-    /// The checkpoint folder.
+    /// The checkpoint folder, or its name on the Hugging Face Hub.
     pub model: PathBuf,
     /// The folder to write; must be new or empty.
     #[arg(long)]
@@ -248,7 +318,7 @@ impl From<DtypeArg> for FloatFormat {
 /// Which model to load, and how.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// The checkpoint folder.
+    /// The checkpoint folder, or its name on the Hugging Face Hub.
     #[arg(long)]
     pub model: PathBuf,
     /// An adapter folder, with a strength other than 1 if wanted; several are applied one after
@@ -268,6 +338,15 @@ pub struct ModelArgs {
     /// How a dense model is quantized.
     #[command(flatten)]
     pub load: LoadArgs,
+}
+
+impl ModelArgs {
+    /// Puts folders here in place of names on the Hub.
+    pub fn locate(&mut self) -> Result<()> {
+        replace(&mut self.model, Wanted::Model)?;
+        let mut folders = self.adapter.iter_mut().map(|adapter| &mut adapter.folder);
+        folders.try_for_each(|folder| replace(folder, Wanted::Model))
+    }
 }
 
 /// Options of `eval`.

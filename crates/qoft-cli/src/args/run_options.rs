@@ -50,19 +50,20 @@ impl RunOptions {
         options.retain(|key, value| !value.is_null() && !PLACES.contains(&key.as_str()));
         // The file is valid wherever it is used.
         let absolute = |path: &Path| {
-            let path = path.canonicalize().or_else(|_| std::path::absolute(path));
-            path.map(|path| path.display().to_string())
+            // What does not exist is a name on the Hub.
+            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
+            path.display().to_string()
         };
         for key in PATHS {
             if let Some(Value::String(path)) = options.get_mut(key) {
-                *path = absolute(Path::new(path))?;
+                *path = absolute(Path::new(path));
             }
         }
         if let Some(Value::Array(adapters)) = options.get_mut("adapter") {
             for value in adapters {
                 let given = value.as_str().unwrap_or_default();
                 let adapter = AdapterArg::from_text(given).map_err(|e| anyhow!("{given}: {e}"))?;
-                let folder = absolute(&adapter.folder)?;
+                let folder = absolute(&adapter.folder);
                 *value = format!("{folder}={}", adapter.strength).into();
             }
         }
@@ -70,12 +71,9 @@ impl RunOptions {
             let given = data.as_array().into_iter().flatten();
             let mut paths = Vec::new();
             for text in given.filter_map(Value::as_str) {
-                let arg = DataArg::from_text(text)?;
-                let path = absolute(&arg.path)?;
-                paths.push(match arg.weight {
-                    Some(weight) => format!("{path}:{weight}"),
-                    None => path,
-                });
+                let mut arg = DataArg::from_text(text)?;
+                arg.path = absolute(&arg.path).into();
+                paths.push(arg.to_string());
             }
             *data = match paths.len() {
                 1 => paths.remove(0).into(),

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
 use qoft::peft::OneOrMany;
 use qoft::train::train::TrainConfig;
@@ -14,7 +14,11 @@ use serde_json::{Map, Value, json};
 use super::file::{read_yaml, translated};
 use super::names::names;
 use super::values::{finite, object};
-use super::{DataArg, DataArgs, LoadArgs, PreferenceArgs, RunOptions, TrainingArgs, named};
+use super::{
+    AdapterArg, DataArg, DataArgs, LoadArgs, PreferenceArgs, RunOptions, TrainingArgs, locate_data,
+    named,
+};
+use crate::located::{Wanted, place};
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
 /// `--config` may say, and defaults fill the rest.
@@ -25,10 +29,10 @@ pub struct TrainArgs {
     #[arg(long)]
     #[serde(skip)]
     pub config: Option<PathBuf>,
-    /// The checkpoint folder [required].
+    /// The checkpoint folder, or its name on the Hugging Face Hub: OWNER/NAME[@REVISION] [required].
     #[arg(long)]
     pub model: Option<PathBuf>,
-    /// A data file, or a folder of some; several with weights are mixed [required].
+    /// A data file, a folder of some, or a name on the Hub; several with weights are mixed [required].
     #[arg(long, value_name = "PATH[:WEIGHT]")]
     #[serde(deserialize_with = "one_or_many")]
     pub data: Option<Vec<String>>,
@@ -235,6 +239,28 @@ impl TrainArgs {
                 ("--data FILE", data.is_some()),
             ]),
         }
+    }
+
+    /// Puts paths here in place of names on the Hub, but for the model.
+    pub fn locate(&mut self) -> Result<()> {
+        for adapter in self.adapter.iter_mut().flatten() {
+            let mut arg =
+                AdapterArg::from_text(adapter).map_err(|e| anyhow!("--adapter {adapter}: {e}"))?;
+            let given = arg.folder.clone();
+            arg.folder = place(&given, Wanted::Model)?;
+            if arg.folder != given {
+                *adapter = format!("{}={}", arg.folder.display(), arg.strength);
+            }
+        }
+        if let Some(start) = &mut self.start_from {
+            *start = place(start, Wanted::Model)?;
+        }
+        let mut data = self.data.iter_mut().flatten();
+        data.try_for_each(locate_data)?;
+        if let Some(data) = &mut self.eval_data {
+            *data = place(data, Wanted::Data)?;
+        }
+        Ok(())
     }
 
     fn inputs(&self) -> (Option<&Path>, Option<&[String]>) {

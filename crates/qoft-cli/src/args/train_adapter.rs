@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use super::names::names;
 use super::train::parse_targets;
 use super::{AdapterArg, TrainArgs};
+use crate::located::name_and_revision;
 
 /// The adapter options that have the same name in PEFT's configuration.
 const ADAPTER: &[&str] = &[
@@ -69,8 +70,13 @@ impl TrainArgs {
         if config["task_type"].is_null() {
             config["task_type"] = "CAUSAL_LM".into();
         }
-        let model = self.model.as_ref().map(|model| model.display().to_string());
-        config["base_model_name_or_path"] = model.into();
+        if let Some(model) = &self.model {
+            let (model, revision) = name_and_revision(model);
+            config["base_model_name_or_path"] = model.into();
+            if let Some(revision) = revision {
+                config["revision"] = revision.into();
+            }
+        }
         Ok(family.read(config, "adapter configuration")?)
     }
 

@@ -10,6 +10,7 @@ pub mod inspect;
 pub mod lr_find;
 pub mod merge;
 pub mod preview;
+pub mod push;
 pub mod quantize;
 pub mod quickstart;
 pub mod train;

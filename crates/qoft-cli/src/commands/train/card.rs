@@ -81,12 +81,19 @@ impl Card<'_> {
             .unwrap_or_default();
         let of = Path::new(base).file_name().unwrap_or_default();
         let of = of.to_string_lossy();
+        // The Hub takes names only.
+        let (named, tagged) = match Path::new(base).exists() {
+            true => (String::new(), String::new()),
+            false => (
+                format!("base_model: {}\n", Value::from(base)),
+                format!("- base_model:adapter:{base}\n"),
+            ),
+        };
         let mut text = format!(
-            "---\nbase_model: {}\nlibrary_name: peft\npipeline_tag: text-generation\ntags:\n\
-             - base_model:adapter:{base}\n- {}\n{TAG}- transformers\n---\n\n# {family} adapter for {of}\n\n\
+            "---\n{named}library_name: peft\npipeline_tag: text-generation\ntags:\n{tagged}- {}\n\
+             {TAG}- transformers\n---\n\n# {family} adapter for {of}\n\n\
              An adapter of the family {family} for [`{base}`]({base}) ({}), trained with \
              [qoft](https://crates.io/crates/qoft) and kept in PEFT's format.\n\n## Training\n\n",
-            Value::from(base),
             family.to_lowercase(),
             self.model_type
         );

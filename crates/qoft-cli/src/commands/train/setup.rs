@@ -13,6 +13,7 @@ use qoft::{Registries, peft};
 use super::learned::Learned;
 use super::rows::TrainingData;
 use crate::args::{AdapterArg, TrainArgs, answer_tokens};
+use crate::located::{Wanted, place};
 use crate::print::{errln, warnln};
 use crate::{data, files, progress};
 
@@ -76,7 +77,7 @@ impl<D: Learned> Setup<D> {
         let backend_options = args.backend_option.clone().unwrap_or_default();
 
         // The digest is that of the files, before tensors get the names that they have in the model.
-        let checkpoint = files::checkpoint(registries, model_dir)?;
+        let checkpoint = files::checkpoint(registries, &place(model_dir, Wanted::Model)?)?;
         let dense = (!args.quantizes()).then(|| Digest::of_checkpoint(&checkpoint));
         let folder = files::described(registries, checkpoint)?;
         let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;

@@ -1,0 +1,55 @@
+//! Names on the Hugging Face Hub where a path is wanted: what they stand for is fetched. A path that
+//! exists is a path, whatever it looks like.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::Result;
+
+/// What is wanted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// A model or an adapter.
+    Model,
+    /// A data set.
+    Data,
+}
+
+/// The path here, of a model, an adapter or data.
+///
+/// # Errors
+/// If a name on the Hub cannot be fetched.
+pub fn place(path: &Path, wanted: Wanted) -> Result<PathBuf> {
+    match path.exists() {
+        true => Ok(path.to_owned()),
+        false => fetched(path, wanted),
+    }
+}
+
+#[cfg(feature = "hub")]
+fn fetched(path: &Path, wanted: Wanted) -> Result<PathBuf> {
+    use qoft_hub::{Content, Hub, HubName};
+    let Some(name) = path.to_str().and_then(HubName::parse) else {
+        return Ok(path.to_owned());
+    };
+    let content = match wanted {
+        Wanted::Model => Content::Model,
+        Wanted::Data => Content::Data,
+    };
+    let mut bars = crate::progress::Transfers::new();
+    Ok(Hub::from_env()?.fetch(&name, content, &mut bars)?)
+}
+
+/// Without the feature, whoever opens the path says how to get what it names.
+#[cfg(not(feature = "hub"))]
+fn fetched(path: &Path, _: Wanted) -> Result<PathBuf> {
+    Ok(path.to_owned())
+}
+
+/// What an adapter says of its base model: a name on the Hub without its revision, and that; or a path.
+pub fn name_and_revision(model: &Path) -> (String, Option<String>) {
+    let text = model.display().to_string();
+    match text.split_once('@') {
+        Some((name, revision)) if !model.exists() => (name.to_owned(), Some(revision.to_owned())),
+        _ => (text, None),
+    }
+}

@@ -1,0 +1,5 @@
+//! What `qoft-compressed-tensors` does as a whole, in one program that is linked once.
+
+mod errors;
+mod quantize;
+mod requantize;

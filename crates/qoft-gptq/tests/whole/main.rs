@@ -1,0 +1,4 @@
+//! What `qoft-gptq` does as a whole, in one program that is linked once.
+
+mod errors;
+mod requantize;

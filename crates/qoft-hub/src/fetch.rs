@@ -1,0 +1,424 @@
+//! From the Hub into the cache.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use hf_hub::api::Progress;
+use hf_hub::api::sync::{Api, ApiError, ApiRepo};
+use hf_hub::{Cache, Repo, RepoType};
+use serde_json::Value;
+
+use crate::choose::{self, INDEX, some};
+use crate::name::is_inside;
+use crate::{Hub, HubError, HubName};
+
+/// Attempts after a connection broke, and the pause before the first of them.
+const ATTEMPTS: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(250);
+
+/// What a name stands for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Content {
+    /// A model or an adapter: a folder, or a file in it.
+    Model,
+    /// A data set: a file, or a folder with files for training.
+    Data,
+}
+
+impl Content {
+    fn kind(self) -> &'static str {
+        match self {
+            Self::Model => "model",
+            Self::Data => "data set",
+        }
+    }
+
+    fn repo_type(self) -> RepoType {
+        match self {
+            Self::Model => RepoType::Model,
+            Self::Data => RepoType::Dataset,
+        }
+    }
+}
+
+/// Hears how it goes.
+pub trait Transfer {
+    /// A file of so many bytes begins, some of which may be here already.
+    fn file(&mut self, name: &str, bytes: u64);
+    /// So many more bytes are here.
+    fn bytes(&mut self, more: u64);
+    /// Something the user should know.
+    fn note(&mut self, text: &str);
+}
+
+/// Says nothing.
+#[derive(Debug, Clone, Copy)]
+pub struct Silent;
+
+impl Transfer for Silent {
+    fn file(&mut self, _: &str, _: u64) {}
+    fn bytes(&mut self, _: u64) {}
+    fn note(&mut self, _: &str) {}
+}
+
+struct Told<'a>(&'a mut dyn Transfer);
+
+impl Progress for Told<'_> {
+    fn init(&mut self, size: usize, file: &str) {
+        self.0.file(file, size as u64);
+    }
+
+    fn update(&mut self, size: usize) {
+        self.0.bytes(size as u64);
+    }
+
+    fn finish(&mut self) {}
+}
+
+/// A repository at a commit, and what of it is wanted.
+struct Wanted<'a> {
+    name: &'a HubName,
+    content: Content,
+    files: Vec<String>,
+    /// Folder of the commit in the cache.
+    snapshot: PathBuf,
+}
+
+impl Hub {
+    /// The folder or file in the cache that a name stands for, after what lacks was fetched. Only the files
+    /// that are needed are: of a model its safetensors, configuration, tokenizer and templates; of data the
+    /// files for training, if names tell them apart; of a file the file.
+    ///
+    /// Without the network, what the cache has is taken.
+    ///
+    /// # Errors
+    /// If there is no such repository or file, if it may not be read, if its files cannot be used, or if a
+    /// connection breaks again and again: the next attempt goes on where this one ended.
+    pub fn fetch(
+        &self,
+        name: &HubName,
+        content: Content,
+        transfer: &mut dyn Transfer,
+    ) -> Result<PathBuf, HubError> {
+        if let Some(variable) = self.offline {
+            return self.cached(name, content, &format!("{variable} is set"));
+        }
+        let api = self.api()?;
+        let repo = self.repo(name, content);
+        let info = match api.repo(repo.clone()).info() {
+            Ok(info) => info,
+            Err(error) if status(&error).is_none() => {
+                let why = format!("the Hub at {} cannot be reached: {error}", self.endpoint);
+                let path = self.cached(name, content, &why)?;
+                transfer.note(&format!("{why}; what the cache has of {name} is used"));
+                return Ok(path);
+            }
+            Err(error) => return Err(self.failed(name, content, "asking for its files", &error)),
+        };
+        let commit = info.sha;
+        if !is_inside(&commit) || commit.contains('/') {
+            return Err(self.nonsense(name, format!("it answers with the commit `{commit}`")));
+        }
+        let files: Vec<String> = info
+            .siblings
+            .into_iter()
+            .map(|file| file.rfilename)
+            .collect();
+        if let Some(bad) = files.iter().find(|file| !is_inside(file)) {
+            return Err(self.nonsense(name, format!("it has a file `{bad}`")));
+        }
+        let snapshot = self.folder(&repo).join("snapshots").join(&commit);
+        let wanted = Wanted {
+            name,
+            content,
+            files,
+            snapshot,
+        };
+        self.complete(&api, &wanted, transfer)
+    }
+
+    /// Fetches what lacks; the path of what was asked for.
+    fn complete(
+        &self,
+        api: &Api,
+        wanted: &Wanted,
+        transfer: &mut dyn Transfer,
+    ) -> Result<PathBuf, HubError> {
+        let Wanted {
+            name,
+            files,
+            snapshot,
+            ..
+        } = wanted;
+        let repo = api.repo(self.repo(name, wanted.content));
+        let mut get = |file: &str| self.get((api, &repo), wanted, file, &mut *transfer);
+        let title = name.repo.as_str();
+        let asked = name.path.as_deref().unwrap_or_default();
+        if files.iter().any(|file| file == asked) {
+            for file in parts(asked, files) {
+                get(file)?;
+            }
+            return Ok(snapshot.join(asked));
+        }
+        let folder = match asked {
+            "" => String::new(),
+            path => format!("{path}/"),
+        };
+        if !files.iter().any(|file| file.starts_with(&folder)) {
+            let has: Vec<&str> = files.iter().map(String::as_str).collect();
+            return Err(HubError::NoSuchFile {
+                name: title.to_owned(),
+                path: asked.to_owned(),
+                has: some(&has),
+            });
+        }
+        match wanted.content {
+            Content::Data => {
+                let data = choose::of_data(title, files, &folder)?;
+                for file in &data {
+                    get(file)?;
+                }
+                match &data[..] {
+                    [file] => Ok(snapshot.join(file)),
+                    _ => one_folder(title, snapshot, &data),
+                }
+            }
+            Content::Model => {
+                if let Some(file) = only_gguf(files, &folder) {
+                    get(file)?;
+                    return Ok(snapshot.join(file));
+                }
+                let chosen = choose::of_model(title, files, &folder)?;
+                for file in &chosen.beside {
+                    get(file)?;
+                }
+                let listed = listed(&snapshot.join(&folder).join(INDEX));
+                for file in &chosen.weights {
+                    let alone = file[folder.len()..].starts_with("adapter_");
+                    if alone
+                        || listed
+                            .as_ref()
+                            .is_none_or(|l| l.contains(&file[folder.len()..]))
+                    {
+                        get(file)?;
+                    }
+                }
+                Ok(snapshot.join(folder.trim_end_matches('/')))
+            }
+        }
+    }
+
+    /// One file, unless it is here.
+    fn get(
+        &self,
+        (api, repo): (&Api, &ApiRepo),
+        wanted: &Wanted,
+        file: &str,
+        transfer: &mut dyn Transfer,
+    ) -> Result<(), HubError> {
+        let target = wanted.snapshot.join(file);
+        if target.exists() {
+            return Ok(());
+        }
+        self.discard_odd_part(repo, api, wanted, file);
+        let mut pause = PAUSE;
+        let mut attempt = 0;
+        let path = loop {
+            match repo.download_with_progress(file, Told(transfer)) {
+                Ok(path) => break path,
+                Err(error) if attempt < ATTEMPTS && may_pass(&error) => {
+                    attempt += 1;
+                    transfer.note(&format!("{}/{file}: {error}; once more", wanted.name.repo));
+                    thread::sleep(pause);
+                    pause *= 2;
+                }
+                Err(error) => {
+                    let doing = format!("fetching {file}");
+                    return Err(self.failed(wanted.name, wanted.content, &doing, &error));
+                }
+            }
+        };
+        match path == target {
+            true => Ok(()),
+            false => Err(HubError::Unusable {
+                name: wanted.name.to_string(),
+                reason: "it changed while it was fetched; once more fetches the new one".into(),
+            }),
+        }
+    }
+
+    /// Removes what an earlier attempt left of a file, if it is all of it or more: the client asks for what
+    /// follows, and the Hub refuses.
+    fn discard_odd_part(&self, repo: &ApiRepo, api: &Api, wanted: &Wanted, file: &str) {
+        let Ok(about) = api.metadata(&repo.url(file)) else {
+            return;
+        };
+        let blobs = self
+            .folder(&self.repo(wanted.name, wanted.content))
+            .join("blobs");
+        let part = blobs.join(about.etag()).with_extension("part");
+        if fs::metadata(&part).is_ok_and(|part| part.len() >= about.size() as u64) {
+            // A file that stays gives the error that it gave before.
+            let _ = fs::remove_file(&part);
+        }
+    }
+
+    /// What the cache has.
+    fn cached(&self, name: &HubName, content: Content, why: &str) -> Result<PathBuf, HubError> {
+        let folder = self.folder(&self.repo(name, content));
+        let revision = name.revision();
+        let commit = fs::read_to_string(folder.join("refs").join(revision));
+        let commit = commit.map_or_else(|_| revision.to_owned(), |text| text.trim().to_owned());
+        let snapshot = folder.join("snapshots").join(commit);
+        let path = match &name.path {
+            Some(path) => snapshot.join(path),
+            None => snapshot,
+        };
+        if path.exists() {
+            return Ok(path);
+        }
+        Err(HubError::NotCached {
+            name: name.to_string(),
+            cache: self.cache.clone(),
+            why: why.to_owned(),
+        })
+    }
+
+    fn repo(&self, name: &HubName, content: Content) -> Repo {
+        let revision = name.revision().to_owned();
+        Repo::with_revision(name.repo.clone(), content.repo_type(), revision)
+    }
+
+    fn folder(&self, repo: &Repo) -> PathBuf {
+        Cache::new(self.cache.clone())
+            .path()
+            .join(repo.folder_name())
+    }
+
+    fn failed(&self, name: &HubName, content: Content, doing: &str, error: &ApiError) -> HubError {
+        let (endpoint, kind) = (self.endpoint.clone(), content.kind());
+        let repo = name.repo.clone();
+        match status(error) {
+            Some(404) => HubError::NotFound {
+                name: name.to_string(),
+                kind,
+                endpoint,
+            },
+            // The Hub says so as well of what is not there.
+            Some(401) if self.token.is_none() => HubError::NotFound {
+                name: name.to_string(),
+                kind,
+                endpoint,
+            },
+            Some(status @ (401 | 403)) => HubError::Refused {
+                name: repo,
+                status,
+                endpoint,
+                verb: "read",
+            },
+            _ => HubError::Network {
+                name: name.to_string(),
+                doing: doing.to_owned(),
+                reason: error.to_string(),
+            },
+        }
+    }
+
+    fn nonsense(&self, name: &HubName, what: String) -> HubError {
+        HubError::Network {
+            name: name.to_string(),
+            doing: "asking for its files".to_owned(),
+            reason: format!("{} is no Hub that can be trusted: {what}", self.endpoint),
+        }
+    }
+}
+
+/// The status of an answer, if there was one.
+fn status(error: &ApiError) -> Option<u16> {
+    match error {
+        ApiError::RequestError(error) => match **error {
+            ureq::Error::StatusCode(status) => Some(status),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Whether it may go better the next time.
+fn may_pass(error: &ApiError) -> bool {
+    match error {
+        ApiError::IoError(_) | ApiError::LockAcquisition(_) => true,
+        ApiError::RequestError(_) => {
+            status(error).is_none_or(|status| status == 429 || status >= 500)
+        }
+        _ => false,
+    }
+}
+
+/// The files that a file of weights is stored in: all of `NAME-00001-of-00003.gguf`, else the file alone.
+fn parts<'a>(file: &'a str, files: &'a [String]) -> Vec<&'a str> {
+    let split = |file: &'a str| {
+        let (rest, count) = file.strip_suffix(".gguf")?.rsplit_once("-of-")?;
+        let (stem, number) = rest.rsplit_once('-')?;
+        let digits = |text: &str| text.len() == 5 && text.bytes().all(|b| b.is_ascii_digit());
+        (digits(number) && digits(count)).then_some((stem, count))
+    };
+    match split(file) {
+        None => vec![file],
+        whole => {
+            let same = files.iter().map(String::as_str);
+            same.filter(|other| split(other) == whole).collect()
+        }
+    }
+}
+
+/// The only GGUF file where there are no safetensors.
+fn only_gguf<'a>(files: &'a [String], folder: &str) -> Option<&'a str> {
+    let mut inside = files.iter().filter(|file| file.starts_with(folder));
+    if inside.clone().any(|file| file.ends_with(".safetensors")) {
+        return None;
+    }
+    let mut ggufs = inside.by_ref().filter(|file| file.ends_with(".gguf"));
+    let first = ggufs.next()?;
+    ggufs.next().is_none().then_some(first)
+}
+
+/// The files that an index of weights names.
+fn listed(index: &Path) -> Option<BTreeSet<String>> {
+    let index: Value = serde_json::from_slice(&fs::read(index).ok()?).ok()?;
+    let names = index.get("weight_map")?.as_object()?.values();
+    Some(
+        names
+            .filter_map(|name| name.as_str().map(str::to_owned))
+            .collect(),
+    )
+}
+
+/// The folder that all of these files are in.
+fn one_folder(name: &str, snapshot: &Path, files: &[String]) -> Result<PathBuf, HubError> {
+    let folder = |file: &'_ String| {
+        Path::new(file)
+            .parent()
+            .map(Path::to_owned)
+            .unwrap_or_default()
+    };
+    let folders: BTreeSet<PathBuf> = files.iter().map(folder).collect();
+    let mut each = folders.iter();
+    match (each.next(), each.next()) {
+        (Some(folder), None) => Ok(snapshot.join(folder)),
+        _ => {
+            let names: Vec<String> = folders
+                .iter()
+                .map(|folder| format!("{name}/{}", folder.display()))
+                .collect();
+            let names: Vec<&str> = names.iter().map(String::as_str).collect();
+            Err(HubError::Unusable {
+                name: name.to_owned(),
+                reason: format!("it has data in several folders; name one: {}", some(&names)),
+            })
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What `qoft-models` does as a whole, in one program that is linked once.
+
+mod architectures;
+mod checkpointing;
+#[path = "../common/mod.rs"]
+mod common;
+mod hybrid;
+mod packing;
+mod reference;
+mod training;
+mod unsupported;

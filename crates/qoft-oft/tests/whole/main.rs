@@ -1,0 +1,9 @@
+//! What `qoft-oft` does as a whole, in one program that is linked once.
+
+mod adapters;
+#[path = "../common/mod.rs"]
+mod common;
+mod conv2d;
+mod families;
+mod merging;
+mod own;

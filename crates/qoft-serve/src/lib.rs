@@ -1,0 +1,1 @@
+//! An OpenAI-compatible HTTP server over one packed model and many adapters.

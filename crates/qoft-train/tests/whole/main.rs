@@ -1,0 +1,8 @@
+//! What `qoft-train` does as a whole, in one program that is linked once.
+
+mod data;
+mod data_tokenizer;
+mod own_model;
+mod preference;
+mod train;
+mod train_generate;
