@@ -228,14 +228,14 @@ impl HubServer {
             range.end.saturating_sub(1),
             range.len()
         );
-        let is_probe = range.len() <= 1 && size > 1;
-        let cut = match is_probe {
-            true => None,
-            false => self.state().breaks.pop(),
-        };
         let part = &bytes[range];
-        let part = &part[..cut.unwrap_or(part.len()).min(part.len())];
-        stream.write_all(head.as_bytes()).is_ok() && stream.write_all(part).is_ok() && cut.is_none()
+        // A break waits for a part that is longer.
+        let is_due = |state: &HubState| state.breaks.last().is_some_and(|cut| *cut < part.len());
+        let mut state = self.state();
+        let cut = is_due(&state).then(|| state.breaks.pop()).flatten();
+        drop(state);
+        let sent = &part[..cut.unwrap_or(part.len())];
+        stream.write_all(head.as_bytes()).is_ok() && stream.write_all(sent).is_ok() && cut.is_none()
     }
 
     /// What is pushed, and the answer of each step of it.

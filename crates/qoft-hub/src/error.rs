@@ -55,8 +55,11 @@ pub enum HubError {
         /// What is wrong, and what to do.
         reason: String,
     },
-    /// Without the network there is only the cache.
-    #[error("{name} is not in the cache {cache}, and {why}")]
+    /// Without the network there is only the cache, which is shared with Python's tools.
+    #[error(
+        "{name}: no such path, it is not in the cache {}, and {why}; where the Hub can be reached, \
+         `hf download {name} --local-dir {name}` of the package huggingface_hub fetches it", cache.display()
+    )]
     NotCached {
         /// What was asked for.
         name: String,

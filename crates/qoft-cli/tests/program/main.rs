@@ -13,6 +13,8 @@ mod estimate;
 mod first_hour;
 #[cfg(feature = "wgpu")]
 mod gpu;
+#[cfg(feature = "hub")]
+mod hub;
 mod kills;
 mod merge;
 mod output;

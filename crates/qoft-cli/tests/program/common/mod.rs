@@ -20,13 +20,22 @@ pub struct Run {
     pub stderr: String,
 }
 
-/// Runs the program.
+/// Runs the program, which finds no Hub.
 pub fn qoft(args: &[&str]) -> Run {
+    qoft_with(&[], args)
+}
+
+/// Runs the program with variables of its environment.
+pub fn qoft_with(env: &[(&str, &str)], args: &[&str]) -> Run {
     let temporary = temporary();
     let output = Command::new(env!("CARGO_BIN_EXE_qoft"))
         .args(args)
         .env("TMPDIR", temporary.path())
+        .env("HF_HOME", temporary.path())
+        .env("HF_ENDPOINT", "http://127.0.0.1:1")
+        .env_remove("HF_TOKEN")
         .env_remove("QOFT_LOG")
+        .envs(env.iter().copied())
         .output()
         .expect("the program starts");
     Run {
