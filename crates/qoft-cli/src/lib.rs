@@ -127,6 +127,8 @@ fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
         Command::Eval(args) => commands::eval::run(&args, registries),
         Command::Generate(args) => commands::generate::run(&args, registries),
         Command::Push(args) => commands::push::run(&args),
+        Command::Completions(args) => commands::shell::completions(&args),
+        Command::Man(args) => commands::shell::man(&args),
     }
 }
 

@@ -6,6 +6,7 @@ mod choice;
 mod data;
 mod file;
 mod foreign;
+mod help;
 mod load;
 mod lr_find;
 mod merge;
@@ -16,6 +17,7 @@ mod preview;
 mod push;
 mod quantize;
 mod run_options;
+mod shell;
 mod synonyms;
 mod train;
 mod train_adapter;
@@ -48,6 +50,7 @@ pub use preview::{DataCommand, PreviewArgs};
 pub use push::PushArgs;
 pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
+pub use shell::{CompletionsArgs, ManArgs};
 pub use train::{Reports, TrainArgs};
 pub use training::TrainingArgs;
 pub use values::text;
@@ -102,8 +105,8 @@ impl Cli {
 const TRAIN: [&str; 3] = ["train", "estimate", "lr-find"];
 
 /// The program, which has one name and version in all of its commands.
-fn program() -> clap::Command {
-    let program = Cli::command().mut_subcommands(|command| {
+pub fn program() -> clap::Command {
+    let program = help::helping(Cli::command()).mut_subcommands(|command| {
         let command = command.display_name("qoft");
         synonyms::accepting(command)
     });
@@ -152,6 +155,10 @@ pub enum Command {
     Generate(GenerateArgs),
     /// Put an adapter or a model on the Hugging Face Hub.
     Push(PushArgs),
+    /// Print what a shell completes commands and options by.
+    Completions(CompletionsArgs),
+    /// Write manual pages.
+    Man(ManArgs),
 }
 
 impl Command {
@@ -175,6 +182,7 @@ impl Command {
         };
         match self {
             Self::Quickstart(_) | Self::Backends(_) | Self::Push(_) => Ok(()),
+            Self::Completions(_) | Self::Man(_) => Ok(()),
             Self::Inspect(args) => model(&mut args.model),
             Self::Dequantize(args) => model(&mut args.model),
             Self::Quantize(args) => {

@@ -13,4 +13,5 @@ pub mod preview;
 pub mod push;
 pub mod quantize;
 pub mod quickstart;
+pub mod shell;
 pub mod train;

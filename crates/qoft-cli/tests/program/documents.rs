@@ -4,7 +4,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::common::json_of;
+use crate::common::{good, json_of};
 use serde_json::Value;
 
 fn document(name: &str) -> String {
@@ -65,4 +65,62 @@ fn the_schemes_that_quantize_are_those_of_the_program() {
         .filter_map(|backend| backend["name"].as_str())
         .collect();
     assert_eq!(named, able);
+}
+
+/// The names of the commands that a help lists.
+fn listed(help: &str) -> Vec<String> {
+    let is_command = |line: &&str| {
+        let name = line.strip_prefix("  ").unwrap_or_default();
+        name.starts_with(|c: char| c.is_ascii_lowercase())
+    };
+    let commands = help.split("\nOptions:").next().unwrap_or_default().lines();
+    let commands = commands.filter(is_command);
+    let names = commands.filter_map(|line| line.split_whitespace().next());
+    names
+        .filter(|name| *name != "help")
+        .map(str::to_owned)
+        .collect()
+}
+
+/// What `--help` says of the program and of each command.
+fn reference() -> String {
+    let mut page =
+        "# Reference\n\nThis is what `--help` prints. `UPDATE_REFERENCE=1 cargo test --release \
+                    --workspace --test program reference` writes the page anew.\n"
+            .to_owned();
+    let mut commands = vec![vec!["--help".to_owned()]];
+    while let Some(words) = commands.pop() {
+        let args: Vec<&str> = words.iter().map(String::as_str).collect();
+        let help = good(&args).stdout;
+        let path = &words[..words.len() - 1];
+        let title = [&["qoft".to_owned()], path].concat().join(" ");
+        page.push_str(&format!(
+            "\n## {title}\n\n```text\n{}\n```\n",
+            help.trim_end()
+        ));
+        let has_commands = help.contains("<COMMAND>");
+        for name in listed(&help).into_iter().rev().filter(|_| has_commands) {
+            commands.push([path, &[name, "--help".to_owned()]].concat());
+        }
+    }
+    page
+}
+
+#[test]
+#[cfg(all(feature = "hub", feature = "parquet", feature = "serve"))]
+fn the_reference_is_that_of_the_program() {
+    let page = reference();
+    if std::env::var_os("UPDATE_REFERENCE").is_some() {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+        std::fs::write(root.join("docs/reference.md"), &page).expect("a written page");
+    }
+    assert!(page.contains("## qoft data preview\n"), "{page}");
+    let [page, document] = [&page, &document("docs/reference.md")]
+        .map(|t| t.lines().map(str::to_owned).collect::<Vec<_>>());
+    let differing = page.iter().zip(&document).find(|(a, b)| a != b);
+    assert_eq!(
+        differing, None,
+        "UPDATE_REFERENCE=1 writes docs/reference.md anew"
+    );
+    assert_eq!(page.len(), document.len());
 }
