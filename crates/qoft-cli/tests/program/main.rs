@@ -1,5 +1,6 @@
 //! Tests of the program, run as a user runs it.
 
+mod about;
 mod adapters;
 mod bad_arguments;
 mod bad_input;

@@ -1,6 +1,6 @@
 //! The example of a convolutional network learns.
 
-#[path = "../../examples/cnn.rs"]
+#[path = "../examples/cnn.rs"]
 #[allow(dead_code)]
 mod cnn;
 
