@@ -27,6 +27,11 @@ for scheme in gptq awq awq_gptqmodel auto_round aqlm eetq hqq inc_fp8 fp8 fbgemm
     fi
 done
 "${PYTHON:-python3}" make_scheme_references.py
+if [ -n "${PYTHON_HQQ:-}" ]; then
+    "$PYTHON_HQQ" make_quantize_train_hqq.py
+else
+    echo "skipped make_quantize_train_hqq.py: PYTHON_HQQ is not set"
+fi
 # PYTHON_GGUF is an interpreter with requirements-gguf.txt, and GGML a clone of ggml.
 if [ -n "${PYTHON_GGUF:-}" ] && [ -n "${GGML:-}" ]; then
     "$PYTHON_GGUF" make_gguf.py "$GGML"

@@ -178,6 +178,8 @@ class InOrder(Trainer):
 
 def collate(rows):
     ids, mask, labels = pad([row["input_ids"] for row in rows])
+    # It is never predicted, but transformers 4 counts it.
+    labels[:, 0] = -100
     return {"input_ids": ids, "attention_mask": mask, "labels": labels}
 
 

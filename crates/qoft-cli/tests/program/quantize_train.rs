@@ -9,8 +9,14 @@ use tempfile::tempdir;
 use crate::common::file::TensorFile;
 use crate::common::{arg, fixture, json_of};
 
-/// What a configuration of transformers is called on the command line.
-fn flags(given: &Value) -> Vec<String> {
+/// What a configuration of transformers is called on the command line: of bitsandbytes its options, and of
+/// other methods a file in the folder `work`.
+fn flags(given: &Value, work: &Path) -> Vec<String> {
+    if given.get("quant_method").is_some() {
+        let file = work.join("quantization_config.json");
+        fs::write(&file, given.to_string()).expect("a file");
+        return vec![format!("--quantization-config={}", file.display())];
+    }
     let flag = |(key, value): (&String, &Value)| {
         let name = format!("--{}", key.replace('_', "-"));
         match value {
@@ -45,18 +51,18 @@ fn cosine(a: &[f32], b: &[f32]) -> f64 {
 #[test]
 fn a_training_on_a_model_quantized_on_load_is_that_of_peft() {
     let folders = qoft_fixtures::folders("quantize_train");
-    assert!(folders.len() >= 5);
+    assert!(folders.len() >= 9);
     let data = fixture("quantize_train/rows.jsonl");
     for folder in folders {
         let text = fs::read_to_string(folder.join("reference.json")).expect("a file");
         let reference: Value = serde_json::from_str(&text).expect("JSON");
         let number = |key: &str| reference[key].as_f64().expect("a number");
         let name = reference["model"].as_str().expect("a name");
+        let work = tempdir().expect("a folder");
         let (model, flags) = (
             fixture(&format!("quantize/{name}")),
-            flags(&reference["given"]),
+            flags(&reference["given"], work.path()),
         );
-        let work = tempdir().expect("a folder");
         let output = work.path().join("adapter");
         let run = |command: &str, more: &[&str]| {
             let mut args = vec![command, "--model", &model, "--data", &data];
@@ -82,11 +88,9 @@ fn a_training_on_a_model_quantized_on_load_is_that_of_peft() {
 
         // Backward, bitsandbytes multiplies with 4-bit weights that are rounded to the dtype of the file,
         // bf16, and forward with weights that are not. Here both are as they are.
-        let int8 = reference["given"]["load_in_8bit"] == true;
-        let (least, bound) = if int8 {
-            (0.999_999, 1e-4)
-        } else {
-            (0.999, 1.5e-3)
+        let (least, bound) = match reference["given"]["load_in_4bit"] == true {
+            true => (0.999, 1.5e-3),
+            false => (0.999_999, 1e-4),
         };
         let similarity = cosine(&values(&output), &values(&folder));
         assert!(similarity >= least, "{flags:?}: {similarity}");
