@@ -34,6 +34,9 @@ pub(crate) struct Plan<'a> {
     /// Modules that stay dense, as the configuration says it: the list that was given, or none
     /// where only the output head does.
     skips: Option<Vec<String>>,
+    /// The output head where it is the table of the tokens, and so none of the layers above. Libraries
+    /// have a linear layer there.
+    tied_head: Option<&'static str>,
 }
 
 impl<'a> Plan<'a> {
@@ -131,6 +134,13 @@ impl<'a> Plan<'a> {
                 _ => FloatFormat::F16,
             },
         };
+        let is_layer = layers.iter().chain(&dense).any(|layer| layer.path() == head);
+        let tied_head = (folder.is_tied() && !is_layer).then_some(head);
+        if let (Some(head), Some(patterns)) = (tied_head, &patterns)
+            && !patterns.matches(head)?
+        {
+            others.push(head.to_owned());
+        }
         let skips = match (given, others.is_empty()) {
             (None, true) => None,
             (None, false) => Some([others, vec![head.to_owned()]].concat()),
@@ -141,6 +151,7 @@ impl<'a> Plan<'a> {
             dense,
             format,
             skips,
+            tied_head,
         })
     }
 
@@ -158,8 +169,9 @@ impl<'a> Plan<'a> {
         checkpoint: Checkpoint,
         quantization: &Quantization,
     ) -> Result<Checkpoint> {
-        let paths = self.dense.iter().map(|layer| layer.path().to_owned());
-        let dense: Vec<String> = paths.collect();
+        let paths = self.dense.iter().map(ClaimedLayer::path);
+        let paths = paths.chain(self.tied_head);
+        let dense: Vec<String> = paths.map(str::to_owned).collect();
         let model = QuantizedModel::new(self.format, self.skips.as_deref(), &dense);
         let layers = self
             .layers

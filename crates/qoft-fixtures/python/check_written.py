@@ -1,0 +1,207 @@
+"""Loads what `qoft quantize` or `qoft merge` wrote with the scheme's own library, and compares the loss.
+
+    python check_written.py --qoft target/release/qoft --data rows.jsonl --json written.json FOLDER…
+
+Rows have `input_ids` or `text`; without --rows the first eight count. All of these libraries load on a CPU, in
+environments of their own:
+
+  requirements.txt                     bitsandbytes, in transformers
+  requirements-fp8.txt                 FP8, and MXFP4 of gpt-oss, in transformers
+  requirements-compressed-tensors.txt  compressed-tensors, in transformers
+  requirements-torchao.txt             torchao, in transformers
+  requirements-hqq.txt                 HQQ, in transformers 4
+  requirements-gptq.txt                GPTQ and AWQ, by GPTQModel
+  requirements-inc-fp8.txt             INC FP8 without scales of inputs, by neural-compressor with inc_gaudi.py
+  requirements-mlx.txt                 MLX, by mlx-lm
+
+A folder whose library is not installed is left out, and what the file of --json has of other folders stays, so the
+script runs once in each environment. A folder that its library does not compute with is told, and the script ends
+with 1. Of INC the loss is that of the weights as the library decodes them, in a
+float32 model: that is also what qoft computes with where no scale of inputs is stored.
+"""
+
+import argparse
+import importlib.metadata
+import json
+import math
+import os
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+
+
+def by_transformers(folder):
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM, __version__
+
+    config = AutoConfig.from_pretrained(folder)
+    if __version__.startswith("4."):
+        # It does not know where transformers 5 writes this.
+        rope = dict(config.rope_parameters)
+        config.rope_theta = rope.pop("rope_theta")
+        config.rope_scaling = None if rope["rope_type"] == "default" else rope
+    return AutoModelForCausalLM.from_pretrained(folder, config=config, device_map="cpu", dtype=torch.float32)
+
+
+def by_gptqmodel(folder):
+    import torch
+    from gptqmodel import BACKEND, GPTQModel
+
+    method = settings(folder)["quant_method"]
+    backend = BACKEND.TORCH if method == "gptq" else BACKEND.TORCH_AWQ
+    # It decodes in half precision only; all that follows is in single precision.
+    return GPTQModel.load(str(folder), device="cpu", backend=backend, dtype=torch.float16).model.float()
+
+
+def by_neural_compressor(folder):
+    """The library's own load on a stand-in for a Gaudi, whose weights go into a dense model."""
+    import inc_gaudi
+
+    inc_gaudi.install("gaudi3")
+    import torch
+    from neural_compressor.torch.quantization import load
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    loaded = load(str(folder), format="huggingface", device="hpu")
+    tensors = {name: tensor.float() for name, tensor in loaded.state_dict().items() if tensor is not None}
+    for path, layer in loaded.named_modules():
+        if type(layer).__name__.startswith("Patched") and hasattr(layer, "scale_weight"):
+            dense = layer.weight.to(torch.float32) * torch.as_tensor(layer.scale_weight).float()
+            tensors[f"{path}.weight"] = dense.t().contiguous()
+    config = AutoConfig.from_pretrained(folder)
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    tensors = {name: tensors[name] for name in model.state_dict()}
+    model.load_state_dict(tensors)
+    return model
+
+
+def torch_loss(model, rows):
+    import torch
+
+    # In training mode bitsandbytes multiplies with the dequantized weights, not in int8 or bfloat16.
+    model.train()
+    total, tokens = 0.0, 0
+    with torch.no_grad():
+        for ids in rows:
+            ids = torch.tensor([ids])
+            logits = model(input_ids=ids).logits[0, :-1].float()
+            total += torch.nn.functional.cross_entropy(logits, ids[0, 1:], reduction="sum").item()
+            tokens += ids.shape[1] - 1
+    return total / tokens
+
+
+def mlx_loss(folder, rows):
+    import mlx.core as mx
+    import mlx.nn as nn
+    from mlx_lm.utils import load_model
+
+    model, _ = load_model(folder)
+    model.set_dtype(mx.float32)
+    total, tokens = 0.0, 0
+    for ids in rows:
+        logits = model(mx.array([ids]))[0, :-1].astype(mx.float32)
+        total += nn.losses.cross_entropy(logits, mx.array(ids[1:]), reduction="sum").item()
+        tokens += len(ids) - 1
+    return total / tokens
+
+
+def settings(folder):
+    return json.loads((folder / "config.json").read_text()).get("quantization_config", {})
+
+
+def method_of(folder):
+    """The name of the method: INC's files have none, and MLX's have it in another key."""
+    config = settings(folder)
+    if "quant_method" in config:
+        return config["quant_method"]
+    return "inc" if "fp8_config" in config else "mlx" if "group_size" in config else None
+
+
+# method: the packages that a loss is measured by
+LIBRARIES = {
+    "bitsandbytes": ["bitsandbytes", "transformers"],
+    "fp8": ["transformers"],
+    "mxfp4": ["transformers"],
+    "compressed-tensors": ["compressed-tensors", "transformers"],
+    "torchao": ["torchao", "transformers"],
+    "hqq": ["hqq", "transformers"],
+    "gptq": ["gptqmodel"],
+    "awq": ["gptqmodel"],
+    "inc": ["neural-compressor-pt"],
+    "mlx": ["mlx-lm"],
+}
+
+
+def library_of(method):
+    """The packages with their versions, or `None` where one is missing."""
+    try:
+        packages = [f"{name} {importlib.metadata.version(name)}" for name in LIBRARIES[method]]
+    except importlib.metadata.PackageNotFoundError:
+        return None
+    # HQQ is refused by transformers 5.
+    if method == "hqq" and not importlib.metadata.version("transformers").startswith("4."):
+        return None
+    return ", ".join(packages)
+
+
+def loss_there(folder, method, rows):
+    if method == "mlx":
+        return mlx_loss(folder, rows)
+    load = {"gptq": by_gptqmodel, "awq": by_gptqmodel, "inc": by_neural_compressor}.get(method, by_transformers)
+    return torch_loss(load(folder), rows)
+
+
+def read_rows(path, count, folder):
+    rows = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()[:count]]
+    if all("input_ids" in row for row in rows):
+        return [row["input_ids"] for row in rows]
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+    return [tokenizer.encode(row["text"]).ids for row in rows]
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--qoft", type=Path, default="target/release/qoft")
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=8)
+    parser.add_argument("--json", type=Path, help="the file of the figures")
+    parser.add_argument("folders", nargs="+", type=Path)
+    args = parser.parse_args()
+    qoft = args.qoft.resolve()
+    results = json.loads(args.json.read_text()) if args.json and args.json.exists() else []
+    failed = False
+    for folder in args.folders:
+        method = method_of(folder)
+        library = method in LIBRARIES and library_of(method)
+        if not library:
+            print(f"{folder.name} is left out: nothing here loads {method}", file=sys.stderr)
+            continue
+        rows = read_rows(args.data, args.rows, folder)
+        try:
+            theirs = loss_there(folder, method, rows)
+        except Exception as error:
+            print(f"{folder.name} fails in {library}: {error!r}", file=sys.stderr)
+            failed = True
+            continue
+        with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+            file.writelines(json.dumps({"input_ids": ids}) + "\n" for ids in rows)
+            file.flush()
+            command = [qoft, "eval", "--model", folder, "--data", file.name, "--json"]
+            ours = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)["loss"]
+        assert math.isfinite(theirs), folder
+        print(f"{folder.name}: {library} {theirs:.6f}, qoft {ours:.6f}, off {abs(theirs - ours):.1e}", flush=True)
+        found = {"model": folder.name, "library": library, "theirs": theirs, "ours": ours}
+        results = [result for result in results if result["model"] != folder.name] + [found]
+        if args.json:
+            args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+    sys.exit(failed)
+
+
+if __name__ == "__main__":
+    main()
