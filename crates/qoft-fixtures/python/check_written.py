@@ -11,13 +11,12 @@ environments of their own:
   requirements-torchao.txt             torchao, in transformers
   requirements-hqq.txt                 HQQ, in transformers 4
   requirements-gptq.txt                GPTQ and AWQ, by GPTQModel
-  requirements-inc-fp8.txt             INC FP8 without scales of inputs, by neural-compressor with inc_gaudi.py
+  requirements-inc-fp8.txt             INC FP8, by neural-compressor with inc_gaudi.py
   requirements-mlx.txt                 MLX, by mlx-lm
 
 A folder whose library is not installed is left out, and what the file of --json has of other folders stays, so the
 script runs once in each environment. A folder that its library does not compute with is told, and the script ends
-with 1. Of INC the loss is that of the weights as the library decodes them, in a
-float32 model: that is also what qoft computes with where no scale of inputs is stored.
+with 1. All losses are in float32 but INC's, which the library computes in bfloat16.
 """
 
 import argparse
@@ -43,7 +42,23 @@ def by_transformers(folder):
         rope = dict(config.rope_parameters)
         config.rope_theta = rope.pop("rope_theta")
         config.rope_scaling = None if rope["rope_type"] == "default" else rope
-    return AutoModelForCausalLM.from_pretrained(folder, config=config, device_map="cpu", dtype=torch.float32)
+    model = AutoModelForCausalLM.from_pretrained(folder, config=config, device_map="cpu", dtype=torch.float32)
+    return decompressed(model, config) if method_of(folder) == "compressed-tensors" else model
+
+
+def decompressed(model, config):
+    """A dense model with the decompressed weights: those of 4-bit floats are bfloat16, whatever was asked for."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    del config.quantization_config
+    dense = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    tensors = {}
+    for name in dense.state_dict():
+        path, _, key = name.rpartition(".")
+        tensors[name] = getattr(model.get_submodule(path), key).detach().float()
+    dense.load_state_dict(tensors)
+    return dense
 
 
 def by_gptqmodel(folder):
@@ -57,26 +72,13 @@ def by_gptqmodel(folder):
 
 
 def by_neural_compressor(folder):
-    """The library's own load on a stand-in for a Gaudi, whose weights go into a dense model."""
+    """The library's own model on a stand-in for a Gaudi, inputs quantized and all, in bfloat16."""
     import inc_gaudi
 
     inc_gaudi.install("gaudi3")
-    import torch
     from neural_compressor.torch.quantization import load
-    from transformers import AutoConfig, AutoModelForCausalLM
 
-    loaded = load(str(folder), format="huggingface", device="hpu")
-    tensors = {name: tensor.float() for name, tensor in loaded.state_dict().items() if tensor is not None}
-    for path, layer in loaded.named_modules():
-        if type(layer).__name__.startswith("Patched") and hasattr(layer, "scale_weight"):
-            dense = layer.weight.to(torch.float32) * torch.as_tensor(layer.scale_weight).float()
-            tensors[f"{path}.weight"] = dense.t().contiguous()
-    config = AutoConfig.from_pretrained(folder)
-    del config.quantization_config
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    tensors = {name: tensors[name] for name in model.state_dict()}
-    model.load_state_dict(tensors)
-    return model
+    return load(str(folder), format="huggingface", device="hpu")
 
 
 def torch_loss(model, rows):
@@ -99,7 +101,9 @@ def mlx_loss(folder, rows):
     import mlx.nn as nn
     from mlx_lm.utils import load_model
 
-    model, _ = load_model(folder)
+    # It does not know where transformers 5 writes this.
+    rope = json.loads((folder / "config.json").read_text()).get("rope_parameters", {})
+    model, _ = load_model(folder, model_config={key: rope[key] for key in ["rope_theta"] if key in rope})
     model.set_dtype(mx.float32)
     total, tokens = 0.0, 0
     for ids in rows:

@@ -291,3 +291,31 @@ fn settings_may_be_lists() {
     let granularity = &config["quant_type"]["default"]["_data"]["granularity"];
     assert_eq!(granularity["_data"]["group_size"], 32);
 }
+
+#[test]
+fn a_tied_head_is_among_the_modules_that_libraries_leave_dense() {
+    let work = tempdir().expect("a folder");
+    let model = fixture("quantize/llama_bf16");
+    let mut number = 0;
+    let mut config = |scheme: &str, more: &[&str]| {
+        number += 1;
+        let output = work.path().join(number.to_string());
+        let args = ["quantize", "--model", &model, "--output", arg(&output)];
+        good(&[&args[..], &["--scheme", scheme], more].concat());
+        let text = fs::read_to_string(output.join("config.json")).expect("a file");
+        let config: Value = serde_json::from_str(&text).expect("JSON");
+        config["quantization_config"].clone()
+    };
+    let int4 = "compressed-tensors,num_bits=4,type=int,group_size=32";
+    assert_eq!(config(int4, &[])["ignore"], json!(["lm_head"]));
+    let skipped = config(int4, &["--quantize-skip", "q_proj"]);
+    assert_eq!(skipped["ignore"], json!(["q_proj", "lm_head"]));
+    let skipped = config(int4, &["--quantize-skip", "lm_head,q_proj"]);
+    assert_eq!(skipped["ignore"], json!(["lm_head", "q_proj"]));
+    assert_eq!(config("modelopt", &[])["ignore"], json!(["lm_head"]));
+    let inc = config("inc-fp8,scale_method=maxabs_pcs_pow2", &[]);
+    assert_eq!(inc["blocklist"]["names"], json!(["lm_head"]));
+    // Where the library's default means the same, it is no list.
+    let nf4 = config("bnb-4bit", &[]);
+    assert_eq!(nf4["llm_int8_skip_modules"], Value::Null);
+}
