@@ -49,8 +49,12 @@ def by_transformers(folder):
 def decompressed(model, config):
     """A dense model with the decompressed weights: those of 4-bit floats are bfloat16, whatever was asked for."""
     import torch
+    from compressed_tensors.compressors.base import decompress_module
     from transformers import AutoModelForCausalLM
 
+    for module in model.modules():
+        if getattr(module, "quantization_scheme", None) is not None:
+            decompress_module(module)
     del config.quantization_config
     dense = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tensors = {}

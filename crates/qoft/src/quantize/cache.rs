@@ -108,7 +108,8 @@ mod tests {
         fs::write(&path, "{}").expect("a file");
         let weights = work.path().join("model.safetensors");
         let mut bytes = 64u64.to_le_bytes().to_vec();
-        let mut header = br#"{"a.weight": {"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#.to_vec();
+        let mut header =
+            br#"{"a.weight": {"dtype":"U8","shape":[2],"data_offsets":[0,2]}}"#.to_vec();
         header.resize(64, b' ');
         bytes.extend(header);
         bytes.extend([1, 2]);
@@ -116,7 +117,8 @@ mod tests {
         let write = |bytes: &[u8]| {
             fs::write(&weights, bytes).expect("a file");
             let file = fs::File::options().write(true).open(&weights);
-            file.and_then(|file| file.set_modified(time)).expect("a time");
+            file.and_then(|file| file.set_modified(time))
+                .expect("a time");
         };
         write(&bytes);
         let first = digest(&checkpoint()).expect("a digest");

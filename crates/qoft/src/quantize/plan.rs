@@ -134,7 +134,10 @@ impl<'a> Plan<'a> {
                 _ => FloatFormat::F16,
             },
         };
-        let is_layer = layers.iter().chain(&dense).any(|layer| layer.path() == head);
+        let is_layer = layers
+            .iter()
+            .chain(&dense)
+            .any(|layer| layer.path() == head);
         let tied_head = (folder.is_tied() && !is_layer).then_some(head);
         if let (Some(head), Some(patterns)) = (tied_head, &patterns)
             && !patterns.matches(head)?
