@@ -2,11 +2,11 @@
 
 #[path = "../examples/cnn.rs"]
 #[allow(dead_code)]
-mod cnn;
+mod example;
 
 #[test]
 fn rotated_filters_learn_shapes() {
-    let losses = cnn::train(60).unwrap();
+    let losses = example::train(60).unwrap();
     let mean = |losses: &[f32]| losses.iter().sum::<f32>() / losses.len() as f32;
     let (first, last) = (mean(&losses[..10]), mean(&losses[50..]));
     assert!(last < 0.8 * first, "{first} {last}");
