@@ -55,7 +55,9 @@ impl Source {
                 {
                     let text = attribute.stream().to_string().replace(' ', "");
                     exported |= text == "macro_export";
-                    2 + if is_test_only(&text) {
+                    // A file of another target is no part of the crate.
+                    let is_elsewhere = text.starts_with("path=");
+                    2 + if is_elsewhere || is_test_only(&text) {
                         item(&rest[2..])
                     } else {
                         0
