@@ -137,7 +137,7 @@ impl ChatTemplate {
     /// message whether it is learned.
     ///
     /// `reach` tells how many bytes of the whole text matter. Turns that start behind them are left
-    /// out without a look: each one costs renderings of all messages before it.
+    /// out without a look: each one costs renderings of messages around it.
     ///
     /// # Errors
     ///

@@ -14,11 +14,6 @@ pub(crate) fn unused_marks(text: &str) -> [char; 2] {
     [next(), next()]
 }
 
-/// A character that `text` does not contain.
-pub(crate) fn unused_mark(text: &str) -> char {
-    unused(text).next().unwrap_or(char::REPLACEMENT_CHARACTER)
-}
-
 /// As many different characters as there are that `text` does not contain.
 pub(crate) fn probes(text: &str) -> impl Iterator<Item = char> {
     let used: HashSet<char> = text.chars().collect();

@@ -41,8 +41,9 @@ fi
 # PYTHON_PREFERENCE is an interpreter with requirements-preference.txt.
 if [ -n "${PYTHON_PREFERENCE:-}" ]; then
     "$PYTHON_PREFERENCE" make_preference.py
+    "$PYTHON_PREFERENCE" make_chat_rows.py
 else
-    echo "skipped make_preference.py: PYTHON_PREFERENCE is not set"
+    echo "skipped make_preference.py and make_chat_rows.py: PYTHON_PREFERENCE is not set"
 fi
 # WHEELS names the folder with the wheels of requirements-templates.txt.
 if [ -n "${WHEELS:-}" ]; then

@@ -13,7 +13,7 @@ use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 pub const IGNORED: i32 = -100;
 
 /// Of conversations with more messages it is found out first which part of the text is kept, since
-/// the place of each turn costs renderings of all messages before it.
+/// the place of each turn costs renderings of messages around it.
 const LONG_CONVERSATION: usize = 64;
 
 /// A row ready for training: token ids and what to learn at each of them.
@@ -156,7 +156,11 @@ impl<'a> Encoder<'a> {
                         let learns = |index: usize| Some(index) == last;
                         template.render_assistant(&messages, &variables, &learns, &str::len)?
                     }
-                    _ => template.render_completion(&prompt, &completion, &variables)?,
+                    _ => {
+                        let rendered =
+                            template.render_completion(&prompt, &completion, &variables)?;
+                        return checked(self.completion(&rendered)?);
+                    }
                 })?
             }
             Row::InputIds {
@@ -189,6 +193,9 @@ impl<'a> Encoder<'a> {
         let mut example = self.label(&read.encoded, |offsets| {
             start == 0 || holds_part(offsets, &learned)
         })?;
+        if start > 0 {
+            self.leave_out_prompt(&mut example, &read.encoded, &text[..start], true)?;
+        }
         let unread = read.unread;
         // The end of a text that is not read is cut off anyway.
         let Some(eos) = self.tokenizer.eos_id().filter(|_| unread == 0) else {
@@ -207,6 +214,20 @@ impl<'a> Encoder<'a> {
 
     /// A rendered conversation. The template has written all special tokens.
     fn chat(&self, rendered: &Rendered) -> Result<EncodedRow, RowError> {
+        Ok(self.labelled(rendered)?.0)
+    }
+
+    /// A rendered conversation of which all behind a prompt is learned.
+    fn completion(&self, rendered: &Rendered) -> Result<EncodedRow, RowError> {
+        let (mut row, encoded) = self.labelled(rendered)?;
+        let start = rendered.learned.first().map_or(0, |learned| learned.start);
+        let prompt = &rendered.text[..start];
+        self.leave_out_prompt(&mut row.example, &encoded, prompt, false)?;
+        Ok(row)
+    }
+
+    /// A rendered conversation, and the places of its tokens.
+    fn labelled(&self, rendered: &Rendered) -> Result<(EncodedRow, Encoded), RowError> {
         let read = self
             .tokenizer
             .encode_start(&rendered.text, false, self.max_length)?;
@@ -219,10 +240,32 @@ impl<'a> Encoder<'a> {
                 .take_while(|range| range.start <= offsets.1)
                 .any(|range| holds_part(offsets, range))
         })?;
-        Ok(EncodedRow {
+        let row = EncodedRow {
             example,
             unread: read.unread,
-        })
+        };
+        Ok((row, read.encoded))
+    }
+
+    /// Leaves out a token that reaches across the end of `prompt` if the prompt alone has it too, as tokens that
+    /// take the white space behind them do. TRL's completions begin where the ids differ.
+    fn leave_out_prompt(
+        &self,
+        example: &mut Example,
+        encoded: &Encoded,
+        prompt: &str,
+        add_special_tokens: bool,
+    ) -> Result<(), RowError> {
+        let first = example.unlearned_start();
+        let reaches = |(start, end): &(usize, usize)| *start < prompt.len() && prompt.len() < *end;
+        if !encoded.offsets.get(first).is_some_and(reaches) {
+            return Ok(());
+        }
+        let alone = self.tokenizer.encode(prompt, add_special_tokens)?;
+        if alone.get(..=first) == example.input_ids.get(..=first) {
+            example.labels[first] = IGNORED;
+        }
+        Ok(())
     }
 
     /// Labels the tokens whose offsets are learned. A text is tokenized as a whole, as the model

@@ -4,6 +4,7 @@ mod classes;
 mod files;
 mod forms;
 mod learned;
+mod published;
 mod refused;
 
 use std::fs;
