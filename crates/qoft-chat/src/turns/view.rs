@@ -67,7 +67,9 @@ impl View<'_> {
         };
         let there = end(&self.messages[..self.at], before, true)?;
         let closing = there.map(|end| &before[end..]);
-        let starts = closing.filter(|closing| self.text[here..].starts_with(closing));
+        // White space alone shows nothing.
+        let starts = closing
+            .filter(|closing| !closing.trim().is_empty() && self.text[here..].starts_with(closing));
         Ok(starts.map(|closing| here + closing.len()))
     }
 
