@@ -1,6 +1,7 @@
 //! What a training step takes, counted by the allocator. One test: a second one beside it would be
 //! counted too.
 
+#[path = "whole/common/mod.rs"]
 mod common;
 
 use std::sync::Arc;

@@ -2,7 +2,6 @@
 
 mod architectures;
 mod checkpointing;
-#[path = "../common/mod.rs"]
 mod common;
 mod hybrid;
 mod packing;

@@ -1,7 +1,6 @@
 //! What `qoft-oft` does as a whole, in one program that is linked once.
 
 mod adapters;
-#[path = "../common/mod.rs"]
 mod common;
 mod conv2d;
 mod families;

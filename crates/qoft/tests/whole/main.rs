@@ -4,7 +4,6 @@
 mod calibrate;
 mod capabilities;
 mod checkpointing;
-#[path = "../common/mod.rs"]
 mod common;
 #[cfg(feature = "all-schemes")]
 mod export;
