@@ -162,7 +162,15 @@ pub fn merge_staged(
             _ if is_foreign => outputs.push(Output::foreign(current.tensor(name)?)),
             Some(layer) if changed.dense.contains(layer.path()) => {}
             None => outputs.push(own::kept(current, adapters, name, format)?),
-            Some(_) => outputs.push(Output::copy(current.tensor(name)?)),
+            Some(layer) => {
+                let tensor = current.tensor(name)?;
+                let before = folder.checkpoint().get(name);
+                let is_new = before.is_none_or(|before| before.file() != tensor.file());
+                outputs.push(match is_new || layer.is_quantized() {
+                    true => Output::packed(tensor),
+                    false => Output::copy(tensor),
+                });
+            }
         }
     }
     if let Some(first) = dropped.first() {

@@ -39,7 +39,7 @@ pub(crate) struct Output<'a> {
 /// Bytes that are there, or are made when they are written.
 pub(crate) enum Data<'a> {
     Stored(TensorView),
-    /// Of a tensor that is none of the model's.
+    /// Of a tensor that is none of the model's, or holds codes: no numbers to be checked.
     Foreign(TensorView),
     Made(Box<dyn Fn() -> Result<Vec<u8>> + Send + Sync + 'a>),
 }
@@ -69,6 +69,12 @@ impl Output<'_> {
             data: Data::Foreign(tensor.clone()),
             ..Self::copy(tensor)
         }
+    }
+
+    /// A tensor of a quantized layer, as it is. Its numbers may be codes under the name of floats, as
+    /// libraries store them on demand; what they stand for is checked where the layer is read.
+    pub fn packed(tensor: TensorView) -> Self {
+        Self::foreign(tensor)
     }
 
     /// Its bytes.

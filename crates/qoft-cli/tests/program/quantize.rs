@@ -319,3 +319,30 @@ fn a_tied_head_is_among_the_modules_that_libraries_leave_dense() {
     let nf4 = config("bnb-4bit", &[]);
     assert_eq!(nf4["llm_int8_skip_modules"], Value::Null);
 }
+
+#[test]
+fn codes_that_are_stored_as_floats_are_no_numbers() {
+    let work = tempdir().expect("a folder");
+    let rows = rows(work.path());
+    let at = |name: &str| work.path().join(name);
+    let storage = |name: &str| format!("--bnb-4bit-quant-storage={name}");
+    let (model, expected) = (dense(), loss(&rows, &NF4));
+    for name in ["bfloat16", "float16", "float32"] {
+        let storage = storage(name);
+        let flags = [&NF4[..], &[&storage]].concat();
+        let output = at(name);
+        let args = ["quantize", "--model", &model, "--output", arg(&output)];
+        good(&[&args[..], &flags].concat());
+        let of = |folder: &Path| {
+            let args = ["eval", "--model", arg(folder), "--data", arg(&rows)];
+            json_of(&args)["loss"].as_f64().expect("a loss")
+        };
+        assert_eq!(of(&output), expected, "{name}");
+        // Some of the codes are no finite numbers.
+        let cache = at("cache");
+        let cached = [&flags[..], &["--quantize-cache", arg(&cache)]].concat();
+        assert_eq!(loss(&rows, &cached), expected);
+        assert_eq!(loss(&rows, &cached), expected);
+    }
+    assert_eq!(names(&at("cache")).len(), 3);
+}

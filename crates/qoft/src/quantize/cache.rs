@@ -76,14 +76,17 @@ pub fn read(file: &Path, checkpoint: &mut Checkpoint, plan: &Plan) -> bool {
 
 /// Writes the tensors in which `quantized` differs from `dense`. A cache that cannot be written is
 /// no error: the model is there.
-pub fn write(file: &Path, dense: &Checkpoint, quantized: &Checkpoint) {
+pub fn write(file: &Path, dense: &Checkpoint, quantized: &Checkpoint, plan: &Plan) {
     let written = || {
-        let mut outputs = Vec::new();
+        let (mut outputs, is_packed) = (Vec::new(), plan.packed());
         for name in quantized.names() {
             let tensor = quantized.tensor(name)?;
             let before = dense.get(name);
             if before.is_none_or(|before| before.file() != tensor.file()) {
-                outputs.push(Output::copy(tensor));
+                outputs.push(match is_packed(name) {
+                    true => Output::packed(tensor),
+                    false => Output::copy(tensor),
+                });
             }
         }
         write_tensors(file, &outputs)

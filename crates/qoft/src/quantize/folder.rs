@@ -137,7 +137,14 @@ pub fn quantize_staged(
     let quantized = carry_out(&plan, folder, quantization, options, search, done)?;
     let checkpoint = quantized.checkpoint();
     let tensors = checkpoint.names().map(|name| checkpoint.tensor(name));
-    let outputs = tensors.map(|tensor| Ok(Output::of(folder, tensor?)));
+    let is_packed = plan.packed();
+    let outputs = tensors.map(|tensor| {
+        let tensor = tensor?;
+        Ok(match is_packed(tensor.name()) {
+            true => Output::packed(tensor),
+            false => Output::of(folder, tensor),
+        })
+    });
     let around = Surroundings {
         config: checkpoint.config(),
         metadata: checkpoint.metadata(),

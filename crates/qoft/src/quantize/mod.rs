@@ -131,7 +131,7 @@ fn carry_out(
         Ok(())
     })?;
     if let Some(file) = &cached {
-        cache::write(file, dense, &current);
+        cache::write(file, dense, &current, plan);
     }
     Ok(folder.with_checkpoint(current))
 }

@@ -163,6 +163,15 @@ impl<'a> Plan<'a> {
         self.layers.iter().map(ClaimedLayer::path)
     }
 
+    /// Tells of names of tensors whether they are of layers that are quantized, and are not their biases.
+    pub fn packed(&self) -> impl Fn(&str) -> bool {
+        let owners = Owners::new(&self.layers);
+        move |name| {
+            let owner = owners.of(name);
+            owner.is_some_and(|layer| !is_bias(name, layer))
+        }
+    }
+
     /// A checkpoint of the model that says how it is quantized.
     ///
     /// # Errors
