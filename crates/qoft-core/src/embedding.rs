@@ -8,6 +8,7 @@ use qoft_kernels::{Matrix, PackedWeight};
 
 use crate::adapter::{Adapters, LayerTensor, OftAdapter, WEIGHT};
 use crate::frozen::{Frozen, Mergeable};
+use crate::lanes;
 use crate::layer::Layer;
 use crate::ops;
 use crate::still::Still;
@@ -47,13 +48,29 @@ impl Embedding {
     /// If an id is not a row of the table.
     pub fn forward(&self, ids: Tensor<2, Int>) -> Tensor<3> {
         let [batch, time] = ids.dims();
-        let rows = match self.adapters.own_weight() {
-            Some(own) => self.trained_rows(own.value(), ids.reshape([batch * time])),
-            None => ops::embed(&**self.weight.get(), ids),
+        let rows = match lanes::parts(batch * time).filter(|_| self.adapters.has_own_weight()) {
+            None => self.rows(ids),
+            Some(parts) => {
+                let ids = ids.reshape([1, batch * time]);
+                let made = parts.into_iter().map(|(lane, rows)| {
+                    let ids = ids.clone().narrow(1, rows.start, rows.len());
+                    lanes::with(&lane, || self.rows(ids))
+                });
+                Tensor::cat(made.collect(), 0)
+            }
         };
         let width = rows.dims()[1];
         let rows = self.adapters.turn_input(rows.into());
         rows.into_tensor().reshape([batch, time, width])
+    }
+
+    /// The rows of `ids`, before they are turned.
+    fn rows(&self, ids: Tensor<2, Int>) -> Tensor<2> {
+        let count = ids.dims().iter().product::<usize>();
+        match self.adapters.own_weight() {
+            Some(own) => self.trained_rows(own.value(), ids.reshape([count])),
+            None => ops::embed(&**self.weight.get(), ids),
+        }
     }
 
     /// Rows of a table that may train.

@@ -9,6 +9,7 @@ use qoft_kernels::{Matrix, PackedWeight};
 
 use crate::adapter::{Adapters, BIAS, LayerTensor, OftAdapter, WEIGHT};
 use crate::frozen::{Frozen, Mergeable};
+use crate::lanes;
 use crate::layer::{InputObserver, Layer};
 use crate::ops::{self, Traced};
 use crate::still::Still;
@@ -86,17 +87,37 @@ impl Linear {
     pub fn forward<const D: usize>(&self, x: impl Into<Traced<D>>) -> Tensor<D> {
         let x = x.into();
         let mut dims = x.dims();
-        let x = self.matmul_input(x);
-        let y = match self.adapters.own_weight() {
-            Some(own) => ops::dense_matmul(x, own.value()),
-            None => ops::packed_matmul(x.into_tensor(), self.weight.get()),
+        let lanes = self.adapters.has_lanes();
+        let y = if lanes && self.adapters.has_own_weight() {
+            lanes::each(self.rows(x).into_tensor(), |x| {
+                self.changed(self.product(x))
+            })
+        } else {
+            let y = self.product(x);
+            match lanes {
+                true => lanes::each(y, |y| self.changed(y)),
+                false => self.changed(y),
+            }
         };
-        let y = self.with_bias(self.adapters.change_output(y));
         if D == 2 {
             return Tensor::from_dispatch(y.into_dispatch());
         }
         dims[D - 1] = self.out_features();
         y.reshape(dims)
+    }
+
+    /// The product with the weight.
+    fn product<const D: usize>(&self, x: impl Into<Traced<D>>) -> Tensor<2> {
+        let x = self.matmul_input(x);
+        match self.adapters.own_weight() {
+            Some(own) => ops::dense_matmul(x, own.value()),
+            None => ops::packed_matmul(x.into_tensor(), self.weight.get()),
+        }
+    }
+
+    /// A product with what is done to it.
+    fn changed(&self, y: Tensor<2>) -> Tensor<2> {
+        self.with_bias(self.adapters.change_output(y))
     }
 
     /// Several layers on the same `x` of `[rows, in_features]`; a single row passes all of them at
@@ -122,6 +143,7 @@ impl Linear {
     pub fn only_multiplies(&self) -> bool {
         self.observer.is_none()
             && self.input_quantizer.is_none()
+            && !self.adapters.has_lanes()
             && self.adapters.rotations().next().is_none()
             && self.adapters.own_weight().is_none()
     }
@@ -143,9 +165,7 @@ impl Linear {
 
     /// What the weight is multiplied with: `x` after rotations and input quantization, as rows.
     pub fn matmul_input<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<2> {
-        let x = x.into();
-        let rows = x.dims().iter().product::<usize>() / self.in_features();
-        let x = x.reshape([rows, self.in_features()]);
+        let x = self.rows(x);
         if let Some(observer) = &self.observer {
             observer.observe(&x);
         }
@@ -157,6 +177,12 @@ impl Linear {
             }
             None => x,
         }
+    }
+
+    fn rows<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<2> {
+        let x = x.into();
+        let rows = x.dims().iter().product::<usize>() / self.in_features();
+        x.reshape([rows, self.in_features()])
     }
 
     /// A tensor of the model that an operation beside the layer reads, such as the one that makes its

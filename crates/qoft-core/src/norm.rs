@@ -6,6 +6,7 @@ use qoft_kernels::Matrix;
 
 use crate::adapter::{Adapters, BIAS, LayerTensor, WEIGHT};
 use crate::frozen::Mergeable;
+use crate::lanes;
 use crate::layer::Layer;
 use crate::ops::{self, Traced};
 use crate::still::Still;
@@ -66,6 +67,13 @@ impl Norm {
     /// `x` of `[.., width]`, normalized.
     pub fn forward<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<D> {
         let x = self.adapters.keep(x);
+        if self.adapters.has_lanes() {
+            let shape = x.dims();
+            let width = shape[D - 1];
+            let rows = x.reshape([shape.iter().product::<usize>() / width, width]);
+            let y = lanes::each(rows.into_tensor(), |x| self.forward(x).into_tensor());
+            return y.reshape(shape).into();
+        }
         let weight = match self.adapters.computing_weight() {
             Some(own) => own.value().reshape(self.weight.dims()),
             None => Tensor::clone(&self.weight),

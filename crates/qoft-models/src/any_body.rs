@@ -5,10 +5,11 @@ use std::fmt::Debug;
 use burn::module::{
     Content, Module, ModuleDisplay, ModuleDisplayDefault, ModuleMapper, ModuleVisitor,
 };
-use burn::tensor::{Device, Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Int, Tensor};
+use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Layer, Walk};
 
-use crate::body::{Body, Outputs, new_cache, outputs};
+use crate::body::{Body, Outputs, continued, new_cache, outputs};
 use crate::cache::Cache;
 use crate::checkpointing::backward_by_block;
 use crate::in_training::InTraining;
@@ -30,6 +31,8 @@ trait Erased: Walk + Debug + Send + Sync {
 
     fn new_cache(&self) -> Cache;
     fn outputs(&self, tokens: Tokens, cache: Option<&mut Cache>, training: InTraining) -> Outputs;
+    fn continued(&self, ids: Tensor<2, Int>, parts: Vec<(&mut Cache, usize)>) -> Traced<3>;
+    fn continues_several(&self) -> bool;
     fn backward_by_block(
         &self,
         tokens: Tokens,
@@ -76,6 +79,14 @@ impl<B: Body> Erased for B {
 
     fn outputs(&self, tokens: Tokens, cache: Option<&mut Cache>, training: InTraining) -> Outputs {
         outputs(self, tokens, cache, training)
+    }
+
+    fn continued(&self, ids: Tensor<2, Int>, parts: Vec<(&mut Cache, usize)>) -> Traced<3> {
+        self.finish(continued(self, ids, parts))
+    }
+
+    fn continues_several(&self) -> bool {
+        Body::continues_several(self)
     }
 
     fn backward_by_block(
@@ -127,6 +138,20 @@ impl AnyBody {
         sink: &mut dyn FnMut(Gradients),
     ) -> f32 {
         self.0.backward_by_block(tokens, training, loss, sink)
+    }
+
+    /// Hidden states `[1, time, hidden]` for the output head, of the next tokens of several sequences.
+    pub(crate) fn continued(
+        &self,
+        ids: Tensor<2, Int>,
+        parts: Vec<(&mut Cache, usize)>,
+    ) -> Traced<3> {
+        self.0.continued(ids, parts)
+    }
+
+    /// See [`Body::continues_several`].
+    pub(crate) fn continues_several(&self) -> bool {
+        self.0.continues_several()
     }
 
     /// See [`Body::packs`].

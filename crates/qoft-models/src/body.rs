@@ -8,7 +8,7 @@ use burn::tensor::{Int, Tensor};
 use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Walk};
 
-use crate::cache::{Cache, LayerCache};
+use crate::cache::{Cache, Caches, LayerCache};
 use crate::in_training::{InTraining, with_noise};
 use crate::positions::{Positions, Tokens};
 
@@ -81,8 +81,9 @@ pub trait Block: Module + Walk + Sync + 'static {
     /// A cache of no tokens.
     fn new_cache(&self) -> Self::Cache;
 
-    /// The block on a stream. With a cache, its tokens follow those that the cache has seen.
-    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut Self::Cache>) -> Stream;
+    /// The block on a stream. With caches there is one for each sequence of [`Span::positions`], whose
+    /// tokens follow those that it has seen. There is only one, unless [`Body::continues_several`].
+    fn forward(&self, stream: Stream, span: &Span, caches: Caches<Self::Cache>) -> Stream;
 }
 
 /// Everything of a model below its output head.
@@ -107,6 +108,11 @@ pub trait Body: Module + Walk + Sync + 'static {
 
     /// Whether its blocks keep the sequences of a row apart, where [`Span::positions`] has several.
     fn packs(&self) -> bool {
+        false
+    }
+
+    /// Whether its blocks can continue several sequences of a row at once, each with a cache of its own.
+    fn continues_several(&self) -> bool {
         false
     }
 
@@ -141,26 +147,48 @@ impl Outputs {
 pub(crate) fn outputs<B: Body>(
     body: &B,
     tokens: Tokens,
-    mut cache: Option<&mut Cache>,
+    cache: Option<&mut Cache>,
     training: InTraining,
 ) -> Outputs {
-    let time = tokens.ids.dims()[1];
-    let start = cache.as_ref().map_or(0, |cache| cache.len());
+    if let Some(cache) = cache {
+        let parts = vec![(cache, tokens.ids.dims()[1])];
+        return Outputs::of(body, continued(body, tokens.ids, parts));
+    }
     let span = Span {
-        positions: tokens.positions(start),
+        positions: tokens.positions(0),
         counted: training.counted,
     };
     let mut stream = body.embed(tokens.ids, &span);
     stream.hidden = with_noise(stream.hidden, training.noise);
-    let mut caches = cache
-        .as_mut()
-        .map(|cache| cache.layers::<<B::Block as Block>::Cache>().iter_mut());
     for block in body.blocks() {
-        let cache = caches.as_mut().and_then(Iterator::next);
-        stream = block.forward(stream, &span, cache);
-    }
-    if let Some(cache) = cache {
-        cache.advance(time);
+        stream = block.forward(stream, &span, None);
     }
     Outputs::of(body, stream)
+}
+
+/// What the blocks make of `ids`, `[batch, time]`: the next tokens of sequences that stand one after another in
+/// the row, each with its cache and as many tokens as it says.
+pub(crate) fn continued<B: Body>(
+    body: &B,
+    ids: Tensor<2, Int>,
+    parts: Vec<(&mut Cache, usize)>,
+) -> Stream {
+    let positions = parts
+        .iter()
+        .map(|(cache, time)| cache.len()..cache.len() + time);
+    let span = Span {
+        positions: Positions::several(positions.collect()),
+        counted: None,
+    };
+    let mut stream = body.embed(ids, &span);
+    let mut layers: Vec<_> = Vec::new();
+    for (cache, time) in parts {
+        cache.advance(time);
+        layers.push(cache.layers::<<B::Block as Block>::Cache>().iter_mut());
+    }
+    for block in body.blocks() {
+        let mut caches: Vec<_> = layers.iter_mut().filter_map(Iterator::next).collect();
+        stream = block.forward(stream, &span, Some(&mut caches));
+    }
+    stream
 }

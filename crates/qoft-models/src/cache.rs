@@ -8,6 +8,21 @@ pub trait LayerCache: Clone + Debug + Send + Sync + 'static {}
 
 impl<C: Clone + Debug + Send + Sync + 'static> LayerCache for C {}
 
+/// What a block keeps of the sequences that it continues: one cache for each. `None` where nothing is kept.
+pub type Caches<'a, 'b, C> = Option<&'a mut [&'b mut C]>;
+
+/// The cache of the one sequence that a block continues.
+///
+/// # Panics
+/// If there are several, see [`Body::continues_several`](crate::Body::continues_several).
+pub fn only<'a, C>(caches: Caches<'a, '_, C>) -> Option<&'a mut C> {
+    match caches {
+        None => None,
+        Some([cache]) => Some(cache),
+        Some(caches) => panic!("{} sequences in a block that continues one", caches.len()),
+    }
+}
+
 /// The cache of one generation; of a batch, all rows are equally long.
 #[derive(Debug)]
 pub struct Cache {

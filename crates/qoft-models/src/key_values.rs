@@ -1,6 +1,11 @@
 //! Keys and values of the tokens so far, of one layer.
 
+use std::sync::Arc;
+
 use burn::tensor::Tensor;
+
+use crate::cache::Caches;
+use crate::positions::Positions;
 
 /// Keys and values that attention has seen.
 ///
@@ -51,6 +56,37 @@ impl KeyValues {
         kept.start = kept.end - reach.min(length);
         self.kept = Some(kept);
         seen
+    }
+}
+
+/// What `attend` makes of queries, keys and values of new tokens, `[batch, time, heads, head_dim]`, and of
+/// what is kept of the tokens before them. Without caches, or with one, it is called once; with
+/// several, for the tokens of each sequence in `positions`. It is told the lengths of whole sequences that stand one after another, if
+/// there are several.
+pub fn attend_each(
+    [q, k, v]: [Tensor<4>; 3],
+    positions: &Positions,
+    caches: Caches<KeyValues>,
+    attend: &dyn Fn([Tensor<4>; 3], Option<Arc<[usize]>>) -> Tensor<4>,
+) -> Tensor<4> {
+    match caches {
+        None => attend([q, k, v], positions.lengths()),
+        Some([cache]) => {
+            let (k, v) = cache.append(k, v);
+            attend([q, k, v], None)
+        }
+        Some(caches) => {
+            let mut end = 0;
+            let sequences = positions.sequences().iter().zip(caches);
+            let parts = sequences.map(|(range, cache)| {
+                let start = end;
+                end += range.len();
+                let part = |x: &Tensor<4>| x.clone().narrow(1, start, range.len());
+                let (k, v) = cache.append(part(&k), part(&v));
+                attend([part(&q), k, v], None)
+            });
+            Tensor::cat(parts.collect(), 1)
+        }
     }
 }
 

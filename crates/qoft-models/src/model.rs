@@ -113,6 +113,14 @@ impl CausalLm {
         self.spec.names().head
     }
 
+    pub(crate) fn body(&self) -> &AnyBody {
+        &self.body
+    }
+
+    pub(crate) fn lm_head(&self) -> &Linear {
+        &self.lm_head
+    }
+
     /// An empty cache.
     pub fn new_cache(&self) -> Cache {
         self.body.new_cache()

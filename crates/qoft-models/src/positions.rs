@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use burn::tensor::{Int, Tensor};
+use qoft_core::lanes;
 
 /// The positions of tokens that pass through a model at once, in every row of a batch: those of a
-/// part of one sequence, or of several whole sequences that stand one after another.
+/// part of one sequence, or of several sequences that stand one after another. These are whole, or
+/// parts of which each has a cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Positions(Arc<[Range<usize>]>);
 
@@ -21,6 +23,12 @@ impl Positions {
     #[must_use]
     pub fn packed(lengths: &[usize]) -> Self {
         Self(lengths.iter().map(|&length| 0..length).collect())
+    }
+
+    /// Parts of several sequences, one after another: of each the tokens at these positions.
+    #[must_use]
+    pub fn several(parts: Vec<Range<usize>>) -> Self {
+        Self(parts.into())
     }
 
     /// The positions of each sequence; the last one ends it.
@@ -51,6 +59,29 @@ impl Positions {
         f: &dyn Fn([Tensor<3>; N]) -> Tensor<3>,
     ) -> Tensor<3> {
         halves(&self.0, inputs, f)
+    }
+}
+
+impl Positions {
+    /// What `f` makes of the part of each sequence and of what is kept of it, one after another: as
+    /// [`Self::each`], where each has a cache.
+    pub(crate) fn continued<C, const N: usize>(
+        &self,
+        inputs: [Tensor<3>; N],
+        caches: &mut [&mut C],
+        f: &dyn Fn([Tensor<3>; N], &mut C) -> Tensor<3>,
+    ) -> Tensor<3> {
+        if let [cache] = caches {
+            return f(inputs, cache);
+        }
+        let mut end = 0;
+        let parts = self.0.iter().zip(caches).map(|(range, cache)| {
+            let start = end;
+            end += range.len();
+            let part = |x: &Tensor<3>| x.clone().narrow(1, start, range.len());
+            lanes::at(start..end, || f(inputs.each_ref().map(part), cache))
+        });
+        Tensor::cat(parts.collect(), 1)
     }
 }
 

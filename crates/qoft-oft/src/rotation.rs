@@ -1,5 +1,7 @@
 //! The block-diagonal rotation of OFT.
 
+use std::sync::OnceLock;
+
 use burn::module::ParamId;
 use burn::tensor::{Device, Tensor, TensorData};
 use qoft_core::kernels::ops::{Cayley, CayleyMap, coft_project, pairs};
@@ -83,6 +85,8 @@ pub fn nearest_divisor(n: usize, wanted: usize) -> usize {
 pub struct OftRotation {
     weight: AdapterParam,
     settings: RotationSettings,
+    /// The blocks of parameters that do not train: text is written token by token, all with the same ones.
+    made: OnceLock<Tensor<3>>,
 }
 
 impl OftRotation {
@@ -110,7 +114,11 @@ impl OftRotation {
 
     /// As [`Self::new`], from parameters of the shape `settings.shape()`.
     pub fn with_param(settings: RotationSettings, weight: AdapterParam) -> Self {
-        Self { weight, settings }
+        Self {
+            weight,
+            settings,
+            made: OnceLock::new(),
+        }
     }
 
     /// Sizes and options.
@@ -120,6 +128,13 @@ impl OftRotation {
 
     /// The rotations, `[stored, size, size]`, without dropout.
     pub fn blocks(&self) -> Tensor<3> {
+        match self.weight.device().is_autodiff() {
+            true => self.make_blocks(),
+            false => self.made.get_or_init(|| self.make_blocks()).clone(),
+        }
+    }
+
+    fn make_blocks(&self) -> Tensor<3> {
         let weight = self.weight.tensor();
         let weight = match self.settings.strength {
             1.0 => weight,
@@ -209,6 +224,7 @@ impl OftAdapter for OftRotation {
     }
 
     fn params_mut(&mut self) -> Vec<&mut AdapterParam> {
+        self.made = OnceLock::new();
         vec![&mut self.weight]
     }
 
@@ -217,6 +233,7 @@ impl OftAdapter for OftRotation {
             let mut values = self.weight.to_vec();
             coft_project(&mut values, self.settings.stored, eps);
             self.weight.set(values);
+            self.made = OnceLock::new();
         }
     }
 
@@ -266,6 +283,19 @@ mod tests {
         let training = Pass::training(Draw::new(1, 2, 3));
         assert_eq!(kept(&Device::flex().autodiff(), training), 4);
         assert_eq!(kept(&Device::flex(), Pass::EVALUATION), 0);
+    }
+
+    #[test]
+    fn blocks_are_those_of_the_parameters_that_there_are() {
+        let mut rotation = rotation(0.0, &Device::flex());
+        let before = rotation.blocks().into_data();
+        assert_eq!(rotation.blocks().into_data(), before);
+        let copy = rotation.clone();
+        rotation.params_mut()[0].set(vec![0.0; 8 * pairs(4)]);
+        let identity = Tensor::<2>::eye(4, &Device::flex()).unsqueeze::<3>();
+        let identity = identity.repeat_dim(0, 8).into_data();
+        assert_eq!(rotation.blocks().into_data(), identity);
+        assert_eq!(copy.blocks().into_data(), before);
     }
 
     #[test]

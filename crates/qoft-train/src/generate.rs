@@ -1,19 +1,25 @@
 //! Text that a model writes.
 
+mod logprobs;
 mod options;
 mod sampling;
+mod sequence;
+mod writer;
 
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
 use std::time::Instant;
 
-use burn::tensor::{Device, Int, Tensor, TensorData};
-use qoft_core::Random;
+use burn::tensor::Device;
 
 use crate::error::GenerateError;
 use crate::model::GenerateModel;
-use crate::tokenizer::{Tokenizer, TokenizerError};
+use crate::tokenizer::Tokenizer;
 
+pub use logprobs::Logprobs;
 pub use options::{GenerateOptions, GenerationConfig};
-use sampling::choose;
+pub use sequence::{End, WriteRequest, Written};
+pub use writer::{SequenceKey, Writer};
 
 /// What a model wrote.
 #[derive(Debug, Clone, PartialEq)]
@@ -54,109 +60,101 @@ pub fn generate(
     device: &Device,
     on_text: &mut dyn FnMut(&str),
 ) -> Result<Generated, GenerateError> {
-    options.validate()?;
-    let limit = model.context_length();
-    check_prompt(prompt, model.vocab_size(), limit)?;
     let model = model.valid();
-    let own_ends = options.eos_token_id.clone();
-    let stop_ids = own_ends.unwrap_or_else(|| tokenizer.stop_ids());
-    let longest = longest(&options.stop_strings);
-    let mut cache = model.new_cache();
-    let mut stream = tokenizer.stream();
-    let mut random = Random::new(options.seed);
+    let request = WriteRequest::new(prompt.to_vec(), options.clone());
+    let mut writer = Writer::new(tokenizer, device);
     let mut generated = Generated {
         ids: Vec::new(),
         text: String::new(),
         prompt_seconds: 0.0,
         seconds: 0.0,
     };
+    writer.join(&model, request)?;
     let mut began = Instant::now();
-    let mut text = prompt.to_vec();
-    let mut next = prompt.to_vec();
-    let length = options.max_length.unwrap_or(limit).min(limit);
-    let Some(room) = length.checked_sub(prompt.len()).filter(|room| *room > 0) else {
-        return Err(GenerateError::Option {
-            key: "max_length",
-            reason: format!("is {length}, but the prompt has {} tokens", prompt.len()),
+    let mut result = Ok(());
+    while !writer.is_empty() && result.is_ok() {
+        writer.step(&model, &mut |_, written| match written {
+            Err(error) => result = Err(error),
+            Ok(written) => {
+                if generated.ids.is_empty() {
+                    generated.prompt_seconds = began.elapsed().as_secs_f64();
+                    began = Instant::now();
+                } else {
+                    generated.seconds = began.elapsed().as_secs_f64();
+                }
+                generated.ids.push(written.id);
+                if !written.text.is_empty() {
+                    on_text(&written.text);
+                    generated.text.push_str(&written.text);
+                }
+            }
         });
-    };
-    let count = options.max_new_tokens.min(room);
-    while generated.ids.len() < count {
-        let logits = model.next_logits(ids(&next, device), Some(&mut cache));
-        let logits: Vec<f32> = logits.into_data().iter::<f32>().collect();
-        let position = prompt.len() + generated.ids.len();
-        let id = choose(&logits, &text, options, &mut random)
-            .ok_or(GenerateError::NotFinite { position })?;
-        generated.ids.push(id);
-        text.push(id);
-        if generated.ids.len() == 1 {
-            generated.prompt_seconds = began.elapsed().as_secs_f64();
-            began = Instant::now();
-        } else {
-            generated.seconds = began.elapsed().as_secs_f64();
-        }
-        if stop_ids.contains(&id) {
-            break;
-        }
-        let piece = stream.push(id)?;
-        if !piece.is_empty() {
-            on_text(&piece);
-            generated.text.push_str(&piece);
-        }
-        if ends(tokenizer, &generated.ids, &options.stop_strings, longest)? {
-            break;
-        }
-        next = vec![id];
     }
-    let rest = stream.finish()?;
-    if !rest.is_empty() {
-        on_text(&rest);
-        generated.text.push_str(&rest);
-    }
-    Ok(generated)
+    result.map(|()| generated)
 }
 
-/// Bytes of the longest of these strings.
-fn longest(stop_strings: &[String]) -> usize {
-    stop_strings.iter().map(String::len).max().unwrap_or(0)
-}
-
-/// Whether the last of these tokens completes one of these strings, special tokens included.
-fn ends(
+/// Continues several prompts, at most `batch_size` at a time: where one ends, the next one begins. Each gets
+/// what [`generate`] makes of it alone. `on_done` gets the results with their index, in the order in which they
+/// end; what it fails with ends it all.
+///
+/// # Errors
+///
+/// That of the first prompt that cannot be continued, or that of `on_done`.
+pub fn generate_each<E: From<GenerateError>>(
+    model: &impl GenerateModel,
     tokenizer: &Tokenizer,
-    ids: &[u32],
-    stop_strings: &[String],
-    longest: usize,
-) -> Result<bool, TokenizerError> {
-    if stop_strings.is_empty() {
-        return Ok(false);
-    }
-    // Each token but the first has a byte at least, or is a part of a character.
-    let first = ids.len().saturating_sub(longest + 4);
-    let tail = tokenizer.decode(&ids[first..], false)?;
-    Ok(stop_strings.iter().any(|end| tail.contains(end.as_str())))
-}
-
-fn check_prompt(prompt: &[u32], vocab_size: usize, limit: usize) -> Result<(), GenerateError> {
-    if prompt.is_empty() {
-        return Err(GenerateError::EmptyPrompt);
-    }
-    if let Some(&id) = prompt.iter().find(|&&id| id as usize >= vocab_size) {
-        return Err(GenerateError::UnknownId { id, vocab_size });
-    }
-    if prompt.len() >= limit {
-        return Err(GenerateError::PromptTooLong {
-            tokens: prompt.len(),
-            limit,
+    requests: impl IntoIterator<Item = WriteRequest>,
+    batch_size: NonZeroUsize,
+    device: &Device,
+    on_done: &mut dyn FnMut(usize, WrittenText) -> Result<(), E>,
+) -> Result<(), E> {
+    let model = model.valid();
+    let mut writer = Writer::new(tokenizer, device);
+    let mut requests = requests.into_iter().enumerate();
+    let mut running: BTreeMap<SequenceKey, (usize, WrittenText)> = BTreeMap::new();
+    loop {
+        let room = batch_size.get() - writer.len();
+        for (index, request) in requests.by_ref().take(room) {
+            match writer.join(&model, request)? {
+                Some(key) => drop(running.insert(key, (index, WrittenText::default()))),
+                None => on_done(index, WrittenText::default())?,
+            }
+        }
+        if writer.is_empty() {
+            return Ok(());
+        }
+        let mut result = Ok(());
+        writer.step(&model, &mut |key, written| match written {
+            Err(error) => result = Err(E::from(error)),
+            Ok(written) => {
+                let Some((_, text)) = running.get_mut(&key) else {
+                    return;
+                };
+                text.ids.push(written.id);
+                text.text.push_str(&written.text);
+                text.end = written.end;
+                if written.end.is_some()
+                    && let Some((index, text)) = running.remove(&key)
+                    && result.is_ok()
+                {
+                    result = on_done(index, text);
+                }
+            }
         });
+        result?;
     }
-    Ok(())
 }
 
-fn ids(ids: &[u32], device: &Device) -> Tensor<2, Int> {
-    // Ids are below the size of the vocabulary, which is below `i32::MAX`.
-    let values: Vec<i32> = ids.iter().map(|&id| id as i32).collect();
-    Tensor::from_data(TensorData::new(values, [1, ids.len()]), device)
+/// A text that was written among others.
+#[derive(Debug, Clone, Default, PartialEq)]
+#[non_exhaustive]
+pub struct WrittenText {
+    /// The token ids behind the prompt; the last one may be one that ends a text.
+    pub ids: Vec<u32>,
+    /// Their text, without special tokens.
+    pub text: String,
+    /// Why it ended; nothing if no token was asked for.
+    pub end: Option<End>,
 }
 
 #[cfg(test)]
@@ -174,19 +172,5 @@ mod tests {
         assert_eq!(generated(5).tokens_per_second(), Some(2.0));
         assert_eq!(generated(1).tokens_per_second(), None);
         assert_eq!(generated(0).tokens_per_second(), None);
-    }
-
-    #[test]
-    fn impossible_prompts_are_refused() {
-        assert!(matches!(
-            check_prompt(&[], 9, 9),
-            Err(GenerateError::EmptyPrompt)
-        ));
-        assert!(matches!(
-            check_prompt(&[9], 9, 9),
-            Err(GenerateError::UnknownId { id: 9, .. })
-        ));
-        assert!(check_prompt(&[1; 9], 9, 9).is_err());
-        check_prompt(&[1; 8], 9, 9).unwrap();
     }
 }

@@ -9,6 +9,7 @@ mod inputs;
 mod isolated;
 mod metrics;
 mod model;
+pub mod multiple_choice;
 pub mod preference;
 mod regularization;
 pub mod tokenizer;
@@ -18,7 +19,10 @@ pub use qoft_chat as chat;
 
 pub use error::{GenerateError, NotFinite, TrainError};
 pub use eval::{Evaluation, evaluate};
-pub use generate::{GenerateOptions, Generated, GenerationConfig, generate};
+pub use generate::{
+    End, GenerateOptions, Generated, GenerationConfig, Logprobs, SequenceKey, WriteRequest, Writer,
+    Written, WrittenText, generate, generate_each,
+};
 pub use inputs::{check_lengths, input_ids, targets};
 pub use metrics::{BatchLoss, Metrics};
 pub use model::{

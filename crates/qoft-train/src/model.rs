@@ -11,7 +11,7 @@ use std::num::NonZeroUsize;
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
 use qoft_core::Walk;
-use qoft_models::{Cache, CausalLm, Losses, ModelSpec, TrainingBatch};
+use qoft_models::{Cache, CausalLm, Continuation, Losses, ModelSpec, TrainingBatch};
 use qoft_peft::ModelFacts;
 
 use crate::data::{Batch, Dataset, Order};
@@ -161,6 +161,20 @@ pub trait GenerateModel: TokenModel + Module {
     /// Logits `[batch, vocab]` of the token after `input_ids` of `[batch, time]`. With a cache, these
     /// follow the tokens that it has seen.
     fn next_logits(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Self::Cache>) -> Tensor<2>;
+
+    /// Logits `[sequences, vocab]` of the tokens after these, each computed with its adapters. What stands here
+    /// computes one sequence after another.
+    fn continued_logits(
+        &self,
+        sequences: Vec<Continuation<Self::Cache>>,
+        device: &Device,
+    ) -> Tensor<2> {
+        let logits = sequences.into_iter().map(|mut sequence| {
+            let ids = sequence.row(device);
+            sequence.with_adapters(|sequence| self.next_logits(ids, Some(sequence.cache)))
+        });
+        Tensor::cat(logits.collect(), 0)
+    }
 }
 
 impl TrainData for Dataset {
@@ -331,5 +345,9 @@ impl GenerateModel for CausalLm {
 
     fn next_logits(&self, input_ids: Tensor<2, Int>, cache: Option<&mut Cache>) -> Tensor<2> {
         self.last_logits(input_ids, cache)
+    }
+
+    fn continued_logits(&self, sequences: Vec<Continuation>, device: &Device) -> Tensor<2> {
+        self.continued(sequences, device)
     }
 }

@@ -154,6 +154,18 @@ impl Tokenizer {
         found.map(|(_, source)| source.as_str())
     }
 
+    /// The text of the chat template that a conversation with tools gets, if there is one.
+    #[must_use]
+    pub fn tool_template(&self) -> Option<&str> {
+        match &self.chat_templates {
+            ChatTemplates::None => None,
+            ChatTemplates::One(source) => Some(source),
+            ChatTemplates::Several(_) => ["tool_use", "default"]
+                .into_iter()
+                .find_map(|name| self.named_chat_template(name)),
+        }
+    }
+
     /// Bytes that are others where the same text becomes other tokens.
     ///
     /// # Errors

@@ -3,7 +3,7 @@
 use qoft_core::burn::module::Module;
 use qoft_core::{Norm, Result, Walk, burn};
 use qoft_models::decoder::Attention;
-use qoft_models::{KeyValues, Loader, Span, Stream};
+use qoft_models::{Caches, KeyValues, Loader, Span, Stream};
 
 use crate::config::StableLmConfig;
 use crate::mlp::Mlp;
@@ -39,13 +39,13 @@ impl qoft_models::Block for Block {
         self.self_attn.new_cache()
     }
 
-    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut KeyValues>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, caches: Caches<KeyValues>) -> Stream {
         let [batch, time, hidden] = stream.hidden.dims();
         let x = stream.hidden.reshape([batch * time, hidden]);
         let y = self.input_layernorm.forward(x.clone());
         let mixed = self
             .self_attn
-            .forward(y.clone(), [batch, time], span, cache);
+            .forward(y.clone(), [batch, time], span, caches);
         let x = x + mixed;
         let y = match &self.post_attention_layernorm {
             Some(norm) => norm.forward(x.clone()),

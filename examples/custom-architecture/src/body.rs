@@ -44,6 +44,10 @@ impl Body for StableLmModel {
         self.norm.forward(stream.hidden)
     }
 
+    fn continues_several(&self) -> bool {
+        true
+    }
+
     fn tokens(&self) -> &Embedding {
         &self.embed_tokens
     }

@@ -7,6 +7,7 @@ use qoft_kernels::FloatFormat;
 use super::own::{BIAS, OwnTensor, WEIGHT};
 use super::slot::AdapterSlot;
 use super::{Composition, OftAdapter};
+use crate::lanes;
 use crate::ops::{Traced, lifted};
 use crate::pass::{Draw, Pass};
 use qoft_scheme::{Error, Result};
@@ -87,9 +88,37 @@ impl Adapters {
         self.slots.iter_mut().find(|slot| slot.name() == name)
     }
 
-    /// The adapters that compute, in the order in which the input meets them.
+    /// The adapters that compute, in the order in which the input meets them: those that [`lanes`] want, or
+    /// else the active ones.
     pub fn active(&self) -> impl DoubleEndedIterator<Item = &AdapterSlot> {
-        self.active.iter().filter_map(|name| self.get(name))
+        let chosen = match self.slots.is_empty() {
+            true => None,
+            false => lanes::choice(),
+        };
+        let slots: Vec<&AdapterSlot> = match chosen {
+            None => self
+                .active
+                .iter()
+                .filter_map(|name| self.get(name))
+                .collect(),
+            Some(chosen) => {
+                let slots = chosen.names().filter_map(|name| self.get(name));
+                Composition::arrange(slots, |slot| composition(slot)).collect()
+            }
+        };
+        slots.into_iter()
+    }
+
+    /// Whether rows want different adapters here.
+    pub(crate) fn has_lanes(&self) -> bool {
+        !self.slots.is_empty() && lanes::several()
+    }
+
+    /// Whether any adapter, active or not, has a weight instead of the layer's.
+    pub(crate) fn has_own_weight(&self) -> bool {
+        self.slots
+            .iter()
+            .any(|slot| slot.own_named(WEIGHT).is_some())
     }
 
     /// The names of the adapters that compute, in an order in which [`Self::activate`] makes them
@@ -195,6 +224,10 @@ impl Adapters {
 
     /// The input of a layer, `[rows, in_features]`, after the active rotations.
     pub fn turn_input(&self, x: Traced<2>) -> Traced<2> {
+        if self.has_lanes() {
+            let turned = |x: Tensor<2>| self.turn_input(x.into()).into_tensor();
+            return lanes::each(x.into_tensor(), turned).into();
+        }
         let rotations = self.rotations_with_pass();
         rotations.fold(self.keep(x), |x, (rotation, pass)| {
             self.keep(rotation.forward(x.apart(), pass))
@@ -254,7 +287,9 @@ impl Adapters {
 
     /// The weight that an active adapter has instead of the layer's.
     pub fn own_weight(&self) -> Option<&OwnTensor> {
-        self.active().rev().find_map(|slot| slot.own_named(WEIGHT))
+        let has = self.has_own_weight();
+        let mut active = has.then(|| self.active().rev()).into_iter().flatten();
+        active.find_map(|slot| slot.own_named(WEIGHT))
     }
 
     /// As [`Self::own_weight`], of an active or merged adapter: for layers without rotations.

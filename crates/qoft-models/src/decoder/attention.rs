@@ -12,8 +12,9 @@ use qoft_core::{Layer, Linear, Norm, Result, Still, Walk, walk};
 use super::query_growth::QueryGrowth;
 use super::rope::RopeTables;
 use crate::body::Span;
+use crate::cache::Caches;
 use crate::json::Object;
-use crate::key_values::KeyValues;
+use crate::key_values::{KeyValues, attend_each};
 use crate::loader::Loader;
 use crate::norm::NormConfig;
 
@@ -240,13 +241,13 @@ impl Attention {
         KeyValues::new(self.config.window)
     }
 
-    /// Attention over `x` of `[batch · time, hidden]` and what the cache holds.
+    /// Attention over `x` of `[batch · time, hidden]` and what the caches hold, one for each sequence.
     pub fn forward(
         &self,
         x: Traced<2>,
         [batch, time]: [usize; 2],
         span: &Span,
-        cache: Option<&mut KeyValues>,
+        caches: Caches<KeyValues>,
     ) -> Tensor<2> {
         let config = &*self.config;
         let rope = config.rope.as_ref();
@@ -261,15 +262,14 @@ impl Attention {
             None => q,
         };
         let v = self.clipped(v).reshape(heads(config.kv_heads));
-        let (k, v) = match cache {
-            Some(cache) => cache.append(k, v),
-            None => (k, v),
+        let attend = |qkv: [Tensor<4>; 3], lengths| {
+            let op = CausalAttention::new(config.scale as f32, config.window)
+                .with_soft_cap(config.soft_cap)
+                .with_sequences(lengths);
+            let sinks = self.sinks.as_deref().cloned();
+            ops::attention(qkv.map(|x| self.o_proj.keep(x)), sinks, op)
         };
-        let op = CausalAttention::new(config.scale as f32, config.window)
-            .with_soft_cap(config.soft_cap)
-            .with_sequences(span.positions.lengths());
-        let sinks = self.sinks.as_deref().cloned();
-        let out = ops::attention([q, k, v].map(|x| self.o_proj.keep(x)), sinks, op);
+        let out = attend_each([q, k, v], &span.positions, caches, &attend);
         let out = out.reshape([batch * time, config.queries()]);
         self.o_proj.forward(match gate {
             Some(gate) => {

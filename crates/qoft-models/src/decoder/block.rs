@@ -13,6 +13,7 @@ use super::mixer::{MixerCache, MixerConfig};
 use super::mixture::SharedConfig;
 use super::mlp::{Mlp, MlpConfig};
 use crate::body::{self, Span, Stream};
+use crate::cache::Caches;
 use crate::loader::Loader;
 use crate::norm::NormConfig;
 
@@ -232,15 +233,20 @@ impl body::Block for Block {
         }
     }
 
-    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut MixerCache>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, caches: Caches<MixerCache>) -> Stream {
         let [batch, time, hidden] = stream.hidden.dims();
         let x = stream.hidden.reshape([batch * time, hidden]);
         let y = apply(self.input_layernorm.as_ref(), x.clone());
         let before = (self.norms == NormPlacement::Parallel).then(|| y.clone());
-        let (key_values, state) = MixerCache::split(cache);
         let y = match (&self.self_attn, &self.linear_attn) {
-            (Some(attention), _) => attention.forward(y, [batch, time], span, key_values),
-            (None, Some(net)) => net.forward(y, [batch, time], span, state),
+            (Some(attention), _) => {
+                let mut kept = caches.map(|caches| MixerCache::key_values(caches));
+                attention.forward(y, [batch, time], span, kept.as_deref_mut())
+            }
+            (None, Some(net)) => {
+                let mut kept = caches.map(|caches| MixerCache::delta_nets(caches));
+                net.forward(y, [batch, time], span, kept.as_deref_mut())
+            }
             (None, None) => unreachable!("a block mixes its tokens"),
         };
         // The same name stands for two places.

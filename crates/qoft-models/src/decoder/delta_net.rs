@@ -8,6 +8,7 @@ use qoft_core::ops::{self, Traced};
 use qoft_core::{CausalConv1d, Linear, Norm, Result, Still, Walk};
 
 use crate::body::Span;
+use crate::cache::Caches;
 use crate::last_inputs::LastInputs;
 use crate::loader::Loader;
 use crate::norm::NormConfig;
@@ -98,13 +99,13 @@ impl DeltaNet {
         })
     }
 
-    /// The net on `x` of `[batch · time, hidden]` and what is kept of earlier tokens.
+    /// The net on `x` of `[batch · time, hidden]` and what is kept of earlier tokens, of each sequence.
     pub fn forward(
         &self,
         x: Traced<2>,
         [batch, time]: [usize; 2],
         span: &Span,
-        kept: Option<&mut DeltaNetCache>,
+        caches: Caches<DeltaNetCache>,
     ) -> Tensor<2> {
         let layers = [
             &self.in_proj_qkv,
@@ -120,7 +121,7 @@ impl DeltaNet {
         let (qkv, decay, beta) = (rows(qkv), rows(self.decay(a)), rows(sigmoid(b)));
         let keep = |x: Tensor<3>| self.out_proj.keep(x);
         let activated = |qkv| ops::activation(keep(qkv), self.activation);
-        let y = match kept {
+        let y = match caches {
             // Each sequence of a row begins anew.
             None => span
                 .positions
@@ -129,13 +130,17 @@ impl DeltaNet {
                     // Decays and rates are few, and much depends on them.
                     ops::gated_delta_rule([keep(qkv), decay.into(), beta.into()], self.rule)
                 }),
-            Some(kept) => {
-                let qkv = activated(kept.inputs.convolve(&self.conv1d, qkv));
+            Some(caches) => {
                 let inputs = [qkv, decay, beta];
-                let states = kept.states.take();
-                let (y, states) = ops::gated_delta_rule_from(inputs, states, self.rule);
-                kept.states = Some(states);
-                y
+                span.positions.continued(inputs, caches, &|inputs, kept| {
+                    let [qkv, decay, beta] = inputs;
+                    let qkv = activated(kept.inputs.convolve(&self.conv1d, qkv));
+                    let inputs = [qkv, decay, beta];
+                    let states = kept.states.take();
+                    let (y, states) = ops::gated_delta_rule_from(inputs, states, self.rule);
+                    kept.states = Some(states);
+                    y
+                })
             }
         };
         let width = self.rule.value_dim;

@@ -174,6 +174,14 @@ impl Expert {
             .all(|layer| layer.only_multiplies())
     }
 
+    /// Whether there are adapters in its layers, active or not.
+    pub fn has_adapters(&self) -> bool {
+        let inputs = [&self.gate, &self.up, &self.gate_up].into_iter().flatten();
+        inputs
+            .chain([&self.down])
+            .any(|layer| !layer.adapters().slots().is_empty())
+    }
+
     fn forward(&self, x: Tensor<2>) -> Tensor<2> {
         let inner = match self.input {
             ExpertInput::Gated(activation) => {

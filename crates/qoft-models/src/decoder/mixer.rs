@@ -66,14 +66,21 @@ pub enum MixerCache {
 }
 
 impl MixerCache {
-    /// The cache as what it is.
-    pub(super) fn split(
-        cache: Option<&mut Self>,
-    ) -> (Option<&mut KeyValues>, Option<&mut DeltaNetCache>) {
-        match cache {
-            None => (None, None),
-            Some(Self::KeyValues(kept)) => (Some(kept), None),
-            Some(Self::DeltaNet(kept)) => (None, Some(kept)),
-        }
+    /// The caches of attention among these.
+    pub(super) fn key_values<'a>(caches: &'a mut [&mut Self]) -> Vec<&'a mut KeyValues> {
+        let kept = caches.iter_mut().filter_map(|cache| match cache {
+            Self::KeyValues(kept) => Some(kept),
+            Self::DeltaNet(_) => None,
+        });
+        kept.collect()
+    }
+
+    /// The caches of recurrences among these.
+    pub(super) fn delta_nets<'a>(caches: &'a mut [&mut Self]) -> Vec<&'a mut DeltaNetCache> {
+        let kept = caches.iter_mut().filter_map(|cache| match cache {
+            Self::DeltaNet(kept) => Some(kept),
+            Self::KeyValues(_) => None,
+        });
+        kept.collect()
     }
 }

@@ -7,7 +7,7 @@ use burn::tensor::Tensor;
 use burn::tensor::activation::sigmoid;
 use qoft_core::kernels::ops::Activation;
 use qoft_core::ops::{self, Traced};
-use qoft_core::{Linear, Result, Walk, walk};
+use qoft_core::{Linear, Result, Walk, lanes, walk};
 
 use super::balance::balance;
 use super::expert::{Expert, ExpertConfig, ExpertInput};
@@ -157,12 +157,17 @@ impl Mixture {
         counted: Option<&[bool]>,
         beside: Option<&Mlp>,
     ) -> (Tensor<2>, Option<Tensor<3>>) {
-        let router = self.gate.as_ref().or(self.router.as_ref());
-        let logits = router.expect("one of the names").forward(x.clone());
-        let chosen = self.routing.chosen(&logits, self.correction.as_deref());
         let Some(counted) = counted else {
-            return (self.experts_on(x, logits, &chosen, beside), None);
+            // Experts get rows in an order of their own.
+            let lanes = lanes::several() && self.experts.iter().any(Expert::has_adapters);
+            let y = match lanes {
+                true => lanes::each(x.into_tensor(), |x| self.experts_of(x.into(), beside)),
+                false => self.experts_of(x, beside),
+            };
+            return (y, None);
         };
+        let logits = self.router().forward(x.clone());
+        let chosen = self.routing.chosen(&logits, self.correction.as_deref());
         let balance = balance(&self.routing, logits.clone(), &chosen, counted);
         // All but the router read another node of the graph. Gradients of a node are added up in the order
         // in which the backward finds its readers; the router is found earlier where the whole graph is
@@ -171,6 +176,18 @@ impl Mixture {
             self.experts_on(x.apart(), logits, &chosen, beside),
             Some(balance),
         )
+    }
+
+    /// What the experts make of rows that they alone see.
+    fn experts_of(&self, x: Traced<2>, beside: Option<&Mlp>) -> Tensor<2> {
+        let logits = self.router().forward(x.clone());
+        let chosen = self.routing.chosen(&logits, self.correction.as_deref());
+        self.experts_on(x, logits, &chosen, beside)
+    }
+
+    fn router(&self) -> &Linear {
+        let router = self.gate.as_ref().or(self.router.as_ref());
+        router.expect("one of the names")
     }
 
     fn experts_on(

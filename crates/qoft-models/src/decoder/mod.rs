@@ -123,6 +123,10 @@ impl Body for Decoder {
         true
     }
 
+    fn continues_several(&self) -> bool {
+        true
+    }
+
     fn tokens(&self) -> &Embedding {
         &self.embed_tokens
     }

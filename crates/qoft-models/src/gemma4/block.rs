@@ -8,6 +8,7 @@ use qoft_core::{Linear, Norm, Result, Still, Walk};
 
 use super::attention::{Attention, AttentionConfig, Sharing};
 use crate::body::{self, Span, Stream};
+use crate::cache::{Caches, only};
 use crate::decoder::{Mlp, MlpConfig};
 use crate::key_values::KeyValues;
 use crate::loader::Loader;
@@ -107,7 +108,7 @@ impl body::Block for Block {
         self.self_attn.new_cache()
     }
 
-    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut KeyValues>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, caches: Caches<KeyValues>) -> Stream {
         let [batch, time, hidden] = stream.hidden.dims();
         let mut carried = stream.carried;
         let x = stream.hidden.reshape([batch * time, hidden]);
@@ -118,7 +119,7 @@ impl body::Block for Block {
         };
         let (y, pair) = self
             .self_attn
-            .forward(y, [batch, time], span, cache, shared);
+            .forward(y, [batch, time], span, only(caches), shared);
         if self.self_attn.sharing() == Sharing::HandsOn {
             let flat = |x: Tensor<4>| {
                 let [batch, keys, heads, width] = x.dims();

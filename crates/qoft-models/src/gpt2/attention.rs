@@ -8,7 +8,8 @@ use qoft_core::{Linear, Result, Walk};
 
 use super::config::Gpt2Config;
 use crate::body::Span;
-use crate::key_values::KeyValues;
+use crate::cache::Caches;
+use crate::key_values::{KeyValues, attend_each};
 use crate::loader::Loader;
 
 /// Attention whose queries, keys and values come from one projection.
@@ -36,19 +37,17 @@ impl Attention {
         })
     }
 
-    /// Attention over `x` of `[batch, time, hidden]` and what the cache holds.
-    pub fn forward(&self, x: Traced<3>, span: &Span, cache: Option<&mut KeyValues>) -> Tensor<3> {
+    /// Attention over `x` of `[batch, time, hidden]` and what the caches hold.
+    pub fn forward(&self, x: Traced<3>, span: &Span, caches: Caches<KeyValues>) -> Tensor<3> {
         let [batch, time, width] = x.dims();
         let qkv = self.c_attn.forward(x);
         let heads = [batch, time, self.heads, width / self.heads];
-        let [q, k, v] =
-            [0, 1, 2].map(|part| qkv.clone().narrow(2, part * width, width).reshape(heads));
-        let (k, v) = match cache {
-            Some(cache) => cache.append(k, v),
-            None => (k, v),
+        let qkv = [0, 1, 2].map(|part| qkv.clone().narrow(2, part * width, width).reshape(heads));
+        let attend = |qkv: [Tensor<4>; 3], lengths| {
+            let op = self.op.clone().with_sequences(lengths);
+            ops::attention(qkv.map(|x| self.c_proj.keep(x)), None, op)
         };
-        let op = self.op.clone().with_sequences(span.positions.lengths());
-        let out = ops::attention([q, k, v].map(|x| self.c_proj.keep(x)), None, op);
+        let out = attend_each(qkv, &span.positions, caches, &attend);
         self.c_proj.forward(out.reshape([batch, time, width]))
     }
 }

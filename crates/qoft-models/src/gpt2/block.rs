@@ -7,6 +7,7 @@ use super::attention::Attention;
 use super::config::Gpt2Config;
 use super::mlp::Mlp;
 use crate::body::{self, Span, Stream};
+use crate::cache::Caches;
 use crate::key_values::KeyValues;
 use crate::loader::Loader;
 
@@ -39,9 +40,9 @@ impl body::Block for Block {
         KeyValues::new(None)
     }
 
-    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut KeyValues>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, caches: Caches<KeyValues>) -> Stream {
         let x = stream.hidden;
-        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), span, cache);
+        let x = x.clone() + self.attn.forward(self.ln_1.forward(x), span, caches);
         let x = x.clone() + self.mlp.forward(self.ln_2.forward(x));
         Stream::new(x).carrying(stream.carried)
     }

@@ -103,6 +103,10 @@ impl Body for Transformer {
         true
     }
 
+    fn continues_several(&self) -> bool {
+        true
+    }
+
     fn tokens(&self) -> &Embedding {
         &self.wte
     }

@@ -6,6 +6,7 @@ use qoft_core::{Norm, Result, Walk};
 use super::Lfm2Config;
 use super::short_convolution::ShortConvolution;
 use crate::body::{self, Span, Stream};
+use crate::cache::Caches;
 use crate::decoder::{Attention, Mlp};
 use crate::key_values::KeyValues;
 use crate::last_inputs::LastInputs;
@@ -71,18 +72,27 @@ impl body::Block for Block {
         }
     }
 
-    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut Kept>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, caches: Caches<Kept>) -> Stream {
         let [batch, time, hidden] = stream.hidden.dims();
-        let (key_values, inputs) = match cache {
-            None => (None, None),
-            Some(Kept::KeyValues(kept)) => (Some(kept), None),
-            Some(Kept::Inputs(kept)) => (None, Some(kept)),
-        };
+        let continues = caches.is_some();
+        let (mut key_values, mut inputs) = (Vec::new(), Vec::new());
+        for cache in caches.into_iter().flatten() {
+            match cache {
+                Kept::KeyValues(kept) => key_values.push(kept),
+                Kept::Inputs(kept) => inputs.push(kept),
+            }
+        }
         let x = stream.hidden.reshape([batch * time, hidden]);
         let y = self.operator_norm.forward(x.clone());
         let y = match (&self.self_attn, &self.conv) {
-            (Some(attention), _) => attention.forward(y, [batch, time], span, key_values),
-            (None, Some(conv)) => conv.forward(y, [batch, time], span, inputs),
+            (Some(attention), _) => {
+                let kept = continues.then_some(&mut key_values[..]);
+                attention.forward(y, [batch, time], span, kept)
+            }
+            (None, Some(conv)) => {
+                let kept = continues.then_some(&mut inputs[..]);
+                conv.forward(y, [batch, time], span, kept)
+            }
             (None, None) => unreachable!("a block has attention or a convolution"),
         };
         let x = x + y;

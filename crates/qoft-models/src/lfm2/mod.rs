@@ -196,6 +196,10 @@ impl Body for Lfm2Model {
         true
     }
 
+    fn continues_several(&self) -> bool {
+        true
+    }
+
     fn tokens(&self) -> &Embedding {
         &self.embed_tokens
     }

@@ -7,6 +7,7 @@ use qoft_core::{CausalConv1d, Linear, Result, Walk};
 
 use super::ConvolutionConfig;
 use crate::body::Span;
+use crate::cache::Caches;
 use crate::last_inputs::LastInputs;
 use crate::loader::Loader;
 
@@ -36,20 +37,24 @@ impl ShortConvolution {
         Ok(layers)
     }
 
-    /// The layer on `x` of `[batch · time, hidden]` and what is kept of earlier tokens.
+    /// The layer on `x` of `[batch · time, hidden]` and what is kept of earlier tokens, of each sequence.
     pub fn forward(
         &self,
         x: Traced<2>,
         [batch, time]: [usize; 2],
         span: &Span,
-        kept: Option<&mut LastInputs>,
+        caches: Caches<LastInputs>,
     ) -> Tensor<2> {
         let hidden = self.out_proj.in_features();
         let parts = self.in_proj.forward(x).reshape([batch, time, 3 * hidden]);
         let [b, c, x] = [0, 1, 2].map(|part| parts.clone().narrow(2, part * hidden, hidden));
         let gated = b * x;
-        let convolved = match kept {
-            Some(kept) => kept.convolve(&self.conv, gated),
+        let convolved = match caches {
+            Some(caches) => {
+                let convolved =
+                    |[x]: [Tensor<3>; 1], kept: &mut LastInputs| kept.convolve(&self.conv, x);
+                span.positions.continued([gated], caches, &convolved)
+            }
             // Each sequence of a row begins anew.
             None => {
                 let convolved = |[x]: [Tensor<3>; 1]| self.conv.forward(x);

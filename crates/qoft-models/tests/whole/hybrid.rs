@@ -12,9 +12,9 @@ use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Linear, Norm, Result, Schemes, Walk, default_device};
 use qoft_models::decoder::{Attention, AttentionConfig, RopeConfig, RopeDefaults, RopeTables};
 use qoft_models::{
-    AnyBody, Architecture, ArchitectureRegistration, Architectures, Block, Blueprint, Body,
+    AnyBody, Architecture, ArchitectureRegistration, Architectures, Block, Blueprint, Body, Caches,
     CausalLm, KeyValues, Loader, ModelConfig, ModelFolder, ModelNames, ModelSpec, NormConfig,
-    Object, SizeKeys, Span, Stream,
+    Object, SizeKeys, Span, Stream, only,
 };
 
 /// Reads llama's files as another model.
@@ -125,15 +125,16 @@ impl Block for HybridBlock {
         }
     }
 
-    fn forward(&self, stream: Stream, span: &Span, cache: Option<&mut HybridCache>) -> Stream {
+    fn forward(&self, stream: Stream, span: &Span, caches: Caches<HybridCache>) -> Stream {
         let [batch, time, width] = stream.hidden.dims();
         let x = self.input_layernorm.forward(stream.hidden.clone());
-        let y = match (&self.self_attn, cache) {
+        let y = match (&self.self_attn, only(caches)) {
             (Mixer::Attention(attention), cache) => {
-                let cache = cache.map(|cache| match cache {
-                    HybridCache::KeyValues(kept) => kept,
+                let mut cache = cache.map(|cache| match cache {
+                    HybridCache::KeyValues(kept) => [kept],
                     HybridCache::State(_) => panic!("a cache of this block"),
                 });
+                let cache = cache.as_mut().map(|cache| &mut cache[..]);
                 let x = x.reshape([batch * time, width]);
                 let y = attention.forward(x, [batch, time], span, cache);
                 y.reshape([batch, time, width])

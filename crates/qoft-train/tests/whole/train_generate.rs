@@ -1,11 +1,17 @@
 //! Generation of text with a loaded model.
 
+use std::collections::BTreeMap;
+use std::num::NonZeroUsize;
+
 use burn::tensor::{Tensor, TensorData};
 use qoft_bnb as _;
 use qoft_core::{Schemes, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_train::tokenizer::Tokenizer;
-use qoft_train::{GenerateOptions, Generated, GenerationConfig, generate};
+use qoft_train::{
+    End, GenerateError, GenerateOptions, Generated, GenerationConfig, WriteRequest, Writer,
+    generate, generate_each,
+};
 use serde_json::Value;
 
 /// What a model of the fixtures writes behind a prompt.
@@ -99,5 +105,101 @@ fn generation_with_a_cache_follows_the_likeliest_tokens() {
         let best = logits.argmax(1).into_scalar::<i32>();
         assert_eq!(best, *id as i32);
         ids.push(*id);
+    }
+}
+
+/// Prompts of several lengths, with greedy and drawn tokens.
+fn requests() -> Vec<WriteRequest> {
+    let prompts: [&[u32]; 7] = [
+        &[5, 6, 7],
+        &[1],
+        &[40, 3, 9, 22, 17, 8, 30, 2],
+        &[5, 6],
+        &[9, 9, 9, 9],
+        &[12, 31],
+        &[60, 4, 4, 61, 20],
+    ];
+    let requests = prompts.into_iter().enumerate().map(|(index, prompt)| {
+        let mut options = GenerateOptions::default();
+        options.max_new_tokens = 4 + 5 * index;
+        options.eos_token_id = Some(Vec::new());
+        options.do_sample = index % 2 == 1;
+        options.temperature = 1.5;
+        options.seed = index as u64;
+        WriteRequest::new(prompt.to_vec(), options).with_logprobs(2)
+    });
+    requests.collect()
+}
+
+#[test]
+fn texts_that_are_written_together_are_those_of_each_alone() {
+    let folder = qoft_fixtures::path("models/llama_nf4");
+    let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
+    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
+    let device = default_device().unwrap();
+    let model = CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap();
+    let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
+    let alone: Vec<Generated> = requests()
+        .iter()
+        .map(
+            |WriteRequest {
+                 prompt, options, ..
+             }| {
+                generate(&model, &tokenizer, prompt, options, &device, &mut |_| ()).unwrap()
+            },
+        )
+        .collect();
+    for batch_size in [1, 3, 7] {
+        let mut found = vec![None; alone.len()];
+        generate_each::<GenerateError>(
+            &model,
+            &tokenizer,
+            requests(),
+            NonZeroUsize::new(batch_size).unwrap(),
+            &device,
+            &mut |index, text| {
+                found[index] = Some(text);
+                Ok(())
+            },
+        )
+        .unwrap();
+        for (found, alone) in found.into_iter().zip(&alone) {
+            let found = found.expect("a text for each prompt");
+            assert_eq!(
+                (found.ids, found.text),
+                (alone.ids.clone(), alone.text.clone())
+            );
+            assert_eq!(found.end, Some(End::Length));
+        }
+    }
+
+    // Joining and leaving while others go on; probabilities are told.
+    let mut writer = Writer::new(&tokenizer, &device);
+    let mut requests = requests().into_iter();
+    let (mut keys, mut heard) = (Vec::new(), BTreeMap::new());
+    for step in 0..40 {
+        if step % 3 == 0
+            && let Some(request) = requests.next()
+        {
+            keys.push(writer.join(&model, request).unwrap().unwrap());
+        }
+        if step == 20 {
+            writer.leave(keys[5]);
+        }
+        writer.step(&model, &mut |key, written| {
+            let written = written.unwrap();
+            let logprobs = written.logprobs.expect("they were asked for");
+            assert_eq!(logprobs.top.len(), 2);
+            assert!(logprobs.own <= logprobs.top[0].1 && logprobs.top[0].1 <= 0.0);
+            heard.entry(key).or_insert_with(Vec::new).push(written.id);
+        });
+    }
+    for (index, (key, alone)) in keys.iter().zip(&alone).enumerate() {
+        let found = &heard[key];
+        match index {
+            5 => assert!(alone.ids.starts_with(found) && found.len() < alone.ids.len()),
+            6 => assert!(alone.ids.starts_with(found)),
+            _ => assert_eq!(*found, alone.ids, "{index}"),
+        }
     }
 }
