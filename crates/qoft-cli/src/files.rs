@@ -188,11 +188,16 @@ pub fn adapted_model(
     Ok(model)
 }
 
+/// The name on a model of the adapter that was given at this place.
+pub fn slot(index: usize) -> String {
+    format!("adapter_{index}")
+}
+
 /// Puts adapters on a model, one after another.
 pub fn attach(model: &mut CausalLm, adapters: &[ScaledAdapter], device: &Device) -> Result<()> {
     let spec = model.spec().clone();
     for (index, adapter) in adapters.iter().enumerate() {
-        let name = format!("adapter_{index}");
+        let name = slot(index);
         peft::attach_folder(
             model,
             &adapter.folder,

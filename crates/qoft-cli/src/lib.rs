@@ -129,6 +129,9 @@ fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
         Command::Push(args) => commands::push::run(&args),
         Command::Completions(args) => commands::shell::completions(&args),
         Command::Man(args) => commands::shell::man(&args),
+        Command::Chat(args) => commands::chat::run(&args, registries),
+        #[cfg(feature = "serve")]
+        Command::Serve(args) => commands::serve::run(&args, registries),
     }
 }
 

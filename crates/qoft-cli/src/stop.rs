@@ -12,6 +12,10 @@ use crate::print::errln;
 
 static REQUESTED: AtomicBool = AtomicBool::new(false);
 static GRACEFUL: AtomicBool = AtomicBool::new(false);
+static INTERRUPTIBLE: AtomicBool = AtomicBool::new(false);
+static INTERRUPTED: AtomicBool = AtomicBool::new(false);
+/// What the process exits with because of Ctrl-C.
+const INTERRUPT: i32 = 130;
 /// What the process exits with because of the first signal.
 static CODE: AtomicI32 = AtomicI32::new(130);
 
@@ -56,8 +60,35 @@ impl Drop for Graceful {
     }
 }
 
+/// A section of the program that Ctrl-C ends, and not the program.
+pub struct Interruptible;
+
+impl Interruptible {
+    /// Begins the section, which ends when the value is dropped.
+    pub fn begin() -> Self {
+        INTERRUPTED.store(false, Ordering::SeqCst);
+        INTERRUPTIBLE.store(true, Ordering::SeqCst);
+        Self
+    }
+
+    /// Whether there was a Ctrl-C.
+    pub fn was_interrupted(&self) -> bool {
+        INTERRUPTED.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Interruptible {
+    fn drop(&mut self) {
+        INTERRUPTIBLE.store(false, Ordering::SeqCst);
+    }
+}
+
 /// What a signal does.
 fn stop(code: i32) {
+    let spared = code == INTERRUPT && INTERRUPTIBLE.load(Ordering::SeqCst);
+    if spared && !INTERRUPTED.swap(true, Ordering::SeqCst) {
+        return;
+    }
     if REQUESTED.load(Ordering::SeqCst) || !GRACEFUL.load(Ordering::SeqCst) {
         end(code);
     }
@@ -103,5 +134,5 @@ fn ignored() -> u64 {
 #[cfg(not(unix))]
 pub fn watch() {
     // A second handler in one process is refused; the first one then keeps working.
-    let _ = ctrlc::set_handler(|| stop(130));
+    let _ = ctrlc::set_handler(|| stop(INTERRUPT));
 }

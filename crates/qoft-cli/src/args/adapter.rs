@@ -30,7 +30,7 @@ impl AdapterArg {
 
     /// What stands behind the last `=` is the strength, unless all of it names something that
     /// exists.
-    fn parse(argument: OsString) -> Result<Self, String> {
+    pub(super) fn parse(argument: OsString) -> Result<Self, String> {
         let whole = |argument: OsString| Self {
             folder: argument.into(),
             strength: 1.0,

@@ -47,25 +47,7 @@ pub struct DataArgs {
 impl DataArgs {
     /// The tokenizer with the chat template that is asked for.
     pub fn tokenizer(&self, tokenizer: Tokenizer) -> Result<Tokenizer> {
-        let Some(given) = &self.chat_template else {
-            return Ok(tokenizer);
-        };
-        let path = Path::new(given);
-        let source = if path.is_file() {
-            read_text(path)?
-        } else if let Some(source) = tokenizer.named_chat_template(given) {
-            source.to_owned()
-        } else if let Some(source) = builtin(given) {
-            source.to_owned()
-        } else {
-            let known: Vec<&str> = builtin_names().collect();
-            bail!(
-                "--chat-template {given}: there is no such file, and no template of this name; there \
-                 are {}",
-                known.join(", ")
-            );
-        };
-        Ok(tokenizer.with_chat_template(source))
+        with_chat_template(tokenizer, self.chat_template.as_deref())
     }
 
     /// The folder for tokens of data that has so many bytes; small data is quick to read.
@@ -93,6 +75,30 @@ impl DataArgs {
         options.overlong = chosen("overlong", &self.overlong, &OVERLONG)?;
         Ok(options)
     }
+}
+
+/// A tokenizer with another chat template, if one is given: a file, a name among several of the model, or one of
+/// those that everybody knows.
+pub fn with_chat_template(tokenizer: Tokenizer, given: Option<&str>) -> Result<Tokenizer> {
+    let Some(given) = given else {
+        return Ok(tokenizer);
+    };
+    let path = Path::new(given);
+    let source = if path.is_file() {
+        read_text(path)?
+    } else if let Some(source) = tokenizer.named_chat_template(given) {
+        source.to_owned()
+    } else if let Some(source) = builtin(given) {
+        source.to_owned()
+    } else {
+        let known: Vec<&str> = builtin_names().collect();
+        bail!(
+            "--chat-template {given}: there is no such file, and no template of this name; there \
+             are {}",
+            known.join(", ")
+        );
+    };
+    Ok(tokenizer.with_chat_template(source))
 }
 
 /// Bytes of data whose tokens are kept.

@@ -9,7 +9,10 @@ use qoft::core::kernels::simd_level;
 const GROUPS: &[(&str, &[&str])] = &[
     ("A first look", &["quickstart", "inspect", "backends"]),
     ("Training", &["train", "data", "estimate", "lr-find"]),
-    ("Using what was trained", &["generate", "eval", "push"]),
+    (
+        "Using what was trained",
+        &["generate", "chat", "serve", "eval", "push"],
+    ),
     (
         "Writing models",
         &["merge", "export", "quantize", "dequantize"],
@@ -59,11 +62,27 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &[
             "qoft generate --model MODEL --adapter adapter --prompt \"Once upon a time\"",
             "qoft generate --model MODEL --adapter adapter=0.5 --chat --prompt \"Who are you?\"",
+            "qoft generate --model MODEL --prompts prompts.jsonl --batch-size 8",
+        ],
+    ),
+    (
+        "chat",
+        &["qoft chat --model MODEL --adapter adapter --system \"Be brief.\""],
+    ),
+    #[cfg(feature = "serve")]
+    (
+        "serve",
+        &[
+            "qoft serve --model MODEL --adapter mine=adapter",
+            "qoft serve --model MODEL --host 0.0.0.0 --api-key KEY --port 8000",
         ],
     ),
     (
         "eval",
-        &["qoft eval --model MODEL --adapter adapter --data eval.jsonl"],
+        &[
+            "qoft eval --model MODEL --adapter adapter --data eval.jsonl",
+            "qoft eval --model MODEL --adapter adapter --data questions.jsonl",
+        ],
     ),
     ("push", &["qoft push adapter org/name --private"]),
     (

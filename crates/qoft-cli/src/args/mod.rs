@@ -2,14 +2,17 @@
 
 mod adapter;
 mod calibration;
+mod chat;
 mod choice;
 mod data;
 mod file;
 mod foreign;
+mod generate;
 mod help;
 mod load;
 mod lr_find;
 mod merge;
+mod model;
 mod named;
 mod names;
 mod preference;
@@ -17,6 +20,8 @@ mod preview;
 mod push;
 mod quantize;
 mod run_options;
+#[cfg(feature = "serve")]
+mod serve;
 mod shell;
 mod synonyms;
 mod train;
@@ -40,16 +45,21 @@ use crate::{exit, print};
 
 pub use adapter::AdapterArg;
 pub use calibration::CalibrationArgs;
+pub use chat::ChatArgs;
 pub use choice::ChoiceArgs;
-pub use data::{DataArg, DataArgs};
+pub use data::{DataArg, DataArgs, with_chat_template};
+pub use generate::GenerateArgs;
 pub use load::LoadArgs;
 pub use lr_find::LrFindArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
+pub use model::{BaseArgs, ModelArgs};
 pub use preference::{PreferenceArgs, answer_tokens};
 pub use preview::{DataCommand, PreviewArgs};
 pub use push::PushArgs;
 pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
+#[cfg(feature = "serve")]
+pub use serve::ServeArgs;
 pub use shell::{CompletionsArgs, ManArgs};
 pub use train::{Reports, TrainArgs};
 pub use training::TrainingArgs;
@@ -151,7 +161,7 @@ pub enum Command {
     Data(DataCommand),
     /// Measure loss and perplexity on a data file.
     Eval(EvalArgs),
-    /// Continue a prompt.
+    /// Continue a prompt, or those of a file.
     Generate(GenerateArgs),
     /// Put an adapter or a model on the Hugging Face Hub.
     Push(PushArgs),
@@ -159,6 +169,11 @@ pub enum Command {
     Completions(CompletionsArgs),
     /// Write manual pages.
     Man(ManArgs),
+    /// Talk with a model.
+    Chat(ChatArgs),
+    /// Serve a model and its adapters over HTTP, as OpenAI's servers do.
+    #[cfg(feature = "serve")]
+    Serve(ServeArgs),
 }
 
 impl Command {
@@ -216,7 +231,13 @@ impl Command {
                 args.model.locate()?;
                 args.data.iter_mut().try_for_each(locate_data)
             }
-            Self::Generate(args) => args.model.locate(),
+            Self::Generate(args) => {
+                args.model.locate()?;
+                args.prompts.iter_mut().try_for_each(data)
+            }
+            Self::Chat(args) => args.model.locate(),
+            #[cfg(feature = "serve")]
+            Self::Serve(args) => args.locate(),
         }
     }
 }
@@ -323,40 +344,6 @@ impl From<DtypeArg> for FloatFormat {
     }
 }
 
-/// Which model to load, and how.
-#[derive(Debug, Clone, Args)]
-pub struct ModelArgs {
-    /// The checkpoint folder, or its name on the Hugging Face Hub.
-    #[arg(long)]
-    pub model: PathBuf,
-    /// An adapter folder, with a strength other than 1 if wanted; several are applied one after
-    /// another.
-    #[arg(long, value_name = "PATH[=STRENGTH]", value_parser = AdapterArg::parser())]
-    pub adapter: Vec<AdapterArg>,
-    /// Where to compute [default: the environment variable QOFT_DEVICE, or cpu]
-    #[arg(long)]
-    pub device: Option<String>,
-    /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
-    #[arg(long, value_name = "BACKEND.KEY=VALUE")]
-    pub backend_option: Vec<String>,
-    /// Quantize a dense model by a scheme and its settings, such as
-    /// `hqq,nbits=4,group_size=64`; `qoft backends` lists those that can.
-    #[arg(long, visible_alias = "load-in", value_name = "SCHEME[,KEY=VALUE…]")]
-    pub quantize: Option<String>,
-    /// How a dense model is quantized.
-    #[command(flatten)]
-    pub load: LoadArgs,
-}
-
-impl ModelArgs {
-    /// Puts folders here in place of names on the Hub.
-    pub fn locate(&mut self) -> Result<()> {
-        replace(&mut self.model, Wanted::Model)?;
-        let mut folders = self.adapter.iter_mut().map(|adapter| &mut adapter.folder);
-        folders.try_for_each(|folder| replace(folder, Wanted::Model))
-    }
-}
-
 /// Options of `eval`.
 #[derive(Debug, Args)]
 pub struct EvalArgs {
@@ -376,29 +363,6 @@ pub struct EvalArgs {
     #[arg(long)]
     pub max_length: Option<usize>,
     /// Print one JSON object.
-    #[arg(long)]
-    pub json: bool,
-}
-
-/// Options of `generate`.
-#[derive(Debug, Args)]
-pub struct GenerateArgs {
-    /// The model.
-    #[command(flatten)]
-    pub model: ModelArgs,
-    /// The text to continue.
-    #[arg(long)]
-    pub prompt: String,
-    /// Put the prompt into the checkpoint's chat template, as a user's message.
-    #[arg(long)]
-    pub chat: bool,
-    /// How tokens are chosen.
-    #[command(flatten)]
-    pub choice: ChoiceArgs,
-    /// Seed of the sampling.
-    #[arg(long, default_value_t = 42)]
-    pub seed: u64,
-    /// Print one JSON object with the text and the times, once all of it is there.
     #[arg(long)]
     pub json: bool,
 }

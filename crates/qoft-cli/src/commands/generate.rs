@@ -1,8 +1,11 @@
 //! `qoft generate`.
 
+mod prompts;
+
 use anyhow::Result;
 use qoft::Registries;
 use qoft::train::GenerateOptions;
+use qoft::train::chat::Message;
 use qoft::train::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 
@@ -16,9 +19,25 @@ pub fn run(args: &GenerateArgs, registries: &Registries) -> Result<()> {
     let folder = files::open(registries, &args.model.model)?;
     let tokenizer = files::tokenizer(&folder)?;
     let mut options = args.choice.options(folder.checkpoint().dir())?;
-    let prompt = prompt(args, &tokenizer)?;
-    let model = files::adapted_model(registries, folder, &args.model)?;
     options.seed = args.seed;
+    if let Some(file) = &args.prompts {
+        let prompts = prompts::read(file, args.chat, &tokenizer)?;
+        let model = files::adapted_model(registries, folder, &args.model)?;
+        return prompts::run(
+            &model,
+            &tokenizer,
+            prompts,
+            &options,
+            args.batch_size,
+            &device,
+        );
+    }
+    let text = args.prompt.as_deref().unwrap_or_default();
+    let prompt = match args.chat {
+        true => chat_ids(&tokenizer, &[of_user(text)])?,
+        false => tokenizer.encode(text, true)?,
+    };
+    let model = files::adapted_model(registries, folder, &args.model)?;
     let ends = options.eos_token_id.clone();
     let ends = ends.unwrap_or_else(|| tokenizer.stop_ids());
     let mut show = |text: &str| {
@@ -30,7 +49,7 @@ pub fn run(args: &GenerateArgs, registries: &Registries) -> Result<()> {
         errln!("{}", in_words(&options, &ends));
     }
     if !args.chat {
-        show(&args.prompt);
+        show(text);
     }
     let generated =
         qoft::train::generate(&model, &tokenizer, &prompt, &options, &device, &mut show)?;
@@ -105,16 +124,23 @@ fn in_json(options: &GenerateOptions, ends: &[u32]) -> Value {
     })
 }
 
-fn prompt(args: &GenerateArgs, tokenizer: &Tokenizer) -> Result<Vec<u32>> {
-    if !args.chat {
-        return Ok(tokenizer.encode(&args.prompt, true)?);
-    }
+/// A message of the user.
+pub fn of_user(text: &str) -> Message {
+    message("user", text)
+}
+
+/// A message of somebody.
+pub fn message(role: &str, text: &str) -> Message {
     let mut message = Map::new();
-    message.insert("role".into(), Value::from("user"));
-    message.insert("content".into(), Value::from(args.prompt.clone()));
-    let text = tokenizer
-        .chat_template()?
-        .render(&[message], &Map::new(), true)?;
+    message.insert("role".into(), Value::from(role));
+    message.insert("content".into(), Value::from(text));
+    message
+}
+
+/// The tokens of a conversation, with the opening of the answer.
+pub fn chat_ids(tokenizer: &Tokenizer, messages: &[Message]) -> Result<Vec<u32>> {
+    let template = tokenizer.chat_template()?;
+    let text = template.render(messages, &Map::new(), true)?;
     // The template writes the special tokens itself.
     Ok(tokenizer.encode(&text, false)?)
 }

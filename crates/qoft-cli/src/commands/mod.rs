@@ -1,6 +1,7 @@
 //! The commands, one in each file.
 
 pub mod backends;
+pub mod chat;
 pub mod dequantize;
 pub mod estimate;
 pub mod eval;
@@ -13,5 +14,7 @@ pub mod preview;
 pub mod push;
 pub mod quantize;
 pub mod quickstart;
+#[cfg(feature = "serve")]
+pub mod serve;
 pub mod shell;
 pub mod train;

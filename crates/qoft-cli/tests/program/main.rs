@@ -26,6 +26,8 @@ mod quantize_train;
 mod random_damage;
 mod resume;
 mod saved;
+#[cfg(feature = "serve")]
+mod serve;
 mod signals;
 mod strategies;
 mod threads;

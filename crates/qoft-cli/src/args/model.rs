@@ -1,0 +1,67 @@
+//! Options about the model that a command loads.
+
+use std::ops::Deref;
+use std::path::PathBuf;
+
+use anyhow::Result;
+use clap::Args;
+
+use super::{AdapterArg, LoadArgs, replace};
+use crate::located::Wanted;
+
+/// Which model to load, and how.
+#[derive(Debug, Clone, Args)]
+pub struct BaseArgs {
+    /// The checkpoint folder, or its name on the Hugging Face Hub.
+    #[arg(long)]
+    pub model: PathBuf,
+    /// Where to compute [default: the environment variable QOFT_DEVICE, or cpu]
+    #[arg(long)]
+    pub device: Option<String>,
+    /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
+    #[arg(long, value_name = "BACKEND.KEY=VALUE")]
+    pub backend_option: Vec<String>,
+    /// Quantize a dense model by a scheme and its settings, such as
+    /// `hqq,nbits=4,group_size=64`; `qoft backends` lists those that can.
+    #[arg(long, visible_alias = "load-in", value_name = "SCHEME[,KEY=VALUE…]")]
+    pub quantize: Option<String>,
+    /// How a dense model is quantized.
+    #[command(flatten)]
+    pub load: LoadArgs,
+}
+
+/// A model with adapters.
+#[derive(Debug, Clone, Args)]
+pub struct ModelArgs {
+    /// The model.
+    #[command(flatten)]
+    pub base: BaseArgs,
+    /// An adapter folder, with a strength other than 1 if wanted; several are applied one after
+    /// another.
+    #[arg(long, value_name = "PATH[=STRENGTH]", value_parser = AdapterArg::parser())]
+    pub adapter: Vec<AdapterArg>,
+}
+
+impl BaseArgs {
+    /// Puts a folder here in place of a name on the Hub.
+    pub fn locate(&mut self) -> Result<()> {
+        replace(&mut self.model, Wanted::Model)
+    }
+}
+
+impl ModelArgs {
+    /// Puts folders here in place of names on the Hub.
+    pub fn locate(&mut self) -> Result<()> {
+        self.base.locate()?;
+        let mut folders = self.adapter.iter_mut().map(|adapter| &mut adapter.folder);
+        folders.try_for_each(|folder| replace(folder, Wanted::Model))
+    }
+}
+
+impl Deref for ModelArgs {
+    type Target = BaseArgs;
+
+    fn deref(&self) -> &BaseArgs {
+        &self.base
+    }
+}
