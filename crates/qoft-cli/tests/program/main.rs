@@ -6,6 +6,7 @@ mod bad_arguments;
 mod bad_input;
 mod beside;
 mod calibration;
+mod chat;
 mod cli;
 mod common;
 mod dequantize;

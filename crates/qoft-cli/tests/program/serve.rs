@@ -213,7 +213,7 @@ fn wrong_requests_are_told_what_is_wrong() {
         ),
         (
             COMPLETIONS,
-            json!({"model": "base", "prompt": ""}),
+            json!({"model": "base", "prompt": []}),
             400,
             "prompt",
         ),
@@ -246,7 +246,7 @@ fn wrong_requests_are_told_what_is_wrong() {
     let large = request(CHAT, &"x".repeat(30_000), "");
     assert_eq!(server.raw(large.as_bytes()).status, 413);
     let chunks = format!(
-        "POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n\
+        "POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
          7530\r\n{}\r\n0\r\n\r\n",
         "x".repeat(30_000)
     );
@@ -338,6 +338,14 @@ fn clients_that_go_away_leave_nothing_behind() {
     };
     let mut waiting = server.connect();
     waiting.write_all(many(4).as_bytes()).expect("a request");
+    let two = || {
+        let metrics = server.get("/metrics").body;
+        metrics.contains("qoft_running_sequences 2\n")
+    };
+    let began = Instant::now();
+    while !two() {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing runs");
+    }
     let began = Instant::now();
     loop {
         let answer = server.raw(many(4).as_bytes());
