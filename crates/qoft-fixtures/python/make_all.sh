@@ -42,8 +42,9 @@ fi
 if [ -n "${PYTHON_PREFERENCE:-}" ]; then
     "$PYTHON_PREFERENCE" make_preference.py
     "$PYTHON_PREFERENCE" make_chat_rows.py
+    "$PYTHON_PREFERENCE" make_sft.py
 else
-    echo "skipped make_preference.py and make_chat_rows.py: PYTHON_PREFERENCE is not set"
+    echo "skipped make_preference.py, make_chat_rows.py and make_sft.py: PYTHON_PREFERENCE is not set"
 fi
 # WHEELS names the folder with the wheels of requirements-templates.txt.
 if [ -n "${WHEELS:-}" ]; then

@@ -23,6 +23,9 @@ pub enum TrainError {
     /// The model has nothing to train.
     #[error("the model has no adapter `{0}`, so there is nothing to train")]
     NoAdapter(String),
+    /// The state of the optimizer is not as it left it.
+    #[error("the state of the optimizer: {0}")]
+    Optimizer(String),
     /// No label of the data can be predicted.
     #[error("the data has no label to predict")]
     NothingToPredict,

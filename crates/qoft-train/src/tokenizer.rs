@@ -281,9 +281,11 @@ impl Tokenizer {
     ///
     /// # Errors
     ///
-    /// [`TokenizerError::NoChatTemplate`]; [`TokenizerError::Chat`] when the only one does not
-    /// parse.
+    /// [`TokenizerError::NoVocabulary`]; [`TokenizerError::NoChatTemplate`]; [`TokenizerError::Chat`] when
+    /// the only one does not parse.
     pub fn chat_template(&self) -> Result<ChatTemplate, TokenizerError> {
+        // Without it a template would be of no use.
+        self.vocabulary()?;
         match &self.chat_templates {
             ChatTemplates::None => Err(TokenizerError::NoChatTemplate {
                 folder: self.folder.clone(),

@@ -20,21 +20,21 @@ pub struct ChoiceArgs {
     pub max_new_tokens: Option<usize>,
     /// Randomness of draws; 0 always takes the likeliest token, as --do-sample false does [default: the
     /// model's, or else 1].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
     /// Draw from so many of the likeliest tokens; 0: from all [default: the model's, or else 50].
     #[arg(long)]
     pub top_k: Option<usize>,
     /// Of these draw from the likeliest that have this probability together [default: the model's, or else
     /// 1].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub top_p: Option<f64>,
     /// Of these draw from those that have this part of the likeliest one's probability [default: the model's,
     /// or else 0].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub min_p: Option<f64>,
     /// Above 1: tokens that are in the text already become less likely [default: the model's, or else 1].
-    #[arg(long)]
+    #[arg(long, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
     /// Ids of tokens that end the text, in place of the model's: several times, or with commas.
     #[arg(long, value_delimiter = ',', value_name = "ID")]

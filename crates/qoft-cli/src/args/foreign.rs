@@ -56,6 +56,12 @@ const fn these(
 }
 
 const FOREIGN: &[Foreign] = &[
+    these(
+        &["num-beams"],
+        &["1"],
+        "texts are made token by token, without beams; --do-sample, --temperature, --top-k, --top-p and \
+         --min-p say how each is chosen",
+    ),
     off(
         &["alpha", "lora-alpha"],
         "qoft trains rotations, not LoRA, and they have no scale; how much of an adapter is applied is \

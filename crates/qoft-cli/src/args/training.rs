@@ -57,7 +57,7 @@ pub struct TrainingArgs {
     /// Noise on the embeddings in training (NEFTune), such as 5 [default: none].
     #[arg(long, value_parser = finite)]
     pub neftune_noise_alpha: Option<f64>,
-    /// `adamw`, `adam`, `sgd`, `adan` or `lion` [default: adamw].
+    /// `adamw`, `adam`, `sgd`, `adan`, `lion`, `schedule_free_adamw` or `muon` [default: adamw].
     #[arg(long)]
     pub optimizer: Option<String>,
     /// How long the optimizer remembers gradients [default: 0.9].

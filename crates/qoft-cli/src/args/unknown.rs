@@ -16,7 +16,7 @@ pub fn with_suggestion(mut error: clap::Error) -> clap::Error {
         return error;
     };
     let given = bare(given);
-    let reason = foreign::reason(&given);
+    let reason = foreign::reason(&given).or_else(|| elsewhere(&given));
     let alike = match error.remove(ContextKind::SuggestedArg) {
         Some(ContextValue::String(alike)) if reason.is_none() && is_typo(&given, &bare(&alike)) => {
             Some(alike)
@@ -30,6 +30,14 @@ pub fn with_suggestion(mut error: clap::Error) -> clap::Error {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
     }
     error
+}
+
+/// What to say of an option of `qoft train` in another command.
+fn elsewhere(name: &str) -> Option<&'static str> {
+    (name == "stage").then_some(
+        "preferences are measured where they are learned: `qoft train --stage dpo --eval-data FILE`; this \
+         command has the loss of texts",
+    )
 }
 
 /// The name of an option without hyphens before it, a value behind it, and underscores.
@@ -83,6 +91,10 @@ mod tests {
             let says = parse(&[command, given]).unwrap_err();
             assert!(!says.contains("a similar argument"), "{says}");
         }
+        let says = parse(&["eval", "--stage=dpo"]).unwrap_err();
+        assert!(says.contains("qoft train --stage dpo"), "{says}");
+        let says = parse(&["generate", "--num-beams=4"]).unwrap_err();
+        assert!(says.contains("without beams"), "{says}");
         let says = parse(&["eval", "--deepspeed=a.json"]).unwrap_err();
         assert!(says.contains("one device"), "{says}");
     }

@@ -1,7 +1,7 @@
 //! Options that are given and, beside others, have no effect.
 
 use anyhow::Result;
-use qoft::train::train::{Strategy, TrainConfig};
+use qoft::train::train::{OptimizerKind, SchedulerKind, Strategy, TrainConfig};
 
 use super::TrainArgs;
 use super::values::object;
@@ -50,6 +50,14 @@ impl TrainArgs {
         }
         if is_on("coft") != Some(true) && self.adapter_config.is_none() {
             note("eps", "--coft false");
+        }
+        let averages = config.optimizer == OptimizerKind::ScheduleFreeAdamW;
+        if averages && config.lr_scheduler == SchedulerKind::Linear {
+            unused.push(
+                "--optimizer schedule_free_adamw averages its steps in the place of a falling rate; \
+                 --lr-scheduler constant is made for it"
+                    .to_owned(),
+            );
         }
         Ok(unused)
     }

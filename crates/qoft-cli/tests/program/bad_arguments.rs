@@ -178,7 +178,7 @@ fn bad_options() {
         ("--target-modules", "no_such_layer", "no_such_layer"),
         ("--batch-size", "0", "batch_size"),
         ("--learning-rate", "nan", "learning-rate"),
-        ("--optimizer", "muon", "lion"),
+        ("--optimizer", "adagrad", "muon"),
         ("--module-dropout", "2", "module_dropout"),
         ("--lr-scheduler", "steep", "--lr-scheduler steep"),
         ("--activation-dtype", "f8", "--activation-dtype f8"),

@@ -19,11 +19,16 @@ pub struct Training {
 
 impl Training {
     pub fn new() -> Self {
+        Self::of(MODEL, ROWS)
+    }
+
+    /// Of another model, on other rows.
+    pub fn of(model: &str, rows: &str) -> Self {
         let work = tempdir().expect("a folder");
         let data = work.path().join("rows.jsonl");
-        fs::copy(fixture(ROWS), &data).expect("a copy");
+        fs::copy(fixture(rows), &data).expect("a copy");
         Self {
-            model: fixture(MODEL),
+            model: fixture(model),
             data,
             work,
         }

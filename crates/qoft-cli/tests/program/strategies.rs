@@ -126,11 +126,41 @@ fn a_run_has_tables_and_event_files_if_they_are_asked_for() {
     assert!(says.contains("nothing is sent anywhere"), "{says}");
 }
 
+/// Modules that train whole have matrices.
+#[test]
+fn a_run_with_muon_goes_on() {
+    let training = Training::of("models/qwen2", "train/qwen2_own_decay/rows.jsonl");
+    let more = [
+        "--lr-scheduler=constant",
+        "--target-modules=q_proj",
+        "--modules-to-save=down_proj",
+        "--weight-decay=0.1",
+    ];
+    let with = |more: &[&'static str]| [&["--optimizer=muon"], more].concat();
+    let [whole, parts, plain] = ["whole", "parts", "plain"].map(|name| training.folder(name));
+    training.good(&whole, &with(&more));
+    training.good(&parts, &with(&[&more[..], &["--max-steps=4"]].concat()));
+    training.good(
+        &parts,
+        &with(&[&more[..], &["--resume-from=last"]].concat()),
+    );
+    assert!(weights(&parts) == weights(&whole));
+    training.good(&plain, &more);
+    assert!(weights(&plain) != weights(&whole));
+}
+
 #[test]
 fn runs_of_every_optimizer_go_on() {
     let training = Training::new();
     let mut found = Vec::new();
-    for optimizer in ["adamw", "adam", "sgd", "adan", "lion"] {
+    for optimizer in [
+        "adamw",
+        "adam",
+        "sgd",
+        "adan",
+        "lion",
+        "schedule_free_adamw",
+    ] {
         let [whole, parts] =
             ["whole", "parts"].map(|n| training.folder(&format!("{optimizer}-{n}")));
         let flag = format!("--optimizer={optimizer}");

@@ -76,7 +76,8 @@ impl GenerateOptions {
         let reason = "a number above 0";
         check("repetition_penalty", penalty, positive(penalty), reason)?;
         if self.do_sample {
-            check("temperature", heat, positive(heat), "a number above 0")?;
+            let reason = "a number above 0, or 0 for the likeliest token each time";
+            check("temperature", heat, positive(heat), reason)?;
         }
         let possible = self.top_p > 0.0 && self.top_p <= 1.0;
         check("top_p", self.top_p, possible, "above 0 and at most 1")?;

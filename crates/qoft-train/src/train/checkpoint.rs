@@ -12,7 +12,7 @@ use super::ADAPTER;
 use super::below::Below;
 use super::digest::Digest;
 use super::moments::{self, parameters};
-use super::optimizer_kind::Moments;
+use super::optimizer_kind::OptimizerKind;
 use super::state::{TrainerState, resume};
 use crate::error::TrainError;
 use crate::model::TrainModel;
@@ -42,7 +42,7 @@ pub(super) fn save(
     let staged = StagedDir::new(target)?;
     save_adapter(model, config, &state.run.below, staged.path())?;
     let file = staged.path().join(OPTIMIZER);
-    let kept = state.run.config.optimizer.moments();
+    let kept = state.run.config.optimizer;
     let bytes = moments::to_bytes(optimizer, kept, &parameters(model), state.step);
     write_file(&file, &bytes.map_err(|e| Error::file(&file, e))?)?;
     for name in [CONFIG, WEIGHTS, OPTIMIZER] {
@@ -56,14 +56,14 @@ pub(super) fn save(
 /// The optimizer with the state in the checkpoint `folder`, which is after `step` steps.
 pub(super) fn restore_optimizer(
     optimizer: ModuleOptimizer,
-    moments: Moments,
+    kind: OptimizerKind,
     folder: &Path,
     model: &impl TrainModel,
     step: usize,
 ) -> Result<ModuleOptimizer, TrainError> {
     let path = folder.join(OPTIMIZER);
     let bytes = std::fs::read(&path).map_err(Error::io(&path))?;
-    moments::from_bytes(optimizer, moments, bytes, &parameters(model), step)
+    moments::from_bytes(optimizer, kind, bytes, &parameters(model), step)
         .map_err(|reason| resume(&path, reason))
 }
 

@@ -223,6 +223,10 @@ impl TrainConfig {
         if let Some((key, _)) = betas.find(|(key, beta)| beta.is_some() && !taken.contains(key)) {
             return Err(invalid(key, "this optimizer has no such value"));
         }
+        let averages = self.optimizer == OptimizerKind::ScheduleFreeAdamW;
+        if averages && self.adam_beta1 == Some(0.0) {
+            return Err(invalid("adam_beta1", "must be above 0 with this optimizer"));
+        }
         if let Some(preference) = &self.preference {
             preference.validate(self.batch_size)?;
         }
@@ -298,11 +302,20 @@ impl TrainConfig {
             kind: self.lr_scheduler,
             options: self.lr_scheduler_kwargs,
             learning_rate: self.learning_rate,
-            warmup: match self.warmup_steps {
-                0 => (self.warmup_ratio * total as f64).ceil() as usize,
-                steps => steps,
+            warmup: match (self.optimizer, self.lr_scheduler) {
+                // The optimizer warms up, and transformers' constant rate does not.
+                (OptimizerKind::ScheduleFreeAdamW, SchedulerKind::Constant) => 0,
+                _ => self.warmup(total),
             },
             total,
+        }
+    }
+
+    /// The steps of a run of `total` steps in which the learning rate grows.
+    pub(super) fn warmup(&self, total: usize) -> usize {
+        match self.warmup_steps {
+            0 => (self.warmup_ratio * total as f64).ceil() as usize,
+            steps => steps,
         }
     }
 }

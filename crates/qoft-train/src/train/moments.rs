@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use burn::module::ParamId;
 use burn::optim::ModuleOptimizer;
 use burn_pack::{Bytes, DType, Reader, Scalar, Tensor, Writer};
-use qoft_core::Walk;
+use qoft_core::{LayerKind, WEIGHT};
 
 use super::ADAPTER;
-use super::optimizer_kind::Moments;
+use super::optimizer_kind::OptimizerKind;
+use crate::model::TrainModel;
 
 /// How often a parameter had a gradient: never, if that is why nothing else is said of it.
 const TIME: &str = "momentum.time";
@@ -27,19 +28,31 @@ pub(super) struct Parameter {
     pub(super) id: ParamId,
     /// Number of its values.
     pub(super) len: usize,
+    /// The shape of the weight of a linear layer that trains whole and is not the output head.
+    pub(super) matrix: Option<[usize; 2]>,
 }
 
 /// The parameters of the adapter that trains.
-pub(super) fn parameters(model: &impl Walk) -> Vec<Parameter> {
+pub(super) fn parameters(model: &impl TrainModel) -> Vec<Parameter> {
     let mut found = Vec::new();
+    let head = model.facts().head;
     for (path, layer) in model.layers() {
-        if let Some(slot) = layer.adapters().get(ADAPTER) {
-            found.extend(slot.params().into_iter().map(|param| Parameter {
+        let Some(slot) = layer.adapters().get(ADAPTER) else {
+            continue;
+        };
+        let is_matrix = layer.kind() == LayerKind::Linear && path != head;
+        let whole = slot.own_named(WEIGHT).filter(|_| is_matrix);
+        let whole = whole.map(|own| own.param());
+        found.extend(slot.params().into_iter().map(|param| {
+            Parameter {
                 path: format!("{path}.{}", param.name()),
                 id: param.id(),
                 len: param.len(),
-            }));
-        }
+                matrix: whole
+                    .filter(|whole| whole.id() == param.id())
+                    .and_then(|whole| whole.shape().try_into().ok()),
+            }
+        }));
     }
     found
 }
@@ -47,7 +60,7 @@ pub(super) fn parameters(model: &impl Walk) -> Vec<Parameter> {
 /// The moments after `step` steps as a file.
 pub(super) fn to_bytes(
     optimizer: &ModuleOptimizer,
-    moments: Moments,
+    kind: OptimizerKind,
     parameters: &[Parameter],
     step: usize,
 ) -> Result<Vec<u8>, String> {
@@ -71,7 +84,7 @@ pub(super) fn to_bytes(
         tensors.push(tensor);
     }
     tensors.sort_by(|a, b| a.name.cmp(&b.name));
-    let untouched = untouched(&tensors, moments, parameters);
+    let untouched = untouched(&tensors, kind, parameters);
     let mut writer = Writer::new(tensors).with_scalar(STEP, Scalar::from(step as u64));
     for path in untouched {
         writer = writer.with_scalar(&format!("{path}.{TIME}"), Scalar::from(0_u64));
@@ -87,17 +100,19 @@ pub(super) fn to_bytes(
 /// Parameters that had no gradient yet, as those of an expert that no token met, where others had some.
 fn untouched<'a>(
     tensors: &[Tensor],
-    moments: Moments,
+    kind: OptimizerKind,
     parameters: &'a [Parameter],
 ) -> Vec<&'a str> {
-    let (Some(first), false) = (moments.tensors.first(), tensors.is_empty()) else {
+    if tensors.is_empty() {
         return Vec::new();
-    };
+    }
     let found: BTreeSet<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-    let paths = parameters.iter().map(|parameter| parameter.path.as_str());
-    paths
-        .filter(|path| !found.contains(format!("{path}.{first}").as_str()))
-        .collect()
+    let untouched = parameters.iter().filter(|parameter| {
+        let moments = kind.moments(parameter.matrix.is_some());
+        let mut first = moments.tensors.iter().take(1);
+        first.any(|first| !found.contains(format!("{}.{first}", parameter.path).as_str()))
+    });
+    untouched.map(|parameter| parameter.path.as_str()).collect()
 }
 
 /// The optimizer with the moments of a file, which has to have those of each parameter after `step`
@@ -105,7 +120,7 @@ fn untouched<'a>(
 /// nothing.
 pub(super) fn from_bytes(
     optimizer: ModuleOptimizer,
-    moments: Moments,
+    kind: OptimizerKind,
     bytes: Vec<u8>,
     parameters: &[Parameter],
     step: usize,
@@ -128,7 +143,9 @@ pub(super) fn from_bytes(
         tensors.into_iter().map(|t| (t.name.clone(), t)).collect();
     let mut renamed = Vec::new();
     let mut writer_scalars = Vec::new();
-    for Parameter { path, id, len } in parameters {
+    for parameter in parameters {
+        let Parameter { path, id, len, .. } = parameter;
+        let moments = kind.moments(parameter.matrix.is_some());
         let time = format!("{path}.{TIME}");
         let is_untouched = scalars.get(&time).cloned().map(u64::try_from);
         let has = |field: &&str| tensors.contains_key(&format!("{path}.{field}"));
@@ -142,17 +159,8 @@ pub(super) fn from_bytes(
             let tensor = tensor.ok_or_else(|| format!("`{name}` is missing"))?;
             renamed.push(moment(tensor, &name, field, *len, *id)?);
         }
-        let mut scalar = |field: &str| {
-            let name = format!("{path}.{field}");
-            let value = scalars.remove(&name);
-            let value = value.ok_or_else(|| format!("`{name}` is missing"))?;
-            match u64::try_from(value) {
-                Ok(value) => Ok((name, value)),
-                Err(_) => Err(format!("`{name}` is no count")),
-            }
-        };
         if let Some(field) = moments.time {
-            let (name, time) = scalar(field)?;
+            let (name, time) = count(&mut scalars, &format!("{path}.{field}"))?;
             if time == 0 || time > step as u64 {
                 return Err(format!(
                     "`{name}`: expected at most {step}, the steps of the checkpoint, found {time}"
@@ -160,7 +168,16 @@ pub(super) fn from_bytes(
             }
             writer_scalars.push((format!("{}.{field}", id.val()), Scalar::from(time)));
         }
-        let (name, rank) = scalar(RANK)?;
+        for field in moments.numbers {
+            let name = format!("{path}.{field}");
+            let value = scalars.remove(&name);
+            let value = value.ok_or_else(|| format!("`{name}` is missing"))?;
+            if !f64::try_from(value).is_ok_and(f64::is_finite) {
+                return Err(format!("`{name}` is no finite number"));
+            }
+            writer_scalars.push((format!("{}.{field}", id.val()), value));
+        }
+        let (name, rank) = count(&mut scalars, &format!("{path}.{RANK}"))?;
         if rank != RANK_OF_PARAMETERS {
             return Err(format!(
                 "`{name}`: expected {RANK_OF_PARAMETERS}, found {rank}"
@@ -178,6 +195,16 @@ pub(super) fn from_bytes(
     }
     let bytes = writer.into_bytes().map_err(|e| e.to_string())?;
     optimizer.from_bytes(bytes).map_err(|e| e.to_string())
+}
+
+/// Takes a count out of the numbers of a file.
+fn count(scalars: &mut BTreeMap<String, Scalar>, name: &str) -> Result<(String, u64), String> {
+    let value = scalars.remove(name);
+    let value = value.ok_or_else(|| format!("`{name}` is missing"))?;
+    match u64::try_from(value) {
+        Ok(value) => Ok((name.to_owned(), value)),
+        Err(_) => Err(format!("`{name}` is no count")),
+    }
 }
 
 /// A moment under the name that Burn has for it.

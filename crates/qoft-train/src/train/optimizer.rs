@@ -9,23 +9,49 @@ use qoft_core::BIAS;
 use qoft_core::{LayerKind, Walk};
 
 use super::config::TrainConfig;
+use super::moments::parameters;
+use super::muon::MatrixMuon;
 use super::optimizer_kind::OptimizerKind;
+use super::schedule_free::ScheduleFree;
+use crate::model::TrainModel;
 
 /// Lion's second beta where the settings say nothing: AdamW's is too long a memory for it.
 const LION_BETA_2: f32 = 0.99;
 
-/// The optimizer of a run. As in transformers, biases and the weights of norms do not decay.
-pub(super) fn new(config: &TrainConfig, model: &impl Walk) -> ModuleOptimizer {
-    build(config, without_decay(model))
+/// The optimizer of a run of `total` steps. As in transformers, biases and the weights of norms do not decay.
+pub(super) fn new(config: &TrainConfig, model: &impl TrainModel, total: usize) -> ModuleOptimizer {
+    let matrices = parameters(model).into_iter();
+    let matrices = matrices.filter_map(|parameter| Some((parameter.id, parameter.matrix?)));
+    build(config, without_decay(model), matrices.collect(), total)
 }
 
-fn build(config: &TrainConfig, staying: Vec<ParamId>) -> ModuleOptimizer {
+fn build(
+    config: &TrainConfig,
+    staying: Vec<ParamId>,
+    matrices: Vec<(ParamId, [usize; 2])>,
+    total: usize,
+) -> ModuleOptimizer {
     let [beta_1, beta_2] = config.betas().map(|beta| beta as f32);
     let epsilon = config.adam_epsilon as f32;
     match config.optimizer {
-        OptimizerKind::AdamW => grouped(config, staying, |decay| {
-            let adamw = AdamWConfig::new().with_beta_1(beta_1).with_beta_2(beta_2);
-            adamw.with_epsilon(epsilon).with_weight_decay(decay).build()
+        OptimizerKind::AdamW | OptimizerKind::Muon => {
+            let mut optimizer = grouped(config, staying, |decay| {
+                let adamw = AdamWConfig::new().with_beta_1(beta_1).with_beta_2(beta_2);
+                adamw.with_epsilon(epsilon).with_weight_decay(decay).build()
+            });
+            if config.optimizer == OptimizerKind::Muon {
+                for (id, shape) in matrices {
+                    let muon = MatrixMuon::new(shape, config.weight_decay as f32);
+                    optimizer = optimizer.with_group(ParamGroup::from_ids(vec![id]), muon, None);
+                }
+            }
+            optimizer
+        }
+        OptimizerKind::ScheduleFreeAdamW => grouped(config, staying, |decay| ScheduleFree {
+            betas: config.betas(),
+            epsilon: config.adam_epsilon,
+            weight_decay: f64::from(decay),
+            warmup: config.warmup(total),
         }),
         OptimizerKind::Adam => grouped(config, staying, |decay| {
             let adam = AdamConfig::new().with_beta_1(beta_1).with_beta_2(beta_2);
@@ -81,6 +107,7 @@ fn without_decay(model: &impl Walk) -> Vec<ParamId> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::train::schedule_free;
     use burn::module::{Module, Param};
     use burn::optim::GradientsParams;
     use burn::tensor::{Device, Tensor};
@@ -99,13 +126,22 @@ mod tests {
         rates: Vec<f64>,
         gradients: Vec<[Vec<f32>; 2]>,
         values: Vec<[Vec<f32>; 2]>,
+        averages: Option<Vec<[Vec<f32>; 2]>>,
+        shape: Option<[usize; 2]>,
+    }
+
+    fn assert_close(found: &[Vec<f32>; 2], expected: &[Vec<f32>; 2], place: &str) {
+        for (found, expected) in found.iter().flatten().zip(expected.iter().flatten()) {
+            let error = (found - expected).abs();
+            assert!(error < 2e-6, "{place}: {found} {expected}");
+        }
     }
 
     #[test]
     fn steps_are_those_of_the_libraries() {
         let text = std::fs::read(qoft_fixtures::path("optim/optimizers.json")).unwrap();
         let cases: Vec<Case> = serde_json::from_slice(&text).unwrap();
-        assert_eq!(cases.len(), 5);
+        assert_eq!(cases.len(), 9);
         for mut case in cases {
             let name = case.optimizer.clone();
             case.settings
@@ -116,7 +152,9 @@ mod tests {
                 Param::from_tensor(Tensor::<1>::from_data(&*values, &device).require_grad())
             });
             let mut pair = Pair { decaying, staying };
-            let mut optimizer = build(&config, vec![pair.staying.id]);
+            let matrices = case.shape.map(|shape| (pair.decaying.id, shape));
+            let matrices = matrices.into_iter().collect();
+            let mut optimizer = build(&config, vec![pair.staying.id], matrices, 8);
             for (step, gradients) in case.gradients.into_iter().enumerate() {
                 let ids = [pair.decaying.id, pair.staying.id];
                 let mut all = GradientsParams::new();
@@ -125,12 +163,27 @@ mod tests {
                 }
                 pair = optimizer.step(case.rates[step], pair, all);
                 let found = [&pair.decaying, &pair.staying];
-                for (found, expected) in found.into_iter().zip(&case.values[step + 1]) {
-                    let found: Vec<f32> = found.val().into_data().iter::<f32>().collect();
-                    for (found, expected) in found.iter().zip(expected) {
-                        let error = (found - expected).abs();
-                        assert!(error < 1e-6, "{name}, step {step}: {found} {expected}");
-                    }
+                let found = found.map(|found| found.val().into_data().iter::<f32>().collect());
+                assert_close(
+                    &found,
+                    &case.values[step + 1],
+                    &format!("{name}, step {step}"),
+                );
+                if let Some(averages) = &case.averages {
+                    let tensors = schedule_free::kept(&optimizer).unwrap();
+                    let beta1 = config.betas()[0];
+                    let found = ids.map(|id| {
+                        schedule_free::average(
+                            &tensors[&(id.val(), "y")],
+                            &tensors[&(id.val(), "z")],
+                            beta1,
+                        )
+                    });
+                    assert_close(
+                        &found,
+                        &averages[step],
+                        &format!("average of {name}, step {step}"),
+                    );
                 }
             }
         }

@@ -16,10 +16,12 @@ use super::diverged;
 use super::gradients::StepGradients;
 use super::log::{Log, LogRow};
 use super::observer::{Observer, StepReport};
+use super::optimizer_kind::OptimizerKind;
 use super::plan::{Plan, Steps};
 use super::plot;
 use super::saving::Saving;
 use super::schedule::Schedule;
+use super::schedule_free;
 use super::trainer::{Summary, Trainer};
 use crate::error::{NotFinite, TrainError};
 use crate::eval::evaluate;
@@ -105,7 +107,7 @@ impl<M: TrainModel> Run<'_, M> {
             }
             // After the last step, the adapter is saved before.
             if config.evaluates_after(step, &self.plan) && step < self.plan.total {
-                self.evaluate(model)?;
+                self.evaluate(&self.result_of(model)?)?;
                 self.summary.stopped_early = self.judge(model)?.is_over(config);
             }
         }
@@ -114,13 +116,15 @@ impl<M: TrainModel> Run<'_, M> {
             self.summary.interrupted = true;
             if step > self.summary.start {
                 self.check_parameters(model)?;
+                let shown = self.result_of(model)?;
                 let (optimizer, events) = (&self.optimizer, &mut *self.events);
                 self.saving
-                    .last_checkpoint(step, model, optimizer, events)?;
+                    .last_checkpoint(step, &shown, optimizer, events)?;
             }
             return Ok(());
         }
         self.check_parameters(model)?;
+        *model = self.result_of(model)?;
         self.summary.adapter = Some(self.saving.adapter(model, self.events)?);
         if !self.is_evaluated() {
             self.evaluate(model)?;
@@ -166,6 +170,17 @@ impl<M: TrainModel> Run<'_, M> {
         Ok(())
     }
 
+    /// The model as it is evaluated and saved: optimizers that average train other values.
+    fn result_of(&self, model: &M) -> Result<M, TrainError> {
+        let mut result = model.clone();
+        let config = self.trainer.config;
+        if config.optimizer == OptimizerKind::ScheduleFreeAdamW {
+            schedule_free::take_average(&mut result, &self.optimizer, config.betas()[0])
+                .map_err(TrainError::Optimizer)?;
+        }
+        Ok(result)
+    }
+
     fn stopping(&self) -> bool {
         self.stop.load(Ordering::Relaxed)
     }
@@ -186,7 +201,7 @@ impl<M: TrainModel> Run<'_, M> {
             step => config.evaluates_after(step, &self.plan) && step < self.plan.total,
         };
         if wanted && !self.saving.is_evaluated(step) {
-            self.evaluate(model)?;
+            self.evaluate(&self.result_of(model)?)?;
         }
         Ok(())
     }
@@ -331,8 +346,9 @@ impl<M: TrainModel> Run<'_, M> {
 
     fn checkpoint(&mut self, model: &M) -> Result<(), TrainError> {
         self.check_parameters(model)?;
+        let shown = self.result_of(model)?;
         let (step, optimizer) = (self.summary.steps, &self.optimizer);
-        self.saving.checkpoint(step, model, optimizer, self.events);
+        self.saving.checkpoint(step, &shown, optimizer, self.events);
         if let Err(error) = plot::write(&self.log, self.trainer.folder.path()) {
             self.events.warning(&error.to_string());
         }

@@ -10,9 +10,11 @@ use super::digest::Digest;
 use super::log::Log;
 use super::observer::Observer;
 use super::optimizer;
+use super::optimizer_kind::OptimizerKind;
 use super::plan::{Plan, Steps};
 use super::run::{Progress, Run, adapter_device};
 use super::saving::Saving;
+use super::schedule_free;
 use super::scheduler_kind::SchedulerKind;
 use super::state::{Identity, TrainerState, resume};
 use super::trainer::{Start, Summary, Trainer};
@@ -54,7 +56,7 @@ impl<D: TrainData> Trainer<'_, D> {
         model.regularize(self.config.regularization())?;
         let plan = Plan::new(self.config, self.dataset.rows());
         let identity = self.identity();
-        let mut optimizer = optimizer::new(self.config, &model);
+        let mut optimizer = optimizer::new(self.config, &model, plan.total);
         let (mut step, mut evaluations) = (0, Vec::new());
         match self.start {
             Start::New => {}
@@ -94,9 +96,13 @@ impl<D: TrainData> Trainer<'_, D> {
                 }
                 checkpoint::restore_adapter(&mut model, self.adapter_config, folder, &device)?;
                 if step > 0 {
-                    let moments = self.config.optimizer.moments();
+                    let kind = self.config.optimizer;
                     optimizer =
-                        checkpoint::restore_optimizer(optimizer, moments, folder, &model, step)?;
+                        checkpoint::restore_optimizer(optimizer, kind, folder, &model, step)?;
+                    if kind == OptimizerKind::ScheduleFreeAdamW {
+                        schedule_free::take_trained(&mut model, &optimizer)
+                            .map_err(|reason| resume(folder, reason))?;
+                    }
                 }
                 if step == plan.total {
                     events.warning(&format!(

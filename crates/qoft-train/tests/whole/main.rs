@@ -4,5 +4,6 @@ mod data;
 mod data_tokenizer;
 mod own_model;
 mod preference;
+mod sft;
 mod train;
 mod train_generate;
