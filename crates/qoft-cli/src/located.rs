@@ -28,7 +28,8 @@ pub fn place(path: &Path, wanted: Wanted) -> Result<PathBuf> {
 #[cfg(feature = "hub")]
 fn fetched(path: &Path, wanted: Wanted) -> Result<PathBuf> {
     use qoft_hub::{Content, Hub, HubName};
-    let Some(name) = path.to_str().and_then(HubName::parse) else {
+    let name = path.to_str().and_then(HubName::parse);
+    let Some(name) = name.filter(|name| name.path.is_some() || !is_file(&name.repo)) else {
         return Ok(path.to_owned());
     };
     let content = match wanted {
@@ -37,6 +38,30 @@ fn fetched(path: &Path, wanted: Wanted) -> Result<PathBuf> {
     };
     let mut bars = crate::progress::Transfers::new();
     Ok(Hub::from_env()?.fetch(&name, content, &mut bars)?)
+}
+
+/// Whether something is called as a file is, and no repository: `data/train.jsonl` is a path that does not
+/// exist.
+#[cfg(feature = "hub")]
+fn is_file(name: &str) -> bool {
+    const ENDS: [&str; 12] = [
+        "csv",
+        "gguf",
+        "gz",
+        "json",
+        "jsonl",
+        "ndjson",
+        "parquet",
+        "safetensors",
+        "tsv",
+        "txt",
+        "yaml",
+        "zst",
+    ];
+    let end = name
+        .rsplit_once('.')
+        .map(|(_, end)| end.to_ascii_lowercase());
+    end.is_some_and(|end| ENDS.contains(&end.as_str()))
 }
 
 /// Without the feature, whoever opens the path says how to get what it names.

@@ -205,7 +205,7 @@ const FOREIGN: &[Foreign] = &[
             "token",
             "use-auth-token",
         ],
-        "nothing is downloaded or uploaded",
+        "`qoft push FOLDER OWNER/NAME` puts an adapter on the Hub; the token is in HF_TOKEN",
     ),
     any(
         &["trust-remote-code"],
