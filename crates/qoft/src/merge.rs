@@ -115,6 +115,9 @@ pub fn merge_staged(
     let (same, is_dense) = (matches!(way, Way::Same(_)), matches!(way, Way::Dense(_)));
     let reports = Reports::default();
     let checkpoint = folder.checkpoint();
+    // Also those that no adapter changes, whose codes are copied.
+    let all_layers = layers.clone();
+    let all_owners = Owners::new(&all_layers);
     let merging = Merging {
         folder,
         adapters,
@@ -161,7 +164,14 @@ pub fn merge_staged(
             }
             _ if is_foreign => outputs.push(Output::foreign(current.tensor(name)?)),
             Some(layer) if changed.dense.contains(layer.path()) => {}
-            None => outputs.push(own::kept(current, adapters, name, format)?),
+            None => {
+                let layer = all_owners.of(name).filter(|layer| !is_bias(name, layer));
+                let is_code = same && !is_own && layer.is_some_and(|layer| layer.is_quantized());
+                outputs.push(match is_code {
+                    true => Output::packed(current.tensor(name)?),
+                    false => own::kept(current, adapters, name, format)?,
+                });
+            }
             Some(layer) => {
                 let tensor = current.tensor(name)?;
                 let before = folder.checkpoint().get(name);

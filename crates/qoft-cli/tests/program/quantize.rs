@@ -338,6 +338,26 @@ fn codes_that_are_stored_as_floats_are_no_numbers() {
             json_of(&args)["loss"].as_f64().expect("a loss")
         };
         assert_eq!(of(&output), expected, "{name}");
+        // An adapter of one kind of layer leaves the codes of the others as they are.
+        let [adapter, merged] = ["adapter", "merged"].map(|kind| at(&format!("{kind}-{name}")));
+        let train = [
+            "train",
+            "--model",
+            arg(&output),
+            "--data",
+            arg(&rows),
+            "--max-steps=1",
+        ];
+        let adapted = [
+            "--target-modules=q_proj",
+            "--oft-block-size=8",
+            "--output",
+            arg(&adapter),
+        ];
+        good(&[&train[..], &adapted].concat());
+        let merge = ["merge", "--model", arg(&output), "--adapter", arg(&adapter)];
+        good(&[&merge[..], &["--min-kept=0", "--output", arg(&merged)]].concat());
+        assert!((of(&merged) - expected).abs() < 0.5, "{name}");
         // Some of the codes are no finite numbers.
         let cache = at("cache");
         let cached = [&flags[..], &["--quantize-cache", arg(&cache)]].concat();

@@ -13,6 +13,8 @@ use super::encode::Example;
 use super::options::DatasetOptions;
 use crate::tokenizer::Tokenizer;
 
+/// Counts changes of what is learned of a row: what was kept under others is not used.
+const RULES: u32 = 2;
 /// What a file begins with; another one is of another version.
 const MAGIC: &[u8; 16] = b"qoft rows, v. 2\n";
 /// Bytes of a SHA-256.
@@ -42,6 +44,7 @@ impl CacheFile {
         let mut hash = Sha256::new();
         hash.update(MAGIC);
         hash.update(env!("CARGO_PKG_VERSION"));
+        hash.update(RULES.to_le_bytes());
         hash.update(std::any::type_name::<R>());
         hash.update(format!("{options:?}"));
         hash.update(tokenizer.identity().ok()?);
