@@ -27,9 +27,8 @@ pub fn place(path: &Path, wanted: Wanted) -> Result<PathBuf> {
 
 #[cfg(feature = "hub")]
 fn fetched(path: &Path, wanted: Wanted) -> Result<PathBuf> {
-    use qoft_hub::{Content, Hub, HubName};
-    let name = path.to_str().and_then(HubName::parse);
-    let Some(name) = name.filter(|name| name.path.is_some() || !is_file(&name.repo)) else {
+    use qoft_hub::{Content, Hub};
+    let Some(name) = name(path) else {
         return Ok(path.to_owned());
     };
     let content = match wanted {
@@ -38,6 +37,22 @@ fn fetched(path: &Path, wanted: Wanted) -> Result<PathBuf> {
     };
     let mut bars = crate::progress::Transfers::new();
     Ok(Hub::from_env()?.fetch(&name, content, &mut bars)?)
+}
+
+/// The name on the Hub that something is which is no path here.
+#[cfg(feature = "hub")]
+fn name(path: &Path) -> Option<qoft_hub::HubName> {
+    let name = path.to_str().and_then(qoft_hub::HubName::parse);
+    name.filter(|name| name.path.is_some() || !is_file(&name.repo))
+}
+
+/// A path from the root, so that it is valid wherever it is used; a name on the Hub stays as it is.
+pub fn absolute(path: &Path) -> std::io::Result<PathBuf> {
+    #[cfg(feature = "hub")]
+    if !path.exists() && name(path).is_some() {
+        return Ok(path.to_owned());
+    }
+    path.canonicalize().or_else(|_| std::path::absolute(path))
 }
 
 /// Whether something is called as a file is, and no repository: `data/train.jsonl` is a path that does not

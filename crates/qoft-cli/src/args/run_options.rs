@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde_json::{Map, Value};
 
 use super::{AdapterArg, DataArg, values};
+use crate::located::absolute;
 
 /// The file in the output folder.
 const FILE: &str = "training_args.json";
@@ -48,22 +49,17 @@ impl RunOptions {
             return Ok(Self(Map::new()));
         };
         options.retain(|key, value| !value.is_null() && !PLACES.contains(&key.as_str()));
-        // The file is valid wherever it is used.
-        let absolute = |path: &Path| {
-            // What does not exist is a name on the Hub.
-            let path = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-            path.display().to_string()
-        };
+        let absolute = |path: &Path| absolute(path).map(|path| path.display().to_string());
         for key in PATHS {
             if let Some(Value::String(path)) = options.get_mut(key) {
-                *path = absolute(Path::new(path));
+                *path = absolute(Path::new(path))?;
             }
         }
         if let Some(Value::Array(adapters)) = options.get_mut("adapter") {
             for value in adapters {
                 let given = value.as_str().unwrap_or_default();
                 let adapter = AdapterArg::from_text(given).map_err(|e| anyhow!("{given}: {e}"))?;
-                let folder = absolute(&adapter.folder);
+                let folder = absolute(&adapter.folder)?;
                 *value = format!("{folder}={}", adapter.strength).into();
             }
         }
@@ -72,7 +68,7 @@ impl RunOptions {
             let mut paths = Vec::new();
             for text in given.filter_map(Value::as_str) {
                 let mut arg = DataArg::from_text(text)?;
-                arg.path = absolute(&arg.path).into();
+                arg.path = absolute(&arg.path)?.into();
                 paths.push(arg.to_string());
             }
             *data = match paths.len() {

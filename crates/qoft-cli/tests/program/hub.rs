@@ -129,12 +129,12 @@ fn what_cannot_be_had_is_one_line_that_helps() {
         &["inspect", "o/m/x.gguf"],
         "there is no `x.gguf` in it; it has config.json",
     );
-    let eval = ["eval", "--model", "o/m", "--data", "data/train.jsonl"];
-    visit.refused(&[], &eval, "data/train.jsonl does not exist");
     let offline = [("HF_HUB_OFFLINE", "1")];
     visit.refused(&offline, &["inspect", "o/m"], "and HF_HUB_OFFLINE is set");
     visit.good(&["inspect", "o/m"]);
     assert_eq!(visit.run(&offline, &["inspect", "o/m"]).code, Some(0));
+    let eval = ["eval", "--model", "o/m", "--data", "data/train.jsonl"];
+    visit.refused(&[], &eval, "data/train.jsonl does not exist");
     let push = ["push", arg(Path::new(".")), "o/a"];
     visit.refused(&[], &push, "neither an adapter nor a model");
 }

@@ -146,6 +146,10 @@ pub(super) fn from_bytes(
     for parameter in parameters {
         let Parameter { path, id, len, .. } = parameter;
         let moments = kind.moments(parameter.matrix.is_some());
+        let shape = match parameter.matrix {
+            Some(matrix) if kind == OptimizerKind::Muon => matrix.to_vec(),
+            _ => vec![*len],
+        };
         let time = format!("{path}.{TIME}");
         let is_untouched = scalars.get(&time).cloned().map(u64::try_from);
         let has = |field: &&str| tensors.contains_key(&format!("{path}.{field}"));
@@ -157,7 +161,7 @@ pub(super) fn from_bytes(
             let name = format!("{path}.{field}");
             let tensor = tensors.remove(&name);
             let tensor = tensor.ok_or_else(|| format!("`{name}` is missing"))?;
-            renamed.push(moment(tensor, &name, field, *len, *id)?);
+            renamed.push(moment(tensor, &name, field, &shape, *id)?);
         }
         if let Some(field) = moments.time {
             let (name, time) = count(&mut scalars, &format!("{path}.{field}"))?;
@@ -212,12 +216,12 @@ fn moment(
     mut tensor: Tensor,
     name: &str,
     field: &str,
-    len: usize,
+    shape: &[usize],
     id: ParamId,
 ) -> Result<Tensor, String> {
-    if tensor.dtype != DType::F32 || tensor.shape.to_vec() != [len] {
+    if tensor.dtype != DType::F32 || tensor.shape.to_vec() != shape {
         return Err(format!(
-            "`{name}`: expected f32 of shape [{len}], found {:?} of {:?}",
+            "`{name}`: expected f32 of shape {shape:?}, found {:?} of {:?}",
             tensor.dtype,
             tensor.shape.to_vec()
         ));

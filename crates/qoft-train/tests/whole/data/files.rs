@@ -77,7 +77,7 @@ fn ids_need_no_tokenizer_but_text_does() {
     assert!(matches!(
         error,
         DataError::Row {
-            reason: RowError::Tokenizer(TokenizerError::NoChatTemplate { .. }),
+            reason: RowError::Tokenizer(TokenizerError::NoVocabulary { .. }),
             ..
         }
     ));
