@@ -48,7 +48,8 @@ pub(crate) fn check(layer: &Layer) {
 fn assert_counting() {
     let before = PeakAlloc.current_usage();
     let probe = std::hint::black_box(vec![1u8; 1 << 20]);
-    let counted = PeakAlloc.current_usage() >= before + probe.len();
+    // Other threads may free a little at the same time.
+    let counted = PeakAlloc.current_usage() >= before + probe.len() / 2;
     assert!(
         counted,
         "put this into the test program: #[global_allocator] static ALLOCATOR: PeakAlloc = PeakAlloc;"

@@ -52,7 +52,9 @@ pub use generate::GenerateArgs;
 pub use load::LoadArgs;
 pub use lr_find::LrFindArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
-pub use model::{BaseArgs, ModelArgs};
+#[cfg(feature = "serve")]
+pub use model::BaseArgs;
+pub use model::ModelArgs;
 pub use preference::{PreferenceArgs, answer_tokens};
 pub use preview::{DataCommand, PreviewArgs};
 pub use push::PushArgs;
