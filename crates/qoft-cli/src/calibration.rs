@@ -36,10 +36,7 @@ pub fn collect(
         folder,
         &CalibrationOptions::default(),
         device,
-        &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
+        &mut progress::follow(&bar),
     );
     bar.finish_and_clear();
     Ok(calibration?)

@@ -86,10 +86,7 @@ pub fn quantized(
         &quantization,
         &options,
         &Nearest,
-        &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
+        &mut progress::follow(&bar),
     );
     bar.finish_and_clear();
     Ok(quantized?)
@@ -124,10 +121,7 @@ pub fn opened_model(
 /// Loads the frozen model of an opened folder with its schemes.
 pub fn load(folder: &ModelFolder, schemes: &Schemes, device: &Device) -> Result<CausalLm> {
     let bar = progress::bar("loading", 0);
-    let model = CausalLm::load(folder, schemes, device, &mut |done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    });
+    let model = CausalLm::load(folder, schemes, device, &mut progress::follow(&bar));
     bar.finish_and_clear();
     Ok(model?)
 }
@@ -224,10 +218,7 @@ pub fn evaluate(
         batch_size,
         device,
         stop::requested(),
-        &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
+        &mut progress::follow(&bar),
     );
     bar.finish_and_clear();
     Ok(evaluation?)

@@ -18,6 +18,14 @@ pub fn bar(label: &str, total: usize) -> ProgressBar {
     bar_on(target(), label, total)
 }
 
+/// Has a bar show what work tells: how much of it is done, and how much there is.
+pub fn follow(bar: &ProgressBar) -> impl Fn(usize, usize) + Sync + '_ {
+    |done, total| {
+        bar.set_length(total as u64);
+        bar.set_position(done as u64);
+    }
+}
+
 /// A bar for what writes lines of its own, which are enough where stderr is no terminal.
 pub fn bar_beside_lines(label: &str, total: usize) -> ProgressBar {
     let target = match moves() {

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use hf_hub::api::Progress;
 use hf_hub::api::sync::{Api, ApiError, ApiRepo};
-use hf_hub::{Cache, Repo, RepoType};
+use hf_hub::{Repo, RepoType};
 use serde_json::Value;
 
 use crate::choose::{self, INDEX, some};
@@ -18,6 +18,8 @@ use crate::{Hub, HubError, HubName};
 /// Attempts after a connection broke, and the pause before the first of them.
 const ATTEMPTS: u32 = 5;
 const PAUSE: Duration = Duration::from_millis(250);
+/// What the client calls a file that is not all there.
+const PART: &str = "part";
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -253,13 +255,19 @@ impl Hub {
     /// Removes what an earlier attempt left of a file, if it is all of it or more: the client asks for what
     /// follows, and the Hub refuses.
     fn discard_odd_part(&self, repo: &ApiRepo, api: &Api, wanted: &Wanted, file: &str) {
-        let Ok(about) = api.metadata(&repo.url(file)) else {
-            return;
-        };
         let blobs = self
             .folder(&self.repo(wanted.name, wanted.content))
             .join("blobs");
-        let part = blobs.join(about.etag()).with_extension("part");
+        let parts = fs::read_dir(&blobs).into_iter().flatten().flatten();
+        let is_part = |name: &Path| name.extension().is_some_and(|end| end == PART);
+        // Only then it is worth a request to know which part is this file's.
+        if !parts.map(|entry| entry.path()).any(|path| is_part(&path)) {
+            return;
+        }
+        let Ok(about) = api.metadata(&repo.url(file)) else {
+            return;
+        };
+        let part = blobs.join(about.etag()).with_extension(PART);
         if fs::metadata(&part).is_ok_and(|part| part.len() >= about.size() as u64) {
             // A file that stays gives the error that it gave before.
             let _ = fs::remove_file(&part);
@@ -293,9 +301,7 @@ impl Hub {
     }
 
     fn folder(&self, repo: &Repo) -> PathBuf {
-        Cache::new(self.cache.clone())
-            .path()
-            .join(repo.folder_name())
+        self.cache.join(repo.folder_name())
     }
 
     fn failed(&self, name: &HubName, content: Content, doing: &str, error: &ApiError) -> HubError {

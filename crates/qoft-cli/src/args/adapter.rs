@@ -5,6 +5,8 @@ use std::path::PathBuf;
 
 use clap::builder::{OsStringValueParser, TypedValueParser};
 
+use crate::located::{Wanted, place};
+
 /// An adapter folder and how much of it to apply.
 #[derive(Debug, Clone, PartialEq)]
 pub struct AdapterArg {
@@ -26,6 +28,12 @@ impl AdapterArg {
     /// If there is no such folder and no strength.
     pub fn from_text(text: &str) -> Result<Self, String> {
         Self::parse(text.into())
+    }
+
+    /// Puts a folder here in place of a name on the Hub.
+    pub fn locate(&mut self) -> anyhow::Result<()> {
+        self.folder = place(&self.folder, Wanted::Model)?;
+        Ok(())
     }
 
     /// What stands behind the last `=` is the strength, unless all of it names something that

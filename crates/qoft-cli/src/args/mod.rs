@@ -193,9 +193,10 @@ impl Command {
     pub fn locate(&mut self) -> Result<()> {
         let model = |path: &mut PathBuf| replace(path, Wanted::Model);
         let data = |path: &mut PathBuf| replace(path, Wanted::Data);
-        let adapters = |adapters: &mut [AdapterArg]| {
-            let mut folders = adapters.iter_mut().map(|adapter| &mut adapter.folder);
-            folders.try_for_each(model)
+        let adapters = |all: &mut [AdapterArg]| all.iter_mut().try_for_each(AdapterArg::locate);
+        let measured = |rows: &mut CalibrationArgs, losses: &mut Option<PathBuf>| {
+            let rows = rows.calibration.as_mut().into_iter();
+            rows.chain(losses).try_for_each(data)
         };
         match self {
             Self::Quickstart(_) | Self::Backends(_) | Self::Push(_) => Ok(()),
@@ -204,22 +205,14 @@ impl Command {
             Self::Dequantize(args) => model(&mut args.model),
             Self::Quantize(args) => {
                 model(&mut args.model)?;
-                let calibration = args.calibration.calibration.as_mut();
-                calibration
-                    .into_iter()
-                    .chain(&mut args.data)
-                    .try_for_each(data)
+                measured(&mut args.calibration, &mut args.data)
             }
             Self::Train(args) | Self::Estimate(args) => args.locate(),
             Self::LrFind(args) => args.train.locate(),
             Self::Merge(args) => {
                 model(&mut args.model)?;
                 adapters(&mut args.adapter)?;
-                let calibration = args.calibration.calibration.as_mut();
-                calibration
-                    .into_iter()
-                    .chain(&mut args.data)
-                    .try_for_each(data)
+                measured(&mut args.calibration, &mut args.data)
             }
             Self::Export(args) => {
                 model(&mut args.model)?;

@@ -53,8 +53,7 @@ impl ModelArgs {
     /// Puts folders here in place of names on the Hub.
     pub fn locate(&mut self) -> Result<()> {
         self.base.locate()?;
-        let mut folders = self.adapter.iter_mut().map(|adapter| &mut adapter.folder);
-        folders.try_for_each(|folder| replace(folder, Wanted::Model))
+        self.adapter.iter_mut().try_for_each(AdapterArg::locate)
     }
 }
 

@@ -11,8 +11,7 @@ use clap::Args;
 use clap::builder::{OsStringValueParser, TypedValueParser};
 use qoft_serve::ServeOptions;
 
-use super::{AdapterArg, BaseArgs, replace};
-use crate::located::Wanted;
+use super::{AdapterArg, BaseArgs};
 
 /// Options of `serve`.
 #[derive(Debug, Args)]
@@ -83,13 +82,8 @@ impl ServeArgs {
     /// Puts folders here in place of names on the Hub.
     pub fn locate(&mut self) -> Result<()> {
         self.model.locate()?;
-        let folders = self
-            .adapter
-            .iter_mut()
-            .map(|named| &mut named.adapter.folder);
-        folders
-            .into_iter()
-            .try_for_each(|folder| replace(folder, Wanted::Model))
+        let mut adapters = self.adapter.iter_mut().map(|named| &mut named.adapter);
+        adapters.try_for_each(AdapterArg::locate)
     }
 
     /// How the server listens, and what it allows.

@@ -16,9 +16,9 @@ use super::names::names;
 use super::values::{finite, object};
 use super::{
     AdapterArg, DataArg, DataArgs, LoadArgs, PreferenceArgs, RunOptions, TrainingArgs, locate_data,
-    named,
+    named, replace,
 };
-use crate::located::{Wanted, place};
+use crate::located::Wanted;
 
 /// Options of `train`. Everything is optional here: what a flag leaves open, the file of
 /// `--config` may say, and defaults fill the rest.
@@ -247,18 +247,18 @@ impl TrainArgs {
             let mut arg =
                 AdapterArg::from_text(adapter).map_err(|e| anyhow!("--adapter {adapter}: {e}"))?;
             let given = arg.folder.clone();
-            arg.folder = place(&given, Wanted::Model)?;
+            arg.locate()?;
             if arg.folder != given {
                 *adapter = format!("{}={}", arg.folder.display(), arg.strength);
             }
         }
         if let Some(start) = &mut self.start_from {
-            *start = place(start, Wanted::Model)?;
+            replace(start, Wanted::Model)?;
         }
         let mut data = self.data.iter_mut().flatten();
         data.try_for_each(locate_data)?;
         if let Some(data) = &mut self.eval_data {
-            *data = place(data, Wanted::Data)?;
+            replace(data, Wanted::Data)?;
         }
         Ok(())
     }

@@ -21,10 +21,13 @@ pub fn run(args: &DequantizeArgs, registries: &Registries) -> Result<()> {
     };
     let options = DequantizeOptions::from(dtype).values(values);
     let options = options.max_shard_size(args.max_shard_size.unwrap_or_default());
-    let report = qoft::dequantize(&folder, &schemes, &args.output, options, &|done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    });
+    let report = qoft::dequantize(
+        &folder,
+        &schemes,
+        &args.output,
+        options,
+        &progress::follow(&bar),
+    );
     bar.finish_and_clear();
     let report = report?;
     errln!(

@@ -104,10 +104,7 @@ fn choices(
         (args.batch_size, reading.longest()),
         device,
         stop::requested(),
-        &mut |done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
+        &mut progress::follow(&bar),
     );
     bar.finish_and_clear();
     let found = found?;

@@ -52,10 +52,7 @@ fn container(args: &ExportArgs, registries: &Registries, name: &str) -> Result<(
         false => StagedDir::new(&args.output)?,
     };
     let bar = progress::bar("writing", 0);
-    let written = qoft::merge_staged(plan, staged, &|at, total| {
-        bar.set_length(total as u64);
-        bar.set_position(at as u64);
-    });
+    let written = qoft::merge_staged(plan, staged, &progress::follow(&bar));
     bar.finish_and_clear();
     let report = written?.commit()?;
     if args.json {
@@ -84,10 +81,7 @@ fn lora(args: &ExportArgs, registries: &Registries) -> Result<()> {
         &adapters,
         rank,
         &args.output,
-        &|done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
+        &progress::follow(&bar),
     );
     bar.finish_and_clear();
     let report = report?;

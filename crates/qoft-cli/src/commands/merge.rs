@@ -186,10 +186,7 @@ impl<'a> Subject<'a> {
 
 fn staged(plan: MergePlan, folder: StagedDir) -> Result<StagedMerge, Error> {
     let bar = progress::bar("merging", 0);
-    let staged = qoft::merge_staged(plan, folder, &|done, total| {
-        bar.set_length(total as u64);
-        bar.set_position(done as u64);
-    });
+    let staged = qoft::merge_staged(plan, folder, &progress::follow(&bar));
     bar.finish_and_clear();
     staged
 }

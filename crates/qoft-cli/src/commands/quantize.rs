@@ -64,10 +64,7 @@ pub fn run(args: &QuantizeArgs, registries: &Registries) -> Result<()> {
             &options,
             calibration,
             folder.path(),
-            &mut |done, total| {
-                bar.set_length(total as u64);
-                bar.set_position(done as u64);
-            },
+            &mut progress::follow(&bar),
         )?;
         bar.finish_and_clear();
     }
@@ -83,10 +80,7 @@ pub fn run(args: &QuantizeArgs, registries: &Registries) -> Result<()> {
         &options,
         search,
         folder,
-        &|done, total| {
-            bar.set_length(total as u64);
-            bar.set_position(done as u64);
-        },
+        &progress::follow(&bar),
     );
     bar.finish_and_clear();
     drop(calibration);

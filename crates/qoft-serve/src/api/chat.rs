@@ -10,13 +10,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Chunks, collect, stream};
-use super::shape::{Shape, Usage, finish_reason};
+use super::shape::{Kind, Shape, StreamOptions, finish_reason};
 use super::{logprobs, request};
 use crate::app::App;
 use crate::choosing::{ChoosingFields, MOST_LOGPROBS};
 use crate::engine::What;
 use crate::error::ApiError;
 use crate::tools::{ToolForm, ToolReader};
+
+const KIND: Kind = Kind {
+    prefix: "chatcmpl",
+    whole: "chat.completion",
+    chunk: "chat.completion.chunk",
+};
 
 /// The fields of a request.
 #[derive(Debug, Deserialize)]
@@ -41,13 +47,6 @@ struct ChatRequest {
     chat_template_kwargs: Option<Variables>,
     #[serde(flatten)]
     choosing: ChoosingFields,
-}
-
-/// What a stream has beside its text.
-#[derive(Debug, Default, Deserialize)]
-pub(super) struct StreamOptions {
-    #[serde(default)]
-    pub include_usage: Option<bool>,
 }
 
 /// Answers a conversation.
@@ -87,19 +86,12 @@ pub(super) async fn answer(
     let events = app.submit(&asked.model, &[prompt], &choosing)?;
     let n = choosing.n;
     let form = app.tool_form.filter(|_| with_tools);
-    let shape = Shape::new(app, "chatcmpl", asked.model);
-    let texts = Texts::new(shape, n, form, prompt_tokens);
+    let options = asked.stream_options;
+    let shape = Shape::new(app, KIND, asked.model, prompt_tokens, options);
+    let mut texts = Texts::new(shape, n, form);
     if asked.stream == Some(true) {
-        let usage = asked
-            .stream_options
-            .and_then(|options| options.include_usage);
-        let chunks = ChatChunks {
-            texts,
-            with_usage: usage == Some(true),
-        };
-        return Ok(stream(events, n, chunks));
+        return Ok(stream(events, n, texts));
     }
-    let mut texts = texts;
     collect(events, n, &mut |index, what| {
         texts.hear(index, what);
     })
@@ -186,7 +178,6 @@ fn prompt(app: &App, messages: &[Message], variables: &Variables) -> Result<Vec<
 /// The answers to a conversation.
 struct Texts {
     shape: Shape,
-    usage: Usage,
     answers: Vec<Answer>,
 }
 
@@ -209,17 +200,13 @@ struct News {
 }
 
 impl Texts {
-    fn new(shape: Shape, n: usize, form: Option<ToolForm>, prompt: usize) -> Self {
+    fn new(shape: Shape, n: usize, form: Option<ToolForm>) -> Self {
         let answer = || Answer {
             tools: form.map(ToolReader::new),
             ..Answer::default()
         };
         Self {
             shape,
-            usage: Usage {
-                prompt,
-                completion: 0,
-            },
             answers: (0..n).map(|_| answer()).collect(),
         }
     }
@@ -234,7 +221,7 @@ impl Texts {
         };
         match what {
             What::Token { text, id, logprobs } => {
-                self.usage.completion += 1;
+                self.shape.usage.completion += 1;
                 news.text = match &mut answer.tools {
                     Some(tools) => tools.push(&text),
                     None => text,
@@ -294,39 +281,22 @@ impl Texts {
                 "finish_reason": answer.reason,
             })
         });
-        let mut whole = self.shape.object("chat.completion", choices.collect());
-        whole["usage"] = self.usage.to_json();
-        whole
+        self.shape.whole(choices.collect())
     }
 }
 
-struct ChatChunks {
-    texts: Texts,
-    with_usage: bool,
-}
-
-impl ChatChunks {
-    fn chunk(&self, choices: Vec<Value>) -> Value {
-        let mut chunk = self.texts.shape.object("chat.completion.chunk", choices);
-        if self.with_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
-    }
-}
-
-impl Chunks for ChatChunks {
+impl Chunks for Texts {
     fn begin(&mut self) -> Vec<Value> {
         let delta = json!({"role": "assistant", "content": ""});
         let first = |index| json!({"index": index, "delta": delta, "finish_reason": null});
-        let choices = 0..self.texts.answers.len();
+        let choices = 0..self.answers.len();
         choices
-            .map(|index| self.chunk(vec![first(index)]))
+            .map(|index| self.shape.chunk(vec![first(index)]))
             .collect()
     }
 
     fn event(&mut self, index: usize, what: What) -> Vec<Value> {
-        let news = self.texts.hear(index, what);
+        let news = self.hear(index, what);
         let mut delta = json!({});
         if !news.text.is_empty() {
             delta["content"] = news.text.into();
@@ -345,15 +315,10 @@ impl Chunks for ChatChunks {
             "logprobs": logprobs,
             "finish_reason": news.reason,
         });
-        vec![self.chunk(vec![choice])]
+        vec![self.shape.chunk(vec![choice])]
     }
 
     fn end(&mut self) -> Vec<Value> {
-        if !self.with_usage {
-            return Vec::new();
-        }
-        let mut last = self.chunk(Vec::new());
-        last["usage"] = self.texts.usage.to_json();
-        vec![last]
+        self.shape.last()
     }
 }

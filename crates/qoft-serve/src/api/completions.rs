@@ -9,14 +9,19 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::answer::{Chunks, collect, stream};
-use super::chat::StreamOptions;
 use super::logprobs::CompletionLogprobs;
 use super::request;
-use super::shape::{Shape, Usage, finish_reason};
+use super::shape::{Kind, Shape, StreamOptions, finish_reason};
 use crate::app::App;
 use crate::choosing::{ChoosingFields, MOST_LOGPROBS};
 use crate::engine::What;
 use crate::error::ApiError;
+
+const KIND: Kind = Kind {
+    prefix: "cmpl",
+    whole: "text_completion",
+    chunk: "text_completion",
+};
 
 /// OpenAI's default.
 const MAX_TOKENS: usize = 16;
@@ -84,10 +89,7 @@ pub(super) async fn answer(
         .map_err(|_| ApiError::internal("the tokenizer failed"))??;
     let (ids, echoes): (Vec<Vec<u32>>, Vec<String>) = prompts.into_iter().unzip();
     let events = app.submit(&asked.model, &ids, &choosing)?;
-    let usage = Usage {
-        prompt: ids.iter().map(Vec::len).sum(),
-        completion: 0,
-    };
+    let prompt_tokens = ids.iter().map(Vec::len).sum();
     let n = choosing.n;
     let texts = ids.len() * n;
     let answer = |index: usize| Answer {
@@ -95,20 +97,12 @@ pub(super) async fn answer(
         ..Answer::default()
     };
     let mut texts = Texts {
-        shape: Shape::new(app, "cmpl", asked.model),
-        usage,
+        shape: Shape::new(app, KIND, asked.model, prompt_tokens, asked.stream_options),
         answers: (0..texts).map(answer).collect(),
     };
     let count = texts.answers.len();
     if asked.stream == Some(true) {
-        let usage = asked
-            .stream_options
-            .and_then(|options| options.include_usage);
-        let chunks = CompletionChunks {
-            texts,
-            with_usage: usage == Some(true),
-        };
-        return Ok(stream(events, count, chunks));
+        return Ok(stream(events, count, texts));
     }
     collect(events, count, &mut |index, what| {
         texts.hear(index, what);
@@ -156,7 +150,6 @@ fn read(app: &App, prompts: Prompts, echo: bool) -> Result<Vec<(Vec<u32>, String
 
 struct Texts {
     shape: Shape,
-    usage: Usage,
     answers: Vec<Answer>,
 }
 
@@ -173,7 +166,7 @@ impl Texts {
         let answer = &mut self.answers[index];
         match what {
             What::Token { text, id, logprobs } => {
-                self.usage.completion += 1;
+                self.shape.usage.completion += 1;
                 let offset = answer.text.chars().count();
                 let tokenizer = &self.shape.app.tokenizer;
                 let told = logprobs.map(|told| {
@@ -204,40 +197,25 @@ impl Texts {
                 "finish_reason": answer.reason,
             })
         });
-        let mut whole = self.shape.object("text_completion", choices.collect());
-        whole["usage"] = self.usage.to_json();
-        whole
+        self.shape.whole(choices.collect())
     }
 }
 
-struct CompletionChunks {
-    texts: Texts,
-    with_usage: bool,
-}
-
-impl CompletionChunks {
-    fn chunk(&self, choices: Vec<Value>) -> Value {
-        let mut chunk = self.texts.shape.object("text_completion", choices);
-        if self.with_usage {
-            chunk["usage"] = Value::Null;
-        }
-        chunk
-    }
-}
-
-impl Chunks for CompletionChunks {
+impl Chunks for Texts {
     fn begin(&mut self) -> Vec<Value> {
-        let echoes = self.texts.answers.iter().enumerate();
+        let echoes = self.answers.iter().enumerate();
         let echoes = echoes.filter(|(_, answer)| !answer.text.is_empty());
         let choice = |(index, answer): (usize, &Answer)| {
             let text = &answer.text;
             json!({"index": index, "text": text, "logprobs": null, "finish_reason": null})
         };
-        echoes.map(|echo| self.chunk(vec![choice(echo)])).collect()
+        echoes
+            .map(|echo| self.shape.chunk(vec![choice(echo)]))
+            .collect()
     }
 
     fn event(&mut self, index: usize, what: What) -> Vec<Value> {
-        let (text, logprobs, reason) = self.texts.hear(index, what);
+        let (text, logprobs, reason) = self.hear(index, what);
         if text.is_empty() && logprobs.is_none() && reason.is_none() {
             return Vec::new();
         }
@@ -247,15 +225,10 @@ impl Chunks for CompletionChunks {
             "logprobs": logprobs,
             "finish_reason": reason,
         });
-        vec![self.chunk(vec![choice])]
+        vec![self.shape.chunk(vec![choice])]
     }
 
     fn end(&mut self) -> Vec<Value> {
-        if !self.with_usage {
-            return Vec::new();
-        }
-        let mut last = self.chunk(Vec::new());
-        last["usage"] = self.texts.usage.to_json();
-        vec![last]
+        self.shape.last()
     }
 }

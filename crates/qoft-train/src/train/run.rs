@@ -1,5 +1,6 @@
 //! A run under way.
 
+use std::borrow::Cow;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
@@ -107,7 +108,7 @@ impl<M: TrainModel> Run<'_, M> {
             }
             // After the last step, the adapter is saved before.
             if config.evaluates_after(step, &self.plan) && step < self.plan.total {
-                self.evaluate(&self.result_of(model)?)?;
+                self.evaluate(&*self.result_of(model)?)?;
                 self.summary.stopped_early = self.judge(model)?.is_over(config);
             }
         }
@@ -119,12 +120,14 @@ impl<M: TrainModel> Run<'_, M> {
                 let shown = self.result_of(model)?;
                 let (optimizer, events) = (&self.optimizer, &mut *self.events);
                 self.saving
-                    .last_checkpoint(step, &shown, optimizer, events)?;
+                    .last_checkpoint(step, &*shown, optimizer, events)?;
             }
             return Ok(());
         }
         self.check_parameters(model)?;
-        *model = self.result_of(model)?;
+        if let Cow::Owned(average) = self.result_of(model)? {
+            *model = average;
+        }
         self.summary.adapter = Some(self.saving.adapter(model, self.events)?);
         if !self.is_evaluated() {
             self.evaluate(model)?;
@@ -171,14 +174,15 @@ impl<M: TrainModel> Run<'_, M> {
     }
 
     /// The model as it is evaluated and saved: optimizers that average train other values.
-    fn result_of(&self, model: &M) -> Result<M, TrainError> {
-        let mut result = model.clone();
+    fn result_of<'m>(&self, model: &'m M) -> Result<Cow<'m, M>, TrainError> {
         let config = self.trainer.config;
-        if config.optimizer == OptimizerKind::ScheduleFreeAdamW {
-            schedule_free::take_average(&mut result, &self.optimizer, config.betas()[0])
-                .map_err(TrainError::Optimizer)?;
+        if config.optimizer != OptimizerKind::ScheduleFreeAdamW {
+            return Ok(Cow::Borrowed(model));
         }
-        Ok(result)
+        let mut result = model.clone();
+        schedule_free::take_average(&mut result, &self.optimizer, config.betas()[0])
+            .map_err(TrainError::Optimizer)?;
+        Ok(Cow::Owned(result))
     }
 
     fn stopping(&self) -> bool {
@@ -201,7 +205,7 @@ impl<M: TrainModel> Run<'_, M> {
             step => config.evaluates_after(step, &self.plan) && step < self.plan.total,
         };
         if wanted && !self.saving.is_evaluated(step) {
-            self.evaluate(&self.result_of(model)?)?;
+            self.evaluate(&*self.result_of(model)?)?;
         }
         Ok(())
     }
@@ -348,7 +352,8 @@ impl<M: TrainModel> Run<'_, M> {
         self.check_parameters(model)?;
         let shown = self.result_of(model)?;
         let (step, optimizer) = (self.summary.steps, &self.optimizer);
-        self.saving.checkpoint(step, &shown, optimizer, self.events);
+        self.saving
+            .checkpoint(step, &*shown, optimizer, self.events);
         if let Err(error) = plot::write(&self.log, self.trainer.folder.path()) {
             self.events.warning(&error.to_string());
         }
