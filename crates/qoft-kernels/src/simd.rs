@@ -16,15 +16,20 @@ pub fn arch() -> Arch {
 /// itself, but not across the end of a page.
 #[inline(always)]
 pub(crate) fn prefetch<T>(at: &T, bytes: usize) {
+    prefetch_at(std::ptr::from_ref(at).wrapping_byte_add(bytes));
+}
+
+/// Asks for the memory at an address, which will be used soon.
+#[inline(always)]
+pub(crate) fn prefetch_at<T>(at: *const T) {
     #[cfg(target_arch = "x86_64")]
     {
         use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
-        let at = std::ptr::from_ref(at).cast::<i8>().wrapping_add(bytes);
         // SAFETY: a hint: nothing happens where there is no memory.
-        unsafe { _mm_prefetch::<_MM_HINT_T0>(at) };
+        unsafe { _mm_prefetch::<_MM_HINT_T0>(at.cast()) };
     }
     #[cfg(not(target_arch = "x86_64"))]
-    let _ = (at, bytes);
+    let _ = at;
 }
 
 /// Computes an expression with the widest vectors that there are.

@@ -3,18 +3,18 @@
 
 use pulp::{MemMask, Simd, WithSimd};
 
-use crate::simd::arch;
+use crate::simd::{arch, prefetch_at};
 
 /// Vectors in a row of a micro-tile: `nr` is two vectors.
 const NR_VECTORS: usize = 2;
 
-/// `C = A · B`, or `C += A · B` with `accumulate`, where C, A and B are `mc × nc`, `mc × kc` and
-/// `kc × nc`. Element `(i, j)` of C lies at `c[i * c_row_stride + j]`, that of B at
-/// `b[i * b_row_stride + j]`, and that of A at `a[i * a_row_stride + j * a_col_stride]`.
+/// `C = A · B`, or with `before` the sum of that matrix and the product, where C, A and B are `mc × nc`,
+/// `mc × kc` and `kc × nc`. Element `(i, j)` of C lies at `c[i * c_row_stride + j]`, those of B and of
+/// `before` likewise, and that of A at `a[i * a_row_stride + j * a_col_stride]`.
 ///
-/// Each element of C is one chain of fused multiplications over `kc`: how the matrices are
-/// cut into micro-tiles never changes a result. It is fast when a micro-panel of B, `kc × nr`,
-/// fits the first-level cache and all of A the second.
+/// Each element of C is one chain of fused multiplications over `kc`, to which that of `before` is added in
+/// the end: how the matrices are cut into micro-tiles never changes a result. It is fast when a micro-panel
+/// of B, `kc × nr`, fits the first-level cache and all of A the second.
 #[derive(Clone, Copy)]
 pub(crate) struct MacroKernel {
     pub mc: usize,
@@ -25,17 +25,19 @@ pub(crate) struct MacroKernel {
     pub a_col_stride: usize,
     pub b: *const f32,
     pub b_row_stride: usize,
+    /// Null, or where a matrix lies that is added; it may be C.
+    pub before: *const f32,
+    pub before_row_stride: usize,
     pub c: *mut f32,
     pub c_row_stride: usize,
-    pub accumulate: bool,
 }
 
 impl MacroKernel {
     /// Computes it with the widest instructions of this machine.
     ///
     /// # Safety
-    /// All elements of A and B are readable, those of C are writable and, with `accumulate`,
-    /// initialized; nobody else accesses C meanwhile.
+    /// All elements of A and B and, if there is one, of `before` are readable and initialized, those of C
+    /// are writable; nobody else accesses C meanwhile.
     pub(crate) unsafe fn run(self) {
         arch().dispatch(Checked(self));
     }
@@ -62,6 +64,7 @@ impl WithSimd for Checked {
                 match self.0.nc - col {
                     left if left >= nr => panel.run::<NR_VECTORS, false>(),
                     left if left > S::F32_LANES => panel.run::<NR_VECTORS, true>(),
+                    left if left == S::F32_LANES => panel.run::<1, false>(),
                     _ => panel.run::<1, true>(),
                 }
             }
@@ -93,7 +96,7 @@ impl<S: Simd> MicroPanel<S> {
         let mut row = 0;
         // SAFETY: rows `row..row + MR` are inside the matrix.
         unsafe {
-            if S::REGISTER_COUNT >= 32 {
+            if S::REGISTER_COUNT >= 32 || V == 1 {
                 while rows - row >= 12 {
                     self.micro_kernel::<12, V, TAIL>(row, mask);
                     row += 12;
@@ -144,6 +147,18 @@ impl<S: Simd> MicroPanel<S> {
                     from.cast::<S::f32s>().read_unaligned()
                 }
             };
+            // The micro-tile of C is needed at the end, and may have to come from memory.
+            let accumulate = !p.before.is_null();
+            if accumulate {
+                for r in 0..MR {
+                    let line = p
+                        .before
+                        .wrapping_add((row + r) * p.before_row_stride + self.col);
+                    for v in 0..V {
+                        prefetch_at(line.wrapping_add(v * lanes));
+                    }
+                }
+            }
             let mut sums = [[simd.splat_f32s(0.0); V]; MR];
             let mut a = p.a.add(row * p.a_row_stride);
             let mut b = p.b.add(self.col);
@@ -164,8 +179,9 @@ impl<S: Simd> MicroPanel<S> {
             for (r, sums) in sums.into_iter().enumerate() {
                 let to = p.c.add((row + r) * p.c_row_stride + self.col);
                 for (v, mut sum) in sums.into_iter().enumerate() {
-                    if p.accumulate {
-                        sum = simd.add_f32s(load(to, v), sum);
+                    if accumulate {
+                        let before = p.before.add((row + r) * p.before_row_stride + self.col);
+                        sum = simd.add_f32s(load(before, v), sum);
                     }
                     let to = to.add(v * lanes);
                     if TAIL && v + 1 == V {

@@ -6,13 +6,20 @@
 //! `kc × nc`, cut into micro-panels of `nr` columns and micro-tiles of `mr × nr`, which micro-kernels
 //! keep in registers. Those of `f64` are the `gemm` crate's.
 
+mod blocked;
+mod few;
 mod kernel;
 mod pack;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+pub(crate) use blocked::{Columns, blocked};
+pub(crate) use few::{FEW_ROWS, Tiles, Turned, few_rows, few_rows_transposed};
 use kernel::MacroKernel;
-use pack::{KC, NC, PANEL, pack};
+use pack::KC;
+pub(crate) use pack::{NC, PANEL};
+
+use std::ops::Range;
 
 use crate::scratch::with_scratch;
 
@@ -71,6 +78,21 @@ impl<'a, T: Real> Mat<'a, T> {
             col_stride: self.row_stride,
             ..self
         }
+    }
+
+    /// How many rows it has.
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// How many columns it has.
+    pub fn cols(self) -> usize {
+        self.cols
+    }
+
+    /// Some rows.
+    pub(crate) fn rows_of(self, rows: Range<usize>) -> Self {
+        self.t().columns(rows.start, rows.len()).t()
     }
 
     /// Columns `start..start + cols`.
@@ -145,6 +167,45 @@ impl<T> MatMut<T> {
         }
     }
 
+    /// What it holds.
+    ///
+    /// # Safety
+    /// As [`matmul_into`], and all elements have values; the buffer is alive as long as the view.
+    unsafe fn as_mat<'a>(self) -> Mat<'a, T> {
+        let before = self.rows.saturating_sub(1) * self.row_stride;
+        // SAFETY: the elements from the first to the last one are inside of the buffer.
+        let data = unsafe { std::slice::from_raw_parts(self.ptr, before + self.cols) };
+        Mat {
+            data,
+            rows: self.rows,
+            cols: self.cols,
+            row_stride: self.row_stride,
+            col_stride: 1,
+        }
+    }
+
+    /// How many rows it has.
+    pub fn rows(self) -> usize {
+        self.rows
+    }
+
+    /// How many columns it has.
+    pub fn cols(self) -> usize {
+        self.cols
+    }
+
+    /// Some rows of this matrix.
+    pub fn rows_of(self, rows: Range<usize>) -> Self {
+        assert!(rows.start < rows.end && rows.end <= self.rows);
+        // SAFETY: the first element of the rows lies inside the matrix.
+        let ptr = unsafe { self.ptr.add(rows.start * self.row_stride) };
+        Self {
+            ptr,
+            rows: rows.len(),
+            ..self
+        }
+    }
+
     /// Columns `start..start + cols` of this matrix.
     pub fn columns(self, start: usize, cols: usize) -> Self {
         assert!(start + cols <= self.cols);
@@ -152,6 +213,12 @@ impl<T> MatMut<T> {
         let ptr = unsafe { self.ptr.add(start) };
         Self { ptr, cols, ..self }
     }
+}
+
+/// Whether rows are so far apart that they drive each other out of a cache: as many of them as a
+/// micro-tile has go to the same few places of the first-level cache.
+fn is_far(row_stride: usize) -> bool {
+    row_stride.is_multiple_of(1024)
 }
 
 /// `dst = lhs · rhs`, or `dst += lhs · rhs` with `accumulate`.
@@ -173,22 +240,26 @@ pub(crate) unsafe fn matmul_into<T: Real>(
 }
 
 /// Up to so many rows of A, packing B costs more than it gives.
-const FEW_ROWS: usize = 48;
+const UNPACKED_ROWS: usize = 48;
 
 impl private::Product for f32 {
     unsafe fn product(c: MatMut, a: Mat, b: Mat, accumulate: bool) {
-        let b_is_near = b.col_stride == 1 && (c.rows <= FEW_ROWS || b.row_stride <= 2 * NC);
+        let few = c.rows <= UNPACKED_ROWS;
+        let b_is_near = b.col_stride == 1 && (few || b.row_stride <= 2 * NC);
         // SAFETY: the caller vouches for `c`.
         unsafe {
             match () {
                 () if c.rows == 0 || c.cols == 0 => {}
                 () if a.cols == 0 && !accumulate => c.fill_zero(),
+                () if a.cols == 0 => {}
                 () if b_is_near => unpacked(c, a, b, accumulate),
-                () if b.col_stride != 1 && c.rows <= FEW_ROWS => {
-                    let length = PANEL + c.cols * NC;
-                    with_scratch(length, |scratch| packed_a(c, a, b, accumulate, scratch));
+                () if few && a.col_stride == 1 && b.col_stride != 1 => {
+                    with_scratch(Turned::length(c.rows, a.cols), |turned| {
+                        let a = Turned::new(a, turned);
+                        few_rows(c, &a, 0..c.cols, &b.t(), accumulate);
+                    });
                 }
-                () => with_scratch(PANEL, |panel| packed_b(c, a, b, accumulate, panel)),
+                () => blocked(c, a, &b, 0, accumulate),
             }
         }
     }
@@ -210,7 +281,8 @@ unsafe fn macro_kernel(c: MatMut, a: Mat, b: Mat, accumulate: bool) {
         b_row_stride: b.row_stride,
         c: c.ptr,
         c_row_stride: c.row_stride,
-        accumulate,
+        before: if accumulate { c.ptr } else { std::ptr::null() },
+        before_row_stride: c.row_stride,
     };
     // SAFETY: the bounds of both operands were checked when they were made, and the caller
     // vouches for `c`.
@@ -228,55 +300,6 @@ unsafe fn unpacked(c: MatMut, a: Mat, b: Mat, accumulate: bool) {
         let (a, b) = (a.columns(k, kc), b.t().columns(k, kc).t());
         // SAFETY: the caller vouches for `c`.
         unsafe { macro_kernel(c, a, b, accumulate || k > 0) }
-    }
-}
-
-/// The product in blocks of the inner dimension, with packed panels of B.
-///
-/// # Safety
-/// As [`matmul_into`].
-unsafe fn packed_b(c: MatMut, a: Mat, b: Mat, accumulate: bool, panel: &mut [f32]) {
-    for k in (0..a.cols).step_by(KC) {
-        let kc = KC.min(a.cols - k);
-        let a = a.columns(k, kc);
-        for col in (0..c.cols).step_by(NC) {
-            let nc = NC.min(c.cols - col);
-            pack(b, [k, kc], [col, nc], panel);
-            let b = Mat::new(panel, kc, nc, NC);
-            // SAFETY: the panel's columns are inside `c`.
-            unsafe { macro_kernel(c.columns(col, nc), a, b, accumulate || k > 0) }
-        }
-    }
-}
-
-/// For few rows, where the columns of B are far apart: `Cᵀ = Bᵀ · Aᵀ`, for which only A is packed.
-///
-/// # Safety
-/// As [`matmul_into`].
-unsafe fn packed_a(c: MatMut, a: Mat, b: Mat, accumulate: bool, scratch: &mut [f32]) {
-    let (panel, c_t) = scratch.split_at_mut(PANEL);
-    for row in (0..c.rows).step_by(NC) {
-        let rows = NC.min(c.rows - row);
-        for k in (0..a.cols).step_by(KC) {
-            let kc = KC.min(a.cols - k);
-            pack(a.t(), [k, kc], [row, rows], panel);
-            let a_t = Mat::new(panel, kc, rows, NC);
-            let b_t = b.t().columns(k, kc);
-            let c_t = MatMut::new(c_t, c.cols, rows, NC);
-            // SAFETY: `c_t` is our own.
-            unsafe { macro_kernel(c_t, b_t, a_t, k > 0) }
-        }
-        for r in 0..rows {
-            for (col, c_t) in c_t.chunks_exact(NC).take(c.cols).enumerate() {
-                // SAFETY: the element is inside `c`, which the caller vouches for; it is only
-                // read where it has a value.
-                unsafe {
-                    let to = c.ptr.add((row + r) * c.row_stride + col);
-                    let before = if accumulate { Some(to.read()) } else { None };
-                    to.write(before.map_or(c_t[r], |before| before + c_t[r]));
-                }
-            }
-        }
     }
 }
 

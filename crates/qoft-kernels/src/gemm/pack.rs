@@ -1,16 +1,19 @@
 //! Panels of an operand, packed together so that they stay in the first-level cache.
 
-use super::Mat;
+use super::{Mat, MatMut};
 
 /// Columns of a packed panel of B: two of the widest vectors, so that it is one micro-panel where
 /// vectors are widest.
-pub(super) const NC: usize = 32;
-/// Rows of a packed panel of B at most, and the length of the blocks of the inner dimension: a panel
-/// takes 24 KiB.
+pub(crate) const NC: usize = 32;
+/// The length of the blocks of the inner dimension: as many rows of a panel take 24 KiB. It is the same on
+/// all machines, since results depend on it.
 pub(super) const KC: usize = 192;
+/// Rows of a packed panel of B at most, two blocks: rows of weights are decoded along the inner dimension,
+/// and the longer the pieces the faster.
+pub(super) const STEP: usize = 2 * KC;
 
-/// Elements of a packed panel of B at most.
-pub(super) const PANEL: usize = KC * NC;
+/// Elements of a packed panel of B.
+pub(crate) const PANEL: usize = STEP * NC;
 
 /// Columns `col..col + nc` of rows `row..row + kc` of `b`, row-major with [`NC`] columns.
 pub(super) fn pack(b: Mat, [row, kc]: [usize; 2], [col, nc]: [usize; 2], panel: &mut [f32]) {
@@ -29,6 +32,60 @@ pub(super) fn pack(b: Mat, [row, kc]: [usize; 2], [col, nc]: [usize; 2], panel: 
                 let width = 16.min(nc - c);
                 let from = &from[r * b.row_stride + c * b.col_stride..];
                 square(from, [b.row_stride, b.col_stride], width, c, lines);
+            }
+        }
+    }
+}
+
+/// A copy of at most [`STEP`] columns of `a`, whose rows follow each other; columns of `a` lie next to each
+/// other.
+pub(super) fn pack_rows<'a>(a: Mat, near: &'a mut [f32]) -> Mat<'a> {
+    for (r, line) in near.chunks_exact_mut(STEP).take(a.rows).enumerate() {
+        line[..a.cols].copy_from_slice(&a.data[r * a.row_stride..][..a.cols]);
+    }
+    Mat::new(near, a.rows, a.cols, STEP)
+}
+
+/// The transpose of `a`, row-major with `width` columns, a multiple of 16; those behind the last row of `a`
+/// are zeros.
+pub(super) fn turn(a: Mat, width: usize, out: &mut [f32]) {
+    out.fill(0.0);
+    // SAFETY: `out` is ours, and has room for as many columns.
+    unsafe { turn_into(a, MatMut::new(out, a.cols, a.rows, width)) }
+}
+
+/// `C = Aᵀ`; the columns of `a` lie next to each other.
+///
+/// # Safety
+/// As [`super::matmul_into`].
+pub(super) unsafe fn turn_into(a: Mat, c: MatMut) {
+    for row in (0..a.rows).step_by(16) {
+        for col in (0..a.cols).step_by(16) {
+            let (height, width) = (16.min(a.rows - row), 16.min(a.cols - col));
+            let from = &a.data[row * a.row_stride + col..];
+            // SAFETY: the square is inside of `c`, which the caller vouches for.
+            let to = unsafe { c.ptr.add(col * c.row_stride + row) };
+            #[cfg(target_arch = "x86_64")]
+            if height == 16 && width == 16 && std::arch::is_x86_feature_detected!("avx512f") {
+                let rows = std::array::from_fn(|r| {
+                    from[r * a.row_stride..].first_chunk().expect("16 elements")
+                });
+                // SAFETY: as above.
+                let lines = std::array::from_fn(|r| unsafe {
+                    &mut *to.add(r * c.row_stride).cast::<[f32; 16]>()
+                });
+                // SAFETY: the feature was just detected.
+                unsafe { super::x86::transpose(rows, lines) };
+                continue;
+            }
+            for r in 0..height {
+                for c_row in 0..width {
+                    // SAFETY: as above.
+                    unsafe {
+                        to.add(c_row * c.row_stride + r)
+                            .write(from[r * a.row_stride + c_row])
+                    };
+                }
             }
         }
     }

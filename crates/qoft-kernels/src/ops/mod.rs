@@ -13,6 +13,7 @@ mod gated;
 mod grouped_matmul;
 mod head_loss;
 mod layer_norm;
+mod many_rows;
 mod norm;
 mod packed_matmul;
 mod rope;

@@ -1,19 +1,10 @@
-//! The product with a packed weight: tiles are decoded into a panel that stays in the cache.
-
-use std::ops::Range;
+//! The product with a packed weight, which is decoded meanwhile.
 
 use rayon::prelude::*;
 
-use crate::gemm::{Mat, MatMut, matmul_into};
+use super::many_rows::many_rows;
 use crate::row::InputRow;
-use crate::scratch::with_scratch;
-use crate::weight::{PackedWeight, Tile};
-
-/// Columns of the output that a panel is for, at most.
-const BAND: usize = 96;
-/// The inner dimension of a panel at most: with [`BAND`] columns its 144 KiB fit a level-2 cache
-/// beside the rows that it meets.
-const STEP: usize = 384;
+use crate::weight::PackedWeight;
 
 /// `x · Wᵀ` for `x` of `[rows, in_features]`, or with `transpose` `x · W` for
 /// `[rows, out_features]`.
@@ -64,59 +55,8 @@ fn product(x: &[f32], weight: &dyn PackedWeight, transpose: bool, rows: usize) -
     if rows == 1 && !transpose {
         one_row(x, weight)
     } else {
-        panels(x, weight, transpose, rows)
+        many_rows(x, weight, transpose, rows)
     }
-}
-
-/// Each thread owns a band of the output's columns and walks the other dimension in panels.
-fn panels(x: &[f32], weight: &dyn PackedWeight, transpose: bool, rows: usize) -> Vec<f32> {
-    let [n, k] = weight.shape();
-    let (from, to) = if transpose { (n, k) } else { (k, n) };
-    if from == 0 {
-        return vec![0.0; rows * to];
-    }
-    let bands = even_ranges(to, BAND);
-    let steps: Vec<Range<usize>> = (0..from)
-        .step_by(STEP)
-        .map(|start| start..(start + STEP).min(from))
-        .collect();
-    let mut out = Vec::with_capacity(rows * to);
-    let dst = MatMut::spare(&mut out, rows, to);
-    bands.into_par_iter().for_each(|band| {
-        let dst = dst.columns(band.start, band.len());
-        with_scratch(BAND * STEP, |scratch| {
-            for step in &steps {
-                let (w_rows, w_cols) = if transpose {
-                    (step.clone(), band.clone())
-                } else {
-                    (band.clone(), step.clone())
-                };
-                let (height, width) = (w_rows.len(), w_cols.len());
-                let Tile { data, row_stride } = weight.tile(w_rows, w_cols, scratch);
-                let panel = Mat::new(data, height, width, row_stride);
-                let panel = if transpose { panel } else { panel.t() };
-                let x = Mat::new(&x[step.start..], rows, step.len(), from);
-                // SAFETY: `out` outlives the loop, and bands do not overlap.
-                unsafe { matmul_into(dst, x, panel, step.start > 0) };
-            }
-        });
-    });
-    // SAFETY: the first step of each band has written all of its elements.
-    unsafe { out.set_len(rows * to) };
-    out
-}
-
-/// Splits `0..length` into pieces of at most `most`, so many that all threads get the same work.
-fn even_ranges(length: usize, most: usize) -> Vec<Range<usize>> {
-    let count = length
-        .div_ceil(most)
-        .next_multiple_of(rayon::current_num_threads());
-    // Multiples of 16 keep whole vectors together.
-    let size = length.div_ceil(count).next_multiple_of(16).min(most);
-    (0..length)
-        .step_by(size)
-        .map(|start| start..(start + size).min(length))
-        .collect()
 }
 
 /// `x · Wᵀ` for one row: bound by reading the packed bytes.

@@ -1,0 +1,300 @@
+//! Products of many rows with a packed weight, and how threads share them.
+
+use std::ops::Range;
+
+use rayon::prelude::*;
+
+use crate::gemm::{
+    Columns, FEW_ROWS, Mat, MatMut, NC, PANEL, Tiles, Turned, blocked, few_rows,
+    few_rows_transposed,
+};
+use crate::scratch::with_scratch;
+use crate::weight::{PackedWeight, Tile};
+
+/// `x · Wᵀ`, or with `transpose` `x · W`, for `rows` rows of activations.
+///
+/// Each number is a sum of blocks of the inner dimension, of the same length everywhere, added one after
+/// another; each block is one chain of fused multiply-adds. So a row's result is the same, bit for bit, for
+/// any number of threads, beside any other rows, and on every machine with fused multiply-adds.
+pub(super) fn many_rows(
+    x: &[f32],
+    weight: &dyn PackedWeight,
+    transpose: bool,
+    rows: usize,
+) -> Vec<f32> {
+    let [n, k] = weight.shape();
+    let (from, to) = if transpose { (n, k) } else { (k, n) };
+    if from == 0 || rows * to == 0 {
+        return vec![0.0; rows * to];
+    }
+    let mut out = Vec::with_capacity(rows * to);
+    let c = MatMut::spare(&mut out, rows, to);
+    let x = Mat::new(x, rows, from, from);
+    let factor = Factor { weight, transpose };
+    if rows <= FEW_ROWS {
+        factor.few(c, x);
+    } else {
+        factor.many(c, x);
+    }
+    // SAFETY: all elements have been written.
+    unsafe { out.set_len(rows * to) };
+    out
+}
+
+/// A weight as the right factor of a product.
+struct Factor<'a> {
+    weight: &'a dyn PackedWeight,
+    transpose: bool,
+}
+
+impl Factor<'_> {
+    /// Threads have columns of the product each, and decode what these need.
+    fn few(&self, c: MatMut, x: Mat) {
+        let cols = c.cols();
+        let width = cols.div_ceil(rayon::current_num_threads());
+        let width = width.next_multiple_of(16);
+        let parts = (0..cols.div_ceil(width)).into_par_iter();
+        let parts = parts.map(|i| i * width..((i + 1) * width).min(cols));
+        if self.transpose {
+            // SAFETY: `c` outlives the loop, and parts do not overlap.
+            parts.for_each(|cols| unsafe { few_rows_transposed(c, x, cols, self) });
+        } else {
+            with_scratch(Turned::length(x.rows(), x.cols()), |turned| {
+                let x = Turned::new(x, turned);
+                // SAFETY: as above.
+                parts.for_each(|rows| unsafe { few_rows(c, &x, rows, self, false) });
+            });
+        }
+    }
+
+    /// Threads have rectangles of the product each.
+    fn many(&self, c: MatMut, x: Mat) {
+        let grid = Grid::new([c.rows(), c.cols()], rayon::current_num_threads());
+        (0..grid.tasks()).into_par_iter().for_each(|task| {
+            let [rows, cols] = grid.part(task);
+            let c = c.rows_of(rows.clone()).columns(cols.start, cols.len());
+            // SAFETY: `c` outlives the loop, and parts do not overlap.
+            unsafe { blocked(c, x.rows_of(rows), self, cols.start, false) };
+        });
+    }
+}
+
+impl Tiles for Factor<'_> {
+    fn tile<'a>(
+        &'a self,
+        rows: Range<usize>,
+        cols: Range<usize>,
+        scratch: &'a mut [f32],
+    ) -> Mat<'a> {
+        let (height, width) = (rows.len(), cols.len());
+        let Tile { data, row_stride } = self.weight.tile(rows, cols, scratch);
+        Mat::new(data, height, width, row_stride)
+    }
+}
+
+impl Columns for Factor<'_> {
+    /// Decoders like long pieces of rows of the weight.
+    fn width(&self) -> usize {
+        if self.transpose { 9 * NC } else { 3 * NC }
+    }
+
+    fn pack(&self, rows: Range<usize>, cols: Range<usize>, panels: &mut [f32]) {
+        let kc = rows.len();
+        if self.transpose {
+            let nc = cols.len();
+            return with_scratch(kc * nc, |scratch| {
+                self.tile(rows, cols, scratch).pack(0..kc, 0..nc, panels);
+            });
+        }
+        // Few rows at a time, which are turned over while they are near.
+        with_scratch(kc * NC, |scratch| {
+            let starts = cols.clone().step_by(NC);
+            for (col, panel) in starts.zip(panels.chunks_exact_mut(PANEL)) {
+                let nc = NC.min(cols.end - col);
+                let tile = self.tile(col..col + nc, rows.clone(), scratch);
+                tile.t().pack(0..kc, 0..nc, panel);
+            }
+        });
+    }
+}
+
+/// How a product is cut into parts for threads.
+struct Grid {
+    shape: [usize; 2],
+    /// Rows and columns of a part.
+    part: [usize; 2],
+    across: usize,
+}
+
+impl Grid {
+    /// Times of a thread, in those of a multiplication of the widest vectors: that for a decoded and packed
+    /// weight, that for a number of x that is copied, and how many products it does meanwhile.
+    const DECODING: f64 = 0.7;
+    const COPYING: f64 = 0.2;
+    const PRODUCTS: f64 = 16.0;
+    /// Rows of a part, and columns, are multiples.
+    const UNITS: [usize; 2] = [12, NC];
+    /// Rows that a decoded weight meets, at most.
+    const ROWS: usize = 528;
+
+    /// The parts of which the last thread is ready first: each thread has as much as all others, but parts
+    /// that share columns decode the same weights.
+    fn new(shape: [usize; 2], threads: usize) -> Self {
+        let [rows, cols] = shape;
+        let mut best: Option<(f64, Self)> = None;
+        for down in 1..=threads.min(rows.div_ceil(Self::UNITS[0])) {
+            for waves in 1..=3 {
+                let across = (waves * threads).div_ceil(down);
+                let size = |length: usize, parts: usize, i: usize| {
+                    length.div_ceil(parts).next_multiple_of(Self::UNITS[i])
+                };
+                let part = [size(rows, down, 0), size(cols, across, 1)];
+                let across = cols.div_ceil(part[1]);
+                let [height, width] = part.map(|size| size as f64);
+                let decoding = Self::DECODING * width * rows.div_ceil(down * Self::ROWS) as f64;
+                let each = height * width / Self::PRODUCTS + decoding + Self::COPYING * height;
+                let grid = Self {
+                    shape,
+                    part,
+                    across,
+                };
+                let time = each * grid.tasks().div_ceil(threads) as f64;
+                if best.as_ref().is_none_or(|(least, _)| time < *least) {
+                    best = Some((time, grid));
+                }
+            }
+        }
+        best.map_or(
+            Self {
+                shape,
+                part: shape,
+                across: 1,
+            },
+            |(_, grid)| grid,
+        )
+    }
+
+    /// How many parts there are.
+    fn tasks(&self) -> usize {
+        self.shape[0].div_ceil(self.part[0]) * self.across
+    }
+
+    /// The rows and columns of a part.
+    fn part(&self, index: usize) -> [Range<usize>; 2] {
+        let at = [index / self.across, index % self.across];
+        std::array::from_fn(|i| {
+            let start = at[i] * self.part[i];
+            start..(start + self.part[i]).min(self.shape[i])
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packed_matmul;
+    use super::super::testing::random;
+    use super::*;
+    use crate::{CodeMap, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, Scales};
+
+    #[test]
+    fn parts_cover_the_product_once() {
+        for [rows, cols] in [[1, 1], [4096, 192], [129, 11008], [513, 577], [200, 40]] {
+            for threads in [1, 2, 3, 7, 64] {
+                let grid = Grid::new([rows, cols], threads);
+                let mut seen = vec![0u8; rows * cols];
+                for task in 0..grid.tasks() {
+                    let [rows, of_cols] = grid.part(task);
+                    assert!(!rows.is_empty() && !of_cols.is_empty());
+                    for row in rows {
+                        let line = &mut seen[row * cols..][of_cols.clone()];
+                        line.iter_mut().for_each(|seen| *seen += 1);
+                    }
+                }
+                assert!(
+                    seen.iter().all(|&seen| seen == 1),
+                    "{rows} {cols} {threads}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn many_threads_have_work_where_columns_are_few() {
+        let grid = Grid::new([4096, 192], 32);
+        assert!(grid.tasks() >= 32, "{} parts", grid.tasks());
+        assert_eq!(Grid::new([512, 576], 2).tasks(), 2);
+    }
+
+    fn weights(n: usize, k: usize) -> [Box<dyn PackedWeight>; 2] {
+        let codes = Codes::pack(4, (0..n * k).map(|i| (i * 7 + i / 13) as u8));
+        let scales = Scales::Plain(
+            Floats::from_f32(&random((n * k).div_ceil(64), 9), FloatFormat::F32).unwrap(),
+        );
+        let parts =
+            GroupedWeight::builder([n, k], codes, CodeMap::Unsigned, Groups::Flat(64), scales);
+        [
+            Box::new(DenseWeight::from_f32(&random(n * k, 3), [n, k])),
+            Box::new(parts.build("test").unwrap()),
+        ]
+    }
+
+    /// Any number of threads, and any rows beside a row, give the same bytes.
+    #[test]
+    fn bytes_depend_on_neither_threads_nor_rows() {
+        // Far rows on one side, and on the other one several blocks of the inner dimension.
+        for (n, k) in [(70, 1024), (530, 197)] {
+            for weight in weights(n, k) {
+                for transpose in [false, true] {
+                    let from = if transpose { n } else { k };
+                    let to = n + k - from;
+                    let x = random(600 * from, 5);
+                    let product = |rows: Range<usize>, threads: usize| {
+                        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+                        let x = &x[rows.start * from..rows.end * from];
+                        let of = || packed_matmul(x, &*weight, transpose);
+                        pool.build().unwrap().install(of)
+                    };
+                    let all = product(0..600, 1);
+                    for threads in [2, 3, 4, 7] {
+                        assert!(product(0..600, threads) == all, "{threads} threads");
+                    }
+                    for rows in [0..2, 3..10, 7..26, 100..228, 100..229, 11..311] {
+                        let part = &all[rows.start * to..rows.end * to];
+                        assert!(product(rows.clone(), 2) == part, "rows {rows:?}");
+                    }
+                }
+            }
+        }
+    }
+
+    /// Sizes around those of blocks, against the definition in twice the precision.
+    #[test]
+    fn products_are_those_of_the_definition() {
+        for (rows, n, k) in [
+            (2, 25, 769),
+            (17, 353, 193),
+            (128, 33, 385),
+            (129, 97, 400),
+            (541, 31, 50),
+        ] {
+            for weight in weights(n, k) {
+                let w = crate::Matrix::decode(&*weight).values;
+                for transpose in [false, true] {
+                    let (from, to) = if transpose { (n, k) } else { (k, n) };
+                    let x = random(rows * from, 6);
+                    let y = packed_matmul(&x, &*weight, transpose);
+                    for (row, y) in y.chunks_exact(to).enumerate().step_by(5) {
+                        for (col, y) in y.iter().enumerate() {
+                            let at = |i: usize| if transpose { i * k + col } else { col * k + i };
+                            let terms = (0..from)
+                                .map(|i| f64::from(x[row * from + i]) * f64::from(w[at(i)]));
+                            let size: f64 = terms.clone().map(f64::abs).sum();
+                            let off = (f64::from(*y) - terms.sum::<f64>()).abs();
+                            assert!(off <= 1e-6 * size, "{rows} {n} {k} {off} of {size}");
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
