@@ -17,7 +17,7 @@ const ACROSS: usize = 4 * KC;
 /// Columns of W that are decoded at once where they are outputs. No multiple of 64, so that rows begin in
 /// all places of a cache.
 const WIDE: usize = 11 * 32;
-/// Rows of x beside each other are a multiple, as many as the widest vectors have numbers.
+/// Rows of x beside each other are a multiple, as many as the widest vectors have numbers, or half of it.
 const SIDE: usize = 16;
 
 /// A matrix W that is decoded tile by tile.
@@ -43,15 +43,21 @@ pub(crate) struct Turned<'a> {
     width: usize,
 }
 
+/// How wide rows of x are beside each other.
+fn width(rows: usize) -> usize {
+    let half = SIDE / 2;
+    rows.next_multiple_of(if rows <= half { half } else { SIDE })
+}
+
 impl<'a> Turned<'a> {
     /// How many values [`Self::new`] needs for `rows` × `cols` activations.
     pub(crate) fn length(rows: usize, cols: usize) -> usize {
-        cols * rows.next_multiple_of(SIDE)
+        cols * width(rows)
     }
 
     /// Turns over the rows of `x`.
     pub(crate) fn new(x: Mat, values: &'a mut [f32]) -> Self {
-        let width = x.rows.next_multiple_of(SIDE);
+        let width = width(x.rows);
         turn(x, width, values);
         Self { values, width }
     }
@@ -79,7 +85,7 @@ pub(crate) unsafe fn few_rows(
             let c = c.columns(here.start, here.len());
             if accumulate {
                 // SAFETY: the caller vouches for these columns of C, which have values.
-                let before = unsafe { c.as_mat() };
+                let before = unsafe { c.values() };
                 turn(before, width, &mut sums[..here.len() * width]);
             }
             for col in (0..k).step_by(ACROSS) {

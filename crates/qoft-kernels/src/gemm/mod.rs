@@ -171,7 +171,7 @@ impl<T> MatMut<T> {
     ///
     /// # Safety
     /// As [`matmul_into`], and all elements have values; the buffer is alive as long as the view.
-    unsafe fn as_mat<'a>(self) -> Mat<'a, T> {
+    unsafe fn values<'a>(self) -> Mat<'a, T> {
         let before = self.rows.saturating_sub(1) * self.row_stride;
         // SAFETY: the elements from the first to the last one are inside of the buffer.
         let data = unsafe { std::slice::from_raw_parts(self.ptr, before + self.cols) };
