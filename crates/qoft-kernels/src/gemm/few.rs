@@ -4,7 +4,8 @@
 use std::ops::Range;
 
 use super::kernel::MacroKernel;
-use super::pack::{KC, turn, turn_into};
+use super::pack::KC;
+use super::turn::{turn, turn_into};
 use super::{Mat, MatMut, is_far};
 use crate::scratch::with_scratch;
 

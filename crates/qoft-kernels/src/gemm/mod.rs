@@ -10,6 +10,7 @@ mod blocked;
 mod few;
 mod kernel;
 mod pack;
+mod turn;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 

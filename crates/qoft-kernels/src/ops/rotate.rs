@@ -1,5 +1,7 @@
 //! Rotation by a block-diagonal matrix: `y = x · blockdiag(R₁, …, R_r)`.
 
+use std::ops::Range;
+
 use rayon::prelude::*;
 
 use crate::gemm::{Mat, matmul};
@@ -61,21 +63,43 @@ pub fn rotate(x: HostView, blocks: HostView, transpose: bool) -> Vec<f32> {
     out
 }
 
+/// Positions that share a block and are summed up by one thread.
+const SHARED: usize = 4;
+
 /// `dR_i = Σ_rows x_iᵀ · dy_i`, summed over the positions that share a block.
 fn blocks_gradient(x: HostView, blocks: HostView, grad: HostView) -> Vec<f32> {
     let (rows, width) = x.rows();
     let [stored, size, _] = block_shape(blocks, width);
+    let of_positions = |positions: Range<usize>, out: &mut [f32]| {
+        for block in positions.clone() {
+            let at = block * size;
+            let x = Mat::new(&x.data[at..], rows, size, width);
+            let grad = Mat::new(&grad.data[at..], rows, size, width);
+            matmul(out, size, x.t(), grad, block > positions.start);
+        }
+    };
     let mut out = vec![0.0; stored * size * size];
-    out.par_chunks_mut(size * size)
-        .enumerate()
-        .for_each(|(index, out)| {
-            for block in (index..width / size).step_by(stored) {
-                let at = block * size;
-                let x = Mat::new(&x.data[at..], rows, size, width);
-                let grad = Mat::new(&grad.data[at..], rows, size, width);
-                matmul(out, size, x.t(), grad, block > index);
-            }
-        });
+    let positions = width / size;
+    if stored == positions {
+        let blocks = out.par_chunks_mut(size * size).enumerate();
+        blocks.for_each(|(index, out)| of_positions(index..index + 1, out));
+        return out;
+    }
+    // Parts are added in order, so that threads change nothing.
+    let parts: Vec<Vec<f32>> = (0..positions.div_ceil(SHARED))
+        .into_par_iter()
+        .map(|part| {
+            let mut sum = vec![0.0; size * size];
+            let first = part * SHARED;
+            of_positions(first..(first + SHARED).min(positions), &mut sum);
+            sum
+        })
+        .collect();
+    for part in parts {
+        out.iter_mut()
+            .zip(part)
+            .for_each(|(out, part)| *out += part);
+    }
     out
 }
 
@@ -124,9 +148,11 @@ mod tests {
 
     #[test]
     fn gradients_equal_finite_differences() {
-        for stored in [3, 1] {
+        // Fewer positions than a thread takes, and more.
+        for (stored, positions) in [(3, 3), (1, 3), (1, 2 * SHARED + 1)] {
+            let width = positions * 4;
             let inputs = [
-                (vec![5, 12], random(60, 1)),
+                (vec![5, width], random(5 * width, 1)),
                 (vec![stored, 4, 4], random(stored * 16, 2)),
             ];
             check_gradients(&Rotate, &inputs);
