@@ -14,13 +14,13 @@ mod turn;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
+use std::ops::Range;
+
 pub(crate) use blocked::{Columns, blocked};
 pub(crate) use few::{FEW_ROWS, Tiles, Turned, few_rows, few_rows_transposed};
 use kernel::MacroKernel;
 use pack::KC;
 pub(crate) use pack::{NC, PANEL};
-
-use std::ops::Range;
 
 use crate::scratch::with_scratch;
 
@@ -171,7 +171,8 @@ impl<T> MatMut<T> {
     /// What it holds.
     ///
     /// # Safety
-    /// As [`matmul_into`], and all elements have values; the buffer is alive as long as the view.
+    /// The buffer is alive as long as the view, all elements have values, and nobody writes to what lies
+    /// between the first and the last of them meanwhile.
     unsafe fn values<'a>(self) -> Mat<'a, T> {
         let before = self.rows.saturating_sub(1) * self.row_stride;
         // SAFETY: the elements from the first to the last one are inside of the buffer.

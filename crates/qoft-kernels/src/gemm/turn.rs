@@ -52,8 +52,8 @@ impl Square<'_> {
         if height == SIDE && width == SIDE && std::arch::is_x86_feature_detected!("avx512f") {
             let rows = std::array::from_fn(|r| self.row(r, 0));
             // SAFETY: lines of the square lie behind each other.
-            let lines = std::array::from_fn(|c| unsafe { &mut *self.line(c, 0) });
-            // SAFETY: the feature was just detected.
+            let lines = std::array::from_fn(|c| unsafe { self.line(c, 0) });
+            // SAFETY: the feature was just detected, and the caller vouches for the lines.
             return unsafe { super::x86::transpose(rows, lines) };
         }
         let whole = [height, width].map(|size| size / SMALL * SMALL);

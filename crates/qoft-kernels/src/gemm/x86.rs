@@ -3,8 +3,11 @@
 use std::arch::x86_64::*;
 
 /// Turns 16 columns of 16 elements into rows.
+///
+/// # Safety
+/// The rows can be written.
 #[target_feature(enable = "avx512f")]
-pub(super) fn transpose(columns: [&[f32; 16]; 16], rows: [&mut [f32; 16]; 16]) {
+pub(super) unsafe fn transpose(columns: [&[f32; 16]; 16], rows: [*mut [f32; 16]; 16]) {
     let mut v = [_mm512_setzero_ps(); 16];
     for (v, column) in v.iter_mut().zip(columns) {
         // SAFETY: a column has 16 elements.
@@ -45,7 +48,7 @@ pub(super) fn transpose(columns: [&[f32; 16]; 16], rows: [&mut [f32; 16]; 16]) {
         turned[12 + j] = _mm512_shuffle_f32x4::<0b11_01_11_01>(ab_high, cd_high);
     }
     for (row, turned) in rows.into_iter().zip(turned) {
-        // SAFETY: a row has 16 elements.
-        unsafe { _mm512_storeu_ps(row.as_mut_ptr(), turned) };
+        // SAFETY: a row has 16 elements, which the caller vouches for.
+        unsafe { _mm512_storeu_ps(row.cast(), turned) };
     }
 }
