@@ -120,20 +120,22 @@ impl Linear {
         self.with_bias(self.adapters.change_output(y))
     }
 
-    /// Several layers on the same `x` of `[rows, in_features]`; a single row passes all of them at
-    /// once, where nothing but their weights is to be multiplied.
+    /// Several layers on the same `x` of `[rows, in_features]`; the products of a single row are made at
+    /// once.
     pub fn forward_each<const N: usize>(
         layers: [&Self; N],
         x: impl Into<Traced<2>>,
     ) -> [Tensor<2>; N] {
         let x = x.into();
-        if x.dims()[0] != 1 || !layers.iter().all(|layer| layer.only_multiplies()) {
+        let own = |layer: &&Self| layer.adapters.own_weight().is_some();
+        if x.dims()[0] != 1 || layers.iter().any(own) {
             return layers.map(|layer| layer.forward(x.clone()));
         }
-        let products = ops::packed_matmul_each(x.into_tensor(), layers.map(Self::weight));
+        let inputs = layers.map(|layer| layer.matmul_input(x.clone()).into_tensor());
+        let products = ops::packed_matmul_each(inputs, layers.map(Self::weight));
         let mut layers = layers.into_iter();
         products.map(|y| match layers.next() {
-            Some(layer) => layer.with_bias(y),
+            Some(layer) => layer.changed(y),
             None => y,
         })
     }

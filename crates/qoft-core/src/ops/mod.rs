@@ -24,7 +24,7 @@ use qoft_kernels::ops::{
     LinearCrossEntropy, RmsNorm, Rope, Rotate, RoutedRows, SoftCap, SpreadRows, StraightThrough,
     TrainedCrossEntropy, WeightedGated,
 };
-use qoft_kernels::{HostView, PackedWeight, StackedWeight};
+use qoft_kernels::{HostView, PackedWeight};
 
 pub use bridge::{HostCall, HostOps};
 pub use host::HostTensors;
@@ -54,28 +54,37 @@ pub fn packed_matmul<const D: usize>(x: Tensor<D>, weight: &Arc<dyn PackedWeight
     packed::matmul(x, weight, false)
 }
 
-/// The products of `x` of `[rows, in_features]` with several weights, as [`packed_matmul`].
+/// `x · Wᵀ` for several pairs of `x` of `[rows, in_features]` and a weight, as [`packed_matmul`].
 ///
-/// One row without a graph is multiplied with all of them at once: such a product takes so little
-/// time that threads should meet once for all, not once for each.
+/// Single rows without a graph are multiplied all at once: such a product takes so little time that
+/// threads should meet once for all, not once for each.
 pub fn packed_matmul_each<const N: usize>(
-    x: Tensor<2>,
+    x: [Tensor<2>; N],
     weights: [&Arc<dyn PackedWeight>; N],
 ) -> [Tensor<2>; N] {
-    let device = x.device();
-    let at_once = x.dims()[0] == 1 && !device.is_autodiff() && !is_far(&device);
-    let stacked = at_once.then(|| StackedWeight::new(weights.map(Arc::clone).into()));
-    let Some(stacked) = stacked.flatten() else {
-        return weights.map(|weight| packed_matmul(x.clone(), weight));
+    let at_once = |x: &Tensor<2>| {
+        let device = x.device();
+        x.dims()[0] == 1 && !device.is_autodiff() && !is_far(&device)
     };
-    let stacked: Arc<dyn PackedWeight> = Arc::new(stacked);
-    let y = packed_matmul(x, &stacked);
-    let mut end = 0;
-    weights.map(|weight| {
-        let start = end;
-        end += weight.shape()[0];
-        y.clone().slice([0..1, start..end])
+    let mut each = x.iter().zip(weights);
+    let pairs = [(); N].map(|()| each.next().expect("as many tensors as weights"));
+    if !x.iter().all(at_once) {
+        return pairs.map(|(x, weight)| packed_matmul(x.clone(), weight));
+    }
+    let device = x[0].device();
+    let rows = pairs.map(|(x, _)| host_values(x.clone()));
+    let mut rows = rows.iter();
+    let products = pairs.map(|(_, weight)| (&rows.next().expect("a row each")[..], &**weight));
+    qoft_kernels::ops::packed_matmul_each(products).map(|y| {
+        let shape = [1, y.len()];
+        Tensor::from_data(TensorData::new(y, shape), &device)
     })
+}
+
+/// The values of activations, on a CPU.
+fn host_values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
+    let values = x.into_data().try_into_vec::<f32>();
+    values.expect("activations are f32")
 }
 
 /// `x · Wᵀ`, where each group of consecutive rows of `x` meets a weight of its own, as
@@ -263,13 +272,12 @@ pub fn gated_delta_rule_from(
         return composed::gated_delta_rule(inputs, states, op);
     }
     let [batch, time, _] = inputs[0].dims();
-    let values = |data: TensorData| data.try_into_vec::<f32>().expect("activations are f32");
-    let inputs = inputs.map(|x| (x.dims(), values(x.into_data())));
+    let inputs = inputs.map(|x| (x.dims(), host_values(x)));
     let views = inputs
         .each_ref()
         .map(|(dims, data)| HostView::new(dims, data));
     let mut states = match states {
-        Some(states) => values(states.into_data()),
+        Some(states) => host_values(states),
         None => vec![0.0; batch * op.state_len()],
     };
     let out = op.forward_from(&views, &mut states);

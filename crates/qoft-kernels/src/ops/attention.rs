@@ -12,6 +12,7 @@ use rayon::prelude::*;
 use super::soft_cap::SoftCap;
 use crate::gemm::{Mat, matmul};
 use crate::op::{Forward, HostOp, HostView};
+use crate::team;
 use crate::vector::{dot, exp, exp_sum, max};
 use crate::wide;
 use one_query::{Seen, attend};
@@ -232,21 +233,14 @@ impl HostOp for CausalAttention {
             let tasks = (work / WORTH).clamp(1, rayon::current_num_threads());
             let kv_heads = s.kv_heads.div_ceil(tasks.div_ceil(s.batch.max(1)));
             let task = kv_heads * s.group() * s.d;
-            out.par_chunks_mut(width)
-                .zip(q.par_chunks(width))
-                .enumerate()
-                .flat_map(|(batch, (out, q))| {
-                    let parts = out.par_chunks_mut(task).zip(q.par_chunks(task));
-                    let parts = parts.enumerate();
-                    parts.map(move |(i, part)| (s.key(batch, i * kv_heads), i * kv_heads, part))
-                })
-                .for_each(|(at, kv_head, (out, q))| {
-                    let seen = Seen::new(k, v, at, first..s.keys);
-                    let sinks = inputs
-                        .get(3)
-                        .map(|sinks| &sinks.data[kv_head * s.group()..]);
-                    attend(q, seen.with_sinks(sinks), [s.group(), s.d], self, out);
-                });
+            team::pieces(&mut out, width, task, |start, out| {
+                let (batch, head) = (start / width, start % width / s.d);
+                let kv_head = head / s.group();
+                let seen = Seen::new(k, v, s.key(batch, kv_head), first..s.keys);
+                let sinks = inputs.get(3).map(|sinks| &sinks.data[head..]);
+                let q = &q[start..][..out.len()];
+                attend(q, seen.with_sinks(sinks), [s.group(), s.d], self, out);
+            });
         } else {
             let blocks = self.blocks(s);
             // The outputs of a block of queries lie together.

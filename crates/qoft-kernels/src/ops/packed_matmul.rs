@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::many_rows::many_rows;
-use crate::row::InputRow;
+use super::one_row::one_row;
 use crate::weight::PackedWeight;
 
 /// `x · Wᵀ` for `x` of `[rows, in_features]`, or with `transpose` `x · W` for
@@ -53,24 +53,10 @@ fn each_row(x: &[f32], k: usize, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Vec<f
 /// The product with a weight whose input features are in order.
 fn product(x: &[f32], weight: &dyn PackedWeight, transpose: bool, rows: usize) -> Vec<f32> {
     if rows == 1 && !transpose {
-        one_row(x, weight)
+        one_row([(x, weight)])
     } else {
         many_rows(x, weight, transpose, rows)
     }
-}
-
-/// `x · Wᵀ` for one row: bound by reading the packed bytes.
-fn one_row(x: &[f32], weight: &dyn PackedWeight) -> Vec<f32> {
-    let n = weight.shape()[0];
-    let mut out = vec![0.0; n];
-    let x = InputRow::new(x);
-    let band = n.div_ceil(4 * rayon::current_num_threads()).max(1);
-    let bands = out.par_chunks_mut(band).enumerate();
-    bands.for_each(|(index, out)| {
-        let start = index * band;
-        weight.dot(start..start + out.len(), &x, out);
-    });
-    out
 }
 
 #[cfg(test)]

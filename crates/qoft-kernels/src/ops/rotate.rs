@@ -1,5 +1,7 @@
 //! Rotation by a block-diagonal matrix: `y = x · blockdiag(R₁, …, R_r)`.
 
+mod one_row;
+
 use std::ops::Range;
 
 use rayon::prelude::*;
@@ -42,6 +44,9 @@ impl HostOp for Rotate {
 pub fn rotate(x: HostView, blocks: HostView, transpose: bool) -> Vec<f32> {
     let (rows, width) = x.rows();
     let [stored, size, _] = block_shape(blocks, width);
+    if rows == 1 && !transpose {
+        return one_row::turn(x.data, blocks.data, [stored, size]);
+    }
     let most = rows.div_ceil(rayon::current_num_threads()).clamp(1, 256);
     let [out] = in_pieces_of(most, [rows, width], |first, [out]| {
         let x = &x.data[first * width..][..out.len()];
@@ -144,6 +149,23 @@ mod tests {
             true,
         );
         assert_eq!(t, [2.0, -1.0, 6.0, 4.0]);
+    }
+
+    #[test]
+    fn one_row_is_turned_as_it_is_among_others() {
+        for (count, size) in [(3, 32), (2, 5), (4, 1), (1, 100), (7, 24)] {
+            for stored in [count, 1] {
+                let (x, blocks) = (random(2 * count * size, 1), random(stored * size * size, 2));
+                let shape = [stored, size, size];
+                let blocks = HostView::new(&shape, &blocks);
+                let width = count * size;
+                let both = rotate(HostView::new(&[2, width], &x), blocks, false);
+                let one = rotate(HostView::new(&[1, width], &x[..width]), blocks, false);
+                for (one, both) in one.iter().zip(both) {
+                    assert!((one - both).abs() < 1e-5, "{one} {both}");
+                }
+            }
+        }
     }
 
     #[test]
