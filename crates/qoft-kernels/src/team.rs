@@ -13,7 +13,7 @@ use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
 /// How long a thread looks for work before it sleeps.
-const AWAKE: Duration = Duration::from_micros(60);
+const AWAKE: Duration = Duration::from_micros(400);
 /// Looks between two looks at the clock.
 const LOOKS: usize = 64;
 
