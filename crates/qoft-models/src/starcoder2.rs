@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use qoft_core::Result;
 use qoft_core::kernels::ops::Activation;
+use serde_json::json;
 
 use crate::activation::activation;
 use crate::architecture::Architecture;
@@ -35,6 +36,9 @@ impl Architecture for Starcoder2 {
     }
 
     fn describe(&self, json: Object) -> Result<ModelSpec> {
+        // As in transformers.
+        let filled = json.over(json!({"max_position_embeddings": 4096}));
+        let json = json.with_value(&filled);
         json.warn_of_dropout(&["attention_dropout", "residual_dropout", "embedding_dropout"])?;
         let mut model = ModelConfig::read(json, &SizeKeys::USUAL)?;
         model.tie_word_embeddings = json.get("tie_word_embeddings")?.unwrap_or(true);

@@ -41,6 +41,11 @@ impl Quantizer for ToMxfp4 {
         self.skips.as_deref()
     }
 
+    /// Transformers replaces the modules of experts, and no others.
+    fn experts_alone(&self) -> bool {
+        true
+    }
+
     /// Weights are rounded to bf16 before, as the library does.
     fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
         let [n, k] = dense.weight.shape;

@@ -131,6 +131,12 @@ impl Quantization {
         self.backend.capabilities().together
     }
 
+    /// Whether only experts are quantized where files have the tensors of all of them together, see
+    /// [`Quantizer::experts_alone`].
+    pub fn experts_alone(&self) -> bool {
+        self.quantizer.experts_alone()
+    }
+
     /// Whether input features are to be scaled before, where calibration data shows them.
     pub fn scales_inputs(&self) -> bool {
         self.quantizer.scales_inputs()

@@ -36,6 +36,12 @@ pub trait Quantizer: Send + Sync {
         Ok(false)
     }
 
+    /// Whether the scheme's library has nothing but experts in its format, where files have the tensors of all
+    /// experts together: then all other layers stay dense.
+    fn experts_alone(&self) -> bool {
+        false
+    }
+
     /// Whether the scheme's library scales the input features of layers by calibration data before it
     /// quantizes their weights.
     fn scales_inputs(&self) -> bool {

@@ -3,6 +3,7 @@
 mod container;
 mod copied;
 mod finite;
+mod older_keys;
 mod shard;
 mod shard_size;
 mod whole;
@@ -18,6 +19,7 @@ use serde_json::{Map, Value, json};
 use crate::layers::is_foreign;
 use copied::copy_others;
 pub use copied::copy_tokenizer;
+use older_keys::with_older_keys;
 
 pub use container::NewContainer;
 pub(crate) use container::{rewrite, write_model, writer_of};
@@ -152,7 +154,8 @@ pub(crate) fn fill(
         let index = json!({"metadata": {"total_size": bytes}, "weight_map": weight_map});
         write_json(&staged.path().join("model.safetensors.index.json"), &index)?;
     }
-    write_json(&staged.path().join("config.json"), around.config)?;
+    let config = with_older_keys(around.config.clone());
+    write_json(&staged.path().join("config.json"), &config)?;
     copy_others(around.from, staged.path(), around.skip)?;
     Ok(Written {
         tensors: total,

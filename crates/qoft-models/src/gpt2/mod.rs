@@ -9,6 +9,7 @@ use burn::module::Module;
 use burn::tensor::{Int, Tensor};
 use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Norm, Result, Walk};
+use serde_json::json;
 
 use crate::any_body::AnyBody;
 use crate::architecture::Architecture;
@@ -51,6 +52,9 @@ impl Architecture for Gpt2 {
     }
 
     fn describe(&self, json: Object) -> Result<ModelSpec> {
+        // As in transformers.
+        let filled = json.over(json!({"n_positions": 1024}));
+        let json = json.with_value(&filled);
         let mut model = ModelConfig::read(json, &KEYS)?;
         model.longest_sequence = Some(model.max_position_embeddings);
         model.tie_word_embeddings = json.get("tie_word_embeddings")?.unwrap_or(true);

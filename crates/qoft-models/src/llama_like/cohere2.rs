@@ -28,6 +28,7 @@ static COHERE2: LlamaLike = LlamaLike {
             ..Multipliers::NONE
         })
     },
+    positions: 8_192,
     ..LlamaLike::new(&["cohere2"])
 };
 

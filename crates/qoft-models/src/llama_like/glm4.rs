@@ -20,6 +20,7 @@ static GLM4: LlamaLike = LlamaLike {
             ..Biases::default()
         })
     },
+    positions: 131_072,
     ..LlamaLike::new(&["glm4"])
 };
 

@@ -45,6 +45,7 @@ static PLAIN: LlamaLike = LlamaLike {
         };
         Ok((0..layers).map(kind).collect())
     },
+    positions: 131_072,
     ..LlamaLike::new(&["glm4_moe"])
 };
 

@@ -43,6 +43,7 @@ static LIKE_LLAMA: LlamaLike = LlamaLike {
         mixture.experts.bias = true;
         Ok(vec![mixture.into(); layers])
     },
+    positions: 131_072,
     ..LlamaLike::new(&["gpt_oss"])
 };
 

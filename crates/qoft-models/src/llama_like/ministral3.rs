@@ -13,6 +13,7 @@ pub static MINISTRAL3: LlamaLike = LlamaLike {
     head_dim: Some(128),
     layers: |json, layers| windows::everywhere(json, None, layers),
     query_growth,
+    positions: 262_144,
     ..LlamaLike::new(&["ministral3"])
 };
 

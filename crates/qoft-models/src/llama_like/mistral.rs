@@ -5,6 +5,7 @@ use crate::registry::ArchitectureRegistration;
 
 pub static MISTRAL: LlamaLike = LlamaLike {
     layers: |json, layers| windows::everywhere(json, Some(windows::DEFAULT), layers),
+    positions: 131_072,
     ..LlamaLike::new(&["mistral"])
 };
 

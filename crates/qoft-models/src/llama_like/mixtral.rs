@@ -26,6 +26,7 @@ static MIXTRAL: LlamaLike = LlamaLike {
         Ok(vec![mixture.into(); layers])
     },
     feed_forward_name: FeedForwardName::BlockSparseMoe,
+    positions: 131_072,
     ..LlamaLike::new(&["mixtral"])
 };
 

@@ -29,6 +29,7 @@ mod windows;
 use std::sync::Arc;
 
 use qoft_core::{Error, Result};
+use serde_json::json;
 
 use crate::architecture::Architecture;
 use crate::config::{ModelConfig, ModelNames, SizeKeys};
@@ -57,6 +58,8 @@ struct LlamaLike {
     eps_key: &'static str,
     /// The same in files that do not say so.
     eps: f64,
+    /// The longest sequence in files that do not say so, as in transformers.
+    positions: usize,
     /// Width of a head in files that do not say so, instead of an equal share.
     head_dim: Option<usize>,
     attention_names: AttentionNames,
@@ -128,6 +131,7 @@ impl LlamaLike {
             norm: NormKind::RootMeanSquare,
             eps_key: "rms_norm_eps",
             eps: 1e-6,
+            positions: 2048,
             head_dim: None,
             attention_names: AttentionNames::USUAL,
             projections: Projections::Single,
@@ -174,6 +178,8 @@ impl LlamaLike {
 
     /// The model of `json`, under these names in that of the whole file, `root`.
     fn describe_part(&self, root: Object, json: Object, names: ModelNames) -> Result<ModelSpec> {
+        let filled = json.over(json!({"max_position_embeddings": self.positions}));
+        let json = json.with_value(&filled);
         json.choice("hidden_act", &[("silu", ()), ("swish", ())])?;
         json.warn_of_dropout(&DROPOUT)?;
         let multipliers = (self.multipliers)(json)?;

@@ -21,6 +21,7 @@ static OLMOE: LlamaLike = LlamaLike {
         let mixture = MixtureConfig::new([dense.inner, dense.hidden], router);
         Ok(vec![mixture.into(); layers])
     },
+    positions: 4_096,
     ..LlamaLike::new(&["olmoe"])
 };
 

@@ -19,6 +19,7 @@ static PHI3: LlamaLike = LlamaLike {
         ..RopeDefaults::USUAL
     },
     layers: |json, layers| windows::everywhere(json, None, layers),
+    positions: 4_096,
     ..LlamaLike::new(&["phi3"])
 };
 

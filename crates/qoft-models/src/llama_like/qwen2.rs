@@ -11,6 +11,7 @@ static QWEN2: LlamaLike = LlamaLike {
         })
     },
     layers: windows::in_later_layers,
+    positions: 32_768,
     ..LlamaLike::new(&["qwen2"])
 };
 

@@ -30,6 +30,7 @@ static QWEN2_MOE: LlamaLike = LlamaLike {
         });
         mixtures::in_some_layers(json, layers, dense, mixture)
     },
+    positions: 32_768,
     ..LlamaLike::new(&["qwen2_moe"])
 };
 

@@ -9,6 +9,7 @@ static QWEN3: LlamaLike = LlamaLike {
     head_norm: HeadNorm::Each,
     biases: attention_biases,
     layers: windows::in_later_layers,
+    positions: 32_768,
     ..LlamaLike::new(&["qwen3"])
 };
 

@@ -19,6 +19,7 @@ static QWEN3_MOE: LlamaLike = LlamaLike {
         let mixture = router.map(|router| MixtureConfig::new([inner, dense.hidden], router));
         mixtures::in_some_layers(json, layers, dense, mixture)
     },
+    positions: 32_768,
     ..LlamaLike::new(&["qwen3_moe"])
 };
 

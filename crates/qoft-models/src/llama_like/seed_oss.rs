@@ -13,6 +13,7 @@ static SEED_OSS: LlamaLike = LlamaLike {
             mlp: json.flag("mlp_bias")?,
         })
     },
+    positions: 524_288,
     ..LlamaLike::new(&["seed_oss"])
 };
 

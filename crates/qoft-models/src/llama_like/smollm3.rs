@@ -13,6 +13,7 @@ static SMOLLM3: LlamaLike = LlamaLike {
     rope: RopeDefaults::USUAL.with_theta(2_000_000.0),
     biases: all_biases,
     layers,
+    positions: 32_768,
     ..LlamaLike::new(&["smollm3"])
 };
 

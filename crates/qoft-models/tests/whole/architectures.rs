@@ -106,6 +106,58 @@ fn all_built_in_architectures_are_linked() {
 }
 
 #[test]
+fn lengths_that_files_leave_out_are_those_of_transformers() {
+    // Of its configuration classes, in version 5.23.
+    let lengths = [
+        ("cohere2", 8192),
+        ("exaone4", 2048),
+        ("gemma2", 8192),
+        ("gemma3_text", 131_072),
+        ("glm4", 131_072),
+        ("glm4_moe", 131_072),
+        ("gpt2", 1024),
+        ("gpt_oss", 131_072),
+        ("granite", 2048),
+        ("granitemoehybrid", 2048),
+        ("hunyuan", 2048),
+        ("lfm2", 128_000),
+        ("llama", 2048),
+        ("ministral3", 262_144),
+        ("mistral", 131_072),
+        ("mistral3", 262_144),
+        ("mixtral", 131_072),
+        ("olmo2", 2048),
+        ("olmo3", 2048),
+        ("olmoe", 4096),
+        ("phi3", 4096),
+        ("qwen2", 32_768),
+        ("qwen2_moe", 32_768),
+        ("qwen3", 32_768),
+        ("qwen3_5", 32_768),
+        ("qwen3_moe", 32_768),
+        ("seed_oss", 524_288),
+        ("smollm3", 32_768),
+        ("starcoder2", 4096),
+    ];
+    let architectures = Architectures::linked().unwrap();
+    for (case, length) in lengths {
+        let file = qoft_fixtures::path(&format!("models/{case}/config.json"));
+        let mut config: Value = serde_json::from_slice(&std::fs::read(file).unwrap()).unwrap();
+        for part in ["", "/text_config"] {
+            if let Some(part) = config.pointer_mut(part).and_then(Value::as_object_mut) {
+                for key in ["max_position_embeddings", "n_positions"] {
+                    part.shift_remove(key);
+                }
+            }
+        }
+        let spec = architectures
+            .describe(&config)
+            .unwrap_or_else(|e| panic!("{case}: {e}"));
+        assert_eq!(spec.config().max_position_embeddings, length, "{case}");
+    }
+}
+
+#[test]
 fn it_is_never_unclear_which_architecture_is_meant() {
     let same_name = [entry(&WRAPPER), entry(&SAME_NAME)];
     let error = Architectures::new(&same_name).map(drop).unwrap_err();

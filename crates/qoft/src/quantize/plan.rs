@@ -93,6 +93,8 @@ impl<'a> Plan<'a> {
             |layer: &ClaimedLayer| experts == Together::Dense && is_together(folder, layer);
         let mut own = all.iter().filter(|layer| !becomes_dense(layer));
         let is_mixed = own.any(ClaimedLayer::is_quantized);
+        let experts_alone =
+            quantization.experts_alone() && all.iter().any(|layer| is_together(folder, layer));
         let given = skips.or(quantization.skips());
         let patterns = given.map(ModulePatterns::new).transpose()?;
         let head = folder.head();
@@ -102,7 +104,8 @@ impl<'a> Plan<'a> {
                 Some(patterns) => patterns.matches(layer.path())?,
                 None => layer.path() == head,
             };
-            let stays = is_mixed && !layer.is_quantized() || routes(folder, &layer);
+            let is_other = experts_alone && !is_together(folder, &layer);
+            let stays = is_mixed && !layer.is_quantized() || is_other || routes(folder, &layer);
             let becomes_dense = becomes_dense(&layer);
             // Libraries have no such modules.
             if stays && !listed && !becomes_dense {

@@ -150,13 +150,22 @@ fn experts_are_quantized_together_where_the_scheme_can() {
     let (rows, expected) = expected("gpt_oss_mxfp4");
     let (_work, dense) = dense_copy(&open(&model("gpt_oss_mxfp4")));
     let (dense, registry) = (open(&dense), Registry::linked().unwrap());
+    // The first of them knows what its library reads.
     let skips = [r".*\.self_attn\.", "lm_head"].map(str::to_owned);
-    for (scheme, together) in [("mxfp4", true), ("bnb-4bit,bnb_4bit_quant_type=nf4", false)] {
+    for (scheme, together, skips) in [
+        ("mxfp4", true, None),
+        ("mxfp4", true, Some(vec!["lm_head".to_owned()])),
+        (
+            "bnb-4bit,bnb_4bit_quant_type=nf4",
+            false,
+            Some(skips.to_vec()),
+        ),
+    ] {
         let quantization = registry.parse_quantization(scheme).unwrap();
         let work = tempfile::tempdir().unwrap();
         let staged = StagedDir::new(&work.path().join("quantized")).unwrap();
         let mut options = QuantizeOptions::default();
-        options.skips = Some(skips.to_vec());
+        options.skips = skips;
         let (quiet, nearest) = (&|_, _| (), &Nearest);
         let staged = qoft::quantize_staged(
             &dense,
@@ -171,6 +180,18 @@ fn experts_are_quantized_together_where_the_scheme_can() {
         let output = work.path().join("quantized");
         let same = names(&output) == names(&model("gpt_oss_mxfp4"));
         assert_eq!(same, together, "{scheme}");
+        let config = Checkpoint::open(&output).unwrap();
+        let config = &config.config()["quantization_config"];
+        if together {
+            let listed = config["modules_to_not_convert"].as_array().unwrap();
+            for path in [
+                "model.layers.0.self_attn.q_proj",
+                "model.layers.1.mlp.router",
+                "lm_head",
+            ] {
+                assert!(listed.contains(&path.into()), "{path} {config}");
+            }
+        }
         let share = if together { 1e-5 } else { 0.1 };
         near(loss(&load(&output, &[]), &rows), expected, share);
     }
