@@ -1,11 +1,13 @@
-"""Writes a model of random weights in the shape of Llama-2-7B, stored as bitsandbytes stores nf4.
+"""Writes a model of random weights in the shape of Llama-2-7B, stored as bitsandbytes stores nf4, or dense.
 
 It says nothing sensible; it is there to measure memory and time at that size without a download.
 Each tensor has the name, dtype and shape that bitsandbytes 0.50 and transformers write, with double
-quantization; embedding, head and norms are bfloat16. Needs the standard library only. With the
-defaults the file has 3.9 GB.
+quantization; embedding, head and norms are bfloat16. With --dense all weights are bfloat16. Needs the standard
+library only. With the defaults the file has 3.9 GB; the second one is a model of 1.5 billion weights, 3.1 GB.
 
-    python make_synthetic_nf4.py --output models/llama-2-7b-synthetic
+    python make_synthetic.py --output models/llama-2-7b-synthetic
+    python make_synthetic.py --dense --output models/1.5b-synthetic --layers 28 --hidden-size 1536 \\
+        --intermediate-size 8960 --heads 12 --key-value-heads 2 --vocab-size 151936 --tied
 """
 
 import argparse
@@ -50,7 +52,7 @@ def noise(count, draw):
         count -= part
 
 
-def linear(path, rows, cols):
+def nf4(path, rows, cols):
     """(name, dtype, shape, content) of the tensors of a layer; the content is made from a generator."""
     blocks = rows * cols // BLOCK
     nested = -(-blocks // NESTED_BLOCK)
@@ -69,11 +71,8 @@ def linear(path, rows, cols):
     yield f"{name}.quant_state.bitsandbytes__nf4", "U8", [len(state)], lambda draw: [state]
 
 
-def plain(name, *shape):
-    count = 1
-    for size in shape:
-        count *= size
-    yield name, "BF16", list(shape), lambda draw: bf16(count, draw)
+def dense(path, rows, cols):
+    yield f"{path}.weight", "BF16", [rows, cols], lambda draw: bf16(rows * cols, draw)
 
 
 def ones(name, size):
@@ -82,18 +81,21 @@ def ones(name, size):
 
 def tensors(config):
     hidden, inner = config["hidden_size"], config["intermediate_size"]
-    yield from plain("model.embed_tokens.weight", config["vocab_size"], hidden)
+    linear = nf4 if "quantization_config" in config else dense
+    shared = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    yield from dense("model.embed_tokens", config["vocab_size"], hidden)
     for index in range(config["num_hidden_layers"]):
         layer = f"model.layers.{index}"
         yield from ones(f"{layer}.input_layernorm.weight", hidden)
-        for name in ("q_proj", "k_proj", "v_proj", "o_proj"):
-            yield from linear(f"{layer}.self_attn.{name}", hidden, hidden)
+        for name, rows in {"q_proj": hidden, "k_proj": shared, "v_proj": shared, "o_proj": hidden}.items():
+            yield from linear(f"{layer}.self_attn.{name}", rows, hidden)
         yield from ones(f"{layer}.post_attention_layernorm.weight", hidden)
         yield from linear(f"{layer}.mlp.gate_proj", inner, hidden)
         yield from linear(f"{layer}.mlp.up_proj", inner, hidden)
         yield from linear(f"{layer}.mlp.down_proj", hidden, inner)
     yield from ones("model.norm.weight", hidden)
-    yield from plain("lm_head.weight", config["vocab_size"], hidden)
+    if not config["tie_word_embeddings"]:
+        yield from dense("lm_head", config["vocab_size"], hidden)
 
 
 def write(path, config):
@@ -119,7 +121,10 @@ def main():
     parser.add_argument("--hidden-size", type=int, default=4096)
     parser.add_argument("--intermediate-size", type=int, default=11008)
     parser.add_argument("--heads", type=int, default=32)
+    parser.add_argument("--key-value-heads", type=int, help="as many as heads unless given")
     parser.add_argument("--vocab-size", type=int, default=32000)
+    parser.add_argument("--tied", action="store_true", help="the output head is the embedding")
+    parser.add_argument("--dense", action="store_true", help="bfloat16 weights")
     args = parser.parse_args()
     config = {
         "architectures": ["LlamaForCausalLM"],
@@ -128,24 +133,26 @@ def main():
         "intermediate_size": args.intermediate_size,
         "num_hidden_layers": args.layers,
         "num_attention_heads": args.heads,
-        "num_key_value_heads": args.heads,
+        "num_key_value_heads": args.key_value_heads or args.heads,
         "vocab_size": args.vocab_size,
         "max_position_embeddings": 4096,
         "rms_norm_eps": 1e-5,
         "rope_theta": 10000.0,
         "hidden_act": "silu",
-        "tie_word_embeddings": False,
+        "tie_word_embeddings": args.tied,
         "bos_token_id": 1,
         "eos_token_id": 2,
-        "quantization_config": {
+        "dtype": "bfloat16",
+    }
+    if not args.dense:
+        config["quantization_config"] = {
             "quant_method": "bitsandbytes",
             "load_in_4bit": True,
             "bnb_4bit_quant_type": "nf4",
             "bnb_4bit_use_double_quant": True,
             "bnb_4bit_compute_dtype": "bfloat16",
             "bnb_4bit_quant_storage": "uint8",
-        },
-    }
+        }
     args.output.mkdir(parents=True)
     (args.output / "config.json").write_text(json.dumps(config, indent=2) + "\n")
     write(args.output / "model.safetensors", config)
