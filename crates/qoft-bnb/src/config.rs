@@ -157,6 +157,9 @@ const STORAGE: [(&str, Dtype); 5] = [
     ("float32", Dtype::F32),
 ];
 
+/// Dtypes that the library computes in, by torch's names.
+const COMPUTE: [(&str, ()); 3] = [("float32", ()), ("float16", ()), ("bfloat16", ())];
+
 /// What a `quantization_config` has for both formats.
 #[derive(Debug, Clone)]
 pub struct CommonSettings {
@@ -170,7 +173,7 @@ impl CommonSettings {
     /// Reads the settings; `None` if they are of another scheme, or ask for the other format alone.
     ///
     /// # Errors
-    /// If a value is of another type.
+    /// If a value is of another type, or a dtype that nobody computes in.
     pub fn read(keys: &Keys, four_bit: bool) -> Result<Option<Self>> {
         if keys.is_of_another(&["bitsandbytes"]) {
             return Ok(None);
@@ -179,6 +182,8 @@ impl CommonSettings {
         if four && eight {
             return Err(keys.error(LOAD[0], "true, and `load_in_8bit` as well"));
         }
+        // It changes nothing here, but what is written is read elsewhere.
+        keys.choice("bnb_4bit_compute_dtype", &COMPUTE)?;
         let other = if four_bit { eight } else { four };
         Ok((!other).then_some(Self {
             skips: keys.get("llm_int8_skip_modules")?,

@@ -101,7 +101,9 @@ impl Strategy {
                 Err(keys.error("group_size", reason))
             }
             _ => {
-                let reason = format!("{strategy} is none for weights");
+                let reason = format!(
+                    "expected tensor, channel, group, tensor_group or block for weights, found {strategy}"
+                );
                 Err(keys.error("strategy", reason))
             }
         }

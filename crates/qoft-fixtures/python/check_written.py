@@ -13,6 +13,7 @@ environments of their own:
   requirements-gptq.txt                GPTQ and AWQ, by GPTQModel
   requirements-inc-fp8.txt             INC FP8, by neural-compressor with inc_gaudi.py
   requirements-mlx.txt                 MLX, by mlx-lm
+  requirements-modelopt.txt            modelopt, whose own functions dequantize the weights of a dense model
 
 A folder whose library is not installed is left out, and what the file of --json has of other folders stays, so the
 script runs once in each environment. A folder that its library does not compute with is told, and the script ends
@@ -34,14 +35,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 
 def by_transformers(folder):
     import torch
-    from transformers import AutoConfig, AutoModelForCausalLM, __version__
+    from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder)
-    if __version__.startswith("4."):
-        # It does not know where transformers 5 writes this.
-        rope = dict(config.rope_parameters)
-        config.rope_theta = rope.pop("rope_theta")
-        config.rope_scaling = None if rope["rope_type"] == "default" else rope
     model = AutoModelForCausalLM.from_pretrained(folder, config=config, device_map="cpu", dtype=torch.float32)
     return decompressed(model, config) if method_of(folder) == "compressed-tensors" else model
 
@@ -75,6 +71,30 @@ def by_gptqmodel(folder):
     return GPTQModel.load(str(folder), device="cpu", backend=backend, dtype=torch.float16).model.float()
 
 
+def by_modelopt(folder):
+    """A dense model: modelopt writes such files for engines on GPUs, and has functions that decode their tensors."""
+    import torch
+    from make_modelopt import dequantize
+    from safetensors.torch import load_file
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    stored = {}
+    for file in folder.glob("*.safetensors"):
+        stored |= load_file(file)
+    config = AutoConfig.from_pretrained(folder)
+    del config.quantization_config
+    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    tensors = {}
+    for name in model.state_dict():
+        path = name.removesuffix(".weight")
+        found = dequantize(stored, path) if name.endswith(".weight") and name in stored else None
+        if name in stored:
+            tensors[name] = stored[name].float() if found is None else found
+    missing, unexpected = model.load_state_dict(tensors, strict=False)
+    assert not unexpected and set(missing) <= {"lm_head.weight"}, missing
+    return model
+
+
 def by_neural_compressor(folder):
     """The library's own model on a stand-in for a Gaudi, inputs quantized and all, in bfloat16."""
     import inc_gaudi
@@ -105,9 +125,7 @@ def mlx_loss(folder, rows):
     import mlx.nn as nn
     from mlx_lm.utils import load_model
 
-    # It does not know where transformers 5 writes this.
-    rope = json.loads((folder / "config.json").read_text()).get("rope_parameters", {})
-    model, _ = load_model(folder, model_config={key: rope[key] for key in ["rope_theta"] if key in rope})
+    model, _ = load_model(folder)
     model.set_dtype(mx.float32)
     total, tokens = 0.0, 0
     for ids in rows:
@@ -141,6 +159,7 @@ LIBRARIES = {
     "awq": ["gptqmodel"],
     "inc": ["neural-compressor-pt"],
     "mlx": ["mlx-lm"],
+    "modelopt": ["nvidia-modelopt"],
 }
 
 
@@ -159,8 +178,8 @@ def library_of(method):
 def loss_there(folder, method, rows):
     if method == "mlx":
         return mlx_loss(folder, rows)
-    load = {"gptq": by_gptqmodel, "awq": by_gptqmodel, "inc": by_neural_compressor}.get(method, by_transformers)
-    return torch_loss(load(folder), rows)
+    load = {"gptq": by_gptqmodel, "awq": by_gptqmodel, "inc": by_neural_compressor, "modelopt": by_modelopt}
+    return torch_loss(load.get(method, by_transformers)(folder), rows)
 
 
 def read_rows(path, count, folder):

@@ -82,7 +82,8 @@ pub fn input_method(keys: &Keys) -> Result<DynamicMethod> {
         "maxabs_arbitrary" => (false, false),
         "maxabs_pcs_pow2" | "act_maxabs_pcs_pow2_weight_maxabs_pts_pow2_hw" => (true, true),
         _ => {
-            let expected = "a method that the library has for dynamic quantization";
+            let expected = "maxabs_pow2, maxabs_arbitrary, maxabs_pcs_pow2 or another method that the \
+                            library has for dynamic quantization";
             return Err(error(keys, "scale_method", method, expected));
         }
     };

@@ -32,18 +32,43 @@ impl ModulePatterns {
         patterns.iter().map(read).collect::<Result<_>>().map(Self)
     }
 
+    /// The patterns that match none of these module paths.
+    ///
+    /// # Errors
+    /// If an expression takes too long.
+    pub fn without_match(&self, paths: &[&str]) -> Result<Vec<&str>> {
+        let mut without = Vec::new();
+        for pattern in &self.0 {
+            let mut found = false;
+            for path in paths {
+                found = found || pattern.matches(path)?;
+            }
+            if !found {
+                without.push(pattern.text.as_str());
+            }
+        }
+        Ok(without)
+    }
+
     /// Whether one of the patterns matches a module path.
     ///
     /// # Errors
     /// If an expression takes too long.
     pub fn matches(&self, path: &str) -> Result<bool> {
-        for Pattern { text, expression } in &self.0 {
-            let found = expression.is_match(path).map_err(|e| wrong(text, e))?;
-            if found || path.ends_with(text) {
+        for pattern in &self.0 {
+            if pattern.matches(path)? {
                 return Ok(true);
             }
         }
         Ok(false)
+    }
+}
+
+impl Pattern {
+    fn matches(&self, path: &str) -> Result<bool> {
+        let Self { text, expression } = self;
+        let found = expression.is_match(path).map_err(|e| wrong(text, e))?;
+        Ok(found || path.ends_with(text))
     }
 }
 
@@ -77,6 +102,14 @@ mod tests {
         for pattern in ["model.layers.1", "layers.11", "mlp", "gate", "mlp.gate"] {
             assert!(!matches(pattern, path), "{pattern}");
         }
+    }
+
+    #[test]
+    fn patterns_that_match_nothing_are_known() {
+        let patterns = ["q_proj", "k_porj", "lm_head"].map(str::to_owned);
+        let patterns = ModulePatterns::new(&patterns).unwrap();
+        let paths = ["model.layers.0.self_attn.q_proj", "lm_head"];
+        assert_eq!(patterns.without_match(&paths).unwrap(), ["k_porj"]);
     }
 
     #[test]

@@ -85,14 +85,20 @@ impl Registry {
             .into_iter()
             .filter(|pair| !pair.trim().is_empty())
         {
-            let (key, value) = pair.split_once('=').unwrap_or((pair, ""));
-            let (key, value) = (key.trim(), value.trim());
+            let (key, value) = match pair.split_once('=') {
+                Some((key, value)) => (key.trim(), Some(value.trim())),
+                None => (pair.trim(), None),
+            };
             let known = backend.settings();
             if !known.is_empty() && !known.contains(&key) {
                 let known = known.join(", ");
                 let reason = format!("no such setting; those of {} are {known}", backend.name());
                 return Err(Error::config(text).key(key, reason));
             }
+            let Some(value) = value.filter(|value| !value.is_empty()) else {
+                let reason = format!("has no value: expected {key}=VALUE");
+                return Err(Error::config(text).key(key, reason));
+            };
             settings.insert(key.to_owned(), read_value(value));
         }
         self.quantization(backend.name(), &Keys::new(text, settings.into()))

@@ -3,6 +3,7 @@
 //! A document asks for a figure by its name, and the command writes what the file says between the
 //! marks: `<!-- figure: NAME -->…<!-- / -->`. A test finds documents that say something else.
 
+mod loading;
 mod marks;
 mod memory;
 mod merges;
@@ -39,6 +40,7 @@ fn documents(root: &Path) -> Result<Vec<(PathBuf, String, String)>> {
     let report = Report::read(&docs)?;
     let mut figures: Figures = report.figures().into_iter().collect();
     figures.extend(merges::figures(&docs)?);
+    figures.extend(loading::figures(&docs)?);
     figures.extend(memory::figures(&docs)?);
     figures.extend(schemes::figures(&docs)?);
     let mut paths = vec![root.join("README.md")];

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use clap::Args;
 use qoft::QuantizeOptions;
 use qoft::core::kernels::FloatFormat;
@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::names::names;
+use super::scheme_name;
 
 /// The settings of 4-bit bitsandbytes that have options of their own.
 const FOUR_BIT: [&str; 4] = [
@@ -76,8 +77,8 @@ impl LoadArgs {
             }
             1 => {}
             _ => bail!(
-                "more than one of --load-in-4bit, --load-in-8bit, --load-in and \
-                 --quantization-config is given"
+                "more than one of --load-in-4bit, --load-in-8bit, --quantization-config and the scheme's own \
+                 option (--load-in, or --scheme of `qoft quantize`) is given"
             ),
         }
         let given = self.four_bit()?;
@@ -85,7 +86,7 @@ impl LoadArgs {
             bail!("{} needs --load-in-4bit", flag(key));
         }
         if let Some(text) = scheme {
-            return Ok(Some(registry.parse_quantization(text)?));
+            return Ok(Some(parse_scheme(text, registry)?));
         }
         if let Some(path) = file {
             let config = Keys::new(path.display().to_string(), read_json(path)?);
@@ -173,6 +174,16 @@ impl LoadArgs {
         all.retain(|key, value| FOUR_BIT.contains(&key.as_str()) && !value.is_null());
         Ok(all)
     }
+}
+
+/// A scheme with its settings as one text; an error has names that are like those that there are not.
+pub fn parse_scheme(text: &str, registry: &Registry) -> Result<Quantization> {
+    registry
+        .parse_quantization(text)
+        .map_err(|error| match scheme_name::meant(text, registry) {
+            Some(meant) => anyhow!("{error}; {meant}"),
+            None => error.into(),
+        })
 }
 
 fn on(flag: Option<bool>) -> bool {

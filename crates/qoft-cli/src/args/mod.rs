@@ -20,6 +20,7 @@ mod preview;
 mod push;
 mod quantize;
 mod run_options;
+mod scheme_name;
 #[cfg(feature = "serve")]
 mod serve;
 mod shell;
@@ -49,7 +50,7 @@ pub use chat::ChatArgs;
 pub use choice::ChoiceArgs;
 pub use data::{DataArg, DataArgs, with_chat_template};
 pub use generate::GenerateArgs;
-pub use load::LoadArgs;
+pub use load::{LoadArgs, parse_scheme};
 pub use lr_find::LrFindArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
 #[cfg(feature = "serve")]

@@ -52,11 +52,16 @@ fn is_typo(given: &str, meant: &str) -> bool {
     strsim::osa_distance(given, meant) <= (meant.len() / TYPO).max(1)
 }
 
+/// The name that is meant by one with a slip of the finger in it.
+pub(super) fn nearest<'a>(given: &str, known: impl Iterator<Item = &'a str>) -> Option<&'a str> {
+    let alike = known.filter(|known| is_typo(given, known));
+    alike.min_by_key(|known| strsim::osa_distance(given, known))
+}
+
 /// What to say of a key of a file that is no option of the training.
 pub(super) fn key(key: &str, known: &[String]) -> String {
-    let (given, alike) = (key.replace('_', "-"), |known: &&String| is_typo(key, known));
-    let nearest = known.iter().filter(alike);
-    match nearest.min_by_key(|known| strsim::osa_distance(key, known)) {
+    let given = key.replace('_', "-");
+    match nearest(key, known.iter().map(String::as_str)) {
         Some(nearest) => format!("`{nearest}` is meant"),
         None => match synonyms::own(&given) {
             Some(own) => format!("`--{own}` is for other commands"),

@@ -16,7 +16,7 @@ use qoft::{
     NewScheme, Registries, ScaledAdapter, StagedMerge,
 };
 
-use crate::args::{DtypeArg, MergeArgs};
+use crate::args::{DtypeArg, MergeArgs, parse_scheme};
 use crate::print::{errln, outln, warnln};
 use crate::{calibration, data, files, progress};
 
@@ -139,7 +139,7 @@ fn written(args: &MergeArgs, registries: &Registries) -> Result<Option<Written>>
     };
     let options = args.base.load.options()?;
     Ok(Some(Written {
-        quantization: registries.schemes.parse_quantization(scheme)?,
+        quantization: parse_scheme(scheme, &registries.schemes)?,
         skips: options.skips,
         format: options.format,
     }))

@@ -133,11 +133,25 @@ fn options_that_contradict_each_other_are_refused() {
         &["--load-in-4bit", "--bnb-4bit-quant-type", "int4"],
         &["bnb_4bit_quant_type", "fp4 or nf4", "int4"],
     );
-    fails(&["--quantize", "nf4"], &["no backend `nf4`", "bnb-4bit"]);
+    fails(
+        &["--quantize", "nf4"],
+        &["no backend `nf4`", "bnb-4bit", "`--load-in-4bit` is meant"],
+    );
+    fails(&["--quantize", "hqq,nbits"], &["`nbits`: has no value"]);
+    fails(
+        &["--load-in-4bit", "--bnb-4bit-compute-dtype", "half"],
+        &["bnb_4bit_compute_dtype", "bfloat16", "half"],
+    );
     fails(
         &["--quantize", "hqq,nbit=4"],
-        &["`nbit`: no such setting", "nbits"],
+        &["`nbit`: no such setting", "`nbits` is meant"],
     );
+    let all = ["eval", "--model", &model, "--data", arg(&rows)];
+    let run = qoft(&[&all[..], &NF4, &["--quantize-skip", "lm_head,k_porj"]].concat());
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let warnings = run.stderr.matches("no module is called").count();
+    assert_eq!(warnings, 1, "{}", run.stderr);
+    assert!(run.stderr.contains("`k_porj`"), "{}", run.stderr);
     fails(&["--quantize", "aqlm"], &["`aqlm` cannot quantize", "hqq"]);
     fails(
         &["--load-in-4bit", "--quantize-dtype", "int8"],

@@ -37,6 +37,8 @@ pub(crate) struct Plan<'a> {
     /// The output head where it is the table of the tokens, and so none of the layers above. Libraries
     /// have a linear layer there.
     tied_head: Option<&'static str>,
+    /// What was to stay dense by names that no module has.
+    unmatched: Vec<String>,
 }
 
 impl<'a> Plan<'a> {
@@ -98,6 +100,16 @@ impl<'a> Plan<'a> {
         let given = skips.or(quantization.skips());
         let patterns = given.map(ModulePatterns::new).transpose()?;
         let head = folder.head();
+        let unmatched = match patterns.as_ref().filter(|_| skips.is_some()) {
+            Some(patterns) => {
+                let mut paths: Vec<&str> = all.iter().map(ClaimedLayer::path).collect();
+                paths.extend(folder.checkpoint().modules());
+                paths.push(head);
+                let unmatched = patterns.without_match(&paths)?;
+                unmatched.into_iter().map(str::to_owned).collect()
+            }
+            None => Vec::new(),
+        };
         let (mut layers, mut dense, mut others) = (Vec::new(), Vec::new(), Vec::new());
         for layer in all {
             let listed = match &patterns {
@@ -158,6 +170,7 @@ impl<'a> Plan<'a> {
             format,
             skips,
             tied_head,
+            unmatched,
         })
     }
 
@@ -200,9 +213,12 @@ impl<'a> Plan<'a> {
         Ok(checkpoint.with_metadata(metadata))
     }
 
-    /// Says which tensors are left out, since they lie beside plain weights that are quantized: the scheme
-    /// would take them for its own.
+    /// Says which names of modules that stay dense are no module's, and which tensors are left out, since they
+    /// lie beside plain weights that are quantized: the scheme would take them for its own.
     pub fn tell_of_left_out(&self) {
+        for pattern in &self.unmatched {
+            tracing::warn!("no module is called `{pattern}`, which was to stay dense");
+        }
         let plain = self.layers.iter().filter(|layer| !layer.is_quantized());
         let beside = plain.flat_map(|layer| {
             let others = layer.source().suffixes();

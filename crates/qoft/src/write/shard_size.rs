@@ -53,10 +53,11 @@ impl FromStr for MaxShardSize {
             None => (text.as_str(), 1),
         };
         if let Ok(whole) = number.parse::<u64>() {
-            return whole.checked_mul(factor).map(Self).ok_or(NoSize);
+            let bytes = whole.checked_mul(factor).filter(|bytes| *bytes > 0);
+            return bytes.map(Self).ok_or(NoSize);
         }
         let bytes = number.parse::<f64>().map_err(|_| NoSize)? * factor as f64;
-        match bytes.is_finite() && (0.0..u64::MAX as f64).contains(&bytes) {
+        match bytes.is_finite() && (1.0..u64::MAX as f64).contains(&bytes) {
             true => Ok(Self(bytes as u64)),
             false => Err(NoSize),
         }
@@ -77,6 +78,8 @@ mod tests {
         assert_eq!(read("4096"), Ok(4096));
         assert_eq!(read("7B"), Ok(7));
         for wrong in [
+            "0",
+            "0.1B",
             "",
             "GB",
             "-1GB",
