@@ -13,7 +13,6 @@ environments of their own:
   requirements-gptq.txt                GPTQ and AWQ, by GPTQModel
   requirements-inc-fp8.txt             INC FP8, by neural-compressor with inc_gaudi.py
   requirements-mlx.txt                 MLX, by mlx-lm
-  requirements-modelopt.txt            modelopt, whose own functions dequantize the weights of a dense model
 
 A folder whose library is not installed is left out, and what the file of --json has of other folders stays, so the
 script runs once in each environment. A folder that its library does not compute with is told, and the script ends
@@ -69,30 +68,6 @@ def by_gptqmodel(folder):
     backend = BACKEND.TORCH if method == "gptq" else BACKEND.TORCH_AWQ
     # It decodes in half precision only; all that follows is in single precision.
     return GPTQModel.load(str(folder), device="cpu", backend=backend, dtype=torch.float16).model.float()
-
-
-def by_modelopt(folder):
-    """A dense model: modelopt writes such files for engines on GPUs, and has functions that decode their tensors."""
-    import torch
-    from make_modelopt import dequantize
-    from safetensors.torch import load_file
-    from transformers import AutoConfig, AutoModelForCausalLM
-
-    stored = {}
-    for file in folder.glob("*.safetensors"):
-        stored |= load_file(file)
-    config = AutoConfig.from_pretrained(folder)
-    del config.quantization_config
-    model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
-    tensors = {}
-    for name in model.state_dict():
-        path = name.removesuffix(".weight")
-        found = dequantize(stored, path) if name.endswith(".weight") and name in stored else None
-        if name in stored:
-            tensors[name] = stored[name].float() if found is None else found
-    missing, unexpected = model.load_state_dict(tensors, strict=False)
-    assert not unexpected and set(missing) <= {"lm_head.weight"}, missing
-    return model
 
 
 def by_neural_compressor(folder):
@@ -159,7 +134,6 @@ LIBRARIES = {
     "awq": ["gptqmodel"],
     "inc": ["neural-compressor-pt"],
     "mlx": ["mlx-lm"],
-    "modelopt": ["nvidia-modelopt"],
 }
 
 
@@ -178,7 +152,7 @@ def library_of(method):
 def loss_there(folder, method, rows):
     if method == "mlx":
         return mlx_loss(folder, rows)
-    load = {"gptq": by_gptqmodel, "awq": by_gptqmodel, "inc": by_neural_compressor, "modelopt": by_modelopt}
+    load = {"gptq": by_gptqmodel, "awq": by_gptqmodel, "inc": by_neural_compressor}
     return torch_loss(load.get(method, by_transformers)(folder), rows)
 
 
