@@ -22,6 +22,7 @@ mod print;
 mod progress;
 mod stop;
 mod trained_on;
+mod vocabulary;
 
 use std::num::NonZeroUsize;
 use std::process::ExitCode;

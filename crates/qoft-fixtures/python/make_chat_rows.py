@@ -28,6 +28,7 @@ from pathlib import Path
 import jinja2
 import trl
 from common import DATA, fresh
+from conversations import assistant, system, user
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import AutoTokenizer, GemmaTokenizer, GPT2Tokenizer, LlamaTokenizer, PreTrainedTokenizerFast, Qwen2Tokenizer
 from trl.data_utils import common_prefix_length
@@ -48,18 +49,6 @@ WEATHER = {
         },
     },
 }
-
-
-def user(content):
-    return {"role": "user", "content": content}
-
-
-def system(content):
-    return {"role": "system", "content": content}
-
-
-def assistant(content, **more):
-    return {"role": "assistant", "content": content, **more}
 
 
 def called(*arguments, content="", **more):

@@ -16,27 +16,20 @@ Each case takes the rows in order, starting again at the end, `batch_size * accu
 AdamW without weight decay, a constant learning rate, gradients clipped to 1. Needs requirements-preference.txt.
 """
 
-from common import LLAMA, fresh, randomize, write_json
-from make_peft import clean_config
+from common import DATA, LLAMA, fresh, randomize
+from conversations import assistant, system, user, write_rows
+from trl_run import ALL, PAIR, logs, run, save
 
 import json
 import os
 import shutil
-import tempfile
-from pathlib import Path
 
 os.environ["TRL_EXPERIMENTAL_SILENCE"] = "1"
 
-import torch
-from datasets import Dataset
-from peft import OFTConfig
 from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
 from trl import DPOConfig, DPOTrainer, KTOConfig, KTOTrainer
 from trl.experimental.cpo import CPOConfig, CPOTrainer
 from trl.experimental.orpo import ORPOConfig, ORPOTrainer
-
-DATA = Path(__file__).resolve().parent.parent / "data"
-STEPS = 4
 
 TEXTS = [
     ("What is 2+2?", " It is 4.", " Five, I think."),
@@ -51,20 +44,12 @@ TEXTS = [
 JUDGED = [True, False, False, True, True, True, False, False]
 
 
-def user(content):
-    return {"role": "user", "content": content}
-
-
-def assistant(content):
-    return {"role": "assistant", "content": content}
-
-
 def chat_rows():
     rows = []
     for index, (prompt, chosen, rejected) in enumerate(TEXTS):
         messages = [user(prompt)]
         if index % 3 == 1:
-            messages = [{"role": "system", "content": "Be brief."}] + messages
+            messages = [system("Be brief.")] + messages
         if index % 3 == 2:
             messages = [user("Hi"), assistant("Hello!")] + messages
         chosen, rejected = (text.replace("<|im_end|>", "").strip() for text in (chosen, rejected))
@@ -86,9 +71,6 @@ ROWS = {
         for row, good in zip(chat_rows(), JUDGED)
     ],
 }
-
-ALL = dict(target_modules="all-linear", oft_block_size=8)
-PAIR = dict(target_modules=["q_proj", "v_proj"], oft_block_size=8)
 
 # case: (rows, settings of the loss, adapter, learning rate, batch size, accumulation[, more arguments])
 CASES = {
@@ -140,23 +122,12 @@ CASES = {
 }
 
 
-def trainer_of(stage):
-    config, trainer = {
-        "dpo": (DPOConfig, DPOTrainer),
-        "orpo": (ORPOConfig, ORPOTrainer),
-        "simpo": (CPOConfig, CPOTrainer),
-        "kto": (KTOConfig, KTOTrainer),
-    }[stage]
-
-    class Recording(trainer):
-        """Keeps the exact loss of every batch."""
-
-        def training_step(self, *args, **kwargs):
-            loss = super().training_step(*args, **kwargs)
-            self.step_losses.append(loss.item())
-            return loss
-
-    return config, Recording
+TRAINERS = {
+    "dpo": (DPOConfig, DPOTrainer),
+    "orpo": (ORPOConfig, ORPOTrainer),
+    "simpo": (CPOConfig, CPOTrainer),
+    "kto": (KTOConfig, KTOTrainer),
+}
 
 
 def arguments(settings):
@@ -192,71 +163,21 @@ def numbers(metrics, prefix=""):
 
 def make_case(case):
     rows, settings, adapter, lr, batch, accumulation, *more = CASES[case]
-    more = more[0] if more else {}
+    max_length = more[0]["max_length"] if more else 256
     folder = fresh("preference", case)
     stage, loss = arguments(settings)
-    max_length = more.get("max_length", 256)
-    model = LlamaForCausalLM.from_pretrained(DATA / "preference" / "model", dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(DATA / "preference" / "model")
-    config, trainer = trainer_of(stage)
-    sampling = {} if stage in ("orpo", "simpo") else dict(train_sampling_strategy="sequential")
-    with tempfile.TemporaryDirectory() as output:
-        args = config(
-            output_dir=output,
-            max_steps=STEPS,
-            per_device_train_batch_size=batch,
-            per_device_eval_batch_size=batch,
-            gradient_accumulation_steps=accumulation,
-            gradient_checkpointing=False,
-            learning_rate=lr,
-            lr_scheduler_type="constant",
-            max_grad_norm=1.0,
-            optim="adamw_torch",
-            max_length=max_length,
-            logging_steps=1,
-            save_strategy="no",
-            report_to=[],
-            bf16=False,
-            use_cpu=True,
-            dataloader_pin_memory=False,
-            disable_tqdm=True,
-            **sampling,
-            **loss,
-        )
-        if not sampling:
-            args.train_sampling_strategy = "sequential"
-        data = Dataset.from_list(ROWS[rows])
-        trainer = trainer(
-            model=model,
-            args=args,
-            train_dataset=data,
-            eval_dataset=data,
-            processing_class=tokenizer,
-            peft_config=OFTConfig(task_type="CAUSAL_LM", **adapter),
-        )
-        trainer.step_losses = []
-        trainer.train()
-        evaluation = trainer.evaluate()
-        tokens = examples(trainer, stage, max_length)
-    losses = torch.tensor(trainer.step_losses, dtype=torch.float64).view(STEPS, accumulation)
-    logs = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
-    trainer.model.save_pretrained(folder)
-    clean_config(folder, "../model", inference_mode=False)
-    for extra in folder.glob("README.md"):
-        extra.unlink()
+    trainer, evaluation, of_run = run(
+        *TRAINERS[stage], ROWS[rows], adapter, lr, batch, accumulation, max_length=max_length, **loss
+    )
+    save(trainer, folder, "../model")
     expected = {
         "rows": rows,
         "preference": {"stage": stage} | settings,
-        "lr": lr,
-        "steps": STEPS,
-        "batch_size": batch,
-        "accumulation": accumulation,
+        **of_run,
         "max_length": max_length,
-        "losses": losses.sum(1).tolist(),
-        "grad_norms": [float(entry["grad_norm"]) for entry in logs],
-        "metrics": [numbers(entry) for entry in logs],
+        "metrics": [numbers(entry) for entry in logs(trainer)],
         "eval": {"loss": float(evaluation["eval_loss"])} | numbers(evaluation, "eval_"),
-        "examples": tokens,
+        "examples": examples(trainer, stage, max_length),
     }
     text = json.dumps(expected, ensure_ascii=False)
     (folder / "expected.json").write_text(text + "\n", encoding="utf-8")
@@ -280,8 +201,7 @@ def main():
     fresh("preference")
     make_model()
     for name, rows in ROWS.items():
-        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-        (DATA / "preference" / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+        write_rows(DATA / "preference" / f"{name}.jsonl", rows)
     for case in CASES:
         make_case(case)
 

@@ -12,24 +12,18 @@ Each case takes the rows in order. AdamW without weight decay, a constant learni
 to 1. Needs requirements-preference.txt.
 """
 
-from common import fresh
-from make_peft import clean_config
-from make_preference import ALL, PAIR, TEXTS, assistant, user
+from common import DATA, fresh
+from conversations import assistant, user, write_rows
+from make_preference import TEXTS
+from trl_run import ALL, PAIR, load, logs, run, save
 
 import json
 import shutil
-import tempfile
-from pathlib import Path
 
 import torch
-from datasets import Dataset
-from peft import OFTConfig
-from transformers import AutoTokenizer, LlamaForCausalLM
 from trl import SFTConfig, SFTTrainer
 
-DATA = Path(__file__).resolve().parent.parent / "data"
 TEMPLATE = DATA / "chat" / "chatml_generation" / "chat_template.jinja"
-STEPS = 4
 
 
 def chats():
@@ -41,7 +35,7 @@ def chats():
 
 def likely_rows():
     """Rows of ids that the model finds likely, so that it predicts most of them, with some others in between."""
-    model = LlamaForCausalLM.from_pretrained(DATA / "preference" / "model", dtype=torch.float32)
+    model = load()
     for row, length in enumerate([9, 14, 23, 11, 30, 18, 12, 26]):
         ids = [3, 40 + 17 * row]
         while len(ids) < length:
@@ -59,73 +53,30 @@ CASES = {
 }
 
 
-class Recording(SFTTrainer):
-    """Keeps the exact loss of every batch."""
-
-    def training_step(self, *args, **kwargs):
-        loss = super().training_step(*args, **kwargs)
-        self.step_losses.append(loss.item())
-        return loss
-
-
 def make_case(case):
     rows, messages, adapter, lr, batch, accumulation = CASES[case]
     folder = fresh("sft", case)
-    model = LlamaForCausalLM.from_pretrained(DATA / "preference" / "model", dtype=torch.float32)
-    tokenizer = AutoTokenizer.from_pretrained(DATA / "preference" / "model")
+    template = None
     if messages:
-        tokenizer.chat_template = TEMPLATE.read_text(encoding="utf-8")
+        template = TEMPLATE.read_text(encoding="utf-8")
         shutil.copy(TEMPLATE, folder)
-    with tempfile.TemporaryDirectory() as output:
-        args = SFTConfig(
-            output_dir=output,
-            max_steps=STEPS,
-            per_device_train_batch_size=batch,
-            per_device_eval_batch_size=len(rows),
-            gradient_accumulation_steps=accumulation,
-            gradient_checkpointing=False,
-            learning_rate=lr,
-            lr_scheduler_type="constant",
-            max_grad_norm=1.0,
-            optim="adamw_torch",
-            assistant_only_loss=messages,
-            train_sampling_strategy="sequential",
-            logging_steps=1,
-            save_strategy="no",
-            report_to=[],
-            bf16=False,
-            use_cpu=True,
-            dataloader_pin_memory=False,
-            disable_tqdm=True,
-        )
-        data = Dataset.from_list(rows)
-        trainer = Recording(
-            model=model,
-            args=args,
-            train_dataset=data,
-            eval_dataset=data,
-            processing_class=tokenizer,
-            peft_config=OFTConfig(task_type="CAUSAL_LM", **adapter),
-        )
-        trainer.step_losses = []
-        trainer.train()
-        evaluation = trainer.evaluate()
-    losses = torch.tensor(trainer.step_losses, dtype=torch.float64).view(STEPS, accumulation)
-    logs = [entry for entry in trainer.state.log_history if "grad_norm" in entry]
-    trainer.model.save_pretrained(folder)
-    clean_config(folder, "../../preference/model", inference_mode=False)
-    for extra in ("README.md", "adapter_model.safetensors"):
-        (folder / extra).unlink(missing_ok=True)
-    lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
-    (folder / "rows.jsonl").write_text("".join(lines), encoding="utf-8")
-    expected = {
-        "lr": lr,
-        "steps": STEPS,
-        "batch_size": batch,
-        "accumulation": accumulation,
-        "losses": losses.sum(1).tolist(),
-        "grad_norms": [float(entry["grad_norm"]) for entry in logs],
-        "accuracies": [float(entry["mean_token_accuracy"]) for entry in logs],
+    trainer, evaluation, numbers = run(
+        SFTConfig,
+        SFTTrainer,
+        rows,
+        adapter,
+        lr,
+        batch,
+        accumulation,
+        template,
+        eval_batch=len(rows),
+        assistant_only_loss=messages,
+    )
+    save(trainer, folder, "../../preference/model")
+    (folder / "adapter_model.safetensors").unlink()
+    write_rows(folder / "rows.jsonl", rows)
+    expected = numbers | {
+        "accuracies": [float(entry["mean_token_accuracy"]) for entry in logs(trainer)],
         "eval": {"loss": evaluation["eval_loss"], "accuracy": evaluation["eval_mean_token_accuracy"]},
     }
     (folder / "expected.json").write_text(json.dumps(expected) + "\n", encoding="utf-8")

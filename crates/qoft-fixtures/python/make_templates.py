@@ -24,6 +24,7 @@ from pathlib import Path
 
 import jinja2
 import transformers.utils.chat_template_utils as chat_utils
+from conversations import assistant, system, user
 from tokenizers import Tokenizer, models
 from transformers import PreTrainedTokenizerFast
 
@@ -64,18 +65,6 @@ CLOCK = {
     "type": "function",
     "function": {"name": "now", "description": "The time.", "parameters": {"type": "object", "properties": {}}},
 }
-
-
-def user(content):
-    return {"role": "user", "content": content}
-
-
-def assistant(content, **more):
-    return {"role": "assistant", "content": content, **more}
-
-
-def system(content):
-    return {"role": "system", "content": content}
 
 
 def call(name, arguments, **more):

@@ -94,6 +94,19 @@ pub trait Body: Module + Walk + Sync + 'static {
     /// What the first block gets.
     fn embed(&self, input_ids: Tensor<2, Int>, span: &Span) -> Stream;
 
+    /// The same with noise, where training wants some: `noise` adds it to the embeddings, before anything else
+    /// is made of them. A body that only adds to its embeddings need not have this of its own.
+    fn embed_with(
+        &self,
+        input_ids: Tensor<2, Int>,
+        span: &Span,
+        noise: &dyn Fn(Tensor<3>) -> Tensor<3>,
+    ) -> Stream {
+        let mut stream = self.embed(input_ids, span);
+        stream.hidden = noise(stream.hidden);
+        stream
+    }
+
     /// The blocks, from the first one on.
     fn blocks(&self) -> &[Self::Block];
 
@@ -158,8 +171,8 @@ pub(crate) fn outputs<B: Body>(
         positions: tokens.positions(0),
         counted: training.counted,
     };
-    let mut stream = body.embed(tokens.ids, &span);
-    stream.hidden = with_noise(stream.hidden, training.noise);
+    let noise = |embedded| with_noise(embedded, training.noise);
+    let mut stream = body.embed_with(tokens.ids, &span, &noise);
     for block in body.blocks() {
         stream = block.forward(stream, &span, None);
     }

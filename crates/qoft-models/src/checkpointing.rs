@@ -32,8 +32,8 @@ pub(crate) fn backward_by_block<B: Body>(
         positions: tokens.positions(0),
         counted: training.counted,
     };
-    let mut embedded = body.embed(tokens.ids, &span);
-    embedded.hidden = with_noise(embedded.hidden, training.noise);
+    let noise = |embedded| with_noise(embedded, training.noise);
+    let embedded = body.embed_with(tokens.ids, &span, &noise);
     let mut tracked = embedded.tensors().any(Tensor::is_tracked);
     let mut stream = embedded.clone().map(Tensor::inner);
     let format = body.tokens().adapters().activations();

@@ -154,6 +154,25 @@ impl ModelFolder {
         }
     }
 
+    /// The same model with a checkpoint of the same layers whose `config.json` gives some of them other
+    /// sizes.
+    ///
+    /// # Errors
+    /// Those of [`Architectures::describe`].
+    pub fn resized(&self, checkpoint: Checkpoint) -> Result<Self> {
+        let spec = self.architectures.describe(checkpoint.config())?;
+        // What files and configuration say of the head was settled when the folder was opened.
+        let spec = match self.is_tied() {
+            true => spec,
+            false => spec.untied(),
+        };
+        Ok(Self {
+            checkpoint,
+            spec: Some(Arc::new(spec)),
+            ..self.clone()
+        })
+    }
+
     /// The tensors.
     pub fn checkpoint(&self) -> &Checkpoint {
         &self.checkpoint

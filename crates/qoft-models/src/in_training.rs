@@ -43,7 +43,7 @@ impl Noise {
     }
 }
 
-/// The residual stream of the first block, `[batch, time, hidden]`, with noise.
+/// Embeddings `[batch, time, hidden]` with noise.
 pub(crate) fn with_noise(hidden: Tensor<3>, noise: Option<Noise>) -> Tensor<3> {
     let Some(noise) = noise else {
         return hidden;

@@ -51,7 +51,7 @@ pub use save::{Trained, save, save_for, trained};
 pub use selection::{Selection, quantized};
 pub use site::Site;
 pub use targets::Targets;
-pub use tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors};
+pub use tensors::{CONFIG, PREFIX, Tensors, WEIGHTS, read_tensors, saved_shapes};
 pub use text_part::text_expression;
 
 pub use inventory;

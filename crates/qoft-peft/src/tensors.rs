@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
-use qoft_core::{Error, Result, float_format, read_bytes};
+use qoft_core::{Error, MappedTensors, Result, float_format, read_bytes};
 
 /// The file of the configuration.
 pub const CONFIG: &str = "adapter_config.json";
@@ -40,6 +40,19 @@ pub fn read_tensors(path: &Path) -> Result<Tensors> {
         tensors.insert(key.to_owned(), (tensor.shape().to_vec(), data));
     }
     Ok(tensors)
+}
+
+/// The shapes of the tensors in an adapter's folder by name, without [`PREFIX`]; their values are not read.
+///
+/// # Errors
+/// If there is no such file, or it is damaged.
+pub fn saved_shapes(folder: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
+    let file = MappedTensors::open(folder.join(WEIGHTS))?;
+    let shape = |name: &str| {
+        let shape = file.tensor(name, name)?.shape().to_vec();
+        Some((name.strip_prefix(PREFIX).unwrap_or(name).to_owned(), shape))
+    };
+    Ok(file.names().filter_map(shape).collect())
 }
 
 fn to_f32(tensor: &TensorView) -> Option<Vec<f32>> {

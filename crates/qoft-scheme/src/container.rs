@@ -1,13 +1,14 @@
 //! Checkpoints that are no folders of safetensors: file formats that hold whole models.
 
 use std::fmt::Debug;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use serde_json::Value;
 
 use crate::container_writer::ContainerWriter;
 use crate::error::{Error, Result};
 use crate::mapped::MappedTensors;
+use crate::small_files::SmallFiles;
 
 /// A file format of checkpoints.
 ///
@@ -57,45 +58,22 @@ impl Contents {
     }
 }
 
-/// An opened container with its small files in a folder that lives as long.
-#[derive(Clone)]
-pub(crate) struct Unpacked {
-    pub container: &'static dyn Container,
-    /// What was opened.
-    pub path: PathBuf,
-    _folder: std::sync::Arc<tempfile::TempDir>,
-}
-
-impl Debug for Unpacked {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{} {}", self.container.name(), self.path.display())
-    }
-}
-
-/// Opens `path` by `container`, and puts its small files into a folder, which is returned too.
+/// Opens `path` by `container`, and puts its small files into a folder.
 pub(crate) fn unpack(
     container: &'static dyn Container,
     path: &Path,
-) -> Result<(Unpacked, PathBuf, Value, Vec<MappedTensors>)> {
+) -> Result<(SmallFiles, Value, Vec<MappedTensors>)> {
     let Contents {
         config,
         files,
         tensors,
     } = container.open(path)?;
-    let temporary = std::env::temp_dir();
-    let folder = tempfile::Builder::new().prefix("qoft-model-").tempdir();
-    let folder = folder.map_err(Error::io(&temporary))?;
+    let folder = SmallFiles::new()?;
     let text = serde_json::to_vec_pretty(&config).map_err(|e| Error::file(path, e))?;
     let all = files.into_iter().chain([("config.json".to_owned(), text)]);
     for (name, content) in all {
         let file = folder.path().join(&name);
         std::fs::write(&file, content).map_err(Error::io(&file))?;
     }
-    let dir = folder.path().to_owned();
-    let unpacked = Unpacked {
-        container,
-        path: path.to_owned(),
-        _folder: std::sync::Arc::new(folder),
-    };
-    Ok((unpacked, dir, config, tensors))
+    Ok((folder, config, tensors))
 }

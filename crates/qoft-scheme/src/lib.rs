@@ -44,6 +44,7 @@ mod quantizer;
 mod registry;
 mod schemes;
 mod settings;
+mod small_files;
 
 pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 pub use capabilities::Capabilities;
@@ -86,6 +87,7 @@ pub use quantizer::{QuantizedLayer, QuantizedModel, Quantizer};
 pub use registry::registry_entry;
 pub use registry::{Registration, Registry};
 pub use schemes::Schemes;
+pub use small_files::SmallFiles;
 
 pub use inventory;
 pub use qoft_kernels as kernels;

@@ -3,6 +3,7 @@
 mod check;
 mod classes;
 mod files;
+mod new_tokens;
 mod start;
 mod stream;
 mod tokens;
@@ -15,6 +16,7 @@ use crate::isolated::isolated;
 use files::{ChatTemplates, Files};
 use tokens::Tokens;
 
+pub use new_tokens::{NewToken, TokensAdded, add_tokens};
 pub use stream::TextStream;
 
 /// The file with the vocabulary and the rules.

@@ -40,6 +40,7 @@ mod schemes;
 mod search;
 mod svd;
 mod trainable;
+mod vocabulary;
 mod write;
 
 pub use adapter::ScaledAdapter;
@@ -68,8 +69,9 @@ pub use scale_search::scale_inputs;
 pub use schemes::{SCHEMES, SchemeFeature, missing_feature, unknown_method};
 pub use search::LayerSearch;
 pub use trainable::check_trainable;
-pub use write::copy_tokenizer;
+pub use vocabulary::{copy_small_files, with_tokens};
 pub use write::{MaxShardSize, NewContainer};
+pub use write::{copy_tokenizer, replace_tokenizer};
 
 // Families of adapters. The linker drops crates that nobody names, and their registrations with them.
 use qoft_boft as _;

@@ -17,8 +17,8 @@ use qoft_models::ModelFolder;
 use serde_json::{Map, Value, json};
 
 use crate::layers::is_foreign;
-use copied::copy_others;
-pub use copied::copy_tokenizer;
+pub(crate) use copied::copy_others;
+pub use copied::{copy_tokenizer, replace_tokenizer};
 use older_keys::with_older_keys;
 
 pub use container::NewContainer;

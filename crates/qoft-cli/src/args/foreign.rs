@@ -176,6 +176,7 @@ const FOREIGN: &[Foreign] = &[
             "overwrite-cache",
             "plot-loss",
             "remove-unused-columns",
+            "resize-vocab",
             "use-fast-tokenizer",
         ],
         "it is so anyway",

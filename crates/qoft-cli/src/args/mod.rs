@@ -15,6 +15,7 @@ mod merge;
 mod model;
 mod named;
 mod names;
+mod new_tokens;
 mod preference;
 mod preview;
 mod push;
@@ -56,6 +57,7 @@ pub use merge::{ExportArgs, ExportForm, MergeArgs};
 #[cfg(feature = "serve")]
 pub use model::BaseArgs;
 pub use model::ModelArgs;
+pub use new_tokens::NewTokenArgs;
 pub use preference::{PreferenceArgs, answer_tokens};
 pub use preview::{DataCommand, PreviewArgs};
 pub use push::PushArgs;

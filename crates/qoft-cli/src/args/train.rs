@@ -15,8 +15,8 @@ use super::file::{read_yaml, translated};
 use super::names::names;
 use super::values::{finite, object};
 use super::{
-    AdapterArg, DataArg, DataArgs, LoadArgs, PreferenceArgs, RunOptions, TrainingArgs, locate_data,
-    named, replace,
+    AdapterArg, DataArg, DataArgs, LoadArgs, NewTokenArgs, PreferenceArgs, RunOptions,
+    TrainingArgs, locate_data, named, replace,
 };
 use crate::located::Wanted;
 
@@ -103,6 +103,10 @@ pub struct TrainArgs {
     /// Modules that train whole, separated by commas, such as `lm_head,embed_tokens`.
     #[arg(long, help_heading = "Adapter", visible_alias = "additional-target")]
     pub modules_to_save: Option<String>,
+    /// Tokens that the model gets.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub new_tokens: NewTokenArgs,
     /// Approximate the Cayley map by its Neumann series [default: true].
     #[arg(long, help_heading = "Adapter", num_args = 0..=1, default_missing_value = "true")]
     pub use_cayley_neumann: Option<bool>,

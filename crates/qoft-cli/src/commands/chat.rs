@@ -20,14 +20,14 @@ use self::commands::Said;
 use self::input::Input;
 use super::generate::{chat_ids, message, of_user};
 use crate::args::{AdapterArg, ChatArgs, with_chat_template};
-use crate::files;
 use crate::print::{self, errln};
 use crate::stop::Interruptible;
+use crate::{files, vocabulary};
 
 /// Talks with a model until the input ends.
 pub fn run(args: &ChatArgs, registries: &Registries) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
-    let folder = files::open(registries, &args.model.model)?;
+    let folder = vocabulary::open(registries, &args.model.model, &args.model.adapter)?;
     let tokenizer = files::tokenizer(&folder)?;
     let tokenizer = with_chat_template(tokenizer, args.chat_template.as_deref())?;
     // Before the model is loaded.

@@ -14,7 +14,7 @@ use serde_json::json;
 
 use crate::args::{DataArg, EvalArgs};
 use crate::print::outln;
-use crate::{data, files, progress, stop};
+use crate::{data, files, progress, stop, vocabulary};
 
 /// The format of questions with several answers.
 const MULTIPLE_CHOICE: &str = "multiple-choice";
@@ -25,7 +25,7 @@ const SEED: u64 = 42;
 /// Measures the loss of a model on a data file.
 pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
-    let folder = files::open(registries, &args.model.model)?;
+    let folder = vocabulary::open(registries, &args.model.model, &args.model.adapter)?;
     let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
     let model = files::adapted_model(registries, folder, &args.model)?;
     let reading = data::For {

@@ -8,7 +8,7 @@ use qoft::{LoraReport, MergeOptions, MergePlan, MergeTarget, NewContainer, Regis
 
 use crate::args::{ExportArgs, ExportForm};
 use crate::print::{errln, outln};
-use crate::{files, progress};
+use crate::{files, progress, vocabulary};
 
 /// Writes adapters in the form of another method.
 pub fn run(args: &ExportArgs, registries: &Registries) -> Result<()> {
@@ -20,7 +20,10 @@ pub fn run(args: &ExportArgs, registries: &Registries) -> Result<()> {
 
 /// The model that the adapters belong to.
 fn base(args: &ExportArgs, registries: &Registries) -> Result<ModelFolder> {
-    let (folder, base) = (files::open(registries, &args.model)?, &args.base);
+    let (folder, base) = (
+        vocabulary::open(registries, &args.model, &args.adapter)?,
+        &args.base,
+    );
     files::quantized(
         registries,
         folder,

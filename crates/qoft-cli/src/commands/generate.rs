@@ -10,13 +10,13 @@ use qoft::train::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 
 use crate::args::GenerateArgs;
-use crate::files;
 use crate::print::{self, errln, outln};
+use crate::{files, vocabulary};
 
 /// Continues a prompt; text appears as it is made.
 pub fn run(args: &GenerateArgs, registries: &Registries) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
-    let folder = files::open(registries, &args.model.model)?;
+    let folder = vocabulary::open(registries, &args.model.model, &args.model.adapter)?;
     let tokenizer = files::tokenizer(&folder)?;
     let mut options = args.choice.options(folder.checkpoint().dir())?;
     options.seed = args.seed;

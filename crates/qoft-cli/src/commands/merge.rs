@@ -18,7 +18,7 @@ use qoft::{
 
 use crate::args::{DtypeArg, MergeArgs, parse_scheme};
 use crate::print::{errln, outln, warnln};
-use crate::{calibration, data, files, progress};
+use crate::{calibration, data, files, progress, vocabulary};
 
 /// Rows at once where a loss is measured.
 const BATCH_SIZE: usize = 8;
@@ -116,7 +116,10 @@ fn output(subject: &Subject) -> Result<StagedDir> {
 
 /// The model that the adapters belong to.
 fn base(args: &MergeArgs, registries: &Registries) -> Result<ModelFolder> {
-    let (folder, base) = (files::open(registries, &args.model)?, &args.base);
+    let (folder, base) = (
+        vocabulary::open(registries, &args.model, &args.adapter)?,
+        &args.base,
+    );
     let is_dense = base.load_in.is_none() && !base.load.asks();
     let load = match args.quantize.is_some() && is_dense {
         // The others say how the result is written.

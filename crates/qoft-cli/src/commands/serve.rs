@@ -6,15 +6,20 @@ use qoft::peft::AdapterFolder;
 use qoft::train::GenerationConfig;
 use qoft_serve::{NamedAdapter, Served, serve};
 
-use crate::args::{ModelArgs, ServeArgs, with_chat_template};
-use crate::files;
+use crate::args::{AdapterArg, ModelArgs, ServeArgs, with_chat_template};
 use crate::print::{errln, warnln};
 use crate::stop::{self, Graceful};
+use crate::{files, vocabulary};
 
 /// Serves a model until it is asked to stop.
 pub fn run(args: &ServeArgs, registries: &Registries) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
-    let folder = files::open(registries, &args.model.model)?;
+    let named: Vec<AdapterArg> = args
+        .adapter
+        .iter()
+        .map(|named| named.adapter.clone())
+        .collect();
+    let folder = vocabulary::open(registries, &args.model.model, &named)?;
     let tokenizer = files::tokenizer(&folder)?;
     let tokenizer = with_chat_template(tokenizer, args.chat_template.as_deref())?;
     let generation = GenerationConfig::read(folder.checkpoint().dir())?;

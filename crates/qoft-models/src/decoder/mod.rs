@@ -55,6 +55,9 @@ pub struct DecoderConfig {
     pub pad_token_id: Option<usize>,
     /// What embeddings are multiplied by.
     pub embedding_multiplier: f64,
+    /// Whether that also multiplies the noise that a training adds to embeddings: transformers adds it to what
+    /// the embedding module gives, which multiplies by itself in some models and not in others.
+    pub multiplies_noise: bool,
 }
 
 impl DecoderConfig {
@@ -65,6 +68,7 @@ impl DecoderConfig {
             norm,
             pad_token_id: None,
             embedding_multiplier: 1.0,
+            multiplies_noise: false,
         }
     }
 }
@@ -80,6 +84,7 @@ impl Blueprint for DecoderConfig {
             layers: loader.blocks("layers", self.blocks.len(), block)?,
             norm: loader.norm("norm", width, self.norm)?,
             multiplier: self.embedding_multiplier,
+            multiplies_noise: self.multiplies_noise,
         }))
     }
 }
@@ -94,16 +99,38 @@ struct Decoder {
     #[module(skip)]
     #[walk(skip)]
     multiplier: f64,
+    /// Whether noise is multiplied with them.
+    #[module(skip)]
+    #[walk(skip)]
+    multiplies_noise: bool,
+}
+
+impl Decoder {
+    fn multiplied(&self, embedded: Tensor<3>) -> Tensor<3> {
+        match self.multiplier {
+            1.0 => embedded,
+            multiplier => embedded * multiplier,
+        }
+    }
 }
 
 impl Body for Decoder {
     type Block = Block;
 
     fn embed(&self, input_ids: Tensor<2, Int>, _span: &Span) -> Stream {
-        let x = self.embed_tokens.forward(input_ids);
-        Stream::new(match self.multiplier {
-            1.0 => x,
-            multiplier => x * multiplier,
+        Stream::new(self.multiplied(self.embed_tokens.forward(input_ids)))
+    }
+
+    fn embed_with(
+        &self,
+        input_ids: Tensor<2, Int>,
+        _span: &Span,
+        noise: &dyn Fn(Tensor<3>) -> Tensor<3>,
+    ) -> Stream {
+        let embedded = self.embed_tokens.forward(input_ids);
+        Stream::new(match self.multiplies_noise {
+            true => self.multiplied(noise(embedded)),
+            false => noise(self.multiplied(embedded)),
         })
     }
 
@@ -129,5 +156,40 @@ impl Body for Decoder {
 
     fn tokens(&self) -> &Embedding {
         &self.embed_tokens
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use burn::tensor::{Device, TensorData};
+    use qoft_core::kernels::{DenseWeight, FloatFormat};
+
+    use super::*;
+
+    /// As transformers' hook on the embedding module has it, before a multiplier of the model and behind one
+    /// of the module.
+    #[test]
+    fn noise_is_multiplied_where_the_model_multiplies_embeddings() {
+        let device = Device::flex();
+        let table = FloatFormat::F32.to_bytes(&[1.0, 2.0, 3.0, 4.0]);
+        let table = DenseWeight::new(table.into(), FloatFormat::F32, [2, 2]);
+        for (multiplies_noise, expected) in [(true, [15.0f32, 20.0]), (false, [10.5, 14.0])] {
+            let decoder = Decoder {
+                embed_tokens: Embedding::new(Arc::new(table.clone())),
+                layers: Vec::new(),
+                norm: Norm::root_mean_square(Tensor::ones([2], &device), 1e-5),
+                multiplier: 2.0,
+                multiplies_noise,
+            };
+            let ids = Tensor::<2, Int>::from_data(TensorData::from([[1]]), &device);
+            let noise = |x: Tensor<3>| x + Tensor::from_floats([[[4.5, 6.0]]], &device);
+            let span = Span::new(0..1);
+            let plain = decoder.embed(ids.clone(), &span).hidden;
+            assert_eq!(plain.into_data(), TensorData::from([[[6.0f32, 8.0]]]));
+            let noisy = decoder.embed_with(ids, &span, &noise).hidden;
+            assert_eq!(noisy.into_data(), TensorData::from([[expected]]));
+        }
     }
 }

@@ -96,11 +96,21 @@ impl Gemma4Model {
 impl Body for Gemma4Model {
     type Block = Block;
 
-    fn embed(&self, input_ids: Tensor<2, Int>, _span: &Span) -> Stream {
+    fn embed(&self, input_ids: Tensor<2, Int>, span: &Span) -> Stream {
+        self.embed_with(input_ids, span, &|embedded| embedded)
+    }
+
+    // What tokens add in all blocks is made from embeddings with noise, too.
+    fn embed_with(
+        &self,
+        input_ids: Tensor<2, Int>,
+        _span: &Span,
+        noise: &dyn Fn(Tensor<3>) -> Tensor<3>,
+    ) -> Stream {
         let x = self.embed_tokens.forward(input_ids.clone());
         let x = {
             let width = x.dims()[2];
-            x * root(width)
+            noise(x * root(width))
         };
         let carried = self.per_layer(input_ids, &x);
         Stream::new(x).carrying(carried.into_iter().collect())

@@ -229,6 +229,7 @@ impl LlamaLike {
         let decoder = DecoderConfig {
             pad_token_id: pad_token_id(json, self.padding, model.vocab_size)?,
             embedding_multiplier: multipliers.embedding,
+            multiplies_noise: true,
             ..DecoderConfig::new(blocks.collect(), norm)
         };
         ModelSpec::new(model, names, decoder)

@@ -13,10 +13,11 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::container::{Container, Unpacked, unpack};
+use crate::container::{Container, unpack};
 use crate::error::{Error, Result};
 use crate::json::read_json;
 use crate::mapped::{MappedTensors, TensorPart, TensorView};
+use crate::small_files::SmallFiles;
 pub use new_tensor::NewTensor;
 pub use replace::WaitingFile;
 
@@ -33,9 +34,10 @@ const FORMAT: &str = "format";
 /// the map.
 #[derive(Debug, Clone)]
 pub struct Checkpoint {
-    dir: PathBuf,
-    /// The container whose small files are in the folder.
-    unpacked: Option<Unpacked>,
+    /// What was opened: a folder, or what a container reads.
+    path: PathBuf,
+    small_files: SmallFiles,
+    container: Option<&'static dyn Container>,
     config: Value,
     shards: Vec<Arc<MappedTensors>>,
     /// Maps of tensors that have taken the place of others.
@@ -86,8 +88,9 @@ impl Checkpoint {
         let shards: Vec<Arc<MappedTensors>> = shards.into_iter().map(Arc::new).collect();
         let tensors = tensors.into_iter();
         Ok(Self {
-            dir: dir.to_path_buf(),
-            unpacked: None,
+            path: dir.to_path_buf(),
+            small_files: SmallFiles::beside(dir),
+            container: None,
             config,
             tensors: tensors
                 .map(|(n, s)| (n, Stored::new(shards[s].clone())))
@@ -100,7 +103,7 @@ impl Checkpoint {
 
     /// Opens what a container reads.
     pub(crate) fn of_container(container: &'static dyn Container, path: &Path) -> Result<Self> {
-        let (unpacked, dir, config, shards) = unpack(container, path)?;
+        let (small_files, config, shards) = unpack(container, path)?;
         let (mut tensors, mut all) = (BTreeMap::new(), Vec::new());
         for shard in shards.into_iter().map(Arc::new) {
             for name in shard.names() {
@@ -113,8 +116,9 @@ impl Checkpoint {
             all.push(shard);
         }
         Ok(Self {
-            dir,
-            unpacked: Some(unpacked),
+            path: path.to_owned(),
+            small_files,
+            container: Some(container),
             config,
             metadata: Arc::new(metadata(&all)),
             shards: all,
@@ -125,20 +129,32 @@ impl Checkpoint {
 
     /// What was opened: a folder, or what a container reads.
     pub fn path(&self) -> &Path {
-        let unpacked = self.unpacked.as_ref();
-        unpacked.map_or(&self.dir, |unpacked| &unpacked.path)
+        &self.path
     }
 
     /// The folder with the small files. Those of a container are put into one that lives as long as
     /// this checkpoint and its clones.
     pub fn dir(&self) -> &Path {
-        &self.dir
+        self.small_files.path()
+    }
+
+    /// The small files, for who needs them longer than the tensors.
+    pub fn small_files(&self) -> &SmallFiles {
+        &self.small_files
+    }
+
+    /// The same with other small files.
+    #[must_use]
+    pub fn with_small_files(self, small_files: SmallFiles) -> Self {
+        Self {
+            small_files,
+            ..self
+        }
     }
 
     /// The container that it was read from.
     pub fn container(&self) -> Option<&'static dyn Container> {
-        let unpacked = self.unpacked.as_ref();
-        unpacked.map(|unpacked| unpacked.container)
+        self.container
     }
 
     /// The content of `config.json`, an object.

@@ -20,10 +20,12 @@ const OF_ADAPTERS: [&str; 4] = [
     "training_args.json",
 ];
 
+/// The file with the template of chats, which a tokenizer may do without.
+const TEMPLATE: &str = "chat_template.jinja";
 /// What a tokenizer is read from.
 const TOKENIZER: [&str; 5] = [
     "added_tokens.json",
-    "chat_template.jinja",
+    TEMPLATE,
     "special_tokens_map.json",
     "tokenizer.json",
     "tokenizer_config.json",
@@ -34,7 +36,7 @@ const TOKENIZER: [&str; 5] = [
 /// A link that leads out of the folder is not followed: a folder of a stranger could have the
 /// user's files copied into what is published. Only the cache of the Hugging Face Hub consists of
 /// links, to the files beside it.
-pub(super) fn copy_others(from: &Path, to: &Path, skip: &[&str]) -> Result<()> {
+pub fn copy_others(from: &Path, to: &Path, skip: &[&str]) -> Result<()> {
     for path in entries(from)? {
         let name = file_name(&path);
         let wanted = is_kind(&path)
@@ -69,6 +71,21 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
         copy(&from.join(name), from, &to.join(name))?;
     }
     Ok(())
+}
+
+/// Puts the tokenizer of one folder in the place of that of another, whose chat template stays if the first
+/// has none.
+///
+/// # Errors
+/// If the file system refuses.
+pub fn replace_tokenizer(from: &Path, to: &Path) -> Result<()> {
+    for name in TOKENIZER.iter().filter(|name| **name != TEMPLATE) {
+        let old = to.join(name);
+        if old.exists() {
+            std::fs::remove_file(&old).map_err(Error::io(&old))?;
+        }
+    }
+    copy_tokenizer(from, to)
 }
 
 /// The paths of a folder whose names are text.

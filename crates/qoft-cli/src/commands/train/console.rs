@@ -15,20 +15,36 @@ use crate::print::{errln, warnln};
 use crate::progress;
 use crate::stop::{self, Graceful};
 
+/// What lies beside the adapter of a run from its beginning.
+#[derive(Clone, Copy)]
+pub struct Beside<'a> {
+    /// The options of the run.
+    pub options: &'a RunOptions,
+    /// The folder with the tokenizer.
+    pub tokenizer: &'a Path,
+}
+
+impl Beside<'_> {
+    fn write(self, folder: &Path) -> Result<()> {
+        self.options.write(folder)?;
+        Ok(qoft::copy_tokenizer(self.tokenizer, folder)?)
+    }
+}
+
 /// Runs a trainer with a progress bar. A signal stops it when it has saved what it has. Once
-/// everything is checked, `options` are written beside what comes out of it, and with `tensorboard`
+/// everything is checked, `beside` is written where its adapter will be, and with `tensorboard`
 /// its event files are begun.
 pub fn follow<M: TrainModel>(
     trainer: &Trainer<M::Data>,
     model: M,
-    options: Option<&RunOptions>,
+    beside: Option<Beside>,
     tensorboard: bool,
 ) -> Result<(M, Summary)> {
     let _ends_by_itself = Graceful::begin();
     let bar = progress::bar_beside_lines("training", trainer.total_steps());
     let mut events = Console {
         bar: bar.clone(),
-        options,
+        beside,
         tensorboard,
         board: None,
         prefers: trainer.config.preference.is_some(),
@@ -46,7 +62,7 @@ pub fn follow<M: TrainModel>(
 /// Shows a run on the terminal.
 struct Console<'a> {
     bar: ProgressBar,
-    options: Option<&'a RunOptions>,
+    beside: Option<Beside<'a>>,
     tensorboard: bool,
     board: Option<TensorBoard>,
     /// Whether preferences are learned.
@@ -60,7 +76,7 @@ impl Observer for Console<'_> {
             self.line(&format!("going on after step {done} of {total}"));
         }
         self.bar.set_position(done as u64);
-        let written = self.options.map_or(Ok(()), |o| o.write(&self.folder));
+        let written = self.beside.map_or(Ok(()), |b| b.write(&self.folder));
         if let Err(error) = written {
             self.warning(&error.to_string());
         }

@@ -26,7 +26,7 @@ use crate::progress;
 use crate::stop::Stopped;
 
 use card::Card;
-pub use console::follow;
+pub use console::{Beside, follow};
 pub use learned::Learned;
 pub use setup::{Settings, Setup, trainable_line};
 use start::Origin;
@@ -51,7 +51,7 @@ fn learn<D: Learned>(
     named: Option<PathBuf>,
     started: Instant,
 ) -> Result<()> {
-    let (model_dir, _, output) = args.required()?;
+    let (_, _, output) = args.required()?;
     let reports = args.reports()?;
     let options = RunOptions::new(args)?;
     let folder = RunFolder::open(output)?;
@@ -60,7 +60,11 @@ fn learn<D: Learned>(
     let mut trainer = setup.trainer(&folder);
     trainer.start = origin.start();
     let loading = started.elapsed().as_secs_f64();
-    let (_, summary) = follow(&trainer, model, Some(&options), reports.tensorboard)?;
+    let beside = Beside {
+        options: &options,
+        tokenizer: setup.small_files.path(),
+    };
+    let (_, summary) = follow(&trainer, model, Some(beside), reports.tensorboard)?;
     if summary.adapter.is_some() {
         let history = History::read(output).unwrap_or_default();
         let card = Card {
@@ -71,7 +75,7 @@ fn learn<D: Learned>(
             last_loss: history.steps.last().map(|step| step.loss),
             summary: &summary,
         };
-        if let Err(error) = write_beside(&card, &history, reports, model_dir, output) {
+        if let Err(error) = write_beside(&card, &history, reports, output) {
             warnln!("{error}");
         }
     }
@@ -87,14 +91,7 @@ fn learn<D: Learned>(
 }
 
 /// What belongs beside a trained adapter.
-fn write_beside(
-    card: &Card,
-    history: &History,
-    reports: Reports,
-    model_dir: &Path,
-    output: &Path,
-) -> Result<()> {
-    qoft::copy_tokenizer(model_dir, output)?;
+fn write_beside(card: &Card, history: &History, reports: Reports, output: &Path) -> Result<()> {
     card.write(output)?;
     if reports.csv {
         write_file(&output.join("log.csv"), history.to_csv().as_bytes())?;

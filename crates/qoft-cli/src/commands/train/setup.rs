@@ -1,9 +1,10 @@
 //! What a training needs, loaded.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use anyhow::Result;
-use qoft::core::{Error, trainable_parameters};
+use qoft::core::{Error, SmallFiles, trainable_parameters};
 use qoft::models::{CausalLm, ModelSpec};
 use qoft::peft::AdapterConfig;
 use qoft::train::model_facts;
@@ -15,7 +16,7 @@ use super::rows::TrainingData;
 use crate::args::{AdapterArg, TrainArgs, answer_tokens};
 use crate::located::{Wanted, place};
 use crate::print::{errln, warnln};
-use crate::{data, files, progress};
+use crate::{data, files, progress, vocabulary};
 
 /// What a training needs beside its model, which it takes.
 pub struct Setup<D> {
@@ -27,6 +28,8 @@ pub struct Setup<D> {
     pub spec: Arc<ModelSpec>,
     /// The rows.
     pub data: TrainingData<D>,
+    /// The model's small files, among which is its tokenizer.
+    pub small_files: SmallFiles,
     base: Digest,
     below: Vec<Below>,
 }
@@ -80,6 +83,16 @@ impl<D: Learned> Setup<D> {
         let checkpoint = files::checkpoint(registries, &place(model_dir, Wanted::Model)?)?;
         let dense = (!args.quantizes()).then(|| Digest::of_checkpoint(&checkpoint));
         let folder = files::described(registries, checkpoint)?;
+        let start = args.start_from.as_deref();
+        let others: Vec<&Path> = frozen_args.iter().map(|a| a.folder.as_path()).collect();
+        let others: Vec<&Path> = others.into_iter().chain(start).collect();
+        let folder = vocabulary::of_adapters(folder, &others)?;
+        let tokens = args.new_tokens.tokens();
+        let grown = vocabulary::with_new_tokens(folder, &tokens, start)?;
+        let families = &registries.families;
+        let adapter_config = vocabulary::with_whole_modules(adapter_config, grown.whole, families)?;
+        let folder = grown.model;
+        let small_files = folder.checkpoint().small_files().clone();
         let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
         let scheme = args.quantize.as_deref();
         let folder = files::quantized(registries, folder, scheme, &args.load, &frozen_args)?;
@@ -113,6 +126,7 @@ impl<D: Learned> Setup<D> {
             adapter_config,
             spec,
             data,
+            small_files,
             base,
             below,
         };
