@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use qoft::models::{ModelConfig, ModelFolder};
-use qoft::train::data::{AnswerTokens, DataRow, Dataset, DatasetReport, Rows};
+use qoft::train::data::{AnswerTokens, DataFormat, DataRow, Dataset, DatasetReport, Rows};
 use qoft::train::tokenizer::Tokenizer;
 
 use crate::args::{DataArg, DataArgs};
@@ -88,7 +88,21 @@ pub fn read<R: DataRow>(
         parts.push((dataset, *weight));
     }
     let dataset = Rows::mix(parts, seed).context("--data")?;
+    if let Some(template) = &args.chat_template
+        && reports.iter().all(|(_, report)| !may_have_messages(report))
+    {
+        warnln!("--chat-template {template}: it is not used, since no row has messages");
+    }
     Ok(Read { dataset, reports })
+}
+
+/// Whether rows of such forms can be conversations.
+fn may_have_messages(report: &DatasetReport) -> bool {
+    let plain = [DataFormat::Text, DataFormat::TokenIds];
+    report
+        .formats
+        .iter()
+        .any(|(format, _)| !plain.contains(&format))
 }
 
 fn one<R: DataRow>(path: &Path, args: &DataArgs, reading: For) -> Result<Rows<R>> {

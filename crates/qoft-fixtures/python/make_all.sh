@@ -14,8 +14,9 @@ for part in bnb models dense gemma mixtures gpt_oss mistral3 hybrids peft saved_
 done
 if [ -n "${QOFT:-}" ]; then
     "${PYTHON:-python3}" make_saved.py
+    "${PYTHON:-python3}" make_new_tokens.py
 else
-    echo "skipped make_saved.py: QOFT does not name the program"
+    echo "skipped make_saved.py and make_new_tokens.py: QOFT does not name the program"
 fi
 for scheme in gptq awq awq_gptqmodel auto_round aqlm eetq hqq inc_fp8 fp8 fbgemm compressed_tensors mlx modelopt mxfp4 torchao; do
     variable="PYTHON_$(echo "$scheme" | tr a-z A-Z)"

@@ -62,6 +62,9 @@ pub fn read_keys<C: FamilyKeys>(mut json: Value, file: &str) -> Result<C> {
         let reason = format!("expected {family}, found {found}");
         return Err(Error::config(file).key(PEFT_TYPE, reason));
     }
+    // Null stands for the default where that is a value.
+    let defaults = C::default().to_json();
+    keys.retain(|key, value| !value.is_null() || defaults[key.as_str()].is_null());
     let config: C = serde_json::from_value(json).map_err(|error| wrong(error.to_string()))?;
     config.validate(file)?;
     Ok(config)

@@ -35,6 +35,12 @@ pub trait Container: Send + Sync + 'static {
     }
 }
 
+impl Debug for dyn Container {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
 /// What a container holds.
 #[derive(Debug)]
 #[non_exhaustive]

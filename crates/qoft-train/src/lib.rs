@@ -7,6 +7,7 @@ mod eval;
 mod generate;
 mod inputs;
 mod isolated;
+mod measured;
 mod metrics;
 mod model;
 pub mod multiple_choice;
@@ -24,6 +25,7 @@ pub use generate::{
     Written, WrittenText, generate, generate_each,
 };
 pub use inputs::{check_lengths, input_ids, targets};
+pub use measured::MeasuredData;
 pub use metrics::{BatchLoss, Metrics};
 pub use model::{
     GenerateModel, TokenModel, TrainBatch, TrainBlocks, TrainData, TrainModel, model_facts,

@@ -8,10 +8,11 @@ use qoft::Registries;
 use qoft::core::trainable_parameters;
 use qoft::train::TrainModel;
 use qoft::train::data::Dataset;
+use qoft::train::preference::PreferenceData;
 use qoft::train::train::{TrainConfig, Workload};
 use serde_json::{Value, json};
 
-use super::train::{Settings, Setup};
+use super::train::{Learned, Settings, Setup};
 use crate::args::TrainArgs;
 use crate::print::outln;
 use crate::progress;
@@ -44,12 +45,18 @@ pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
          --max-steps 2 shows whether a training fits"
     );
     let settings = Settings::new(args, registries)?;
-    ensure!(
-        !settings.prefers(),
-        "--stage: what a training on preferences needs is not measured; a pair takes about as much as two \
-         examples of its length"
-    );
-    let (setup, model) = Setup::<Dataset>::load(args, registries, settings)?;
+    match settings.prefers() {
+        false => measure::<Dataset>(args, registries, settings),
+        true => measure::<PreferenceData>(args, registries, settings),
+    }
+}
+
+fn measure<D: Learned>(
+    args: &TrainArgs,
+    registries: &Registries,
+    settings: Settings,
+) -> Result<()> {
+    let (setup, model) = Setup::<D>::load(args, registries, settings)?;
     let loaded = memory::resident()?;
     let limit = memory::limit()? as f64;
     let load = Workload::new(&setup.config, &setup.data.dataset);

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use crate::common::{arg, good, json_of, qoft};
+use crate::common::{arg, fixture, good, json_of, qoft};
 use crate::resume::Training;
 
 #[test]
@@ -33,6 +33,42 @@ fn a_training_is_measured_before_it_is_one() {
         "{}",
         run.stderr
     );
+}
+
+#[test]
+fn trainings_on_preferences_are_measured() {
+    let model = fixture("preference/model");
+    for (stage, rows) in [
+        ("dpo", "texts"),
+        ("orpo", "chats"),
+        ("simpo", "texts"),
+        ("kto", "judged"),
+        ("kto", "texts"),
+    ] {
+        let data = fixture(&format!("preference/{rows}.jsonl"));
+        let args = [
+            "estimate", "--model", &model, "--data", &data, "--stage", stage,
+        ];
+        let more = [
+            "--max-steps",
+            "4",
+            "--batch-size",
+            "3",
+            "--precompute-ref-log-probs",
+        ];
+        let more = match stage {
+            "dpo" => &more[..],
+            _ => &more[..4],
+        };
+        let estimate = json_of(&[&args[..], more].concat());
+        assert_eq!(estimate["steps"], 4, "{stage}");
+        assert_eq!(estimate["largest_batch"]["rows"], 3, "{stage}");
+        let runs = estimate["runs"].as_array().expect("ways");
+        assert!(!runs.is_empty());
+        for run in runs {
+            assert!(run["seconds"].as_f64() > Some(0.0), "{stage}: {run}");
+        }
+    }
 }
 
 #[test]

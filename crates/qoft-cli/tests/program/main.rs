@@ -19,6 +19,7 @@ mod gpu;
 mod hub;
 mod kills;
 mod merge;
+mod new_tokens;
 mod output;
 mod pointers;
 mod preferences;

@@ -14,7 +14,7 @@ use super::options::DatasetOptions;
 use crate::tokenizer::Tokenizer;
 
 /// Counts changes of what is learned of a row: what was kept under others is not used.
-const RULES: u32 = 2;
+const RULES: u32 = 3;
 /// What a file begins with; another one is of another version.
 const MAGIC: &[u8; 16] = b"qoft rows, v. 2\n";
 /// Bytes of a SHA-256.
@@ -49,8 +49,12 @@ impl CacheFile {
         hash.update(format!("{options:?}"));
         hash.update(tokenizer.identity().ok()?);
         for path in files {
-            // The ending of the name says how a file is read.
-            hash.update(path.extension().unwrap_or_default().as_encoded_bytes());
+            // The ending of the name says how a file is read, and rows of several files are named by it.
+            let name = match files.len() {
+                1 => path.extension(),
+                _ => path.file_name(),
+            };
+            hash.update(name.unwrap_or_default().as_encoded_bytes());
             let mut file = File::open(path).ok()?;
             let length = std::io::copy(&mut file, &mut hash).ok()?;
             hash.update(length.to_le_bytes());

@@ -9,7 +9,7 @@ use super::arrangement::{Arrangement, best_fit};
 use super::batch::Batches;
 use super::data_row::DataRow;
 use super::encode::Example;
-use super::error::{DataError, RowNumber};
+use super::error::{DataError, RowNumber, RowPlace};
 use super::format::FormatCounts;
 use super::order::Order;
 
@@ -43,7 +43,7 @@ pub struct DatasetReport {
     /// so that batches are the same, but nothing is learned from them.
     pub unpredictable_rows: usize,
     /// Where the first of them are.
-    pub unpredictable: Vec<RowNumber>,
+    pub unpredictable: Vec<RowPlace>,
 }
 
 impl DatasetReport {
@@ -63,7 +63,7 @@ impl DatasetReport {
         self.unpredictable_rows += other.unpredictable_rows;
         let named = self.unpredictable.len();
         let more = other.unpredictable.iter().take(NAMED - named.min(NAMED));
-        self.unpredictable.extend(more);
+        self.unpredictable.extend(more.cloned());
     }
 }
 
@@ -148,7 +148,7 @@ impl<R: DataRow> Rows<R> {
         report.cut_tokens += length - kept;
         report.unpredictable_rows += usize::from(predicted == 0);
         if predicted == 0 && report.unpredictable.len() < NAMED {
-            report.unpredictable.extend(place);
+            report.unpredictable.extend(place.map(RowPlace::from));
         }
         self.examples.push(example);
     }

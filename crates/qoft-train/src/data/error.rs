@@ -136,6 +136,31 @@ impl fmt::Display for RowNumber {
     }
 }
 
+/// Where in the data of a path a row is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[non_exhaustive]
+pub struct RowPlace {
+    /// The name of the file in a folder; none where the path is the file.
+    pub file: Option<String>,
+    /// Where in the file it is.
+    pub row: RowNumber,
+}
+
+impl From<RowNumber> for RowPlace {
+    fn from(row: RowNumber) -> Self {
+        Self { file: None, row }
+    }
+}
+
+impl fmt::Display for RowPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.file {
+            Some(file) => write!(f, "{file} {}", self.row),
+            None => self.row.fmt(f),
+        }
+    }
+}
+
 /// What is wrong with a row.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]

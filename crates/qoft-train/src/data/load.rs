@@ -86,8 +86,16 @@ impl<R: DataRow> Rows<R> {
             read_rows(&file, &mut |place, row| loading.take(place, row))?;
             loading.encode()?;
             let Self {
-                examples, report, ..
+                examples,
+                mut report,
+                ..
             } = loading.dataset;
+            if file != path {
+                let name = file.strip_prefix(path).unwrap_or(&file);
+                let name = name.display().to_string();
+                let places = report.unpredictable.iter_mut();
+                places.for_each(|place| place.file = Some(name.clone()));
+            }
             all.examples.extend(examples);
             all.report.add(&report);
         }

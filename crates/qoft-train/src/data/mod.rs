@@ -44,7 +44,7 @@ pub use columns::Columns;
 pub use data_row::DataRow;
 pub use dataset::{Dataset, DatasetReport, Rows};
 pub use encode::{Example, IGNORED};
-pub use error::{DataError, MixError, PlotError, RowError, RowNumber};
+pub use error::{DataError, MixError, PlotError, RowError, RowNumber, RowPlace};
 pub use fields::RawRow;
 pub use format::{DataFormat, FormatCounts};
 pub use lengths::LengthHistogram;

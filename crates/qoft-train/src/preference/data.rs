@@ -8,6 +8,7 @@ use super::loss_type::LossType;
 use super::stage::Stage;
 use crate::data::{DataRow, Order, Preference, Rows};
 use crate::error::TrainError;
+use crate::measured::{MeasuredData, of_length};
 use crate::model::TrainData;
 
 /// Rows about preferences, all of them pairs or all of them single answers.
@@ -104,5 +105,44 @@ impl TrainData for PreferenceData {
     ) -> Box<dyn ExactSizeIterator<Item = PreferenceBatch> + '_> {
         let batches = self.rows.batch_examples(order, batch_size).into_iter();
         Box::new(batches.map(|indices| self.batch(&indices, self.mismatched)))
+    }
+}
+
+impl MeasuredData for PreferenceData {
+    fn shape(&self, examples: &[usize]) -> (usize, usize) {
+        let rows = examples.iter().filter_map(|&at| self.rows.examples.get(at));
+        (
+            examples.len(),
+            rows.map(DataRow::longest).max().unwrap_or(0),
+        )
+    }
+
+    fn longest(&self) -> Option<usize> {
+        self.rows.examples.iter().map(DataRow::longest).max()
+    }
+
+    fn like(&self, (rows, length): (usize, usize), batches: usize) -> (usize, Self) {
+        let longest = self.rows.examples.iter().max_by_key(|row| row.longest());
+        let made = (0..rows * batches).filter_map(|number| {
+            let mut row = longest?.clone();
+            for part in row.parts_mut() {
+                *part = of_length(Some(part), length);
+            }
+            // Where answers are judged there are good and bad ones.
+            if let Preference::Judged { desirable, .. } = &mut row {
+                *desirable = number % 2 == 0;
+            }
+            Some(row)
+        });
+        let rows_made = Rows::new(made);
+        let known = |row: &Preference| vec![0.0; row.parts().len()];
+        let reference = rows_made.examples.iter().map(known);
+        let data = Self {
+            // What the reference says is known there as it is here.
+            reference: self.reference.as_ref().map(|_| reference.collect()),
+            mismatched: self.mismatched,
+            rows: rows_made,
+        };
+        (rows, data)
     }
 }

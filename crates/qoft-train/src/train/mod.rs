@@ -59,7 +59,7 @@ pub use scheduler_options::{Curve, SchedulerOptions};
 pub use strategy::Strategy;
 pub use tensorboard::TensorBoard;
 pub use trainer::{Start, Summary, Trainer};
-pub use workload::{Workload, rows_of_length};
+pub use workload::Workload;
 
 /// The name of the adapter that is trained and saved.
 pub const ADAPTER: &str = "default";

@@ -4,8 +4,7 @@ use std::num::NonZeroUsize;
 
 use super::config::TrainConfig;
 use super::plan::{Plan, order};
-use crate::data::{Dataset, Example};
-use crate::model::TrainData;
+use crate::measured::MeasuredData;
 
 /// How much there is to compute in a run, padding counted.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -21,30 +20,19 @@ pub struct Workload {
 }
 
 impl Workload {
-    /// What a run with `config` on `dataset` has to compute.
+    /// What a run with `config` on `data` has to compute.
     #[must_use]
-    pub fn new(config: &TrainConfig, dataset: &Dataset) -> Self {
+    pub fn new(config: &TrainConfig, data: &impl MeasuredData) -> Self {
         let batch_size = NonZeroUsize::new(config.batch_size).unwrap_or(NonZeroUsize::MIN);
-        let rows = dataset.batch_rows(order(config, 0), batch_size);
-        let lengths = |batch: &Vec<usize>| -> Vec<usize> {
-            let length = |&row: &usize| dataset.examples[row].input_ids.len();
-            batch.iter().map(length).collect()
-        };
-        let shape = |batch: &Vec<usize>| match dataset.is_packed() {
-            true => (1, lengths(batch).iter().sum()),
-            false => (batch.len(), lengths(batch).into_iter().max().unwrap_or(0)),
-        };
-        let batches: Vec<(usize, usize)> = rows.iter().map(shape).collect();
-        let largest = match dataset.is_packed() {
-            true => (1, batches.iter().map(|b| b.1).max().unwrap_or(0)),
+        let examples = data.batch_rows(order(config, 0), batch_size);
+        let batches: Vec<(usize, usize)> = examples.iter().map(|batch| data.shape(batch)).collect();
+        let largest = match data.longest() {
             // In one epoch or another the longest row is in a whole batch.
-            false => {
-                let rows = batch_size.get().min(dataset.examples.len());
-                (rows, dataset.report.longest)
-            }
+            Some(longest) => (batch_size.get().min(data.rows()), longest),
+            None => (1, batches.iter().map(|batch| batch.1).max().unwrap_or(0)),
         };
         Self {
-            steps: Plan::new(config, dataset.rows()).total,
+            steps: Plan::new(config, data.rows()).total,
             batches,
             largest,
             batches_per_step: config.gradient_accumulation_steps.max(1),
@@ -68,30 +56,10 @@ impl Workload {
     }
 }
 
-/// Rows of `length` tokens taken from the longest of `dataset` again and again, for a run of `batches`
-/// batches of so many `rows` that costs as much as one on such data.
-#[must_use]
-pub fn rows_of_length(dataset: &Dataset, rows: usize, length: usize, batches: usize) -> Dataset {
-    let longest = dataset.examples.iter().max_by_key(|e| e.input_ids.len());
-    let (ids, labels) = longest.map_or((&[0][..], &[0][..]), |e| (&e.input_ids, &e.labels));
-    let again = |count: usize| -> Example {
-        let ids = ids.iter().copied().cycle().take(count);
-        let labels = labels.iter().copied().cycle().take(count);
-        let mut example = Example::new(ids.collect(), labels.collect());
-        // Where nothing is learned nothing is computed backwards.
-        if example.predicted() == 0
-            && let (Some(label), Some(&id)) = (example.labels.last_mut(), example.input_ids.last())
-        {
-            *label = id as i32;
-        }
-        example
-    };
-    Dataset::new((0..rows * batches).map(|_| again(length.max(2))))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::data::{Dataset, Example};
 
     fn dataset(lengths: &[usize]) -> Dataset {
         let example = |&n: &usize| Example::new(vec![1; n], vec![1; n]);
@@ -119,12 +87,5 @@ mod tests {
         assert_eq!(Workload::new(&shorter, &rows).tokens(), 25.0 + 18.0);
         let packed = Workload::new(&config, &rows.packed(9));
         assert_eq!((packed.batches.len(), packed.largest), (2, (1, 16)));
-    }
-
-    #[test]
-    fn rows_are_made_longer() {
-        let rows = rows_of_length(&dataset(&[3, 2]), 2, 5, 3);
-        assert_eq!((rows.examples.len(), rows.report.longest), (6, 5));
-        assert!(rows.report.predicted > 0);
     }
 }

@@ -3,12 +3,10 @@
 use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result};
-use qoft::models::CausalLm;
-use qoft::train::data::Dataset;
-use qoft::train::train::{Observer, RunFolder, StepReport, Strategy, TrainConfig, rows_of_length};
+use qoft::train::train::{Observer, RunFolder, StepReport, Strategy, TrainConfig};
 
 use super::memory::Watch;
-use crate::commands::train::Setup;
+use crate::commands::train::{Learned, Setup};
 use crate::stop::{self, Graceful, Stopped};
 
 /// Steps of a measurement: the first has to make room for everything.
@@ -26,14 +24,14 @@ pub struct Measured {
 }
 
 /// Trains a model for two steps on batches of some shape.
-pub struct Probe<'a> {
+pub struct Probe<'a, D: Learned> {
     /// The run that is to be estimated.
-    pub setup: &'a Setup<Dataset>,
+    pub setup: &'a Setup<D>,
     /// Its model, which is there between two measurements.
-    pub model: Option<CausalLm>,
+    pub model: Option<D::Model>,
 }
 
-impl Probe<'_> {
+impl<D: Learned> Probe<'_, D> {
     /// Measures batches of `rows` rows of `length` tokens.
     pub fn measure(
         &mut self,
@@ -41,17 +39,9 @@ impl Probe<'_> {
         config: &TrainConfig,
     ) -> Result<Measured> {
         let batches = config.gradient_accumulation_steps.clamp(1, 2);
-        let dataset = &self.setup.data.dataset;
-        let (rows, dataset) = if dataset.is_packed() {
-            let examples = dataset.examples.len().max(1);
-            let mean = (dataset.report.tokens / examples).clamp(2, length.max(2));
-            let several = rows_of_length(dataset, length / mean, mean, batches);
-            (1, several.packed(length))
-        } else {
-            (rows, rows_of_length(dataset, rows, length, batches))
-        };
+        let (batch_size, data) = self.setup.data.dataset.like((rows, length), batches);
         let mut config = config.clone();
-        config.batch_size = rows;
+        config.batch_size = batch_size;
         config.gradient_accumulation_steps = batches;
         config.max_steps = Some(STEPS);
         config.save_strategy = Some(Strategy::No);
@@ -59,7 +49,7 @@ impl Probe<'_> {
         let scratch = tempfile::tempdir().context("a folder for the measurement")?;
         let folder = RunFolder::open(&scratch.path().join("run"))?;
         let mut trainer = self.setup.trainer(&folder);
-        (trainer.config, trainer.dataset, trainer.eval_dataset) = (&config, &dataset, None);
+        (trainer.config, trainer.dataset, trainer.eval_dataset) = (&config, &data, None);
         let model = self
             .model
             .take()

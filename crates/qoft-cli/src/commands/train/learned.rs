@@ -6,7 +6,7 @@ use qoft::models::CausalLm;
 use qoft::train::data::{Dataset, Example, Preference};
 use qoft::train::preference::{PreferenceConfig, PreferenceData, PreferenceModel};
 use qoft::train::train::{ADAPTER, TrainConfig};
-use qoft::train::{TrainData, TrainModel};
+use qoft::train::{MeasuredData, TrainModel};
 
 use super::rows::TrainingData;
 use crate::args::{DataArg, TrainArgs};
@@ -15,7 +15,7 @@ use crate::print::errln;
 use crate::{progress, stop};
 
 /// Data that a training of the program learns from.
-pub trait Learned: TrainData + Sized {
+pub trait Learned: MeasuredData {
     /// The model that does.
     type Model: TrainModel<Data = Self>;
 

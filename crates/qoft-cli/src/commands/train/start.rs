@@ -42,6 +42,7 @@ impl Origin {
         match folder.last_checkpoint()? {
             Some(last) => Ok(Self::Checkpoint(last)),
             None if from == Path::new("auto") => begin(args, options, folder),
+            None if folder.has_adapter() => bail!("{}: {}", folder.path().display(), done(folder)),
             None => bail!(
                 "{}: there is no checkpoint-N to go on from",
                 folder.path().display()
@@ -71,6 +72,11 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
         return Ok(new);
     }
     let Some(before) = RunOptions::read(folder.path())? else {
+        ensure!(
+            !folder.has_adapter() || folder.was_killed(),
+            "{path}: {}",
+            done(folder)
+        );
         bail!(
             "{path}: the output folder exists and is not empty; --resume-from continues a run, \
              --start-from begins one with the weights of another"
@@ -118,6 +124,15 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
             Ok(new)
         }
     }
+}
+
+/// What there is to say of a folder with an adapter and no state of its run.
+fn done(folder: &RunFolder) -> String {
+    let path = folder.path().display();
+    format!(
+        "the run whose adapter is here is finished, and left no checkpoint-N to go on from; --start-from {path} \
+         trains its weights further, with another --output"
+    )
 }
 
 /// The checkpoint that is meant by the folder after `--resume-from`; none for a word in its place.

@@ -181,7 +181,7 @@ fn cells_of_tables_may_be_lists_and_numbers() {
         {"role": "user", "content": "a"}, {"role": "assistant", "content": "b"},
     ]});
     assert_eq!(found.examples[0], rows(row)[0]);
-    assert_eq!(found.report.unpredictable, [RowNumber::Line(3)]);
+    assert_eq!(found.report.unpredictable, [RowNumber::Line(3).into()]);
     let ids = load(&file("a.csv", "input_ids\n\"[1, 2]\"\n")).unwrap();
     assert_eq!(ids.examples[0].input_ids, [1, 2]);
 }
