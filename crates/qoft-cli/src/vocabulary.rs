@@ -36,7 +36,11 @@ pub fn of_adapters(mut model: ModelFolder, adapters: &[&Path]) -> Result<ModelFo
             continue;
         };
         let tokenizer = tokenizer_of(adapter);
-        if rows <= model.spec()?.config().vocab_size && tokenizer.is_none() {
+        let has_rows = rows <= model.spec()?.config().vocab_size;
+        let content = |folder: &Path| std::fs::read(folder.join(TOKENIZER)).ok();
+        let of_model = content(model.checkpoint().dir());
+        let same = |folder: &PathBuf| content(folder) == of_model;
+        if has_rows && tokenizer.as_ref().is_none_or(same) {
             continue;
         }
         let small_files = qoft::copy_small_files(&model)?;

@@ -193,6 +193,19 @@ mod tests {
     }
 
     #[test]
+    fn null_stands_for_a_default() {
+        let json = serde_json::json!({
+            "peft_type": "OFT", "eps": null, "coft": null, "bias": null, "target_modules": null,
+            "num_cayley_neumann_terms": null, "inference_mode": null, "more": null,
+        });
+        let read = OftConfig::from_json(json, "x").unwrap();
+        let mut expected = OftConfig::default();
+        expected.common.peft_version = None;
+        expected.common.other.insert("more".into(), Value::Null);
+        assert_eq!(read.to_json(), expected.to_json());
+    }
+
+    #[test]
     fn contradictions_are_refused() {
         let both = OftConfig {
             r: 4,

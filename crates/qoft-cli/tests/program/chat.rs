@@ -105,6 +105,33 @@ fn a_conversation_goes_through_a_pipe() {
 }
 
 #[test]
+fn a_template_for_nothing_is_told() {
+    let text = Path::new(env!("CARGO_MANIFEST_DIR")).join("quickstart/eval.jsonl");
+    let model = model();
+    let args = [
+        "data",
+        "preview",
+        "--model",
+        &model,
+        "-n",
+        "1",
+        "--chat-template=chatml",
+    ];
+    let run = good(&[&args[..], &["--data", arg(&text)]].concat());
+    assert!(run.stderr.contains("no row has messages"), "{}", run.stderr);
+    let work = tempdir().expect("a folder");
+    let file = work.path().join("chat.jsonl");
+    let row = r#"{"messages": [{"role": "user", "content": "a"}, {"role": "assistant", "content": "b"}]}"#;
+    std::fs::write(&file, row).expect("a file");
+    let run = good(&[&args[..], &["--data", arg(&file)]].concat());
+    assert!(
+        !run.stderr.contains("no row has messages"),
+        "{}",
+        run.stderr
+    );
+}
+
+#[test]
 fn prompts_of_a_file_become_what_each_becomes_alone() {
     let work = tempdir().expect("a folder");
     let file = work.path().join("prompts.jsonl");

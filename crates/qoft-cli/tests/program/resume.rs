@@ -368,3 +368,21 @@ fn one_run_at_a_time_has_a_folder() {
     let run = qoft(&["train", "--resume-from", arg(&out), "--max-steps=1"]);
     assert!(run.stderr.contains("checkpoint-N"), "{}", run.stderr);
 }
+
+#[test]
+fn a_finished_run_without_checkpoints_says_so() {
+    let training = Training::new();
+    let out = training.folder("quickstart");
+    good(&["quickstart", "--max-steps=1", "--output", arg(&out)]);
+    let adapter = out.join("adapter");
+    for from in ["last", "auto"] {
+        let args = training.args(&adapter, &["--resume-from", from]);
+        let run = qoft(&args);
+        assert_eq!(run.code, Some(1));
+        assert!(
+            run.stderr.contains("is finished") && run.stderr.contains("--start-from"),
+            "{}",
+            run.stderr
+        );
+    }
+}

@@ -126,7 +126,7 @@ impl MeasuredData for PreferenceData {
         let made = (0..rows * batches).filter_map(|number| {
             let mut row = longest?.clone();
             for part in row.parts_mut() {
-                *part = of_length(Some(part), length);
+                *part = of_length(Some(&*part), length);
             }
             // Where answers are judged there are good and bad ones.
             if let Preference::Judged { desirable, .. } = &mut row {

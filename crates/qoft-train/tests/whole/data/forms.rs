@@ -187,6 +187,24 @@ fn cells_of_tables_may_be_lists_and_numbers() {
 }
 
 #[test]
+fn rows_of_a_folder_are_named_with_their_file() {
+    let folder = TempDir::new().unwrap();
+    let write = |name: &str, text: &str| fs::write(folder.path().join(name), text).unwrap();
+    write("a.jsonl", "{\"text\": \"one\"}\n");
+    write(
+        "b.jsonl",
+        "{\"input_ids\": [1, 2]}\n\n{\"input_ids\": [1]}\n",
+    );
+    let load = || Dataset::load(folder.path(), &tokenizer(), &OPTIONS, None);
+    let named = &load().unwrap().report.unpredictable;
+    let named: Vec<String> = named.iter().map(ToString::to_string).collect();
+    assert_eq!(named, ["b.jsonl line 3"]);
+    write("b.jsonl", "{\"text\": \"one\"}\n[1]\n");
+    let error = load().unwrap_err().to_string();
+    assert!(error.contains("b.jsonl, line 2"), "{error}");
+}
+
+#[test]
 fn formats_and_columns_are_chosen() {
     let mut options = OPTIONS;
     options.columns = "prompt=question,completion=answer"
