@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use crate::common::{Run, arg, fixture, lines, names, qoft, start, wait_until};
+use crate::common::{Run, arg, fixture, good, lines, names, qoft, start, wait_until};
 use serde_json::Value;
 use tempfile::{TempDir, tempdir};
 
