@@ -6,7 +6,7 @@ use std::path::Path;
 use safetensors::SafeTensors;
 use safetensors::tensor::TensorView;
 
-use qoft_core::{Error, MappedTensors, Result, float_format, read_bytes};
+use qoft_core::{Error, MappedFile, Result, float_format, read_bytes};
 
 /// The file of the configuration.
 pub const CONFIG: &str = "adapter_config.json";
@@ -47,12 +47,17 @@ pub fn read_tensors(path: &Path) -> Result<Tensors> {
 /// # Errors
 /// If there is no such file, or it is damaged.
 pub fn saved_shapes(folder: &Path) -> Result<BTreeMap<String, Vec<usize>>> {
-    let file = MappedTensors::open(folder.join(WEIGHTS))?;
-    let shape = |name: &str| {
-        let shape = file.tensor(name, name)?.shape().to_vec();
-        Some((name.strip_prefix(PREFIX).unwrap_or(name).to_owned(), shape))
+    let path = folder.join(WEIGHTS);
+    let mapped = MappedFile::open(&path)?;
+    let file = SafeTensors::deserialize(mapped.bytes()).map_err(|e| Error::Adapter {
+        path,
+        reason: format!("not a valid safetensors file: {e}"),
+    })?;
+    let shape = |(name, tensor): (&str, TensorView)| {
+        let name = name.strip_prefix(PREFIX).unwrap_or(name);
+        (name.to_owned(), tensor.shape().to_vec())
     };
-    Ok(file.names().filter_map(shape).collect())
+    Ok(file.iter().map(shape).collect())
 }
 
 fn to_f32(tensor: &TensorView) -> Option<Vec<f32>> {
