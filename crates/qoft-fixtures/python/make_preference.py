@@ -173,8 +173,9 @@ def make_case(case):
     expected = {
         "rows": rows,
         "preference": {"stage": stage} | settings,
-        **of_run,
+        **{name: of_run.pop(name) for name in ("lr", "steps", "batch_size", "accumulation")},
         "max_length": max_length,
+        **of_run,
         "metrics": [numbers(entry) for entry in logs(trainer)],
         "eval": {"loss": float(evaluation["eval_loss"])} | numbers(evaluation, "eval_"),
         "examples": examples(trainer, stage, max_length),
