@@ -102,6 +102,10 @@ fn trained_tokens_are_those_that_peft_has_loaded() {
         let shapes =
             |folder: &Path| TensorFile::open(&folder.join("adapter_model.safetensors")).shapes();
         assert_eq!(shapes(&out), shapes(&saved), "{case}");
+        // The tokenizer is that which transformers saves.
+        let of_peft = qoft_fixtures::path(&format!("new_tokens/{case}/peft"));
+        let tokens = |folder: &Path| json(&folder.join("tokenizer.json"))["added_tokens"].take();
+        assert_eq!(tokens(&out), tokens(&of_peft), "{case}");
 
         let (model, _) = options(values);
         let data = fixture("new_tokens/rows.jsonl");
@@ -112,7 +116,7 @@ fn trained_tokens_are_those_that_peft_has_loaded() {
         let args = ["generate", "--model", &model, "--adapter", arg(&checkpoint)];
         let prompt = ["--prompt", "A <note>", "--max-new-tokens", "2"];
         let run = json_of(&[&args[..], &prompt].concat());
-        assert_eq!(run["prompt_tokens"], 3, "{run}");
+        assert_eq!(run["prompt_tokens"], 4, "{run}");
 
         let args = ["merge", "--model", &model, "--adapter", arg(&out)];
         let how = ["--output", arg(&merged), "--min-kept", "0"];
