@@ -52,6 +52,11 @@ impl App {
         for prompt in prompts {
             self.check_prompt(prompt)?;
         }
+        let knows = |id: &u32| (*id as usize) < self.vocab_size;
+        if let Some(id) = choosing.options.logit_bias.keys().find(|id| !knows(id)) {
+            let message = format!("token id {id}, but the model knows {} ids", self.vocab_size);
+            return Err(ApiError::field("logit_bias", message));
+        }
         let texts = prompts.len() * choosing.n;
         let most = self.options.max_queue + self.options.max_batch_size.get();
         if texts > most {

@@ -1,9 +1,10 @@
 //! The fields of requests about how tokens are chosen.
 
+use std::collections::BTreeMap;
 use std::collections::hash_map::RandomState;
 use std::hash::BuildHasher;
 
-use qoft_train::{GenerateOptions, GenerationConfig};
+use qoft_train::{GenerateError, GenerateOptions, GenerationConfig};
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -67,19 +68,6 @@ impl ChoosingFields {
         file: &GenerationConfig,
         max_tokens: usize,
     ) -> Result<Choosing, ApiError> {
-        for (name, value) in [
-            ("presence_penalty", self.presence_penalty),
-            ("frequency_penalty", self.frequency_penalty),
-        ] {
-            if value.is_some_and(|value| value != 0.0) {
-                let message = "only 0 is possible here; `repetition_penalty` is there instead";
-                return Err(ApiError::field(name, message));
-            }
-        }
-        let bias = self.logit_bias.as_ref().and_then(Value::as_object);
-        if bias.is_some_and(|bias| !bias.is_empty()) {
-            return Err(ApiError::field("logit_bias", "is not possible here"));
-        }
         let n = self.n.unwrap_or(1);
         if n == 0 {
             return Err(ApiError::field("n", "is 1 at least"));
@@ -116,6 +104,10 @@ impl ChoosingFields {
         let asked = self.max_completion_tokens.or(self.max_tokens);
         own.max_new_tokens = asked.or(file.max_new_tokens).or(Some(max_tokens));
         let mut options = own.or(file.clone()).options();
+        // Files say nothing of these: transformers has them not.
+        options.presence_penalty = self.presence_penalty.unwrap_or(0.0);
+        options.frequency_penalty = self.frequency_penalty.unwrap_or(0.0);
+        options.logit_bias = biases(self.logit_bias.as_ref())?;
         options.seed = match self.seed {
             Some(seed) => seed as u64,
             None => RandomState::new().hash_one(0),
@@ -126,9 +118,10 @@ impl ChoosingFields {
         if asked == Some(0) {
             return Err(ApiError::field("max_tokens", "is 1 at least"));
         }
-        options
-            .validate()
-            .map_err(|error| ApiError::bad(error.to_string()))?;
+        options.validate().map_err(|error| match error {
+            GenerateError::Option { key, reason } => ApiError::field(key, reason),
+            error => ApiError::bad(error.to_string()),
+        })?;
         Ok(Choosing {
             options,
             stops,
@@ -136,6 +129,26 @@ impl ChoosingFields {
             top_logprobs: None,
         })
     }
+}
+
+/// What is added to the logits of tokens: numbers under the tokens' ids, which are texts in JSON.
+fn biases(field: Option<&Value>) -> Result<BTreeMap<u32, f64>, ApiError> {
+    let wrong = |message: String| ApiError::field("logit_bias", message);
+    let fields = match field {
+        None | Some(Value::Null) => return Ok(BTreeMap::new()),
+        Some(Value::Object(fields)) => fields,
+        Some(_) => return Err(wrong("is an object with numbers under token ids".into())),
+    };
+    let of = |(id, bias): (&String, &Value)| {
+        let token = id.parse::<u32>();
+        let token = token.map_err(|_| wrong(format!("{id:?} is no token id")))?;
+        let bias = bias.as_f64();
+        Ok((
+            token,
+            bias.ok_or_else(|| wrong(format!("of {id} is no number")))?,
+        ))
+    };
+    fields.iter().map(of).collect()
 }
 
 #[cfg(test)]
@@ -174,8 +187,13 @@ mod tests {
     #[test]
     fn what_cannot_be_done_is_refused() {
         for (fields, param) in [
-            (json!({"presence_penalty": 0.5}), "presence_penalty"),
-            (json!({"logit_bias": {"5": 1}}), "logit_bias"),
+            (json!({"presence_penalty": 2.5}), "presence_penalty"),
+            (json!({"frequency_penalty": -3}), "frequency_penalty"),
+            (json!({"logit_bias": {"5": 101}}), "logit_bias"),
+            (json!({"logit_bias": {"five": 1}}), "logit_bias"),
+            (json!({"logit_bias": {"5": "1"}}), "logit_bias"),
+            (json!({"logit_bias": [5]}), "logit_bias"),
+            (json!({"top_p": 3}), "top_p"),
             (json!({"n": 0}), "n"),
             (json!({"best_of": 3}), "best_of"),
             (json!({"max_tokens": 0}), "max_tokens"),
@@ -183,8 +201,15 @@ mod tests {
             let error = choosing(fields, json!({})).unwrap_err();
             assert_eq!(error.param.as_deref(), Some(param));
         }
-        assert!(choosing(json!({"top_p": 3}), json!({})).is_err());
         let neutral = json!({"presence_penalty": 0, "logit_bias": {}, "stop": null, "n": 1});
         choosing(neutral, json!({})).unwrap();
+        let fields =
+            json!({"presence_penalty": 1, "frequency_penalty": -0.5, "logit_bias": {"5": -100}});
+        let options = choosing(fields, json!({})).unwrap().options;
+        assert_eq!(
+            (options.presence_penalty, options.frequency_penalty),
+            (1.0, -0.5)
+        );
+        assert_eq!(options.logit_bias, BTreeMap::from([(5, -100.0)]));
     }
 }

@@ -36,6 +36,15 @@ pub struct ChoiceArgs {
     /// Above 1: tokens that are in the text already become less likely [default: the model's, or else 1].
     #[arg(long, allow_negative_numbers = true)]
     pub repetition_penalty: Option<f64>,
+    /// Above 0: tokens that were written already become less likely, those of the prompt do not; from -2 to 2.
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    pub presence_penalty: f64,
+    /// The same for each time that a token was written; from -2 to 2.
+    #[arg(long, default_value_t = 0.0, allow_negative_numbers = true)]
+    pub frequency_penalty: f64,
+    /// What is added to the logit of a token, from -100 to 100; several times, or with commas.
+    #[arg(long, value_delimiter = ',', value_name = "ID=BIAS", value_parser = bias)]
+    pub logit_bias: Vec<(u32, f64)>,
     /// Ids of tokens that end the text, in place of the model's: several times, or with commas.
     #[arg(long, value_delimiter = ',', value_name = "ID")]
     pub eos_token_id: Vec<u32>,
@@ -71,6 +80,9 @@ impl ChoiceArgs {
         own.stop_strings = (!self.stop_strings.is_empty()).then(|| self.stop_strings.clone());
         let mut options = own.or(file).options();
         options.eos_token_id = (!self.eos_token_id.is_empty()).then(|| self.eos_token_id.clone());
+        options.presence_penalty = self.presence_penalty;
+        options.frequency_penalty = self.frequency_penalty;
+        options.logit_bias = self.logit_bias.iter().copied().collect();
         options.validate()?;
         self.tell_of_unused(&options);
         Ok(options)
@@ -90,4 +102,11 @@ impl ChoiceArgs {
             warnln!("{name} has no effect without --do-sample");
         }
     }
+}
+
+/// A token's id, and what is added to its logit.
+fn bias(argument: &str) -> Result<(u32, f64), String> {
+    let parts = argument.split_once('=');
+    let parts = parts.and_then(|(id, bias)| Some((id.parse().ok()?, bias.parse().ok()?)));
+    parts.ok_or_else(|| "a token id and a number are wanted, such as 13=-100".to_owned())
 }

@@ -92,6 +92,17 @@ fn in_words(options: &GenerateOptions, ends: &[u32]) -> String {
     if options.repetition_penalty != 1.0 {
         words += &format!(", repetition penalty {}", options.repetition_penalty);
     }
+    for (name, penalty) in [
+        ("presence", options.presence_penalty),
+        ("frequency", options.frequency_penalty),
+    ] {
+        if penalty != 0.0 {
+            words += &format!(", {name} penalty {penalty}");
+        }
+    }
+    if !options.logit_bias.is_empty() {
+        words += &format!(", logit biases {:?}", options.logit_bias);
+    }
     match options.max_length {
         Some(length) => words += &format!("; at most {length} tokens with the prompt"),
         None => words += &format!("; at most {} new tokens", options.max_new_tokens),
@@ -118,6 +129,9 @@ fn in_json(options: &GenerateOptions, ends: &[u32]) -> Value {
         "top_p": options.top_p,
         "min_p": options.min_p,
         "repetition_penalty": options.repetition_penalty,
+        "presence_penalty": options.presence_penalty,
+        "frequency_penalty": options.frequency_penalty,
+        "logit_bias": options.logit_bias,
         "eos_token_id": ends,
         "stop_strings": options.stop_strings,
         "seed": options.seed,

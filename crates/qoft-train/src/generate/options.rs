@@ -1,5 +1,6 @@
 //! How text is generated: the options of transformers, and what a model's folder says of them.
 
+use std::collections::BTreeMap;
 use std::io::ErrorKind;
 use std::path::Path;
 
@@ -21,6 +22,13 @@ pub struct GenerateOptions {
     /// Logits of tokens that are in the text already are divided by this where they are positive, and
     /// multiplied where they are negative.
     pub repetition_penalty: f64,
+    /// Taken from the logit of each token that was written already, whatever the prompt has: OpenAI's and vLLM's.
+    /// From -2 to 2.
+    pub presence_penalty: f64,
+    /// The same for each time that the token was written.
+    pub frequency_penalty: f64,
+    /// Added to the logits of tokens, by their ids, before all else; each from -100 to 100.
+    pub logit_bias: BTreeMap<u32, f64>,
     /// Divides the logits of draws.
     pub temperature: f64,
     /// Only so many of the likeliest tokens are drawn from, and those that are as likely as the last of
@@ -46,6 +54,9 @@ impl Default for GenerateOptions {
             max_new_tokens: 128,
             max_length: None,
             repetition_penalty: 1.0,
+            presence_penalty: 0.0,
+            frequency_penalty: 0.0,
+            logit_bias: BTreeMap::new(),
             temperature: 1.0,
             top_k: 50,
             top_p: 1.0,
@@ -75,6 +86,21 @@ impl GenerateOptions {
         let positive = |value: f64| value.is_finite() && value > 0.0;
         let reason = "a number above 0";
         check("repetition_penalty", penalty, positive(penalty), reason)?;
+        for (key, value) in [
+            ("presence_penalty", self.presence_penalty),
+            ("frequency_penalty", self.frequency_penalty),
+        ] {
+            check(key, value, (-2.0..=2.0).contains(&value), "from -2 to 2")?;
+        }
+        for value in self.logit_bias.values().copied() {
+            let possible = (-100.0..=100.0).contains(&value);
+            check(
+                "logit_bias",
+                value,
+                possible,
+                "from -100 to 100 for each token",
+            )?;
+        }
         if self.do_sample {
             let reason = "a number above 0, or 0 for the likeliest token each time";
             check("temperature", heat, positive(heat), reason)?;
@@ -283,6 +309,15 @@ mod tests {
             let error = config(file).options().validate().unwrap_err().to_string();
             assert!(error.contains(key), "{error}");
         }
+        let with = |change: fn(&mut GenerateOptions)| {
+            let mut options = GenerateOptions::default();
+            change(&mut options);
+            options.validate()
+        };
+        assert!(with(|options| options.presence_penalty = 2.5).is_err());
+        assert!(with(|options| options.frequency_penalty = f64::NAN).is_err());
+        assert!(with(|options| options.logit_bias = BTreeMap::from([(3, -101.0)])).is_err());
+        with(|options| options.logit_bias = BTreeMap::from([(3, -100.0)])).unwrap();
         let greedy = config(json!({"temperature": 0.0})).options();
         greedy.validate().unwrap();
         assert!(serde_json::from_value::<GenerationConfig>(json!({"top_k": "all"})).is_err());

@@ -1,7 +1,7 @@
 //! The choice of a token.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeSet, BinaryHeap};
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap};
 
 use qoft_core::Random;
 
@@ -30,17 +30,19 @@ impl Ord for Scored {
     }
 }
 
-/// The next token behind `text`; nothing if the logits are no numbers.
+/// The next token behind `text`, of which the first `prompt` tokens were given; nothing if the logits are no
+/// numbers.
 pub fn choose(
     logits: &[f32],
     text: &[u32],
+    prompt: usize,
     options: &GenerateOptions,
     random: &mut Random,
 ) -> Option<u32> {
     if logits.iter().any(|logit| logit.is_nan()) {
         return None;
     }
-    let scores = penalized(logits, text, options.repetition_penalty);
+    let scores = changed(logits, text, prompt, options);
     let id = match options.do_sample {
         false => likeliest(&scores)?,
         true => {
@@ -63,20 +65,39 @@ fn likeliest(scores: &[f32]) -> Option<usize> {
     scores.iter().position(|score| *score == largest)
 }
 
-/// Scores in which tokens of the text count less.
-fn penalized(logits: &[f32], text: &[u32], penalty: f64) -> Vec<f32> {
+/// Scores with all that is added to them, in vLLM's order: what each token has of its own, then penalties for
+/// being in the text, and for having been written.
+fn changed(logits: &[f32], text: &[u32], prompt: usize, options: &GenerateOptions) -> Vec<f32> {
     let mut scores = logits.to_vec();
-    if penalty == 1.0 {
-        return scores;
+    for (id, bias) in &options.logit_bias {
+        if let Some(score) = scores.get_mut(*id as usize) {
+            *score += *bias as f32;
+        }
     }
-    let penalty = penalty as f32;
-    for id in text.iter().copied().collect::<BTreeSet<u32>>() {
-        if let Some(score) = scores.get_mut(id as usize) {
-            *score = if *score < 0.0 {
-                *score * penalty
-            } else {
-                *score / penalty
-            };
+    if options.repetition_penalty != 1.0 {
+        let penalty = options.repetition_penalty as f32;
+        for id in text.iter().copied().collect::<BTreeSet<u32>>() {
+            if let Some(score) = scores.get_mut(id as usize) {
+                *score = if *score < 0.0 {
+                    *score * penalty
+                } else {
+                    *score / penalty
+                };
+            }
+        }
+    }
+    let presence = options.presence_penalty as f32;
+    let frequency = options.frequency_penalty as f32;
+    if presence != 0.0 || frequency != 0.0 {
+        let mut counts = BTreeMap::<u32, u32>::new();
+        for id in &text[prompt..] {
+            *counts.entry(*id).or_default() += 1;
+        }
+        for (id, count) in counts {
+            if let Some(score) = scores.get_mut(id as usize) {
+                *score -= frequency * count as f32;
+                *score -= presence;
+            }
         }
     }
     scores
@@ -145,7 +166,7 @@ mod tests {
     fn draws(options: &GenerateOptions, seed: u64) -> Vec<u32> {
         let mut random = Random::new(seed);
         (0..400)
-            .map(|_| choose(&LOGITS, &[], options, &mut random).unwrap())
+            .map(|_| choose(&LOGITS, &[], 0, options, &mut random).unwrap())
             .collect()
     }
 
@@ -163,7 +184,7 @@ mod tests {
             let config: GenerationConfig = serde_json::from_value(case["options"].clone()).unwrap();
             let options = config.options();
             options.validate().unwrap();
-            let scores = penalized(&logits, &text, options.repetition_penalty);
+            let scores = changed(&logits, &text, text.len(), &options);
             let kept = kept(scores, &options);
             let sum: f64 = kept.iter().map(|(_, weight)| weight).sum();
             let mut found = vec![0.0; logits.len()];
@@ -191,7 +212,7 @@ mod tests {
                 repetition_penalty: penalty,
                 ..GenerateOptions::default()
             };
-            choose(&LOGITS, text, &options, &mut random)
+            choose(&LOGITS, text, text.len(), &options, &mut random)
         };
         assert_eq!(choose(&[1, 1, 9], 1.5), Some(3));
         assert_eq!(choose(&[1, 3], 2.5), Some(2));
@@ -221,11 +242,14 @@ mod tests {
     fn logits_that_are_no_numbers_have_no_choice() {
         let mut random = Random::new(0);
         for options in [sampling(), GenerateOptions::default()] {
-            assert_eq!(choose(&[0.0, f32::NAN], &[], &options, &mut random), None);
+            assert_eq!(
+                choose(&[0.0, f32::NAN], &[], 0, &options, &mut random),
+                None
+            );
             let infinite = [0.0, f32::INFINITY];
-            assert_eq!(choose(&infinite, &[], &options, &mut random), Some(1));
+            assert_eq!(choose(&infinite, &[], 0, &options, &mut random), Some(1));
         }
         let nothing = [f32::NEG_INFINITY; 2];
-        assert_eq!(choose(&nothing, &[], &sampling(), &mut random), None);
+        assert_eq!(choose(&nothing, &[], 0, &sampling(), &mut random), None);
     }
 }

@@ -170,7 +170,8 @@ impl<'t, C> Sequence<'t, C> {
         tokenizer: &Tokenizer,
     ) -> Result<Written, GenerateError> {
         let position = self.text.len();
-        let id = choose(logits, &self.text, &self.options, &mut self.random)
+        let (options, random) = (&self.options, &mut self.random);
+        let id = choose(logits, &self.text, self.prompt, options, random)
             .ok_or(GenerateError::NotFinite { position })?;
         let logprobs = self.top_logprobs.map(|top| Logprobs::of(logits, id, top));
         self.seen = self.text.len();
