@@ -9,7 +9,7 @@ set -eu
 cd "$(dirname "$0")"
 export OMP_NUM_THREADS=1 PYTHONHASHSEED=0 PYTHONWARNINGS=ignore PYTHONDONTWRITEBYTECODE=1
 export TRANSFORMERS_VERBOSITY=error HF_HUB_DISABLE_PROGRESS_BARS=1
-for part in bnb models dense gemma mixtures gpt_oss mistral3 hybrids peft saved_embeddings peft_table hra custom train quantize quantize_train optim boft gpt2 generation chat jinja added_tokens tokenizer_classes; do
+for part in bnb models dense gemma mixtures gpt_oss mistral3 hybrids peft saved_embeddings peft_table hra custom train quantize quantize_train optim boft gpt2 generation scripted chat jinja added_tokens tokenizer_classes; do
     "${PYTHON:-python3}" "make_$part.py"
 done
 if [ -n "${QOFT:-}" ]; then

@@ -1,5 +1,8 @@
 //! Calls of tools in what a model writes.
 
+use std::collections::hash_map::DefaultHasher;
+use std::hash::{BuildHasher, BuildHasherDefault};
+
 use serde_json::{Value, json};
 
 use crate::engine::StopStrings;
@@ -32,6 +35,24 @@ impl ToolForm {
         }
         let llama = has("<|start_header_id|>") && has("parameters");
         llama.then_some(Self::Object)
+    }
+
+    /// The name of a call: that of call `at` in text `index` of a request. Mistral's templates take back no other
+    /// names than those of nine letters and digits.
+    pub fn call_id(self, request: u64, index: usize, at: usize) -> String {
+        match self {
+            Self::Tagged | Self::Object => format!("call_{request}_{index}_{at}"),
+            Self::List => {
+                let parts = [request, index as u64, at as u64];
+                let mut left = BuildHasherDefault::<DefaultHasher>::default().hash_one(parts);
+                let mut digit = || {
+                    let digit = (left % 36) as u32;
+                    left /= 36;
+                    char::from_digit(digit, 36).unwrap_or('0')
+                };
+                (0..9).map(|_| digit()).collect()
+            }
+        }
     }
 
     /// The calls in a text that holds nothing else; `None` if it cannot be read so.
@@ -120,6 +141,11 @@ impl ToolReader {
             held: String::new(),
             state: State::Beginning,
         }
+    }
+
+    /// The form of calls.
+    pub fn form(&self) -> ToolForm {
+        self.form
     }
 
     /// The text that belongs to no call.
@@ -234,6 +260,19 @@ mod tests {
         ] {
             assert_eq!(read(form, &[text]), (text.to_owned(), Vec::new()));
         }
+    }
+
+    #[test]
+    fn calls_have_names_that_templates_take_back() {
+        let ids: Vec<String> = (0..40)
+            .map(|at| ToolForm::List.call_id(at / 20, 0, (at % 20) as usize))
+            .collect();
+        let is_name =
+            |id: &String| id.len() == 9 && id.bytes().all(|byte| byte.is_ascii_alphanumeric());
+        assert!(ids.iter().all(is_name), "{ids:?}");
+        let different: std::collections::BTreeSet<&String> = ids.iter().collect();
+        assert_eq!(different.len(), ids.len());
+        assert_eq!(ToolForm::Tagged.call_id(3, 0, 1), "call_3_0_1");
     }
 
     #[test]

@@ -1,7 +1,9 @@
 //! The server, asked over plain connections.
 #![cfg(unix)]
 
+mod choosing;
 mod client;
+mod tools;
 
 use std::io::{Read, Write};
 use std::thread;

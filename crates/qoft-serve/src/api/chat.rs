@@ -236,8 +236,9 @@ impl Texts {
                     let (text, calls) = tools.finish();
                     news.text = text;
                     let calls = calls.iter().enumerate();
+                    let (form, number) = (tools.form(), self.shape.number());
                     let told = calls.map(|(at, call)| {
-                        let id = format!("call_{}_{index}_{at}", self.shape.number());
+                        let id = form.call_id(number, index, at);
                         call.to_json(&id, at)
                     });
                     news.calls = told.collect();

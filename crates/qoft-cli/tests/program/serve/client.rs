@@ -94,22 +94,22 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on a free port.
+    /// Starts one on a free port, with both adapters.
     pub fn start(model: &Model, more: &[&str]) -> Self {
-        let path = model.path();
-        let mut command: Command = with_default_signals();
-        command.args([
-            "serve",
-            "--model",
-            arg(&path),
-            "--served-model-name=base",
-            "--port=0",
-        ]);
-        for name in ["a", "b"] {
-            let adapter = format!("{name}={}", arg(&model.adapter(name)));
-            command.args(["--adapter", &adapter]);
+        let adapters = ["a", "b"].map(|name| format!("{name}={}", arg(&model.adapter(name))));
+        let mut args = vec!["--chat-template=chatml"];
+        for adapter in &adapters {
+            args.extend(["--adapter", adapter]);
         }
-        command.args(["--chat-template=chatml"]).args(more);
+        args.extend(more);
+        Self::of(&model.path(), &args)
+    }
+
+    /// Starts one of another model, which is called `base`.
+    pub fn of(model: &Path, more: &[&str]) -> Self {
+        let mut command: Command = with_default_signals();
+        command.args(["serve", "--model", arg(model), "--served-model-name=base"]);
+        command.arg("--port=0").args(more);
         command.env_remove("QOFT_LOG").env_remove("QOFT_API_KEY");
         command.stderr(Stdio::piped()).stdout(Stdio::null());
         let mut child = command.spawn().expect("the program starts");
@@ -163,6 +163,11 @@ impl Server {
         assert_eq!(answer.status, 200, "{}", answer.body);
         let text = &answer.json()["choices"][0]["text"];
         text.as_str().expect("a text").to_owned()
+    }
+
+    /// The number of its process.
+    pub fn process(&self) -> u32 {
+        self.child.id()
     }
 
     /// Asks it to stop by a signal.
