@@ -3,6 +3,7 @@
 
 mod choosing;
 mod client;
+mod load;
 mod tools;
 
 use std::io::{Read, Write};
