@@ -1,7 +1,7 @@
 //! A small Hugging Face Hub on 127.0.0.1, with one thread for each connection.
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -29,6 +29,10 @@ pub struct HubState {
     pub refusal: u16,
     /// Connections that break after so many bytes of a file.
     pub breaks: Vec<usize>,
+    /// Connections that fall silent after so many bytes of a file, and stay open.
+    pub stalls: Vec<usize>,
+    /// Requests to come that get no answer, though the connection stays open.
+    pub mutes: usize,
     /// Requests: method, path, and the `Range` of one for a file.
     pub log: Vec<String>,
     /// Bodies of requests that write, by their paths.
@@ -116,7 +120,15 @@ impl HubServer {
     fn answer(&self, request: &Request, stream: &TcpStream) -> bool {
         let range = request.header("range").unwrap_or_default();
         let line = format!("{} {} {range}", request.method, request.path);
-        self.state().log.push(line.trim_end().to_owned());
+        let mut state = self.state();
+        state.log.push(line.trim_end().to_owned());
+        if let Some(left) = state.mutes.checked_sub(1) {
+            state.mutes = left;
+            drop(state);
+            be_silent(stream);
+            return false;
+        }
+        drop(state);
         if let Some(store) = request.path.strip_prefix("/store/") {
             if request.method == "PUT" {
                 return self.written(request, stream);
@@ -229,13 +241,18 @@ impl HubServer {
             range.len()
         );
         let part = &bytes[range];
-        // A break waits for a part that is longer.
-        let is_due = |state: &HubState| state.breaks.last().is_some_and(|cut| *cut < part.len());
+        // They wait for a part that is longer.
+        let due = |cuts: &mut Vec<usize>| cuts.pop_if(|cut| *cut < part.len());
         let mut state = self.state();
-        let cut = is_due(&state).then(|| state.breaks.pop()).flatten();
+        let cut = due(&mut state.breaks);
+        let stall = due(&mut state.stalls);
         drop(state);
-        let sent = &part[..cut.unwrap_or(part.len())];
-        stream.write_all(head.as_bytes()).is_ok() && stream.write_all(sent).is_ok() && cut.is_none()
+        let sent = &part[..cut.or(stall).unwrap_or(part.len())];
+        let is_sent = stream.write_all(head.as_bytes()).is_ok() && stream.write_all(sent).is_ok();
+        if stall.is_some() {
+            be_silent(stream);
+        }
+        is_sent && cut.is_none() && stall.is_none()
     }
 
     /// What is pushed, and the answer of each step of it.
@@ -279,6 +296,12 @@ impl HubServer {
         }
         plain(stream, 200, "{}")
     }
+}
+
+/// Waits until the visitor has gone.
+fn be_silent(mut stream: &TcpStream) {
+    let mut rest = [0; 64];
+    while stream.read(&mut rest).is_ok_and(|count| count > 0) {}
 }
 
 fn plain(mut stream: &TcpStream, status: u16, body: &str) -> bool {

@@ -3,14 +3,14 @@
 use std::env;
 use std::fs;
 use std::path::{Path, PathBuf};
-
-use hf_hub::Cache;
-use hf_hub::api::sync::{Api, ApiBuilder};
+use std::time::Duration;
 
 use crate::HubError;
 
 /// Where the Hub is where nothing says otherwise.
 const ENDPOINT: &str = "https://huggingface.co";
+/// How long the Hub may be silent where nothing says otherwise.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// The Hub, and the cache of what came from it.
 ///
@@ -21,12 +21,14 @@ const ENDPOINT: &str = "https://huggingface.co";
 /// | `HF_HOME` | folder of the cache and the token: `~/.cache/huggingface` |
 /// | `HF_HUB_CACHE` | folder of the cache alone: `hub` in `HF_HOME` |
 /// | `HF_HUB_OFFLINE` | `1`: nothing is fetched |
+/// | `HF_HUB_DOWNLOAD_TIMEOUT` | seconds without an answer after which it is asked once more: 30 |
 #[derive(Debug)]
 pub struct Hub {
     pub(crate) endpoint: String,
     pub(crate) cache: PathBuf,
     pub(crate) token: Option<String>,
     pub(crate) offline: Option<&'static str>,
+    pub(crate) patience: Duration,
 }
 
 impl Hub {
@@ -37,6 +39,7 @@ impl Hub {
             cache: cache.into(),
             token: token.map(str::to_owned),
             offline: None,
+            patience: PATIENCE,
         }
     }
 
@@ -60,28 +63,35 @@ impl Hub {
             let value = set(name).unwrap_or_default().to_ascii_lowercase();
             matches!(value.as_str(), "1" | "on" | "yes" | "true")
         });
+        let patience = match set("HF_HUB_DOWNLOAD_TIMEOUT") {
+            None => PATIENCE,
+            Some(text) => {
+                let seconds = text.trim().parse::<f64>().ok();
+                let time = seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds).ok());
+                let time = time.filter(|time| !time.is_zero());
+                time.ok_or_else(|| {
+                    let message =
+                        format!("HF_HUB_DOWNLOAD_TIMEOUT={text}: expected seconds, such as 30");
+                    HubError::Environment(message)
+                })?
+            }
+        };
         Ok(Self {
             offline,
+            patience,
             ..Self::new(&endpoint, cache, token().as_deref())
         })
+    }
+
+    /// The same, with another time that the Hub may be silent.
+    #[must_use]
+    pub fn with_patience(self, patience: Duration) -> Self {
+        Self { patience, ..self }
     }
 
     /// The folder of the cache.
     pub fn cache(&self) -> &Path {
         &self.cache
-    }
-
-    pub(crate) fn api(&self) -> Result<Api, HubError> {
-        // A download that breaks off is taken up again by the caller: the client counts from the wrong
-        // byte if one breaks off before the first.
-        let builder = ApiBuilder::from_cache(Cache::new(self.cache.clone()))
-            .with_endpoint(self.endpoint.clone())
-            .with_token(self.token.clone())
-            .with_progress(false)
-            .with_retries(0)
-            .with_user_agent("qoft", env!("CARGO_PKG_VERSION"));
-        let api = builder.build();
-        api.map_err(|error| HubError::Environment(error.to_string()))
     }
 }
 

@@ -3,23 +3,15 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::thread;
-use std::time::Duration;
 
-use hf_hub::api::Progress;
-use hf_hub::api::sync::{Api, ApiError, ApiRepo};
 use hf_hub::{Repo, RepoType};
 use serde_json::Value;
 
 use crate::choose::{self, INDEX, some};
+use crate::client::{Client, Failure};
+use crate::download::Download;
 use crate::name::is_inside;
 use crate::{Hub, HubError, HubName};
-
-/// Attempts after a connection broke, and the pause before the first of them.
-const ATTEMPTS: u32 = 5;
-const PAUSE: Duration = Duration::from_millis(250);
-/// What the client calls a file that is not all there.
-const PART: &str = "part";
 
 /// What a name stands for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -66,20 +58,6 @@ impl Transfer for Silent {
     fn note(&mut self, _: &str) {}
 }
 
-struct Told<'a>(&'a mut dyn Transfer);
-
-impl Progress for Told<'_> {
-    fn init(&mut self, size: usize, file: &str) {
-        self.0.file(file, size as u64);
-    }
-
-    fn update(&mut self, size: usize) {
-        self.0.bytes(size as u64);
-    }
-
-    fn finish(&mut self) {}
-}
-
 /// A repository at a commit, and what of it is wanted.
 struct Wanted<'a> {
     name: &'a HubName,
@@ -108,11 +86,11 @@ impl Hub {
         if let Some(variable) = self.offline {
             return self.cached(name, content, &format!("{variable} is set"));
         }
-        let api = self.api()?;
+        let client = Client::new(self);
         let repo = self.repo(name, content);
-        let info = match api.repo(repo.clone()).info() {
+        let info = match client.info(&repo) {
             Ok(info) => info,
-            Err(error) if status(&error).is_none() => {
+            Err(error) if error.status().is_none() => {
                 let why = format!("the Hub at {} cannot be reached: {error}", self.endpoint);
                 let path = self.cached(name, content, &why)?;
                 transfer.note(&format!("{why}; what the cache has of {name} is used"));
@@ -139,13 +117,13 @@ impl Hub {
             files,
             snapshot,
         };
-        self.complete(&api, &wanted, transfer)
+        self.complete(&client, &wanted, transfer)
     }
 
     /// Fetches what lacks; the path of what was asked for.
     fn complete(
         &self,
-        api: &Api,
+        client: &Client,
         wanted: &Wanted,
         transfer: &mut dyn Transfer,
     ) -> Result<PathBuf, HubError> {
@@ -155,8 +133,7 @@ impl Hub {
             snapshot,
             ..
         } = wanted;
-        let repo = api.repo(self.repo(name, wanted.content));
-        let mut get = |file: &str| self.get((api, &repo), wanted, file, &mut *transfer);
+        let mut get = |file: &str| self.get(client, wanted, file, &mut *transfer);
         let title = name.repo.as_str();
         let asked = name.path.as_deref().unwrap_or_default();
         if files.iter().any(|file| file == asked) {
@@ -216,61 +193,32 @@ impl Hub {
     /// One file, unless it is here.
     fn get(
         &self,
-        (api, repo): (&Api, &ApiRepo),
+        client: &Client,
         wanted: &Wanted,
         file: &str,
         transfer: &mut dyn Transfer,
     ) -> Result<(), HubError> {
+        let Wanted { name, content, .. } = wanted;
         let target = wanted.snapshot.join(file);
         if target.exists() {
             return Ok(());
         }
-        self.discard_odd_part(repo, api, wanted, file);
-        let mut pause = PAUSE;
-        let mut attempt = 0;
-        let path = loop {
-            match repo.download_with_progress(file, Told(transfer)) {
-                Ok(path) => break path,
-                Err(error) if attempt < ATTEMPTS && may_pass(&error) => {
-                    attempt += 1;
-                    transfer.note(&format!("{}/{file}: {error}; once more", wanted.name.repo));
-                    thread::sleep(pause);
-                    pause *= 2;
-                }
-                Err(error) => {
-                    let doing = format!("fetching {file}");
-                    return Err(self.failed(wanted.name, wanted.content, &doing, &error));
-                }
-            }
+        let download = Download {
+            client,
+            cache: &self.cache,
+            repo: &self.repo(name, *content),
+            file,
+            title: &name.repo,
         };
+        let path = download.run(transfer);
+        let doing = format!("fetching {file}");
+        let path = path.map_err(|failure| self.failed(name, *content, &doing, &failure))?;
         match path == target {
             true => Ok(()),
             false => Err(HubError::Unusable {
-                name: wanted.name.to_string(),
+                name: name.to_string(),
                 reason: "it changed while it was fetched; once more fetches the new one".into(),
             }),
-        }
-    }
-
-    /// Removes what an earlier attempt left of a file, if it is all of it or more: the client asks for what
-    /// follows, and the Hub refuses.
-    fn discard_odd_part(&self, repo: &ApiRepo, api: &Api, wanted: &Wanted, file: &str) {
-        let blobs = self
-            .folder(&self.repo(wanted.name, wanted.content))
-            .join("blobs");
-        let parts = fs::read_dir(&blobs).into_iter().flatten().flatten();
-        let is_part = |name: &Path| name.extension().is_some_and(|end| end == PART);
-        // Only then it is worth a request to know which part is this file's.
-        if !parts.map(|entry| entry.path()).any(|path| is_part(&path)) {
-            return;
-        }
-        let Ok(about) = api.metadata(&repo.url(file)) else {
-            return;
-        };
-        let part = blobs.join(about.etag()).with_extension(PART);
-        if fs::metadata(&part).is_ok_and(|part| part.len() >= about.size() as u64) {
-            // A file that stays gives the error that it gave before.
-            let _ = fs::remove_file(&part);
         }
     }
 
@@ -304,10 +252,10 @@ impl Hub {
         self.cache.join(repo.folder_name())
     }
 
-    fn failed(&self, name: &HubName, content: Content, doing: &str, error: &ApiError) -> HubError {
+    fn failed(&self, name: &HubName, content: Content, doing: &str, error: &Failure) -> HubError {
         let (endpoint, kind) = (self.endpoint.clone(), content.kind());
         let repo = name.repo.clone();
-        match status(error) {
+        match error.status() {
             Some(404) => HubError::NotFound {
                 name: name.to_string(),
                 kind,
@@ -339,28 +287,6 @@ impl Hub {
             doing: "asking for its files".to_owned(),
             reason: format!("{} is no Hub that can be trusted: {what}", self.endpoint),
         }
-    }
-}
-
-/// The status of an answer, if there was one.
-fn status(error: &ApiError) -> Option<u16> {
-    match error {
-        ApiError::RequestError(error) => match **error {
-            ureq::Error::StatusCode(status) => Some(status),
-            _ => None,
-        },
-        _ => None,
-    }
-}
-
-/// Whether it may go better the next time.
-fn may_pass(error: &ApiError) -> bool {
-    match error {
-        ApiError::IoError(_) | ApiError::LockAcquisition(_) => true,
-        ApiError::RequestError(_) => {
-            status(error).is_none_or(|status| status == 429 || status >= 500)
-        }
-        _ => false,
     }
 }
 

@@ -13,6 +13,8 @@
 //! ```
 
 mod choose;
+mod client;
+mod download;
 mod environment;
 mod error;
 mod fetch;

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::Path;
+use std::time::Duration;
 
 use qoft_fixtures::hub::{COMMIT, HubServer};
 use qoft_hub::{Content, Hub, HubError, HubName, Silent, Transfer};
@@ -75,20 +76,27 @@ fn a_model_comes_into_the_cache_that_python_shares_and_once() {
     assert_eq!(case.server.requests("/resolve/"), before);
 }
 
+/// What is noted, and the bytes of the last file.
+#[derive(Default)]
+struct Heard(Vec<String>, u64);
+
+impl Transfer for Heard {
+    fn file(&mut self, _: &str, _: u64) {
+        self.1 = 0;
+    }
+    fn bytes(&mut self, more: u64) {
+        self.1 += more;
+    }
+    fn note(&mut self, text: &str) {
+        self.0.push(text.to_owned());
+    }
+}
+
 #[test]
 fn what_broke_off_goes_on_at_its_byte() {
     let case = Case::new();
     // The last one comes first: of the configuration, and twice of the weights.
     case.server.state().breaks = vec![50_000, 100_000, 3];
-    #[derive(Default)]
-    struct Heard(Vec<String>);
-    impl Transfer for Heard {
-        fn file(&mut self, _: &str, _: u64) {}
-        fn bytes(&mut self, _: u64) {}
-        fn note(&mut self, text: &str) {
-            self.0.push(text.to_owned());
-        }
-    }
     let mut heard = Heard::default();
     let name = HubName::parse("o/m").unwrap();
     let folder = case.hub().fetch(&name, Content::Model, &mut heard).unwrap();
@@ -106,6 +114,52 @@ fn what_broke_off_goes_on_at_its_byte() {
         case.server
             .requests("/store/models/o/m/model.safetensors bytes=150000-"),
         1
+    );
+}
+
+#[test]
+fn a_hub_that_falls_silent_is_asked_once_more() {
+    let case = Case::new();
+    let name = HubName::parse("o/m").unwrap();
+    let hub = || case.hub().with_patience(Duration::from_millis(300));
+    // In the middle of the weights: what came is kept, and a request that brought something is no failure.
+    case.server.state().stalls = vec![100_000];
+    let mut heard = Heard::default();
+    let folder = hub().fetch(&name, Content::Model, &mut heard).unwrap();
+    let weights_here = folder.join("model.safetensors");
+    assert_eq!(fs::read(&weights_here).unwrap(), weights());
+    let asked = "/store/models/o/m/model.safetensors bytes=100000-";
+    assert_eq!(case.server.requests(asked), 1);
+    assert_eq!((heard.0.len(), heard.1), (0, 300_000), "{:?}", heard.0);
+    // Before a byte came.
+    fs::remove_file(fs::canonicalize(&weights_here).unwrap()).unwrap();
+    fs::remove_file(&weights_here).unwrap();
+    case.server.state().stalls = vec![0, 0];
+    let mut heard = Heard::default();
+    hub().fetch(&name, Content::Model, &mut heard).unwrap();
+    assert_eq!(fs::read(&weights_here).unwrap(), weights());
+    let note = "o/m/model.safetensors: nothing came for 0.3 seconds; once more";
+    assert_eq!(heard.0, [note, note]);
+    // Without an answer at all the cache is used.
+    case.server.state().mutes = 1;
+    let mut heard = Heard::default();
+    hub().fetch(&name, Content::Model, &mut heard).unwrap();
+    assert!(
+        heard.0[0].contains("nothing came for 0.3 seconds"),
+        "{:?}",
+        heard.0
+    );
+    assert!(heard.0[0].contains("the cache"), "{:?}", heard.0);
+    // And in the end it is given up.
+    let other = Case::new();
+    other.server.state().stalls = vec![0; 9];
+    let hub = other.hub().with_patience(Duration::from_millis(50));
+    let error = hub.fetch(&name, Content::Model, &mut Silent).unwrap_err();
+    assert!(
+        error
+            .to_string()
+            .contains("fetching config.json: nothing came for 0.05"),
+        "{error}"
     );
 }
 
