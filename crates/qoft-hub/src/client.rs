@@ -171,7 +171,9 @@ impl Client {
         let mut reader = answer.body_mut().as_reader();
         let mut buffer = vec![0; 1 << 16];
         loop {
-            let count = reader.read(&mut buffer).map_err(|e| self.broken(e))?;
+            let count = reader
+                .read(&mut buffer)
+                .map_err(|e| self.failed(e.into()))?;
             if count == 0 {
                 return Ok(());
             }
@@ -207,13 +209,6 @@ impl Client {
             ureq::Error::Timeout(_) => Failure::Silence(self.patience),
             ureq::Error::Io(error) => Failure::Io(error),
             error => Failure::Request(Box::new(error)),
-        }
-    }
-
-    fn broken(&self, error: io::Error) -> Failure {
-        match error.kind() {
-            io::ErrorKind::TimedOut => Failure::Silence(self.patience),
-            _ => Failure::Io(error),
         }
     }
 }

@@ -1,5 +1,8 @@
 //! What people do in their first hour with data of their own, as they know it from other programs.
 
+#[cfg(all(unix, feature = "hub", feature = "serve"))]
+mod using;
+
 use std::fs;
 use std::io::Write;
 use std::path::Path;

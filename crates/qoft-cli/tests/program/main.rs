@@ -28,6 +28,8 @@ mod quantize_train;
 mod random_damage;
 mod resume;
 mod saved;
+#[cfg(all(feature = "hub", feature = "all-schemes"))]
+mod schemas;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;

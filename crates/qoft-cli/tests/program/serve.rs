@@ -2,7 +2,7 @@
 #![cfg(unix)]
 
 mod choosing;
-mod client;
+pub mod client;
 mod load;
 mod tools;
 
