@@ -53,3 +53,9 @@ if [ -n "${WHEELS:-}" ]; then
 else
     echo "skipped make_templates.py: WHEELS is not set"
 fi
+# PYTHON_LM_EVAL is an interpreter with requirements-lm-eval.txt.
+if [ -n "${PYTHON_LM_EVAL:-}" ]; then
+    "$PYTHON_LM_EVAL" make_choices.py
+else
+    echo "skipped make_choices.py: PYTHON_LM_EVAL is not set"
+fi

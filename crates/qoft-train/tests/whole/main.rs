@@ -1,5 +1,6 @@
 //! What `qoft-train` does as a whole, in one program that is linked once.
 
+mod choices;
 mod data;
 mod data_tokenizer;
 mod own_model;
