@@ -94,7 +94,10 @@ fn run() -> Result<()> {
     let args: Vec<String> = std::env::args().skip(1).collect();
     match args.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         [] | ["help" | "-h" | "--help"] => say(HELP),
-        ["test-all"] => stages::run("test-all", stages::TEST_ALL),
+        ["test-all"] => {
+            stages::run_tools(root()?)?;
+            stages::run("test-all", stages::TEST_ALL)
+        }
         ["test-gpu"] => stages::run("test-gpu", stages::TEST_GPU),
         ["bench", ref options @ ..] => bench::run(options, root()?),
         ["bench-gpu"] => bench_gpu("wgpu"),

@@ -2,6 +2,7 @@
 
 mod gpu;
 mod test_all;
+mod tools;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -14,6 +15,7 @@ use crate::{cargo, root, say};
 
 pub use gpu::TEST_GPU;
 pub use test_all::TEST_ALL;
+pub use tools::run as run_tools;
 
 /// A call of cargo that has to succeed.
 pub struct Stage {
