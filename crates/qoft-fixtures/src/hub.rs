@@ -279,7 +279,7 @@ impl HubServer {
             let end = &self.endpoint;
             // Parts of a thousand bytes.
             let objects = oids.map(|oid| {
-                let parts = (1..=99).map(|n| format!("\"{n:05}\":\"{end}/store/{oid}/{n}\""));
+                let parts = (1..=1999).map(|n| format!("\"{n:05}\":\"{end}/store/{oid}/{n}\""));
                 let parts = parts.collect::<Vec<_>>().join(",");
                 format!(
                     "{{\"oid\":\"{oid}\",\"actions\":{{\"upload\":{{\"href\":\"{end}/complete/{oid}\",\
