@@ -56,7 +56,12 @@ const TASKS: &[Task] = &[
         &["8 rows (text)"],
         &["mine/adapter_model.safetensors"],
     ),
-    ("push mine owner/mine --private", "", &["owner/mine"], &[]),
+    (
+        "push mine owner/mine --private",
+        "",
+        &["files pushed: http://127.0.0.1:"],
+        &[],
+    ),
     (
         "eval --model owner/model --adapter mine --data owner/texts --max-length 48",
         "",
