@@ -59,3 +59,9 @@ if [ -n "${PYTHON_LM_EVAL:-}" ]; then
 else
     echo "skipped make_choices.py: PYTHON_LM_EVAL is not set"
 fi
+# VLLM names vLLM's wheel: pip download --no-deps vllm==0.33.0
+if [ -n "${VLLM:-}" ]; then
+    "${PYTHON:-python3}" make_penalties.py "$VLLM"
+else
+    echo "skipped make_penalties.py: VLLM is not set"
+fi

@@ -202,6 +202,45 @@ mod tests {
         }
     }
 
+    /// What vLLM's penalties and biases make of logits.
+    #[test]
+    fn scores_are_those_of_vllm() {
+        let file = std::fs::read(qoft_fixtures::path("penalties.json")).unwrap();
+        let cases: Vec<Value> = serde_json::from_slice(&file).unwrap();
+        assert!(cases.len() >= 8);
+        for case in cases {
+            let numbers =
+                |key: &str| -> Vec<f64> { serde_json::from_value(case[key].clone()).unwrap() };
+            let ids =
+                |key: &str| -> Vec<u32> { serde_json::from_value(case[key].clone()).unwrap() };
+            let logits: Vec<f32> = numbers("logits").into_iter().map(|v| v as f32).collect();
+            let (prompt, mut text) = (ids("prompt"), ids("prompt"));
+            text.extend(ids("text"));
+            let own = &case["options"];
+            let number = |key: &str, default: f64| own[key].as_f64().unwrap_or(default);
+            let bias = own["logit_bias"].as_object().cloned().unwrap_or_default();
+            let bias = bias.iter();
+            let options = GenerateOptions {
+                repetition_penalty: number("repetition_penalty", 1.0),
+                presence_penalty: number("presence_penalty", 0.0),
+                frequency_penalty: number("frequency_penalty", 0.0),
+                logit_bias: bias
+                    .map(|(id, bias)| (id.parse().unwrap(), bias.as_f64().unwrap()))
+                    .collect(),
+                ..GenerateOptions::default()
+            };
+            options.validate().unwrap();
+            let found = changed(&logits, &text, prompt.len(), &options);
+            for (id, (found, expected)) in found.iter().zip(numbers("scores")).enumerate() {
+                let error = (f64::from(*found) - expected).abs();
+                assert!(
+                    error < 1e-5 * expected.abs().max(1.0),
+                    "{own} {id}: {found} {expected}"
+                );
+            }
+        }
+    }
+
     #[test]
     fn without_draws_the_first_of_the_likeliest_is_chosen() {
         let options = GenerateOptions::default();
