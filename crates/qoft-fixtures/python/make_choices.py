@@ -13,7 +13,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from common import DATA, write_json
+from common import DATA, plain_4bit_forward, write_json
 
 import lm_eval
 import torch
@@ -55,6 +55,7 @@ def main():
     rows = list(questions())
     file = folder / "questions.jsonl"
     file.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+    plain_4bit_forward()
     model = AutoModelForCausalLM.from_pretrained(DATA / "models" / MODEL, dtype=torch.float32).eval()
     tokenizer = AutoTokenizer.from_pretrained(DATA / "tokenizer")
     longest = max(len(tokenizer(row["question"] + " " + choice).input_ids) for row in rows for choice in row["choices"])

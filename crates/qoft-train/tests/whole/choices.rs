@@ -59,7 +59,7 @@ fn accuracies_are_those_of_the_harness() {
             .sum();
         let loss = sum / NonZeroUsize::new(found.tokens).unwrap().get() as f64;
         assert!(
-            (found.loss - loss).abs() < 1e-4 * loss,
+            (found.loss - loss).abs() < 1e-6 * loss,
             "{} {loss}",
             found.loss
         );
