@@ -58,12 +58,12 @@ fn an_archive_is_installed_if_its_checksum_is_right() {
     let dist = Path::new(env!("CARGO_MANIFEST_DIR")).join("../dist");
     let here = format!("{}-unknown-linux-gnu", std::env::consts::ARCH);
     let (from, to) = (format!("qoft-{TARGET}"), format!("qoft-{here}"));
-    let unpacked = Command::new("tar")
-        .arg("-C")
-        .arg(&work)
-        .arg("-xzf")
-        .arg(dist.join(format!("{from}.tar.gz")));
-    assert!({ unpacked }.status().expect("tar runs").success());
+    let tar = |args: &[&Path]| {
+        let done = Command::new("tar").args(args).status();
+        assert!(done.expect("tar runs").success());
+    };
+    let packed = dist.join(format!("{from}.tar.gz"));
+    tar(&["-C".as_ref(), &work, "-xzf".as_ref(), &packed]);
     for name in [
         "README.md",
         "LICENSE-MIT",
@@ -77,14 +77,7 @@ fn an_archive_is_installed_if_its_checksum_is_right() {
     }
     fs::rename(work.join(&from), work.join(&to)).expect("a folder");
     let archive = releases.join(format!("{to}.tar.gz"));
-    let packed = Command::new("tar")
-        .arg("-C")
-        .arg(&work)
-        .arg("-czf")
-        .arg(&archive)
-        .arg(&to)
-        .status();
-    assert!(packed.expect("tar runs").success());
+    tar(&["-C".as_ref(), &work, "-czf".as_ref(), &archive, to.as_ref()]);
     let sum = || {
         let mut command = Command::new("sha256sum");
         let output = command

@@ -20,9 +20,11 @@ mod error;
 mod fetch;
 mod name;
 mod push;
+mod transfer;
 
 pub use environment::Hub;
 pub use error::HubError;
-pub use fetch::{Content, Silent, Transfer};
+pub use fetch::Content;
 pub use name::HubName;
 pub use push::Pushed;
+pub use transfer::{Silent, Transfer};
