@@ -11,6 +11,7 @@ use crate::choose::{self, INDEX, some};
 use crate::client::{Client, Failure};
 use crate::download::Download;
 use crate::name::is_inside;
+use crate::transfer::Transfer;
 use crate::{Hub, HubError, HubName};
 
 /// What a name stands for.
