@@ -195,7 +195,7 @@ mod tests {
     #[test]
     fn null_stands_for_a_default() {
         let json = serde_json::json!({
-            "peft_type": "OFT", "eps": null, "coft": null, "bias": null, "target_modules": null,
+            "peft_type": "OFT", "oft_block_size": 32, "eps": null, "coft": null, "bias": null, "target_modules": null,
             "num_cayley_neumann_terms": null, "inference_mode": null, "more": null,
         });
         let read = OftConfig::from_json(json, "x").unwrap();

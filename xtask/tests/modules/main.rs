@@ -201,12 +201,13 @@ fn files_are_short_enough_to_be_read_at_once() {
 }
 
 /// PEFT's own table of the layers that it adapts in each model, transformers' classes of tokenizers, the
-/// names of chat templates, and the facade's table of its features.
+/// names of chat templates, the facade's table of its features, and transformers' ways to scale positions.
 const TABLES: &[&str] = &[
     "qoft-chat/src/builtin.rs",
     "qoft-peft/src/defaults.rs",
     "qoft-train/src/tokenizer/classes.rs",
     "qoft/src/schemes.rs",
+    "qoft/src/write/older_keys.rs",
 ];
 
 #[test]

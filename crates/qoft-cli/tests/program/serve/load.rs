@@ -92,7 +92,7 @@ fn act(server: &Server, expected: &BTreeMap<(&str, &str), String>, turn: usize) 
             let mut connection = server.connect();
             let whole = body(true);
             // All of it, or a part.
-            let sent = if turn % 2 == 0 {
+            let sent = if turn.is_multiple_of(2) {
                 whole.len()
             } else {
                 whole.len() - 9
