@@ -26,7 +26,8 @@ pub(crate) fn in_pieces_of<const N: usize>(
 ) -> [Vec<f32>; N] {
     let mut results = [(); N].map(|()| Vec::with_capacity(rows * width));
     let starts = results.each_mut().map(|result| Start(result.as_mut_ptr()));
-    (0..rows.div_ceil(most)).into_par_iter().for_each(|piece| {
+    let count = rows.div_ceil(most);
+    let make = |piece: usize| {
         let first = piece * most;
         let length = most.min(rows - first) * width;
         let pieces = starts.map(|start| {
@@ -40,7 +41,12 @@ pub(crate) fn in_pieces_of<const N: usize>(
             unsafe { piece.assume_init_mut() }
         });
         write(first, pieces);
-    });
+    };
+    match count {
+        // A single piece wakes nobody.
+        1 => make(0),
+        _ => (0..count).into_par_iter().for_each(make),
+    }
     for result in &mut results {
         // SAFETY: the tasks have filled all rows.
         unsafe { result.set_len(rows * width) };

@@ -25,6 +25,11 @@ impl<'a> InputRow<'a> {
 
     /// Whole blocks of them, in the order of 4-bit codes.
     pub(crate) fn spread(&self) -> &[Spread] {
-        self.spread.get_or_init(|| decode::spread(self.values))
+        if let Some(spread) = self.spread.get() {
+            return spread;
+        }
+        // Threads begin at the same time: each makes it, since to wait for another one takes longer.
+        let made = decode::spread(self.values);
+        self.spread.get_or_init(|| made)
     }
 }
