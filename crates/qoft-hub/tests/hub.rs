@@ -153,7 +153,7 @@ fn a_hub_that_falls_silent_is_asked_once_more() {
     assert!(heard.0[0].contains("the cache"), "{:?}", heard.0);
     // And in the end it is given up.
     let other = Case::new();
-    other.server.state().stalls = vec![0; 9];
+    other.server.state().stalls = vec![0; 99];
     let hub = other.hub().with_patience(Duration::from_millis(50));
     let error = hub.fetch(&name, Content::Model, &mut Silent).unwrap_err();
     assert!(
