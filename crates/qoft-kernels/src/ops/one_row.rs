@@ -19,9 +19,7 @@ pub fn packed_matmul_each<const N: usize>(
         assert_eq!(x.len(), k, "a row for {k} input features");
         let (_, places) = weight.reordered()?;
         let mut row = vec![0.0; k];
-        for (&value, &place) in x.iter().zip(places) {
-            row[place as usize] = value;
-        }
+        in_order(x, places, &mut row);
         Some(row)
     });
     let mut ordered = products;
@@ -38,8 +36,15 @@ pub fn packed_matmul_each<const N: usize>(
     })
 }
 
+/// Brings a row of activations into the order of a weight whose input features stand at `places`.
+pub(super) fn in_order(row: &[f32], places: &[u32], out: &mut [f32]) {
+    for (&value, &place) in row.iter().zip(places) {
+        out[place as usize] = value;
+    }
+}
+
 /// The products with weights whose input features are in order, one after another.
-pub(super) fn one_row<const N: usize>(products: [(&[f32], &dyn PackedWeight); N]) -> Vec<f32> {
+fn one_row<const N: usize>(products: [(&[f32], &dyn PackedWeight); N]) -> Vec<f32> {
     let mut length = 0;
     let parts = products.map(|(x, weight)| {
         let first = length;

@@ -3,7 +3,7 @@
 use rayon::prelude::*;
 
 use super::many_rows::many_rows;
-use super::one_row::one_row;
+use super::one_row::{in_order, packed_matmul_each};
 use crate::weight::PackedWeight;
 
 /// `x · Wᵀ` for `x` of `[rows, in_features]`, or with `transpose` `x · W` for
@@ -21,10 +21,14 @@ pub fn packed_matmul(x: &[f32], weight: &dyn PackedWeight, transpose: bool) -> V
         x.len()
     );
     let rows = x.len() / from;
+    if rows == 1 && !transpose {
+        let [y] = packed_matmul_each([(x, weight)]);
+        return y;
+    }
     match weight.reordered() {
-        None => product(x, weight, transpose, rows),
+        None => many_rows(x, weight, transpose, rows),
         Some((sorted, places)) if transpose => {
-            let y = product(x, sorted, true, rows);
+            let y = many_rows(x, sorted, true, rows);
             each_row(&y, k, |row, out| {
                 for (out, &place) in out.iter_mut().zip(places) {
                     *out = row[place as usize];
@@ -32,12 +36,8 @@ pub fn packed_matmul(x: &[f32], weight: &dyn PackedWeight, transpose: bool) -> V
             })
         }
         Some((sorted, places)) => {
-            let x = each_row(x, k, |row, out| {
-                for (&value, &place) in row.iter().zip(places) {
-                    out[place as usize] = value;
-                }
-            });
-            product(&x, sorted, false, rows)
+            let x = each_row(x, k, |row, out| in_order(row, places, out));
+            many_rows(&x, sorted, false, rows)
         }
     }
 }
@@ -48,15 +48,6 @@ fn each_row(x: &[f32], k: usize, f: impl Fn(&[f32], &mut [f32]) + Sync) -> Vec<f
     let rows = out.par_chunks_exact_mut(k).zip(x.par_chunks_exact(k));
     rows.for_each(|(out, row)| f(row, out));
     out
-}
-
-/// The product with a weight whose input features are in order.
-fn product(x: &[f32], weight: &dyn PackedWeight, transpose: bool, rows: usize) -> Vec<f32> {
-    if rows == 1 && !transpose {
-        one_row([(x, weight)])
-    } else {
-        many_rows(x, weight, transpose, rows)
-    }
 }
 
 #[cfg(test)]
