@@ -56,14 +56,8 @@ mod tests {
 
     #[test]
     fn targets_are_the_labels_behind_each_position_of_a_row() {
-        let long = Example {
-            input_ids: vec![5, 6, 7],
-            labels: vec![IGNORED, 6, 7],
-        };
-        let short = Example {
-            input_ids: vec![8, 9],
-            labels: vec![8, 9],
-        };
+        let long = Example::new(vec![5, 6, 7], vec![IGNORED, 6, 7]);
+        let short = Example::new(vec![8, 9], vec![8, 9]);
         let batch = Batch::new(&[&long, &short]);
         let found = targets(&batch);
         assert_eq!(found, [Some(6), Some(7), None, Some(9), None, None]);

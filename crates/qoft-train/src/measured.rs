@@ -45,7 +45,7 @@ impl MeasuredData for Dataset {
 
 /// An example of `length` tokens, which are those of another one again and again.
 pub(crate) fn of_length(example: Option<&Example>, length: usize) -> Example {
-    let (ids, labels) = example.map_or((&[0][..], &[0][..]), |e| (&e.input_ids, &e.labels));
+    let (ids, labels) = example.map_or((&[0][..], &[0][..]), |e| (&e.input_ids[..], &e.labels[..]));
     let length = length.max(2);
     let ids = ids.iter().copied().cycle().take(length);
     let labels = labels.iter().copied().cycle().take(length);

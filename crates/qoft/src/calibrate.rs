@@ -213,7 +213,7 @@ fn check(model: &impl TokenModel, examples: &[Example], layers: &[(String, usize
         layer: layer.clone(),
         reason,
     };
-    let mut ids = examples.iter().flat_map(|example| &example.input_ids);
+    let mut ids = examples.iter().flat_map(|example| example.input_ids.iter());
     let known = model.vocab_size();
     if ids.clone().next().is_none() {
         return Err(error("the data has no tokens".into()));

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::DataArgs;
+use super::{DataArgs, NewTokenArgs};
 
 /// What is done with data alone.
 #[derive(Debug, Subcommand)]
@@ -25,6 +25,9 @@ pub struct PreviewArgs {
     /// How it is read.
     #[command(flatten)]
     pub reading: DataArgs,
+    /// Tokens that the vocabulary gets.
+    #[command(flatten)]
+    pub new_tokens: NewTokenArgs,
     /// What is learned: `sft`, `dpo`, `orpo`, `kto` or `simpo`, as in a training [default: sft].
     #[arg(long)]
     pub stage: Option<String>,

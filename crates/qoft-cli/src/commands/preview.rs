@@ -9,7 +9,7 @@ use qoft::train::tokenizer::Tokenizer;
 
 use crate::args::{DataArg, PreferenceArgs, PreviewArgs, answer_tokens};
 use crate::print::{self, outln};
-use crate::{data, files, progress};
+use crate::{data, files, progress, vocabulary};
 
 /// Ranges of lengths that are shown.
 const BINS: usize = 16;
@@ -21,6 +21,7 @@ const SEED: u64 = 42;
 /// Shows rows as tokens, and how long all of them are.
 pub fn run(args: &PreviewArgs, registries: &Registries) -> Result<()> {
     let folder = files::open(registries, &args.model)?;
+    let folder = vocabulary::with_new_tokens(folder, &args.new_tokens.tokens(), None)?.model;
     let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
     let spec = folder.spec()?;
     let stage = PreferenceArgs {

@@ -147,17 +147,12 @@ mod tests {
     /// Example `n` has the ids n, n, … `length` times, and all but the first label ignored where
     /// `n` is odd.
     fn examples(lengths: &[usize]) -> Vec<Example> {
-        let example = |(n, &length): (usize, &usize)| Example {
-            input_ids: vec![n as u32; length],
-            labels: (0..length)
-                .map(|i| {
-                    if n % 2 == 1 && i > 0 {
-                        IGNORED
-                    } else {
-                        n as i32
-                    }
-                })
-                .collect(),
+        let example = |(n, &length): (usize, &usize)| {
+            let label = |i: usize| match n % 2 == 1 && i > 0 {
+                true => IGNORED,
+                false => n as i32,
+            };
+            Example::new(vec![n as u32; length], (0..length).map(label).collect())
         };
         lengths.iter().enumerate().map(example).collect()
     }

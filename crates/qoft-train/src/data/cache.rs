@@ -1,35 +1,51 @@
-//! Examples on disk, so that the same data need not become tokens twice.
+//! Examples on disk: the same data need not become tokens twice, and their tokens need no memory.
 
 use std::fs::{self, File};
-use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{BufWriter, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
+use bytemuck::cast_slice;
+use qoft_core::MappedFile;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
 
 use super::data_row::DataRow;
 use super::dataset::{DatasetReport, Rows};
 use super::encode::Example;
+use super::numbers::Numbers;
 use super::options::DatasetOptions;
 use crate::tokenizer::Tokenizer;
 
 /// Counts changes of what is learned of a row: what was kept under others is not used.
 const RULES: u32 = 3;
-/// What a file begins with; another one is of another version.
-const MAGIC: &[u8; 16] = b"qoft rows, v. 2\n";
+/// What a file begins with; another one is of another version, or of a machine with another order of
+/// bytes.
+const MAGIC: &[u8; 16] = if cfg!(target_endian = "little") {
+    b"qoft rows, v. 3\n"
+} else {
+    b"qoft rows, v. 3\r"
+};
 /// Bytes of a SHA-256.
 const DIGEST: usize = 32;
+/// Where the first example begins.
+const START: usize = MAGIC.len() + DIGEST;
+/// Bytes of a number.
+const NUMBER: usize = 4;
 
 /// The file for some data, which may not be there yet.
+///
+/// [`MAGIC`] and the digest of what follows come first, then the ids and the labels of each example, the
+/// kind of each row, the length of each example, the [`Header`] and its length.
 pub(super) struct CacheFile(PathBuf);
 
-/// What stands before the numbers.
+/// What tells the numbers apart; it is written when all are there.
 #[derive(Serialize, Deserialize)]
 struct Header {
     report: DatasetReport,
-    examples: usize,
+    rows: usize,
     /// Examples that these consist of.
-    parts: usize,
+    examples: usize,
 }
 
 impl CacheFile {
@@ -63,129 +79,110 @@ impl CacheFile {
         Some(Self(folder.join(name)))
     }
 
-    /// The examples, if they are there and whole.
+    /// The rows, if they are there and whole. Their numbers stay in the file.
     pub(super) fn read<R: DataRow>(&self) -> Option<Rows<R>> {
-        let file = File::open(&self.0).ok()?;
-        let length = file.metadata().ok()?.len();
-        let mut file = BufReader::with_capacity(1 << 20, file);
-        let mut start = [0; MAGIC.len() + DIGEST];
-        file.read_exact(&mut start).ok()?;
+        // A file that is not there is no pointer of Git LFS either.
+        let file = MappedFile::open(&self.0).ok()?;
+        let (start, body) = file.bytes().split_at_checked(START)?;
         let (magic, digest) = start.split_at(MAGIC.len());
-        if magic != MAGIC {
+        if magic != MAGIC || Sha256::digest(body)[..] != *digest {
             return None;
         }
-        let mut body = Body {
-            file,
-            hash: Sha256::new(),
-            left: length.checked_sub(start.len() as u64)?,
-        };
-        let header = body.numbers(1)?;
-        let header = body.bytes(*header.first()? as usize)?;
+        let (body, length) = body.split_last_chunk::<NUMBER>()?;
+        let length = u32::from_ne_bytes(*length) as usize;
+        let (body, header) = body.split_at_checked(body.len().checked_sub(length)?)?;
         let Header {
             report,
+            rows,
             examples,
-            parts,
-        } = serde_json::from_slice(&header).ok()?;
-        let kinds = body.numbers(examples)?;
-        let mut lengths = body.numbers(parts)?.into_iter();
-        let mut dataset = Rows::new([]);
-        dataset.examples.reserve(examples);
-        for kind in kinds {
+        } = serde_json::from_slice(header).ok()?;
+        let index = rows.checked_add(examples)?.checked_mul(NUMBER)?;
+        let index = (START + body.len()).checked_sub(index)?;
+        let kinds = Numbers::<u32>::of_file(&file, index, rows)?;
+        let lengths = Numbers::<u32>::of_file(&file, index + rows * NUMBER, examples)?;
+        let (mut at, mut lengths) = (START, lengths.iter());
+        let mut found = Rows::new([]);
+        found.examples.reserve_exact(rows);
+        for &kind in kinds.iter() {
             let mut parts = Vec::new();
             for _ in 0..R::parts_of(kind)? {
-                let length = lengths.next()?;
-                let input_ids = body.numbers(length as usize)?;
-                let labels = body.numbers(length as usize)?;
-                let labels = labels.into_iter().map(|label| label as i32).collect();
-                parts.push(Example::new(input_ids, labels));
+                let length = *lengths.next()? as usize;
+                let labels = at.checked_add(length.checked_mul(NUMBER)?)?;
+                parts.push(Example {
+                    input_ids: Numbers::of_file(&file, at, length)?,
+                    labels: Numbers::of_file(&file, labels, length)?,
+                });
+                at = labels + length * NUMBER;
             }
-            dataset.examples.push(R::from_parts(kind, parts)?);
+            found.examples.push(R::from_parts(kind, parts)?);
         }
-        let is_whole = body.left == 0 && body.hash.finalize()[..] == *digest;
-        dataset.report = report;
-        is_whole.then_some(dataset)
+        found.report = report;
+        (at == index && lengths.next().is_none()).then_some(found)
     }
 
-    /// Writes the examples; the file appears in one piece.
-    pub(super) fn write<R: DataRow>(&self, dataset: &Rows<R>) -> std::io::Result<()> {
+    /// A file of this name that appears when all rows are written.
+    pub(super) fn create(&self) -> std::io::Result<Writer> {
         let folder = self.0.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
-        let mut file = tempfile::NamedTempFile::new_in(folder)?;
+        let mut file = NamedTempFile::new_in(folder)?;
         file.write_all(MAGIC)?;
         file.write_all(&[0; DIGEST])?;
-        let digest = {
-            let mut out = Hashing {
-                file: BufWriter::with_capacity(1 << 20, file.as_file_mut()),
-                hash: Sha256::new(),
-            };
-            let header = serde_json::to_vec(&Header {
-                report: dataset.report.clone(),
-                examples: dataset.examples.len(),
-                parts: dataset.examples.iter().map(|row| row.parts().len()).sum(),
-            })?;
-            out.numbers([header.len() as u32])?;
-            out.write(&header)?;
-            out.numbers(dataset.examples.iter().map(DataRow::kind))?;
-            let parts = dataset.examples.iter().flat_map(DataRow::parts);
-            out.numbers(parts.clone().map(|part| part.input_ids.len() as u32))?;
-            for row in parts {
-                out.numbers(row.input_ids.iter().copied())?;
-                out.numbers(row.labels.iter().map(|&label| label as u32))?;
-            }
-            out.file.flush()?;
-            out.hash.finalize()
-        };
-        file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
-        file.write_all(&digest)?;
-        file.persist(&self.0)?;
+        Ok(Writer {
+            path: self.0.clone(),
+            file: BufWriter::with_capacity(1 << 20, file),
+            hash: Sha256::new(),
+            kinds: Vec::new(),
+            lengths: Vec::new(),
+        })
+    }
+}
+
+/// A file on its way.
+pub(super) struct Writer {
+    path: PathBuf,
+    file: BufWriter<NamedTempFile>,
+    hash: Sha256,
+    kinds: Vec<u32>,
+    lengths: Vec<u32>,
+}
+
+impl Writer {
+    /// Appends a row.
+    pub(super) fn add<R: DataRow>(&mut self, row: &R) -> std::io::Result<()> {
+        self.kinds.push(row.kind());
+        for part in row.parts() {
+            self.lengths.push(part.input_ids.len() as u32);
+            self.write(cast_slice(&part.input_ids))?;
+            self.write(cast_slice(&part.labels))?;
+        }
         Ok(())
     }
-}
 
-/// The rest of a file that is read.
-struct Body {
-    file: BufReader<File>,
-    hash: Sha256,
-    /// Bytes of it.
-    left: u64,
-}
-
-impl Body {
-    /// The next bytes, if there are so many.
-    fn bytes(&mut self, count: usize) -> Option<Vec<u8>> {
-        self.left = self.left.checked_sub(count as u64)?;
-        let mut bytes = vec![0; count];
-        self.file.read_exact(&mut bytes).ok()?;
-        self.hash.update(&bytes);
-        Some(bytes)
+    /// Ends the file, which appears in one piece.
+    pub(super) fn finish(mut self, report: DatasetReport) -> std::io::Result<()> {
+        let (kinds, lengths) = (
+            std::mem::take(&mut self.kinds),
+            std::mem::take(&mut self.lengths),
+        );
+        self.write(cast_slice(&kinds))?;
+        self.write(cast_slice(&lengths))?;
+        let header = serde_json::to_vec(&Header {
+            report,
+            rows: kinds.len(),
+            examples: lengths.len(),
+        })?;
+        self.write(&header)?;
+        self.write(&(header.len() as u32).to_ne_bytes())?;
+        let mut file = self.file.into_inner()?;
+        file.seek(SeekFrom::Start(MAGIC.len() as u64))?;
+        file.write_all(&self.hash.finalize())?;
+        file.persist(&self.path)?;
+        Ok(())
     }
 
-    fn numbers(&mut self, count: usize) -> Option<Vec<u32>> {
-        let bytes = self.bytes(count.checked_mul(4)?)?;
-        let numbers = bytes.chunks_exact(4);
-        Some(
-            numbers
-                .map(|b| u32::from_le_bytes([b[0], b[1], b[2], b[3]]))
-                .collect(),
-        )
-    }
-}
-
-/// A file that is written.
-struct Hashing<W: Write> {
-    file: W,
-    hash: Sha256,
-}
-
-impl<W: Write> Hashing<W> {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<()> {
         self.hash.update(bytes);
         self.file.write_all(bytes)
-    }
-
-    fn numbers(&mut self, numbers: impl IntoIterator<Item = u32>) -> std::io::Result<()> {
-        let bytes: Vec<u8> = numbers.into_iter().flat_map(u32::to_le_bytes).collect();
-        self.write(&bytes)
     }
 }
 
@@ -203,8 +200,15 @@ mod tests {
             Example::new(vec![1, 2, 3], vec![-100, 2, 3]),
             Example::new(vec![7], vec![-100]),
         ]);
-        cache.write(&dataset).unwrap();
-        assert_eq!(cache.read().unwrap(), dataset);
+        let write = |cache: &CacheFile| {
+            let mut writer = cache.create().unwrap();
+            for row in &dataset.examples {
+                writer.add(row).unwrap();
+            }
+            writer.finish(dataset.report.clone()).unwrap();
+        };
+        write(&cache);
+        assert!(cache.read().as_ref() == Some(&dataset));
         let bytes = fs::read(&cache.0).unwrap();
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
@@ -214,8 +218,8 @@ mod tests {
             fs::write(&cache.0, &bytes[..at]).unwrap();
             assert!(cache.read::<Example>().is_none(), "{at}");
         }
-        cache.write(&dataset).unwrap();
-        assert_eq!(cache.read().unwrap(), dataset);
+        write(&cache);
+        assert!(cache.read().as_ref() == Some(&dataset));
         assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
     }
 }

@@ -65,6 +65,46 @@ impl DatasetReport {
         let more = other.unpredictable.iter().take(NAMED - named.min(NAMED));
         self.unpredictable.extend(more.cloned());
     }
+
+    /// Cuts a row to `max_length` tokens and counts it.
+    pub(super) fn cut(
+        &mut self,
+        row: &mut impl DataRow,
+        max_length: Option<usize>,
+        place: Option<RowNumber>,
+    ) {
+        let length = row.tokens();
+        row.truncate(max_length.unwrap_or(usize::MAX));
+        let kept = row.tokens();
+        let predicted = row.predicted();
+        self.rows += 1;
+        self.tokens += kept;
+        self.predicted += predicted;
+        self.longest = self.longest.max(row.longest());
+        self.cut_rows += usize::from(kept < length);
+        self.cut_tokens += length - kept;
+        self.unpredictable_rows += usize::from(predicted == 0);
+        if predicted == 0 && self.unpredictable.len() < NAMED {
+            self.unpredictable.extend(place.map(RowPlace::from));
+        }
+    }
+
+    /// Fails if there is nothing to learn in the data that was read from `path`.
+    pub(super) fn check(&self, path: &Path) -> Result<(), DataError> {
+        let path = path.to_owned();
+        let rows = self.rows;
+        if rows == 0 && self.dropped_rows > 0 {
+            let rows = self.dropped_rows;
+            return Err(DataError::AllDropped { path, rows });
+        }
+        if rows == 0 {
+            return Err(DataError::Empty { path });
+        }
+        if self.predicted == 0 {
+            return Err(DataError::NothingToPredict { path, rows });
+        }
+        Ok(())
+    }
 }
 
 /// The examples of a data file, in its order.
@@ -85,15 +125,16 @@ impl<R: DataRow> Rows<R> {
     /// Examples from elsewhere than a file, all of them whole.
     #[must_use]
     pub fn new(examples: impl IntoIterator<Item = R>) -> Self {
-        let mut dataset = Self {
-            examples: Vec::new(),
-            report: DatasetReport::default(),
-            arrangement: Arrangement::Rows,
+        let mut report = DatasetReport::default();
+        let count = |mut example| {
+            report.cut(&mut example, None, None);
+            example
         };
-        for example in examples {
-            dataset.add(example, None, None);
+        Self {
+            examples: examples.into_iter().map(count).collect(),
+            report,
+            arrangement: Arrangement::Rows,
         }
-        dataset
     }
 
     /// The same with rows of about the same length in each batch, where the order is free.
@@ -126,48 +167,6 @@ impl<R: DataRow> Rows<R> {
             Arrangement::ByLength => "grouped by length".to_owned(),
             Arrangement::Packed { capacity, .. } => format!("packed into {capacity}"),
         }
-    }
-
-    /// Adds a row, of which `max_length` tokens stay.
-    pub(super) fn add(
-        &mut self,
-        mut example: R,
-        max_length: Option<usize>,
-        place: Option<RowNumber>,
-    ) {
-        let length = example.tokens();
-        example.truncate(max_length.unwrap_or(usize::MAX));
-        let kept = example.tokens();
-        let predicted = example.predicted();
-        let report = &mut self.report;
-        report.rows += 1;
-        report.tokens += kept;
-        report.predicted += predicted;
-        report.longest = report.longest.max(example.longest());
-        report.cut_rows += usize::from(kept < length);
-        report.cut_tokens += length - kept;
-        report.unpredictable_rows += usize::from(predicted == 0);
-        if predicted == 0 && report.unpredictable.len() < NAMED {
-            report.unpredictable.extend(place.map(RowPlace::from));
-        }
-        self.examples.push(example);
-    }
-
-    /// Fails if there is nothing to learn in the data that was read from `path`.
-    pub(super) fn check(&self, path: &Path) -> Result<(), DataError> {
-        let path = path.to_owned();
-        let rows = self.report.rows;
-        if rows == 0 && self.report.dropped_rows > 0 {
-            let rows = self.report.dropped_rows;
-            return Err(DataError::AllDropped { path, rows });
-        }
-        if rows == 0 {
-            return Err(DataError::Empty { path });
-        }
-        if self.report.predicted == 0 {
-            return Err(DataError::NothingToPredict { path, rows });
-        }
-        Ok(())
     }
 }
 

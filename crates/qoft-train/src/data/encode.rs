@@ -3,7 +3,10 @@
 use std::ops::Range;
 use std::sync::OnceLock;
 
+use bytemuck::cast_slice;
+
 use super::error::RowError;
+use super::numbers::Numbers;
 use super::options::{AnswerTokens, DatasetOptions, TrainOn};
 use super::row::{Row, asked_of_others};
 use crate::chat::{ChatTemplate, Rendered, is_assistant};
@@ -21,10 +24,10 @@ const LONG_CONVERSATION: usize = 64;
 #[non_exhaustive]
 pub struct Example {
     /// The token ids.
-    pub input_ids: Vec<u32>,
+    pub input_ids: Numbers<u32>,
     /// As many labels: the id itself where it is learned, [`IGNORED`] elsewhere. A model predicts
     /// the label at one position from the ids before it.
-    pub labels: Vec<i32>,
+    pub labels: Numbers<i32>,
 }
 
 impl Example {
@@ -35,22 +38,22 @@ impl Example {
     #[must_use]
     pub fn new(input_ids: Vec<u32>, labels: Vec<i32>) -> Self {
         assert_eq!(input_ids.len(), labels.len(), "a label for each id");
-        Self { input_ids, labels }
+        Self {
+            input_ids: input_ids.into(),
+            labels: labels.into(),
+        }
     }
 
     /// Hands on bytes that are others where the example is another.
     pub(crate) fn content(&self, take: &mut dyn FnMut(&[u8])) {
         take(&(self.input_ids.len() as u64).to_le_bytes());
-        let ids = self.input_ids.iter().flat_map(|id| id.to_le_bytes());
-        take(&ids.collect::<Vec<u8>>());
-        let labels = self.labels.iter().flat_map(|label| label.to_le_bytes());
-        take(&labels.collect::<Vec<u8>>());
+        take(cast_slice(&self.input_ids));
+        take(cast_slice(&self.labels));
     }
 
     /// The number of tokens before the first that is learned.
     pub(crate) fn unlearned_start(&self) -> usize {
-        let labels = self.labels.iter();
-        labels.take_while(|label| **label == IGNORED).count()
+        unlearned_start(&self.labels)
     }
 
     /// The number of labels that a model is asked to predict: the first position has no ids
@@ -190,25 +193,23 @@ impl<'a> Encoder<'a> {
     fn text(&self, text: &str, start: usize) -> Result<EncodedRow, RowError> {
         let read = self.tokenizer.encode_start(text, true, self.max_length)?;
         let learned = start..text.len();
-        let mut example = self.label(&read.encoded, |offsets| {
+        let (mut ids, mut labels) = self.label(&read.encoded, |offsets| {
             start == 0 || holds_part(offsets, &learned)
         })?;
         if start > 0 {
-            self.leave_out_prompt(&mut example, &read.encoded, &text[..start], true)?;
+            self.leave_out_prompt(&ids, &mut labels, &read.encoded, &text[..start], true)?;
         }
         let unread = read.unread;
         // The end of a text that is not read is cut off anyway.
-        let Some(eos) = self.tokenizer.eos_id().filter(|_| unread == 0) else {
-            return Ok(EncodedRow { example, unread });
-        };
-        if example.input_ids.last() == Some(&eos) {
-            example.labels.pop();
-        } else {
-            example.input_ids.push(eos);
+        if let Some(eos) = self.tokenizer.eos_id().filter(|_| unread == 0) {
+            if ids.last() == Some(&eos) {
+                labels.pop();
+            } else {
+                ids.push(eos);
+            }
+            labels.push(self.checked_id(eos.into(), labels.len())?.1);
         }
-        example
-            .labels
-            .push(self.checked_id(eos.into(), example.labels.len())?.1);
+        let example = Example::new(ids, labels);
         Ok(EncodedRow { example, unread })
     }
 
@@ -222,7 +223,8 @@ impl<'a> Encoder<'a> {
         let (mut row, encoded) = self.labelled(rendered)?;
         let start = rendered.learned.first().map_or(0, |learned| learned.start);
         let prompt = &rendered.text[..start];
-        self.leave_out_prompt(&mut row.example, &encoded, prompt, false)?;
+        let Example { input_ids, labels } = &mut row.example;
+        self.leave_out_prompt(input_ids, labels, &encoded, prompt, false)?;
         Ok(row)
     }
 
@@ -233,7 +235,7 @@ impl<'a> Encoder<'a> {
             .encode_start(&rendered.text, false, self.max_length)?;
         // Tokens and ranges are in order.
         let mut ranges = rendered.learned.iter().peekable();
-        let example = self.label(&read.encoded, |offsets| {
+        let (ids, labels) = self.label(&read.encoded, |offsets| {
             while ranges.next_if(|range| range.end < offsets.0).is_some() {}
             ranges
                 .clone()
@@ -241,7 +243,7 @@ impl<'a> Encoder<'a> {
                 .any(|range| holds_part(offsets, range))
         })?;
         let row = EncodedRow {
-            example,
+            example: Example::new(ids, labels),
             unread: read.unread,
         };
         Ok((row, read.encoded))
@@ -251,19 +253,20 @@ impl<'a> Encoder<'a> {
     /// take the white space behind them do. TRL's completions begin where the ids differ.
     fn leave_out_prompt(
         &self,
-        example: &mut Example,
+        ids: &[u32],
+        labels: &mut [i32],
         encoded: &Encoded,
         prompt: &str,
         add_special_tokens: bool,
     ) -> Result<(), RowError> {
-        let first = example.unlearned_start();
+        let first = unlearned_start(labels);
         let reaches = |(start, end): &(usize, usize)| *start < prompt.len() && prompt.len() < *end;
         if !encoded.offsets.get(first).is_some_and(reaches) {
             return Ok(());
         }
         let alone = self.tokenizer.encode(prompt, add_special_tokens)?;
-        if alone.get(..=first) == example.input_ids.get(..=first) {
-            example.labels[first] = IGNORED;
+        if alone.get(..=first) == ids.get(..=first) {
+            labels[first] = IGNORED;
         }
         Ok(())
     }
@@ -274,16 +277,13 @@ impl<'a> Encoder<'a> {
         &self,
         encoded: &Encoded,
         mut is_learned: impl FnMut((usize, usize)) -> bool,
-    ) -> Result<Example, RowError> {
+    ) -> Result<(Vec<u32>, Vec<i32>), RowError> {
         let mut labels = Vec::with_capacity(encoded.ids.len());
         for (position, (&id, &offsets)) in encoded.ids.iter().zip(&encoded.offsets).enumerate() {
             let (_, label) = self.checked_id(id.into(), position)?;
             labels.push(if is_learned(offsets) { label } else { IGNORED });
         }
-        Ok(Example {
-            input_ids: encoded.ids.clone(),
-            labels,
-        })
+        Ok((encoded.ids.clone(), labels))
     }
 
     /// A row of ids as it is, without the padding at its end.
@@ -296,20 +296,17 @@ impl<'a> Encoder<'a> {
         check_length("labels", labels, ids.len())?;
         check_length("attention_mask", mask, ids.len())?;
         let kept = mask.map_or(Ok(ids.len()), unpadded_length)?;
-        let mut example = Example {
-            input_ids: Vec::with_capacity(kept),
-            labels: Vec::with_capacity(kept),
-        };
+        let mut found = (Vec::with_capacity(kept), Vec::with_capacity(kept));
         for (position, &id) in ids.iter().take(kept).enumerate() {
             let (id, own_label) = self.checked_id(id, position)?;
             let label = match labels.and_then(|labels| labels.get(position)) {
                 Some(&label) => self.checked_label(label, position)?,
                 None => own_label,
             };
-            example.input_ids.push(id);
-            example.labels.push(label);
+            found.0.push(id);
+            found.1.push(label);
         }
-        Ok(example)
+        Ok(Example::new(found.0, found.1))
     }
 
     /// `id` as a token id and as a label, if it is in the model's vocabulary.
@@ -347,6 +344,12 @@ impl<'a> Encoder<'a> {
         let template = self.tokenizer.chat_template()?;
         Ok(self.chat.get_or_init(|| template))
     }
+}
+
+/// The number of labels before the first that is learned.
+fn unlearned_start(labels: &[i32]) -> usize {
+    let labels = labels.iter();
+    labels.take_while(|label| **label == IGNORED).count()
 }
 
 fn checked(encoded: EncodedRow) -> Result<EncodedRow, RowError> {

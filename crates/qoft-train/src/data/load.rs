@@ -1,5 +1,6 @@
 //! From data files to examples: rows are read one after another, and become tokens on all threads.
 
+use std::convert::Infallible;
 use std::num::NonZeroUsize;
 use std::ops::ControlFlow;
 use std::path::Path;
@@ -9,11 +10,12 @@ use serde_json::{Map, Value};
 
 use super::cache::CacheFile;
 use super::data_row::DataRow;
-use super::dataset::Rows;
+use super::dataset::{DatasetReport, Rows};
 use super::encode::{EncodedRow, Encoder};
 use super::error::{DataError, RowError, RowNumber};
 use super::format::DataFormat;
 use super::json::{parse, syntax_error};
+use super::numbers::Numbers;
 use super::options::{DatasetOptions, Overlong};
 use super::read::{Raw, read_rows};
 use super::source::files;
@@ -23,9 +25,9 @@ use crate::tokenizer::Tokenizer;
 const TOGETHER: usize = 1024;
 
 impl<R: DataRow> Rows<R> {
-    /// As [`Self::load`], but what was read before is read from the folder `cache`, and what was not is
-    /// written there. A damaged file is made again. What goes wrong with the folder is handed to
-    /// `warning`.
+    /// As [`Self::load`], but tokens are in a file of the folder `cache`, where those of what was read
+    /// before are already. A damaged file is made again. What goes wrong with the folder is handed to
+    /// `warning`; the tokens are in memory then.
     ///
     /// # Errors
     ///
@@ -35,19 +37,39 @@ impl<R: DataRow> Rows<R> {
         tokenizer: &Tokenizer,
         options: &DatasetOptions,
         cache: &Path,
-        progress: Option<&mut dyn FnMut(usize)>,
+        mut progress: Option<&mut dyn FnMut(usize)>,
         warning: &mut dyn FnMut(&str),
     ) -> Result<Self, DataError> {
-        let file = CacheFile::new::<R>(cache, &files(path)?, tokenizer, options);
-        if let Some(dataset) = file.as_ref().and_then(CacheFile::read::<R>) {
-            return Ok(dataset);
+        let Some(file) = CacheFile::new::<R>(cache, &files(path)?, tokenizer, options) else {
+            return Self::load(path, tokenizer, options, progress);
+        };
+        if let Some(rows) = file.read() {
+            return Ok(rows);
         }
-        let dataset = Self::load(path, tokenizer, options, progress)?;
-        if let Some(Err(error)) = file.map(|file| file.write(&dataset)) {
-            let folder = cache.display();
-            warning(&format!("{folder}: tokens cannot be kept there: {error}"));
+        let data = DataFiles::new(path, tokenizer, options);
+        match Self::through(&file, &data, &mut progress) {
+            Ok(rows) => Ok(rows),
+            Err(Stop::Data(error)) => Err(error),
+            Err(Stop::Keep(error)) => {
+                let folder = cache.display();
+                warning(&format!("{folder}: tokens cannot be kept there: {error}"));
+                Self::load(path, tokenizer, options, progress)
+            }
         }
-        Ok(dataset)
+    }
+
+    /// Rows whose tokens are in `file`, where they are written as they are made.
+    fn through(
+        file: &CacheFile,
+        data: &DataFiles,
+        progress: &mut Progress,
+    ) -> Result<Self, Stop<std::io::Error>> {
+        let mut writer = file.create().map_err(Stop::Keep)?;
+        let mut keep = |rows: Vec<R>| rows.iter().try_for_each(|row| writer.add(row));
+        let report = data.read(progress, &mut keep)?;
+        writer.finish(report).map_err(Stop::Keep)?;
+        let unread = || Stop::Keep(std::io::Error::other("they are not read again"));
+        file.read().ok_or_else(unread)
     }
 
     /// Reads the data file `path`, or the data files of the folder `path`; see
@@ -65,61 +87,116 @@ impl<R: DataRow> Rows<R> {
         options: &DatasetOptions,
         mut progress: Option<&mut dyn FnMut(usize)>,
     ) -> Result<Self, DataError> {
-        let encoder = Encoder::new(tokenizer, options);
         let mut all = Self::new([]);
-        for file in files(path)? {
-            let left = options.max_rows.map(NonZeroUsize::get);
-            let left = left.map(|most| most.saturating_sub(all.report.rows));
+        let mut keep = |mut rows: Vec<R>| {
+            let mut parts: Vec<_> = rows.iter_mut().flat_map(DataRow::parts_mut).collect();
+            Numbers::join(parts.iter_mut().map(|part| &mut part.input_ids));
+            Numbers::join(parts.iter_mut().map(|part| &mut part.labels));
+            all.examples.append(&mut rows);
+            Ok::<(), Infallible>(())
+        };
+        let data = DataFiles::new(path, tokenizer, options);
+        match data.read(&mut progress, &mut keep) {
+            Ok(report) => Ok(Self { report, ..all }),
+            Err(Stop::Data(error)) => Err(error),
+        }
+    }
+}
+
+/// What is told how many rows there are so far.
+type Progress<'a, 'p> = Option<&'a mut (dyn FnMut(usize) + 'p)>;
+
+/// Why data are not read to their end.
+enum Stop<E> {
+    /// They cannot be used.
+    Data(DataError),
+    /// Their tokens cannot be kept.
+    Keep(E),
+}
+
+impl<E> From<DataError> for Stop<E> {
+    fn from(error: DataError) -> Self {
+        Self::Data(error)
+    }
+}
+
+/// A data file or a folder of them, and what becomes tokens how.
+struct DataFiles<'a> {
+    path: &'a Path,
+    encoder: Encoder<'a>,
+    options: &'a DatasetOptions,
+}
+
+impl<'a> DataFiles<'a> {
+    fn new(path: &'a Path, tokenizer: &'a Tokenizer, options: &'a DatasetOptions) -> Self {
+        Self {
+            path,
+            encoder: Encoder::new(tokenizer, options),
+            options,
+        }
+    }
+
+    /// Hands all rows to `keep`, some at a time.
+    fn read<R: DataRow, E>(
+        &self,
+        progress: &mut Progress,
+        keep: &mut dyn FnMut(Vec<R>) -> Result<(), E>,
+    ) -> Result<DatasetReport, Stop<E>> {
+        let mut all = DatasetReport::default();
+        for file in files(self.path)? {
+            let left = self.options.max_rows.map(NonZeroUsize::get);
+            let left = left.map(|most| most.saturating_sub(all.rows));
             if left == Some(0) {
                 break;
             }
             let mut loading = Loading {
-                path: &file,
-                encoder: &encoder,
-                options,
+                data: self,
+                file: &file,
                 waiting: Vec::new(),
-                dataset: Self::new([]),
-                progress: progress.as_deref_mut(),
-                before: all.report.rows,
+                report: DatasetReport::default(),
+                keep,
+                failed: None,
+                progress,
+                before: all.rows,
                 left,
             };
             read_rows(&file, &mut |place, row| loading.take(place, row))?;
             loading.encode()?;
-            let Self {
-                examples,
-                mut report,
-                ..
-            } = loading.dataset;
-            if file != path {
-                let name = file.strip_prefix(path).unwrap_or(&file);
+            if let Some(error) = loading.failed {
+                return Err(Stop::Keep(error));
+            }
+            let mut report = loading.report;
+            if file != self.path {
+                let name = file.strip_prefix(self.path).unwrap_or(&file);
                 let name = name.display().to_string();
                 let places = report.unpredictable.iter_mut();
                 places.for_each(|place| place.file = Some(name.clone()));
             }
-            all.examples.extend(examples);
-            all.report.add(&report);
+            all.add(&report);
         }
-        all.check(path)?;
+        all.check(self.path)?;
         Ok(all)
     }
 }
 
 /// A file on its way.
-struct Loading<'a, 'p, R> {
-    path: &'a Path,
-    encoder: &'a Encoder<'a>,
-    options: &'a DatasetOptions,
+struct Loading<'a, 'p, 'q, R, E> {
+    data: &'a DataFiles<'a>,
+    file: &'a Path,
     /// Rows that are no tokens yet.
     waiting: Vec<(RowNumber, Result<Raw, RowError>)>,
-    dataset: Rows<R>,
-    progress: Option<&'a mut (dyn FnMut(usize) + 'p)>,
+    report: DatasetReport,
+    keep: &'a mut dyn FnMut(Vec<R>) -> Result<(), E>,
+    /// Why rows are not kept.
+    failed: Option<E>,
+    progress: &'a mut Progress<'p, 'q>,
     /// Rows of the files before.
     before: usize,
     /// Rows that are still wanted.
     left: Option<usize>,
 }
 
-impl<R: DataRow> Loading<'_, '_, R> {
+impl<R: DataRow, E> Loading<'_, '_, '_, R, E> {
     fn take(
         &mut self,
         place: RowNumber,
@@ -131,6 +208,7 @@ impl<R: DataRow> Loading<'_, '_, R> {
             self.encode()?;
         }
         Ok(match self.left {
+            _ if self.failed.is_some() => ControlFlow::Break(()),
             Some(0) => ControlFlow::Break(()),
             _ => ControlFlow::Continue(()),
         })
@@ -139,59 +217,71 @@ impl<R: DataRow> Loading<'_, '_, R> {
     /// Turns the rows that wait into tokens.
     fn encode(&mut self) -> Result<(), DataError> {
         let waiting = std::mem::take(&mut self.waiting);
-        let (encoder, options) = (self.encoder, self.options);
+        let DataFiles {
+            encoder, options, ..
+        } = self.data;
         let encode = |(place, row): (RowNumber, Result<Raw, RowError>)| {
             let encoded = row.and_then(|raw| encoded::<R>(raw, encoder, options));
             (place, encoded)
         };
         let rows: Vec<_> = waiting.into_par_iter().map(encode).collect();
+        let mut kept = Vec::with_capacity(rows.len());
         for (place, row) in rows {
-            let row = row.and_then(|(row, format)| self.add(row, format, place));
-            row.map_err(|reason| DataError::Row {
-                path: self.path.to_owned(),
+            let row = row.and_then(|(row, format)| self.counted(row, format, place));
+            kept.extend(row.map_err(|reason| DataError::Row {
+                path: self.file.to_owned(),
                 place,
                 reason,
-            })?;
+            })?);
+        }
+        if self.failed.is_none() {
+            self.failed = (self.keep)(kept).err();
         }
         Ok(())
     }
 
-    fn add(
+    /// The row cut and counted, unless it is left out.
+    fn counted(
         &mut self,
         row: EncodedRow<R>,
         format: DataFormat,
         place: RowNumber,
-    ) -> Result<(), RowError> {
-        let dataset = &mut self.dataset;
-        let tokens = row.example.longest();
-        match (self.options.overlong, self.options.max_length) {
+    ) -> Result<Option<R>, RowError> {
+        let options = self.data.options;
+        let EncodedRow {
+            mut example,
+            unread,
+        } = row;
+        let tokens = example.longest();
+        match (options.overlong, options.max_length) {
             (Overlong::Drop, Some(limit)) if tokens > limit => {
-                dataset.report.dropped_rows += 1;
-                return Ok(());
+                self.report.dropped_rows += 1;
+                return Ok(None);
             }
             (Overlong::Error, Some(limit)) if tokens > limit => {
                 return Err(RowError::TooLong {
                     tokens,
-                    more: row.unread > 0,
+                    more: unread > 0,
                     limit,
                 });
             }
-            (Overlong::Truncate, Some(limit)) if row.example.is_lost(limit) => {
-                dataset.report.dropped_rows += 1;
-                return Ok(());
+            (Overlong::Truncate, Some(limit)) if example.is_lost(limit) => {
+                self.report.dropped_rows += 1;
+                return Ok(None);
             }
             _ => {}
         }
-        dataset.report.unread_bytes += row.unread;
-        dataset.report.formats.add(format);
-        dataset.add(row.example, self.options.max_length, Some(place));
+        self.report.unread_bytes += unread;
+        self.report.formats.add(format);
+        self.report
+            .cut(&mut example, options.max_length, Some(place));
         if let Some(left) = &mut self.left {
             *left = left.saturating_sub(1);
         }
-        if let Some(progress) = &mut self.progress {
-            progress(self.before + self.dataset.report.rows);
+        if let Some(progress) = self.progress {
+            progress(self.before + self.report.rows);
         }
-        Ok(())
+        Ok(Some(example))
     }
 }
 

@@ -112,9 +112,9 @@ mod tests {
     #[test]
     fn rows_count_one_by_one() {
         let dataset = |rows: &[&[u32]]| {
-            Dataset::new(rows.iter().map(|ids| Example {
-                input_ids: ids.to_vec(),
-                labels: ids.iter().map(|&id| id as i32).collect(),
+            Dataset::new(rows.iter().map(|ids| {
+                let labels = ids.iter().map(|&id| id as i32).collect();
+                Example::new(ids.to_vec(), labels)
             }))
         };
         let of = |rows: &[&[u32]]| Digest::of_data(&dataset(rows));

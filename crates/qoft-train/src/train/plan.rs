@@ -114,10 +114,7 @@ mod tests {
     use crate::data::{Dataset, Example};
 
     fn dataset(rows: u32) -> Dataset {
-        let example = |id: u32| Example {
-            input_ids: vec![id, id],
-            labels: vec![id as i32; 2],
-        };
+        let example = |id: u32| Example::new(vec![id, id], vec![id as i32; 2]);
         Dataset::new((0..rows).map(example))
     }
 

@@ -149,7 +149,10 @@ fn outputs_are_closer_to_those_of_the_rotated_weights() {
             (sums.0, sums.1) = (sums.0 + found, sums.1 + nearest);
         }
         assert!(sums.0 < 0.8 * sums.1, "{name}: {sums:?}");
-        let ids: Vec<Vec<i32>> = examples().into_iter().map(|row| row.labels).collect();
+        let ids: Vec<Vec<i32>> = examples()
+            .into_iter()
+            .map(|row| row.labels.to_vec())
+            .collect();
         let (merged, adapted) = (loss(&load(&found, &[]), &ids), loss(&model, &ids));
         assert!((merged - adapted).abs() < 0.3, "{name}: {merged} {adapted}");
     }

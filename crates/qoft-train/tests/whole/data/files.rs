@@ -156,8 +156,8 @@ fn the_start_of_a_very_long_row_is_read_as_if_it_were_all() {
             for max_length in [16, 1_024, 5_000] {
                 let dataset = read(Some(max_length));
                 let start = &dataset.examples[0];
-                assert_eq!(start.input_ids, whole.input_ids[..max_length]);
-                assert_eq!(start.labels, whole.labels[..max_length]);
+                assert_eq!(start.input_ids[..], whole.input_ids[..max_length]);
+                assert_eq!(start.labels[..], whole.labels[..max_length]);
                 assert!(dataset.report.unread_bytes > 0 && dataset.report.cut_tokens > 0);
             }
         }

@@ -61,7 +61,7 @@ fn messages_are_rendered_and_the_assistants_turns_are_learned() {
     let expected: Value = serde_json::from_slice(&fs::read(path).unwrap()).unwrap();
     let messages = &expected["chat"]["messages"];
     let example = example(json!({"messages": messages, "id": 3}));
-    assert_eq!(json!(example.input_ids), expected["chat"]["ids"]);
+    assert_eq!(json!(example.input_ids.to_vec()), expected["chat"]["ids"]);
     assert_eq!(learned(&example), " 4 <|im_end|>Stimmt – 🙂.<|im_end|>");
 }
 
