@@ -4,13 +4,9 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
+use crate::common::adapter::{assert_same_form, json};
 use crate::common::file::TensorFile;
 use crate::common::{arg, copy_fixture, fixture, good, json_of, loss, qoft};
-
-fn json(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).expect("a file");
-    serde_json::from_str(&text).expect("JSON")
-}
 
 fn expected() -> Value {
     json(&qoft_fixtures::path("new_tokens/expected.json"))
@@ -93,15 +89,7 @@ fn trained_tokens_are_those_that_peft_has_loaded() {
         let said = train(values, &out, &["--save-steps", "2"]);
         assert!(said.contains("grow from 320 to 323 rows"), "{said}");
         let saved = qoft_fixtures::path(&format!("new_tokens/{case}/ours"));
-        let config = |folder: &Path| {
-            let mut config = json(&folder.join("adapter_config.json"));
-            config["base_model_name_or_path"] = Value::Null;
-            config
-        };
-        assert_eq!(config(&out), config(&saved), "{case}");
-        let shapes =
-            |folder: &Path| TensorFile::open(&folder.join("adapter_model.safetensors")).shapes();
-        assert_eq!(shapes(&out), shapes(&saved), "{case}");
+        assert_same_form(&out, &saved);
         // The tokenizer is that which transformers saves.
         let of_peft = qoft_fixtures::path(&format!("new_tokens/{case}/peft"));
         let tokens = |folder: &Path| json(&folder.join("tokenizer.json"))["added_tokens"].take();
@@ -266,4 +254,26 @@ fn rows_without_a_token_are_used_first() {
         "{}",
         missing.stderr
     );
+}
+
+#[test]
+fn the_preview_counts_new_tokens() {
+    let expected = expected();
+    let (model, options) = options(&expected["cases"]["untied"]);
+    let data = fixture("new_tokens/rows.jsonl");
+    let new = options
+        .chunks(2)
+        .filter(|option| option[0].contains("tokens"));
+    let new: Vec<&str> = new.flatten().map(String::as_str).collect();
+    let args = ["data", "preview", "--model", &model, "--data", &data];
+    let run = good(&[&args[..], &new].concat());
+    for (index, ids) in expected["ids"].as_array().expect("rows").iter().enumerate() {
+        let count = ids.as_array().expect("ids").len();
+        let says = format!("--- row {}: {count} tokens", index + 1);
+        assert!(
+            run.stdout.contains(&says) || index >= 3,
+            "{says}: {}",
+            run.stdout
+        );
+    }
 }

@@ -1,17 +1,8 @@
 //! Adapters as `qoft train` saves them: configurations and names are those that PEFT has loaded, see
 //! `make_saved.py`. The library's tests compare the losses.
 
-use std::path::Path;
-
-use serde_json::Value;
-
-use super::common::file::TensorFile;
+use super::common::adapter::{assert_same_form, json};
 use super::common::{arg, fixture, qoft};
-
-fn json(path: &Path) -> Value {
-    let text = std::fs::read_to_string(path).expect("a file");
-    serde_json::from_str(&text).expect("JSON")
-}
 
 #[test]
 fn training_saves_what_peft_has_loaded() {
@@ -49,14 +40,6 @@ fn training_saves_what_peft_has_loaded() {
         assert_eq!(run.code, Some(0), "{case}: {}", run.stderr);
 
         let saved = qoft_fixtures::path("saved").join(case);
-        let config = |folder: &Path| {
-            let mut config = json(&folder.join("adapter_config.json"));
-            config["base_model_name_or_path"] = Value::Null;
-            config
-        };
-        assert_eq!(config(&out), config(&saved), "{case}");
-        let shapes =
-            |folder: &Path| TensorFile::open(&folder.join("adapter_model.safetensors")).shapes();
-        assert_eq!(shapes(&out), shapes(&saved), "{case}");
+        assert_same_form(&out, &saved);
     }
 }

@@ -3,20 +3,17 @@
 use std::num::NonZeroUsize;
 use std::sync::atomic::AtomicBool;
 
-use qoft_bnb as _;
-use qoft_core::{Schemes, default_device};
-use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_train::multiple_choice::{ChoiceEvaluation, Question, evaluate_choices};
-use qoft_train::tokenizer::Tokenizer;
 use serde_json::Value;
 
+use crate::fixture_model::FixtureModel;
+
 fn evaluated(model: &str, questions: &[Question], batch_size: usize) -> ChoiceEvaluation {
-    let folder = qoft_fixtures::path(&format!("models/{model}"));
-    let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
-    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    let device = default_device().unwrap();
-    let model = CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap();
-    let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
+    let FixtureModel {
+        model,
+        tokenizer,
+        device,
+    } = FixtureModel::load(model);
     let stop = AtomicBool::new(false);
     let sizes = (batch_size, 64);
     let found = evaluate_choices(

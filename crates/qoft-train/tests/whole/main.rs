@@ -3,6 +3,7 @@
 mod choices;
 mod data;
 mod data_tokenizer;
+mod fixture_model;
 mod own_model;
 mod preference;
 mod sft;

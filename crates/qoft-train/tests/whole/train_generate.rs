@@ -4,24 +4,21 @@ use std::collections::BTreeMap;
 use std::num::NonZeroUsize;
 
 use burn::tensor::{Tensor, TensorData};
-use qoft_bnb as _;
-use qoft_core::{Schemes, default_device};
-use qoft_models::{Architectures, CausalLm, ModelFolder};
-use qoft_train::tokenizer::Tokenizer;
 use qoft_train::{
     End, GenerateError, GenerateOptions, Generated, GenerationConfig, WriteRequest, Writer,
     generate, generate_each,
 };
 use serde_json::Value;
 
+use crate::fixture_model::FixtureModel;
+
 /// What a model of the fixtures writes behind a prompt.
 fn written(model: &str, prompt: &[u32], options: &GenerateOptions) -> Generated {
-    let folder = qoft_fixtures::path(&format!("models/{model}"));
-    let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
-    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    let device = default_device().unwrap();
-    let model = CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap();
-    let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
+    let FixtureModel {
+        model,
+        tokenizer,
+        device,
+    } = FixtureModel::load(model);
     generate(&model, &tokenizer, prompt, options, &device, &mut |_| ()).unwrap()
 }
 
@@ -74,13 +71,12 @@ fn texts_end_with_strings_and_at_lengths() {
 
 #[test]
 fn generation_with_a_cache_follows_the_likeliest_tokens() {
-    let folder = qoft_fixtures::path("models/llama_nf4");
-    let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
-    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    let device = default_device().unwrap();
-    let model = CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap();
     // The vocabularies differ; ids without a token have no text.
-    let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
+    let FixtureModel {
+        model,
+        tokenizer,
+        device,
+    } = FixtureModel::load("llama_nf4");
     let mut options = GenerateOptions::default();
     options.max_new_tokens = 12;
     let prompt = [5, 6, 7];
@@ -133,12 +129,11 @@ fn requests() -> Vec<WriteRequest> {
 
 #[test]
 fn texts_that_are_written_together_are_those_of_each_alone() {
-    let folder = qoft_fixtures::path("models/llama_nf4");
-    let folder = ModelFolder::open(&folder, &Architectures::linked().unwrap()).unwrap();
-    let schemes = Schemes::linked(folder.checkpoint()).unwrap();
-    let device = default_device().unwrap();
-    let model = CausalLm::load(&folder, &schemes, &device, &mut |_, _| {}).unwrap();
-    let tokenizer = Tokenizer::from_dir(&qoft_fixtures::path("tokenizer")).unwrap();
+    let FixtureModel {
+        model,
+        tokenizer,
+        device,
+    } = FixtureModel::load("llama_nf4");
     let alone: Vec<Generated> = requests()
         .iter()
         .map(

@@ -1,5 +1,6 @@
 //! Runs the program and prepares folders for it.
 
+pub mod adapter;
 pub mod file;
 
 use std::ops::{Deref, DerefMut};
