@@ -1,7 +1,7 @@
 //! Examples on disk: the same data need not become tokens twice, and their tokens need no memory.
 
 use std::fs::{self, File};
-use std::io::{BufWriter, Seek, SeekFrom, Write};
+use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
 
 use bytemuck::cast_slice;
@@ -81,13 +81,11 @@ impl CacheFile {
 
     /// The rows, if they are there and whole. Their numbers stay in the file.
     pub(super) fn read<R: DataRow>(&self) -> Option<Rows<R>> {
-        // A file that is not there is no pointer of Git LFS either.
-        let file = MappedFile::open(&self.0).ok()?;
-        let (start, body) = file.bytes().split_at_checked(START)?;
-        let (magic, digest) = start.split_at(MAGIC.len());
-        if magic != MAGIC || Sha256::digest(body)[..] != *digest {
+        if !is_whole(&self.0).ok()? {
             return None;
         }
+        let file = MappedFile::open(&self.0).ok()?;
+        let body = file.bytes().get(START..)?;
         let (body, length) = body.split_last_chunk::<NUMBER>()?;
         let length = u32::from_ne_bytes(*length) as usize;
         let (body, header) = body.split_at_checked(body.len().checked_sub(length)?)?;
@@ -135,6 +133,18 @@ impl CacheFile {
             lengths: Vec::new(),
         })
     }
+}
+
+/// Whether a file is of this version and undamaged. It is read piece by piece, since pages of a map would count as
+/// memory of the process.
+fn is_whole(path: &Path) -> std::io::Result<bool> {
+    let mut file = File::open(path)?;
+    let mut start = [0; START];
+    file.read_exact(&mut start)?;
+    let (magic, digest) = start.split_at(MAGIC.len());
+    let mut hash = Sha256::new();
+    std::io::copy(&mut BufReader::with_capacity(1 << 20, file), &mut hash)?;
+    Ok(magic == MAGIC && hash.finalize()[..] == *digest)
 }
 
 /// A file on its way.
