@@ -3,11 +3,13 @@
 //! A document asks for a figure by its name, and the command writes what the file says between the
 //! marks: `<!-- figure: NAME -->…<!-- / -->`. A test finds documents that say something else.
 
+mod choices;
 mod loading;
 mod marks;
 mod memory;
 mod merges;
 mod schemes;
+mod serving;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -43,6 +45,8 @@ fn documents(root: &Path) -> Result<Vec<(PathBuf, String, String)>> {
     figures.extend(loading::figures(&docs)?);
     figures.extend(memory::figures(&docs)?);
     figures.extend(schemes::figures(&docs)?);
+    figures.extend(choices::figures(&docs)?);
+    figures.extend(serving::figures(&docs)?);
     let mut paths = vec![root.join("README.md")];
     for entry in std::fs::read_dir(&docs)? {
         let path = entry?.path();
@@ -62,8 +66,8 @@ fn documents(root: &Path) -> Result<Vec<(PathBuf, String, String)>> {
     filled.collect()
 }
 
-/// A file of results, which is a list.
-fn results<T: serde::de::DeserializeOwned>(docs: &Path, name: &str) -> Result<Vec<T>> {
+/// A file of results in `docs/benchmarks`.
+fn results<T: serde::de::DeserializeOwned>(docs: &Path, name: &str) -> Result<T> {
     let path = docs.join("benchmarks").join(name);
     let text = std::fs::read(&path).with_context(|| path.display().to_string())?;
     serde_json::from_slice(&text).with_context(|| path.display().to_string())
