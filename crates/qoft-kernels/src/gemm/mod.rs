@@ -97,6 +97,12 @@ impl<'a, T: Real> Mat<'a, T> {
     }
 
     /// Columns `start..start + cols`.
+    /// The values of its first row, if they lie beside each other.
+    pub fn first_row(&self) -> &'a [T] {
+        assert_eq!(self.col_stride, 1, "values of a row lie beside each other");
+        &self.data[..self.cols]
+    }
+
     fn columns(self, start: usize, cols: usize) -> Self {
         let data = &self.data[start * self.col_stride..];
         Self { data, cols, ..self }
@@ -165,6 +171,19 @@ impl<T> MatMut<T> {
                     .add(row * self.row_stride)
                     .write_bytes(0, self.cols)
             }
+        }
+    }
+
+    /// Its first row, of zeros.
+    ///
+    /// # Safety
+    /// As [`matmul_into`], and nobody else reaches the row meanwhile.
+    pub unsafe fn zeroed_row<'a>(self) -> &'a mut [T] {
+        let Self { ptr, cols, .. } = self;
+        // SAFETY: the caller vouches for the row, which has values then.
+        unsafe {
+            Self { rows: 1, ..self }.fill_zero();
+            std::slice::from_raw_parts_mut(ptr, cols)
         }
     }
 

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use rayon::prelude::*;
-
+use super::many_rows::grouped_rows;
+use super::one_row::one_row_each;
 use super::packed_matmul::packed_matmul;
 use crate::op::{Forward, HostOp, HostView};
 use crate::weight::PackedWeight;
@@ -43,18 +43,29 @@ impl GroupedMatmul {
         let (from, to) = if transpose { (n, k) } else { (k, n) };
         let rows: usize = self.groups.iter().map(|(_, rows)| rows).sum();
         assert_eq!(x.len(), rows * from, "{rows} rows of {from} expected");
-        let mut out = vec![0.0; rows * to];
-        let (mut x, mut rest, mut parts) = (x, out.as_mut_slice(), Vec::new());
-        for (weight, rows) in self.groups.iter().filter(|(_, rows)| *rows > 0) {
-            let (here, others) = x.split_at(rows * from);
-            let (out, others_out) = rest.split_at_mut(rows * to);
-            parts.push((weight, here, out));
-            (x, rest) = (others, others_out);
+        let groups = self.groups.iter().filter(|(_, rows)| *rows > 0);
+        let groups: Vec<_> = groups.map(|(weight, rows)| (&**weight, *rows)).collect();
+        if !transpose && groups.iter().all(|(_, rows)| *rows == 1) {
+            let pairs = x.chunks_exact(from).zip(&groups);
+            return one_row_each(
+                &pairs
+                    .map(|(x, (weight, _))| (x, *weight))
+                    .collect::<Vec<_>>(),
+            );
         }
-        let parts = parts.into_par_iter();
-        parts.for_each(|(weight, x, out)| {
-            out.copy_from_slice(&packed_matmul(x, &**weight, transpose));
-        });
+        if groups
+            .iter()
+            .all(|(weight, _)| weight.reordered().is_none())
+        {
+            return grouped_rows(x, &groups, transpose);
+        }
+        let mut out = Vec::with_capacity(x.len() / from * to);
+        let mut rest = x;
+        for (weight, rows) in groups {
+            let (here, others) = rest.split_at(rows * from);
+            out.extend(packed_matmul(here, weight, transpose));
+            rest = others;
+        }
         out
     }
 }
@@ -96,19 +107,21 @@ mod tests {
     #[test]
     fn each_group_meets_its_own_weight() {
         let weights = weights(4);
-        let rows = [3, 0, 1, 4];
-        let op = GroupedMatmul::new(weights.iter().cloned().zip(rows).collect());
-        let x = random(8 * 7, 9);
-        let found = op.forward(&[HostView::new(&[8, 7], &x)], false);
-        let mut expected = Vec::new();
-        let mut first = 0;
-        for (weight, rows) in weights.iter().zip(rows) {
-            let part = &x[first * 7..(first + rows) * 7];
-            expected.extend(packed_matmul(part, &**weight, false));
-            first += rows;
+        for rows in [[3, 0, 1, 150], [1, 1, 0, 1]] {
+            let op = GroupedMatmul::new(weights.iter().cloned().zip(rows).collect());
+            let all: usize = rows.iter().sum();
+            let x = random(all * 7, 9);
+            let found = op.forward(&[HostView::new(&[all, 7], &x)], false);
+            let mut expected = Vec::new();
+            let mut rest = &x[..];
+            for (weight, rows) in weights.iter().zip(rows) {
+                let (part, others) = rest.split_at(rows * 7);
+                expected.extend(packed_matmul(part, &**weight, false));
+                rest = others;
+            }
+            assert_eq!(found.shape, [all, 5]);
+            assert_eq!(found.data, expected);
         }
-        assert_eq!(found.shape, [8, 5]);
-        assert_eq!(found.data, expected);
     }
 
     #[test]

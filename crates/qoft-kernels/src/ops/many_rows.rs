@@ -8,6 +8,7 @@ use crate::gemm::{
     Columns, FEW_ROWS, Mat, MatMut, NC, PANEL, Tiles, Turned, blocked, few_rows,
     few_rows_transposed,
 };
+use crate::row::InputRow;
 use crate::scratch::with_scratch;
 use crate::weight::{PackedWeight, Tile};
 
@@ -22,61 +23,99 @@ pub(super) fn many_rows(
     transpose: bool,
     rows: usize,
 ) -> Vec<f32> {
-    let [n, k] = weight.shape();
+    grouped_rows(x, &[(weight, rows)], transpose)
+}
+
+/// As [`many_rows`] for groups of rows one after another, each with a weight of its own; all weights have the
+/// same shape. Threads share all products at once: there may be many small ones.
+pub(super) fn grouped_rows(
+    x: &[f32],
+    groups: &[(&dyn PackedWeight, usize)],
+    transpose: bool,
+) -> Vec<f32> {
+    let Some([n, k]) = groups.first().map(|(weight, _)| weight.shape()) else {
+        return Vec::new();
+    };
     let (from, to) = if transpose { (n, k) } else { (k, n) };
-    if from == 0 || rows * to == 0 {
-        return vec![0.0; rows * to];
+    let all: usize = groups.iter().map(|(_, rows)| rows).sum();
+    if from == 0 || all * to == 0 {
+        return vec![0.0; all * to];
     }
-    let mut out = Vec::with_capacity(rows * to);
-    let c = MatMut::spare(&mut out, rows, to);
-    let x = Mat::new(x, rows, from, from);
-    let factor = Factor { weight, transpose };
-    if rows <= FEW_ROWS {
-        factor.few(c, x);
-    } else {
-        factor.many(c, x);
+    let mut out = Vec::with_capacity(all * to);
+    let c = MatMut::spare(&mut out, all, to);
+    let x = Mat::new(x, all, from, from);
+    let (mut tasks, mut first, threads) = (Vec::new(), 0, rayon::current_num_threads());
+    for &(weight, rows) in groups {
+        let here = first..first + rows;
+        first = here.end;
+        let product = Product {
+            c: c.rows_of(here.clone()),
+            x: x.rows_of(here),
+            factor: Factor { weight, transpose },
+        };
+        // A group has parts for so many threads as its share of the work can keep busy.
+        let share = (2 * threads * rows).div_ceil(all).min(threads);
+        tasks.extend(product.parts(share).map(|part| (product, part)));
     }
+    let tasks = tasks.into_par_iter().with_max_len(1);
+    // SAFETY: `out` outlives the loop, and parts do not overlap.
+    tasks.for_each(|(product, [rows, cols])| unsafe { product.part(rows, cols) });
     // SAFETY: all elements have been written.
-    unsafe { out.set_len(rows * to) };
+    unsafe { out.set_len(all * to) };
     out
 }
 
-/// A weight as the right factor of a product.
-struct Factor<'a> {
-    weight: &'a dyn PackedWeight,
-    transpose: bool,
+/// `C = x · factor`
+#[derive(Clone, Copy)]
+struct Product<'a> {
+    c: MatMut,
+    x: Mat<'a>,
+    factor: Factor<'a>,
 }
 
-impl Factor<'_> {
-    /// Threads have columns of the product each, and decode what these need.
-    fn few(&self, c: MatMut, x: Mat) {
-        let cols = c.cols();
-        let width = cols.div_ceil(rayon::current_num_threads());
-        let width = width.next_multiple_of(16);
-        let parts = (0..cols.div_ceil(width)).into_par_iter();
-        let parts = parts.map(|i| i * width..((i + 1) * width).min(cols));
-        if self.transpose {
-            // SAFETY: `c` outlives the loop, and parts do not overlap.
-            parts.for_each(|cols| unsafe { few_rows_transposed(c, x, cols, self) });
+impl Product<'_> {
+    /// Rectangles of C for so many threads.
+    fn parts(&self, threads: usize) -> impl Iterator<Item = [Range<usize>; 2]> + use<> {
+        let shape = [self.x.rows(), self.c.cols()];
+        let grid = match shape[0] <= FEW_ROWS {
+            true => Grid::columns(shape, threads),
+            false => Grid::new(shape, threads),
+        };
+        (0..grid.tasks()).map(move |task| grid.part(task))
+    }
+
+    /// Computes a rectangle of C. Of few rows each thread decodes the columns that it needs.
+    ///
+    /// # Safety
+    /// C is there, and nobody else reaches this part of it.
+    unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>) {
+        let Self { c, x, factor } = self;
+        if x.rows() == 1 && !factor.transpose {
+            // SAFETY: the caller vouches for it.
+            let y = unsafe { c.columns(cols.start, cols.len()).zeroed_row() };
+            factor.weight.dot(cols, &InputRow::new(x.first_row()), y);
+        } else if x.rows() > FEW_ROWS {
+            let c = c.rows_of(rows.clone()).columns(cols.start, cols.len());
+            // SAFETY: the caller vouches for it.
+            unsafe { blocked(c, x.rows_of(rows), factor, cols.start, false) }
+        } else if factor.transpose {
+            // SAFETY: as above.
+            unsafe { few_rows_transposed(*c, *x, cols, factor) }
         } else {
             with_scratch(Turned::length(x.rows(), x.cols()), |turned| {
-                let x = Turned::new(x, turned);
+                let x = Turned::new(*x, turned);
                 // SAFETY: as above.
-                parts.for_each(|rows| unsafe { few_rows(c, &x, rows, self, false) });
+                unsafe { few_rows(*c, &x, cols, factor, false) }
             });
         }
     }
+}
 
-    /// Threads have rectangles of the product each.
-    fn many(&self, c: MatMut, x: Mat) {
-        let grid = Grid::new([c.rows(), c.cols()], rayon::current_num_threads());
-        (0..grid.tasks()).into_par_iter().for_each(|task| {
-            let [rows, cols] = grid.part(task);
-            let c = c.rows_of(rows.clone()).columns(cols.start, cols.len());
-            // SAFETY: `c` outlives the loop, and parts do not overlap.
-            unsafe { blocked(c, x.rows_of(rows), self, cols.start, false) };
-        });
-    }
+/// A weight as the right factor of a product.
+#[derive(Clone, Copy)]
+struct Factor<'a> {
+    weight: &'a dyn PackedWeight,
+    transpose: bool,
 }
 
 impl Tiles for Factor<'_> {
@@ -172,6 +211,16 @@ impl Grid {
             },
             |(_, grid)| grid,
         )
+    }
+
+    /// All rows with the columns of each thread.
+    fn columns(shape: [usize; 2], threads: usize) -> Self {
+        let width = shape[1].div_ceil(threads).next_multiple_of(16);
+        Self {
+            shape,
+            part: [shape[0], width],
+            across: shape[1].div_ceil(width),
+        }
     }
 
     /// How many parts there are.

@@ -13,8 +13,18 @@ use crate::weight::PackedWeight;
 pub fn packed_matmul_each<const N: usize>(
     products: [(&[f32], &dyn PackedWeight); N],
 ) -> [Vec<f32>; N] {
+    let mut y = one_row_each(&products);
+    let mut lengths = products.map(|(_, weight)| weight.shape()[0]).into_iter();
+    products.map(|_| {
+        let rest = y.split_off(lengths.next().unwrap_or_default());
+        std::mem::replace(&mut y, rest)
+    })
+}
+
+/// As [`packed_matmul_each`], of any number of pairs: the products one after another.
+pub(super) fn one_row_each(products: &[(&[f32], &dyn PackedWeight)]) -> Vec<f32> {
     // The rows of weights whose input features are in another order, in that order.
-    let sorted = products.map(|(x, weight)| {
+    let sorted = products.iter().map(|(x, weight)| {
         let [_, k] = weight.shape();
         assert_eq!(x.len(), k, "a row for {k} input features");
         let (_, places) = weight.reordered()?;
@@ -22,18 +32,14 @@ pub fn packed_matmul_each<const N: usize>(
         in_order(x, places, &mut row);
         Some(row)
     });
-    let mut ordered = products;
+    let sorted: Vec<Option<Vec<f32>>> = sorted.collect();
+    let mut ordered = products.to_vec();
     for ((x, weight), row) in ordered.iter_mut().zip(&sorted) {
         if let (Some(row), Some((sorted, _))) = (row, weight.reordered()) {
             (*x, *weight) = (row, sorted);
         }
     }
-    let mut y = one_row(ordered);
-    let mut lengths = products.map(|(_, weight)| weight.shape()[0]).into_iter();
-    products.map(|_| {
-        let rest = y.split_off(lengths.next().unwrap_or_default());
-        std::mem::replace(&mut y, rest)
-    })
+    one_row(&ordered)
 }
 
 /// Brings a row of activations into the order of a weight whose input features stand at `places`.
@@ -44,13 +50,14 @@ pub(super) fn in_order(row: &[f32], places: &[u32], out: &mut [f32]) {
 }
 
 /// The products with weights whose input features are in order, one after another.
-fn one_row<const N: usize>(products: [(&[f32], &dyn PackedWeight); N]) -> Vec<f32> {
+fn one_row(products: &[(&[f32], &dyn PackedWeight)]) -> Vec<f32> {
     let mut length = 0;
-    let parts = products.map(|(x, weight)| {
+    let parts = products.iter().map(|(x, weight)| {
         let first = length;
         length += weight.shape()[0];
-        (first..length, InputRow::new(x), weight)
+        (first..length, InputRow::new(x), *weight)
     });
+    let parts: Vec<_> = parts.collect();
     let mut out = vec![0.0; length];
     let band = length.div_ceil(4 * rayon::current_num_threads());
     team::pieces(&mut out, length, band, |start, mut out| {
