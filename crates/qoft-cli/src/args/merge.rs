@@ -7,14 +7,14 @@ use clap::{Args, ValueEnum};
 
 use qoft::MaxShardSize;
 
-use super::{AdapterArg, CalibrationArgs, DtypeArg, LoadArgs};
+use super::{AdapterArg, CalibrationArgs, DtypeArg, LoadArgs, ModelPlace};
 
 /// Options of `merge`.
 #[derive(Debug, Args)]
 pub struct MergeArgs {
-    /// The checkpoint folder.
-    #[arg(long)]
-    pub model: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelPlace,
     /// An adapter folder, with a strength other than 1 if wanted; several are applied one after
     /// another.
     #[arg(long, required = true, value_name = "PATH[=STRENGTH]", value_parser = AdapterArg::parser())]
@@ -98,9 +98,9 @@ pub struct ExportArgs {
     /// for others [default: auto].
     #[arg(long, value_name = "TYPE")]
     pub gguf_type: Option<String>,
-    /// The checkpoint folder.
-    #[arg(long)]
-    pub model: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelPlace,
     /// An adapter folder, with a strength other than 1 if wanted; several are applied one after
     /// another. A GGUF file can be one of the model alone.
     #[arg(

@@ -16,6 +16,7 @@ mod model;
 mod named;
 mod names;
 mod new_tokens;
+mod place;
 mod preference;
 mod preview;
 mod push;
@@ -58,6 +59,7 @@ pub use merge::{ExportArgs, ExportForm, MergeArgs};
 pub use model::BaseArgs;
 pub use model::ModelArgs;
 pub use new_tokens::NewTokenArgs;
+pub use place::ModelPlace;
 pub use preference::{PreferenceArgs, answer_tokens};
 pub use preview::{DataCommand, PreviewArgs};
 pub use push::PushArgs;
@@ -111,6 +113,7 @@ impl Cli {
         let mut parsed = Self::from_arg_matches_mut(matches)?;
         if let (Some(args), Some(foreign)) = (parsed.command.training(), foreign) {
             args.foreign = foreign;
+            args.model = args.model.take().or(args.given.take());
         }
         Ok(parsed)
     }
@@ -194,7 +197,6 @@ impl Command {
     /// Puts paths here in place of names on the Hub. A training keeps the name of its model, which its
     /// adapter tells.
     pub fn locate(&mut self) -> Result<()> {
-        let model = |path: &mut PathBuf| replace(path, Wanted::Model);
         let data = |path: &mut PathBuf| replace(path, Wanted::Data);
         let adapters = |all: &mut [AdapterArg]| all.iter_mut().try_for_each(AdapterArg::locate);
         let measured = |rows: &mut CalibrationArgs, losses: &mut Option<PathBuf>| {
@@ -204,25 +206,25 @@ impl Command {
         match self {
             Self::Quickstart(_) | Self::Backends(_) | Self::Push(_) => Ok(()),
             Self::Completions(_) | Self::Man(_) => Ok(()),
-            Self::Inspect(args) => model(&mut args.model),
-            Self::Dequantize(args) => model(&mut args.model),
+            Self::Inspect(args) => args.model.locate(),
+            Self::Dequantize(args) => args.model.locate(),
             Self::Quantize(args) => {
-                model(&mut args.model)?;
+                args.model.locate()?;
                 measured(&mut args.calibration, &mut args.data)
             }
             Self::Train(args) | Self::Estimate(args) => args.locate(),
             Self::LrFind(args) => args.train.locate(),
             Self::Merge(args) => {
-                model(&mut args.model)?;
+                args.model.locate()?;
                 adapters(&mut args.adapter)?;
                 measured(&mut args.calibration, &mut args.data)
             }
             Self::Export(args) => {
-                model(&mut args.model)?;
+                args.model.locate()?;
                 adapters(&mut args.adapter)
             }
             Self::Data(DataCommand::Preview(args)) => {
-                model(&mut args.model)?;
+                args.model.locate()?;
                 args.data.iter_mut().try_for_each(locate_data)
             }
             Self::Eval(args) => {
@@ -271,8 +273,9 @@ pub struct QuickstartArgs {
 /// Options of `inspect`.
 #[derive(Debug, Args)]
 pub struct InspectArgs {
-    /// The checkpoint folder, or its name on the Hugging Face Hub.
-    pub model: PathBuf,
+    /// The checkpoint.
+    #[command(flatten)]
+    pub model: ModelPlace,
     /// Print a line for each layer, also where several are equal.
     #[arg(long)]
     pub all: bool,
@@ -295,8 +298,9 @@ pub struct BackendsArgs {
 /// Options of `dequantize`.
 #[derive(Debug, Args)]
 pub struct DequantizeArgs {
-    /// The checkpoint folder, or its name on the Hugging Face Hub.
-    pub model: PathBuf,
+    /// The checkpoint.
+    #[command(flatten)]
+    pub model: ModelPlace,
     /// The folder to write; must be new or empty.
     #[arg(long)]
     pub output: PathBuf,

@@ -1,20 +1,18 @@
 //! Options about the model that a command loads.
 
 use std::ops::Deref;
-use std::path::PathBuf;
 
 use anyhow::Result;
 use clap::Args;
 
-use super::{AdapterArg, LoadArgs, replace};
-use crate::located::Wanted;
+use super::{AdapterArg, LoadArgs, ModelPlace};
 
 /// Which model to load, and how.
 #[derive(Debug, Clone, Args)]
 pub struct BaseArgs {
-    /// The checkpoint folder, or its name on the Hugging Face Hub.
-    #[arg(long)]
-    pub model: PathBuf,
+    /// The checkpoint.
+    #[command(flatten)]
+    pub model: ModelPlace,
     /// Where to compute [default: the environment variable QOFT_DEVICE, or cpu]
     #[arg(long)]
     pub device: Option<String>,
@@ -45,7 +43,7 @@ pub struct ModelArgs {
 impl BaseArgs {
     /// Puts a folder here in place of a name on the Hub.
     pub fn locate(&mut self) -> Result<()> {
-        replace(&mut self.model, Wanted::Model)
+        self.model.locate()
     }
 }
 

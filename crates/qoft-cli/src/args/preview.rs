@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 
-use super::{DataArgs, NewTokenArgs};
+use super::{DataArgs, ModelPlace, NewTokenArgs};
 
 /// What is done with data alone.
 #[derive(Debug, Subcommand)]
@@ -16,9 +16,9 @@ pub enum DataCommand {
 /// Options of `data preview`.
 #[derive(Debug, Args)]
 pub struct PreviewArgs {
-    /// The checkpoint folder, of which the tokenizer and `config.json` are read.
-    #[arg(long)]
-    pub model: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelPlace,
     /// A data file, or a folder of some; several with weights are mixed.
     #[arg(long, required = true, value_name = "PATH[:WEIGHT]")]
     pub data: Vec<String>,

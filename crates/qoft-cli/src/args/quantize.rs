@@ -6,14 +6,14 @@ use clap::Args;
 
 use qoft::MaxShardSize;
 
-use super::{CalibrationArgs, LoadArgs};
+use super::{CalibrationArgs, LoadArgs, ModelPlace};
 
 /// Options of `quantize`.
 #[derive(Debug, Args)]
 pub struct QuantizeArgs {
-    /// The dense checkpoint folder.
-    #[arg(long)]
-    pub model: PathBuf,
+    /// The model.
+    #[command(flatten)]
+    pub model: ModelPlace,
     /// The folder to write; must be new or empty.
     #[arg(long)]
     pub output: PathBuf,

@@ -90,7 +90,7 @@ impl ServeArgs {
     pub fn options(&self) -> ServeOptions {
         let name = self.served_model_name.clone();
         let folder = self.model.model.canonicalize();
-        let folder = folder.unwrap_or_else(|_| self.model.model.clone());
+        let folder = folder.unwrap_or_else(|_| self.model.model.to_path_buf());
         let mut options = ServeOptions::new(name.unwrap_or_else(|| file_name(&folder)));
         options.host = self.host;
         options.port = self.port;

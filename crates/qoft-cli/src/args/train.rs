@@ -30,7 +30,11 @@ pub struct TrainArgs {
     #[serde(skip)]
     pub config: Option<PathBuf>,
     /// The checkpoint folder, or its name on the Hugging Face Hub: OWNER/NAME[@REVISION] [required].
-    #[arg(long)]
+    #[arg(value_name = "MODEL")]
+    #[serde(skip)]
+    pub given: Option<PathBuf>,
+    /// The same, as an option.
+    #[arg(long, conflicts_with = "given")]
     pub model: Option<PathBuf>,
     /// A data file, a folder of some, or a name on the Hub; several with weights are mixed [required].
     #[arg(long, value_name = "PATH[:WEIGHT]")]
