@@ -38,7 +38,37 @@ def by_transformers(folder):
 
     config = AutoConfig.from_pretrained(folder)
     model = AutoModelForCausalLM.from_pretrained(folder, config=config, device_map="cpu", dtype=torch.float32)
-    return decompressed(model, config) if method_of(folder) == "compressed-tensors" else model
+    if method_of(folder) == "compressed-tensors":
+        return decompressed(model, config)
+    return by_hqq(model, folder) if method_of(folder) == "hqq" else model
+
+
+def by_hqq(model, folder):
+    """The model with HQQ's weights as the library dequantizes them from what the folder holds.
+
+    transformers gives all statistics the dtype that was asked for, so those of half precision lose the roundings
+    that the library makes with them. Here they have the dtype of the file.
+    """
+    import torch
+    from hqq.core.quantize import HQQLinear
+    from safetensors import safe_open
+
+    dtypes = {}
+    for file in folder.glob("*.safetensors"):
+        with safe_open(file, "pt") as tensors:
+            scales = [name for name in tensors.keys() if name.endswith(".scale")]
+            dtypes |= {name.removesuffix(".scale"): tensors.get_tensor(name).dtype for name in scales}
+    for name, layer in list(model.named_modules()):
+        if isinstance(layer, HQQLinear):
+            layer.meta |= {key: layer.meta[key].to(dtypes[name]) for key in ("scale", "zero")}
+            layer.meta["compute_dtype"] = layer.compute_dtype = dtypes[name]
+            weight = layer.dequantize()
+            assert weight.dtype == dtypes[name], name
+            dense = torch.nn.Linear(*weight.shape[::-1], bias=False)
+            dense.weight = torch.nn.Parameter(weight.float(), requires_grad=False)
+            dense.bias = None if layer.bias is None else torch.nn.Parameter(layer.bias.float(), requires_grad=False)
+            model.set_submodule(name, dense)
+    return model
 
 
 def decompressed(model, config):
