@@ -36,7 +36,7 @@ pub fn open(dir: &Path, config: &Value) -> Result<Opened> {
     }
     let (single, index) = (dir.join(SINGLE), dir.join(INDEX));
     if single.is_file() {
-        if index.is_file() {
+        if index.is_file() && !names_only(&index, SINGLE) {
             tracing::warn!(
                 "{}: `{SINGLE}` is read and `{INDEX}` is not, as transformers does",
                 dir.display()
@@ -58,6 +58,13 @@ pub fn open(dir: &Path, config: &Value) -> Result<Opened> {
             Err(Error::file(dir, reason))
         }
     }
+}
+
+/// Whether an index places all tensors in one file, as that of mlx-lm does, which it always writes.
+fn names_only(index: &Path, file: &str) -> bool {
+    let index = read_json(index).unwrap_or_default();
+    let map = index.get("weight_map").and_then(Value::as_object);
+    map.is_some_and(|map| map.values().all(|placed| placed == file))
 }
 
 /// Files of weights under other names, sorted.
@@ -170,5 +177,28 @@ fn inside(names: &Path, key: &str, file: &str) -> Result<String> {
             names,
             format!("`{key}` names `{file}`, no file of this folder"),
         )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_index_may_name_the_single_file_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let index = folder.path().join(INDEX);
+        let told = |text: &str| {
+            std::fs::write(&index, text).unwrap();
+            !names_only(&index, SINGLE)
+        };
+        assert!(!told(
+            r#"{"weight_map": {"a": "model.safetensors", "b": "model.safetensors"}}"#
+        ));
+        assert!(told(
+            r#"{"weight_map": {"a": "model.safetensors", "b": "model-2.safetensors"}}"#
+        ));
+        assert!(told(r#"{"metadata": {}}"#));
+        assert!(told("no JSON"));
     }
 }
