@@ -8,6 +8,7 @@ use qoft::core::{BackendOptions, Checkpoint, Container, Nearest, Schemes};
 use qoft::models::{CausalLm, ModelFolder};
 use qoft::peft::{self, AdapterFolder, CONFIG as ADAPTER_CONFIG};
 use qoft::train::data::Dataset;
+use qoft::train::group::{Alone, Group};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::Below;
 use qoft::train::{Evaluation, model_facts};
@@ -211,8 +212,20 @@ pub fn evaluate(
     batch_size: usize,
     device: &Device,
 ) -> Result<Evaluation> {
+    evaluate_among(&Alone, model, dataset, batch_size, device)
+}
+
+/// The loss of a model on data that processes share.
+pub fn evaluate_among(
+    group: &dyn Group,
+    model: &CausalLm,
+    dataset: &Dataset,
+    batch_size: usize,
+    device: &Device,
+) -> Result<Evaluation> {
     let bar = progress::bar("evaluating", 0);
-    let evaluation = qoft::train::evaluate(
+    let evaluation = qoft::train::evaluate_among(
+        group,
         model,
         dataset,
         batch_size,

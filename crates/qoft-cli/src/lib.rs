@@ -19,6 +19,7 @@ mod files;
 mod located;
 mod messages;
 mod print;
+mod processes;
 mod progress;
 mod stop;
 mod trained_on;
@@ -32,6 +33,7 @@ use qoft::Registries;
 
 use args::{Cli, Command, DataCommand};
 use print::Kind;
+use processes::Processes;
 
 /// More threads than any machine has; each takes memory for its stack.
 const MOST_THREADS: usize = 1024;
@@ -68,22 +70,42 @@ pub fn run_with(registries: impl FnOnce() -> qoft::core::Result<Registries>) -> 
     stop::watch();
     let cli = Cli::from_arguments();
     messages::show();
-    let registries = registries().map_err(Into::into);
-    match registries.and_then(|registries| execute(cli, &registries)) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) if error.is::<stop::Stopped>() => ExitCode::from(stop::Stopped::code()),
+    let processes = match Processes::begin() {
+        Ok(processes) => processes,
         Err(error) => {
-            print::message(
-                Kind::Error,
-                format_args!("{}", messages::with_causes(&error)),
-            );
-            let mut causes = error.chain();
-            let cause = causes.find_map(|cause| cause.downcast_ref::<qoft::core::Error>());
-            if let Some(help) = cause.and_then(messages::help) {
-                print::message(Kind::Other("help"), format_args!("{help}"));
-            }
+            say(&error);
+            return ExitCode::FAILURE;
+        }
+    };
+    let registries = registries().map_err(Into::into);
+    let result = registries.and_then(|registries| execute(cli, &registries, &processes));
+    let stopped = result
+        .as_ref()
+        .is_err_and(|error| error.is::<stop::Stopped>());
+    let result = match result {
+        Err(error) if !stopped => Err(error),
+        _ => processes.end(),
+    };
+    match result {
+        Ok(()) if stopped => ExitCode::from(stop::Stopped::code()),
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            processes.fail(&messages::with_causes(&error), || say(&error));
             ExitCode::FAILURE
         }
+    }
+}
+
+/// Says an error, and what may help.
+fn say(error: &anyhow::Error) {
+    print::message(
+        Kind::Error,
+        format_args!("{}", messages::with_causes(error)),
+    );
+    let mut causes = error.chain();
+    let cause = causes.find_map(|cause| cause.downcast_ref::<qoft::core::Error>());
+    if let Some(help) = cause.and_then(messages::help) {
+        print::message(Kind::Other("help"), format_args!("{help}"));
     }
 }
 
@@ -103,15 +125,17 @@ pub fn read_train_options(path: &std::path::Path) -> anyhow::Result<()> {
     Ok(())
 }
 
-fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
+fn execute(cli: Cli, registries: &Registries, processes: &Processes) -> anyhow::Result<()> {
     let mut threads = cli.threads;
     let mut command = cli.command;
     if let Some(args) = command.training() {
         *args = std::mem::take(args).with_file()?;
         threads = threads.or(args.threads);
     }
-    use_threads(threads)?;
-    command.locate()?;
+    processes.check_command(&command)?;
+    use_threads(threads, processes)?;
+    // One of them brings from the Hub what all need.
+    processes.first_then_others(|| command.locate())?;
     match command {
         Command::Quickstart(args) => commands::quickstart::run(&args, registries),
         Command::Inspect(args) => commands::inspect::run(&args, registries),
@@ -119,13 +143,13 @@ fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
         Command::Dequantize(args) => commands::dequantize::run(&args, registries),
         Command::Quantize(args) => commands::quantize::run(&args, registries),
         Command::Train(args) if args.dry_run => commands::estimate::run(&args, registries),
-        Command::Train(args) => commands::train::run(&args, registries),
+        Command::Train(args) => commands::train::run(&args, registries, processes),
         Command::Estimate(args) => commands::estimate::run(&args, registries),
         Command::LrFind(args) => commands::lr_find::run(&args, registries),
         Command::Merge(args) => commands::merge::run(&args, registries),
         Command::Export(args) => commands::export::run(&args, registries),
         Command::Data(DataCommand::Preview(args)) => commands::preview::run(&args, registries),
-        Command::Eval(args) => commands::eval::run(&args, registries),
+        Command::Eval(args) => commands::eval::run(&args, registries, processes),
         Command::Generate(args) => commands::generate::run(&args, registries),
         Command::Push(args) => commands::push::run(&args),
         Command::Completions(args) => commands::shell::completions(&args),
@@ -136,11 +160,12 @@ fn execute(cli: Cli, registries: &Registries) -> anyhow::Result<()> {
     }
 }
 
-/// Sets the number of threads of all computing, Burn's among it; what rayon chooses if `None`.
+/// Sets the number of threads of all computing, Burn's among it; what rayon chooses if `None`, or this
+/// process's share of the processors where there are others beside it.
 ///
 /// This thread is one of them: handing each operation to others and sleeping until they are done
 /// costs two switches of threads.
-fn use_threads(threads: Option<NonZeroUsize>) -> anyhow::Result<()> {
+fn use_threads(threads: Option<NonZeroUsize>, processes: &Processes) -> anyhow::Result<()> {
     let pool = rayon::ThreadPoolBuilder::new().use_current_thread();
     let variable = std::env::var(THREADS_VARIABLE).ok();
     let variable = variable.and_then(|text| text.parse().ok());
@@ -155,7 +180,7 @@ fn use_threads(threads: Option<NonZeroUsize>) -> anyhow::Result<()> {
         "{name} {threads}: at most {MOST_THREADS}; this machine has {}",
         std::thread::available_parallelism().map_or(1, NonZeroUsize::get)
     );
-    pool.num_threads(threads)
+    pool.num_threads(processes.threads(threads)?)
         .build_global()
         .context("--threads")
 }

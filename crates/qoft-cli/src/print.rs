@@ -4,6 +4,20 @@
 use std::borrow::Cow;
 use std::fmt::Arguments;
 use std::io::{ErrorKind, IsTerminal, Write};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// The number of this process among those that run together.
+static RANK: AtomicUsize = AtomicUsize::new(0);
+
+/// Says which of several processes this is: only the first one says more than errors.
+pub fn speak_as(rank: usize) {
+    RANK.store(rank, Ordering::Relaxed);
+}
+
+/// Whether this process says nothing but errors, since another one says the rest.
+pub fn is_quiet() -> bool {
+    RANK.load(Ordering::Relaxed) > 0
+}
 
 /// As `println!`, but the process ends quietly when the reader has gone, as in `qoft … | head`.
 macro_rules! outln {
@@ -72,6 +86,9 @@ pub fn painted(parts: &[(bool, String)]) {
 }
 
 fn write_out(text: &str) {
+    if is_quiet() {
+        return;
+    }
     let mut out = std::io::stdout().lock();
     let written = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     if let Err(error) = written {
@@ -85,6 +102,9 @@ fn write_out(text: &str) {
 
 /// Writes a line to standard error, if it can be written.
 pub fn note(text: Arguments) {
+    if is_quiet() {
+        return;
+    }
     write_err(&format!("{}\n", visible(&text.to_string())));
 }
 
@@ -99,8 +119,13 @@ pub fn message(kind: Kind, text: Arguments) {
         true => (color, "\u{1b}[0m"),
         false => ("", ""),
     };
+    let who = match (is_quiet(), kind) {
+        (false, _) => String::new(),
+        (true, Kind::Error) => format!("rank {}: ", RANK.load(Ordering::Relaxed)),
+        (true, _) => return,
+    };
     let text = text.to_string();
-    write_err(&format!("{before}{word}:{after} {}\n", visible(&text)));
+    write_err(&format!("{before}{word}:{after} {who}{}\n", visible(&text)));
 }
 
 /// The word before a message.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle, TermLike};
 
-use crate::print::{errln, moves};
+use crate::print::{errln, is_quiet, moves};
 
 /// From one line to the next in a file.
 const PAUSE: Duration = Duration::from_secs(15);
@@ -95,6 +95,9 @@ impl qoft_hub::Transfer for Transfers {
 }
 
 fn target() -> ProgressDrawTarget {
+    if is_quiet() {
+        return ProgressDrawTarget::hidden();
+    }
     match moves() {
         true => ProgressDrawTarget::stderr(),
         false => ProgressDrawTarget::term_like_with_hz(Box::new(Lines::new()), 1),

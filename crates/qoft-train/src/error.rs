@@ -3,6 +3,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
+use crate::group::GroupError;
 use crate::tokenizer::TokenizerError;
 
 /// Why a training run or an evaluation ended without a result.
@@ -55,6 +56,9 @@ pub enum TrainError {
     /// It was asked to stop.
     #[error("stopped")]
     Stopped,
+    /// The processes that compute together cannot go on.
+    #[error(transparent)]
+    Group(#[from] GroupError),
     /// What was trained could not be written to its place.
     #[error(
         "{}: cannot be written: {source}{}",

@@ -8,6 +8,7 @@ use burn::tensor::Device;
 
 use crate::data::Order;
 use crate::error::TrainError;
+use crate::group::{Alone, Group, GroupError, Reader, Words, dealt};
 use crate::metrics::Metrics;
 use crate::model::{TrainBatch, TrainData, TrainModel};
 
@@ -44,6 +45,23 @@ pub fn evaluate<M: TrainModel>(
     stop: &AtomicBool,
     progress: &mut dyn FnMut(usize, usize),
 ) -> Result<Evaluation, TrainError> {
+    evaluate_among(&Alone, model, dataset, batch_size, device, stop, progress)
+}
+
+/// As [`evaluate`], with the batches dealt out to the processes of a group, all of which call it and get the
+/// same: the one that a single process gets. It ends where `stop` is true on any of them.
+///
+/// # Errors
+/// Those of [`evaluate`], and [`TrainError::Group`].
+pub fn evaluate_among<M: TrainModel>(
+    group: &dyn Group,
+    model: &M,
+    dataset: &M::Data,
+    batch_size: usize,
+    device: &Device,
+    stop: &AtomicBool,
+    progress: &mut dyn FnMut(usize, usize),
+) -> Result<Evaluation, TrainError> {
     let batch_size = NonZeroUsize::new(batch_size).ok_or(TrainError::Config {
         key: "batch_size",
         reason: "must be at least 1".into(),
@@ -51,21 +69,29 @@ pub fn evaluate<M: TrainModel>(
     model.check(dataset)?;
     let model = model.valid();
     let batches = dataset.batches(Order::File, batch_size);
-    let total = batches.len();
-    let (mut sum, mut tokens, mut metrics) = (0.0, 0, Metrics::default());
-    for (index, batch) in batches.enumerate() {
-        if stop.load(Ordering::Relaxed) {
-            return Err(TrainError::Stopped);
-        }
-        let predicted = batch.predicted();
+    let stopping = || stop.load(Ordering::Relaxed);
+    let work = |batch: <M::Data as TrainData>::Batch| {
+        let (predicted, mut words) = (batch.predicted(), Words::default());
+        words.number(predicted as u64);
         if predicted > 0 {
-            let count = predicted as f64;
-            let found = model.loss(&batch, count, device);
-            metrics.merge(&found.metrics);
-            sum += f64::from(found.loss.into_scalar::<f32>()) * count;
-            tokens += predicted;
+            let found = model.loss(&batch, predicted as f64, device);
+            words.float(f64::from(found.loss.into_scalar::<f32>()));
+            found.metrics.write(&mut words);
         }
-        progress(index + 1, total);
+        Ok::<_, TrainError>(words.into_bytes())
+    };
+    let found = dealt(group, batches, &stopping, progress, work)?.ok_or(TrainError::Stopped)?;
+    let (mut sum, mut tokens, mut metrics) = (0.0, 0, Metrics::default());
+    for (index, bytes) in found.iter().enumerate() {
+        let read = BatchResult::read(bytes);
+        let rank = index % group.size();
+        let batch =
+            read.ok_or_else(|| GroupError::unreadable(rank, bytes, "the loss of a batch"))?;
+        if batch.predicted > 0 {
+            metrics.merge(&batch.metrics);
+            sum += batch.loss * batch.predicted as f64;
+            tokens += batch.predicted;
+        }
     }
     if tokens == 0 {
         return Err(TrainError::NothingToPredict);
@@ -80,4 +106,29 @@ pub fn evaluate<M: TrainModel>(
         tokens,
         metrics: metrics.means(),
     })
+}
+
+/// What a batch came to.
+struct BatchResult {
+    predicted: usize,
+    /// Of each of them.
+    loss: f64,
+    metrics: Metrics,
+}
+
+impl BatchResult {
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let mut reader = Reader::new(bytes);
+        let predicted = usize::try_from(reader.number()?).ok()?;
+        let (mut loss, mut metrics) = (0.0, Metrics::default());
+        if predicted > 0 {
+            loss = reader.float()?;
+            metrics = Metrics::read(&mut reader)?;
+        }
+        reader.is_at_end().then_some(Self {
+            predicted,
+            loss,
+            metrics,
+        })
+    }
 }

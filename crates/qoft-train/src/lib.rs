@@ -5,6 +5,7 @@ pub mod data;
 mod error;
 mod eval;
 mod generate;
+pub mod group;
 mod inputs;
 mod isolated;
 mod measured;
@@ -19,7 +20,7 @@ pub mod train;
 pub use qoft_chat as chat;
 
 pub use error::{GenerateError, NotFinite, TrainError};
-pub use eval::{Evaluation, evaluate};
+pub use eval::{Evaluation, evaluate, evaluate_among};
 pub use generate::{
     End, GenerateOptions, Generated, GenerationConfig, Logprobs, SequenceKey, WriteRequest, Writer,
     Written, WrittenText, generate, generate_each,

@@ -1,13 +1,16 @@
 //! Numbers that are measured beside the loss.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use burn::tensor::Tensor;
 
+use crate::group::{Reader, Words};
+
 /// What is measured in batches, by the names that TRL has for it. As there each batch counts the same,
 /// whatever its size.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Metrics(BTreeMap<&'static str, Mean>);
+pub struct Metrics(BTreeMap<Cow<'static, str>, Mean>);
 
 #[derive(Debug, Clone, Copy, Default, PartialEq)]
 struct Mean {
@@ -22,7 +25,7 @@ impl Metrics {
     /// Adds what was measured in a batch; nothing if it is no number.
     pub fn add(&mut self, name: &'static str, value: f64) {
         if value.is_finite() {
-            let mean = self.0.entry(name).or_default();
+            let mean = self.0.entry(Cow::Borrowed(name)).or_default();
             mean.sum += value;
             mean.count += 1.0;
         }
@@ -31,7 +34,7 @@ impl Metrics {
     /// Adds what was measured in other batches.
     pub fn merge(&mut self, other: &Self) {
         for (name, other) in &other.0 {
-            let mean = self.0.entry(name).or_default();
+            let mean = self.0.entry(name.clone()).or_default();
             mean.sum += other.sum;
             mean.count += other.count;
         }
@@ -42,8 +45,29 @@ impl Metrics {
     pub fn means(&self) -> BTreeMap<String, f64> {
         let means = self.0.iter();
         means
-            .map(|(name, mean)| ((*name).to_owned(), mean.sum / mean.count))
+            .map(|(name, mean)| (name.to_string(), mean.sum / mean.count))
             .collect()
+    }
+
+    /// Writes them for another process.
+    pub(crate) fn write(&self, words: &mut Words) {
+        words.number(self.0.len() as u64);
+        for (name, mean) in &self.0 {
+            words.text(name);
+            words.float(mean.sum);
+            words.float(mean.count);
+        }
+    }
+
+    /// Reads those of another process; `None` if there are none.
+    pub(crate) fn read(reader: &mut Reader) -> Option<Self> {
+        let mut metrics = Self::default();
+        for _ in 0..reader.number()? {
+            let name = Cow::Owned(reader.text()?.to_owned());
+            let (sum, count) = (reader.float()?, reader.float()?);
+            metrics.0.insert(name, Mean { sum, count });
+        }
+        Some(metrics)
     }
 }
 
@@ -85,5 +109,10 @@ mod tests {
         metrics.merge(&other);
         let expected = [("a".to_owned(), 0.5), ("b".to_owned(), 5.0)];
         assert_eq!(metrics.means(), BTreeMap::from(expected));
+        let mut words = Words::default();
+        metrics.write(&mut words);
+        let bytes = words.into_bytes();
+        assert_eq!(Metrics::read(&mut Reader::new(&bytes)), Some(metrics));
+        assert_eq!(Metrics::read(&mut Reader::new(&bytes[..9])), None);
     }
 }

@@ -152,11 +152,11 @@ const FOREIGN: &[Foreign] = &[
     ),
     off(
         &["deepspeed", "fsdp", "local-rank", "tensor-parallel-size"],
-        "qoft trains on one device",
+        "each process has the whole model; `mpirun -n N qoft train` trains in several: docs/cluster.md",
     ),
     any(
-        &["ddp-find-unused-parameters", "ddp-timeout"],
-        "qoft trains on one device",
+        &["ddp-find-unused-parameters"],
+        "parameters without a gradient are told to the other processes as such",
     ),
     any(
         &[

@@ -19,6 +19,7 @@ mod new_tokens;
 mod place;
 mod preference;
 mod preview;
+mod processes;
 mod push;
 mod quantize;
 mod run_options;
@@ -62,6 +63,7 @@ pub use new_tokens::NewTokenArgs;
 pub use place::ModelPlace;
 pub use preference::{PreferenceArgs, answer_tokens};
 pub use preview::{DataCommand, PreviewArgs};
+pub use processes::ProcessArgs;
 pub use push::PushArgs;
 pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
@@ -190,6 +192,15 @@ impl Command {
         match self {
             Self::Train(args) | Self::Estimate(args) => Some(args),
             Self::LrFind(args) => Some(&mut args.train),
+            _ => None,
+        }
+    }
+
+    /// The options about several processes, if this is a command that they can run together.
+    pub fn processes(&self) -> Option<&ProcessArgs> {
+        match self {
+            Self::Train(args) if !args.dry_run => Some(&args.processes),
+            Self::Eval(args) => Some(&args.processes),
             _ => None,
         }
     }
@@ -367,4 +378,7 @@ pub struct EvalArgs {
     /// Print one JSON object.
     #[arg(long)]
     pub json: bool,
+    /// Beside other processes.
+    #[command(flatten)]
+    pub processes: ProcessArgs,
 }

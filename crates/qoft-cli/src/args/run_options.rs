@@ -16,7 +16,8 @@ const FILE: &str = "training_args.json";
 /// Options that say where a run is, and not what it is.
 const PLACES: [&str; 2] = ["output", "resume_from"];
 /// Options that change nothing in what is trained.
-const REPORTS: [&str; 10] = [
+const REPORTS: [&str; 11] = [
+    "ddp_timeout",
     "report_to",
     "json",
     "logging_steps",
@@ -113,6 +114,13 @@ impl RunOptions {
         let mut text = serde_json::to_string_pretty(&self.0)?;
         text.push('\n');
         Ok(write_file(&folder.join(FILE), text.as_bytes())?)
+    }
+
+    /// Batches of a step for each process.
+    pub fn accumulation(&self) -> usize {
+        let given = self.0.get("gradient_accumulation_steps");
+        let given = given.and_then(Value::as_u64);
+        given.map_or(1, |steps| usize::try_from(steps).unwrap_or(usize::MAX))
     }
 
     /// Options as a file of `--config` has them.

@@ -15,7 +15,7 @@ use super::file::{read_yaml, translated};
 use super::names::names;
 use super::values::{finite, object};
 use super::{
-    AdapterArg, DataArg, DataArgs, LoadArgs, NewTokenArgs, PreferenceArgs, RunOptions,
+    AdapterArg, DataArg, DataArgs, LoadArgs, NewTokenArgs, PreferenceArgs, ProcessArgs, RunOptions,
     TrainingArgs, locate_data, named, replace,
 };
 use crate::located::Wanted;
@@ -152,6 +152,11 @@ pub struct TrainArgs {
     #[command(flatten)]
     #[serde(flatten)]
     pub preference: PreferenceArgs,
+
+    /// Beside other processes.
+    #[command(flatten)]
+    #[serde(flatten)]
+    pub processes: ProcessArgs,
 
     /// A data file to evaluate on.
     #[arg(long, help_heading = "Reports")]

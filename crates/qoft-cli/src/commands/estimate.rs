@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 use super::train::{Learned, Settings, Setup};
 use crate::args::TrainArgs;
 use crate::print::outln;
+use crate::processes::Processes;
 use crate::progress;
 use probe::{Measured, Probe};
 
@@ -56,7 +57,7 @@ fn measure<D: Learned>(
     registries: &Registries,
     settings: Settings,
 ) -> Result<()> {
-    let (setup, model) = Setup::<D>::load(args, registries, settings)?;
+    let (setup, model) = Setup::<D>::load(args, registries, settings, &Processes::alone())?;
     let loaded = memory::resident()?;
     let limit = memory::limit()? as f64;
     let load = Workload::new(&setup.config, &setup.data.dataset);

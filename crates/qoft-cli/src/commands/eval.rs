@@ -3,17 +3,20 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use qoft::Registries;
 use qoft::models::CausalLm;
-use qoft::train::data::{AnswerTokens, Example, RawRow};
+use qoft::train::data::{AnswerTokens, Dataset, Example, RawRow};
+use qoft::train::group::check_same;
 use qoft::train::multiple_choice::{Question, evaluate_choices};
 use qoft::train::tokenizer::Tokenizer;
+use qoft::train::train::{Below, Digest};
 use serde_json::json;
 
 use crate::args::{DataArg, EvalArgs};
 use crate::print::outln;
+use crate::processes::Processes;
 use crate::{data, files, progress, stop, vocabulary};
 
 /// The format of questions with several answers.
@@ -23,11 +26,16 @@ const MULTIPLE_CHOICE: &str = "multiple-choice";
 const SEED: u64 = 42;
 
 /// Measures the loss of a model on a data file.
-pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
+pub fn run(args: &EvalArgs, registries: &Registries, processes: &Processes) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
     let folder = vocabulary::open(registries, &args.model.model, &args.model.adapter)?;
     let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
-    let model = files::adapted_model(registries, folder, &args.model)?;
+    let digest = Digest::of_checkpoint(folder.checkpoint())?;
+    let load = || files::adapted_model(registries, folder, &args.model);
+    let model = match args.model.load.quantize_cache {
+        Some(_) => processes.first_then_others(load)?,
+        None => load()?,
+    };
     let reading = data::For {
         tokenizer: &tokenizer,
         model: model.config(),
@@ -38,13 +46,24 @@ pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
     if let [DataArg { path, weight: None }] = &sources[..]
         && is_of_questions(args, path)?
     {
+        ensure!(
+            processes.group().size() == 1,
+            "{}: questions with several answers are measured by one process",
+            path.display()
+        );
         return choices(args, path, &model, &tokenizer, &device);
     }
-    let read = data::read::<Example>(&sources, &args.reading, reading, SEED)?;
+    // The tokens of large data are kept on disk.
+    let read = || data::read::<Example>(&sources, &args.reading, reading, SEED);
+    let read = processes.first_then_others(read)?;
     if args.reading.data_format.is_some() {
         read.tell();
     }
-    let evaluation = files::evaluate(&model, &read.dataset, args.batch_size, &device)?;
+    let group = processes.group();
+    if group.size() > 1 {
+        check_same(group, &subject(args, &digest, &read.dataset)?)?;
+    }
+    let evaluation = files::evaluate_among(group, &model, &read.dataset, args.batch_size, &device)?;
     read.report_losses();
     if args.json {
         outln!(
@@ -65,6 +84,23 @@ pub fn run(args: &EvalArgs, registries: &Registries) -> Result<()> {
         );
     }
     Ok(())
+}
+
+/// What is measured, which has to be the same for all processes.
+fn subject(args: &EvalArgs, model: &Digest, data: &Dataset) -> Result<Vec<(String, String)>> {
+    let mut adapters = Vec::new();
+    for adapter in &args.model.adapter {
+        let below = Below::new(&adapter.folder, adapter.strength)?;
+        adapters.push(format!("{below} ({})", below.weights));
+    }
+    Ok([
+        ("the model", model.to_string()),
+        ("the list of adapters", adapters.join(" ")),
+        ("the data", Digest::of_data(data).to_string()),
+        ("--batch-size", args.batch_size.to_string()),
+    ]
+    .map(|(name, value)| (name.to_owned(), value))
+    .to_vec())
 }
 
 /// Whether the rows of a data file are questions with several answers.

@@ -15,6 +15,7 @@ use serde_json::json;
 use super::train::{Learned, Settings, Setup};
 use crate::args::LrFindArgs;
 use crate::print::{errln, outln};
+use crate::processes::Processes;
 use crate::progress;
 use crate::stop::{self, Graceful, Stopped};
 
@@ -39,7 +40,8 @@ fn searched<D: Learned>(
     search: RateSearch,
 ) -> Result<()> {
     let steps = search.rates().len();
-    let (mut setup, model) = Setup::<D>::load(&args.train, registries, settings)?;
+    let alone = Processes::alone();
+    let (mut setup, model) = Setup::<D>::load(&args.train, registries, settings, &alone)?;
     setup.config.max_steps = Some(steps);
     setup.config.save_strategy = Some(Strategy::No);
     setup.data.eval_dataset = None;

@@ -123,3 +123,14 @@ fn is_like(params: &[AdapterParam], slot: &AdapterSlot) -> bool {
     let expected = slot.params().into_iter().map(what);
     params.iter().map(what).eq(expected)
 }
+
+/// The device of the adapter's parameters.
+pub(super) fn adapter_device(model: &impl Walk) -> Result<Device, TrainError> {
+    let layers = model.layers();
+    let slots = layers
+        .iter()
+        .filter_map(|(_, layer)| layer.adapters().get(ADAPTER));
+    let mut params = slots.flat_map(|slot| slot.params());
+    let first = params.next().map(|param| param.device());
+    first.ok_or_else(|| TrainError::NoAdapter(ADAPTER.into()))
+}

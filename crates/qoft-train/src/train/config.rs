@@ -45,7 +45,7 @@ pub struct TrainConfig {
     pub learning_rate: f64,
     /// Rows of a batch.
     pub batch_size: usize,
-    /// Batches of a step.
+    /// Batches of a step, those of all processes that train together.
     pub gradient_accumulation_steps: usize,
     /// Steps of the run; wins over `num_epochs`.
     pub max_steps: Option<usize>,

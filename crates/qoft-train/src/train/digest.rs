@@ -3,7 +3,7 @@
 use std::fmt;
 use std::path::Path;
 
-use qoft_core::{Checkpoint, Error};
+use qoft_core::{Checkpoint, Error, Walk};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
@@ -68,6 +68,30 @@ impl Digest {
         let mut hash = Sha256::new();
         data.content(&mut |bytes| hash.update(bytes));
         Self::new(hash)
+    }
+
+    /// Of the parameters of all adapters of a model.
+    pub(super) fn of_parameters(model: &impl Walk) -> Self {
+        let mut hash = Sha256::new();
+        for (path, layer) in model.layers() {
+            for param in layer
+                .adapters()
+                .slots()
+                .iter()
+                .flat_map(|slot| slot.params())
+            {
+                hash.update(format!("\n{path}.{} {:?}\n", param.name(), param.shape()));
+                for value in param.to_vec() {
+                    hash.update(value.to_le_bytes());
+                }
+            }
+        }
+        Self::new(hash)
+    }
+
+    /// Of bytes.
+    pub(super) fn of_bytes(bytes: &[u8]) -> Self {
+        Self::new(Sha256::new_with_prefix(bytes))
     }
 
     fn new(hash: Sha256) -> Self {

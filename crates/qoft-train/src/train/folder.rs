@@ -45,6 +45,16 @@ impl RunFolder {
         Ok(folder)
     }
 
+    /// The folder of a run that another process writes. It need not be there.
+    #[must_use]
+    pub fn of_another(path: &Path) -> Self {
+        Self {
+            path: path.to_owned(),
+            created: false,
+            lock: None,
+        }
+    }
+
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {

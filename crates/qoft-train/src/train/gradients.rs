@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use burn::module::{Module, ParamId};
 use burn::optim::GradientsParams;
-use burn::tensor::{Gradients, Tensor};
+use burn::tensor::{Device, Gradients, Tensor};
 use qoft_core::Walk;
 
 /// The sum of the gradients of several batches, for each parameter of the adapters.
@@ -25,6 +25,43 @@ impl StepGradients {
                 }
             }
         });
+    }
+
+    /// Adds what others are the sum of.
+    pub(super) fn merge(&mut self, other: Self) {
+        for (id, gradient) in other.0.into_values() {
+            self.add_one(id, gradient);
+        }
+    }
+
+    /// All values in the order of `params`, zeros where there is no gradient, and where there is one.
+    pub(super) fn to_host(&self, params: &[(ParamId, usize)]) -> (Vec<f32>, Vec<bool>) {
+        let mut values = Vec::with_capacity(params.iter().map(|(_, length)| length).sum());
+        let present = params.iter().map(|(id, length)| {
+            let gradient = self.0.get(&id.val());
+            match gradient {
+                None => values.resize(values.len() + length, 0.0),
+                Some((_, gradient)) => values.extend(gradient.to_data().iter::<f32>()),
+            }
+            gradient.is_some()
+        });
+        let present = present.collect();
+        (values, present)
+    }
+
+    /// Gradients of these values, on `device`.
+    pub(super) fn from_host(
+        params: &[(ParamId, usize)],
+        values: Vec<Option<Vec<f32>>>,
+        device: &Device,
+    ) -> Self {
+        let mut gradients = Self::default();
+        for ((id, _), values) in params.iter().zip(values) {
+            if let Some(values) = values {
+                gradients.add_one(*id, Tensor::from_data(values.as_slice(), device));
+            }
+        }
+        gradients
     }
 
     fn add_one(&mut self, id: ParamId, gradient: Tensor<1>) {

@@ -73,7 +73,8 @@ impl LogRow {
 /// The file, and its rows in memory. A row that cannot be written waits until it can.
 #[derive(Debug)]
 pub(super) struct Log {
-    path: PathBuf,
+    /// Nowhere if another process writes it.
+    path: Option<PathBuf>,
     /// How much of the file is whole rows.
     written: u64,
     /// Rows that are not in the file.
@@ -90,12 +91,23 @@ impl Log {
         let (text, rows) = read(&path, kept)?;
         write_file(&path, text.as_bytes())?;
         Ok(Self {
-            path,
+            path: Some(path),
             written: text.len() as u64,
             waiting: String::new(),
             rows,
             warned: false,
         })
+    }
+
+    /// Rows in memory, of a run whose file another process writes.
+    pub(super) fn unwritten() -> Self {
+        Self {
+            path: None,
+            written: 0,
+            waiting: String::new(),
+            rows: Vec::new(),
+            warned: false,
+        }
     }
 
     /// Adds a row; it is in the file at once, if the file can be written.
@@ -104,8 +116,8 @@ impl Log {
         self.rows.push(row);
         match self.write() {
             Ok(()) => self.warned = false,
-            Err(error) if !self.warned => {
-                let path = self.path.display();
+            Err((path, error)) if !self.warned => {
+                let path = path.display();
                 events.warning(&format!(
                     "{path}: {error}; its rows are kept and tried again"
                 ));
@@ -117,23 +129,28 @@ impl Log {
 
     /// Tells how many rows could not be written in the end.
     pub(super) fn close(&mut self, events: &mut dyn Observer) {
-        if let Err(error) = self.write() {
-            let (path, rows) = (self.path.display(), self.waiting.lines().count());
+        if let Err((path, error)) = self.write() {
+            let (path, rows) = (path.display(), self.waiting.lines().count());
             events.warning(&format!(
                 "{path}: the last {rows} rows are missing: {error}"
             ));
         }
     }
 
-    fn write(&mut self) -> std::io::Result<()> {
+    fn write(&mut self) -> Result<(), (PathBuf, std::io::Error)> {
+        if let Some(path) = self.path.clone() {
+            return self.write_to(&path).map_err(|error| (path, error));
+        }
+        self.waiting.clear();
+        Ok(())
+    }
+
+    fn write_to(&mut self, path: &Path) -> std::io::Result<()> {
         if self.waiting.is_empty() {
             return Ok(());
         }
         // Opened anew each time: the file system may have been away in between.
-        let mut file = OpenOptions::new()
-            .append(true)
-            .create(true)
-            .open(&self.path)?;
+        let mut file = OpenOptions::new().append(true).create(true).open(path)?;
         let written = file.write_all(self.waiting.as_bytes());
         if let Err(error) = written {
             cut(&file, self.written);

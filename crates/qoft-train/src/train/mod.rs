@@ -11,6 +11,8 @@
 //! - `adapters_below.json`: the adapters that it was trained on top of, if any;
 //! - `emergency-N/`: the adapter after step N, if the run failed after that.
 
+mod accumulation;
+mod agreement;
 mod below;
 mod best;
 mod chart;
@@ -56,6 +58,7 @@ pub use rate_search::{FoundRate, RateSearch};
 pub use schedule::Schedule;
 pub use scheduler_kind::SchedulerKind;
 pub use scheduler_options::{Curve, SchedulerOptions};
+pub use state::batches_of_step;
 pub use strategy::Strategy;
 pub use tensorboard::TensorBoard;
 pub use trainer::{Start, Summary, Trainer};

@@ -8,11 +8,11 @@ use std::time::Instant;
 use burn::optim::ModuleOptimizer;
 use burn::tensor::Device;
 use qoft_core::kernels::FloatFormat;
-use qoft_core::{Draw, Walk, adapters};
+use qoft_core::{Draw, adapters};
 
-use super::ADAPTER;
+use super::accumulation::Accumulation;
 use super::best::Standing;
-use super::checkpoint::restore_adapter;
+use super::checkpoint::{adapter_device, restore_adapter};
 use super::diverged;
 use super::gradients::StepGradients;
 use super::log::{Log, LogRow};
@@ -25,7 +25,8 @@ use super::schedule::Schedule;
 use super::schedule_free;
 use super::trainer::{Summary, Trainer};
 use crate::error::{NotFinite, TrainError};
-use crate::eval::evaluate;
+use crate::eval::evaluate_among;
+use crate::group;
 use crate::metrics::{BatchLoss, Metrics};
 use crate::model::{TrainBatch, TrainData, TrainModel};
 
@@ -53,6 +54,8 @@ pub(super) struct Progress<M> {
     good: Option<M>,
     /// An evaluation that gave no number, and what it gave.
     failed_evaluation: Option<(usize, f64)>,
+    /// The last step and the norm of its gradients.
+    grad_norm: (usize, f64),
 }
 
 impl<M> Default for Progress<M> {
@@ -60,6 +63,7 @@ impl<M> Default for Progress<M> {
         Self {
             good: None,
             failed_evaluation: None,
+            grad_norm: (0, 0.0),
         }
     }
 }
@@ -75,9 +79,7 @@ impl<M: TrainModel> Run<'_, M> {
         adapters::keep_activations_in(&mut model, FloatFormat::F32);
         // What was measured is written in any case.
         self.log.close(self.events);
-        if let Err(error) = plot::write(&self.log, self.trainer.folder.path()) {
-            self.events.warning(&error.to_string());
-        }
+        self.plot();
         result?;
         if let Some((step, loss)) = self.progress.failed_evaluation {
             return Err(TrainError::EvaluationNotFinite {
@@ -96,7 +98,7 @@ impl<M: TrainModel> Run<'_, M> {
         self.summary.stopped_early = self.judge(model)?.is_over(config);
         while self.summary.steps < self.plan.total
             && !self.summary.stopped_early
-            && !self.stopping()
+            && !self.stopping()?
         {
             match self.step(model.clone())? {
                 Ok(next) => *model = next,
@@ -133,7 +135,7 @@ impl<M: TrainModel> Run<'_, M> {
             self.evaluate(model)?;
         }
         self.take_best(model)?;
-        self.summary.interrupted = self.stopping() && !self.is_evaluated();
+        self.summary.interrupted = self.stopping()? && !self.is_evaluated();
         Ok(())
     }
 
@@ -151,6 +153,9 @@ impl<M: TrainModel> Run<'_, M> {
 
     /// Makes the best model the result, if that is wanted and it is not the last one.
     fn take_best(&mut self, model: &mut M) -> Result<(), TrainError> {
+        if !self.trainer.writes() {
+            return Ok(());
+        }
         self.saving.forget_old(self.events);
         let best = self.saving.standing().best;
         let best = best.filter(|_| self.trainer.config.load_best_model_at_end);
@@ -185,8 +190,20 @@ impl<M: TrainModel> Run<'_, M> {
         Ok(Cow::Owned(result))
     }
 
-    fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Relaxed)
+    /// Whether one of the processes was asked to stop, which all of them learn at the same place.
+    fn stopping(&self) -> Result<bool, TrainError> {
+        let own = self.stop.load(Ordering::Relaxed);
+        Ok(group::any(self.trainer.group, own)?)
+    }
+
+    /// Draws the curve of the losses.
+    fn plot(&mut self) {
+        if !self.trainer.writes() {
+            return;
+        }
+        if let Err(error) = plot::write(&self.log, self.trainer.folder.path()) {
+            self.events.warning(&error.to_string());
+        }
     }
 
     fn is_evaluated(&self) -> bool {
@@ -219,27 +236,39 @@ impl<M: TrainModel> Run<'_, M> {
         let lr = own_rate.unwrap_or_else(|| self.schedule.at(step));
         let mut model = before.clone();
         let number = step + 1;
-        let (mut loss, mut gradients) = (0.0, StepGradients::default());
-        let mut metrics = Metrics::default();
+        let (mut loss, mut metrics) = (0.0, Metrics::default());
+        let group = self.trainer.group;
+        let before_that = self.progress.grad_norm;
+        let mut sum = Accumulation::new(group, &model, &self.device, before_that);
         let predicted: usize = batches.iter().map(TrainBatch::predicted).sum();
-        for (index, batch) in batches.iter().enumerate() {
-            if index > 0 && self.stopping() {
+        let rounds = batches.chunks(group.size());
+        for (first, round) in rounds.enumerate().map(|(at, r)| (at * group.size(), r)) {
+            if first > 0 && self.stopping()? {
                 return Ok(Err(Abandoned));
             }
-            let draw = Draw::new(config.seed, step, index);
-            adapters::begin(&mut model, draw);
-            if batch.predicted() == 0 {
-                continue;
+            let mut own = None;
+            for (rank, batch) in round.iter().enumerate() {
+                // Models count the batches of a step, also those that others compute.
+                adapters::begin(&mut model, Draw::new(config.seed, step, first + rank));
+                if rank == group.rank() && batch.predicted() > 0 {
+                    own = Some(self.backward(&model, batch, predicted));
+                }
             }
-            let found = self.backward(&model, batch, predicted, &mut gradients);
-            metrics.merge(&found.metrics);
-            loss += found.loss;
-            if !f64::is_finite(loss) {
-                let source = diverged::source_of_loss(&model, batch, &self.device);
-                let good = self.progress.good.take().zip(number.checked_sub(2));
-                return Err(self.diverged("loss", loss, source, Some(index), good));
+            let found = sum.round(own)?;
+            let learning = (first..)
+                .zip(round)
+                .filter(|(_, batch)| batch.predicted() > 0);
+            for ((index, batch), found) in learning.zip(found) {
+                metrics.merge(&found.metrics);
+                loss += found.loss;
+                if !f64::is_finite(loss) {
+                    let source = diverged::source_of_loss(&model, batch, &self.device);
+                    let good = self.progress.good.take().zip(number.checked_sub(2));
+                    return Err(self.diverged("loss", loss, source, Some(index), good));
+                }
             }
         }
+        let gradients = sum.finish()?;
         let grad_norm = gradients.norm();
         if !grad_norm.is_finite() {
             let source = gradients.source(&model);
@@ -248,6 +277,7 @@ impl<M: TrainModel> Run<'_, M> {
             return Err(self.diverged("gradient norm", grad_norm, source, None, good));
         }
         self.progress.good = Some(before);
+        self.progress.grad_norm = (number, grad_norm);
         let gradients = gradients.clipped(grad_norm, config.max_grad_norm);
         // Without gradients the parameters stay as they are.
         model = self.optimizer.step(lr, model, gradients);
@@ -284,10 +314,10 @@ impl<M: TrainModel> Run<'_, M> {
         model: &M,
         batch: &<M::Data as TrainData>::Batch,
         predicted: usize,
-        gradients: &mut StepGradients,
-    ) -> BatchLoss<f64> {
+    ) -> (BatchLoss<f64>, StepGradients) {
         let config = self.trainer.config;
         let blocks = model.blocks().filter(|_| config.gradient_checkpointing);
+        let mut gradients = StepGradients::default();
         let mut sink = |part| gradients.add(part, model);
         let (count, device) = (predicted as f64, &self.device);
         let found = match blocks {
@@ -298,7 +328,8 @@ impl<M: TrainModel> Run<'_, M> {
                 BatchLoss::new(found.loss.into_scalar::<f32>(), found.metrics)
             }
         };
-        BatchLoss::new(f64::from(found.loss), found.metrics)
+        let found = BatchLoss::new(f64::from(found.loss), found.metrics);
+        (found, gradients)
     }
 
     fn evaluate(&mut self, model: &M) -> Result<(), TrainError> {
@@ -314,7 +345,8 @@ impl<M: TrainModel> Run<'_, M> {
         let mut progress = |done, total| events.evaluating(done, total);
         let config = self.trainer.config;
         let batch_size = config.eval_batch_size.unwrap_or(config.batch_size);
-        let result = evaluate(
+        let result = evaluate_among(
+            self.trainer.group,
             model,
             dataset,
             batch_size,
@@ -354,9 +386,7 @@ impl<M: TrainModel> Run<'_, M> {
         let (step, optimizer) = (self.summary.steps, &self.optimizer);
         self.saving
             .checkpoint(step, &*shown, optimizer, self.events);
-        if let Err(error) = plot::write(&self.log, self.trainer.folder.path()) {
-            self.events.warning(&error.to_string());
-        }
+        self.plot();
         Ok(())
     }
 
@@ -408,15 +438,4 @@ impl<M: TrainModel> Run<'_, M> {
             saved,
         }))
     }
-}
-
-/// The device of the adapter's parameters.
-pub(super) fn adapter_device(model: &impl Walk) -> Result<Device, TrainError> {
-    let layers = model.layers();
-    let slots = layers
-        .iter()
-        .filter_map(|(_, layer)| layer.adapters().get(ADAPTER));
-    let mut params = slots.flat_map(|slot| slot.params());
-    let first = params.next().map(|param| param.device());
-    first.ok_or_else(|| TrainError::NoAdapter(ADAPTER.into()))
 }

@@ -1,4 +1,5 @@
-//! What a run writes beside its log: checkpoints, the adapter, and what is left if it fails.
+//! What a run writes beside its log: checkpoints, the adapter, and what is left if it fails. Of several
+//! processes rank 0 writes it.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -75,7 +76,8 @@ impl<'a, D> Saving<'a, D> {
 
     /// Removes checkpoints beyond the limit, but neither the last one nor that of the best evaluation.
     pub(super) fn forget_old(&self, events: &mut dyn Observer) {
-        if let Some(limit) = self.trainer.config.save_total_limit {
+        let limit = self.trainer.config.save_total_limit;
+        if let Some(limit) = limit.filter(|_| self.trainer.writes()) {
             let best = self.standing().best.map(|(step, _)| step);
             if let Err(error) = self.trainer.folder.keep_checkpoints(limit, best) {
                 events.warning(&format!("an old checkpoint stays: {error}"));
@@ -103,6 +105,9 @@ impl<'a, D> Saving<'a, D> {
         optimizer: &ModuleOptimizer,
         events: &mut dyn Observer,
     ) {
+        if !self.trainer.writes() {
+            return;
+        }
         let folder = self.folder(CHECKPOINT, step);
         match self.write(step, model, optimizer, &folder) {
             Ok(()) => self.written(step, folder, events),
@@ -124,7 +129,8 @@ impl<'a, D> Saving<'a, D> {
         optimizer: &ModuleOptimizer,
         events: &mut dyn Observer,
     ) -> Result<(), TrainError> {
-        if self.last.as_ref().is_some_and(|(last, _)| *last == step) {
+        let is_there = self.last.as_ref().is_some_and(|(last, _)| *last == step);
+        if is_there || !self.trainer.writes() {
             return Ok(());
         }
         let folder = self.folder(CHECKPOINT, step);
@@ -142,6 +148,9 @@ impl<'a, D> Saving<'a, D> {
         events: &mut dyn Observer,
     ) -> Result<PathBuf, TrainError> {
         let folder = self.trainer.folder.path();
+        if !self.trainer.writes() {
+            return Ok(folder.to_owned());
+        }
         rescue::save(folder, events, &mut |folder| {
             self.write_adapter(model, folder)
         })?;
@@ -157,6 +166,9 @@ impl<'a, D> Saving<'a, D> {
         model: &impl TrainModel,
         events: &mut dyn Observer,
     ) -> Option<PathBuf> {
+        if !self.trainer.writes() {
+            return None;
+        }
         let first = self.folder(EMERGENCY, step);
         let numbered = (2..EMERGENCIES).map(move |number| {
             let name = format!("{EMERGENCY}{step}-{number}");

@@ -5,14 +5,15 @@ use std::path::Path;
 use std::sync::atomic::AtomicBool;
 use std::time::Instant;
 
-use super::checkpoint;
+use super::agreement;
+use super::checkpoint::{self, adapter_device};
 use super::digest::Digest;
 use super::log::Log;
 use super::observer::Observer;
 use super::optimizer;
 use super::optimizer_kind::OptimizerKind;
 use super::plan::{Plan, Steps};
-use super::run::{Progress, Run, adapter_device};
+use super::run::{Progress, Run};
 use super::saving::Saving;
 use super::schedule_free;
 use super::scheduler_kind::SchedulerKind;
@@ -26,6 +27,9 @@ impl<D: TrainData> Trainer<'_, D> {
     ///
     /// Once `stop` is true, the run writes a checkpoint after the step it is in and ends. It sees it
     /// between the batches of a step and in evaluations, too.
+    ///
+    /// All processes of [`Trainer::group`] call this with the same of everything, which is checked. What is
+    /// written, told and returned is rank 0's to use.
     ///
     /// The adapter is saved before the last evaluation. What goes wrong with log, curve and
     /// checkpoints is told as [`Observer::warning`] and ends nothing.
@@ -112,10 +116,16 @@ impl<D: TrainData> Trainer<'_, D> {
                 }
             }
         }
-        self.folder.check_later(step)?;
+        if self.writes() {
+            self.folder.check_later(step)?;
+        }
         let steps = Steps::new(self.dataset, self.config, step)?;
+        agreement::check(self, &identity, &model, &optimizer, step)?;
         events.begins(step, plan.total);
-        let log = Log::open(self.folder.path(), step)?;
+        let log = match self.writes() {
+            true => Log::open(self.folder.path(), step)?,
+            false => Log::unwritten(),
+        };
         // A checkpoint is written before the evaluation after its step.
         for (at, loss) in log.eval_losses() {
             if evaluations.iter().all(|(known, _)| *known != at as usize) {
@@ -123,6 +133,7 @@ impl<D: TrainData> Trainer<'_, D> {
             }
         }
         evaluations.sort_by_key(|(at, _)| *at);
+        let evaluations = agreement::evaluations(self.group, evaluations)?;
         let run = Run {
             trainer: self,
             saving: Saving::new(self, identity, plan, evaluations),

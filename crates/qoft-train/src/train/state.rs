@@ -129,6 +129,26 @@ impl Identity {
         serde_json::from_str(&text).unwrap_or_else(|_| self.clone())
     }
 
+    /// All of it by name, also what changes no number: processes that train together have the same.
+    pub(super) fn parts(&self) -> Vec<(String, String)> {
+        let base = self.base.as_ref().map(Digest::to_string);
+        let mut parts = vec![
+            ("the model".to_owned(), base.unwrap_or_default()),
+            (
+                "the training data".to_owned(),
+                format!("{} ({} rows)", self.data, self.rows),
+            ),
+            ("the list of adapters below".to_owned(), list(&self.below)),
+        ];
+        let settings = all_settings(&self.config).into_iter();
+        parts.extend(settings.map(|(key, value)| (format!("`{key}`"), value)));
+        let keys = self.adapter.as_object().into_iter().flatten();
+        let keys = keys.filter(|(key, _)| !PROVENANCE.contains(&key.as_str()));
+        parts
+            .extend(keys.map(|(key, value)| (format!("the adapter's `{key}`"), value.to_string())));
+        parts
+    }
+
     /// What of `now` is not as it was, with both values.
     pub(super) fn differences(&self, now: &Self) -> Vec<String> {
         let now = now.reread();
@@ -194,15 +214,30 @@ const UNCOUNTED: [&str; 14] = [
 
 /// The settings that change the numbers of a run.
 fn settings(config: &TrainConfig) -> BTreeMap<String, String> {
+    let mut settings = all_settings(config);
+    settings.retain(|key, _| !UNCOUNTED.contains(&key.as_str()));
+    settings
+}
+
+/// All settings as texts.
+fn all_settings(config: &TrainConfig) -> BTreeMap<String, String> {
     let settings = serde_json::to_value(config).unwrap_or_default();
     let settings = settings.as_object().cloned().unwrap_or_default();
-    let counted = settings.into_iter();
-    let counted = counted.filter(|(key, _)| !UNCOUNTED.contains(&key.as_str()));
     let text = |value| match value {
         Value::String(text) => text,
         other => other.to_string(),
     };
-    counted.map(|(key, value)| (key, text(value))).collect()
+    let settings = settings.into_iter();
+    settings.map(|(key, value)| (key, text(value))).collect()
+}
+
+/// Batches of a step of the run that wrote a checkpoint, those of all its processes together.
+///
+/// # Errors
+/// If the folder is no whole checkpoint.
+pub fn batches_of_step(checkpoint: &Path) -> Result<usize, TrainError> {
+    let state = TrainerState::read(checkpoint)?;
+    Ok(state.run.config.gradient_accumulation_steps)
 }
 
 fn list(below: &[Below]) -> String {

@@ -11,6 +11,7 @@ use super::digest::Digest;
 use super::folder::RunFolder;
 use super::plan::Plan;
 use crate::data::Dataset;
+use crate::group::{Alone, Group};
 use crate::model::TrainData;
 
 /// A training run.
@@ -35,6 +36,9 @@ pub struct Trainer<'a, D = Dataset> {
     pub start: Start<'a>,
     /// The learning rates of its first steps; those of the settings where it is shorter.
     pub rates: &'a [f64],
+    /// The processes that train together. The batches of a step are dealt out to them, and rank 0 writes;
+    /// all of them come to the same parameters, which are those of a single process.
+    pub group: &'a dyn Group,
 }
 
 /// Where a run begins.
@@ -105,7 +109,13 @@ impl<'a, D> Trainer<'a, D> {
             folder,
             start: Start::New,
             rates: &[],
+            group: &Alone,
         }
+    }
+
+    /// Whether this process writes what the run writes.
+    pub(super) fn writes(&self) -> bool {
+        self.group.rank() == 0
     }
 }
 

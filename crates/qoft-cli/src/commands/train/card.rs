@@ -16,7 +16,7 @@ const NAME: &str = "README.md";
 /// By this a card is known as one of this program, which a new one may replace.
 const TAG: &str = "- qoft\n";
 /// Options that are no one's but the machine's.
-const LOCAL: [&str; 4] = ["json", "threads", "device", "quantize_cache"];
+const LOCAL: [&str; 5] = ["json", "threads", "device", "quantize_cache", "ddp_timeout"];
 
 /// Options by which a dense model was quantized, which what uses the adapter needs, too.
 const QUANTIZING: [&str; 9] = [

@@ -15,6 +15,7 @@ use anyhow::Result;
 use qoft::Registries;
 use qoft::core::write_file;
 use qoft::train::data::Dataset;
+use qoft::train::group::decide;
 use qoft::train::model_facts;
 use qoft::train::preference::PreferenceData;
 use qoft::train::train::{History, RunFolder, Summary};
@@ -22,6 +23,7 @@ use serde_json::json;
 
 use crate::args::{Reports, RunOptions, TrainArgs};
 use crate::print::{errln, outln, warnln};
+use crate::processes::Processes;
 use crate::progress;
 use crate::stop::Stopped;
 
@@ -32,40 +34,72 @@ pub use setup::{Settings, Setup, trainable_line};
 use start::Origin;
 
 /// Fine-tunes a checkpoint. The options of `--config` are among `args`.
-pub fn run(args: &TrainArgs, registries: &Registries) -> Result<()> {
+pub fn run(args: &TrainArgs, registries: &Registries, processes: &Processes) -> Result<()> {
     let started = Instant::now();
     // What is wrong with it is said before what else is missing.
-    let named = start::named_checkpoint(args)?;
+    let named = match processes.is_first() {
+        true => start::named_checkpoint(args)?,
+        false => None,
+    };
     args.required()?;
     let settings = Settings::new(args, registries)?;
+    let beginning = Beginning {
+        named,
+        started,
+        processes,
+    };
     match settings.prefers() {
-        false => learn::<Dataset>(args, registries, settings, named, started),
-        true => learn::<PreferenceData>(args, registries, settings, named, started),
+        false => learn::<Dataset>(args, registries, settings, beginning),
+        true => learn::<PreferenceData>(args, registries, settings, beginning),
     }
+}
+
+/// What is known before anything is loaded.
+struct Beginning<'a> {
+    /// The checkpoint that the options name.
+    named: Option<PathBuf>,
+    started: Instant,
+    processes: &'a Processes,
 }
 
 fn learn<D: Learned>(
     args: &TrainArgs,
     registries: &Registries,
     settings: Settings,
-    named: Option<PathBuf>,
-    started: Instant,
+    beginning: Beginning,
 ) -> Result<()> {
+    let Beginning {
+        named,
+        started,
+        processes,
+    } = beginning;
     let (_, _, output) = args.required()?;
     let reports = args.reports()?;
     let options = RunOptions::new(args)?;
-    let folder = RunFolder::open(output)?;
-    let origin = Origin::find(args, named, &options, &folder)?;
-    let (setup, model) = Setup::<D>::load(args, registries, settings)?;
+    let (group, is_first) = (processes.group(), processes.is_first());
+    let folder = match is_first {
+        true => RunFolder::open(output)?,
+        false => RunFolder::of_another(output),
+    };
+    // The others may find in the folder what the first one did in it meanwhile.
+    let (origin, batches) = decide(group, || -> Result<(Origin, usize)> {
+        let origin = Origin::find(args, named, &options, &folder)?;
+        let batches = origin.batches(&options, group.size())?;
+        Ok((origin, batches))
+    })?;
+    let settings = settings.with_batches(batches);
+    let (setup, model) = Setup::<D>::load(args, registries, settings, processes)?;
     let mut trainer = setup.trainer(&folder);
     trainer.start = origin.start();
+    trainer.group = group;
     let loading = started.elapsed().as_secs_f64();
-    let beside = Beside {
+    let beside = is_first.then(|| Beside {
         options: &options,
         tokenizer: setup.small_files.path(),
-    };
-    let (_, summary) = follow(&trainer, model, Some(beside), reports.tensorboard)?;
-    if summary.adapter.is_some() {
+    });
+    let tensorboard = reports.tensorboard && is_first;
+    let (_, summary) = follow(&trainer, model, beside, tensorboard)?;
+    if summary.adapter.is_some() && is_first {
         let history = History::read(output).unwrap_or_default();
         let card = Card {
             adapter: &*setup.adapter_config,

@@ -16,6 +16,7 @@ use super::rows::TrainingData;
 use crate::args::{AdapterArg, TrainArgs, answer_tokens};
 use crate::located::{Wanted, place};
 use crate::print::{errln, warnln};
+use crate::processes::Processes;
 use crate::{data, files, progress, vocabulary};
 
 /// What a training needs beside its model, which it takes.
@@ -55,6 +56,12 @@ impl Settings {
         })
     }
 
+    /// Has steps of so many batches, those of all processes together.
+    pub fn with_batches(mut self, batches: usize) -> Self {
+        self.config.gradient_accumulation_steps = batches;
+        self
+    }
+
     /// Whether preferences are learned, and not examples.
     pub fn prefers(&self) -> bool {
         self.config.preference.is_some()
@@ -67,6 +74,7 @@ impl<D: Learned> Setup<D> {
         args: &TrainArgs,
         registries: &Registries,
         settings: Settings,
+        processes: &Processes,
     ) -> Result<(Self, D::Model)> {
         let Settings {
             config,
@@ -95,7 +103,11 @@ impl<D: Learned> Setup<D> {
         let small_files = folder.checkpoint().small_files().clone();
         let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
         let scheme = args.quantize.as_deref();
-        let folder = files::quantized(registries, folder, scheme, &args.load, &frozen_args)?;
+        let quantized = || files::quantized(registries, folder, scheme, &args.load, &frozen_args);
+        let folder = match args.load.quantize_cache {
+            Some(_) => processes.first_then_others(quantized)?,
+            None => quantized()?,
+        };
         let base = dense.unwrap_or_else(|| Digest::of_checkpoint(folder.checkpoint()))?;
         let schemes = files::schemes(registries, folder.checkpoint(), &backend_options)?;
         let mut model = files::load(&folder, &schemes, &device)?;
@@ -106,7 +118,9 @@ impl<D: Learned> Setup<D> {
             max_length: args.max_length,
             answer_tokens: answer_tokens(config.preference.as_ref()),
         };
-        let mut data = D::read(args, &sources, reading, &config)?;
+        // The tokens of large data are kept on disk.
+        let read = || D::read(args, &sources, reading, &config);
+        let mut data = processes.first_then_others(read)?;
 
         let spec = model.spec().clone();
         files::attach(&mut model, &frozen, &device)?;

@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
-use qoft::train::train::{RunFolder, Start, is_emergency, last_checkpoint};
+use qoft::train::train::{RunFolder, Start, batches_of_step, is_emergency, last_checkpoint};
+use serde::{Deserialize, Serialize};
 
 use crate::args::{RunOptions, TrainArgs};
 use crate::print::errln;
@@ -14,7 +15,7 @@ const STATE: &str = "trainer_state.json";
 const ADAPTER: &str = "adapter_config.json";
 
 /// Where a run begins.
-#[derive(Debug, PartialEq)]
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
 pub enum Origin {
     /// With a new adapter.
     New,
@@ -48,6 +49,28 @@ impl Origin {
                 folder.path().display()
             ),
         }
+    }
+
+    /// Batches of a step of a run with these options, in so many processes: the given number for each. A run
+    /// that goes on with the same options keeps what it has, and any number of processes share these.
+    pub fn batches(&self, options: &RunOptions, processes: usize) -> Result<usize> {
+        let given = options.accumulation();
+        let all = given.saturating_mul(processes);
+        let Self::Checkpoint(checkpoint) = self else {
+            return Ok(all);
+        };
+        let Some((_, before)) = RunOptions::of_run(checkpoint)? else {
+            return Ok(all);
+        };
+        if before.accumulation() != given {
+            return Ok(all);
+        }
+        let known = batches_of_step(checkpoint)?;
+        if known == all || !known.is_multiple_of(given.max(1)) {
+            return Ok(all);
+        }
+        errln!("a step of this run has {known} batches of --batch-size rows, and keeps them");
+        Ok(known)
     }
 
     /// As the trainer takes it.

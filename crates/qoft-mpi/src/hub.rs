@@ -1,0 +1,169 @@
+//! Values that all processes send to rank 0, and get back together.
+
+use std::time::Duration;
+
+use qoft_train::group::GroupError;
+
+use crate::link::{Element, Message, Tag, waiting};
+use crate::patience::Patience;
+use crate::world::World;
+
+/// How often rank 0 tells those who wait for it that it waits for others, at most.
+const SIGN: Duration = Duration::from_secs(1);
+
+impl World {
+    /// See [`Group::gather`](qoft_train::group::Group::gather). Rank 0 collects: it sees who is missing.
+    pub(crate) fn gather_values(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, GroupError> {
+        if self.rank == 0 {
+            let all = self.collect(own)?;
+            let bytes = packed(&all);
+            let others = 1..self.size;
+            let messages = others.map(|rank| Message::send(rank, Tag::Values, &bytes));
+            self.finish(&mut messages.collect::<Result<Vec<_>, _>>()?)?;
+            return Ok(all);
+        }
+        let mut sent = vec![Message::send(0, Tag::Value, own)?];
+        let mut patience = self.patience();
+        loop {
+            sent[0].is_done()?;
+            if let Some((_, bytes)) = waiting(Some(0), Tag::Alive)? {
+                self.receive::<u8>(0, Tag::Alive, bytes)?;
+                patience.renew();
+            }
+            if let Some((_, bytes)) = waiting(Some(0), Tag::Values)? {
+                let bytes = self.receive(0, Tag::Values, bytes)?;
+                self.finish(&mut sent)?;
+                return unpacked(&bytes, self.size).ok_or_else(|| GroupError::Unexpected {
+                    rank: 0,
+                    found: format!("{} bytes", bytes.len()),
+                    expected: format!("values of {} ranks", self.size),
+                });
+            }
+            if !patience.wait() {
+                return Err(self.silent(vec![0], &patience));
+            }
+        }
+    }
+
+    /// The values of all, on rank 0.
+    fn collect(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, GroupError> {
+        let mut all: Vec<Option<Vec<u8>>> = vec![None; self.size];
+        all[0] = Some(own.to_vec());
+        let (mut patience, mut next_sign) = (self.patience(), self.sign());
+        loop {
+            self.look_for_failures()?;
+            let missing = all.iter().enumerate().filter(|(_, value)| value.is_none());
+            let missing: Vec<usize> = missing.map(|(rank, _)| rank).collect();
+            if missing.is_empty() {
+                return Ok(all.into_iter().flatten().collect());
+            }
+            for &rank in &missing {
+                if let Some((_, bytes)) = waiting(Some(rank), Tag::Value)? {
+                    all[rank] = Some(self.receive(rank, Tag::Value, bytes)?);
+                }
+            }
+            if patience.waited() >= next_sign {
+                next_sign += self.sign();
+                let there = (1..self.size).filter(|rank| all[*rank].is_some());
+                let signs = there.map(|rank| Message::send(rank, Tag::Alive, &[0]));
+                self.finish(&mut signs.collect::<Result<Vec<_>, _>>()?)?;
+            }
+            if !patience.wait() {
+                let missing = missing.into_iter().filter(|rank| all[*rank].is_none());
+                return Err(self.silent(missing.collect(), &patience));
+            }
+        }
+    }
+
+    /// From one sign of life to the next.
+    fn sign(&self) -> Duration {
+        SIGN.min(self.timeout.get() / 8)
+    }
+
+    /// Fails if another process said that it did; rank 0 is told.
+    pub(crate) fn look_for_failures(&self) -> Result<(), GroupError> {
+        if self.rank > 0 {
+            return Ok(());
+        }
+        let Some((rank, bytes)) = waiting(None, Tag::Failure)? else {
+            return Ok(());
+        };
+        let text = self.receive(rank, Tag::Failure, bytes)?;
+        Err(GroupError::Failed {
+            rank,
+            text: String::from_utf8_lossy(&text).into_owned(),
+        })
+    }
+
+    /// Receives a message that is there.
+    fn receive<T: Element>(
+        &self,
+        rank: usize,
+        tag: Tag,
+        length: usize,
+    ) -> Result<Vec<T>, GroupError> {
+        let mut message = [Message::receive(rank, tag, length)?];
+        self.finish(&mut message)?;
+        let [message] = message;
+        Ok(message.into_values())
+    }
+
+    /// Waits until messages are through.
+    pub(crate) fn finish<T: Element>(&self, messages: &mut [Message<T>]) -> Result<(), GroupError> {
+        let mut patience = self.patience();
+        loop {
+            let mut left = Vec::new();
+            for message in messages.iter_mut() {
+                if !message.is_done()? {
+                    left.push(message.peer);
+                }
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+            self.look_for_failures()?;
+            if !patience.wait() {
+                left.sort_unstable();
+                left.dedup();
+                return Err(self.silent(left, &patience));
+            }
+        }
+    }
+}
+
+/// Values one after another, each behind its length.
+fn packed(values: &[Vec<u8>]) -> Vec<u8> {
+    let mut bytes = Vec::new();
+    for value in values {
+        bytes.extend((value.len() as u64).to_le_bytes());
+        bytes.extend(value);
+    }
+    bytes
+}
+
+/// `count` values as [`packed`] writes them; `None` if it is something else.
+fn unpacked(mut bytes: &[u8], count: usize) -> Option<Vec<Vec<u8>>> {
+    let mut values = Vec::with_capacity(count);
+    for _ in 0..count {
+        let (length, rest) = bytes.split_first_chunk()?;
+        let length = usize::try_from(u64::from_le_bytes(*length)).ok()?;
+        let (value, rest) = rest.split_at_checked(length)?;
+        values.push(value.to_vec());
+        bytes = rest;
+    }
+    bytes.is_empty().then_some(values)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_packed_and_unpacked() {
+        let values = [b"a".to_vec(), Vec::new(), b"ccc".to_vec()];
+        let bytes = packed(&values);
+        assert_eq!(unpacked(&bytes, 3).unwrap(), values);
+        assert!(unpacked(&bytes, 2).is_none() && unpacked(&bytes, 4).is_none());
+        assert!(unpacked(&bytes[..bytes.len() - 1], 3).is_none());
+    }
+}
