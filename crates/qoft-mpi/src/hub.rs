@@ -1,15 +1,10 @@
 //! Values that all processes send to rank 0, and get back together.
 
-use std::time::Duration;
-
 use qoft_train::group::GroupError;
 
 use crate::link::{Element, Message, Tag, waiting};
-use crate::patience::Patience;
+use crate::signs::Waiting;
 use crate::world::World;
-
-/// How often rank 0 tells those who wait for it that it waits for others, at most.
-const SIGN: Duration = Duration::from_secs(1);
 
 impl World {
     /// See [`Group::gather`](qoft_train::group::Group::gather). Rank 0 collects: it sees who is missing.
@@ -23,13 +18,9 @@ impl World {
             return Ok(all);
         }
         let mut sent = vec![Message::send(0, Tag::Value, own)?];
-        let mut patience = self.patience();
+        let mut patience = Waiting::begin(self)?;
         loop {
             sent[0].is_done()?;
-            if let Some((_, bytes)) = waiting(Some(0), Tag::Alive)? {
-                self.receive::<u8>(0, Tag::Alive, bytes)?;
-                patience.renew();
-            }
             if let Some((_, bytes)) = waiting(Some(0), Tag::Values)? {
                 let bytes = self.receive(0, Tag::Values, bytes)?;
                 self.finish(&mut sent)?;
@@ -39,9 +30,11 @@ impl World {
                     expected: format!("values of {} ranks", self.size),
                 });
             }
-            if !patience.wait() {
-                return Err(self.silent(vec![0], &patience));
+            // Rank 0 waits for others, of which it will speak.
+            if patience.hears(0)? {
+                patience.renew();
             }
+            patience.wait(&[0])?;
         }
     }
 
@@ -49,35 +42,22 @@ impl World {
     fn collect(&self, own: &[u8]) -> Result<Vec<Vec<u8>>, GroupError> {
         let mut all: Vec<Option<Vec<u8>>> = vec![None; self.size];
         all[0] = Some(own.to_vec());
-        let (mut patience, mut next_sign) = (self.patience(), self.sign());
+        let mut patience = Waiting::begin(self)?;
         loop {
-            self.look_for_failures()?;
+            for (rank, value) in all.iter_mut().enumerate() {
+                if value.is_none()
+                    && let Some((_, bytes)) = waiting(Some(rank), Tag::Value)?
+                {
+                    *value = Some(self.receive(rank, Tag::Value, bytes)?);
+                }
+            }
             let missing = all.iter().enumerate().filter(|(_, value)| value.is_none());
             let missing: Vec<usize> = missing.map(|(rank, _)| rank).collect();
             if missing.is_empty() {
                 return Ok(all.into_iter().flatten().collect());
             }
-            for &rank in &missing {
-                if let Some((_, bytes)) = waiting(Some(rank), Tag::Value)? {
-                    all[rank] = Some(self.receive(rank, Tag::Value, bytes)?);
-                }
-            }
-            if patience.waited() >= next_sign {
-                next_sign += self.sign();
-                let there = (1..self.size).filter(|rank| all[*rank].is_some());
-                let signs = there.map(|rank| Message::send(rank, Tag::Alive, &[0]));
-                self.finish(&mut signs.collect::<Result<Vec<_>, _>>()?)?;
-            }
-            if !patience.wait() {
-                let missing = missing.into_iter().filter(|rank| all[*rank].is_none());
-                return Err(self.silent(missing.collect(), &patience));
-            }
+            patience.wait(&missing)?;
         }
-    }
-
-    /// From one sign of life to the next.
-    fn sign(&self) -> Duration {
-        SIGN.min(self.timeout.get() / 8)
     }
 
     /// Fails if another process said that it did; rank 0 is told.
@@ -88,10 +68,12 @@ impl World {
         let Some((rank, bytes)) = waiting(None, Tag::Failure)? else {
             return Ok(());
         };
-        let text = self.receive(rank, Tag::Failure, bytes)?;
+        let mut message: Message<u8> = Message::receive(rank, Tag::Failure, bytes)?;
+        let mut patience = self.patience();
+        while !message.is_done()? && patience.wait() {}
         Err(GroupError::Failed {
             rank,
-            text: String::from_utf8_lossy(&text).into_owned(),
+            text: String::from_utf8_lossy(&message.into_values()).into_owned(),
         })
     }
 
@@ -110,7 +92,7 @@ impl World {
 
     /// Waits until messages are through.
     pub(crate) fn finish<T: Element>(&self, messages: &mut [Message<T>]) -> Result<(), GroupError> {
-        let mut patience = self.patience();
+        let mut patience = Waiting::begin(self)?;
         loop {
             let mut left = Vec::new();
             for message in messages.iter_mut() {
@@ -121,12 +103,7 @@ impl World {
             if left.is_empty() {
                 return Ok(());
             }
-            self.look_for_failures()?;
-            if !patience.wait() {
-                left.sort_unstable();
-                left.dedup();
-                return Err(self.silent(left, &patience));
-            }
+            patience.wait(&left)?;
         }
     }
 }

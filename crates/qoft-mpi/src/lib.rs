@@ -11,6 +11,7 @@
 mod hub;
 mod link;
 mod patience;
+mod signs;
 mod world;
 
 pub use world::World;

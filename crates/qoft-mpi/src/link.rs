@@ -14,7 +14,7 @@ pub(crate) enum Tag {
     Value = 1,
     /// The values of all, from rank 0.
     Values = 2,
-    /// Rank 0 is waiting for others.
+    /// A process is waiting for others.
     Alive = 3,
     /// A slice of numbers.
     Slice = 4,

@@ -92,13 +92,6 @@ impl World {
     pub(crate) fn patience(&self) -> Patience {
         Patience::new(self.timeout.get())
     }
-
-    pub(crate) fn silent(&self, ranks: Vec<usize>, patience: &Patience) -> GroupError {
-        GroupError::Silent {
-            ranks,
-            seconds: patience.waited().as_secs(),
-        }
-    }
 }
 
 impl Group for World {

@@ -19,6 +19,8 @@ mod gpu;
 mod hub;
 mod kills;
 mod merge;
+#[cfg(feature = "mpi")]
+mod mpi;
 mod new_tokens;
 mod output;
 mod pointers;
