@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use qoft::models::{ModelConfig, ModelFolder};
-use qoft::train::data::{AnswerTokens, DataFormat, DataRow, Dataset, DatasetReport, Rows};
+use qoft::train::data::{AnswerTokens, DataFormat, DataRow, Dataset, DatasetReport, Rows, Split};
 use qoft::train::tokenizer::Tokenizer;
 
 use crate::args::{DataArg, DataArgs};
@@ -26,6 +26,8 @@ pub struct For<'a> {
     pub max_length: Option<usize>,
     /// How prompts and answers become tokens.
     pub answer_tokens: AnswerTokens,
+    /// What the files of a folder are read for.
+    pub split: Split,
 }
 
 impl For<'_> {
@@ -52,6 +54,7 @@ pub fn for_model(model: &ModelFolder, path: &Path, max_length: Option<usize>) ->
         model: spec.config(),
         max_length,
         answer_tokens: AnswerTokens::default(),
+        split: Split::Train,
     };
     plain(path, reading)
 }
@@ -110,6 +113,7 @@ fn one<R: DataRow>(path: &Path, args: &DataArgs, reading: For) -> Result<Rows<R>
     let mut options = args.options(reading.model.vocab_size)?;
     options.max_length = Some(reading.longest());
     options.answer_tokens = reading.answer_tokens;
+    options.split = reading.split;
     let mut count = |rows: usize| {
         if rows.is_multiple_of(100) {
             bar.set_message(format!("{} rows read", progress::grouped(rows)));
@@ -150,13 +154,27 @@ fn tell(path: &Path, report: &DatasetReport) {
             .collect(),
     };
     errln!(
-        "{}: {} rows ({}), {} tokens, {} of them learned",
+        "{}{}: {} rows ({}), {} tokens, {} of them learned",
         path.display(),
+        of_folder(report),
         progress::grouped(report.rows),
         formats.join(", "),
         progress::grouped(report.tokens),
         progress::grouped(report.predicted)
     );
+}
+
+/// Which of a folder's files were read.
+fn of_folder(report: &DatasetReport) -> String {
+    let others = match report.other_files.len() {
+        0 => String::new(),
+        1 => format!("; {} is not read", report.other_files[0]),
+        _ => format!("; {} are not read", report.other_files.join(", ")),
+    };
+    match report.files.is_empty() {
+        true => String::new(),
+        false => format!(" [{}{others}]", report.files.join(", ")),
+    }
 }
 
 impl<R: DataRow> Read<R> {

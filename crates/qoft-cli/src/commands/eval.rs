@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use qoft::Registries;
 use qoft::models::CausalLm;
-use qoft::train::data::{AnswerTokens, Dataset, Example, RawRow};
+use qoft::train::data::{AnswerTokens, Dataset, Example, RawRow, Split};
 use qoft::train::group::check_same;
 use qoft::train::multiple_choice::{Question, evaluate_choices};
 use qoft::train::tokenizer::Tokenizer;
@@ -41,6 +41,7 @@ pub fn run(args: &EvalArgs, registries: &Registries, processes: &Processes) -> R
         model: model.config(),
         max_length: args.max_length,
         answer_tokens: AnswerTokens::default(),
+        split: Split::Test,
     };
     let sources = DataArg::all(&args.data)?;
     if let [DataArg { path, weight: None }] = &sources[..]
@@ -56,7 +57,7 @@ pub fn run(args: &EvalArgs, registries: &Registries, processes: &Processes) -> R
     // The tokens of large data are kept on disk.
     let read = || data::read::<Example>(&sources, &args.reading, reading, SEED);
     let read = processes.first_then_others(read)?;
-    if args.reading.data_format.is_some() {
+    if args.reading.data_format.is_some() || sources.iter().any(|data| data.path.is_dir()) {
         read.tell();
     }
     let group = processes.group();
@@ -131,6 +132,7 @@ fn choices(
         model: model.config(),
         max_length: args.max_length,
         answer_tokens: AnswerTokens::default(),
+        split: Split::Test,
     };
     let bar = progress::bar("evaluating", 0);
     let found = evaluate_choices(

@@ -3,7 +3,9 @@
 use anyhow::Result;
 use qoft::Registries;
 use qoft::core::write_file;
-use qoft::train::data::{DataRow, Dataset, Example, IGNORED, LengthHistogram, Preference, Rows};
+use qoft::train::data::{
+    DataRow, Dataset, Example, IGNORED, LengthHistogram, Preference, Rows, Split,
+};
 use qoft::train::preference::{PreferenceConfig, PreferenceData};
 use qoft::train::tokenizer::Tokenizer;
 
@@ -34,6 +36,7 @@ pub fn run(args: &PreviewArgs, registries: &Registries) -> Result<()> {
         model: spec.config(),
         max_length: args.max_length,
         answer_tokens: answer_tokens(preference.as_ref()),
+        split: Split::Train,
     };
     match preference {
         None => show_examples(args, reading),

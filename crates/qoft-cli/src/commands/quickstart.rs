@@ -9,7 +9,7 @@ use qoft::core::{Error, StagedDir, write_file};
 use qoft::models::CausalLm;
 use qoft::oft::OftConfig;
 use qoft::peft::{self, CommonConfig};
-use qoft::train::data::AnswerTokens;
+use qoft::train::data::{AnswerTokens, Split};
 use qoft::train::tokenizer::Tokenizer;
 use qoft::train::train::{ADAPTER, Digest, RunFolder, Start, TrainConfig, Trainer};
 use qoft::train::{Evaluation, GenerateOptions, model_facts};
@@ -78,6 +78,7 @@ pub fn run(args: &QuickstartArgs, registries: &Registries) -> Result<()> {
         model: model.config(),
         max_length: MAX_LENGTH,
         answer_tokens: AnswerTokens::default(),
+        split: Split::Train,
     };
     let data = |name| data::plain(&root.join(name), reading);
     let (dataset, held_out) = (data("data.jsonl")?, data("eval.jsonl")?);

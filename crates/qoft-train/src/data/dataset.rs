@@ -9,9 +9,10 @@ use super::arrangement::{Arrangement, best_fit};
 use super::batch::Batches;
 use super::data_row::DataRow;
 use super::encode::Example;
-use super::error::{DataError, RowNumber, RowPlace};
+use super::error::DataError;
 use super::format::FormatCounts;
 use super::order::Order;
+use super::place::{RowNumber, RowPlace};
 
 /// Rows that are named in a report.
 const NAMED: usize = 5;
@@ -20,6 +21,10 @@ const NAMED: usize = 5;
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[non_exhaustive]
 pub struct DatasetReport {
+    /// The names of the files that were read, where they are a folder's.
+    pub files: Vec<String>,
+    /// The names of the folder's data files that are for something else, as for tests.
+    pub other_files: Vec<String>,
     /// The number of rows.
     pub rows: usize,
     /// The forms that they had.

@@ -5,6 +5,7 @@ use std::sync::OnceLock;
 
 use bytemuck::cast_slice;
 
+use super::calls;
 use super::error::RowError;
 use super::numbers::Numbers;
 use super::options::{AnswerTokens, DatasetOptions, TrainOn};
@@ -121,7 +122,9 @@ impl<'a> Encoder<'a> {
                     if !unlearned.is_empty() {
                         return Err(RowError::MaskedTurns);
                     }
-                    return checked(self.chat(&template.render_whole(&messages, &variables)?)?);
+                    let rendered = template.render_whole(&messages, &variables)?;
+                    calls::check(&messages, &rendered.text)?;
+                    return checked(self.chat(&rendered)?);
                 }
                 if let Some(index) = asked_of_others(&messages) {
                     return Err(RowError::LearnedTurn { index });
@@ -137,7 +140,9 @@ impl<'a> Encoder<'a> {
                     Some(count) => kept_bytes(tokenizer, text, count),
                     None => text.len(),
                 };
-                self.chat(&template.render_assistant(&messages, &variables, &learns, &reach)?)?
+                let rendered = template.render_assistant(&messages, &variables, &learns, &reach)?;
+                calls::check(&messages, &rendered.text)?;
+                self.chat(&rendered)?
             }
             Row::MessagesCompletion {
                 prompt,
@@ -162,6 +167,7 @@ impl<'a> Encoder<'a> {
                     _ => {
                         let rendered =
                             template.render_completion(&prompt, &completion, &variables)?;
+                        calls::check(&completion, &rendered.text)?;
                         return checked(self.completion(&rendered)?);
                     }
                 })?

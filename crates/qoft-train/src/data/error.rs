@@ -1,11 +1,9 @@
 //! What can be wrong with a data file.
 
-use std::fmt;
 use std::path::PathBuf;
 
-use serde::{Deserialize, Serialize};
-
-use super::guess::guess;
+use super::guess::{guess, guess_prompt};
+use super::place::RowNumber;
 use crate::chat::ChatError;
 use crate::tokenizer::TokenizerError;
 
@@ -114,53 +112,6 @@ pub enum MixError {
 #[error("cannot draw the lengths: {0}")]
 pub struct PlotError(pub(super) String);
 
-/// Where in a file a row is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub enum RowNumber {
-    /// In this line, counted from 1.
-    Line(usize),
-    /// In this element of the file's JSON array, counted from 1.
-    Element(usize),
-    /// In this row of a table that has no lines, counted from 1.
-    Row(usize),
-}
-
-impl fmt::Display for RowNumber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Line(number) => write!(f, "line {number}"),
-            Self::Element(number) => write!(f, "element {number}"),
-            Self::Row(number) => write!(f, "row {number}"),
-        }
-    }
-}
-
-/// Where in the data of a path a row is.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[non_exhaustive]
-pub struct RowPlace {
-    /// The name of the file in a folder; none where the path is the file.
-    pub file: Option<String>,
-    /// Where in the file it is.
-    pub row: RowNumber,
-}
-
-impl From<RowNumber> for RowPlace {
-    fn from(row: RowNumber) -> Self {
-        Self { file: None, row }
-    }
-}
-
-impl fmt::Display for RowPlace {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match &self.file {
-            Some(file) => write!(f, "{file} {}", self.row),
-            None => self.row.fmt(f),
-        }
-    }
-}
-
 /// What is wrong with a row.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
@@ -207,6 +158,56 @@ pub enum RowError {
     /// A row about preferences has the weight 0.
     #[error("its weight is 0, but rows about preferences count all alike; leave it out")]
     UnlearnedPreference,
+    /// There are two answers, and nothing that they answer.
+    #[error(
+        "there is no prompt: the answers are no whole conversations, and beside them this row has {}{}",
+        list(fields),
+        prompt_hint(fields)
+    )]
+    NoPrompt {
+        /// The fields beside the answers.
+        fields: Vec<String>,
+    },
+    /// The conversation before two answers ends with another one.
+    #[error(
+        "the conversation before chosen and rejected ends with an answer; its last message has to be what they \
+         answer"
+    )]
+    AnsweredPrompt,
+    /// An answer is judged, where examples are learned.
+    #[error(
+        "{field} says whether the answer is good: --stage kto learns from such rows; with --columns \
+         rated={field} all answers become examples"
+    )]
+    OfJudgements {
+        /// The name of the field.
+        field: &'static str,
+    },
+    /// A function is called, and the chat template does not say so.
+    #[error(
+        "message {number} calls {function}, but the chat template does not write calls; --chat-template \
+         gives another one"
+    )]
+    UnwrittenCall {
+        /// The number of the message, from 1.
+        number: usize,
+        /// The name of the function.
+        function: String,
+    },
+    /// A message has parts that are no texts.
+    #[error("message {number} has a part of the type {kind}; only texts can be learned")]
+    Part {
+        /// The number of the message, from 1.
+        number: usize,
+        /// The type.
+        kind: String,
+    },
+    /// A row has pictures, sounds or films.
+    #[error("the row has {field}, but only texts can be learned; leave such rows out")]
+    Media {
+        /// The name of the field.
+        field: &'static str,
+    },
     /// A conversation does not end with an answer.
     #[error(
         "its last message is not the assistant's, so that there is no answer to be good or bad"
@@ -381,6 +382,13 @@ pub enum RowError {
     /// The row's messages cannot be rendered.
     #[error(transparent)]
     Chat(#[from] ChatError),
+}
+
+fn prompt_hint(fields: &[String]) -> String {
+    match guess_prompt(fields) {
+        Some(columns) => format!("; --columns {columns} says which is the prompt"),
+        None => String::new(),
+    }
 }
 
 fn columns_hint(fields: &[String]) -> String {

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
-use super::error::{DataError, RowError, RowNumber};
+use super::error::{DataError, RowError};
 use super::json::{parse, syntax_error};
+use super::place::RowNumber;
 use super::read::{Raw, read_rows};
 use super::source::files;
+use super::split::Split;
 
 /// A row of a data file, as it is there.
 #[derive(Debug, Clone, PartialEq)]
@@ -40,7 +42,7 @@ impl RawRow {
     pub fn read(path: &Path, limit: Option<usize>) -> Result<Vec<Self>, DataError> {
         let limit = limit.unwrap_or(usize::MAX);
         let mut rows = Vec::new();
-        for file in files(path)? {
+        for file in files(path, Split::Test)?.files {
             if rows.len() >= limit {
                 break;
             }

@@ -20,6 +20,23 @@ const ANSWERED: [&str; 7] = [
     "reply",
 ];
 
+/// The field that probably has what is asked, if it is not `prompt`.
+pub(super) fn asked(fields: &[String]) -> Option<&'static str> {
+    let mut names = ASKED.into_iter().skip(1);
+    names.find(|name| fields.iter().any(|field| field == name))
+}
+
+/// The columns that are probably meant by the fields beside two answers.
+pub(super) fn guess_prompt(fields: &[String]) -> Option<String> {
+    let asked = asked(fields)?;
+    // Only an instruction has a system's message beside it.
+    let name = match fields.iter().any(|field| field == "system") {
+        true => "instruction",
+        false => "prompt",
+    };
+    Some(format!("{name}={asked}"))
+}
+
 /// The columns that are probably meant by the fields of a row that has no known form.
 pub(super) fn guess(fields: &[String]) -> Option<String> {
     let first = |names: [&'static str; 7]| {

@@ -12,13 +12,14 @@ use super::cache::CacheFile;
 use super::data_row::DataRow;
 use super::dataset::{DatasetReport, Rows};
 use super::encode::{EncodedRow, Encoder};
-use super::error::{DataError, RowError, RowNumber};
+use super::error::{DataError, RowError};
 use super::format::DataFormat;
 use super::json::{parse, syntax_error};
 use super::numbers::Numbers;
 use super::options::{DatasetOptions, Overlong};
+use super::place::RowNumber;
 use super::read::{Raw, read_rows};
-use super::source::files;
+use super::source::{Found, files};
 use crate::tokenizer::Tokenizer;
 
 /// Rows that become tokens at the same time; so many of them are in memory as texts.
@@ -40,10 +41,17 @@ impl<R: DataRow> Rows<R> {
         mut progress: Option<&mut dyn FnMut(usize)>,
         warning: &mut dyn FnMut(&str),
     ) -> Result<Self, DataError> {
-        let Some(file) = CacheFile::new::<R>(cache, &files(path)?, tokenizer, options) else {
+        let Found {
+            files,
+            names,
+            others,
+        } = files(path, options.split)?;
+        let Some(file) = CacheFile::new::<R>(cache, &files, tokenizer, options) else {
             return Self::load(path, tokenizer, options, progress);
         };
-        if let Some(rows) = file.read() {
+        if let Some(mut rows) = file.read::<R>() {
+            // The same content may have been read in files of other names.
+            (rows.report.files, rows.report.other_files) = (names, others);
             return Ok(rows);
         }
         let data = DataFiles::new(path, tokenizer, options);
@@ -143,7 +151,13 @@ impl<'a> DataFiles<'a> {
         keep: &mut dyn FnMut(Vec<R>) -> Result<(), E>,
     ) -> Result<DatasetReport, Stop<E>> {
         let mut all = DatasetReport::default();
-        for file in files(self.path)? {
+        let Found {
+            files,
+            names,
+            others,
+        } = files(self.path, self.options.split)?;
+        (all.files, all.other_files) = (names, others);
+        for file in files {
             let left = self.options.max_rows.map(NonZeroUsize::get);
             let left = left.map(|most| most.saturating_sub(all.rows));
             if left == Some(0) {

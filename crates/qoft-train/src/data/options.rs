@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::columns::Columns;
 use super::format::DataFormat;
+use super::split::Split;
 
 /// Which of the assistant's messages are learned.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -68,6 +69,8 @@ pub struct DatasetOptions {
     pub max_rows: Option<NonZeroUsize>,
     /// How the prompt and the answers of preferences become tokens.
     pub answer_tokens: AnswerTokens,
+    /// What the files of a folder are read for.
+    pub split: Split,
 }
 
 impl DatasetOptions {
@@ -83,6 +86,7 @@ impl DatasetOptions {
             train_on: TrainOn::Assistant,
             max_rows: None,
             answer_tokens: AnswerTokens::AsTexts,
+            split: Split::Train,
         }
     }
 

@@ -13,9 +13,10 @@ use serde::Deserializer;
 use serde::de::{DeserializeSeed, Error as _, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::error::{DataError, RowError, RowNumber};
+use super::error::{DataError, RowError};
 use super::format::DataFormat;
 use super::json::{parse, parse_stream, syntax_error, without_words};
+use super::place::RowNumber;
 use super::source::{Kind, Opened, io_error, open};
 
 /// The most bytes of a line: what is packed may unpack to any length.

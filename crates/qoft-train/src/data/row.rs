@@ -2,14 +2,17 @@
 
 mod alpaca;
 mod learned;
+mod message;
 mod preferred;
 mod sharegpt;
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::error::RowError;
 use super::format::DataFormat;
 use crate::chat::{Message, Variables};
+
+use message::{list_of, message, messages};
 
 pub(super) use learned::asked_of_others;
 pub(super) use preferred::{Answers, Preferred, common_start};
@@ -100,6 +103,7 @@ impl Row {
         let nulls: Vec<String> = nulls.map(|(name, _)| name.clone()).collect();
         fields.retain(|_, value| !value.is_null());
         let is_learned = learned::row_is_learned(&mut fields)?;
+        refuse_others(&fields)?;
         let format = match format {
             DataFormat::Auto => DataFormat::of(&fields).ok_or_else(|| match () {
                 () if fields.contains_key("chosen") => RowError::OfPreferences,
@@ -152,6 +156,22 @@ impl Row {
     }
 }
 
+/// Fields with what is no text.
+const MEDIA: [&str; 6] = ["images", "image", "videos", "video", "audios", "audio"];
+
+/// Refuses what would be learned as something else than it is.
+fn refuse_others(fields: &Map<String, Value>) -> Result<(), RowError> {
+    if let Some(field) = preferred::judgement(fields) {
+        return Err(RowError::OfJudgements { field });
+    }
+    let is_empty = |value: &Value| value.as_array().is_some_and(Vec::is_empty);
+    let has = |name: &&&str| fields.get(**name).is_some_and(|value| !is_empty(value));
+    match MEDIA.iter().find(has) {
+        Some(field) => Err(RowError::Media { field }),
+        None => Ok(()),
+    }
+}
+
 fn input_ids(ids: &Value, fields: &Map<String, Value>) -> Result<Row, RowError> {
     let optional = |name| {
         let list = fields.get(name);
@@ -191,33 +211,6 @@ fn completed(
                 variables: variables(fields)?,
             })
         }
-    }
-}
-
-/// A message of a text.
-fn message(role: &str, content: &str) -> Message {
-    let mut message = Message::new();
-    message.insert("role".to_owned(), json!(role));
-    message.insert("content".to_owned(), json!(content));
-    message
-}
-
-fn messages(field: &'static str, list: Value) -> Result<Vec<Message>, RowError> {
-    let expected = "a list of messages, objects with a role";
-    let list = list_of(list).ok_or_else(|| wrong_type(field, expected))?;
-    let message = |value| match value {
-        Value::Object(message) if message.get("role").is_some_and(Value::is_string) => Ok(message),
-        _ => Err(wrong_type(field, expected)),
-    };
-    list.into_iter().map(message).collect()
-}
-
-/// A list; in cells of tables it is the text of one.
-fn list_of(value: Value) -> Option<Vec<Value>> {
-    match value {
-        Value::Array(list) => Some(list),
-        Value::String(text) => serde_json::from_str(&text).ok(),
-        _ => None,
     }
 }
 

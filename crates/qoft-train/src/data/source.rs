@@ -8,6 +8,7 @@ use std::io::{BufRead, BufReader, Cursor, ErrorKind, Read};
 use std::path::{Path, PathBuf};
 
 use super::error::DataError;
+use super::split::Split;
 use unpack::unpacked;
 
 /// What a data file holds.
@@ -50,33 +51,51 @@ const BESIDE: [&str; 4] = [
 /// Bytes that show what a file is.
 const HEAD: usize = 4096;
 
-/// The data files that a path leads to: itself, or those of a folder in the order of their names.
-pub(super) fn files(path: &Path) -> Result<Vec<PathBuf>, DataError> {
-    if !path.is_dir() {
-        return Ok(vec![path.to_owned()]);
-    }
-    let found = in_folder(path);
-    let found = if found.is_empty() {
-        in_folder(&path.join("data"))
-    } else {
-        found
-    };
-    if found.is_empty() {
-        return Err(DataError::Unusable {
-            path: path.to_owned(),
-            what: describe::folder_without_data(path),
-        });
-    }
-    Ok(found)
+/// Data files that a path leads to.
+#[derive(Debug)]
+pub(super) struct Found {
+    /// The file itself, or those of a folder in the order of their names.
+    pub(super) files: Vec<PathBuf>,
+    /// The names of these files, where they are a folder's.
+    pub(super) names: Vec<String>,
+    /// The names of the folder's data files that are for something else.
+    pub(super) others: Vec<String>,
 }
 
-/// The data files of a folder. Of several splits only what is for training, and texts only where
-/// there is nothing else.
-fn in_folder(folder: &Path) -> Vec<PathBuf> {
+/// The data files that a path leads to, of a folder those for `split`.
+pub(super) fn files(path: &Path, split: Split) -> Result<Found, DataError> {
+    if !path.is_dir() {
+        return Ok(Found {
+            files: vec![path.to_owned()],
+            names: Vec::new(),
+            others: Vec::new(),
+        });
+    }
+    for folder in [path.to_owned(), path.join("data")] {
+        let (names, others) = split.choose(in_folder(&folder));
+        if !names.is_empty() {
+            return Ok(Found {
+                files: names.iter().map(|name| folder.join(name)).collect(),
+                names,
+                others,
+            });
+        }
+    }
+    Err(DataError::Unusable {
+        path: path.to_owned(),
+        what: describe::folder_without_data(path),
+    })
+}
+
+/// The names of the data files of a folder; of texts only where there is nothing else.
+fn in_folder(folder: &Path) -> Vec<String> {
     let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
     let is_data = |name: &String| {
-        !name.starts_with('.') && !BESIDE.contains(&&**name) && ending(Path::new(name)).is_some()
+        !name.starts_with('.')
+            && !BESIDE.contains(&&**name)
+            && ending(Path::new(name)).is_some()
+            && folder.join(name).is_file()
     };
     let mut names: Vec<String> = names.filter(is_data).collect();
     names.sort();
@@ -84,12 +103,7 @@ fn in_folder(folder: &Path) -> Vec<PathBuf> {
     if names.iter().any(|name| !is_text(name)) {
         names.retain(|name| !is_text(name));
     }
-    let has = |word: &'static str| move |name: &String| name.to_ascii_lowercase().contains(word);
-    if names.iter().any(has("train")) && !names.iter().all(has("train")) {
-        names.retain(has("train"));
-    }
-    let paths = names.iter().map(|name| folder.join(name));
-    paths.filter(|path| path.is_file()).collect()
+    names
 }
 
 /// The ending of a data file's name in small letters, without that of its compression.
@@ -198,11 +212,9 @@ mod tests {
             fs::write(folder.path().join(name), "").unwrap();
         }
         let found = |folder: &Path| {
-            let files = files(folder).unwrap().into_iter();
-            let names = files.map(|file| file.file_name().unwrap().to_owned());
-            names
-                .map(|name| name.into_string().unwrap())
-                .collect::<Vec<_>>()
+            let found = files(folder, Split::Train).unwrap();
+            assert!(found.files.iter().all(|file| file.is_file()));
+            found.names
         };
         assert_eq!(found(folder.path()), ["a.csv.gz", "b.jsonl"]);
         let hub = tempfile::tempdir().unwrap();

@@ -1,7 +1,7 @@
 //! The rows of a training and of its evaluations.
 
 use anyhow::{Context, Result};
-use qoft::train::data::{DataRow, Rows, ValSize};
+use qoft::train::data::{DataRow, Rows, Split, ValSize};
 
 use crate::args::{DataArg, TrainArgs};
 use crate::data::{self, For};
@@ -51,6 +51,10 @@ impl TrainingData<()> {
             let source = DataArg {
                 path: path.clone(),
                 weight: None,
+            };
+            let reading = For {
+                split: Split::Validation,
+                ..reading
             };
             let mut read = data::read(&[source], &args.reading, reading, seed)?;
             read.tell();

@@ -7,6 +7,7 @@ use anyhow::Result;
 use qoft::core::{Error, SmallFiles, trainable_parameters};
 use qoft::models::{CausalLm, ModelSpec};
 use qoft::peft::AdapterConfig;
+use qoft::train::data::Split;
 use qoft::train::model_facts;
 use qoft::train::train::{ADAPTER, Below, Digest, RunFolder, TrainConfig, Trainer};
 use qoft::{Registries, peft};
@@ -117,6 +118,7 @@ impl<D: Learned> Setup<D> {
             model: model.config(),
             max_length: args.max_length,
             answer_tokens: answer_tokens(config.preference.as_ref()),
+            split: Split::Train,
         };
         // The tokens of large data are kept on disk.
         let read = || D::read(args, &sources, reading, &config);

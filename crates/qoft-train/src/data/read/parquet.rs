@@ -8,7 +8,8 @@ use serde_json::{Map, Value};
 
 use super::table::same_names;
 use super::{Raw, Reader};
-use crate::data::error::{DataError, RowError, RowNumber};
+use crate::data::error::{DataError, RowError};
+use crate::data::place::RowNumber;
 use crate::data::source::io_error;
 use crate::isolated::isolated;
 

@@ -9,15 +9,24 @@ use csv::{ErrorKind, ReaderBuilder, Trim};
 use serde_json::{Map, Value};
 
 use super::{Raw, Reader};
-use crate::data::error::{DataError, RowError, RowNumber};
+use crate::data::error::{DataError, RowError};
+use crate::data::place::RowNumber;
 use crate::data::source::io_error;
 
 /// Hands on the rows below the line with the names.
 pub(super) fn rows(
     reader: Reader<'_, '_>,
-    content: impl BufRead,
+    mut content: impl BufRead,
     delimiter: u8,
 ) -> Result<(), DataError> {
+    let path = reader.path;
+    let io = |error| io_error(path, error);
+    let newlines = usize::from(has_carriage_returns(&mut content).map_err(io)?);
+    let line = |position: Option<&csv::Position>| {
+        let line = position.map_or(1, |at| at.line() as usize);
+        // The crate counts the second byte of a line's end to the next line.
+        RowNumber::Line(line + if line > 1 { newlines } else { 0 })
+    };
     let end = Rc::new(Cell::new(End::default()));
     let content = Watched {
         content,
@@ -35,9 +44,9 @@ pub(super) fn rows(
         let record = match record {
             Ok(record) => record,
             Err(error) => {
-                let place = RowNumber::Line(error.position().map_or(1, |p| p.line() as usize));
+                let place = line(error.position());
                 return match error.into_kind() {
-                    ErrorKind::Io(error) => Err(io_error(reader.path, error)),
+                    ErrorKind::Io(error) => Err(io(error)),
                     ErrorKind::Utf8 { .. } => reader.refuse(place, RowError::NotUtf8),
                     ErrorKind::UnequalLengths {
                         expected_len, len, ..
@@ -64,12 +73,12 @@ pub(super) fn rows(
             names = Some(found);
             continue;
         };
-        let place = RowNumber::Line(record.position().map_or(1, |p| p.line() as usize));
+        let place = line(record.position());
         is_open = record
             .iter()
             .next_back()
             .is_some_and(|cell| cell.contains('\n'));
-        last_place = RowNumber::Line(record.position().map_or(1, |p| p.line() as usize));
+        last_place = place;
         let cells = names.iter().zip(&record);
         let cells = cells.map(|(name, cell)| (name.clone(), Value::from(cell)));
         let row = Raw::Cells(cells.collect::<Map<String, Value>>());
@@ -83,6 +92,13 @@ pub(super) fn rows(
         true => reader.refuse(last_place, RowError::OpenQuote),
         false => Ok(()),
     }
+}
+
+/// Whether the first line ends with a carriage return and a newline.
+fn has_carriage_returns(content: &mut impl BufRead) -> std::io::Result<bool> {
+    let start = content.fill_buf()?;
+    let end = start.iter().position(|byte| *byte == b'\n');
+    Ok(end.is_some_and(|end| start[..end].ends_with(b"\r")))
 }
 
 /// What is wrong with columns of which two have one name; those without a name may be several.

@@ -1,5 +1,7 @@
 //! Rows with a prompt and answers of which one is better, or with one that is good or bad.
 
+mod pair;
+
 use serde_json::{Map, Value, json};
 
 use super::{Row, learned, list_of, message, messages, sharegpt, variables, wrong_type};
@@ -37,6 +39,20 @@ pub(in crate::data) enum Answers {
 /// Names of the field that says whether an answer is good.
 const LABELS: [&str; 2] = ["label", "kto_tag"];
 
+/// The field by which a row says whether its answer is good.
+pub(super) fn judgement(fields: &Map<String, Value>) -> Option<&'static str> {
+    let [label, tag] = LABELS;
+    let has = |name: &str| fields.contains_key(name);
+    // Many data sets have labels of other kinds, and beside texts.
+    let is_answered = has("completion") || has("output") || has("messages");
+    let is_said = is_answered || CONVERSATIONS.into_iter().any(has);
+    match () {
+        () if has(tag) => Some(tag),
+        () if fields.get(label).is_some_and(Value::is_boolean) && is_said => Some(label),
+        () => None,
+    }
+}
+
 impl Preferred {
     /// Reads a row from its fields: `chosen` and `rejected`, or `label` with an answer.
     pub(in crate::data) fn read(
@@ -61,7 +77,7 @@ impl Preferred {
         };
         let answers = answers.map(|name| fields.remove(name).unwrap_or_default());
         Ok(Self {
-            answers: pair(fields, answers)?,
+            answers: pair::answers(fields, answers)?,
             desirable: None,
         })
     }
@@ -82,74 +98,6 @@ fn split_output(fields: &mut Map<String, Value>) {
         fields.remove("output");
         fields.insert("chosen".to_owned(), chosen);
         fields.insert("rejected".to_owned(), rejected);
-    }
-}
-
-fn pair(mut fields: Map<String, Value>, answers: [Value; 2]) -> Result<Answers, RowError> {
-    let names = ["chosen", "rejected"];
-    if let Some((prompt, variables)) = conversation(&mut fields)? {
-        let [chosen, rejected] = answers;
-        let answers = vec![answer(names[0], chosen)?, answer(names[1], rejected)?];
-        return Ok(Answers::Messages {
-            prompt,
-            answers,
-            variables,
-        });
-    }
-    let prompt = fields.remove("prompt");
-    match (prompt, answers) {
-        (prompt, [Value::String(chosen), Value::String(rejected)])
-            if !prompt.as_ref().is_some_and(Value::is_array)
-                && !is_list(&chosen)
-                && !is_list(&rejected) =>
-        {
-            Ok(match prompt {
-                Some(Value::String(prompt)) => Answers::Texts {
-                    prompt,
-                    answers: vec![chosen, rejected],
-                },
-                Some(_) => return Err(wrong_type("prompt", "a text, or a list of messages")),
-                None => {
-                    let start = shared_text(&chosen, &rejected);
-                    Answers::Texts {
-                        prompt: chosen[..start].to_owned(),
-                        answers: vec![chosen[start..].to_owned(), rejected[start..].to_owned()],
-                    }
-                }
-            })
-        }
-        (prompt, [chosen, rejected]) => {
-            let chosen = answer(names[0], chosen)?;
-            let rejected = answer(names[1], rejected)?;
-            let variables = variables(&mut fields)?;
-            let (prompt, answers) = match prompt {
-                Some(prompt) if prompt.is_array() || prompt.as_str().is_some_and(is_list) => {
-                    (spoken("prompt", prompt)?, vec![chosen, rejected])
-                }
-                prompt => {
-                    // The conversations begin with the prompt, whatever stands beside them.
-                    let same = chosen.iter().zip(&rejected).take_while(|(a, b)| a == b);
-                    // Where one begins with the other, its last message is an answer all the same.
-                    let shorter = chosen.len().min(rejected.len());
-                    let start = same.count().min(shorter.saturating_sub(1));
-                    let (begin, answers) = (
-                        chosen[..start].to_vec(),
-                        vec![chosen[start..].to_vec(), rejected[start..].to_vec()],
-                    );
-                    match (begin.is_empty(), prompt) {
-                        (true, Some(Value::String(text))) => {
-                            (vec![message("user", &text)], answers)
-                        }
-                        _ => (begin, answers),
-                    }
-                }
-            };
-            Ok(Answers::Messages {
-                prompt,
-                answers,
-                variables,
-            })
-        }
     }
 }
 
@@ -277,17 +225,6 @@ pub(in crate::data) fn common_start(a: &str, b: &str) -> usize {
     let pairs = a.chars().zip(b.chars());
     let same = pairs.take_while(|(a, b)| a == b);
     same.map(|(c, _)| c.len_utf8()).sum()
-}
-
-/// The bytes that both texts begin with, but for a space at the end: where the prompt ends.
-fn shared_text(a: &str, b: &str) -> usize {
-    let end = common_start(a, b);
-    if end == a.len().min(b.len()) {
-        // Where one begins with the other, its last character is an answer all the same.
-        let last = a[..end].chars().next_back().map_or(0, char::len_utf8);
-        return end - last;
-    }
-    a[..end].strip_suffix(' ').map_or(end, str::len)
 }
 
 #[cfg(test)]
