@@ -3,7 +3,8 @@
 //! `test-all` runs every check, one stage after the other, and stops at the first failure. All
 //! stages that compile use the release profile, so that Burn is compiled once. `test-gpu` runs the
 //! tests of everything that computes on a GPU, or on Mesa's software Vulkan where there is none; it
-//! has a folder of its own for what is built.
+//! has a folder of its own for what is built. `test-mpi` starts several processes; it is part of `test-all`
+//! where an MPI library is installed.
 
 mod bench;
 mod figures;
@@ -23,6 +24,7 @@ Usage: cargo xtask COMMAND
 
 Commands:
   test-all             Format, lints, tests of all crates, feature sets and examples, documentation
+  test-mpi             Trainings of several processes, by mpirun on this machine
   test-gpu             What computes, on the first GPU that wgpu finds
   bench [OPTIONS]      Times and memory, beside PEFT's if wanted; bench --help lists the options
   bench-gpu [DEVICE]   Times of the packed product on a GPU
@@ -96,8 +98,10 @@ fn run() -> Result<()> {
         [] | ["help" | "-h" | "--help"] => say(HELP),
         ["test-all"] => {
             stages::run_tools(root()?)?;
-            stages::run("test-all", stages::TEST_ALL)
+            let stages = [stages::TEST_ALL, stages::mpi_where_installed()?].concat();
+            stages::run("test-all", &stages)
         }
+        ["test-mpi"] => stages::run("test-mpi", stages::TEST_MPI),
         ["test-gpu"] => stages::run("test-gpu", stages::TEST_GPU),
         ["bench", ref options @ ..] => bench::run(options, root()?),
         ["bench-gpu"] => bench_gpu("wgpu"),

@@ -1,6 +1,7 @@
 //! Checks that call cargo, one after the other.
 
 mod gpu;
+mod mpi;
 mod test_all;
 mod tools;
 
@@ -14,6 +15,7 @@ use anyhow::{Context, Result, bail};
 use crate::{cargo, root, say};
 
 pub use gpu::TEST_GPU;
+pub use mpi::{TEST_MPI, where_installed as mpi_where_installed};
 pub use test_all::TEST_ALL;
 pub use tools::run as run_tools;
 

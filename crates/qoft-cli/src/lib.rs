@@ -16,6 +16,7 @@ mod commands;
 mod data;
 mod exit;
 mod files;
+mod launcher;
 mod located;
 mod messages;
 mod print;
@@ -79,16 +80,14 @@ pub fn run_with(registries: impl FnOnce() -> qoft::core::Result<Registries>) -> 
     };
     let registries = registries().map_err(Into::into);
     let result = registries.and_then(|registries| execute(cli, &registries, &processes));
-    let stopped = result
-        .as_ref()
-        .is_err_and(|error| error.is::<stop::Stopped>());
-    let result = match result {
-        Err(error) if !stopped => Err(error),
-        _ => processes.end(),
+    let code = match result {
+        Ok(()) => Ok(0),
+        Err(error) if error.is::<stop::Stopped>() => processes.stopped(),
+        Err(error) => Err(error),
     };
-    match result {
-        Ok(()) if stopped => ExitCode::from(stop::Stopped::code()),
-        Ok(()) => ExitCode::SUCCESS,
+    let code = code.and_then(|code| processes.end().map(|()| code));
+    match code {
+        Ok(code) => ExitCode::from(code),
         Err(error) => {
             processes.fail(&messages::with_causes(&error), || say(&error));
             ExitCode::FAILURE

@@ -1,9 +1,9 @@
 //! The processes that a launcher started together (`mpirun`, `srun`), of which this is one.
 
-mod launcher;
 mod threads;
 
 use std::env::current_exe;
+use std::sync::atomic::Ordering;
 
 use anyhow::{Context, Result, bail, ensure};
 use qoft::train::group::{Alone, Group, check_same};
@@ -12,7 +12,7 @@ use qoft::train::train::Digest;
 use qoft_mpi::World;
 
 use crate::args::Command;
-use crate::print;
+use crate::{launcher, print, stop};
 
 /// All processes, as this one sees them.
 pub struct Processes {
@@ -31,7 +31,8 @@ impl Processes {
 
     /// Joins the others, if a launcher started some. From then on only the first one says more than errors.
     pub fn begin() -> Result<Self> {
-        let Some((variable, count)) = launcher::processes() else {
+        let launched = launcher::processes().filter(|(_, count)| *count > 1);
+        let Some((variable, count)) = launched else {
             return Ok(Self::alone());
         };
         let processes = Self::joined()?;
@@ -39,7 +40,7 @@ impl Processes {
         print::speak_as(processes.group().rank());
         let said = format!("a launcher says that it started {count} processes ({variable})");
         ensure!(
-            cfg!(feature = "mpi") || count == 1,
+            cfg!(feature = "mpi"),
             "{said}, and this build of qoft cannot share work among them: build it with the Cargo feature \
              `mpi`, or start it once"
         );
@@ -125,6 +126,17 @@ impl Processes {
             group.gather(&[])?;
         }
         Ok(done)
+    }
+
+    /// What all of them exit with after one of them was asked to stop.
+    pub fn stopped(&self) -> Result<u8> {
+        let own = match stop::requested().load(Ordering::Relaxed) {
+            true => stop::Stopped::code(),
+            false => 0,
+        };
+        let codes = self.group().gather(&[own])?.concat();
+        let code = codes.into_iter().max().filter(|code| *code > 0);
+        Ok(code.unwrap_or_else(stop::Stopped::code))
     }
 
     /// Leaves the others when all of them are through.

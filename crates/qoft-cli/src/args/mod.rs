@@ -38,6 +38,7 @@ mod values;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use anyhow::Result;
 use clap::{ArgMatches, Args, CommandFactory, FromArgMatches, Parser, Subcommand, ValueEnum};
@@ -45,7 +46,7 @@ use qoft::MaxShardSize;
 use qoft::core::kernels::FloatFormat;
 
 use crate::located::{Wanted, place};
-use crate::{exit, print};
+use crate::{exit, launcher, print};
 
 pub use adapter::AdapterArg;
 pub use calibration::CalibrationArgs;
@@ -98,6 +99,13 @@ impl Cli {
         });
         parsed.unwrap_or_else(|error| {
             let error = unknown::with_suggestion(error);
+            if launcher::is_follower() {
+                // The first process says it, and may be ended as soon as another one fails.
+                if error.use_stderr() {
+                    std::thread::sleep(LAST_WORD);
+                }
+                exit::end(error.exit_code());
+            }
             if error.use_stderr() || std::io::stdout().is_terminal() {
                 error.exit();
             }
@@ -120,6 +128,9 @@ impl Cli {
         Ok(parsed)
     }
 }
+
+/// How long the first of several processes has to say what is wrong with their arguments.
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 /// The commands about a training, which know options of other programs.
 const TRAIN: [&str; 3] = ["train", "estimate", "lr-find"];

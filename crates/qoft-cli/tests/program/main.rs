@@ -18,6 +18,7 @@ mod gpu;
 #[cfg(feature = "hub")]
 mod hub;
 mod kills;
+mod launched;
 mod merge;
 #[cfg(feature = "mpi")]
 mod mpi;

@@ -287,6 +287,10 @@ fn what_several_processes_would_do_again_and_again_is_refused() {
         assert_eq!(said, 1, "{command:?}: {}", run.stderr);
         assert!(run.stdout.is_empty() && !out.exists(), "{command:?}");
     }
+    // What is wrong with arguments is said once, too.
+    let run = together(3, &["train", "--modell", "x"]);
+    assert_eq!(run.code, Some(2), "{}", run.stderr);
+    assert_eq!(run.stderr.matches("--modell").count(), 1, "{}", run.stderr);
     let estimate = training.args(&out, &["--dry-run"]);
     assert_eq!(together(2, &estimate).code, Some(1));
 }

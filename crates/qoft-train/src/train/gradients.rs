@@ -41,7 +41,14 @@ impl StepGradients {
             let gradient = self.0.get(&id.val());
             match gradient {
                 None => values.resize(values.len() + length, 0.0),
-                Some((_, gradient)) => values.extend(gradient.to_data().iter::<f32>()),
+                Some((_, gradient)) => {
+                    let data = gradient.to_data();
+                    match data.as_slice::<f32>() {
+                        Ok(slice) => values.extend_from_slice(slice),
+                        // Of another float type.
+                        Err(_) => values.extend(data.iter::<f32>()),
+                    }
+                }
             }
             gradient.is_some()
         });

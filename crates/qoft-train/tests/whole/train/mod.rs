@@ -2,6 +2,7 @@
 
 mod case;
 mod failures;
+mod group;
 mod own;
 mod reference;
 mod runs;
