@@ -6,12 +6,20 @@
 //! Messages go from one process to another, never through MPI's collective operations: so a process that
 //! does not answer can be named, and sums are made in an order of our own. All calls come from the thread
 //! that began ([`World::begin`]).
-#![cfg(feature = "mpi")]
 
+#[cfg(feature = "mpi")]
 mod hub;
+#[cfg(feature = "mpi")]
 mod link;
+// What needs no MPI library is tested without one.
+#[cfg(any(feature = "mpi", test))]
+mod packed;
+#[cfg(any(feature = "mpi", test))]
 mod patience;
+#[cfg(feature = "mpi")]
 mod signs;
+#[cfg(feature = "mpi")]
 mod world;
 
+#[cfg(feature = "mpi")]
 pub use world::World;

@@ -25,24 +25,6 @@ pub const TEST_MPI: &[&[Stage]] = &[&[
         ],
         env: &[],
     },
-    Stage {
-        title: "several processes: messages",
-        args: &[
-            "test",
-            "--release",
-            "--workspace",
-            "--features",
-            "qoft-cli/mpi",
-            "--lib",
-            "--exclude",
-            "xtask",
-            "--",
-            "hub::",
-            "patience::",
-            "launcher::",
-        ],
-        env: &[],
-    },
     // Each test starts up to four processes.
     Stage {
         title: "several processes: program",
