@@ -120,7 +120,7 @@ class Load:
         """Asks, and goes away without a word: at once, or in the middle of the answer."""
         _, body = self.body(draws, draws.random() < 0.5)
         with socket.create_connection(("127.0.0.1", self.port), timeout=120) as connection:
-            head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+            head = f"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
             whole = head.encode() + body
             connection.sendall(whole[: draws.choice([20, len(whole) - 5, len(whole)])])
             time.sleep(draws.random() * 0.5)

@@ -107,6 +107,18 @@ impl ApiError {
         }
     }
 
+    /// A page of another site asks a server without keys; `header` tells so by its value.
+    pub fn other_site(header: &str, value: &str) -> Self {
+        let message = format!(
+            "the header `{header}: {value}` names another site, and this server has no key that keeps pages of \
+             other sites out: ask it as localhost or 127.0.0.1, or give it a key by --api-key"
+        );
+        Self {
+            code: Some("other_site"),
+            ..Self::new(StatusCode::FORBIDDEN, message)
+        }
+    }
+
     /// The queue is full.
     pub fn busy() -> Self {
         Self {
@@ -170,6 +182,7 @@ impl ApiError {
     pub fn to_json(&self) -> Value {
         let kind = match self.status {
             StatusCode::UNAUTHORIZED => "authentication_error",
+            StatusCode::FORBIDDEN => "permission_error",
             StatusCode::TOO_MANY_REQUESTS => "rate_limit_error",
             status if status.is_server_error() => "server_error",
             _ => "invalid_request_error",

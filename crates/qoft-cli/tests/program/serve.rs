@@ -249,7 +249,7 @@ fn wrong_requests_are_told_what_is_wrong() {
     let large = request(CHAT, &"x".repeat(30_000), "");
     assert_eq!(server.raw(large.as_bytes()).status, 413);
     let chunks = format!(
-        "POST {CHAT} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
+        "POST {CHAT} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n\
          7530\r\n{}\r\n0\r\n\r\n",
         "x".repeat(30_000)
     );
@@ -290,6 +290,39 @@ fn keys_open_the_door() {
     let open = qoft(&["serve", "--model", arg(&path), "--host=0.0.0.0", "--port=0"]);
     assert_eq!(open.code, Some(1));
     assert!(open.stderr.contains("--api-key"), "{}", open.stderr);
+}
+
+#[test]
+fn pages_of_other_sites_need_a_key() {
+    let model = Model::new();
+    let body = chat("base", json!({})).to_string();
+    let rebound = |text: String| text.replace("Host: localhost", "Host: evil.com:8000");
+    let server = Server::start(&model, &[]);
+    let foreign = "Origin: http://evil.com\r\n";
+    for text in [
+        rebound(request(CHAT, &body, "")),
+        rebound("GET /v1/models HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".into()),
+        request(CHAT, &body, foreign),
+    ] {
+        let answer = server.raw(text.as_bytes());
+        assert_eq!(answer.status, 403, "{text}");
+        let message = answer.json()["error"]["message"].clone();
+        let message = message.as_str().expect("a message");
+        assert!(
+            message.contains("evil.com") && message.contains("--api-key"),
+            "{message}"
+        );
+    }
+    let own = format!("Origin: http://{}\r\n", server.address);
+    assert_eq!(
+        server.raw(request(CHAT, &body, &own).as_bytes()).status,
+        200
+    );
+    drop(server);
+    let server = Server::start(&model, &["--api-key=one"]);
+    let headers = format!("{foreign}Authorization: Bearer one\r\n");
+    let text = rebound(request(CHAT, &body, &headers));
+    assert_eq!(server.raw(text.as_bytes()).status, 200);
 }
 
 #[test]

@@ -6,6 +6,7 @@ mod completions;
 mod logprobs;
 mod request;
 mod shape;
+mod site;
 
 use std::sync::Arc;
 
@@ -38,6 +39,7 @@ pub fn router(app: Arc<App>) -> Router {
         .merge(guarded)
         .fallback(no_route)
         .method_not_allowed_fallback(async || ApiError::method())
+        .layer(from_fn_with_state(app.clone(), site::check))
         .layer(from_fn_with_state(app.clone(), count))
         .with_state(app)
 }
