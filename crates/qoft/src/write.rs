@@ -164,17 +164,18 @@ pub(crate) fn fill(
     })
 }
 
-/// Writes one file of tensors, which appears in one step.
-pub(crate) fn write_tensors(path: &Path, outputs: &[Output]) -> Result<()> {
+/// Writes one file of tensors that says `about` of them, which appears in one step once `finish` was given it.
+pub(crate) fn write_tensors(
+    path: &Path,
+    outputs: &[Output],
+    about: &BTreeMap<String, String>,
+    finish: &dyn Fn(&Path) -> Result<()>,
+) -> Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
     let scratch = ScratchDir::new(folder, "qoft-tensors")?;
     let file = scratch.path().join("tensors");
-    shard::write(
-        &file,
-        outputs.iter().collect(),
-        &BTreeMap::new(),
-        &mut || (),
-    )?;
+    shard::write(&file, outputs.iter().collect(), about, &mut || ())?;
+    finish(&file)?;
     std::fs::rename(&file, path).map_err(Error::io(path))
 }
 

@@ -109,6 +109,31 @@ fn a_training_on_a_quantized_model_is_that_on_its_checkpoint() {
 }
 
 #[test]
+fn packed_weights_that_were_damaged_are_made_anew() {
+    let work = tempdir().expect("a folder");
+    let (rows, model, cache) = (rows(work.path()), dense(), work.path().join("cache"));
+    let args = ["eval", "--json", "--model", &model, "--data", arg(&rows)];
+    let args = [&args, &NF4[..], &["--quantize-cache", arg(&cache)]].concat();
+    let first = good(&args);
+    let file = cache.join(&names(&cache)[0]);
+    let whole = fs::read(&file).expect("a file");
+    let header = 8 + u64::from_le_bytes(whole[..8].try_into().expect("a length")) as usize;
+    // In the header, in the body, and at its end.
+    for at in [20, header + 40, whole.len() - 1] {
+        let mut damaged = whole.clone();
+        damaged[at] ^= 0x10;
+        fs::write(&file, damaged).expect("a file");
+        let again = good(&args);
+        assert_eq!(again.stdout, first.stdout, "{at}");
+        let says = |part: &str| assert!(again.stderr.contains(part), "{at}: {}", again.stderr);
+        says("is damaged");
+        says("quantized anew");
+        let next = good(&args);
+        assert!(!next.stderr.contains("damaged"), "{}", next.stderr);
+    }
+}
+
+#[test]
 fn options_that_contradict_each_other_are_refused() {
     let work = tempdir().expect("a folder");
     let (rows, model) = (rows(work.path()), dense());

@@ -6,6 +6,7 @@ use qoft_core::kernels::FloatFormat;
 use qoft_core::{Checkpoint, Error, Quantization, Result};
 use sha2::{Digest as _, Sha256};
 
+use super::checksum;
 use super::plan::Plan;
 use crate::write::{Output, write_tensors};
 
@@ -65,7 +66,8 @@ pub fn read(file: &Path, checkpoint: &mut Checkpoint, plan: &Plan) -> bool {
     if !file.is_file() {
         return false;
     }
-    match checkpoint.overlay(file, plan.paths()) {
+    let whole = checksum::check(file);
+    match whole.and_then(|()| checkpoint.overlay(file, plan.paths())) {
         Ok(()) => true,
         Err(error) => {
             tracing::warn!("{error}; the model is quantized anew");
@@ -89,7 +91,7 @@ pub fn write(file: &Path, dense: &Checkpoint, quantized: &Checkpoint, plan: &Pla
                 });
             }
         }
-        write_tensors(file, &outputs)
+        write_tensors(file, &outputs, &checksum::placeholder(), &checksum::seal)
     };
     if let Err(error) = written() {
         tracing::warn!("the packed weights are not kept: {error}");

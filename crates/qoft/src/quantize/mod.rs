@@ -1,6 +1,7 @@
 //! Quantizing a dense checkpoint while it is loaded.
 
 mod cache;
+mod checksum;
 mod folder;
 mod layer;
 mod plan;
