@@ -120,7 +120,8 @@ fn one<R: DataRow>(path: &Path, args: &DataArgs, reading: For) -> Result<Rows<R>
             bar.tick();
         }
     };
-    let dataset = match args.cache(size(path)) {
+    let cache = args.cache(size(path)).filter(|_| is_lasting(path));
+    let dataset = match cache {
         None => Rows::load(path, reading.tokenizer, &options, Some(&mut count)),
         Some(cache) => Rows::load_cached(
             path,
@@ -133,6 +134,12 @@ fn one<R: DataRow>(path: &Path, args: &DataArgs, reading: For) -> Result<Rows<R>
     };
     bar.finish_and_clear();
     Ok(dataset?)
+}
+
+/// Whether what a path leads to can be read more than once, which a pipe cannot.
+pub fn is_lasting(path: &Path) -> bool {
+    // What is wrong with a path is said where it is read.
+    std::fs::metadata(path).map_or(true, |data| data.is_file() || data.is_dir())
 }
 
 /// The bytes of a file, or of the files in a folder.

@@ -3,7 +3,7 @@
 use std::num::NonZeroUsize;
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use burn::tensor::Device;
 use qoft::Registries;
 use qoft::models::CausalLm;
@@ -44,9 +44,19 @@ pub fn run(args: &EvalArgs, registries: &Registries, processes: &Processes) -> R
         split: Split::Test,
     };
     let sources = DataArg::all(&args.data)?;
-    if let [DataArg { path, weight: None }] = &sources[..]
-        && is_of_questions(args, path)?
-    {
+    if sources.iter().any(|data| is_of_questions(args, &data.path)) {
+        let [DataArg { path, weight: None }] = &sources[..] else {
+            bail!(
+                "--data: questions with several answers are measured of one file or folder at a time, and \
+                 without a weight; given are {}",
+                args.data.join(", ")
+            );
+        };
+        ensure!(
+            args.reading.columns.is_none(),
+            "--columns: questions with several answers are read by the names of their own fields: question, \
+             choices and answer"
+        );
         ensure!(
             processes.group().size() == 1,
             "{}: questions with several answers are measured by one process",
@@ -104,16 +114,17 @@ fn subject(args: &EvalArgs, model: &Digest, data: &Dataset) -> Result<Vec<(Strin
     .to_vec())
 }
 
-/// Whether the rows of a data file are questions with several answers.
-fn is_of_questions(args: &EvalArgs, path: &Path) -> Result<bool> {
+/// Whether the rows of a data file are questions with several answers. What a pipe has is there only once, so that
+/// its rows are questions if the options say so.
+fn is_of_questions(args: &EvalArgs, path: &Path) -> bool {
     match args.reading.data_format.as_deref() {
-        Some(MULTIPLE_CHOICE) => Ok(true),
-        Some("auto") | None => {
+        Some(MULTIPLE_CHOICE) => true,
+        Some("auto") | None if data::is_lasting(path) => {
             let first = RawRow::read(path, Some(1));
             // What is wrong with a file is said where its rows are read.
-            Ok(first.is_ok_and(|rows| rows.iter().all(|row| Question::is_one(&row.fields))))
+            first.is_ok_and(|rows| rows.iter().all(|row| Question::is_one(&row.fields)))
         }
-        Some(_) => Ok(false),
+        _ => false,
     }
 }
 

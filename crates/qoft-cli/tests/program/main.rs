@@ -24,6 +24,7 @@ mod merge;
 mod mpi;
 mod new_tokens;
 mod output;
+mod pipes;
 mod pointers;
 mod preferences;
 mod quantize;
