@@ -26,6 +26,10 @@ pub struct GenerateArgs {
     /// Put the prompt into the checkpoint's chat template, as a user's message.
     #[arg(long)]
     pub chat: bool,
+    /// Chat template, in place of the model's: a file, a name among several of the model, or `alpaca`,
+    /// `chatml`, `llama3`, `mistral`, `vicuna` or `zephyr`.
+    #[arg(long, value_name = "FILE|NAME")]
+    pub chat_template: Option<String>,
     /// How tokens are chosen.
     #[command(flatten)]
     pub choice: ChoiceArgs,

@@ -2,22 +2,29 @@
 
 mod prompts;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use qoft::Registries;
 use qoft::train::GenerateOptions;
 use qoft::train::chat::Message;
 use qoft::train::tokenizer::Tokenizer;
 use serde_json::{Map, Value, json};
 
-use crate::args::GenerateArgs;
+use crate::args::{GenerateArgs, with_chat_template};
 use crate::print::{self, errln, outln};
 use crate::{files, vocabulary};
 
 /// Continues a prompt; text appears as it is made.
 pub fn run(args: &GenerateArgs, registries: &Registries) -> Result<()> {
+    if let Some(template) = &args.chat_template {
+        ensure!(
+            args.chat || args.prompts.is_some(),
+            "--chat-template {template}: it has no effect without --chat, by which the prompt is a user's message"
+        );
+    }
     let device = files::device(args.model.device.as_deref())?;
     let folder = vocabulary::open(registries, &args.model.model, &args.model.adapter)?;
     let tokenizer = files::tokenizer(&folder)?;
+    let tokenizer = with_chat_template(tokenizer, args.chat_template.as_deref())?;
     let mut options = args.choice.options(folder.checkpoint().dir())?;
     options.seed = args.seed;
     if let Some(file) = &args.prompts {

@@ -177,6 +177,25 @@ fn prompts_of_a_file_become_what_each_becomes_alone() {
 }
 
 #[test]
+fn a_prompt_is_written_by_another_template() {
+    let model = model();
+    let generate = [
+        "generate",
+        "--model",
+        &model,
+        "--prompt=Who?",
+        "--max-new-tokens=4",
+    ];
+    let with = |more: &[&str]| json_of(&[&generate[..], &["--temperature=0"], more].concat());
+    let tokens = |more: &[&str]| with(more)["prompt_tokens"].as_u64().expect("a number");
+    let chatml = tokens(&["--chat", "--chat-template=chatml"]);
+    assert!(chatml > tokens(&[]));
+    let alone = qoft(&[&generate[..], &["--chat-template=chatml"]].concat());
+    assert_eq!(alone.code, Some(1));
+    assert!(alone.stderr.contains("without --chat"), "{}", alone.stderr);
+}
+
+#[test]
 fn accuracy_is_how_often_the_right_answer_is_the_likeliest() {
     let work = tempdir().expect("a folder");
     let file = work.path().join("questions.jsonl");
