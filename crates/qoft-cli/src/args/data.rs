@@ -13,6 +13,8 @@ use qoft::train::data::{Columns, DatasetOptions, Overlong, TrainOn};
 use qoft::train::tokenizer::Tokenizer;
 use serde::{Deserialize, Serialize};
 
+use super::names::names;
+
 /// How data files are read.
 #[derive(Debug, Clone, Default, Args, Serialize, Deserialize)]
 #[serde(default)]
@@ -153,6 +155,15 @@ impl DataArg {
         texts.iter().map(|text| Self::from_text(text)).collect()
     }
 
+    /// Several of one option, as LLaMA-Factory has them: with commas, where no path has this name.
+    pub fn split(texts: Vec<String>) -> Vec<String> {
+        let parts = |text: String| match Path::new(&text).exists() || !text.contains(',') {
+            true => vec![text],
+            false => names(&text),
+        };
+        texts.into_iter().flat_map(parts).collect()
+    }
+
     /// Reads `PATH[:WEIGHT]`; a path that exists is one, whatever it has in it.
     pub fn from_text(text: &str) -> Result<Self> {
         let plain = Self {
@@ -208,6 +219,12 @@ mod tests {
         std::fs::write(&path, "").unwrap();
         let path = path.display().to_string();
         assert_eq!(read(&path), arg(&path, None));
+        let split = |text: &str| DataArg::split(vec![text.into()]);
+        assert_eq!(split("a.jsonl:2, b.jsonl"), ["a.jsonl:2", "b.jsonl"]);
+        let path = folder.path().join("a,b");
+        std::fs::write(&path, "").unwrap();
+        let path = path.display().to_string();
+        assert_eq!(split(&path), [path.as_str()]);
     }
 
     #[test]

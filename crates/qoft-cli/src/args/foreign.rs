@@ -1,271 +1,34 @@
 //! Options of other programs that none of this one stands for: what their values come to here, or why
 //! there is nothing of the kind.
 
-use anyhow::{Result, bail};
+mod table;
+
+use anyhow::{Result, anyhow, bail};
 use clap::{Arg, ArgAction, ArgMatches, Command};
 use serde_json::{Map, Value, json};
 
+use self::table::{Anyway, FOREIGN, Foreign, OFF};
 use super::values::text;
-
-/// What an option of another program comes to.
-struct Foreign {
-    names: &'static [&'static str],
-    /// Values, beside those of [`OFF`], that ask for nothing that is not so anyway.
-    given_anyway: Anyway,
-    /// Why other values are errors.
-    reason: &'static str,
-}
-
-enum Anyway {
-    /// Only those that switch it off.
-    Off,
-    /// Any: it changes nothing here.
-    Any,
-    These(&'static [&'static str]),
-}
-
-/// Values by which something is not wanted.
-const OFF: [&str; 7] = ["false", "no", "none", "null", "0", "0.0", ""];
-
-const fn off(names: &'static [&'static str], reason: &'static str) -> Foreign {
-    Foreign {
-        names,
-        given_anyway: Anyway::Off,
-        reason,
-    }
-}
-
-const fn any(names: &'static [&'static str], reason: &'static str) -> Foreign {
-    Foreign {
-        names,
-        given_anyway: Anyway::Any,
-        reason,
-    }
-}
-
-const fn these(
-    names: &'static [&'static str],
-    values: &'static [&'static str],
-    reason: &'static str,
-) -> Foreign {
-    Foreign {
-        names,
-        given_anyway: Anyway::These(values),
-        reason,
-    }
-}
-
-const FOREIGN: &[Foreign] = &[
-    these(
-        &["num-beams"],
-        &["1"],
-        "texts are made token by token, without beams; --do-sample, --temperature, --top-k, --top-p and \
-         --min-p say how each is chosen",
-    ),
-    off(
-        &["alpha", "lora-alpha"],
-        "qoft trains rotations, not LoRA, and they have no scale; how much of an adapter is applied is \
-         said where it is used: --adapter PATH=STRENGTH",
-    ),
-    off(
-        &["lora-r", "lora-rank", "lora-target", "rank"],
-        "qoft trains rotations, not LoRA; the size of an adapter is that of its blocks: \
-         --oft-block-size; its layers are those of --target-modules",
-    ),
-    off(
-        &["lora-dropout"],
-        "qoft trains rotations, not LoRA; what OFT has for dropout is --module-dropout",
-    ),
-    off(
-        &[
-            "init-lora-weights",
-            "lora-bias",
-            "loraplus-lr-ratio",
-            "loftq-config",
-            "pissa-init",
-            "use-dora",
-            "use-loraplus",
-            "use-rslora",
-        ],
-        "qoft trains rotations, not LoRA, DoRA or their kin (--peft-type: oft, boft or hra)",
-    ),
-    these(
-        &["finetuning-type"],
-        &["oft"],
-        "qoft trains rotations: oft, or another family by --peft-type",
-    ),
-    off(
-        &[
-            "ref-model",
-            "ref-model-adapters",
-            "ref-model-quantization-bit",
-            "reference-free",
-            "sync-ref-model",
-        ],
-        "the reference of dpo and kto is the model without the adapter that trains; an adapter that belongs \
-         to it goes below: --adapter PATH",
-    ),
-    off(
-        &[
-            "max-completion-length",
-            "max-prompt-length",
-            "max-target-length",
-        ],
-        "--max-length is for a prompt and its answer together",
-    ),
-    these(
-        &["f-divergence-type"],
-        &["reverse_kl"],
-        "the distance to the reference is the reverse Kullback-Leibler divergence",
-    ),
-    off(
-        &["ld-alpha", "use-weighting"],
-        "all tokens and pairs count the same",
-    ),
-    these(
-        &["do-train"],
-        &["true"],
-        "`qoft train` trains; without that, `qoft eval` measures",
-    ),
-    any(&["do-eval"], "evaluations are on --eval-data"),
-    off(&["do-predict"], "`qoft generate` writes text"),
-    these(
-        &["task-type"],
-        &["causal_lm"],
-        "qoft trains models that predict the next token: CAUSAL_LM",
-    ),
-    off(
-        &["fp16", "half", "pure-bf16"],
-        "qoft computes in float32; only activations can be kept in another format: \
-         --activation-dtype",
-    ),
-    any(&["tf32"], "qoft computes in float32"),
-    any(
-        &[
-            "attn-implementation",
-            "flash-attention",
-            "flash-attn",
-            "sdp-attention",
-            "use-unsloth",
-        ],
-        "qoft has one way to compute attention, which never holds the matrix of scores",
-    ),
-    off(
-        &["deepspeed", "fsdp", "local-rank", "tensor-parallel-size"],
-        "each process has the whole model; `mpirun -n N qoft train` trains in several: docs/cluster.md",
-    ),
-    any(
-        &["ddp-find-unused-parameters"],
-        "parameters without a gradient are told to the other processes as such",
-    ),
-    any(
-        &[
-            "dataloader-num-workers",
-            "dataloader-pin-memory",
-            "dataset-num-proc",
-            "preprocessing-num-workers",
-        ],
-        "--threads says how many threads compute",
-    ),
-    any(
-        &[
-            "include-num-input-tokens-seen",
-            "include-tokens-per-second",
-            "logging-first-step",
-            "low-cpu-mem-usage",
-            "overwrite-cache",
-            "plot-loss",
-            "remove-unused-columns",
-            "resize-vocab",
-            "use-fast-tokenizer",
-        ],
-        "it is so anyway",
-    ),
-    off(
-        &[
-            "logging-dir",
-            "tensorboard",
-            "use-wandb",
-            "wandb",
-            "wandb-project",
-        ],
-        "nothing is sent anywhere; log.jsonl is in the output folder, and --report-to tensorboard writes \
-         event files",
-    ),
-    any(&["run-name"], "a run is called as its output folder is"),
-    these(
-        &["logging-strategy"],
-        &["steps"],
-        "log.jsonl has a row for each step; --logging-steps is for messages",
-    ),
-    off(
-        &[
-            "hub-model-id",
-            "hub-token",
-            "push-to-hub",
-            "token",
-            "use-auth-token",
-        ],
-        "`qoft push FOLDER OWNER/NAME` puts an adapter on the Hub; the token is in HF_TOKEN",
-    ),
-    any(
-        &["trust-remote-code"],
-        "no code of a model's folder is ever run",
-    ),
-    any(
-        &["overwrite-output-dir"],
-        "an output folder that is not empty is never overwritten; --resume-from goes on with its run",
-    ),
-    these(
-        &["metric-for-best-model"],
-        &["loss", "eval_loss"],
-        "evaluations give a loss: the lowest is the best",
-    ),
-    off(
-        &["greater-is-better", "save-only-model"],
-        "the lowest loss is the best, and each checkpoint can be resumed",
-    ),
-    off(
-        &["template"],
-        "messages are written by the chat template of the model's folder; --chat-template takes a file, or \
-         alpaca, chatml, llama3, mistral, vicuna or zephyr",
-    ),
-    any(
-        &["model-type", "tokenizer-type"],
-        "what a folder has is told by its config.json and tokenizer_config.json",
-    ),
-    any(
-        &["eval-sample-packing", "pad-to-sequence-len"],
-        "rows of an evaluation are packed as those of the training, and padded to the longest of a batch",
-    ),
-    any(
-        &["dataset-prepared-path"],
-        "tokens of data are kept in --data-cache",
-    ),
-    off(
-        &["dataset-dir"],
-        "--data takes files and folders, not names of a list",
-    ),
-    these(
-        &["quantization-method"],
-        &["bnb"],
-        "--quantize SCHEME quantizes by another scheme; `qoft backends` lists them",
-    ),
-    off(
-        &["bits", "q-bits", "qlora", "quantize-bits"],
-        "bits are told by the scheme: --load-in-4bit, --load-in-8bit, or --quantize SCHEME",
-    ),
-];
 
 /// Options whose values become values of others.
 const TRANSLATED: &[&str] = &[
     "bf16",
+    "completion-only-loss",
+    "dataset-text-field",
     "datasets",
     "disable-gradient-checkpointing",
+    "evals-per-epoch",
+    "mask-history",
+    "mask-prompt",
     "oft-target",
     "quantization-bit",
     "resume",
     "resume-from-checkpoint",
+    "rl",
+    "saves-per-epoch",
+    "train-on-inputs",
+    "train-on-prompt",
+    "val-set-size",
 ];
 
 /// Why no value of a name has a meaning here beside those that ask for nothing; `None` for names that are
@@ -307,7 +70,26 @@ pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, 
         ("bf16", "true") => json!({"activation_dtype": "bf16"}),
         // Where a processor multiplies it; all computing here is in float32.
         ("bf16", "auto") => json!({}),
+        ("completion-only-loss" | "mask-prompt", "false")
+        | ("train-on-inputs" | "train-on-prompt", "true") => json!({"train_on": "all"}),
+        // What is learned without any of them.
+        ("completion-only-loss" | "mask-prompt", "true") => json!({}),
+        ("mask-history", "true") => json!({"train_on": "last"}),
+        // The name that it has anyway.
+        ("dataset-text-field", "text") => json!({}),
+        ("dataset-text-field", _) if !is_off => json!({"columns": format!("text={text}")}),
         ("datasets", _) => json!({"data": paths(value)?}),
+        ("evals-per-epoch", "1") => json!({"eval_strategy": "epoch"}),
+        ("saves-per-epoch", "1") => json!({"save_strategy": "epoch"}),
+        ("evals-per-epoch", _) if is_off => json!({"eval_strategy": "no"}),
+        ("saves-per-epoch", _) if is_off => json!({"save_strategy": "no"}),
+        ("rl", "ipo") => json!({"stage": "dpo", "loss_type": "ipo"}),
+        ("rl", _) if !is_off => json!({"stage": lower}),
+        ("val-set-size", _) if !is_off => {
+            let size = lower.parse::<f64>();
+            let size = size.map_err(|_| anyhow!("`{name}: {text}`: expected a number"))?;
+            json!({"val_size": size})
+        }
         ("disable-gradient-checkpointing", "true") => json!({"gradient_checkpointing": false}),
         ("oft-target", "all") => json!({"target_modules": "all-linear"}),
         ("oft-target", _) => json!({"target_modules": text}),
@@ -324,6 +106,10 @@ pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, 
         ("quantization-bit", _) => bail!(
             "`{name}: {text}`: bitsandbytes has 4 and 8 bits; --quantize SCHEME,key=value has others, \
              such as `--quantize hqq,nbits=3`"
+        ),
+        ("evals-per-epoch" | "saves-per-epoch", _) => bail!(
+            "`{name}: {text}`: --eval-steps and --save-steps say after how many steps, and --eval-strategy epoch \
+             and --save-strategy epoch once in each epoch"
         ),
         _ => bail!("`{name}: {text}`: expected true or false"),
     };
@@ -348,7 +134,7 @@ fn paths(list: &Value) -> Result<Vec<&str>> {
         .map(|data| data.get("path").and_then(Value::as_str));
     paths
         .collect::<Option<Vec<&str>>>()
-        .ok_or_else(|| anyhow::anyhow!("`datasets`: expected objects with a `path`"))
+        .ok_or_else(|| anyhow!("`datasets`: expected objects with a `path`"))
 }
 
 /// The command with all of these options, hidden.
@@ -391,6 +177,26 @@ mod tests {
             ("bf16", json!("false")),
             ("bf16", json!("auto")),
             ("model-type", json!("AutoModelForCausalLM")),
+            ("strict", json!(false)),
+            ("train-on-inputs", json!(false)),
+            ("mask-prompt", json!("true")),
+            ("completion-only-loss", json!(true)),
+            ("assistant-only-loss", json!(true)),
+            ("val-set-size", json!(0.0)),
+            ("mask-history", json!(false)),
+            ("enable-liger-kernel", json!(true)),
+            ("mix-strategy", json!("concat")),
+            ("streaming", json!(false)),
+            ("torch-dtype", json!("bfloat16")),
+            (
+                "gradient-checkpointing-kwargs",
+                json!({"use_reentrant": false}),
+            ),
+            ("save-safetensors", json!(true)),
+            ("use-peft", json!("true")),
+            ("train", json!("true")),
+            ("dataset-text-field", json!("text")),
+            ("rl", json!("")),
         ] {
             assert_eq!(becomes(name, value), json!({}), "{name}");
         }
@@ -412,7 +218,47 @@ mod tests {
         assert_eq!(becomes("resume-from-checkpoint", json!("true")), last);
         let list = json!([{"path": "a.jsonl", "type": "alpaca"}, {"path": "b"}]);
         assert_eq!(becomes("datasets", list), json!({"data": ["a.jsonl", "b"]}));
+        for (name, value, expected) in [
+            ("train-on-inputs", json!(true), json!({"train_on": "all"})),
+            ("train-on-prompt", json!("true"), json!({"train_on": "all"})),
+            (
+                "completion-only-loss",
+                json!(false),
+                json!({"train_on": "all"}),
+            ),
+            ("mask-history", json!(true), json!({"train_on": "last"})),
+            ("val-set-size", json!(0.1), json!({"val_size": 0.1})),
+            (
+                "evals-per-epoch",
+                json!(1),
+                json!({"eval_strategy": "epoch"}),
+            ),
+            ("saves-per-epoch", json!(0), json!({"save_strategy": "no"})),
+            ("rl", json!("dpo"), json!({"stage": "dpo"})),
+            (
+                "rl",
+                json!("ipo"),
+                json!({"stage": "dpo", "loss_type": "ipo"}),
+            ),
+            (
+                "dataset-text-field",
+                json!("body"),
+                json!({"columns": "text=body"}),
+            ),
+        ] {
+            assert_eq!(becomes(name, value), expected, "{name}");
+        }
         for (name, value, says) in [
+            ("saves-per-epoch", json!(4), "--save-steps"),
+            ("interleave-probs", json!("0.5,0.5"), "PATH:WEIGHT"),
+            ("rope-scaling", json!("linear"), "config.json"),
+            (
+                "special-tokens",
+                json!({"pad_token": "x"}),
+                "tokenizer_config.json",
+            ),
+            ("data-seed", json!(7), "--seed"),
+            ("use-peft", json!(false), "adapters alone"),
             ("finetuning-type", json!("lora"), "rotations"),
             ("quantization-bit", json!(3), "hqq"),
             ("use-wandb", json!(true), "log.jsonl"),

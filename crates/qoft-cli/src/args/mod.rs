@@ -27,6 +27,7 @@ mod scheme_name;
 #[cfg(feature = "serve")]
 mod serve;
 mod shell;
+mod switches;
 mod synonyms;
 mod train;
 mod train_adapter;
@@ -92,7 +93,7 @@ impl Cli {
     pub fn from_arguments() -> Self {
         let mut program = program();
         let arguments = std::env::args_os().map(synonyms::hyphenated);
-        let parsed = program.try_get_matches_from_mut(arguments);
+        let parsed = program.try_get_matches_from_mut(switches::joined(arguments));
         let parsed = parsed.and_then(|mut matches| {
             let parsed = Self::from_matches(&mut matches);
             parsed.map_err(|error| error.format(&mut program))
@@ -124,6 +125,7 @@ impl Cli {
         if let (Some(args), Some(foreign)) = (parsed.command.training(), foreign) {
             args.foreign = foreign;
             args.model = args.model.take().or(args.given.take());
+            args.data = args.data.take().map(DataArg::split);
         }
         Ok(parsed)
     }
@@ -142,7 +144,7 @@ pub fn program() -> clap::Command {
         synonyms::accepting(command)
     });
     let accepting = |program: clap::Command, name| program.mut_subcommand(name, foreign::accepting);
-    TRAIN.into_iter().fold(program, accepting)
+    switches::accepting(TRAIN.into_iter().fold(program, accepting))
 }
 
 /// The commands.

@@ -65,6 +65,12 @@ impl PreferenceArgs {
         given.retain(|_, value| !value.is_null());
         let stage = self.stage.as_deref().unwrap_or("sft").to_lowercase();
         given.remove("stage");
+        if stage == "pt" {
+            bail!(
+                "--stage pt: texts are learned whole without it: rows with `text`, or any rows by --train-on all; \
+                 --packing puts several into a row"
+            );
+        }
         if stage == "sft" {
             if let Some(name) = given.keys().next() {
                 bail!(

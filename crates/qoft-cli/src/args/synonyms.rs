@@ -2,7 +2,8 @@
 
 use clap::Command;
 
-/// Names in PEFT's scripts, in transformers, axolotl, unsloth and LLaMA-Factory, and the option here.
+/// Names in PEFT's scripts, in transformers, axolotl, unsloth, mlx-lm and LLaMA-Factory, and the
+/// option here.
 /// What the value means is the same.
 pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("base-model", "model"),
@@ -10,6 +11,7 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("cpo-alpha", "rpo-alpha"),
     ("cutoff-len", "max-length"),
     ("dataset", "data"),
+    ("dataset-name", "data"),
     ("dataset-path", "data"),
     ("double-quantization", "bnb-4bit-use-double-quant"),
     ("dpo-beta", "beta"),
@@ -21,7 +23,9 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("evaluation-strategy", "eval-strategy"),
     ("grad-accum", "gradient-accumulation-steps"),
     ("gradient-accumulation", "gradient-accumulation-steps"),
+    ("grad-checkpoint", "gradient-checkpointing"),
     ("init-adapter", "start-from"),
+    ("iters", "max-steps"),
     ("kto-chosen-weight", "desirable-weight"),
     ("kto-rejected-weight", "undesirable-weight"),
     ("lr", "learning-rate"),
@@ -48,8 +52,11 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("pref-loss", "loss-type"),
     ("quantization-type", "bnb-4bit-quant-type"),
     ("sample-packing", "packing"),
+    ("save-every", "save-steps"),
     ("sequence-len", "max-length"),
     ("steps", "max-steps"),
+    ("steps-per-eval", "eval-steps"),
+    ("steps-per-report", "logging-steps"),
     ("temp", "temperature"),
     ("tokens", "add-tokens"),
     ("train-data", "data"),

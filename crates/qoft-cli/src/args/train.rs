@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, anyhow, bail};
 use clap::Args;
-use qoft::peft::OneOrMany;
 use qoft::train::train::TrainConfig;
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer, Serialize};
@@ -341,17 +340,6 @@ fn one_or_many<'de, D: Deserializer<'de>>(value: D) -> Result<Option<Vec<String>
     })
 }
 
-/// `all-linear` in letters of any case, a list of names, or else a regular expression.
-pub(super) fn parse_targets(text: &str) -> OneOrMany {
-    let is_name = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '.' | '-' | ',' | ' ');
-    // In a name of experts a star stands for each of them.
-    let plain = text.replace("experts.*.", "experts.");
-    if text.eq_ignore_ascii_case("all-linear") || !plain.chars().all(is_name) {
-        return OneOrMany::One(text.to_owned());
-    }
-    OneOrMany::Many(names(text))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -429,24 +417,5 @@ mod tests {
             let error = format!("{:#}", args.with_file().unwrap_err());
             assert!(error.contains(says), "{error}");
         }
-    }
-
-    #[test]
-    fn targets_are_told_apart() {
-        let many = |names: &[&str]| OneOrMany::Many(names.iter().map(|&n| n.into()).collect());
-        assert_eq!(parse_targets("q_proj, v_proj"), many(&["q_proj", "v_proj"]));
-        assert_eq!(parse_targets("mlp.up_proj"), many(&["mlp.up_proj"]));
-        let experts = many(&["q_proj", "experts.*.down_proj"]);
-        assert_eq!(parse_targets("q_proj,experts.*.down_proj"), experts);
-        let expression = ".*experts.*.down_proj";
-        assert_eq!(parse_targets(expression), expression.into());
-        assert_eq!(
-            parse_targets("All-Linear"),
-            OneOrMany::One("All-Linear".into())
-        );
-        assert_eq!(
-            parse_targets(".*[qv]_proj"),
-            OneOrMany::One(".*[qv]_proj".into())
-        );
     }
 }

@@ -7,8 +7,7 @@ use qoft::core::read_json;
 use qoft::peft::{self, AdapterConfig, CONFIG, Families, PEFT_VERSION};
 use serde_json::{Map, Value};
 
-use super::names::names;
-use super::train::parse_targets;
+use super::names::{names, parse_targets};
 use super::{AdapterArg, TrainArgs};
 use crate::located::name_and_revision;
 

@@ -24,8 +24,9 @@ pub struct TrainingArgs {
     #[arg(long)]
     pub gradient_accumulation_steps: Option<usize>,
     /// Steps of the run; wins over --num-epochs.
-    #[arg(long)]
-    pub max_steps: Option<usize>,
+    // In transformers -1 means that they are not limited.
+    #[arg(long, value_parser = clap::value_parser!(i64).range(-1..))]
+    pub max_steps: Option<i64>,
     /// Times that the data is gone through [default: 3].
     #[arg(long, value_parser = finite)]
     pub num_epochs: Option<f64>,
@@ -125,6 +126,9 @@ impl TrainingArgs {
     pub fn config(&self) -> Result<TrainConfig> {
         let mut given = object(self)?;
         given.retain(|name, value| name != "no_shuffle" && !value.is_null());
+        if self.max_steps == Some(-1) {
+            given.remove("max_steps");
+        }
         given.insert("shuffle".into(), (!self.no_shuffle.unwrap_or(false)).into());
         let config: TrainConfig = named::read(&object(&TrainConfig::default())?, &given)?;
         config.validate()?;
@@ -134,4 +138,24 @@ impl TrainingArgs {
 
 fn json(text: &str) -> Result<Value, serde_json::Error> {
     serde_json::from_str(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steps_are_not_limited_by_minus_one() {
+        let steps = |max_steps| {
+            let args = TrainingArgs {
+                max_steps: Some(max_steps),
+                ..TrainingArgs::default()
+            };
+            args.config().map(|config| config.max_steps)
+        };
+        assert_eq!(steps(-1).unwrap(), None);
+        assert_eq!(steps(7).unwrap(), Some(7));
+        let error = steps(-2).unwrap_err().to_string();
+        assert!(error.contains("--max-steps -2"), "{error}");
+    }
 }

@@ -24,7 +24,7 @@ const STEPS: usize = 100;
 
 /// Trains for some steps with a rate that rises, and draws the losses.
 pub fn run(args: &LrFindArgs, registries: &Registries) -> Result<()> {
-    let steps = args.train.training.max_steps.unwrap_or(STEPS);
+    let steps = args.train.training.config()?.max_steps.unwrap_or(STEPS);
     let search = RateSearch::new(args.start_lr, args.end_lr, steps)?;
     let settings = Settings::new(&args.train, registries)?;
     match settings.prefers() {
