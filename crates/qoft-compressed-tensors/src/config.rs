@@ -2,6 +2,7 @@
 
 use qoft_scheme::{Checkpoint, Keys, LayerSource, Result};
 
+use crate::auto_round;
 use crate::scheme::WeightScheme;
 use crate::targets::Target;
 
@@ -31,7 +32,8 @@ const DENSE_SINCE: [u32; 2] = [0, 18];
 pub fn keys(checkpoint: &Checkpoint) -> Result<Option<Keys>> {
     let keys = Keys::quantization(checkpoint, &[])?;
     match keys.method() {
-        Some(method) => Ok((method == METHOD).then_some(keys)),
+        Some(method) if method == METHOD => Ok(Some(keys)),
+        Some(_) => auto_round::translated(&keys),
         None if keys.all().is_some() => Ok(keys.value("config_groups").map(|_| keys.clone())),
         None => {
             let old = checkpoint.config().get(OLD_KEY);

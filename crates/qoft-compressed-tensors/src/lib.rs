@@ -7,9 +7,12 @@
 //! | `float-quantized`, `naive-quantized` | 8-bit floats |
 //! | `nvfp4-pack-quantized`, `mxfp4-pack-quantized`, `mxfp8-quantized` | floats with scales that are small themselves |
 //!
+//! AutoRound's own files with floats have the same tensors.
+//!
 //! A layer is recognized by its tensors, and the configuration says what they mean. What it says of
 //! activations and caches does not change weights: inputs are left as they are.
 
+mod auto_round;
 mod config;
 mod fields;
 mod floats;

@@ -44,7 +44,9 @@ pub fn scales(layer: &LayerSource, strategy: Strategy, shape: [usize; 2]) -> Res
     }
     // One scale may be a scalar.
     let single = strategy == Strategy::Tensor && scales.elements() == 1;
-    if !single {
+    // AutoRound's scales of rows have no second dimension.
+    let flat = strategy == Strategy::Channel && scales.shape() == [shape[0]];
+    if !single && !flat {
         scales.expect_shape(&strategy.scale_shape(shape))?;
     }
     Ok(scales)
