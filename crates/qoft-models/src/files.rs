@@ -47,11 +47,12 @@ impl Origin for Files<'_> {
         if self.checkpoint.under(path).next().is_none() {
             self.checkpoint.tensor(&format!("{path}.weight"))?;
         }
+        let source = spec.source(self.checkpoint);
+        let mut loaded = self.schemes.load(source, Purpose::Forward)?;
+        // Behind the scheme, which may know why there is none.
         if spec.bias {
             self.checkpoint.tensor(&format!("{path}.bias"))?;
         }
-        let source = spec.source(self.checkpoint);
-        let mut loaded = self.schemes.load(source, Purpose::Forward)?;
         if !spec.bias
             && let Some(bias) = loaded.bias.take()
             && bias.iter().any(|&value| value != 0.0)

@@ -30,6 +30,8 @@ pub const ZEROS: &str = "_weight_zero_point";
 pub const BOTH: &str = "_weight_scale_and_zero";
 /// The factors of inputs.
 const INPUT_SCALES: &str = "_weight_act_pre_scale";
+/// The codes of a bias, where that is quantized as well.
+const BIAS_CODES: &str = "_bias_qdata";
 
 /// A layer's tensors and what they are, checked against each other.
 pub struct AoLayer {
@@ -65,6 +67,14 @@ impl AoLayer {
         if layer.has(INPUT_SCALES) {
             let reason =
                 format!("`{INPUT_SCALES}`: layers whose inputs are scaled are not supported");
+            return Err(layer.error(reason));
+        }
+        if layer.has(BIAS_CODES) {
+            let reason = format!(
+                "`{BIAS_CODES}`: the bias is quantized, too, and torchao cannot compute with such a layer; \
+                 quantize it anew with names that end in `.{WEIGHT}` (`re:.*_proj\\.{WEIGHT}`) and without \
+                 `_default`, both of which reach biases"
+            );
             return Err(layer.error(reason));
         }
         let codes = layer.tensor(CODES)?;

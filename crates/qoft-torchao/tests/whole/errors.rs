@@ -119,6 +119,13 @@ fn scaled_inputs_are_refused() {
 }
 
 #[test]
+fn quantized_biases_are_refused() {
+    // As transformers writes the biases that a `FqnToConfig` reaches, with which torchao cannot compute.
+    let layer = int8().tensor("_bias_qdata", bytes(Dtype::I8, &[2], 1));
+    layer.fails(&["proj", "_bias_qdata", "bias is quantized", "`.weight`"]);
+}
+
+#[test]
 fn tensors_must_fit() {
     let with = |name, tensor| int8().tensor(name, tensor);
     with("_weight_qdata", bytes(Dtype::U8, &[2, 32], 3)).fails(&["I8", "U8"]);
