@@ -14,6 +14,9 @@ use crate::words::words_of;
 /// The width where the settings have none.
 const DEFAULT_BITS: usize = 4;
 
+/// Sizes of groups that the library's kernels take, beside the whole width of a layer.
+const GROUP_SIZES: [usize; 7] = [16, 32, 64, 128, 256, 512, 1024];
+
 /// The settings of all layers.
 pub struct ToGptq {
     config: GptqConfig,
@@ -92,7 +95,15 @@ impl Quantizer for ToGptq {
             let reason = format!("sizes must be multiples of 32, found [{n}, {k}]");
             return Err(dense.error(reason));
         }
-        let size = group_size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
+        let size = group_size.unwrap_or(DEFAULT_GROUP_SIZE);
+        if size < usize::MAX && size != k && !GROUP_SIZES.contains(&size) {
+            let sizes = GROUP_SIZES.map(|size| size.to_string()).join(", ");
+            let reason = format!(
+                "GPTQModel loads a group_size of {sizes} or -1 for whole rows, found {size}"
+            );
+            return Err(dense.error(reason));
+        }
+        let size = size.min(k);
         let groups = k.div_ceil(size);
         let mut grid = IntegerGrid::new(n, groups_in_order(k, size), groups, bits, dense.format);
         let codes = grid.requantize(dense.weight, sym, search);

@@ -164,6 +164,10 @@ fn options_that_contradict_each_other_are_refused() {
     );
     fails(&["--quantize", "hqq,nbits"], &["`nbits`: has no value"]);
     fails(
+        &["--quantize", "gptq,group_size=7"],
+        &["GPTQModel loads a group_size of 16, 32", "found 7"],
+    );
+    fails(
         &["--load-in-4bit", "--bnb-4bit-compute-dtype", "half"],
         &["bnb_4bit_compute_dtype", "bfloat16", "half"],
     );
