@@ -37,8 +37,11 @@ def by_transformers(folder):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder)
-    model = AutoModelForCausalLM.from_pretrained(folder, config=config, device_map="cpu", dtype=torch.float32)
-    if method_of(folder) == "compressed-tensors":
+    is_compressed = method_of(folder) == "compressed-tensors"
+    # Weights that are decompressed are rounded to the dtype of their scales.
+    dtype = "auto" if is_compressed else torch.float32
+    model = AutoModelForCausalLM.from_pretrained(folder, config=config, device_map="cpu", dtype=dtype)
+    if is_compressed:
         return decompressed(model, config)
     return by_hqq(model, folder) if method_of(folder) == "hqq" else model
 
@@ -72,7 +75,7 @@ def by_hqq(model, folder):
 
 
 def decompressed(model, config):
-    """A dense model with the decompressed weights: those of 4-bit floats are bfloat16, whatever was asked for."""
+    """A dense model in float32 with the decompressed weights."""
     import torch
     from compressed_tensors.compressors.base import decompress_module
     from transformers import AutoModelForCausalLM
@@ -128,9 +131,11 @@ def torch_loss(model, rows):
 def mlx_loss(folder, rows):
     import mlx.core as mx
     import mlx.nn as nn
-    from mlx_lm.utils import load_model
+    from mlx_lm.utils import dequantize_model, load_model
 
     model, _ = load_model(folder)
+    # Weights are rounded to the dtype of their scales, which single precision would leave out.
+    model = dequantize_model(model)
     model.set_dtype(mx.float32)
     total, tokens = 0.0, 0
     for ids in rows:
