@@ -1,7 +1,6 @@
 //! Options of commands that several processes run together.
 
 use std::num::NonZeroU64;
-use std::time::Duration;
 
 use clap::Args;
 use serde::{Deserialize, Serialize};
@@ -17,10 +16,11 @@ pub struct ProcessArgs {
     pub ddp_timeout: Option<NonZeroU64>,
 }
 
+#[cfg(feature = "mpi")]
 impl ProcessArgs {
     /// How long others are waited for, if it is said.
-    pub fn timeout(&self) -> Option<Duration> {
-        self.ddp_timeout
-            .map(|seconds| Duration::from_secs(seconds.get()))
+    pub fn timeout(&self) -> Option<std::time::Duration> {
+        let seconds = self.ddp_timeout.map(NonZeroU64::get);
+        seconds.map(std::time::Duration::from_secs)
     }
 }
