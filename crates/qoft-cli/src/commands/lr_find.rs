@@ -1,8 +1,9 @@
 //! `qoft lr-find`.
 
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use indicatif::ProgressBar;
 use qoft::Registries;
 use qoft::core::write_file;
@@ -24,6 +25,7 @@ const STEPS: usize = 100;
 
 /// Trains for some steps with a rate that rises, and draws the losses.
 pub fn run(args: &LrFindArgs, registries: &Registries) -> Result<()> {
+    check_place(&args.plot)?;
     let steps = args.train.training.config()?.max_steps.unwrap_or(STEPS);
     let search = RateSearch::new(args.start_lr, args.end_lr, steps)?;
     let settings = Settings::new(&args.train, registries)?;
@@ -73,8 +75,30 @@ fn searched<D: Learned>(
     tell(&events.search, args)
 }
 
+/// Fails before anything is computed if the picture cannot be written.
+fn check_place(plot: &Path) -> Result<()> {
+    let folder = plot.parent().unwrap_or(Path::new(""));
+    ensure!(
+        folder.as_os_str().is_empty() || folder.is_dir(),
+        "--plot {}: there is no folder {}; make it first, or choose another file",
+        plot.display(),
+        folder.display()
+    );
+    ensure!(
+        !plot.is_dir() && plot.file_name().is_some(),
+        "--plot {}: this is a folder, expected a file such as lr-find.svg",
+        plot.display()
+    );
+    Ok(())
+}
+
+/// Says what was found, and then draws it: what was computed is not lost with a picture.
 fn tell(search: &RateSearch, args: &LrFindArgs) -> Result<()> {
-    write_file(&args.plot, search.to_svg()?.as_bytes())?;
+    let drawn = || -> Result<()> {
+        write_file(&args.plot, search.to_svg()?.as_bytes())?;
+        errln!("the losses are drawn in {}", args.plot.display());
+        Ok(())
+    };
     let found = search.found();
     if args.train.json.unwrap_or(false) {
         let (steepest, lowest) = found.map(|f| (f.steepest, f.lowest)).unzip();
@@ -89,8 +113,8 @@ fn tell(search: &RateSearch, args: &LrFindArgs) -> Result<()> {
             })
         );
     }
-    errln!("the losses are drawn in {}", args.plot.display());
     let Some(found) = found else {
+        drawn()?;
         bail!(
             "the loss did not fall at any rate from {:.0e} to {:.0e}; more steps (--max-steps), larger \
              batches or other --start-lr and --end-lr may show more",
@@ -104,7 +128,7 @@ fn tell(search: &RateSearch, args: &LrFindArgs) -> Result<()> {
         found.lowest
     );
     errln!("suggestion: --learning-rate {:.1e}", found.steepest);
-    Ok(())
+    drawn()
 }
 
 /// A search under way.

@@ -89,6 +89,11 @@ fn a_rate_is_searched_and_drawn() {
     let svg = fs::read_to_string(&plot).expect("a picture");
     assert!(svg.contains("learning rate"));
     assert!(!out.exists());
+    for (plot, says) in [("nodir/x.svg", "no folder nodir"), (".", "a folder")] {
+        let run = qoft(&[&["lr-find"], &args[1..], &["--plot", plot]].concat());
+        assert_eq!(run.code, Some(1));
+        assert!(run.stderr.contains(says), "{}", run.stderr);
+    }
     let args = [&["lr-find"], &args[1..], &["--start-lr=1", "--end-lr=0.1"]].concat();
     let run = qoft(&args);
     assert!(
