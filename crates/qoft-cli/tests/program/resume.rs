@@ -301,6 +301,37 @@ fn another_run_does_not_go_on() {
 }
 
 #[test]
+fn behind_a_damaged_checkpoint_is_another_one() {
+    let training = Training::new();
+    let out = training.folder("out");
+    training.good(&out, &["--save-steps=2"]);
+    let whole = weights(&out);
+    let [second, third, last] = [4, 6, 8].map(|step| out.join(format!("checkpoint-{step}")));
+    for damaged in [&third, &last] {
+        let file = damaged.join("optimizer.bin");
+        let mut bytes = fs::read(&file).expect("a file");
+        *bytes.last_mut().expect("bytes") ^= 1;
+        fs::write(&file, bytes).expect("a file");
+    }
+    let resume = ["--save-steps=2", "--resume-from=last"];
+    let says = training.bad(&out, &resume);
+    let way_out = format!("--resume-from {}", second.display());
+    assert!(
+        says.contains("optimizer.bin") && says.contains(&way_out),
+        "{says}"
+    );
+    assert!(
+        says.contains(&format!("remove {}", last.display())),
+        "{says}"
+    );
+    for damaged in [&third, &last] {
+        fs::remove_dir_all(damaged).expect("a folder");
+    }
+    training.good(&out, &["--save-steps=2", "--resume-from", arg(&second)]);
+    assert_eq!(weights(&out), whole);
+}
+
+#[test]
 fn an_adapter_is_no_checkpoint_but_something_to_start_from() {
     let training = Training::new();
     let (first, second) = (training.folder("first"), training.folder("second"));

@@ -139,6 +139,25 @@ pub fn last_checkpoint(folder: &Path) -> Result<Option<PathBuf>, TrainError> {
     Ok(checkpoints(folder)?.pop().map(|(_, path)| path))
 }
 
+/// The checkpoints of the same run before this one, the last of them first.
+///
+/// # Errors
+/// If the folder of the run cannot be read.
+pub fn earlier_checkpoints(checkpoint: &Path) -> Result<Vec<PathBuf>, TrainError> {
+    let Some(steps) = steps_in_name(checkpoint) else {
+        return Ok(Vec::new());
+    };
+    // `checkpoint-8` lies in the working directory.
+    let run = checkpoint.parent().unwrap_or(Path::new(""));
+    let run = match run.as_os_str().is_empty() {
+        true => Path::new("."),
+        false => run,
+    };
+    let all = checkpoints(run)?.into_iter().rev();
+    let earlier = all.filter(|(other, _)| *other < steps);
+    Ok(earlier.map(|(_, path)| path).collect())
+}
+
 /// Whether a folder is called as those are in which a run that failed saves its adapter.
 #[must_use]
 pub fn is_emergency(folder: &Path) -> bool {
@@ -194,6 +213,9 @@ mod tests {
         assert!(last.ends_with("checkpoint-12"));
         folder.check_later(12).unwrap();
         assert!(folder.check_later(11).is_err());
+        let earlier = earlier_checkpoints(&last).unwrap();
+        assert_eq!(earlier, [dir.path().join("checkpoint-4")]);
+        assert!(earlier_checkpoints(&earlier[0]).unwrap().is_empty());
     }
 
     #[test]

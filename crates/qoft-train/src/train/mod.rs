@@ -50,7 +50,7 @@ mod workload;
 pub use below::Below;
 pub use config::{ActivationDtype, TrainConfig};
 pub use digest::Digest;
-pub use folder::{RunFolder, is_checkpoint, is_emergency, last_checkpoint};
+pub use folder::{RunFolder, earlier_checkpoints, is_checkpoint, is_emergency, last_checkpoint};
 pub use history::{History, HistoryEvaluation, HistoryStep};
 pub use observer::{Observer, StepReport};
 pub use optimizer_kind::OptimizerKind;

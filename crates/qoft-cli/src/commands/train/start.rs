@@ -3,10 +3,13 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Result, bail, ensure};
-use qoft::train::train::{RunFolder, Start, batches_of_step, is_emergency, last_checkpoint};
+use qoft::train::train::{
+    RunFolder, Start, batches_of_step, earlier_checkpoints, is_emergency, last_checkpoint,
+};
 use serde::{Deserialize, Serialize};
 
 use crate::args::{RunOptions, TrainArgs};
+use crate::messages::with_causes;
 use crate::print::errln;
 
 /// The file that makes a folder a checkpoint.
@@ -49,6 +52,29 @@ impl Origin {
                 folder.path().display()
             ),
         }
+    }
+
+    /// Fails if the checkpoint is not as it was written, and names the last one before it that is.
+    pub fn check(&self) -> Result<()> {
+        let Self::Checkpoint(checkpoint) = self else {
+            return Ok(());
+        };
+        let Err(error) = batches_of_step(checkpoint) else {
+            return Ok(());
+        };
+        let mut damaged = vec![checkpoint.display().to_string()];
+        for earlier in earlier_checkpoints(checkpoint)? {
+            if batches_of_step(&earlier).is_ok() {
+                bail!(
+                    "{}; an earlier checkpoint is whole: remove {}, and --resume-from {} goes on",
+                    with_causes(&error.into()),
+                    damaged.join(" and "),
+                    earlier.display()
+                );
+            }
+            damaged.push(earlier.display().to_string());
+        }
+        Err(error.into())
     }
 
     /// Batches of a step of a run with these options, in so many processes: the given number for each. A run
