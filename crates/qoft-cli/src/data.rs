@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use qoft::models::{ModelConfig, ModelFolder};
 use qoft::train::data::{AnswerTokens, DataFormat, DataRow, Dataset, DatasetReport, Rows, Split};
 use qoft::train::tokenizer::Tokenizer;
@@ -13,6 +13,8 @@ use crate::{files, progress};
 
 /// Tokens that a row keeps where none are said, in every command.
 const MAX_LENGTH: usize = 1024;
+/// The fewest tokens of which one is predicted.
+const SHORTEST: usize = 2;
 
 /// What rows are read for.
 #[derive(Clone, Copy)]
@@ -32,9 +34,16 @@ pub struct For<'a> {
 
 impl For<'_> {
     /// The most tokens of a row.
-    pub fn longest(&self) -> usize {
+    ///
+    /// # Errors
+    /// If rows would have nothing to predict.
+    pub fn longest(&self) -> Result<usize> {
         let wanted = self.max_length.unwrap_or(MAX_LENGTH);
-        wanted.min(self.model.longest_sequence.unwrap_or(wanted))
+        ensure!(
+            wanted >= SHORTEST,
+            "--max-length {wanted}: a row needs at least {SHORTEST} tokens, since the first one is not predicted"
+        );
+        Ok(wanted.min(self.model.longest_sequence.unwrap_or(wanted)))
     }
 }
 
@@ -111,7 +120,7 @@ fn may_have_messages(report: &DatasetReport) -> bool {
 fn one<R: DataRow>(path: &Path, args: &DataArgs, reading: For) -> Result<Rows<R>> {
     let bar = progress::spinner();
     let mut options = args.options(reading.model.vocab_size)?;
-    options.max_length = Some(reading.longest());
+    options.max_length = Some(reading.longest()?);
     options.answer_tokens = reading.answer_tokens;
     options.split = reading.split;
     let mut count = |rows: usize| {

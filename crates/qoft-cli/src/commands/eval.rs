@@ -145,12 +145,13 @@ fn choices(
         answer_tokens: AnswerTokens::default(),
         split: Split::Test,
     };
+    let longest = reading.longest()?;
     let bar = progress::bar("evaluating", 0);
     let found = evaluate_choices(
         model,
         tokenizer,
         &questions,
-        (args.batch_size, reading.longest()),
+        (args.batch_size, longest),
         device,
         stop::requested(),
         &mut progress::follow(&bar),

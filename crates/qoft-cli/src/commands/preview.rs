@@ -53,7 +53,7 @@ fn show_examples(args: &PreviewArgs, reading: data::For) -> Result<()> {
         show(&format!("row {}", index + 1), example, reading.tokenizer)?;
     }
     summary(dataset);
-    packed(dataset, reading.longest());
+    packed(dataset, reading.longest()?);
     read.report_losses();
     plot(args, dataset)
 }

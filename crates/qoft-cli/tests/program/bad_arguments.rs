@@ -263,3 +263,16 @@ fn targets_that_mean_nothing_are_told() {
     let says = training.good(&out, &["--max-steps=1", "--oft-block-size=8", names]);
     assert!(says.contains("the model has no v_prj"), "{says}");
 }
+
+#[test]
+fn rows_too_short_to_predict_anything_are_the_options_fault() {
+    let work = tempdir().expect("a folder");
+    let (model, rows, out) = (fixture(MODEL), fixture(ROWS), work.path().join("out"));
+    for length in ["--max-length=0", "--max-length=1"] {
+        let eval = ["eval", "--model", &model, "--data", &rows, length];
+        refused(&eval, work.path(), "at least 2 tokens");
+        let train = ["train", "--model", &model, "--data", &rows, length];
+        let train = [&train[..], &["--output", arg(&out)]].concat();
+        refused(&train, work.path(), "at least 2 tokens");
+    }
+}

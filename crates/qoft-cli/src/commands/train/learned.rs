@@ -52,7 +52,7 @@ impl Learned for Dataset {
         if !args.packing.unwrap_or(false) {
             return Ok(read);
         }
-        let capacity = reading.longest();
+        let capacity = reading.longest()?;
         let examples = read.dataset.report.rows;
         let read = read.map(|dataset| Ok(dataset.packed(capacity)))?;
         let (rows, tokens) = (read.dataset.rows(), read.dataset.report.tokens);
