@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{BufReader, BufWriter, Read, Seek, SeekFrom, Write};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use bytemuck::cast_slice;
 use qoft_core::MappedFile;
@@ -32,6 +33,10 @@ const DIGEST: usize = 32;
 const START: usize = MAGIC.len() + DIGEST;
 /// Bytes of a number.
 const NUMBER: usize = 4;
+/// What the names of files begin with until they are finished.
+const UNFINISHED: &str = ".qoft-rows-";
+/// After how long without a change nobody writes a file any more.
+const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// The file for some data, which may not be there yet.
 ///
@@ -122,7 +127,10 @@ impl CacheFile {
     pub(super) fn create(&self) -> std::io::Result<Writer> {
         let folder = self.0.parent().unwrap_or(Path::new("."));
         fs::create_dir_all(folder)?;
-        let mut file = NamedTempFile::new_in(folder)?;
+        remove_leftovers(folder);
+        let mut file = tempfile::Builder::new()
+            .prefix(UNFINISHED)
+            .tempfile_in(folder)?;
         file.write_all(MAGIC)?;
         file.write_all(&[0; DIGEST])?;
         Ok(Writer {
@@ -132,6 +140,22 @@ impl CacheFile {
             kinds: Vec::new(),
             lengths: Vec::new(),
         })
+    }
+}
+
+/// Removes what processes that were killed left: files that nobody has written into for long.
+fn remove_leftovers(folder: &Path) {
+    for entry in fs::read_dir(folder).into_iter().flatten().flatten() {
+        let name = entry.file_name();
+        let is_unfinished = name
+            .to_str()
+            .is_some_and(|name| name.starts_with(UNFINISHED));
+        let changed = entry.metadata().and_then(|file| file.modified());
+        let age = changed.ok().and_then(|changed| changed.elapsed().ok());
+        if is_unfinished && age.is_some_and(|age| age > LEFT) {
+            // It is no error of this run that it stays.
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 
@@ -198,6 +222,8 @@ impl Writer {
 
 #[cfg(test)]
 mod tests {
+    use std::time::SystemTime;
+
     use super::*;
     use crate::data::Dataset;
 
@@ -231,5 +257,27 @@ mod tests {
         write(&cache);
         assert!(cache.read().as_ref() == Some(&dataset));
         assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn what_killed_processes_left_is_removed_after_a_day() {
+        let folder = tempfile::tempdir().unwrap();
+        let old = SystemTime::now() - LEFT - Duration::from_secs(60);
+        let cache = CacheFile(folder.path().join("a.rows"));
+        let writer = cache.create().unwrap();
+        let being_written = writer.file.get_ref().path().to_path_buf();
+        let made = |name: &str| {
+            let path = folder.path().join(name);
+            let file = File::create(&path).unwrap();
+            file.set_modified(old).unwrap();
+            path
+        };
+        let left = made(".qoft-rows-aB3dE6");
+        let others = ["b.rows", ".tmpaB3dE6"].map(made);
+        drop(cache.create().unwrap());
+        assert!(!left.exists());
+        assert!(being_written.exists() && others.iter().all(|path| path.exists()));
+        drop(writer);
+        assert!(!being_written.exists());
     }
 }
