@@ -251,6 +251,14 @@ pub fn report_losses(path: &Path, report: &DatasetReport) {
             named.join(", ")
         );
     }
+    if report.rows_without_calls > 0 {
+        warnln!(
+            "{}: {} rows call functions, which the chat template does not write: their answers are learned \
+             without the calls. --chat-template takes another template",
+            path.display(),
+            progress::grouped(report.rows_without_calls)
+        );
+    }
     if report.dropped_rows > 0 {
         errln!(
             "{}: {} rows had too many tokens and are left out",

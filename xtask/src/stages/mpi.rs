@@ -7,8 +7,8 @@ use anyhow::Result;
 use super::Stage;
 use crate::say;
 
-/// The feature changes no other package's features: only the bindings of MPI, the program and its tests
-/// are compiled beside what there is.
+/// The feature changes no other package's features: the bindings of MPI, the program and its tests are
+/// compiled beside what there is, and crates of TLS that cargo takes for changed.
 pub const TEST_MPI: &[&[Stage]] = &[&[
     Stage {
         title: "several processes: lints",

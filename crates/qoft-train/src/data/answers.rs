@@ -43,10 +43,7 @@ impl Encoder<'_> {
             (None, Some(chosen), Some(rejected)) => Preference::Pair { chosen, rejected },
             _ => return Err(RowError::NoTokens),
         };
-        Ok(EncodedRow {
-            example: row,
-            unread,
-        })
+        Ok(EncodedRow::new(row, unread))
     }
 
     fn texts(&self, prompt: &str, answers: &[String]) -> Result<(Vec<Example>, usize), RowError> {

@@ -19,7 +19,7 @@ use super::options::DatasetOptions;
 use crate::tokenizer::Tokenizer;
 
 /// Counts changes of what is learned of a row: what was kept under others is not used.
-const RULES: u32 = 3;
+const RULES: u32 = 4;
 /// What a file begins with; another one is of another version, or of a machine with another order of
 /// bytes.
 const MAGIC: &[u8; 16] = if cfg!(target_endian = "little") {

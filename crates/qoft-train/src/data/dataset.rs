@@ -49,6 +49,8 @@ pub struct DatasetReport {
     pub unpredictable_rows: usize,
     /// Where the first of them are.
     pub unpredictable: Vec<RowPlace>,
+    /// The number of conversations with a call of a function that the chat template does not write.
+    pub rows_without_calls: usize,
 }
 
 impl DatasetReport {
@@ -66,6 +68,7 @@ impl DatasetReport {
         self.dropped_rows += other.dropped_rows;
         self.unread_bytes += other.unread_bytes;
         self.unpredictable_rows += other.unpredictable_rows;
+        self.rows_without_calls += other.rows_without_calls;
         let named = self.unpredictable.len();
         let more = other.unpredictable.iter().take(NAMED - named.min(NAMED));
         self.unpredictable.extend(more.cloned());

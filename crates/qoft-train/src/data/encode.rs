@@ -7,10 +7,11 @@ use bytemuck::cast_slice;
 
 use super::calls;
 use super::error::RowError;
+use super::masks::{apply_mask, check_length, unpadded_length};
 use super::numbers::Numbers;
 use super::options::{AnswerTokens, DatasetOptions, TrainOn};
 use super::row::{Row, asked_of_others};
-use crate::chat::{ChatTemplate, Rendered, is_assistant};
+use crate::chat::{ChatTemplate, Message, Rendered, is_assistant};
 use crate::tokenizer::{Encoded, Tokenizer, TokenizerError};
 
 /// The label of a position at which nothing is learned.
@@ -75,6 +76,18 @@ pub struct EncodedRow<R = Example> {
     pub(super) example: R,
     /// The bytes at the end of the row's text that were not turned into tokens.
     pub(super) unread: usize,
+    /// Whether the chat template left out a call of a function.
+    pub(super) lacks_call: bool,
+}
+
+impl<R> EncodedRow<R> {
+    pub(super) fn new(example: R, unread: usize) -> Self {
+        Self {
+            example,
+            unread,
+            lacks_call: false,
+        }
+    }
 }
 
 /// Turns rows into examples.
@@ -123,8 +136,7 @@ impl<'a> Encoder<'a> {
                         return Err(RowError::MaskedTurns);
                     }
                     let rendered = template.render_whole(&messages, &variables)?;
-                    calls::check(&messages, &rendered.text)?;
-                    return checked(self.chat(&rendered)?);
+                    return checked(self.conversation(&rendered, &messages)?);
                 }
                 if let Some(index) = asked_of_others(&messages) {
                     return Err(RowError::LearnedTurn { index });
@@ -141,8 +153,7 @@ impl<'a> Encoder<'a> {
                     None => text.len(),
                 };
                 let rendered = template.render_assistant(&messages, &variables, &learns, &reach)?;
-                calls::check(&messages, &rendered.text)?;
-                self.chat(&rendered)?
+                self.conversation(&rendered, &messages)?
             }
             Row::MessagesCompletion {
                 prompt,
@@ -167,7 +178,6 @@ impl<'a> Encoder<'a> {
                     _ => {
                         let rendered =
                             template.render_completion(&prompt, &completion, &variables)?;
-                        calls::check(&completion, &rendered.text)?;
                         return checked(self.completion(&rendered)?);
                     }
                 })?
@@ -183,7 +193,7 @@ impl<'a> Encoder<'a> {
                 for (name, mask) in &learned_masks {
                     apply_mask(name, mask, &mut example, input_ids.len())?;
                 }
-                EncodedRow { example, unread: 0 }
+                EncodedRow::new(example, 0)
             }
             Row::Unlearned(row) => {
                 let mut encoded = self.encode(*row)?;
@@ -216,7 +226,19 @@ impl<'a> Encoder<'a> {
             labels.push(self.checked_id(eos.into(), labels.len())?.1);
         }
         let example = Example::new(ids, labels);
-        Ok(EncodedRow { example, unread })
+        Ok(EncodedRow::new(example, unread))
+    }
+
+    /// A rendered conversation of some messages.
+    fn conversation(
+        &self,
+        rendered: &Rendered,
+        messages: &[Message],
+    ) -> Result<EncodedRow, RowError> {
+        Ok(EncodedRow {
+            lacks_call: calls::are_unwritten(messages, &rendered.text),
+            ..self.chat(rendered)?
+        })
     }
 
     /// A rendered conversation. The template has written all special tokens.
@@ -248,10 +270,7 @@ impl<'a> Encoder<'a> {
                 .take_while(|range| range.start <= offsets.1)
                 .any(|range| holds_part(offsets, range))
         })?;
-        let row = EncodedRow {
-            example: Example::new(ids, labels),
-            unread: read.unread,
-        };
+        let row = EncodedRow::new(Example::new(ids, labels), read.unread);
         Ok((row, read.encoded))
     }
 
@@ -379,33 +398,6 @@ fn kept_bytes(tokenizer: &Tokenizer, text: &str, count: usize) -> usize {
     ends.max().unwrap_or(0)
 }
 
-/// Ignores the labels where `mask` is 0. The mask may run along the padding that was dropped.
-fn apply_mask(
-    name: &'static str,
-    mask: &[i64],
-    example: &mut Example,
-    count: usize,
-) -> Result<(), RowError> {
-    check_length(name, Some(mask), count)?;
-    check_bits(name, mask)?;
-    for (label, &is_learned) in example.labels.iter_mut().zip(mask) {
-        if is_learned == 0 {
-            *label = IGNORED;
-        }
-    }
-    Ok(())
-}
-
-fn check_bits(field: &'static str, mask: &[i64]) -> Result<(), RowError> {
-    if mask.iter().all(|value| (0..=1).contains(value)) {
-        return Ok(());
-    }
-    Err(RowError::WrongType {
-        field,
-        expected: "a list of 0 and 1",
-    })
-}
-
 /// Whether the token at the byte `offsets` holds a part of `range`.
 fn holds_part(offsets: (usize, usize), range: &Range<usize>) -> bool {
     let (start, end) = offsets;
@@ -414,29 +406,4 @@ fn holds_part(offsets: (usize, usize), range: &Range<usize>) -> bool {
         return range.start < end && end <= range.end;
     }
     start < range.end && range.start < end
-}
-
-fn check_length(
-    field: &'static str,
-    list: Option<&[i64]>,
-    expected: usize,
-) -> Result<(), RowError> {
-    match list {
-        Some(list) if list.len() != expected => Err(RowError::Length {
-            field,
-            found: list.len(),
-            expected,
-        }),
-        _ => Ok(()),
-    }
-}
-
-/// The number of positions before the padding, which has to be at the end.
-fn unpadded_length(mask: &[i64]) -> Result<usize, RowError> {
-    check_bits("attention_mask", mask)?;
-    let kept = mask.iter().take_while(|&&value| value == 1).count();
-    if mask[kept..].contains(&1) {
-        return Err(RowError::Hole { position: kept });
-    }
-    Ok(kept)
 }

@@ -183,17 +183,6 @@ pub enum RowError {
         /// The name of the field.
         field: &'static str,
     },
-    /// A function is called, and the chat template does not say so.
-    #[error(
-        "message {number} calls {function}, but the chat template does not write calls; --chat-template \
-         gives another one"
-    )]
-    UnwrittenCall {
-        /// The number of the message, from 1.
-        number: usize,
-        /// The name of the function.
-        function: String,
-    },
     /// A message has parts that are no texts.
     #[error("message {number} has a part of the type {kind}; only texts can be learned")]
     Part {

@@ -265,6 +265,7 @@ impl<R: DataRow, E> Loading<'_, '_, '_, R, E> {
         let EncodedRow {
             mut example,
             unread,
+            lacks_call,
         } = row;
         let tokens = example.longest();
         match (options.overlong, options.max_length) {
@@ -286,6 +287,7 @@ impl<R: DataRow, E> Loading<'_, '_, '_, R, E> {
             _ => {}
         }
         self.report.unread_bytes += unread;
+        self.report.rows_without_calls += usize::from(lacks_call);
         self.report.formats.add(format);
         self.report
             .cut(&mut example, options.max_length, Some(place));

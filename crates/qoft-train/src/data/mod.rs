@@ -32,6 +32,7 @@ mod guess;
 mod json;
 mod lengths;
 mod load;
+mod masks;
 mod mix;
 mod numbers;
 mod options;

@@ -89,6 +89,6 @@ mod tests {
         assert_eq!(reader.flags(), Some(vec![true, false]));
         assert!(reader.is_at_end());
         assert_eq!(reader.number(), None);
-        assert_eq!(Reader::new(&bytes[..20]).flags(), None);
+        assert_eq!(Reader::new(&bytes[..10]).flags(), None);
     }
 }

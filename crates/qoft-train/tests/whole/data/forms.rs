@@ -165,7 +165,8 @@ fn files_of_any_kind_hold_the_same_rows() {
     let second = json.lines().nth(1).unwrap();
     fs::write(folder.path().join("b.jsonl"), second).unwrap();
     let found = Dataset::load(folder.path(), &tokenizer(), &OPTIONS, None).unwrap();
-    assert_eq!(found, expected);
+    assert_eq!(found.examples, expected.examples);
+    assert_eq!(found.report.files, ["a.csv", "b.jsonl"]);
 }
 
 #[test]
