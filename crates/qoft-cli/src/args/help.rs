@@ -204,6 +204,7 @@ const FEATURES: &[(&str, bool)] = features![
     "metal",
     "cuda",
     "rocm",
+    "mpi",
     "autotune",
 ];
 
