@@ -60,7 +60,7 @@ pub fn open(dir: &Path, config: &Value) -> Result<Opened> {
     }
 }
 
-/// Whether an index places all tensors in one file, as that of mlx-lm does, which it always writes.
+/// Whether an index places all tensors in one file, as that of a program does that always writes one.
 fn names_only(index: &Path, file: &str) -> bool {
     let index = read_json(index).unwrap_or_default();
     let map = index.get("weight_map").and_then(Value::as_object);

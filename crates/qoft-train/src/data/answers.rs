@@ -1,7 +1,8 @@
 //! Prompts and their answers as token ids and labels.
 
-use super::encode::{EncodedRow, Encoder, Example, IGNORED};
+use super::encode::{EncodedRow, Encoder};
 use super::error::RowError;
+use super::example::{Example, IGNORED};
 use super::options::AnswerTokens;
 use super::preference::Preference;
 use super::row::{Answers, Preferred, common_start};

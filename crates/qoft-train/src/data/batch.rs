@@ -1,6 +1,6 @@
 //! Batches of examples, padded to one length.
 
-use super::encode::{Example, IGNORED};
+use super::example::{Example, IGNORED};
 
 /// Examples side by side, padded at their ends with id 0 and label [`IGNORED`], or one after another in
 /// one row.

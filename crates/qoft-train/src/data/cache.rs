@@ -13,7 +13,7 @@ use tempfile::NamedTempFile;
 
 use super::data_row::DataRow;
 use super::dataset::{DatasetReport, Rows};
-use super::encode::Example;
+use super::example::Example;
 use super::numbers::Numbers;
 use super::options::DatasetOptions;
 use crate::tokenizer::Tokenizer;

@@ -1,7 +1,8 @@
 //! What the rows of a data set are made of.
 
-use super::encode::{EncodedRow, Encoder, Example};
+use super::encode::{EncodedRow, Encoder};
 use super::error::RowError;
+use super::example::Example;
 use super::format::DataFormat;
 use super::row::Row;
 use serde_json::{Map, Value};

@@ -1,7 +1,7 @@
 //! Lists that run along token ids.
 
-use super::encode::{Example, IGNORED};
 use super::error::RowError;
+use super::example::{Example, IGNORED};
 
 /// Ignores the labels where `mask` is 0. The mask may run along the padding that was dropped.
 pub(super) fn apply_mask(

@@ -4,8 +4,9 @@ use serde_json::{Map, Value};
 
 use super::data_row::DataRow;
 use super::dataset::Rows;
-use super::encode::{EncodedRow, Encoder, Example};
+use super::encode::{EncodedRow, Encoder};
 use super::error::RowError;
+use super::example::Example;
 use super::format::DataFormat;
 use super::row::Preferred;
 
