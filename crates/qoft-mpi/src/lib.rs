@@ -5,7 +5,7 @@
 //!
 //! Messages go from one process to another, never through MPI's collective operations: so a process that
 //! does not answer can be named, and sums are made in an order of our own. All calls come from the thread
-//! that began ([`World::begin`]).
+//! that began (`World::begin`).
 
 #[cfg(feature = "mpi")]
 mod hub;

@@ -98,7 +98,7 @@ impl<'a, T: Real> Mat<'a, T> {
 
     /// Columns `start..start + cols`.
     /// The values of its first row, if they lie beside each other.
-    pub fn first_row(&self) -> &'a [T] {
+    pub(crate) fn first_row(&self) -> &'a [T] {
         assert_eq!(self.col_stride, 1, "values of a row lie beside each other");
         &self.data[..self.cols]
     }
@@ -178,7 +178,7 @@ impl<T> MatMut<T> {
     ///
     /// # Safety
     /// As [`matmul_into`], and nobody else reaches the row meanwhile.
-    pub unsafe fn zeroed_row<'a>(self) -> &'a mut [T] {
+    pub(crate) unsafe fn zeroed_row<'a>(self) -> &'a mut [T] {
         let Self { ptr, cols, .. } = self;
         // SAFETY: the caller vouches for the row, which has values then.
         unsafe {
