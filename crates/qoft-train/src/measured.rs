@@ -38,8 +38,9 @@ impl MeasuredData for Dataset {
             return (rows, made(rows, length));
         }
         let mean = self.report.tokens / self.examples.len().max(1);
-        let mean = mean.clamp(2, length.max(2));
-        (1, made(length / mean, mean).packed(length))
+        // As many as a row holds on average, which fill it.
+        let count = (length / mean.max(2)).max(1);
+        (1, made(count, length / count).packed(length))
     }
 }
 
