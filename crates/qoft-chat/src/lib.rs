@@ -13,6 +13,7 @@ mod error;
 mod marks;
 mod messages;
 mod named;
+mod parts;
 mod python;
 mod template;
 mod tool_calls;
@@ -31,6 +32,7 @@ use turns::Turns;
 
 pub use builtin::{builtin, builtin_names};
 pub use error::{ChatError, TemplateError};
+pub use parts::text_of_parts;
 pub use turns::is_assistant;
 
 /// One message of a conversation: `role`, `content` and whatever else the template reads.

@@ -90,48 +90,54 @@ pub(crate) struct Message<T: Element> {
 impl<T: Element> Message<T> {
     /// Sends a copy of values.
     pub(crate) fn send(peer: usize, tag: Tag, values: &[T]) -> Result<Self, GroupError> {
-        let values = values.to_vec();
-        let (length, rank) = (count(values.len())?, rank_of(peer)?);
-        let mut request = MaybeUninit::uninit();
-        // SAFETY: `values` holds so many elements of this type, and is neither moved from its place on the
-        // heap nor freed before the message is done: see `drop`.
-        checked(unsafe {
-            ffi::MPI_Isend(
-                values.as_ptr().cast::<c_void>(),
-                length,
-                T::datatype(),
-                rank,
-                tag as c_int,
-                world(),
-                request.as_mut_ptr(),
-            )
-        })?;
-        Ok(Self {
-            peer,
-            // SAFETY: the call was a success.
-            request: unsafe { request.assume_init() },
-            done: false,
-            values,
+        Self::begin(peer, values.to_vec(), |values, length, rank, request| {
+            // SAFETY: `begin` vouches for the arguments.
+            unsafe {
+                let values = values.cast_const();
+                ffi::MPI_Isend(
+                    values,
+                    length,
+                    T::datatype(),
+                    rank,
+                    tag as c_int,
+                    world(),
+                    request,
+                )
+            }
         })
     }
 
-    /// Receives `length` values.
+    /// Receives `length` values; a message that is longer is an error of the library.
     pub(crate) fn receive(peer: usize, tag: Tag, length: usize) -> Result<Self, GroupError> {
-        let mut values = vec![T::default(); length];
-        let (length, rank) = (count(length)?, rank_of(peer)?);
+        let values = vec![T::default(); length];
+        Self::begin(peer, values, |values, length, rank, request| {
+            // SAFETY: `begin` vouches for the arguments.
+            unsafe {
+                ffi::MPI_Irecv(
+                    values,
+                    length,
+                    T::datatype(),
+                    rank,
+                    tag as c_int,
+                    world(),
+                    request,
+                )
+            }
+        })
+    }
+
+    /// Begins by a call of the library, which gets the values, how many these are, the rank at the other end,
+    /// and the place of the request. There are so many elements of this type, which are neither moved from
+    /// their place on the heap nor freed before the message is done: see `drop`.
+    fn begin(
+        peer: usize,
+        mut values: Vec<T>,
+        call: impl FnOnce(*mut c_void, c_int, c_int, *mut ffi::MPI_Request) -> c_int,
+    ) -> Result<Self, GroupError> {
+        let (length, rank) = (count(values.len())?, rank_of(peer)?);
         let mut request = MaybeUninit::uninit();
-        // SAFETY: as above; a message that is longer is an error of the library.
-        checked(unsafe {
-            ffi::MPI_Irecv(
-                values.as_mut_ptr().cast::<c_void>(),
-                length,
-                T::datatype(),
-                rank,
-                tag as c_int,
-                world(),
-                request.as_mut_ptr(),
-            )
-        })?;
+        let memory = values.as_mut_ptr().cast::<c_void>();
+        checked(call(memory, length, rank, request.as_mut_ptr()))?;
         Ok(Self {
             peer,
             // SAFETY: the call was a success.

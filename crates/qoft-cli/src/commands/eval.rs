@@ -30,7 +30,11 @@ pub fn run(args: &EvalArgs, registries: &Registries, processes: &Processes) -> R
     let device = files::device(args.model.device.as_deref())?;
     let folder = vocabulary::open(registries, &args.model.model, &args.model.adapter)?;
     let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
-    let digest = Digest::of_checkpoint(folder.checkpoint())?;
+    let group = processes.group();
+    let digest = match group.size() {
+        1 => None,
+        _ => Some(Digest::of_checkpoint(folder.checkpoint())?),
+    };
     let load = || files::adapted_model(registries, folder, &args.model);
     let model = match args.model.load.quantize_cache {
         Some(_) => processes.first_then_others(load)?,
@@ -58,7 +62,7 @@ pub fn run(args: &EvalArgs, registries: &Registries, processes: &Processes) -> R
              choices and answer"
         );
         ensure!(
-            processes.group().size() == 1,
+            group.size() == 1,
             "{}: questions with several answers are measured by one process",
             path.display()
         );
@@ -70,9 +74,8 @@ pub fn run(args: &EvalArgs, registries: &Registries, processes: &Processes) -> R
     if args.reading.data_format.is_some() || sources.iter().any(|data| data.path.is_dir()) {
         read.tell();
     }
-    let group = processes.group();
-    if group.size() > 1 {
-        check_same(group, &subject(args, &digest, &read.dataset)?)?;
+    if let Some(digest) = &digest {
+        check_same(group, &subject(args, digest, &read.dataset)?)?;
     }
     let evaluation = files::evaluate_among(group, &model, &read.dataset, args.batch_size, &device)?;
     read.report_losses();

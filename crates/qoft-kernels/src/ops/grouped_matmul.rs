@@ -59,7 +59,7 @@ impl GroupedMatmul {
         {
             return grouped_rows(x, &groups, transpose);
         }
-        let mut out = Vec::with_capacity(x.len() / from * to);
+        let mut out = Vec::with_capacity(rows * to);
         let mut rest = x;
         for (weight, rows) in groups {
             let (here, others) = rest.split_at(rows * from);

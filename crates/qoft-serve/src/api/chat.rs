@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use qoft_train::chat::{Message, Variables};
+use qoft_train::chat::{Message, Variables, text_of_parts};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
@@ -141,7 +141,7 @@ impl ChatRequest {
                 message.insert("role".into(), "system".into());
             }
             if let Some(Value::Array(parts)) = message.get("content") {
-                let text = text_of(parts).ok_or_else(|| {
+                let text = text_of_parts(parts).map_err(|_| {
                     ApiError::field(&place, "this model reads parts of type `text` only")
                 })?;
                 message.insert("content".into(), text.into());
@@ -153,15 +153,6 @@ impl ChatRequest {
         }
         Ok((messages, variables))
     }
-}
-
-/// The text of a message's parts, if they have nothing else.
-fn text_of(parts: &[Value]) -> Option<String> {
-    let text = |part: &Value| {
-        let text = part.get("text")?.as_str()?;
-        (part.get("type")? == "text").then(|| text.to_owned())
-    };
-    parts.iter().map(text).collect()
 }
 
 /// The tokens of a conversation, with the opening of the answer.

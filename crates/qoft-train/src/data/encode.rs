@@ -82,7 +82,7 @@ impl<'a> Encoder<'a> {
                         return Err(RowError::MaskedTurns);
                     }
                     let rendered = template.render_whole(&messages, &variables)?;
-                    return checked(self.conversation(&rendered, &messages)?);
+                    return checked(self.chat(&rendered, &messages)?);
                 }
                 if let Some(index) = asked_of_others(&messages) {
                     return Err(RowError::LearnedTurn { index });
@@ -99,7 +99,7 @@ impl<'a> Encoder<'a> {
                     None => text.len(),
                 };
                 let rendered = template.render_assistant(&messages, &variables, &learns, &reach)?;
-                self.conversation(&rendered, &messages)?
+                self.chat(&rendered, &messages)?
             }
             Row::MessagesCompletion {
                 prompt,
@@ -108,10 +108,11 @@ impl<'a> Encoder<'a> {
             } => {
                 let template = self.template()?;
                 let has_several = completion.len() > 1;
-                self.chat(&match self.train_on {
+                let (messages, rendered) = match self.train_on {
                     TrainOn::All => {
                         let messages = [prompt, completion].concat();
-                        template.render_whole(&messages, &variables)?
+                        let rendered = template.render_whole(&messages, &variables)?;
+                        (messages, rendered)
                     }
                     TrainOn::Last if has_several => {
                         let first = prompt.len();
@@ -119,14 +120,17 @@ impl<'a> Encoder<'a> {
                         let last = messages.iter().rposition(is_assistant);
                         let last = last.filter(|last| *last >= first);
                         let learns = |index: usize| Some(index) == last;
-                        template.render_assistant(&messages, &variables, &learns, &str::len)?
+                        let rendered =
+                            template.render_assistant(&messages, &variables, &learns, &str::len)?;
+                        (messages, rendered)
                     }
                     _ => {
                         let rendered =
                             template.render_completion(&prompt, &completion, &variables)?;
-                        return checked(self.completion(&rendered)?);
+                        return checked(self.completion(&rendered, &completion)?);
                     }
-                })?
+                };
+                self.chat(&rendered, &messages)?
             }
             Row::InputIds {
                 input_ids,
@@ -175,26 +179,18 @@ impl<'a> Encoder<'a> {
         Ok(EncodedRow::new(example, unread))
     }
 
-    /// A rendered conversation of some messages.
-    fn conversation(
-        &self,
-        rendered: &Rendered,
-        messages: &[Message],
-    ) -> Result<EncodedRow, RowError> {
-        Ok(EncodedRow {
-            lacks_call: calls::are_unwritten(messages, &rendered.text),
-            ..self.chat(rendered)?
-        })
-    }
-
-    /// A rendered conversation. The template has written all special tokens.
-    fn chat(&self, rendered: &Rendered) -> Result<EncodedRow, RowError> {
-        Ok(self.labelled(rendered)?.0)
+    /// A rendered conversation of some messages. The template has written all special tokens.
+    fn chat(&self, rendered: &Rendered, messages: &[Message]) -> Result<EncodedRow, RowError> {
+        Ok(self.labelled(rendered, messages)?.0)
     }
 
     /// A rendered conversation of which all behind a prompt is learned.
-    fn completion(&self, rendered: &Rendered) -> Result<EncodedRow, RowError> {
-        let (mut row, encoded) = self.labelled(rendered)?;
+    fn completion(
+        &self,
+        rendered: &Rendered,
+        completion: &[Message],
+    ) -> Result<EncodedRow, RowError> {
+        let (mut row, encoded) = self.labelled(rendered, completion)?;
         let start = rendered.learned.first().map_or(0, |learned| learned.start);
         let prompt = &rendered.text[..start];
         let Example { input_ids, labels } = &mut row.example;
@@ -202,8 +198,12 @@ impl<'a> Encoder<'a> {
         Ok(row)
     }
 
-    /// A rendered conversation, and the places of its tokens.
-    fn labelled(&self, rendered: &Rendered) -> Result<(EncodedRow, Encoded), RowError> {
+    /// A rendered conversation of some messages, and the places of its tokens.
+    fn labelled(
+        &self,
+        rendered: &Rendered,
+        messages: &[Message],
+    ) -> Result<(EncodedRow, Encoded), RowError> {
         let read = self
             .tokenizer
             .encode_start(&rendered.text, false, self.max_length)?;
@@ -216,7 +216,10 @@ impl<'a> Encoder<'a> {
                 .take_while(|range| range.start <= offsets.1)
                 .any(|range| holds_part(offsets, range))
         })?;
-        let row = EncodedRow::new(Example::new(ids, labels), read.unread);
+        let row = EncodedRow {
+            lacks_call: calls::are_unwritten(messages, &rendered.text),
+            ..EncodedRow::new(Example::new(ids, labels), read.unread)
+        };
         Ok((row, read.encoded))
     }
 

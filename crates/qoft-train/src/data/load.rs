@@ -41,27 +41,23 @@ impl<R: DataRow> Rows<R> {
         mut progress: Option<&mut dyn FnMut(usize)>,
         warning: &mut dyn FnMut(&str),
     ) -> Result<Self, DataError> {
-        let Found {
-            files,
-            names,
-            others,
-        } = files(path, options.split)?;
-        let Some(file) = CacheFile::new::<R>(cache, &files, tokenizer, options) else {
-            return Self::load(path, tokenizer, options, progress);
+        let data = DataFiles::new(path, tokenizer, options)?;
+        let files = &data.found.files;
+        let Some(file) = CacheFile::new::<R>(cache, files, tokenizer, options) else {
+            return Self::in_memory(&data, &mut progress);
         };
         if let Some(mut rows) = file.read::<R>() {
             // The same content may have been read in files of other names.
-            (rows.report.files, rows.report.other_files) = (names, others);
+            data.name_files(&mut rows.report);
             return Ok(rows);
         }
-        let data = DataFiles::new(path, tokenizer, options);
         match Self::through(&file, &data, &mut progress) {
             Ok(rows) => Ok(rows),
             Err(Stop::Data(error)) => Err(error),
             Err(Stop::Keep(error)) => {
                 let folder = cache.display();
                 warning(&format!("{folder}: tokens cannot be kept there: {error}"));
-                Self::load(path, tokenizer, options, progress)
+                Self::in_memory(&data, &mut progress)
             }
         }
     }
@@ -95,6 +91,12 @@ impl<R: DataRow> Rows<R> {
         options: &DatasetOptions,
         mut progress: Option<&mut dyn FnMut(usize)>,
     ) -> Result<Self, DataError> {
+        let data = DataFiles::new(path, tokenizer, options)?;
+        Self::in_memory(&data, &mut progress)
+    }
+
+    /// Rows whose tokens are in arrays that some of them share.
+    fn in_memory(data: &DataFiles, progress: &mut Progress) -> Result<Self, DataError> {
         let mut all = Self::new([]);
         let mut keep = |mut rows: Vec<R>| {
             let mut parts: Vec<_> = rows.iter_mut().flat_map(DataRow::parts_mut).collect();
@@ -103,8 +105,7 @@ impl<R: DataRow> Rows<R> {
             all.examples.append(&mut rows);
             Ok::<(), Infallible>(())
         };
-        let data = DataFiles::new(path, tokenizer, options);
-        match data.read(&mut progress, &mut keep) {
+        match data.read(progress, &mut keep) {
             Ok(report) => Ok(Self { report, ..all }),
             Err(Stop::Data(error)) => Err(error),
         }
@@ -131,17 +132,29 @@ impl<E> From<DataError> for Stop<E> {
 /// A data file or a folder of them, and what becomes tokens how.
 struct DataFiles<'a> {
     path: &'a Path,
+    found: Found,
     encoder: Encoder<'a>,
     options: &'a DatasetOptions,
 }
 
 impl<'a> DataFiles<'a> {
-    fn new(path: &'a Path, tokenizer: &'a Tokenizer, options: &'a DatasetOptions) -> Self {
-        Self {
+    fn new(
+        path: &'a Path,
+        tokenizer: &'a Tokenizer,
+        options: &'a DatasetOptions,
+    ) -> Result<Self, DataError> {
+        Ok(Self {
             path,
+            found: files(path, options.split)?,
             encoder: Encoder::new(tokenizer, options),
             options,
-        }
+        })
+    }
+
+    /// Says which of a folder's files are read.
+    fn name_files(&self, report: &mut DatasetReport) {
+        report.files.clone_from(&self.found.names);
+        report.other_files.clone_from(&self.found.others);
     }
 
     /// Hands all rows to `keep`, some at a time.
@@ -151,13 +164,8 @@ impl<'a> DataFiles<'a> {
         keep: &mut dyn FnMut(Vec<R>) -> Result<(), E>,
     ) -> Result<DatasetReport, Stop<E>> {
         let mut all = DatasetReport::default();
-        let Found {
-            files,
-            names,
-            others,
-        } = files(self.path, self.options.split)?;
-        (all.files, all.other_files) = (names, others);
-        for file in files {
+        self.name_files(&mut all);
+        for file in &self.found.files {
             let left = self.options.max_rows.map(NonZeroUsize::get);
             let left = left.map(|most| most.saturating_sub(all.rows));
             if left == Some(0) {
@@ -165,7 +173,7 @@ impl<'a> DataFiles<'a> {
             }
             let mut loading = Loading {
                 data: self,
-                file: &file,
+                file,
                 waiting: Vec::new(),
                 report: DatasetReport::default(),
                 keep,
@@ -174,14 +182,14 @@ impl<'a> DataFiles<'a> {
                 before: all.rows,
                 left,
             };
-            read_rows(&file, &mut |place, row| loading.take(place, row))?;
+            read_rows(file, &mut |place, row| loading.take(place, row))?;
             loading.encode()?;
             if let Some(error) = loading.failed {
                 return Err(Stop::Keep(error));
             }
             let mut report = loading.report;
             if file != self.path {
-                let name = file.strip_prefix(self.path).unwrap_or(&file);
+                let name = file.strip_prefix(self.path).unwrap_or(file);
                 let name = name.display().to_string();
                 let places = report.unpredictable.iter_mut();
                 places.for_each(|place| place.file = Some(name.clone()));

@@ -84,7 +84,6 @@ fn learn<D: Learned>(
     // The others may find in the folder what the first one did in it meanwhile.
     let (origin, batches) = decide(group, || -> Result<(Origin, usize)> {
         let origin = Origin::find(args, named, &options, &folder)?;
-        origin.check()?;
         let batches = origin.batches(&options, group.size())?;
         Ok((origin, batches))
     })?;

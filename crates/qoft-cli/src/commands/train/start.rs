@@ -54,44 +54,22 @@ impl Origin {
         }
     }
 
-    /// Fails if the checkpoint is not as it was written, and names the last one before it that is.
-    pub fn check(&self) -> Result<()> {
-        let Self::Checkpoint(checkpoint) = self else {
-            return Ok(());
-        };
-        let Err(error) = batches_of_step(checkpoint) else {
-            return Ok(());
-        };
-        let mut damaged = vec![checkpoint.display().to_string()];
-        for earlier in earlier_checkpoints(checkpoint)? {
-            if batches_of_step(&earlier).is_ok() {
-                bail!(
-                    "{}; an earlier checkpoint is whole: remove {}, and --resume-from {} goes on",
-                    with_causes(&error.into()),
-                    damaged.join(" and "),
-                    earlier.display()
-                );
-            }
-            damaged.push(earlier.display().to_string());
-        }
-        Err(error.into())
-    }
-
     /// Batches of a step of a run with these options, in so many processes: the given number for each. A run
-    /// that goes on with the same options keeps what it has, and any number of processes share these.
+    /// that goes on with the same options keeps what it has, and any number of processes share these. Fails
+    /// if the checkpoint is not as it was written.
     pub fn batches(&self, options: &RunOptions, processes: usize) -> Result<usize> {
         let given = options.accumulation();
         let all = given.saturating_mul(processes);
         let Self::Checkpoint(checkpoint) = self else {
             return Ok(all);
         };
+        let known = known_batches(checkpoint)?;
         let Some((_, before)) = RunOptions::of_run(checkpoint)? else {
             return Ok(all);
         };
         if before.accumulation() != given {
             return Ok(all);
         }
-        let known = batches_of_step(checkpoint)?;
         if known == all || !known.is_multiple_of(given.max(1)) {
             return Ok(all);
         }
@@ -107,6 +85,28 @@ impl Origin {
             Self::Checkpoint(folder) => Start::Checkpoint(folder),
         }
     }
+}
+
+/// The batches of a step of the run that left a checkpoint. The error of a damaged one names the last one
+/// before it that is whole.
+fn known_batches(checkpoint: &Path) -> Result<usize> {
+    let error = match batches_of_step(checkpoint) {
+        Ok(known) => return Ok(known),
+        Err(error) => error,
+    };
+    let mut damaged = vec![checkpoint.display().to_string()];
+    for earlier in earlier_checkpoints(checkpoint)? {
+        if batches_of_step(&earlier).is_ok() {
+            bail!(
+                "{}; an earlier checkpoint is whole: remove {}, and --resume-from {} goes on",
+                with_causes(&error.into()),
+                damaged.join(" and "),
+                earlier.display()
+            );
+        }
+        damaged.push(earlier.display().to_string());
+    }
+    Err(error.into())
 }
 
 /// A run without `--resume-from`: a new one, unless the folder has the same one, which did not come

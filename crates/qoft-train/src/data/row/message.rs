@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::wrong_type;
-use crate::chat::Message;
+use crate::chat::{Message, text_of_parts};
 use crate::data::error::RowError;
 
 /// A message of a text.
@@ -33,14 +33,7 @@ fn of_text(mut message: Message, number: usize) -> Result<Message, RowError> {
     let Some(Value::Array(parts)) = message.get("content") else {
         return Ok(message);
     };
-    let text = |part: &Value| match part.get("text").and_then(Value::as_str) {
-        Some(text) if part["type"] == "text" => Ok(text.to_owned()),
-        _ => Err(RowError::Part {
-            number,
-            kind: part["type"].to_string(),
-        }),
-    };
-    let content = parts.iter().map(text).collect::<Result<String, _>>()?;
+    let content = text_of_parts(parts).map_err(|kind| RowError::Part { number, kind })?;
     message.insert("content".to_owned(), content.into());
     Ok(message)
 }

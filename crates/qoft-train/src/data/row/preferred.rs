@@ -110,7 +110,7 @@ fn judged(mut fields: Map<String, Value>) -> Result<Preferred, RowError> {
     let desirable = learned::truth(&label).ok_or_else(|| wrong_type(name, "true or false"))?;
     let has_answer = fields.contains_key("prompt") && fields.contains_key("completion");
     if !has_answer {
-        if !fields.keys().any(|key| SPOKEN.contains(&key.as_str())) {
+        if !has_conversation(&fields) {
             return Err(no_preference(&fields));
         }
         let (mut prompt, variables) =
@@ -157,6 +157,10 @@ fn judged(mut fields: Map<String, Value>) -> Result<Preferred, RowError> {
 
 /// Fields that hold a conversation, or make one.
 const SPOKEN: [&str; 4] = ["messages", "conversations", "conversation", "instruction"];
+
+fn has_conversation(fields: &Map<String, Value>) -> bool {
+    SPOKEN.iter().any(|name| fields.contains_key(*name))
+}
 
 /// The messages of a row that has a conversation, or an instruction, beside its answers, and the variables
 /// of the template; nothing if it has neither.

@@ -2,7 +2,9 @@
 
 use serde_json::{Map, Value};
 
-use super::{Answers, SPOKEN, answer, common_start, conversation, is_list, message, spoken};
+use super::{
+    Answers, answer, common_start, conversation, has_conversation, is_list, message, spoken,
+};
 use crate::chat::{Message, Variables, is_assistant};
 use crate::data::error::RowError;
 use crate::data::guess::asked;
@@ -64,10 +66,6 @@ fn shared_messages([chosen, rejected]: &[Vec<Message>; 2]) -> usize {
     // Where one begins with the other, its last message is an answer all the same.
     let shorter = chosen.len().min(rejected.len());
     same.count().min(shorter - 1)
-}
-
-fn has_conversation(fields: &Map<String, Value>) -> bool {
-    SPOKEN.iter().any(|name| fields.contains_key(*name))
 }
 
 /// The conversation, or the instruction, that stands beside answers.
