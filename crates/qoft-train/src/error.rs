@@ -31,8 +31,10 @@ pub enum TrainError {
     #[error("the data has no label to predict")]
     NothingToPredict,
     /// A row is longer than the model can compute.
-    #[error("a row of the data has {tokens} tokens, but the model has positions for {limit} only")]
+    #[error("{row} has {tokens} tokens, but the model has positions for {limit} only")]
     RowTooLong {
+        /// The row.
+        row: String,
         /// Tokens of the longest row.
         tokens: usize,
         /// The model's positions.
@@ -123,8 +125,8 @@ pub struct NotFinite {
     /// The batch of the step, counted from 1, and the batches of a step; none where it is all of
     /// them.
     pub batch: Option<(usize, usize)>,
-    /// The rows of that batch, or of all, counted from 1 as in the data.
-    pub rows: Vec<usize>,
+    /// The rows of that batch, or of all, by their places in the data.
+    pub rows: Vec<String>,
     /// Whether anything had changed in the adapter before this step.
     pub trained: bool,
     /// Where the last good adapter was saved, and the steps that it is after.
@@ -139,13 +141,16 @@ impl fmt::Display for NotFinite {
         if let Some((batch, batches)) = self.batch {
             write!(f, "in batch {batch} of {batches}, ")?;
         }
-        let rows = self.rows.iter().take(NAMED_ROWS);
-        let rows: Vec<String> = rows.map(usize::to_string).collect();
-        write!(f, "with rows {}", rows.join(", "))?;
-        if self.rows.len() > NAMED_ROWS {
-            write!(f, " and {} more", self.rows.len() - NAMED_ROWS)?;
+        let named = self.rows.len().min(NAMED_ROWS);
+        write!(
+            f,
+            "with these rows of the data: {}",
+            self.rows[..named].join(", ")
+        )?;
+        if self.rows.len() > named {
+            write!(f, " and {} more", self.rows.len() - named)?;
         }
-        f.write_str(" of the data; ")?;
+        f.write_str("; ")?;
         f.write_str(match self.trained {
             true => "a smaller learning rate or max_grad_norm may help",
             false => {

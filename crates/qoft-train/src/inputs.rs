@@ -1,6 +1,6 @@
 //! A batch as models of tokens take it.
 
-use crate::data::{Batch, Dataset};
+use crate::data::{Batch, DataRow, Rows};
 use crate::error::TrainError;
 use burn::tensor::{Device, Int, Tensor, TensorData};
 use qoft_models::Tokens;
@@ -10,12 +10,14 @@ use qoft_models::Tokens;
 /// # Errors
 ///
 /// [`TrainError::RowTooLong`].
-pub fn check_lengths(dataset: &Dataset, longest: Option<usize>) -> Result<(), TrainError> {
-    let lengths = dataset.examples.iter().map(|row| row.input_ids.len());
-    match (lengths.max(), longest) {
-        (Some(tokens), Some(limit)) if tokens > limit => {
-            Err(TrainError::RowTooLong { tokens, limit })
-        }
+pub fn check_lengths<R: DataRow>(rows: &Rows<R>, longest: Option<usize>) -> Result<(), TrainError> {
+    let lengths = rows.examples.iter().map(DataRow::longest).enumerate();
+    match (lengths.max_by_key(|(_, length)| *length), longest) {
+        (Some((index, tokens)), Some(limit)) if tokens > limit => Err(TrainError::RowTooLong {
+            row: rows.row_names(&[index]).concat(),
+            tokens,
+            limit,
+        }),
         _ => Ok(()),
     }
 }

@@ -14,7 +14,7 @@ use qoft_core::Walk;
 use qoft_models::{Cache, CausalLm, Continuation, Losses, ModelSpec, TrainingBatch};
 use qoft_peft::ModelFacts;
 
-use crate::data::{Batch, Dataset, Order};
+use crate::data::{Batch, Dataset, Order, Rows};
 use crate::error::TrainError;
 use crate::inputs::{check_lengths, input_ids, targets, tokens};
 use crate::metrics::{BatchLoss, Metrics};
@@ -39,6 +39,11 @@ pub trait TrainData {
         let indices = order.indices(self.rows());
         let batches = indices.chunks(batch_size.get());
         batches.map(<[usize]>::to_vec).collect()
+    }
+
+    /// What an error calls the rows of [`Self::batch_rows`]: where they are, or their numbers.
+    fn row_names(&self, rows: &[usize]) -> Vec<String> {
+        rows.iter().map(|row| format!("row {}", row + 1)).collect()
     }
 
     /// The batches of one epoch; the last one holds what is left and may be smaller.
@@ -186,6 +191,10 @@ impl TrainData for Dataset {
 
     fn batch_rows(&self, order: Order, batch_size: NonZeroUsize) -> Vec<Vec<usize>> {
         self.batch_examples(order, batch_size)
+    }
+
+    fn row_names(&self, rows: &[usize]) -> Vec<String> {
+        Rows::row_names(self, rows)
     }
 
     fn predicted(&self) -> usize {

@@ -16,6 +16,8 @@ use super::dataset::{DatasetReport, Rows};
 use super::example::Example;
 use super::numbers::Numbers;
 use super::options::DatasetOptions;
+use super::origins::Origins;
+use super::place::RowNumber;
 use crate::tokenizer::Tokenizer;
 
 /// Counts changes of what is learned of a row: what was kept under others is not used.
@@ -23,9 +25,9 @@ const RULES: u32 = 4;
 /// What a file begins with; another one is of another version, or of a machine with another order of
 /// bytes.
 const MAGIC: &[u8; 16] = if cfg!(target_endian = "little") {
-    b"qoft rows, v. 3\n"
+    b"qoft rows, v. 4\n"
 } else {
-    b"qoft rows, v. 3\r"
+    b"qoft rows, v. 4\r"
 };
 /// Bytes of a SHA-256.
 const DIGEST: usize = 32;
@@ -33,6 +35,8 @@ const DIGEST: usize = 32;
 const START: usize = MAGIC.len() + DIGEST;
 /// Bytes of a number.
 const NUMBER: usize = 4;
+/// Numbers of a row: its kind, the index of its file and its place there.
+const OF_ROW: usize = 4;
 /// What the names of files begin with until they are finished.
 const UNFINISHED: &str = ".qoft-rows-";
 /// After how long without a change nobody writes a file any more.
@@ -41,7 +45,7 @@ const LEFT: Duration = Duration::from_secs(24 * 60 * 60);
 /// The file for some data, which may not be there yet.
 ///
 /// [`MAGIC`] and the digest of what follows come first, then the ids and the labels of each example, the
-/// kind of each row, the length of each example, the [`Header`] and its length.
+/// kind and the place of each row, the length of each example, the [`Header`] and its length.
 pub(super) struct CacheFile(PathBuf);
 
 /// What tells the numbers apart; it is written when all are there.
@@ -84,8 +88,8 @@ impl CacheFile {
         Some(Self(folder.join(name)))
     }
 
-    /// The rows, if they are there and whole. Their numbers stay in the file.
-    pub(super) fn read<R: DataRow>(&self) -> Option<Rows<R>> {
+    /// The rows of `files`, if they are there and whole. Their numbers stay in the file.
+    pub(super) fn read<R: DataRow>(&self, files: &[PathBuf]) -> Option<Rows<R>> {
         if !is_whole(&self.0).ok()? {
             return None;
         }
@@ -99,14 +103,16 @@ impl CacheFile {
             rows,
             examples,
         } = serde_json::from_slice(header).ok()?;
-        let index = rows.checked_add(examples)?.checked_mul(NUMBER)?;
+        let of_rows = rows.checked_mul(OF_ROW)?;
+        let index = of_rows.checked_add(examples)?.checked_mul(NUMBER)?;
         let index = (START + body.len()).checked_sub(index)?;
-        let kinds = Numbers::<u32>::of_file(&file, index, rows)?;
-        let lengths = Numbers::<u32>::of_file(&file, index + rows * NUMBER, examples)?;
+        let kinds = Numbers::<u32>::of_file(&file, index, of_rows)?;
+        let lengths = Numbers::<u32>::of_file(&file, index + of_rows * NUMBER, examples)?;
         let (mut at, mut lengths) = (START, lengths.iter());
         let mut found = Rows::new([]);
         found.examples.reserve_exact(rows);
-        for &kind in kinds.iter() {
+        found.origins = Origins::of_files(files);
+        for &[kind, of, place, number] in kinds.as_chunks().0 {
             let mut parts = Vec::new();
             for _ in 0..R::parts_of(kind)? {
                 let length = *lengths.next()? as usize;
@@ -118,6 +124,8 @@ impl CacheFile {
                 at = labels + length * NUMBER;
             }
             found.examples.push(R::from_parts(kind, parts)?);
+            let number = RowNumber::from_words([place, number])?;
+            found.origins.push(of as usize, number);
         }
         found.report = report;
         (at == index && lengths.next().is_none()).then_some(found)
@@ -137,7 +145,7 @@ impl CacheFile {
             path: self.0.clone(),
             file: BufWriter::with_capacity(1 << 20, file),
             hash: Sha256::new(),
-            kinds: Vec::new(),
+            rows: Vec::new(),
             lengths: Vec::new(),
         })
     }
@@ -176,14 +184,20 @@ pub(super) struct Writer {
     path: PathBuf,
     file: BufWriter<NamedTempFile>,
     hash: Sha256,
-    kinds: Vec<u32>,
+    rows: Vec<[u32; OF_ROW]>,
     lengths: Vec<u32>,
 }
 
 impl Writer {
-    /// Appends a row.
-    pub(super) fn add<R: DataRow>(&mut self, row: &R) -> std::io::Result<()> {
-        self.kinds.push(row.kind());
+    /// Appends a row that is at `place` of the file with an index.
+    pub(super) fn add<R: DataRow>(
+        &mut self,
+        row: &R,
+        file: usize,
+        place: RowNumber,
+    ) -> std::io::Result<()> {
+        let [kind, number] = place.to_words();
+        self.rows.push([row.kind(), file as u32, kind, number]);
         for part in row.parts() {
             self.lengths.push(part.input_ids.len() as u32);
             self.write(cast_slice(&part.input_ids))?;
@@ -194,15 +208,15 @@ impl Writer {
 
     /// Ends the file, which appears in one piece.
     pub(super) fn finish(mut self, report: DatasetReport) -> std::io::Result<()> {
-        let (kinds, lengths) = (
-            std::mem::take(&mut self.kinds),
+        let (rows, lengths) = (
+            std::mem::take(&mut self.rows),
             std::mem::take(&mut self.lengths),
         );
-        self.write(cast_slice(&kinds))?;
+        self.write(cast_slice(&rows))?;
         self.write(cast_slice(&lengths))?;
         let header = serde_json::to_vec(&Header {
             report,
-            rows: kinds.len(),
+            rows: rows.len(),
             examples: lengths.len(),
         })?;
         self.write(&header)?;
@@ -231,31 +245,42 @@ mod tests {
     fn what_is_written_is_read_and_damage_is_seen() {
         let folder = tempfile::tempdir().unwrap();
         let cache = CacheFile(folder.path().join("new/a.rows"));
-        assert!(cache.read::<Example>().is_none());
-        let dataset = Dataset::new([
+        let files = ["a.jsonl", "b.parquet"].map(PathBuf::from);
+        assert!(cache.read::<Example>(&files).is_none());
+        let mut dataset = Dataset::new([
             Example::new(vec![1, 2, 3], vec![-100, 2, 3]),
             Example::new(vec![7], vec![-100]),
         ]);
+        let places = [(0, RowNumber::Line(2)), (1, RowNumber::Row(1))];
+        dataset.origins = Origins::of_files(&files);
+        for (file, row) in places {
+            dataset.origins.push(file, row);
+        }
         let write = |cache: &CacheFile| {
             let mut writer = cache.create().unwrap();
-            for row in &dataset.examples {
-                writer.add(row).unwrap();
+            for (row, (file, place)) in dataset.examples.iter().zip(places) {
+                writer.add(row, file, place).unwrap();
             }
             writer.finish(dataset.report.clone()).unwrap();
         };
         write(&cache);
-        assert!(cache.read().as_ref() == Some(&dataset));
+        assert!(cache.read(&files).as_ref() == Some(&dataset));
         let bytes = fs::read(&cache.0).unwrap();
         for at in 0..bytes.len() {
             let mut damaged = bytes.clone();
             damaged[at] ^= 0x11;
             fs::write(&cache.0, &damaged).unwrap();
-            assert!(cache.read::<Example>().is_none(), "{at}");
+            assert!(cache.read::<Example>(&files).is_none(), "{at}");
             fs::write(&cache.0, &bytes[..at]).unwrap();
-            assert!(cache.read::<Example>().is_none(), "{at}");
+            assert!(cache.read::<Example>(&files).is_none(), "{at}");
         }
         write(&cache);
-        assert!(cache.read().as_ref() == Some(&dataset));
+        let found: Dataset = cache.read(&files).unwrap();
+        assert!(found == dataset);
+        assert_eq!(
+            found.row_names(&[0, 1]),
+            ["a.jsonl line 2", "b.parquet row 1"]
+        );
         assert_eq!(fs::read_dir(folder.path().join("new")).unwrap().count(), 1);
     }
 

@@ -12,6 +12,7 @@ use super::error::DataError;
 use super::example::Example;
 use super::format::FormatCounts;
 use super::order::Order;
+use super::origins::Origins;
 use super::place::{RowNumber, RowPlace};
 
 /// Rows that are named in a report.
@@ -119,15 +120,27 @@ impl DatasetReport {
 pub type Dataset = Rows<Example>;
 
 /// The rows of a data file as tokens, in its order.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Rows<R> {
     /// The examples, or what holds several of them.
     pub examples: Vec<R>,
     /// What was found in the file.
     pub report: DatasetReport,
+    pub(super) origins: Origins,
     pub(super) arrangement: Arrangement,
 }
+
+/// Rows are the same wherever they come from.
+impl<R: PartialEq> PartialEq for Rows<R> {
+    fn eq(&self, other: &Self) -> bool {
+        self.examples == other.examples
+            && self.report == other.report
+            && self.arrangement == other.arrangement
+    }
+}
+
+impl<R: Eq> Eq for Rows<R> {}
 
 impl<R: DataRow> Rows<R> {
     /// Examples from elsewhere than a file, all of them whole.
@@ -141,6 +154,7 @@ impl<R: DataRow> Rows<R> {
         Self {
             examples: examples.into_iter().map(count).collect(),
             report,
+            origins: Origins::default(),
             arrangement: Arrangement::Rows,
         }
     }
@@ -166,6 +180,12 @@ impl<R: DataRow> Rows<R> {
         let length = |index: usize| self.examples[index].tokens();
         let count = self.examples.len();
         self.arrangement.batches(count, &length, order, batch_size)
+    }
+
+    /// Names the rows of some examples by their files and their places there, as far as these are known.
+    #[must_use]
+    pub fn row_names(&self, examples: &[usize]) -> Vec<String> {
+        self.origins.names(examples)
     }
 
     /// Tells apart data whose examples are the same but computed otherwise.

@@ -17,6 +17,7 @@ use super::format::DataFormat;
 use super::json::{parse, syntax_error};
 use super::numbers::Numbers;
 use super::options::{DatasetOptions, Overlong};
+use super::origins::Origins;
 use super::place::RowNumber;
 use super::read::{Raw, read_rows};
 use super::source::{Found, files};
@@ -46,7 +47,7 @@ impl<R: DataRow> Rows<R> {
         let Some(file) = CacheFile::new::<R>(cache, files, tokenizer, options) else {
             return Self::in_memory(&data, &mut progress);
         };
-        if let Some(mut rows) = file.read::<R>() {
+        if let Some(mut rows) = file.read::<R>(files) {
             // The same content may have been read in files of other names.
             data.name_files(&mut rows.report);
             return Ok(rows);
@@ -69,11 +70,14 @@ impl<R: DataRow> Rows<R> {
         progress: &mut Progress,
     ) -> Result<Self, Stop<std::io::Error>> {
         let mut writer = file.create().map_err(Stop::Keep)?;
-        let mut keep = |rows: Vec<R>| rows.iter().try_for_each(|row| writer.add(row));
+        let mut keep = |file: usize, rows: Vec<(RowNumber, R)>| {
+            let mut rows = rows.iter();
+            rows.try_for_each(|(place, row)| writer.add(row, file, *place))
+        };
         let report = data.read(progress, &mut keep)?;
         writer.finish(report).map_err(Stop::Keep)?;
         let unread = || Stop::Keep(std::io::Error::other("they are not read again"));
-        file.read().ok_or_else(unread)
+        file.read(&data.found.files).ok_or_else(unread)
     }
 
     /// Reads the data file `path`, or the data files of the folder `path`; see
@@ -98,11 +102,16 @@ impl<R: DataRow> Rows<R> {
     /// Rows whose tokens are in arrays that some of them share.
     fn in_memory(data: &DataFiles, progress: &mut Progress) -> Result<Self, DataError> {
         let mut all = Self::new([]);
-        let mut keep = |mut rows: Vec<R>| {
-            let mut parts: Vec<_> = rows.iter_mut().flat_map(DataRow::parts_mut).collect();
+        all.origins = Origins::of_files(&data.found.files);
+        let mut keep = |file: usize, mut rows: Vec<(RowNumber, R)>| {
+            let parts = rows.iter_mut().flat_map(|(_, row)| row.parts_mut());
+            let mut parts: Vec<_> = parts.collect();
             Numbers::join(parts.iter_mut().map(|part| &mut part.input_ids));
             Numbers::join(parts.iter_mut().map(|part| &mut part.labels));
-            all.examples.append(&mut rows);
+            for (place, row) in rows {
+                all.origins.push(file, place);
+                all.examples.push(row);
+            }
             Ok::<(), Infallible>(())
         };
         match data.read(progress, &mut keep) {
@@ -114,6 +123,9 @@ impl<R: DataRow> Rows<R> {
 
 /// What is told how many rows there are so far.
 type Progress<'a, 'p> = Option<&'a mut (dyn FnMut(usize) + 'p)>;
+
+/// What takes rows of the file with an index, and their places there.
+type Keep<'a, R, E> = dyn FnMut(usize, Vec<(RowNumber, R)>) -> Result<(), E> + 'a;
 
 /// Why data are not read to their end.
 enum Stop<E> {
@@ -157,15 +169,15 @@ impl<'a> DataFiles<'a> {
         report.other_files.clone_from(&self.found.others);
     }
 
-    /// Hands all rows to `keep`, some at a time.
+    /// Hands all rows to `keep`, some of a file at a time, which it has by its index.
     fn read<R: DataRow, E>(
         &self,
         progress: &mut Progress,
-        keep: &mut dyn FnMut(Vec<R>) -> Result<(), E>,
+        keep: &mut Keep<R, E>,
     ) -> Result<DatasetReport, Stop<E>> {
         let mut all = DatasetReport::default();
         self.name_files(&mut all);
-        for file in &self.found.files {
+        for (index, file) in self.found.files.iter().enumerate() {
             let left = self.options.max_rows.map(NonZeroUsize::get);
             let left = left.map(|most| most.saturating_sub(all.rows));
             if left == Some(0) {
@@ -174,6 +186,7 @@ impl<'a> DataFiles<'a> {
             let mut loading = Loading {
                 data: self,
                 file,
+                index,
                 waiting: Vec::new(),
                 report: DatasetReport::default(),
                 keep,
@@ -205,10 +218,12 @@ impl<'a> DataFiles<'a> {
 struct Loading<'a, 'p, 'q, R, E> {
     data: &'a DataFiles<'a>,
     file: &'a Path,
+    /// The index of the file.
+    index: usize,
     /// Rows that are no tokens yet.
     waiting: Vec<(RowNumber, Result<Raw, RowError>)>,
     report: DatasetReport,
-    keep: &'a mut dyn FnMut(Vec<R>) -> Result<(), E>,
+    keep: &'a mut Keep<'a, R, E>,
     /// Why rows are not kept.
     failed: Option<E>,
     progress: &'a mut Progress<'p, 'q>,
@@ -250,14 +265,15 @@ impl<R: DataRow, E> Loading<'_, '_, '_, R, E> {
         let mut kept = Vec::with_capacity(rows.len());
         for (place, row) in rows {
             let row = row.and_then(|(row, format)| self.counted(row, format, place));
-            kept.extend(row.map_err(|reason| DataError::Row {
+            let row = row.map_err(|reason| DataError::Row {
                 path: self.file.to_owned(),
                 place,
                 reason,
-            })?);
+            })?;
+            kept.extend(row.map(|row| (place, row)));
         }
         if self.failed.is_none() {
-            self.failed = (self.keep)(kept).err();
+            self.failed = (self.keep)(self.index, kept).err();
         }
         Ok(())
     }

@@ -5,6 +5,7 @@ use qoft_core::Random;
 use super::data_row::DataRow;
 use super::dataset::{DatasetReport, Rows};
 use super::error::MixError;
+use super::origins::Origins;
 
 /// How much of a data set is set aside for evaluation.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -24,7 +25,9 @@ impl ValSize {
     pub fn new(size: f64) -> Result<Self, MixError> {
         match size {
             size if size > 0.0 && size < 1.0 => Ok(Self::Share(size)),
-            size if size >= 1.0 && size.is_finite() => Ok(Self::Rows(size as usize)),
+            size if size >= 1.0 && size.is_finite() && size.fract() == 0.0 => {
+                Ok(Self::Rows(size as usize))
+            }
             size => Err(MixError::ValSize { size }),
         }
     }
@@ -67,8 +70,12 @@ impl<R: DataRow> Rows<R> {
                 }
             };
             let Self {
-                examples, report, ..
+                examples,
+                report,
+                origins,
+                ..
             } = part;
+            all.origins.append(all.examples.len(), origins);
             all.examples.extend(examples);
             all.report.add(&report);
         }
@@ -95,23 +102,29 @@ impl<R: DataRow> Rows<R> {
     /// The other rows, and those with some indices, which grow.
     fn parted(self, indices: &[usize]) -> (Self, Self) {
         let Self {
-            examples, report, ..
+            examples,
+            report,
+            origins,
+            ..
         } = self;
         let mut wanted = indices.iter().copied().peekable();
         let (mut others, mut chosen) = (Vec::new(), Vec::with_capacity(indices.len()));
         for (index, example) in examples.into_iter().enumerate() {
             match wanted.next_if_eq(&index) {
-                Some(_) => chosen.push(example),
-                None => others.push(example),
+                Some(_) => chosen.push((index, example)),
+                None => others.push((index, example)),
             }
         }
-        (Self::part(others, &report), Self::part(chosen, &report))
+        let part = |rows| Self::part(rows, &report, &origins);
+        (part(others), part(chosen))
     }
 
-    /// A part of what was read as `report` says.
-    fn part(examples: Vec<R>, read: &DatasetReport) -> Self {
+    /// Rows with their indices in what was read as `report` says.
+    fn part(rows: Vec<(usize, R)>, read: &DatasetReport, origins: &Origins) -> Self {
+        let (indices, examples): (Vec<usize>, Vec<R>) = rows.into_iter().unzip();
         let part = Self::new(examples);
         Self {
+            origins: origins.of_rows(indices),
             report: DatasetReport {
                 rows: part.report.rows,
                 tokens: part.report.tokens,
@@ -184,6 +197,8 @@ mod tests {
         assert_eq!(all, Vec::from_iter(0..50));
         assert_eq!(split(7.0, 1).unwrap().1.len(), 7);
         assert!(split(50.0, 1).is_err());
-        assert!(ValSize::new(0.0).is_err() && ValSize::new(f64::NAN).is_err());
+        for size in [0.0, 1.5, f64::NAN, f64::INFINITY] {
+            assert!(ValSize::new(size).is_err(), "{size}");
+        }
     }
 }

@@ -38,6 +38,7 @@ mod mix;
 mod numbers;
 mod options;
 mod order;
+mod origins;
 mod place;
 mod preference;
 mod read;

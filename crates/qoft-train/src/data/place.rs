@@ -16,6 +16,29 @@ pub enum RowNumber {
     Row(usize),
 }
 
+impl RowNumber {
+    /// What it counts and its number, as numbers for a file.
+    pub(super) fn to_words(self) -> [u32; 2] {
+        let (kind, number) = match self {
+            Self::Line(number) => (0, number),
+            Self::Element(number) => (1, number),
+            Self::Row(number) => (2, number),
+        };
+        [kind, u32::try_from(number).unwrap_or(u32::MAX)]
+    }
+
+    /// The one that [`Self::to_words`] gives these of.
+    pub(super) fn from_words([kind, number]: [u32; 2]) -> Option<Self> {
+        let number = number as usize;
+        match kind {
+            0 => Some(Self::Line(number)),
+            1 => Some(Self::Element(number)),
+            2 => Some(Self::Row(number)),
+            _ => None,
+        }
+    }
+}
+
 impl fmt::Display for RowNumber {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -121,23 +121,25 @@ impl Rows<Preference> {
         }
         let judged = |example, desirable| Preference::Judged { example, desirable };
         let mut rows = Vec::with_capacity(2 * self.examples.len());
-        let mut waiting = self.examples.into_iter().peekable();
+        let mut waiting = self.examples.into_iter().enumerate().peekable();
         while waiting.peek().is_some() {
             let mut worse = Vec::new();
-            for row in waiting.by_ref().take(TOGETHER) {
+            for (index, row) in waiting.by_ref().take(TOGETHER) {
                 match row {
                     Preference::Pair { chosen, rejected } => {
-                        rows.push(judged(chosen, true));
-                        worse.push(judged(rejected, false));
+                        rows.push((index, judged(chosen, true)));
+                        worse.push((index, judged(rejected, false)));
                     }
-                    row => rows.push(row),
+                    row => rows.push((index, row)),
                 }
             }
             rows.extend(worse);
         }
         let (count, report) = (rows.len(), self.report);
+        let (indices, rows): (Vec<usize>, Vec<Preference>) = rows.into_iter().unzip();
         let mut all = Self::new(rows);
         all.report = report;
+        all.origins = self.origins.of_rows(indices);
         all.report.rows = count;
         all
     }

@@ -173,18 +173,18 @@ fn refuse_others(fields: &Map<String, Value>) -> Result<(), RowError> {
 }
 
 fn input_ids(ids: &Value, fields: &Map<String, Value>) -> Result<Row, RowError> {
-    let optional = |name| {
+    let optional = |name, read: fn(&'static str, &Value) -> _| {
         let list = fields.get(name);
-        list.map(|list| integers(name, list)).transpose()
+        list.map(|list| read(name, list)).transpose()
     };
     let mut learned_masks = Vec::new();
     for name in learned::MASKS_OF_IDS {
-        learned_masks.extend(optional(name)?.map(|mask| (name, mask)));
+        learned_masks.extend(optional(name, mask)?.map(|mask| (name, mask)));
     }
     Ok(Row::InputIds {
         input_ids: integers("input_ids", ids)?,
-        labels: optional("labels")?,
-        attention_mask: optional("attention_mask")?,
+        labels: optional("labels", integers)?,
+        attention_mask: optional("attention_mask", mask)?,
         learned_masks,
     })
 }
@@ -237,8 +237,21 @@ fn variables(fields: &mut Map<String, Value>) -> Result<Variables, RowError> {
 }
 
 fn integers(field: &'static str, list: &Value) -> Result<Vec<i64>, RowError> {
-    // Masks may be bools.
-    let integer = |value: &Value| value.as_i64().or_else(|| value.as_bool().map(i64::from));
+    list_of_integers(field, list, Value::as_i64)
+}
+
+/// A list of 0 and 1, which may be bools.
+fn mask(field: &'static str, list: &Value) -> Result<Vec<i64>, RowError> {
+    list_of_integers(field, list, |value| {
+        value.as_i64().or_else(|| value.as_bool().map(i64::from))
+    })
+}
+
+fn list_of_integers(
+    field: &'static str,
+    list: &Value,
+    integer: fn(&Value) -> Option<i64>,
+) -> Result<Vec<i64>, RowError> {
     let list = match list {
         Value::String(_) => list_of(list.clone()).map(Value::Array),
         list => Some(list.clone()),
@@ -287,6 +300,10 @@ mod tests {
             (json!({"text": 1}), "text must be a text"),
             (
                 json!({"input_ids": [1, 2.5]}),
+                "input_ids must be a list of integers",
+            ),
+            (
+                json!({"input_ids": [1, true]}),
                 "input_ids must be a list of integers",
             ),
             (

@@ -94,6 +94,10 @@ impl TrainData for PreferenceData {
         take(self.rows.arrangement_content().as_bytes());
     }
 
+    fn row_names(&self, rows: &[usize]) -> Vec<String> {
+        self.rows.row_names(rows)
+    }
+
     fn batch_rows(&self, order: Order, batch_size: NonZeroUsize) -> Vec<Vec<usize>> {
         self.rows.batch_examples(order, batch_size)
     }

@@ -15,9 +15,9 @@ use super::batch::{PreferenceBatch, row_targets};
 use super::config::PreferenceConfig;
 use super::data::PreferenceData;
 use super::objective::{Evidence, Outcome, Said, outcome};
-use crate::data::{Batch, DataRow};
+use crate::data::Batch;
 use crate::error::TrainError;
-use crate::inputs::tokens;
+use crate::inputs::{check_lengths, tokens};
 use crate::metrics::{BatchLoss, Metrics};
 use crate::model::{TrainBlocks, TrainModel, model_facts};
 use crate::regularization::Regularization;
@@ -216,13 +216,7 @@ impl TrainModel for PreferenceModel {
     type Data = PreferenceData;
 
     fn check(&self, data: &PreferenceData) -> Result<(), TrainError> {
-        let longest = data.rows.examples.iter().map(DataRow::longest).max();
-        match (longest, self.model.config().longest_sequence) {
-            (Some(tokens), Some(limit)) if tokens > limit => {
-                Err(TrainError::RowTooLong { tokens, limit })
-            }
-            _ => Ok(()),
-        }
+        check_lengths(&data.rows, self.model.config().longest_sequence)
     }
 
     fn regularize(&mut self, wanted: Regularization) -> Result<(), TrainError> {

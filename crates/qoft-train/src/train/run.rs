@@ -422,18 +422,17 @@ impl<M: TrainModel> Run<'_, M> {
             let folder = self.saving.emergency(steps, &model, self.events)?;
             Some((folder, steps))
         });
-        let mut rows = match batch {
+        let rows = match batch {
             Some(index) => rows.get(index).cloned().unwrap_or_default(),
             None => rows.concat(),
         };
-        rows.iter_mut().for_each(|row| *row += 1);
         TrainError::NotFinite(Box::new(NotFinite {
             step,
             what,
             value,
             source,
             batch: batch.map(|index| (index + 1, trainer.config.gradient_accumulation_steps)),
-            rows,
+            rows: trainer.dataset.row_names(&rows),
             trained: step > 1,
             saved,
         }))

@@ -222,7 +222,9 @@ fn rows_beyond_the_last_position_are_refused() {
     };
     run(32).unwrap();
     match run(33).unwrap_err() {
-        TrainError::RowTooLong { tokens, limit } => assert_eq!((tokens, limit), (33, 32)),
+        TrainError::RowTooLong { row, tokens, limit } => {
+            assert_eq!((row.as_str(), tokens, limit), ("row 1", 33, 32));
+        }
         other => panic!("{other}"),
     }
 }

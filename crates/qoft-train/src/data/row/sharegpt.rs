@@ -48,15 +48,18 @@ pub(super) fn conversation(
     let name = names.next().unwrap_or(CONVERSATIONS[0]);
     let list = fields.remove(name).and_then(list_of);
     let list = list.ok_or_else(|| wrong_type(name, EXPECTED))?;
-    let mut messages = Vec::with_capacity(list.len() + 1);
+    let mut messages = said(name, list)?;
+    let begins_with_system = messages
+        .first()
+        .is_some_and(|first| first["role"] == "system");
     match fields.remove("system") {
-        Some(Value::String(system)) if !system.is_empty() => {
-            messages.push(named("system", json!(system), Message::new()));
+        // That of the conversation is the one, as in LLaMA-Factory.
+        Some(Value::String(system)) if !system.is_empty() && !begins_with_system => {
+            messages.insert(0, named("system", json!(system), Message::new()));
         }
         Some(Value::String(_)) | None => {}
         Some(_) => return Err(wrong_type("system", "a text")),
     }
-    messages.extend(said(name, list)?);
     Ok(Row::Messages {
         unlearned: learned::unlearned(&messages, only_last)?,
         messages,

@@ -1,5 +1,7 @@
 //! Kinds of files, texts and ids, and rows that are too long.
 
+use qoft_train::data::{Overlong, ValSize};
+
 use super::*;
 
 #[test]
@@ -104,6 +106,56 @@ fn long_rows_lose_their_end_and_are_counted() {
         (2, 3, 3)
     );
     assert_eq!(report.unpredictable_rows, 1);
+}
+
+#[test]
+fn rows_are_named_by_their_places_in_files() {
+    let folder = TempDir::new().unwrap();
+    let row = |text: &str| json!({"text": text}).to_string();
+    let (short, long) = (row("a b"), row(&"a b ".repeat(40)));
+    fs::write(
+        folder.path().join("a.jsonl"),
+        format!("{short}\n\n{long}\n{short}"),
+    )
+    .unwrap();
+    fs::write(folder.path().join("b.json"), format!("[{long}, {short}]")).unwrap();
+    let mut options = OPTIONS;
+    options.max_length = Some(16);
+    options.overlong = Overlong::Drop;
+    let cache = TempDir::new().unwrap();
+    let cached = || {
+        let path = folder.path();
+        let mut warned = |warning: &str| panic!("{warning}");
+        Dataset::load_cached(
+            path,
+            &tokenizer(),
+            &options,
+            cache.path(),
+            None,
+            &mut warned,
+        )
+        .unwrap()
+    };
+    let in_memory = Dataset::load(folder.path(), &tokenizer(), &options, None).unwrap();
+    let path = |name| folder.path().join(name).display().to_string();
+    let names = [
+        format!("{} line 1", path("a.jsonl")),
+        "line 4".to_owned(),
+        format!("{} element 2", path("b.json")),
+    ];
+    for rows in [in_memory, cached(), cached()] {
+        assert_eq!(rows.row_names(&[0, 1, 2]), names);
+        let (kept, aside) = rows.split(ValSize::Rows(1), 3).unwrap();
+        let parts = [
+            kept.row_names(&[0]),
+            kept.row_names(&[1]),
+            aside.row_names(&[0]),
+        ];
+        let mut parts = parts.concat();
+        parts.sort();
+        let second = format!("{} line 4", path("a.jsonl"));
+        assert_eq!(parts, [&names[0], &second, &names[2]].map(String::clone));
+    }
 }
 
 #[test]

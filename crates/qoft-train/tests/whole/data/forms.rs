@@ -67,7 +67,13 @@ fn forms_of_other_programs_are_conversations() {
             said(system, "S"), said(user, "a"), said(assistant, "b"), said(user, "c"),
             said(assistant, "d"),
         ]});
-        assert_eq!(rows(shared), long);
+        assert_eq!(rows(shared.clone()), long);
+        let mut beside = shared;
+        beside["system"] = "that of the conversation wins".into();
+        assert_eq!(rows(beside.clone()), long);
+        beside["conversations"].as_array_mut().unwrap().remove(0);
+        beside["system"] = "S".into();
+        assert_eq!(rows(beside), long);
     }
 
     let called = messages(json!([
