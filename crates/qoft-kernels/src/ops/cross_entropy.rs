@@ -90,6 +90,8 @@ pub(super) fn gather(h: &[f32], width: usize, rows: impl Iterator<Item = usize>)
 struct Part {
     /// The largest logit of each row.
     max: Vec<f32>,
+    /// The token that has it, of several the first.
+    best: Vec<usize>,
     /// `Σ e^(logit − max)` of each row.
     sum: Vec<f64>,
     /// The logit of each row's label.
@@ -102,7 +104,7 @@ struct Part {
     /// `Σ w` over the rows w of the head, each times the slope of the bound of its logit, `[rows, width]`,
     /// where labels are smoothed.
     flat: Vec<f32>,
-    /// In the end the loss of each row, and whether its label has the largest logit.
+    /// In the end the loss of each row, and whether its label is the best token.
     losses: Vec<(f64, bool)>,
 }
 
@@ -115,6 +117,7 @@ impl LinearCrossEntropy {
         let count = rows.len();
         let mut part = Part {
             max: vec![f32::NEG_INFINITY; count],
+            best: vec![usize::MAX; count],
             sum: vec![0.0; count],
             target: vec![f32::NAN; count],
             grad: vec![0.0; if keep { count * width } else { 0 }],
@@ -146,7 +149,7 @@ impl LinearCrossEntropy {
             let log_sum = part.sum[i].ln() + f64::from(part.max[i]);
             let mean = part.total[i] / vocab as f64;
             let loss = self.loss(log_sum, part.target[i].into(), mean);
-            part.losses.push((loss, part.target[i] >= part.max[i]));
+            part.losses.push((loss, part.best[i] == label));
         }
         part
     }
@@ -240,6 +243,8 @@ impl LinearCrossEntropy {
             if largest > part.max[i] {
                 let factor = exp(part.max[i] - largest);
                 part.max[i] = largest;
+                let first = logits.iter().position(|&l| l == largest);
+                part.best[i] = band.start + first.unwrap_or_default();
                 part.sum[i] *= f64::from(factor);
                 let width = part.grad.len() / part.max.len();
                 let grad = &mut part.grad[i * width..][..width];
@@ -346,6 +351,17 @@ mod tests {
         // Some label of each row has the largest logit, and all others have not.
         let right = (0..7).map(|label| of(&op(vec![Some(label)]), 1).data[1]);
         assert_eq!(right.sum::<f32>(), 1.0);
+        // Of equal logits the first is what a model says.
+        let equal = |label| LinearCrossEntropy {
+            weight: Arc::new(DenseWeight::from_f32(&[0.5; 28], [7, 4])),
+            bias: None,
+            ..op(vec![Some(label)])
+        };
+        let right = (0..7).map(|label| of(&equal(label), 1).data[1]);
+        assert_eq!(
+            right.collect::<Vec<_>>(),
+            [1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]
+        );
     }
 
     /// More tokens, columns and rows than one panel has, against the definition.

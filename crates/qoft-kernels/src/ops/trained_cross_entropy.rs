@@ -188,6 +188,8 @@ impl TrainedCrossEntropy {
                 slopes.collect::<Vec<f32>>()
             });
             let (target, max) = (logits[label as usize], max(logits));
+            // Of equal ones the first is what a model says.
+            let best = logits.iter().position(|&l| l == max);
             let mean = match self.smoothing {
                 0.0 => 0.0,
                 _ => {
@@ -210,7 +212,8 @@ impl TrainedCrossEntropy {
                 logits.iter_mut().zip(slopes).for_each(|(l, s)| *l *= s);
             }
             let log_sum = sum.ln() + f64::from(max);
-            (self.loss(log_sum, target.into(), mean), target >= max)
+            let loss = self.loss(log_sum, target.into(), mean);
+            (loss, best == Some(label as usize))
         })
     }
 }

@@ -58,7 +58,7 @@ pub fn linear_cross_entropy(h: Tensor<2>, op: LinearCrossEntropy) -> Tensor<1> {
 struct Chunk {
     /// The loss of each.
     losses: Tensor<1>,
-    /// 1 where the label has the largest logit, and 0 elsewhere.
+    /// 1 where the label has the largest logit, of several the first, and 0 elsewhere.
     right: Tensor<1>,
     /// The gradient of the sum of the losses, if it is kept.
     gradient: Option<Tensor<2>>,
@@ -82,7 +82,7 @@ fn chunk(h: Tensor<2>, labels: Tensor<2, Int>, op: &LinearCrossEntropy, keep: bo
     let exponentials = logits.clone().exp();
     let sums = exponentials.clone().sum_dim(1);
     let targets = logits.clone().gather(1, labels.clone());
-    let right = targets.clone().greater_equal_elem(0.0).float();
+    let right = logits.clone().argmax(1).equal(labels.clone()).float();
     let loss = match op.smoothing {
         0.0 => sums.clone().log() - targets,
         e => sums.clone().log() - targets * (1.0 - e) - logits.mean_dim(1) * e,
