@@ -62,6 +62,20 @@ pub fn described(registries: &Registries, checkpoint: Checkpoint) -> Result<Mode
     Ok(ModelFolder::new(checkpoint, &registries.architectures))
 }
 
+/// Warns of adapters that were trained on a dense model that was quantized in another way than this one, or is
+/// not here.
+pub fn warn_of_others(
+    registries: &Registries,
+    folder: &ModelFolder,
+    scheme: Option<&str>,
+    load: &LoadArgs,
+    adapters: &[AdapterArg],
+) {
+    if folder.checkpoint().quantization_config().is_none() {
+        trained_on::warn_of_others(adapters, scheme, load, &registries.schemes);
+    }
+}
+
 /// The model of a folder, quantized if the options say so: `scheme` is the value of `--load-in`. Warns
 /// of adapters that were trained on another one.
 pub fn quantized(
@@ -72,9 +86,7 @@ pub fn quantized(
     adapters: &[AdapterArg],
 ) -> Result<ModelFolder> {
     let registry = &registries.schemes;
-    if folder.checkpoint().quantization_config().is_none() {
-        trained_on::warn_of_others(adapters, scheme, load, registry);
-    }
+    warn_of_others(registries, &folder, scheme, load, adapters);
     let Some(quantization) = load.quantization(scheme, registry)? else {
         return Ok(folder);
     };

@@ -8,7 +8,7 @@ use qoft::Registries;
 use qoft::core::WEIGHT;
 use qoft::models::ModelFolder;
 use qoft::peft::{self, AdapterConfig, Families};
-use qoft::train::tokenizer::{NewToken, add_tokens};
+use qoft::train::tokenizer::{ChatTemplates, NewToken, add_tokens};
 use qoft::train::train::{is_checkpoint, is_emergency};
 use serde_json::Value;
 
@@ -21,15 +21,47 @@ const TOKENIZER: &str = "tokenizer.json";
 /// The key of modules that train whole.
 const MODULES: &str = "modules_to_save";
 
-/// Opens a model with the tokens and the tokenizer of its adapters.
+/// Opens a model with the tokens, the tokenizer and the chat templates of its adapters.
 pub fn open(registries: &Registries, path: &Path, adapters: &[AdapterArg]) -> Result<ModelFolder> {
     let folders: Vec<&Path> = adapters.iter().map(|arg| arg.folder.as_path()).collect();
     of_adapters(files::open(registries, path)?, &folders)
 }
 
+/// The model with what adapters have beside them: tokens, and the chat templates that they were trained with, of
+/// which those of the last one win.
+pub fn of_adapters(model: ModelFolder, adapters: &[&Path]) -> Result<ModelFolder> {
+    let mut model = with_tokens_of(model, adapters)?;
+    for adapter in adapters {
+        if let Some(templates) = templates_of(&model, adapter)? {
+            model = with_templates(model, &templates)?;
+        }
+    }
+    Ok(model)
+}
+
+/// The chat templates that an adapter was trained with, if they are others than the model's.
+pub fn templates_of(model: &ModelFolder, adapter: &Path) -> Result<Option<ChatTemplates>> {
+    let Some(folder) = tokenizer_of(adapter) else {
+        return Ok(None);
+    };
+    let own = ChatTemplates::of_folder(&folder)?;
+    let of_model = ChatTemplates::of_folder(model.checkpoint().dir())?;
+    // Adapters of other programs have the first template of several only.
+    let is_other = own.plain().is_some() && own.plain() != of_model.plain();
+    Ok(is_other.then_some(own))
+}
+
+/// The model with other chat templates.
+pub fn with_templates(model: ModelFolder, templates: &ChatTemplates) -> Result<ModelFolder> {
+    let small_files = qoft::copy_small_files(&model)?;
+    templates.write(small_files.path())?;
+    let checkpoint = model.checkpoint().clone().with_small_files(small_files);
+    Ok(model.with_checkpoint(checkpoint))
+}
+
 /// The model with as many tokens as the adapters' own tables of tokens have, and with the tokenizer that lies
 /// beside such an adapter.
-pub fn of_adapters(mut model: ModelFolder, adapters: &[&Path]) -> Result<ModelFolder> {
+pub fn with_tokens_of(mut model: ModelFolder, adapters: &[&Path]) -> Result<ModelFolder> {
     for adapter in adapters {
         // What is wrong with it is said where it is read.
         let Some(rows) = rows(&model, adapter) else {

@@ -1,30 +1,49 @@
 //! What all requests share.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use qoft_train::GenerationConfig;
 use qoft_train::chat::ChatTemplate;
-use qoft_train::tokenizer::Tokenizer;
+use qoft_train::tokenizer::{ChatTemplates, Tokenizer};
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 
 use crate::choosing::Choosing;
 use crate::engine::{Event, Queue, Task};
 use crate::error::ApiError;
 use crate::metrics::Metrics;
-use crate::names::Names;
+use crate::names::{Names, Wanted};
 use crate::options::ServeOptions;
 use crate::tools::ToolForm;
+
+/// How conversations are written.
+pub struct Chat {
+    /// The template, or why there is none.
+    pub template: Result<ChatTemplate, String>,
+    /// How calls of tools are written, if that is known.
+    pub tool_form: Option<ToolForm>,
+}
+
+impl Chat {
+    pub fn new(tokenizer: &Tokenizer, templates: &ChatTemplates) -> Self {
+        let template = tokenizer.template_of(templates);
+        Self {
+            template: template.map_err(|error| error.to_string()),
+            tool_form: templates.for_tools().and_then(ToolForm::of_template),
+        }
+    }
+}
 
 /// What all requests share.
 pub struct App {
     pub options: ServeOptions,
     pub names: Names,
     pub tokenizer: Arc<Tokenizer>,
-    /// The chat template, or why there is none.
-    pub template: Result<ChatTemplate, String>,
-    /// How the model writes calls of tools, if that is known.
-    pub tool_form: Option<ToolForm>,
+    /// How conversations are written for the model.
+    pub chat: Chat,
+    /// The same for adapters that were trained with other templates.
+    pub chats: HashMap<String, Chat>,
     /// How the model's files say that tokens are chosen.
     pub generation: GenerationConfig,
     /// Tokens of the longest text that the model is made for.
@@ -38,6 +57,14 @@ pub struct App {
 }
 
 impl App {
+    /// How conversations are written for what a request wants: as for the last of its adapters that has a
+    /// template of its own.
+    pub fn chat(&self, wanted: &Wanted) -> &Chat {
+        let mut names = wanted.0.iter().rev();
+        let own = names.find_map(|(name, _)| self.chats.get(name));
+        own.unwrap_or(&self.chat)
+    }
+
     /// Hands texts to the engine: `n` for each prompt, one prompt after another.
     ///
     /// # Errors

@@ -27,12 +27,11 @@ use qoft_train::tokenizer::Tokenizer;
 use qoft_train::{GenerateModel as _, GenerationConfig, TokenModel as _};
 use tokio::runtime::Builder;
 
-use app::App;
+use app::{App, Chat};
 use engine::{Engine, Queue};
 use listener::Limited;
 use metrics::Metrics;
 use names::Names;
-use tools::ToolForm;
 
 pub use engine::NamedAdapter;
 pub use error::ServeError;
@@ -94,6 +93,11 @@ pub fn serve(
     listener.set_nonblocking(true).map_err(listen)?;
     let address = listener.local_addr().map_err(listen)?;
     let tokenizer = Arc::new(served.tokenizer);
+    let own = |adapter: &NamedAdapter| {
+        let templates = adapter.chat_templates.as_ref()?;
+        Some((adapter.name.clone(), Chat::new(&tokenizer, templates)))
+    };
+    let chats = served.adapters.iter().filter_map(own).collect();
     let (queue, metrics) = (
         Arc::new(Queue::new(options.max_queue)),
         Arc::new(Metrics::default()),
@@ -108,8 +112,8 @@ pub fn serve(
     )?;
     let app = Arc::new(App {
         names,
-        template: tokenizer.chat_template().map_err(|error| error.to_string()),
-        tool_form: tokenizer.tool_template().and_then(ToolForm::of_template),
+        chat: Chat::new(&tokenizer, tokenizer.chat_templates()),
+        chats,
         generation: served.generation,
         context_length: served.model.context_length(),
         vocab_size: served.model.vocab_size(),

@@ -6,6 +6,7 @@ mod files;
 mod new_tokens;
 mod start;
 mod stream;
+mod templates;
 mod tokens;
 mod vocabulary;
 
@@ -13,11 +14,12 @@ use std::path::{Path, PathBuf};
 
 use crate::chat::{ChatError, ChatTemplate, Variables};
 use crate::isolated::isolated;
-use files::{ChatTemplates, Files};
+use files::Files;
 use tokens::Tokens;
 
 pub use new_tokens::{NewToken, TokensAdded, add_tokens};
 pub use stream::TextStream;
+pub use templates::ChatTemplates;
 
 /// The file with the vocabulary and the rules.
 const VOCABULARY: &str = "tokenizer.json";
@@ -131,7 +133,7 @@ impl Tokenizer {
                 &files.model.value,
             )?,
             special_tokens: tokens.variables(),
-            chat_templates: files::chat_templates(folder, &files.config)?,
+            chat_templates: templates::chat_templates(folder, &files.config)?,
             model_eos_ids: files::model_eos_ids(folder, &files.model)?,
             folder: folder.to_owned(),
         })
@@ -146,26 +148,10 @@ impl Tokenizer {
         }
     }
 
-    /// The text of the folder's chat template of this name, if there are several.
+    /// The texts of the chat templates.
     #[must_use]
-    pub fn named_chat_template(&self, name: &str) -> Option<&str> {
-        let ChatTemplates::Several(templates) = &self.chat_templates else {
-            return None;
-        };
-        let found = templates.iter().find(|(known, _)| known == name);
-        found.map(|(_, source)| source.as_str())
-    }
-
-    /// The text of the chat template that a conversation with tools gets, if there is one.
-    #[must_use]
-    pub fn tool_template(&self) -> Option<&str> {
-        match &self.chat_templates {
-            ChatTemplates::None => None,
-            ChatTemplates::One(source) => Some(source),
-            ChatTemplates::Several(_) => ["tool_use", "default"]
-                .into_iter()
-                .find_map(|name| self.named_chat_template(name)),
-        }
+    pub fn chat_templates(&self) -> &ChatTemplates {
+        &self.chat_templates
     }
 
     /// Bytes that are others where the same text becomes other tokens.
@@ -286,9 +272,18 @@ impl Tokenizer {
     /// [`TokenizerError::NoVocabulary`]; [`TokenizerError::NoChatTemplate`]; [`TokenizerError::Chat`] when
     /// the only one does not parse.
     pub fn chat_template(&self) -> Result<ChatTemplate, TokenizerError> {
+        self.template_of(&self.chat_templates)
+    }
+
+    /// The same for templates of another folder.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::chat_template`].
+    pub fn template_of(&self, templates: &ChatTemplates) -> Result<ChatTemplate, TokenizerError> {
         // Without it a template would be of no use.
         self.vocabulary()?;
-        match &self.chat_templates {
+        match templates {
             ChatTemplates::None => Err(TokenizerError::NoChatTemplate {
                 folder: self.folder.clone(),
             }),

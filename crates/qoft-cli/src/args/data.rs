@@ -88,7 +88,7 @@ pub fn with_chat_template(tokenizer: Tokenizer, given: Option<&str>) -> Result<T
     let path = Path::new(given);
     let source = if path.is_file() {
         read_text(path)?
-    } else if let Some(source) = tokenizer.named_chat_template(given) {
+    } else if let Some(source) = tokenizer.chat_templates().named(given) {
         source.to_owned()
     } else if let Some(source) = builtin(given) {
         source.to_owned()

@@ -10,6 +10,7 @@ use burn::module::Module;
 use burn::tensor::Device;
 use qoft::core::adapters;
 use qoft::models::CausalLm;
+use qoft::models::ModelFolder;
 use qoft::peft::attach_folder;
 use qoft::train::chat::Message;
 use qoft::train::tokenizer::Tokenizer;
@@ -19,8 +20,8 @@ use qoft::{Registries, ScaledAdapter};
 use self::commands::Said;
 use self::input::Input;
 use super::generate::{chat_ids, message, of_user};
-use crate::args::{AdapterArg, ChatArgs, with_chat_template};
-use crate::print::{self, errln};
+use crate::args::{AdapterArg, BaseArgs, ChatArgs, with_chat_template};
+use crate::print::{self, errln, warnln};
 use crate::stop::Interruptible;
 use crate::{files, vocabulary};
 
@@ -34,6 +35,11 @@ pub fn run(args: &ChatArgs, registries: &Registries) -> Result<()> {
     tokenizer.chat_template()?;
     let mut options = args.choice.options(folder.checkpoint().dir())?;
     options.seed = args.seed;
+    let base = Base {
+        folder: folder.clone(),
+        args: &args.model,
+        has_template: args.chat_template.is_some(),
+    };
     let model = files::adapted_model(registries, folder, &args.model)?.valid();
     let adapters = args.model.adapter.iter().enumerate();
     let adapters = adapters.map(|(index, adapter)| (files::slot(index), adapter.clone()));
@@ -43,6 +49,7 @@ pub fn run(args: &ChatArgs, registries: &Registries) -> Result<()> {
         device,
         options,
         registries,
+        base,
         adapters: adapters.collect(),
         system: args.system.clone(),
         messages: Vec::new(),
@@ -69,6 +76,32 @@ pub fn run(args: &ChatArgs, registries: &Registries) -> Result<()> {
     Ok(())
 }
 
+/// The model as it was before adapters.
+struct Base<'a> {
+    folder: ModelFolder,
+    args: &'a BaseArgs,
+    /// Whether the chat template was given.
+    has_template: bool,
+}
+
+impl Base<'_> {
+    /// Warns of an adapter that was trained on something else than what is here.
+    fn warn_of_another(&self, registries: &Registries, adapter: &AdapterArg) -> Result<()> {
+        let (scheme, load) = (self.args.quantize.as_deref(), &self.args.load);
+        let adapters = std::slice::from_ref(adapter);
+        files::warn_of_others(registries, &self.folder, scheme, load, adapters);
+        let templates = vocabulary::templates_of(&self.folder, &adapter.folder)?;
+        if templates.is_some() && !self.has_template {
+            warnln!(
+                "{} was trained with another chat template than that of this conversation; `qoft chat \
+                 --adapter {0}` takes it",
+                adapter.folder.display()
+            );
+        }
+        Ok(())
+    }
+}
+
 /// A conversation with a model.
 struct Talk<'a> {
     model: CausalLm,
@@ -76,6 +109,7 @@ struct Talk<'a> {
     device: Device,
     options: GenerateOptions,
     registries: &'a Registries,
+    base: Base<'a>,
     /// The adapters that are on the model, with their names there.
     adapters: Vec<(String, AdapterArg)>,
     system: Option<String>,
@@ -217,6 +251,7 @@ impl Talk<'_> {
             ..adapter.clone()
         };
         let opened = files::adapters(self.registries, std::slice::from_ref(&adapter))?;
+        self.base.warn_of_another(self.registries, &adapter)?;
         let slot = files::slot(self.adapters.len());
         let spec = self.model.spec().clone();
         for ScaledAdapter {

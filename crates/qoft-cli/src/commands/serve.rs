@@ -1,12 +1,14 @@
 //! `qoft serve`.
 
+use std::path::Path;
+
 use anyhow::Result;
 use qoft::Registries;
 use qoft::peft::AdapterFolder;
 use qoft::train::GenerationConfig;
 use qoft_serve::{NamedAdapter, Served, serve};
 
-use crate::args::{AdapterArg, ModelArgs, ServeArgs, with_chat_template};
+use crate::args::{ModelArgs, ServeArgs, with_chat_template};
 use crate::print::{errln, warnln};
 use crate::stop::{self, Graceful};
 use crate::{files, vocabulary};
@@ -14,12 +16,10 @@ use crate::{files, vocabulary};
 /// Serves a model until it is asked to stop.
 pub fn run(args: &ServeArgs, registries: &Registries) -> Result<()> {
     let device = files::device(args.model.device.as_deref())?;
-    let named: Vec<AdapterArg> = args
-        .adapter
-        .iter()
-        .map(|named| named.adapter.clone())
-        .collect();
-    let folder = vocabulary::open(registries, &args.model.model, &named)?;
+    let named = args.adapter.iter();
+    let paths: Vec<&Path> = named.map(|named| named.adapter.folder.as_path()).collect();
+    let folder = files::open(registries, &args.model.model)?;
+    let folder = vocabulary::with_tokens_of(folder, &paths)?;
     let tokenizer = files::tokenizer(&folder)?;
     let tokenizer = with_chat_template(tokenizer, args.chat_template.as_deref())?;
     let generation = GenerationConfig::read(folder.checkpoint().dir())?;
@@ -30,11 +30,22 @@ pub fn run(args: &ServeArgs, registries: &Registries) -> Result<()> {
             ignored.join(", ")
         );
     }
+    let base = &args.model;
+    for named in &args.adapter {
+        let scheme = base.quantize.as_deref();
+        let adapters = std::slice::from_ref(&named.adapter);
+        files::warn_of_others(registries, &folder, scheme, &base.load, adapters);
+    }
     let adapters = args.adapter.iter().map(|named| {
         // Tells of adapters below that are missing.
         files::adapters(registries, std::slice::from_ref(&named.adapter))?;
+        let chat_templates = match args.chat_template {
+            Some(_) => None,
+            None => vocabulary::templates_of(&folder, &named.adapter.folder)?,
+        };
         Ok(NamedAdapter {
             name: named.name.clone(),
+            chat_templates,
             folder: AdapterFolder::open(&named.adapter.folder, &registries.families)?,
             strength: named.adapter.strength,
         })

@@ -38,4 +38,5 @@ mod schemas;
 mod serve;
 mod signals;
 mod strategies;
+mod templates;
 mod threads;

@@ -16,6 +16,7 @@ use crate::app::App;
 use crate::choosing::{ChoosingFields, MOST_LOGPROBS};
 use crate::engine::What;
 use crate::error::ApiError;
+use crate::names::Wanted;
 use crate::tools::{ToolForm, ToolReader};
 
 const KIND: Kind = Kind {
@@ -55,12 +56,14 @@ pub(super) async fn answer(
     request: Request,
 ) -> Result<Response, ApiError> {
     let mut asked: ChatRequest = request::read(request, &app.options).await?;
-    app.names.wanted(&asked.model)?;
+    let wanted = app.names.wanted(&asked.model)?;
+    let tool_form = app.chat(&wanted).tool_form;
     let tools = asked.tools()?;
     let with_tools = tools.is_some();
     let (messages, variables) = asked.conversation(tools)?;
     let renderer = app.clone();
-    let prompt = tokio::task::spawn_blocking(move || prompt(&renderer, &messages, &variables));
+    let prompt =
+        tokio::task::spawn_blocking(move || prompt(&renderer, &wanted, &messages, &variables));
     let prompt = prompt
         .await
         .map_err(|_| ApiError::internal("the chat template failed"))??;
@@ -85,7 +88,7 @@ pub(super) async fn answer(
     let prompt_tokens = prompt.len();
     let events = app.submit(&asked.model, &[prompt], &choosing)?;
     let n = choosing.n;
-    let form = app.tool_form.filter(|_| with_tools);
+    let form = tool_form.filter(|_| with_tools);
     let options = asked.stream_options;
     let shape = Shape::new(app, KIND, asked.model, prompt_tokens, options);
     let mut texts = Texts::new(shape, n, form);
@@ -140,6 +143,10 @@ impl ChatRequest {
             if role == "developer" {
                 message.insert("role".into(), "system".into());
             }
+            // Beside calls of tools, which templates put texts before.
+            if message.get("content").is_some_and(Value::is_null) {
+                message.insert("content".into(), "".into());
+            }
             if let Some(Value::Array(parts)) = message.get("content") {
                 let text = text_of_parts(parts).map_err(|_| {
                     ApiError::field(&place, "this model reads parts of type `text` only")
@@ -156,8 +163,13 @@ impl ChatRequest {
 }
 
 /// The tokens of a conversation, with the opening of the answer.
-fn prompt(app: &App, messages: &[Message], variables: &Variables) -> Result<Vec<u32>, ApiError> {
-    let template = app.template.as_ref();
+fn prompt(
+    app: &App,
+    wanted: &Wanted,
+    messages: &[Message],
+    variables: &Variables,
+) -> Result<Vec<u32>, ApiError> {
+    let template = app.chat(wanted).template.as_ref();
     let template = template.map_err(|error| ApiError::bad(error.clone()))?;
     let rendered = template.render_answers(messages, &[], variables);
     let (text, _) = rendered.map_err(|error| ApiError::field("messages", error))?;

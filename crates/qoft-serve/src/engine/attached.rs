@@ -7,6 +7,7 @@ use qoft_core::{AdapterChoice, adapters};
 use qoft_models::CausalLm;
 use qoft_peft::{AdapterFolder, attach_folder};
 use qoft_train::model_facts;
+use qoft_train::tokenizer::ChatTemplates;
 
 use crate::error::{ApiError, ServeError};
 use crate::names::Wanted;
@@ -23,6 +24,8 @@ pub struct NamedAdapter {
     pub folder: AdapterFolder,
     /// What strengths of requests are multiplied by.
     pub strength: f64,
+    /// The chat templates that it was trained with, where these are not the model's.
+    pub chat_templates: Option<ChatTemplates>,
 }
 
 /// The adapters that are on the model, none of which is active: rows choose.

@@ -8,7 +8,9 @@ use tracing::warn;
 /// Kinds of files that belong to a model.
 const KINDS: [&str; 4] = ["json", "jinja", "model", "txt"];
 /// Folders of such files.
-const FOLDERS: [&str; 1] = ["additional_chat_templates"];
+const FOLDERS: [&str; 1] = [TEMPLATES];
+/// Chat templates with names.
+const TEMPLATES: &str = "additional_chat_templates";
 /// What is written anew, or says something of the old tensors.
 const REPLACED: [&str; 2] = ["config.json", super::REPORT];
 /// Files of adapters and of trainings, which are none of the model: with an `adapter_config.json`
@@ -46,22 +48,27 @@ pub fn copy_others(from: &Path, to: &Path, skip: &[&str]) -> Result<()> {
             copy(&path, from, &to.join(name))?;
         }
     }
-    for folder in FOLDERS {
-        let (from_folder, to) = (from.join(folder), to.join(folder));
-        if !from_folder.is_dir() || leads_out(&from_folder, from) {
-            continue;
-        }
-        std::fs::create_dir(&to).map_err(Error::io(&to))?;
-        for path in entries(&from_folder)? {
-            if is_kind(&path) {
-                copy(&path, from, &to.join(file_name(&path)))?;
-            }
+    FOLDERS
+        .iter()
+        .try_for_each(|folder| copy_folder(folder, from, to))
+}
+
+/// Copies a folder that lies in another one, if it is there.
+fn copy_folder(name: &str, from: &Path, to: &Path) -> Result<()> {
+    let (folder, to) = (from.join(name), to.join(name));
+    if !folder.is_dir() || leads_out(&folder, from) {
+        return Ok(());
+    }
+    std::fs::create_dir_all(&to).map_err(Error::io(&to))?;
+    for path in entries(&folder)? {
+        if is_kind(&path) {
+            copy(&path, from, &to.join(file_name(&path)))?;
         }
     }
     Ok(())
 }
 
-/// Copies the files of a tokenizer and its chat template from a model's folder; links that lead out of it are
+/// Copies the files of a tokenizer and its chat templates from a model's folder; links that lead out of it are
 /// left out.
 ///
 /// # Errors
@@ -70,10 +77,10 @@ pub fn copy_tokenizer(from: &Path, to: &Path) -> Result<()> {
     for name in TOKENIZER {
         copy(&from.join(name), from, &to.join(name))?;
     }
-    Ok(())
+    copy_folder(TEMPLATES, from, to)
 }
 
-/// Puts the tokenizer of one folder in the place of that of another, whose chat template stays if the first
+/// Puts the tokenizer of one folder in the place of that of another, whose chat templates stay if the first
 /// has none.
 ///
 /// # Errors
@@ -84,6 +91,10 @@ pub fn replace_tokenizer(from: &Path, to: &Path) -> Result<()> {
         if old.exists() {
             std::fs::remove_file(&old).map_err(Error::io(&old))?;
         }
+    }
+    let named = to.join(TEMPLATES);
+    if from.join(TEMPLATE).exists() && named.exists() {
+        std::fs::remove_dir_all(&named).map_err(Error::io(&named))?;
     }
     copy_tokenizer(from, to)
 }

@@ -101,8 +101,13 @@ impl<D: Learned> Setup<D> {
         let families = &registries.families;
         let adapter_config = vocabulary::with_whole_modules(adapter_config, grown.whole, families)?;
         let folder = grown.model;
-        let small_files = folder.checkpoint().small_files().clone();
         let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;
+        // The template that is trained with belongs to the adapter.
+        let folder = match args.reading.chat_template {
+            Some(_) => vocabulary::with_templates(folder, tokenizer.chat_templates())?,
+            None => folder,
+        };
+        let small_files = folder.checkpoint().small_files().clone();
         let scheme = args.quantize.as_deref();
         let quantized = || files::quantized(registries, folder, scheme, &args.load, &frozen_args);
         let folder = match args.load.quantize_cache {
