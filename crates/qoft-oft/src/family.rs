@@ -2,7 +2,7 @@
 
 use super::config::OftConfig;
 use super::rotation::{OftRotation, RotationSettings, random_values};
-use qoft_core::{AdapterParam, LayerKind, OftAdapter, Random, Result};
+use qoft_core::{AdapterParam, Error, LayerKind, OftAdapter, Random, Result};
 use qoft_peft::{AdapterConfig, Family, FamilyRegistration, Site};
 
 /// The registration of the family.
@@ -21,6 +21,15 @@ impl AdapterConfig for OftConfig {
 
     fn param_shapes(&self, site: &Site) -> Result<Vec<Vec<usize>>> {
         let settings = RotationSettings::new(self, site.in_features);
+        if settings.size < 2 {
+            let key = if self.r == 0 { "oft_block_size" } else { "r" };
+            let reason = format!(
+                "a layer with {} input features gets blocks of 1, which have nothing to rotate; take \
+                 larger blocks, or leave the layer out (exclude_modules)",
+                site.in_features
+            );
+            return Err(Error::config("adapter configuration").key(key, reason));
+        }
         Ok(vec![settings.shape().to_vec()])
     }
 

@@ -37,6 +37,14 @@ pub(super) fn read_yaml(path: &Path, known: &[String]) -> Result<Map<String, Val
             continue;
         }
         let (key, name) = (key.replace('-', "_"), key.replace('_', "-"));
+        // In transformers steps below 1 are a share of the run.
+        let is_share = value
+            .as_f64()
+            .is_some_and(|steps| 0.0 < steps && steps < 1.0);
+        if is_share && matches!(name.as_str(), "warmup-steps" | "warmup") {
+            translated.insert("warmup_ratio".into(), value);
+            continue;
+        }
         let own = synonyms::own(&name).map(|own| own.replace('-', "_"));
         let own = own.filter(|own| known.contains(own));
         match own.or_else(|| known.contains(&key).then(|| key.clone())) {
@@ -100,8 +108,8 @@ fn list(key: &str, value: Value) -> Result<Value> {
             pairs.collect::<Result<Vec<_>>>()?.join(",").into()
         }
         (
-            "target_modules" | "target_parameters" | "modules_to_save" | "quantize_skip"
-            | "report_to" | "loss_type",
+            "exclude_modules" | "target_modules" | "target_parameters" | "modules_to_save"
+            | "quantize_skip" | "report_to" | "loss_type",
             Value::Array(names),
         ) => {
             let names = names.iter().map(text);
@@ -152,6 +160,10 @@ mod tests {
             ("adapter: runs/7\n", json!({"adapter": ["runs/7"]})),
             ("rl: dpo\n", json!({"stage": "dpo"})),
             ("iters: 5\n", json!({"max_steps": 5})),
+            ("warmup_steps: 0.1\n", json!({"warmup_ratio": 0.1})),
+            ("warmup_steps: 7\n", json!({"warmup_steps": 7})),
+            ("adapter_path: a\n", json!({"output": "a"})),
+            ("adapter_name_or_path: a\n", json!({"start_from": "a"})),
         ] {
             assert_eq!(read(text).unwrap(), expected, "{text}");
         }

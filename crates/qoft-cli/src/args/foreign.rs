@@ -18,6 +18,7 @@ const TRANSLATED: &[&str] = &[
     "datasets",
     "disable-gradient-checkpointing",
     "evals-per-epoch",
+    "lora-target-linear",
     "mask-history",
     "mask-prompt",
     "oft-target",
@@ -91,7 +92,9 @@ pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, 
             json!({"val_size": size})
         }
         ("disable-gradient-checkpointing", "true") => json!({"gradient_checkpointing": false}),
-        ("oft-target", "all") => json!({"target_modules": "all-linear"}),
+        ("oft-target", "all") | ("lora-target-linear", "true") => {
+            json!({"target_modules": "all-linear"})
+        }
         ("oft-target", _) => json!({"target_modules": text}),
         // As LLaMA-Factory loads it.
         ("quantization-bit", "4") => json!({
@@ -118,10 +121,16 @@ pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, 
 
 /// The paths of axolotl's list of data. Which form rows have is seen in the rows.
 fn paths(list: &Value) -> Result<Vec<&str>> {
-    const KNOWN: [&str; 3] = ["path", "type", "ds_type"];
+    const KNOWN: [&str; 4] = ["path", "type", "ds_type", "split"];
     let Value::Array(list) = list else {
         bail!("`datasets`: expected a list of objects with a `path`");
     };
+    let mut splits = list.iter().filter_map(|data| data.get("split")?.as_str());
+    if let Some(split) = splits.find(|split| *split != "train") {
+        bail!(
+            "`datasets`: `split: {split}`: of folders the part for training is read; a path may be that of a file"
+        );
+    }
     let mut keys = list.iter().filter_map(Value::as_object).flat_map(Map::keys);
     if let Some(key) = keys.find(|key| !KNOWN.contains(&key.as_str())) {
         bail!(
@@ -234,6 +243,16 @@ mod tests {
                 json!({"eval_strategy": "epoch"}),
             ),
             ("saves-per-epoch", json!(0), json!({"save_strategy": "no"})),
+            (
+                "lora-target-linear",
+                json!(true),
+                json!({"target_modules": "all-linear"}),
+            ),
+            (
+                "datasets",
+                json!([{"path": "a", "split": "train"}]),
+                json!({"data": ["a"]}),
+            ),
             ("rl", json!("dpo"), json!({"stage": "dpo"})),
             (
                 "rl",
@@ -270,6 +289,8 @@ mod tests {
                 "roles_to_train",
             ),
             ("datasets", json!([{"type": "alpaca"}]), "with a `path`"),
+            ("datasets", json!([{"path": "a", "split": "test"}]), "split"),
+            ("num-layers", json!(8), "layers_to_transform"),
             ("lora-alpha", json!(16), "no scale"),
         ] {
             let error = translate(name, &value).unwrap_err().to_string();

@@ -58,6 +58,9 @@ pub struct PreferenceArgs {
     pub precompute_ref_log_probs: Option<bool>,
 }
 
+/// The stages that learn from preferences.
+const STAGES: [&str; 4] = ["dpo", "orpo", "kto", "simpo"];
+
 impl PreferenceArgs {
     /// How preferences are learned; nothing where examples are.
     pub fn config(&self) -> Result<Option<PreferenceConfig>> {
@@ -100,6 +103,10 @@ impl PreferenceArgs {
                 "loss_weights".into(),
                 weights.collect::<Vec<Value>>().into(),
             );
+        }
+        let stage = given["stage"].as_str().unwrap_or_default();
+        if !STAGES.contains(&stage) {
+            bail!("--stage {stage}: there are sft, {}", STAGES.join(", "));
         }
         let defaults = object(&PreferenceConfig::default())?;
         Ok(Some(named::read(&defaults, &given)?))

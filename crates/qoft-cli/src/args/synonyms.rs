@@ -67,9 +67,17 @@ pub(super) const SYNONYMS: &[(&str, &str)] = &[
     ("warmup", "warmup-steps"),
 ];
 
-/// The option here that a name of another program means, both with hyphens.
+/// The same for names that mean what a training begins with, or where it writes, and elsewhere the adapter that is
+/// used.
+const OF_TRAINING: [(&str, &str); 2] = [
+    ("adapter-name-or-path", "start-from"),
+    ("adapter-path", "output"),
+];
+
+/// The option of a training here that a name of another program means, both with hyphens.
 pub(super) fn own(name: &str) -> Option<&'static str> {
-    let found = SYNONYMS.iter().find(|(other, _)| *other == name);
+    let mut all = SYNONYMS.iter().chain(&OF_TRAINING);
+    let found = all.find(|(other, _)| *other == name);
     found.map(|(_, own)| *own)
 }
 
@@ -77,13 +85,18 @@ pub(super) fn own(name: &str) -> Option<&'static str> {
 pub(super) fn accepting(mut command: Command) -> Command {
     let long = |arg: &clap::Arg| arg.get_long().map(str::to_owned);
     let longs: Vec<String> = command.get_arguments().filter_map(long).collect();
-    for (other, own) in SYNONYMS {
+    let trains = longs.iter().any(|long| long == "start-from");
+    let by_use = OF_TRAINING.iter().map(|(other, own)| match trains {
+        true => (*other, *own),
+        false => (*other, "adapter"),
+    });
+    for (other, own) in SYNONYMS.iter().copied().chain(by_use) {
         let arg = command
             .get_arguments()
             .find(|arg| arg.get_long() == Some(own));
         let id = arg.map(|arg| arg.get_id().clone());
-        if let Some(id) = id.filter(|_| !longs.iter().any(|long| long == other)) {
-            command = command.mut_arg(id, |arg| arg.alias(*other));
+        if let Some(id) = id.filter(|_| !longs.iter().any(|long| *long == *other)) {
+            command = command.mut_arg(id, |arg| arg.alias(other));
         }
     }
     command

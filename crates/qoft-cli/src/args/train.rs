@@ -95,6 +95,9 @@ pub struct TrainArgs {
     /// Names separated by commas, `all-linear`, or a regular expression [default: by model type].
     #[arg(long, help_heading = "Adapter")]
     pub target_modules: Option<String>,
+    /// Of these, modules that are left out: names separated by commas, or a regular expression.
+    #[arg(long, help_heading = "Adapter")]
+    pub exclude_modules: Option<String>,
     /// Parameters of experts to target, separated by commas, such as
     /// `mlp.experts.gate_up_proj,mlp.experts.down_proj`.
     #[arg(long, help_heading = "Adapter")]
@@ -234,7 +237,7 @@ impl TrainArgs {
         let (model, data) = self.inputs();
         match (model, data, &self.output) {
             (Some(model), Some(data), Some(output)) => Ok((model, DataArg::all(data)?, output)),
-            (model, data, output) => missing(&[
+            (model, data, output) => self.missing(&[
                 ("--model DIR", model.is_some()),
                 ("--data FILE", data.is_some()),
                 ("--output DIR", output.is_some()),
@@ -246,7 +249,7 @@ impl TrainArgs {
     pub fn required_inputs(&self) -> Result<(&Path, Vec<DataArg>)> {
         match self.inputs() {
             (Some(model), Some(data)) => Ok((model, DataArg::all(data)?)),
-            (model, data) => missing(&[
+            (model, data) => self.missing(&[
                 ("--model DIR", model.is_some()),
                 ("--data FILE", data.is_some()),
             ]),
@@ -273,6 +276,17 @@ impl TrainArgs {
             replace(data, Wanted::Data)?;
         }
         Ok(())
+    }
+
+    /// Fails with the inputs that are missing, or says what was taken for one.
+    fn missing<T>(&self, options: &[(&str, bool)]) -> Result<T> {
+        let ending = self.model.as_deref().and_then(Path::extension);
+        let is_config = ending.is_some_and(|ending| ending == "yaml" || ending == "yml");
+        if let (true, Some(path)) = (is_config, &self.model) {
+            let path = path.display();
+            bail!("{path} is no model; options are read from a file by --config {path}");
+        }
+        missing(options)
     }
 
     fn inputs(&self) -> (Option<&Path>, Option<&[String]>) {

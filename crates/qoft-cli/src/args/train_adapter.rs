@@ -89,6 +89,9 @@ impl TrainArgs {
                 self.oft_block_size.filter(|b| *b != 0),
             ) {
                 (Some(_), Some(_)) => bail!("--oft-r and --oft-block-size exclude each other"),
+                (None, None) if self.oft_r.or(self.oft_block_size).is_some() => bail!(
+                    "--oft-r and --oft-block-size are both 0: one of them says how large blocks are"
+                ),
                 (None, None) => {}
                 (r, size) => {
                     options.insert("r".into(), r.unwrap_or(0).into());
@@ -104,6 +107,10 @@ impl TrainArgs {
         if let Some(targets) = &self.target_modules {
             let targets = serde_json::to_value(parse_targets(targets))?;
             options.insert("target_modules".into(), targets);
+        }
+        if let Some(excluded) = &self.exclude_modules {
+            let excluded = serde_json::to_value(parse_targets(excluded))?;
+            options.insert("exclude_modules".into(), excluded);
         }
         if let Some(modules) = &self.modules_to_save {
             options.insert("modules_to_save".into(), names(modules).into());

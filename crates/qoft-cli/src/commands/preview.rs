@@ -124,13 +124,14 @@ fn show(title: &str, example: &Example, tokenizer: &Tokenizer) -> Result<()> {
 fn summary<R: DataRow>(dataset: &Rows<R>) {
     let report = &dataset.report;
     let rows = report.rows.max(1);
+    let lengths = dataset.examples.iter().map(DataRow::longest);
     outln!("---");
     outln!(
         "{} rows, {} tokens, {} of them learned; {:.0} tokens in a row, {} in the longest",
         progress::grouped(report.rows),
         progress::grouped(report.tokens),
         progress::grouped(report.predicted),
-        report.tokens as f64 / rows as f64,
+        lengths.sum::<usize>() as f64 / rows as f64,
         progress::grouped(report.longest)
     );
     let histogram = LengthHistogram::new(dataset, BINS);

@@ -227,6 +227,10 @@ fn a_training_says_what_is_wrong_with_its_options() {
         ),
         (&out, "--eval-steps=5", "(--eval-data, --val-size)"),
         (&out, "--target-modules=no_proj", "no_proj"),
+        (&out, "--oft-block-size=1", "blocks of 1"),
+        (&out, "--oft-block-size=0", "both 0"),
+        (&out, "--oft-r=4096", "blocks of 1"),
+        (&out, "--stage=ppo", "there are sft, dpo"),
         (&file, "--max-steps=1", "a training is a folder"),
     ] {
         let train = [
@@ -241,6 +245,8 @@ fn a_training_says_what_is_wrong_with_its_options() {
         ];
         refused(&train, work.path(), needle);
     }
+    let config = ["train", "run.yaml", "--output", arg(&out)];
+    refused(&config, work.path(), "--config run.yaml");
     let apart = [
         "train",
         "--learning-rate",
@@ -262,6 +268,25 @@ fn targets_that_mean_nothing_are_told() {
     let names = "--target-modules=q_proj,v_prj";
     let says = training.good(&out, &["--max-steps=1", "--oft-block-size=8", names]);
     assert!(says.contains("the model has no v_prj"), "{says}");
+}
+
+#[test]
+fn modules_are_left_out_by_their_names() {
+    let training = Training::new();
+    let out = training.folder("out");
+    let names = ["--target-modules=q_proj,v_proj", "--exclude-modules=v_proj"];
+    training.good(
+        &out,
+        &["--max-steps=1", "--oft-block-size=8", names[0], names[1]],
+    );
+    let config = fs::read_to_string(out.join("adapter_config.json")).expect("a file");
+    assert!(
+        config.contains("\"exclude_modules\": [\n    \"v_proj\"\n  ]"),
+        "{config}"
+    );
+    let tensors = fs::read(out.join("adapter_model.safetensors")).expect("a file");
+    let has = |name: &[u8]| tensors.windows(name.len()).any(|part| part == name);
+    assert!(has(b".q_proj.") && !has(b".v_proj."));
 }
 
 #[test]

@@ -308,6 +308,8 @@ fn the_card_of_an_adapter_tells_how_its_model_was_quantized() {
     let card = fs::read_to_string(output.join("README.md")).expect("a card");
     let command = "--load-in-4bit --bnb-4bit-quant-type nf4 --adapter FOLDER";
     assert!(card.contains(command), "{card}");
+    let python = r#"BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_quant_type="nf4"))"#;
+    assert!(card.contains(python), "{card}");
 }
 
 #[test]

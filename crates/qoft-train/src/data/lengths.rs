@@ -19,10 +19,10 @@ pub struct LengthHistogram {
 }
 
 impl LengthHistogram {
-    /// Of the rows of `dataset`, in about `bins` ranges of round numbers.
+    /// Of the rows of `dataset`, of those with several answers the longest with its prompt, in about `bins` ranges of round numbers.
     #[must_use]
     pub fn new<R: DataRow>(dataset: &Rows<R>, bins: usize) -> Self {
-        let lengths = dataset.examples.iter().map(DataRow::tokens);
+        let lengths = dataset.examples.iter().map(DataRow::longest);
         let longest = lengths.clone().max().unwrap_or(0);
         let width = round_up((longest + 1).div_ceil(bins.max(1)));
         let count = longest / width + 1;

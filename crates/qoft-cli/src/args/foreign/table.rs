@@ -71,6 +71,15 @@ pub const FOREIGN: &[Foreign] = &[
          --oft-block-size; its layers are those of --target-modules",
     ),
     off(
+        &["lora-layers", "lora-parameters", "num-layers"],
+        "qoft trains rotations, not LoRA, in all layers of the model; --target-modules takes a regular \
+         expression for some of them, and --adapter-option PEFT's layers_to_transform",
+    ),
+    off(
+        &["val-batches"],
+        "evaluations are on all rows of --eval-data; --max-samples reads fewer of each file",
+    ),
+    off(
         &["lora-dropout"],
         "qoft trains rotations, not LoRA; what OFT has for dropout is --module-dropout",
     ),

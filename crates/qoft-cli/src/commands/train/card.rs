@@ -73,6 +73,34 @@ impl Card<'_> {
         given.map(argument).collect()
     }
 
+    /// The configuration of bitsandbytes by which the model was quantized, as Python makes it.
+    fn bitsandbytes(&self) -> Option<String> {
+        const KEYS: [&str; 5] = [
+            "load_in_4bit",
+            "load_in_8bit",
+            "bnb_4bit_quant_type",
+            "bnb_4bit_use_double_quant",
+            "bnb_4bit_quant_storage",
+        ];
+        let loads = |key: &str| self.options.get(key) == Some(&Value::Bool(true));
+        if !KEYS[..2].iter().any(|key| loads(key)) {
+            return None;
+        }
+        let argument = |key: &&str| match self.options.get(*key)? {
+            Value::Null | Value::Bool(false) => None,
+            Value::Bool(true) => Some(format!("{key}=True")),
+            value => Some(format!("{key}={value}")),
+        };
+        let mut arguments: Vec<String> = KEYS.iter().filter_map(argument).collect();
+        let skipped = self.options.get("quantize_skip").map(args::text);
+        if let Some(skipped) = skipped.filter(|skipped| !skipped.is_empty()) {
+            let names: Vec<&str> = skipped.split(',').map(str::trim).collect();
+            let names = Value::from(names);
+            arguments.push(format!("llm_int8_skip_modules={names}"));
+        }
+        Some(format!("BitsAndBytesConfig({})", arguments.join(", ")))
+    }
+
     fn text(&self) -> String {
         let config = self.adapter.to_json();
         let family = config["peft_type"].as_str().unwrap_or_default();
@@ -124,18 +152,32 @@ impl Card<'_> {
             let _ = writeln!(text, "| `{key}` | `{value}` |");
         }
         let load = self.load();
+        let python = self.bitsandbytes();
         if !load.is_empty() {
             text.push_str(
                 "\nThe model is dense and was quantized when it was loaded: the adapter belongs to the \
-                 quantized weights. In Python give `from_pretrained` the same as its \
-                 `quantization_config`.\n",
+                 quantized weights.",
             );
+            text.push_str(match python {
+                Some(_) => "\n",
+                None => {
+                    " In Python give `from_pretrained` the same as its `quantization_config`.\n"
+                }
+            });
         }
+        let (imported, quantization) = match &python {
+            None => ("", String::new()),
+            Some(config) => (
+                ", BitsAndBytesConfig",
+                format!(", quantization_config={config}"),
+            ),
+        };
         let _ = write!(
             text,
             "\n## Use\n\n```sh\nqoft generate --model {base}{load} --adapter FOLDER --prompt \"...\"\n```\n\n\
-             ```python\nfrom peft import PeftModel\nfrom transformers import AutoModelForCausalLM\n\n\
-             model = AutoModelForCausalLM.from_pretrained({0})\n\
+             ```python\nfrom peft import PeftModel\nfrom transformers import \
+             AutoModelForCausalLM{imported}\n\n\
+             model = AutoModelForCausalLM.from_pretrained({0}{quantization})\n\
              model = PeftModel.from_pretrained(model, \"FOLDER\")\n```\n",
             Value::from(base),
         );

@@ -23,9 +23,9 @@ pub(super) fn rows(
     let io = |error| io_error(path, error);
     let newlines = usize::from(has_carriage_returns(&mut content).map_err(io)?);
     let line = |position: Option<&csv::Position>| {
-        let line = position.map_or(1, |at| at.line() as usize);
+        let (line, byte) = position.map_or((1, 0), |at| (at.line() as usize, at.byte()));
         // The crate counts the second byte of a line's end to the next line.
-        RowNumber::Line(line + if line > 1 { newlines } else { 0 })
+        RowNumber::Line(line + if byte > 0 { newlines } else { 0 })
     };
     let end = Rc::new(Cell::new(End::default()));
     let content = Watched {

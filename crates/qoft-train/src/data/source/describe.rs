@@ -51,7 +51,11 @@ pub(super) fn bytes(head: &[u8]) -> Option<&'static str> {
         (b"\0\0\xFE\xFF", "is text in UTF-32; save it as UTF-8"),
         (b"\xFF\xFE", utf16),
         (b"\xFE\xFF", utf16),
-        (b"PK\x03\x04", "is a zip archive; unpack it first"),
+        (
+            b"PK\x03\x04",
+            "is a zip archive, which is to be unpacked first, or a table of a spreadsheet, which is to be \
+             saved as CSV",
+        ),
         (
             b"PAR1",
             "is a Parquet file, which this program was built without: build it with the Cargo \

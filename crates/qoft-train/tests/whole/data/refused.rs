@@ -264,6 +264,22 @@ fn a_quote_that_is_never_closed_ends_no_table() {
 }
 
 #[test]
+fn lines_of_tables_are_counted_whatever_ends_them() {
+    for end in ["\n", "\r\n"] {
+        for bad in 2..5 {
+            let lines = ["prompt,completion,weight".to_owned()].into_iter();
+            let rows = (2..5).map(|line| match line == bad {
+                true => "a,b,heavy".to_owned(),
+                false => "a,b,1".to_owned(),
+            });
+            let text = lines.chain(rows).collect::<Vec<_>>().join(end);
+            let error = load(&file("a.csv", text)).unwrap_err().to_string();
+            assert!(error.contains(&format!("line {bad}:")), "{end:?} {error}");
+        }
+    }
+}
+
+#[test]
 fn files_that_unpack_to_no_end_are_refused() {
     let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
     for _ in 0..96 {
