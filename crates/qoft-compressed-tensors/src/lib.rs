@@ -29,7 +29,7 @@ use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
     Capabilities, Checkpoint, Deferred, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
     Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
-    register_backend,
+    is_cache_scale, register_backend,
 };
 
 use config::Config;
@@ -97,7 +97,7 @@ impl Scheme for Opened {
     }
 
     fn is_beside_layers(&self, name: &str) -> bool {
-        tensors::is_of_cache(name)
+        is_cache_scale(name)
     }
 }
 

@@ -19,17 +19,6 @@ pub const ZERO: &str = "weight_zero_point";
 /// The group of each input feature.
 pub const INDEX: &str = "weight_g_idx";
 
-/// Beginnings and ends of the names of what an attention has for its quantized cache and queries.
-const CACHES: [&str; 3] = ["k_", "v_", "q_"];
-const OF_CACHE: [&str; 3] = ["scale", "zero_point", "global_scale"];
-
-/// Whether a tensor says how a cache is quantized.
-pub fn is_of_cache(name: &str) -> bool {
-    let last = name.rsplit('.').next().unwrap_or(name);
-    let rest = CACHES.iter().find_map(|cache| last.strip_prefix(cache));
-    rest.is_some_and(|rest| OF_CACHE.contains(&rest))
-}
-
 /// The scales, of which there has to be one for each block of the strategy.
 ///
 /// # Errors

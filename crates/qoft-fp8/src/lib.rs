@@ -17,7 +17,7 @@ use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
     Capabilities, Checkpoint, Deferred, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer,
     Purpose, QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
-    register_backend,
+    is_cache_scale, register_backend,
 };
 
 use config::{Fp8Config, Named};
@@ -93,7 +93,7 @@ impl Scheme for Opened {
     }
 
     fn is_beside_layers(&self, name: &str) -> bool {
-        BESIDE_LAYERS.iter().any(|end| name.ends_with(end))
+        is_cache_scale(name) || BESIDE_LAYERS.iter().any(|end| name.ends_with(end))
     }
 }
 

@@ -12,7 +12,7 @@ use qoft_scheme::kernels::Matrix;
 use qoft_scheme::{
     Capabilities, Checkpoint, Keys, LayerSource, LoadedLinear, NewTensor, ParsedLayer, Purpose,
     QuantBackend, Quantizer, Registration, Requantize, Result, Scheme, SchemeOptions,
-    register_backend,
+    is_cache_scale, register_backend,
 };
 
 use layout::ModeloptLayer;
@@ -71,6 +71,10 @@ impl Scheme for Opened {
 
     fn parse(&self, layer: &LayerSource) -> Result<Box<dyn ParsedLayer>> {
         Ok(Box::new(ModeloptLayer::parse(layer, &self.keys)?))
+    }
+
+    fn is_beside_layers(&self, name: &str) -> bool {
+        is_cache_scale(name)
     }
 }
 

@@ -5,7 +5,7 @@ mod told;
 use std::path::Path;
 use std::sync::Arc;
 
-use qoft_core::{Checkpoint, Error, LayerKind, Result};
+use qoft_core::{Checkpoint, Error, LayerKind, Result, Schemes};
 
 use crate::json::Object;
 use crate::registry::Architectures;
@@ -56,9 +56,15 @@ fn tell_of_foreign(spec: &ModelSpec, checkpoint: &Checkpoint) {
         .names()
         .filter(|name| !spec.is_made_from(checkpoint, name));
     let tensors = tensors.filter(|name| !is_bias(name));
-    let foreign: Vec<&str> = tensors
+    let mut foreign: Vec<&str> = tensors
         .filter(|name| !spec.names().is_buffer(name))
         .collect();
+    if !foreign.is_empty() {
+        // A configuration that cannot be read is told where the schemes are opened for good.
+        let schemes = Schemes::linked(checkpoint).ok();
+        let is_known = |name: &str| schemes.as_ref().is_some_and(|s| s.is_beside_layers(name));
+        foreign.retain(|name| !is_known(name));
+    }
     let Some(first) = foreign.first() else {
         return;
     };

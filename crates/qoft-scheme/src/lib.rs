@@ -11,6 +11,7 @@
 //! - [`StagedDir`]: output that is there as a whole, or not at all.
 
 mod backend;
+mod cache_scales;
 mod capabilities;
 mod checkpoint;
 mod claimed;
@@ -47,6 +48,7 @@ mod settings;
 mod small_files;
 
 pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
+pub use cache_scales::is_cache_scale;
 pub use capabilities::Capabilities;
 pub use checkpoint::{CONFIG_KEYS, Checkpoint, NewTensor, WaitingFile};
 pub use claimed::{CheckpointLayer, ClaimedLayer};

@@ -5,6 +5,7 @@ mod adapters;
 mod bad_arguments;
 mod bad_input;
 mod beside;
+mod caches;
 mod calibration;
 mod chat;
 mod cli;
