@@ -3,6 +3,7 @@
 use std::fmt::{Debug, Write};
 
 use qoft::SCHEMES;
+use qoft::core::Error;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::layer::{Context, Layer, SubscriberExt};
@@ -60,12 +61,15 @@ impl Visit for Text {
 }
 
 /// What to do about a layer that no backend claims; `None` if the error is another one.
-pub fn help(error: &qoft::core::Error) -> Option<String> {
+pub fn help(error: &Error) -> Option<String> {
     if let Some(feature) = qoft::missing_feature(error) {
         return Some(format!(
             "this build of qoft lacks the scheme `{feature}`; build it with the Cargo feature \
              `{feature}` or `all-schemes`"
         ));
+    }
+    if let Error::CannotQuantize { scheme, .. } = error {
+        return instead(scheme).map(str::to_owned);
     }
     let method = qoft::unknown_method(error)?;
     let schemes: Vec<&str> = SCHEMES.iter().map(|scheme| scheme.feature).collect();
@@ -74,6 +78,25 @@ pub fn help(error: &qoft::core::Error) -> Option<String> {
          can bring another one: see docs/add-a-scheme.md",
         schemes.join(", ")
     ))
+}
+
+/// What makes weights of a scheme that nothing is quantized into.
+fn instead(scheme: &str) -> Option<&'static str> {
+    match scheme {
+        "gguf" => Some(
+            "`qoft export --to gguf` writes a GGUF file of a model, with an adapter or without; a merge into \
+             GGUF comes from a model in GGUF",
+        ),
+        "aqlm" => Some(
+            "AQLM learns its codebooks: quantize with its own library (scripts/quantize_aqlm.py), and load \
+             what that wrote",
+        ),
+        "dense" => Some(
+            "a dense model is used as it is without this option; `qoft dequantize` and `qoft merge \
+             --dequantize` write dense weights",
+        ),
+        _ => None,
+    }
 }
 
 /// An error with its causes, each said once: many errors repeat the words of their cause.
@@ -97,7 +120,7 @@ mod tests {
 
     #[test]
     fn a_cause_is_said_once() {
-        let missing = qoft::core::Error::io("a")(std::io::Error::other("no such file"));
+        let missing = Error::io("a")(std::io::Error::other("no such file"));
         assert_eq!(with_causes(&missing.into()), "a: no such file");
         let outer = Err::<(), _>(std::io::Error::other("full")).context("cannot write");
         assert_eq!(with_causes(&outer.unwrap_err()), "cannot write: full");

@@ -75,7 +75,10 @@ impl Keys {
             None => Ok(None),
             Some(value) => T::deserialize(value)
                 .map(Some)
-                .map_err(|e| self.error(key, &e).caused_by(e)),
+                .map_err(|e| match unfit(value, &e) {
+                    Some(reason) => self.error(key, reason),
+                    None => self.error(key, &e).caused_by(e),
+                }),
         }
     }
 
@@ -168,6 +171,31 @@ impl Keys {
     }
 }
 
+/// What serde says of a value of another type, in words that are not Rust's; `None` where it says more.
+fn unfit(value: &Value, error: &serde_json::Error) -> Option<String> {
+    let said = error.to_string();
+    if !said.starts_with("invalid type: ") && !said.starts_with("invalid value: ") {
+        return None;
+    }
+    let expected = match said.rsplit_once(", expected ")?.1 {
+        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
+        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
+        "f32" | "f64" => "a number",
+        "a boolean" => "true or false",
+        "a string" => "a text",
+        "a sequence" => "a list",
+        "a map" => "an object",
+        _ => return None,
+    };
+    // A long value has more than what is wrong with it.
+    let found = match value {
+        Value::Array(_) => "a list".to_owned(),
+        Value::Object(_) => "an object".to_owned(),
+        value => value.to_string(),
+    };
+    Some(format!("expected {expected}, found {found}"))
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -180,7 +208,7 @@ mod tests {
 
     #[test]
     fn values_have_types_and_null_is_none() {
-        let keys = keys(json!({"a": 4, "b": null, "c": "Two", "d": {"e": "x"}}));
+        let keys = keys(json!({"a": 4, "b": null, "c": "Two", "d": {"e": "x"}, "f": 300}));
         assert_eq!(keys.get::<usize>("a").unwrap(), Some(4));
         assert_eq!(keys.get::<usize>("b").unwrap(), None);
         assert_eq!(keys.first::<u8>(&["x", "b", "a"]).unwrap(), Some(("a", 4)));
@@ -194,7 +222,16 @@ mod tests {
             "config: `c`: expected one or three, found Two"
         );
         let inner = keys.object("d").unwrap().get::<u8>("e").unwrap_err();
-        assert!(inner.to_string().starts_with("config.d: `e`: invalid type"));
+        let text = "config.d: `e`: expected a whole number of 0 or more, found \"x\"";
+        assert_eq!(inner.to_string(), text);
+        let error = keys.get::<Vec<String>>("d").unwrap_err();
+        assert!(
+            error
+                .to_string()
+                .ends_with("expected a list, found an object")
+        );
+        let error = keys.get::<u8>("f").unwrap_err();
+        assert!(error.to_string().ends_with("0 or more, found 300"));
         assert!(keys.object("a").is_none() && keys.get::<String>("a").is_err());
     }
 

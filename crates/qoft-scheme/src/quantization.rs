@@ -79,7 +79,15 @@ impl Registry {
     /// is impossible.
     pub fn parse_quantization(&self, text: &str) -> Result<Quantization> {
         let (name, rest) = text.split_once(',').unwrap_or((text, ""));
-        let backend = self.backend(name.trim())?;
+        let name = name.trim();
+        if name.is_empty() || name.contains('=') {
+            let reason = format!(
+                "expected SCHEME or SCHEME,KEY=VALUE…, found `{text}`; the schemes are {}",
+                self.quantizing().join(", ")
+            );
+            return Err(Error::config("quantization").key("scheme", reason));
+        }
+        let backend = self.backend(name)?;
         let mut settings = Map::new();
         for pair in parts(rest)
             .into_iter()
@@ -99,7 +107,9 @@ impl Registry {
                 let reason = format!("has no value: expected {key}=VALUE");
                 return Err(Error::config(text).key(key, reason));
             };
-            settings.insert(key.to_owned(), read_value(value));
+            if settings.insert(key.to_owned(), read_value(value)).is_some() {
+                return Err(Error::config(text).key(key, "is given twice"));
+            }
         }
         self.quantization(backend.name(), &Keys::new(text, settings.into()))
     }

@@ -137,6 +137,13 @@ fn absent(schemes: &[SchemeFeature], error: &Error) -> Option<&'static str> {
             };
             return absent().map(|s| s.feature).find(|feature| has(feature));
         }
+        // The `quant_method` of settings, or the backend.
+        Error::CannotQuantize { scheme, .. } => {
+            let named = |found: &&SchemeFeature| {
+                found.feature == scheme || found.methods.contains(&scheme.as_str())
+            };
+            return absent().find(named).map(|scheme| scheme.feature);
+        }
         _ => return None,
     };
     let shared = |scheme: &SchemeFeature| {
@@ -204,6 +211,27 @@ mod tests {
             Some(method)
         );
         assert_eq!(found(&[], "none", "weight, weight_scale_inv"), Some("fp8"));
+    }
+
+    #[test]
+    fn the_scheme_of_settings_is_named() {
+        let all = SCHEMES.iter().map(|scheme| SchemeFeature {
+            built_in: scheme.feature == "gptq",
+            ..*scheme
+        });
+        let all: Vec<SchemeFeature> = all.collect();
+        let lacking = |scheme: &str| {
+            let error = Error::CannotQuantize {
+                scheme: scheme.to_owned(),
+                quantizing: vec!["gptq"],
+            };
+            absent(&all, &error)
+        };
+        assert_eq!(lacking("bitsandbytes"), Some("bnb"));
+        assert_eq!(lacking("fbgemm_fp8"), Some("fp8"));
+        assert_eq!(lacking("hqq"), Some("hqq"));
+        assert_eq!(lacking("gptq"), None);
+        assert_eq!(lacking("bitnet"), None);
     }
 
     #[test]

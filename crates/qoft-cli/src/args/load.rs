@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::names::names;
-use super::scheme_name;
+use super::scheme_name::{self, Naming};
 
 /// The settings of 4-bit bitsandbytes that have options of their own.
 const FOUR_BIT: [&str; 4] = [
@@ -86,7 +86,7 @@ impl LoadArgs {
             bail!("{} needs --load-in-4bit", flag(key));
         }
         if let Some(text) = scheme {
-            return Ok(Some(parse_scheme(text, registry)?));
+            return Ok(Some(parse_scheme(text, registry, Naming::Loaded)?));
         }
         if let Some(path) = file {
             let config = Keys::new(path.display().to_string(), read_json(path)?);
@@ -177,13 +177,15 @@ impl LoadArgs {
 }
 
 /// A scheme with its settings as one text; an error has names that are like those that there are not.
-pub fn parse_scheme(text: &str, registry: &Registry) -> Result<Quantization> {
-    registry
-        .parse_quantization(text)
-        .map_err(|error| match scheme_name::meant(text, registry) {
+pub fn parse_scheme(text: &str, registry: &Registry, naming: Naming) -> Result<Quantization> {
+    registry.parse_quantization(text).map_err(|error| {
+        // A scheme that this build lacks is meant as it is.
+        let is_lacking = qoft::missing_feature(&error).is_some();
+        match scheme_name::meant(text, registry, naming).filter(|_| !is_lacking) {
             Some(meant) => anyhow!("{error}; {meant}"),
             None => error.into(),
-        })
+        }
+    })
 }
 
 fn on(flag: Option<bool>) -> bool {

@@ -69,6 +69,7 @@ pub use processes::ProcessArgs;
 pub use push::PushArgs;
 pub use quantize::QuantizeArgs;
 pub use run_options::RunOptions;
+pub use scheme_name::Naming;
 #[cfg(feature = "serve")]
 pub use serve::ServeArgs;
 pub use shell::{CompletionsArgs, ManArgs};

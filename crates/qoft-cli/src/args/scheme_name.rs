@@ -4,35 +4,52 @@ use qoft::core::{QuantBackend, Registry};
 
 use super::unknown::nearest;
 
-/// Words for what has options of its own.
-const OPTIONS: [(&[&str], &str); 2] = [
+/// What is being named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Naming {
+    /// The scheme that a model is quantized into when it is loaded or written, for which some have options.
+    Loaded,
+    /// The scheme that another one is merged into.
+    Merged,
+}
+
+/// Words for what has options of its own, which are for loading, and is written as this scheme.
+const OPTIONS: [(&[&str], &str, &str); 3] = [
     (
         &[
             "4bit",
             "4-bit",
             "bnb4",
             "nf4",
-            "fp4",
             "int4",
             "bitsandbytes",
             "bnb",
         ],
         "--load-in-4bit",
+        "bnb-4bit,bnb_4bit_quant_type=nf4",
     ),
-    (&["8bit", "8-bit", "bnb8", "int8"], "--load-in-8bit"),
+    (&["fp4"], "--load-in-4bit", "bnb-4bit"),
+    (
+        &["8bit", "8-bit", "bnb8", "int8"],
+        "--load-in-8bit",
+        "bnb-8bit",
+    ),
 ];
 
 /// What is meant by `scheme,key=value…`, if a name in it is not known, and there is one like it.
-pub(super) fn meant(text: &str, registry: &Registry) -> Option<String> {
+pub(super) fn meant(text: &str, registry: &Registry, naming: Naming) -> Option<String> {
     let mut parts = text.split(',').map(str::trim);
     let name = parts.next()?.to_lowercase();
     let named = |word: &str| format!("`{word}` is meant");
     let Some(backend) = registry.backends().find(|backend| backend.name() == name) else {
         let option = OPTIONS
             .iter()
-            .find(|(words, _)| words.contains(&name.as_str()));
-        if let Some((_, option)) = option {
-            return Some(named(option));
+            .find(|(words, ..)| words.contains(&name.as_str()));
+        if let Some((_, option, scheme)) = option {
+            return Some(named(match naming {
+                Naming::Loaded => option,
+                Naming::Merged => scheme,
+            }));
         }
         return nearest(&name, registry.backends().map(QuantBackend::name)).map(named);
     };
@@ -56,7 +73,15 @@ mod tests {
     #[test]
     fn names_that_are_alike_are_told() {
         let registry = Registry::linked().expect("a registry");
-        let meant = |text| meant(text, &registry);
+        let into = |text| meant(text, &registry, Naming::Merged);
+        for (text, scheme) in [
+            ("nf4", "bnb-4bit,bnb_4bit_quant_type=nf4"),
+            ("int8", "bnb-8bit"),
+        ] {
+            assert_eq!(into(text), Some(format!("`{scheme}` is meant")), "{text}");
+            assert!(registry.parse_quantization(scheme).is_ok(), "{scheme}");
+        }
+        let meant = |text| meant(text, &registry, Naming::Loaded);
         for (text, name) in [
             ("nf4", "--load-in-4bit"),
             ("INT8,a=1", "--load-in-8bit"),

@@ -16,7 +16,7 @@ use qoft::{
     NewScheme, Registries, ScaledAdapter, StagedMerge,
 };
 
-use crate::args::{DtypeArg, MergeArgs, parse_scheme};
+use crate::args::{DtypeArg, MergeArgs, Naming, parse_scheme};
 use crate::print::{errln, outln, warnln};
 use crate::{calibration, data, files, progress, vocabulary};
 
@@ -142,7 +142,7 @@ fn written(args: &MergeArgs, registries: &Registries) -> Result<Option<Written>>
     };
     let options = args.base.load.options()?;
     Ok(Some(Written {
-        quantization: parse_scheme(scheme, &registries.schemes)?,
+        quantization: parse_scheme(scheme, &registries.schemes, Naming::Merged)?,
         skips: options.skips,
         format: options.format,
     }))

@@ -164,6 +164,20 @@ fn options_that_contradict_each_other_are_refused() {
     );
     fails(&["--quantize", "hqq,nbits"], &["`nbits`: has no value"]);
     fails(
+        &["--quantize", "hqq,nbits=4,nbits=3"],
+        &["`nbits`: is given twice"],
+    );
+    fails(
+        &["--quantize", "gptq,bits=four"],
+        &["`bits`: expected a whole number of 0 or more, found \"four\""],
+    );
+    fails(
+        &["--quantize", "bits=4"],
+        &["expected SCHEME", "`bits=4`", "hqq"],
+    );
+    fails(&["--quantize", ""], &["expected SCHEME", "hqq"]);
+    fails(&["--quantize", "dense"], &["`qoft dequantize`"]);
+    fails(
         &["--quantize", "gptq,group_size=7"],
         &["GPTQModel loads a group_size of 16, 32", "found 7"],
     );

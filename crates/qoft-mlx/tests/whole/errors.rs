@@ -76,9 +76,13 @@ fn sizes_that_the_model_knows_tell_the_parameters() {
 fn impossible_parameters_are_named() {
     for (key, value, parts) in [
         ("bits", json!(7), ["`bits`", "1 to 6 or 8, found 7"]),
-        ("bits", json!("4"), ["`bits`", "invalid type"]),
+        ("bits", json!("4"), ["`bits`", "expected a whole number"]),
         ("group_size", json!(0), ["`group_size`", "found 0"]),
-        ("group_size", json!(-1), ["`group_size`", "invalid value"]),
+        (
+            "group_size",
+            json!(-1),
+            ["`group_size`", "expected a whole number"],
+        ),
         ("mode", json!("fp4"), ["`mode`", "affine or mxfp4"]),
     ] {
         good().key(key, value).fails(&parts);

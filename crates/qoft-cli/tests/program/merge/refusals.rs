@@ -110,8 +110,10 @@ fn options_that_do_nothing_are_refused() {
     );
     bad(&["--quantize-skip", "q_proj"], "--quantize-skip");
     bad(&["--quantize-dtype", "float16"], "--quantize-dtype");
-    bad(&["--quantize", "nf4"], "no backend `nf4`");
+    let nf4 = "`bnb-4bit,bnb_4bit_quant_type=nf4` is meant";
+    bad(&["--quantize", "nf4"], nf4);
     bad(&["--quantize", "aqlm"], "`aqlm` cannot quantize");
+    bad(&["--quantize", "gguf"], "`qoft export --to gguf`");
     bad(
         &["--load-in", "bnb-8bit", "--load-in-4bit"],
         "more than one of",
