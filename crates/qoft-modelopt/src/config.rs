@@ -5,7 +5,7 @@ use serde_json::Value;
 
 /// The file in which older exports have their configuration; newer ones repeat it in `config.json`.
 pub const FILE: &str = "hf_quant_config.json";
-/// Input features that share a scale of NVFP4, unless the configuration has another number.
+/// Input features that share a scale of NVFP4, unless the configuration or the scales say another number.
 pub const NVFP4_GROUP: usize = 16;
 /// What the library is called.
 pub const NAME: &str = "modelopt";
@@ -41,11 +41,11 @@ pub fn skips(keys: &Keys) -> Result<Option<Vec<String>>> {
 }
 
 /// How many input features share a scale of NVFP4 in the module at `path`: what stands there for the
-/// module, else for all, else for the first group of weights with 4 bits.
+/// module, else for all, else for the first group of weights with 4 bits. `None` where nothing is said of it.
 ///
 /// # Errors
 /// If it is no positive number.
-pub fn group_size(keys: &Keys, path: &str) -> Result<usize> {
+pub fn group_size(keys: &Keys, path: &str) -> Result<Option<usize>> {
     const KEY: &str = "group_size";
     let keys = settings(keys);
     let module = keys
@@ -62,8 +62,8 @@ pub fn group_size(keys: &Keys, path: &str) -> Result<usize> {
         match keys.get::<usize>(KEY)? {
             None => {}
             Some(0) => return Err(keys.error(KEY, "expected more than 0, found 0")),
-            Some(size) => return Ok(size),
+            size => return Ok(size),
         }
     }
-    Ok(NVFP4_GROUP)
+    Ok(None)
 }

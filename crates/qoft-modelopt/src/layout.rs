@@ -15,7 +15,7 @@ use qoft_scheme::kernels::{
 };
 use qoft_scheme::{Dtype, Keys, LayerSource, Result, TensorView};
 
-use crate::config;
+use crate::config::{self, NVFP4_GROUP};
 
 /// Name of the codes.
 pub const WEIGHT: &str = "weight";
@@ -124,7 +124,7 @@ impl ModeloptLayer {
         };
         let blocks = match format {
             Format::Fp8 => blocks(&scales, [n, k])?,
-            Format::Nvfp4(_) => [1, config::group_size(keys, layer.path())?],
+            Format::Nvfp4(_) => [1, group_size(&scales, k, keys, layer.path())?],
             Format::Mxfp4 | Format::Mxfp8 => [1, MX_GROUP],
         };
         if format != Format::Fp8 {
@@ -171,6 +171,20 @@ impl ModeloptLayer {
             offset: 0.0,
         })
     }
+}
+
+/// Input features of `k` that share a scale of NVFP4. The configuration of some algorithms (W4A8_NVFP4_FP8) does
+/// not say it in `config.json`; then as many as the scales are for.
+fn group_size(scales: &TensorView, k: usize, keys: &Keys, path: &str) -> Result<usize> {
+    if let Some(told) = config::group_size(keys, path)? {
+        return Ok(told);
+    }
+    Ok(match *scales.shape() {
+        [_, columns] if columns != k.div_ceil(NVFP4_GROUP) && columns > 0 && k % columns == 0 => {
+            k / columns
+        }
+        _ => NVFP4_GROUP,
+    })
 }
 
 /// Rows and columns that share a scale of an FP8 weight.
