@@ -88,6 +88,16 @@ QUANTIZATIONS = {
 }  # fmt: skip
 
 
+# AutoRound's configurations of tensors that fixtures of compressed-tensors have.
+AUTO_ROUND = {
+    "a8_fp8_channel": {"data_type": "fp8", "bits": 8, "group_size": -1},
+    "fp8_tensor": {"data_type": "fp", "bits": 8, "group_size": 0, "extra_config": {"plain": {"bits": 16, "data_type": "float"}}},
+    "fp8_block": {"data_type": "fp8", "bits": 8, "group_size": [32, 64], "extra_config": {"odd": {"group_size": [128, 128]}}},
+    "nvfp4": {"data_type": "nv_fp", "bits": 4, "group_size": 16, "extra_config": {".*plain.*": {"bits": 8, "data_type": "mx_fp", "group_size": 32}}},
+    "mxfp4": {"data_type": "mx_fp", "bits": 4, "group_size": 32},
+}  # fmt: skip
+
+
 def checkpoints():
     add = corpus("checkpoint")
     add("dense", b"{}", b'{"a.weight":{"dtype":"F32","shape":[2,2],"data_offsets":[0,16]}}', bytes(16))
@@ -110,6 +120,10 @@ def checkpoints():
             smallest = min(layers, key=lambda parts: sum(map(len, parts)))
             name = f"{folder.parent.name}-{folder.name}"
             add(name, config(folder / "config.json"), *smallest)
+            settings = AUTO_ROUND.get(folder.name) if folder.parent.name == "compressed-tensors" else None
+            if settings:
+                about = {"quant_method": "auto-round", "packing_format": "auto_round:llm_compressor"} | settings
+                add(f"auto-round-{folder.name}", json.dumps({"quantization_config": about}).encode(), *smallest)
 
 
 def indices():
