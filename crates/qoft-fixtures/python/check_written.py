@@ -37,13 +37,41 @@ def by_transformers(folder):
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(folder)
-    is_compressed = method_of(folder) == "compressed-tensors"
-    # Weights that are decompressed are rounded to the dtype of their scales.
-    dtype = "auto" if is_compressed else torch.float32
+    method = method_of(folder)
+    # Both round weights to the dtype of the file when they make them dense.
+    own_dtype = method in ("compressed-tensors", "torchao")
+    if method == "compressed-tensors":
+        make_room_for_zero_points()
+    dtype = "auto" if own_dtype else torch.float32
     model = AutoModelForCausalLM.from_pretrained(folder, config=config, device_map="cpu", dtype=dtype)
-    if is_compressed:
-        return decompressed(model, config)
-    return by_hqq(model, folder) if method_of(folder) == "hqq" else model
+    if method == "compressed-tensors":
+        decompress(model)
+    if own_dtype:
+        return dense(model, config)
+    return by_hqq(model, folder) if method == "hqq" else model
+
+
+def make_room_for_zero_points():
+    """transformers loads into the tensors that compressed-tensors 0.20 makes of a model without weights. Among these
+    packed zero points are as large as unpacked ones, so that no file with packed zero points can be loaded, the
+    library's own included. Here they have the size that they have in files.
+    """
+    import torch
+    from compressed_tensors.compressors.pack_quantized.base import PACK_ZP_STRATS, PackedQuantizationCompressor
+
+    inner = PackedQuantizationCompressor.compress.__func__
+
+    def compress(cls, state_dict, scheme):
+        made = inner(cls, state_dict, scheme)
+        zeros, weights = made.get("weight_zero_point"), scheme.weights
+        if zeros is not None and zeros.device.type == "meta" and weights.strategy in PACK_ZP_STRATS:
+            rows = math.ceil(zeros.shape[0] * weights.num_bits / 32)
+            # As it is where somebody has mended the library, or this was called before.
+            if zeros.dtype != torch.int32:
+                made["weight_zero_point"] = torch.empty(rows, *zeros.shape[1:], dtype=torch.int32, device="meta")
+        return made
+
+    PackedQuantizationCompressor.compress = classmethod(compress)
 
 
 def by_hqq(model, folder):
@@ -74,23 +102,29 @@ def by_hqq(model, folder):
     return model
 
 
-def decompressed(model, config):
-    """A dense model in float32 with the decompressed weights."""
-    import torch
+def decompress(model):
     from compressed_tensors.compressors.base import decompress_module
-    from transformers import AutoModelForCausalLM
 
     for module in model.modules():
         if getattr(module, "quantization_scheme", None) is not None:
             decompress_module(module)
+
+
+def dense(model, config):
+    """A dense model in float32 with the weights of one whose weights can be made dense."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
     del config.quantization_config
-    dense = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
+    made = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     tensors = {}
-    for name in dense.state_dict():
+    for name in made.state_dict():
         path, _, key = name.rpartition(".")
-        tensors[name] = getattr(model.get_submodule(path), key).detach().float()
-    dense.load_state_dict(tensors)
-    return dense
+        value = getattr(model.get_submodule(path), key).detach()
+        is_plain = type(value) in (torch.Tensor, torch.nn.Parameter)
+        tensors[name] = (value if is_plain else value.dequantize()).float()
+    made.load_state_dict(tensors)
+    return made
 
 
 def by_gptqmodel(folder):
