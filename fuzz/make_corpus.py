@@ -92,7 +92,7 @@ QUANTIZATIONS = {
 AUTO_ROUND = {
     "a8_fp8_channel": {"data_type": "fp8", "bits": 8, "group_size": -1},
     "fp8_tensor": {"data_type": "fp", "bits": 8, "group_size": 0, "extra_config": {"plain": {"bits": 16, "data_type": "float"}}},
-    "fp8_block": {"data_type": "fp8", "bits": 8, "group_size": [32, 64], "extra_config": {"odd": {"group_size": [128, 128]}}},
+    "fp8_block": {"data_type": "fp8", "bits": 8, "group_size": [32, 64], "extra_config": {"plain": {"group_size": [128, 128]}}},
     "nvfp4": {"data_type": "nv_fp", "bits": 4, "group_size": 16, "extra_config": {".*plain.*": {"bits": 8, "data_type": "mx_fp", "group_size": 32}}},
     "mxfp4": {"data_type": "mx_fp", "bits": 4, "group_size": 32},
 }  # fmt: skip
