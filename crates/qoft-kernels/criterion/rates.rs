@@ -4,17 +4,20 @@
 //! runs counts.
 
 use std::hint::black_box;
+use std::sync::Arc;
 use std::time::Instant;
 
-use pulp::{Arch, Simd, WithSimd};
-use qoft_kernels::ops::packed_matmul;
+use pulp::{Simd, WithSimd};
+use qoft_kernels::ops::{GroupedMatmul, packed_matmul};
 use qoft_kernels::{
-    CodeMap, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, PackedWeight, Scales,
-    Zeros,
+    CodeMap, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, HostOp, HostView,
+    PackedWeight, Scales, Zeros,
 };
 
 /// How long each line is measured.
 const SECONDS: f64 = 0.25;
+/// Experts of a mixture: more weights than any cache holds.
+const EXPERTS: usize = 32;
 
 /// So many rounds of multiply-adds in registers; how many operations they were.
 struct Fma(usize);
@@ -39,7 +42,7 @@ impl WithSimd for Fma {
 
 /// Operations a second of all threads together.
 fn fma_rate(rounds: usize) -> f64 {
-    let arch = Arch::new();
+    let arch = pulp::Arch::new();
     let began = Instant::now();
     let operations = rayon::broadcast(|_| arch.dispatch(Fma(rounds)));
     operations.iter().sum::<f64>() / began.elapsed().as_secs_f64()
@@ -93,39 +96,76 @@ fn main() {
         rate = rate.max(fma_rate(3_000_000));
     }
     println!("rate of multiply-adds: {:.1} GFLOP/s", rate / 1e9);
+    let mut measure = |line: &str, flops: usize, product: &dyn Fn()| {
+        let began = Instant::now();
+        let (mut best, mut runs) = (f64::MAX, 0);
+        while runs < 3 || began.elapsed().as_secs_f64() < SECONDS {
+            let began = Instant::now();
+            product();
+            best = best.min(began.elapsed().as_secs_f64());
+            runs += 1;
+        }
+        rate = rate.max(fma_rate(100_000));
+        let share = 100.0 * flops as f64 / best / rate;
+        println!("{line:32} {share:5.1} %  {:8.1} µs", best * 1e6);
+    };
+    let lines = |kind: &str, rows: usize, [n, k]: [usize; 2], many: &str| {
+        let line = |way: &str| format!("{kind} m={rows}. {n}x{k}{many} {way}.");
+        let wanted = |line: &String| words.iter().all(|word| line.contains(word.as_str()));
+        [line("y"), line("dx")].map(|line| Some(line).filter(wanted))
+    };
+    let kinds = ["f32", "nf4", "int8", "gptq4", "bf16"];
     let shapes = [
         [576, 576],
         [192, 576],
         [1536, 576],
         [576, 1536],
+        [512, 512],
+        [256, 512],
         [4096, 4096],
         [11008, 4096],
     ];
     for shape in shapes {
-        for kind in ["f32", "nf4", "int8", "gptq4", "bf16"] {
+        for kind in kinds {
             let mut made = None;
             for rows in [1, 2, 4, 8, 12, 16, 24, 32, 64, 128, 512, 4096] {
-                for transpose in [false, true] {
-                    let direction = if transpose { "dx" } else { "y" };
-                    let [n, k] = shape;
-                    let line = format!("{kind} m={rows}. {n}x{k} {direction}.");
-                    if !words.iter().all(|w| line.contains(w.as_str())) {
+                let ways = lines(kind, rows, shape, "");
+                for (transpose, line) in [false, true].into_iter().zip(ways) {
+                    let (Some(line), [n, k]) = (line, shape) else {
                         continue;
-                    }
+                    };
                     let weight = made.get_or_insert_with(|| weight(kind, shape));
                     let x = values(rows * if transpose { n } else { k });
-                    let flops = (2 * rows * n * k) as f64;
-                    let began = Instant::now();
-                    let (mut best, mut runs) = (f64::MAX, 0);
-                    while runs < 3 || began.elapsed().as_secs_f64() < SECONDS {
-                        let began = Instant::now();
+                    measure(&line, 2 * rows * n * k, &|| {
                         black_box(packed_matmul(&x, &**weight, transpose));
-                        best = best.min(began.elapsed().as_secs_f64());
-                        runs += 1;
-                    }
-                    rate = rate.max(fma_rate(100_000));
-                    let share = 100.0 * flops / best / rate;
-                    println!("{line:32} {share:5.1} %  {:8.1} µs", best * 1e6);
+                    });
+                }
+            }
+        }
+    }
+    for shape in [[256, 512], [512, 256], [768, 2048], [2048, 768]] {
+        for kind in kinds {
+            for rows in [4, 16, 32, 64, 128] {
+                let [y, dx] = lines(kind, rows, shape, &format!(" ({EXPERTS})"));
+                if y.is_none() && dx.is_none() {
+                    continue;
+                }
+                let group = |_| (Arc::from(weight(kind, shape)), rows);
+                let op = GroupedMatmul::new((0..EXPERTS).map(group).collect());
+                let (all, [n, k]) = (rows * EXPERTS, shape);
+                let (x, grad) = (values(all * k), values(all * n));
+                let [of_x, of_grad] = [[all, k], [all, n]];
+                let inputs = HostView::new(&of_x, &x);
+                let grad = HostView::new(&of_grad, &grad);
+                if let Some(line) = y {
+                    measure(&line, 2 * all * n * k, &|| {
+                        black_box(op.forward(&[inputs], false));
+                    });
+                }
+                if let Some(line) = dx {
+                    measure(&line, 2 * all * n * k, &|| {
+                        black_box(op.backward(&[inputs], &[], grad, &[true]));
+                    });
                 }
             }
         }

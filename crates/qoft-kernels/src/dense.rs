@@ -113,6 +113,10 @@ impl PackedWeight for DenseWeight {
         });
     }
 
+    fn rows_in_memory(&self) -> Option<&[u8]> {
+        Some(&self.bytes)
+    }
+
     fn device_weight(&self) -> Option<DeviceWeight> {
         let words = Words::new(self.shape, &self.bytes)?;
         Some(words.finish(DeviceLayout::Dense(self.format)))

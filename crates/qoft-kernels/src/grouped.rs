@@ -226,6 +226,14 @@ impl PackedWeight for GroupedWeight {
         }
     }
 
+    fn rows_in_memory(&self) -> Option<&[u8]> {
+        let [rows, cols] = self.shape;
+        let bits = cols * self.codes.bits as usize;
+        // Codes of rows that end inside of a byte do not begin where bytes do.
+        let whole = bits.is_multiple_of(8).then_some(rows * bits / 8)?;
+        self.codes.bytes.get(..whole)
+    }
+
     fn device_weight(&self) -> Option<DeviceWeight> {
         self.words()
     }

@@ -58,6 +58,12 @@ pub trait PackedWeight: Debug + Send + Sync {
         None
     }
 
+    /// The bytes of all codes or values, if those of a row follow each other, all as large, and rows do so as
+    /// well: products ask for them before they decode them. `None` where they lie otherwise.
+    fn rows_in_memory(&self) -> Option<&[u8]> {
+        None
+    }
+
     /// The weight as GPUs decode it; `None` where they cannot: tiles of it are then decoded here,
     /// one after another, each time it is used.
     fn device_weight(&self) -> Option<DeviceWeight> {

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use super::ahead::Ahead;
 use super::kernel::MacroKernel;
 use super::pack::{KC, NC, PANEL, STEP, pack, pack_rows};
 use super::{Mat, MatMut, is_far};
@@ -23,6 +24,9 @@ pub(crate) trait Columns {
     /// Packs a block of at most [`STEP`] rows into panels of [`NC`] columns: element `(i, j)` of the block
     /// goes to `panels[j / NC * PANEL + i * NC + j % NC]`.
     fn pack(&self, rows: Range<usize>, cols: Range<usize>, panels: &mut [f32]);
+
+    /// What of memory [`Self::pack`] reads for them.
+    fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead;
 }
 
 impl Columns for Mat<'_> {
@@ -36,6 +40,13 @@ impl Columns for Mat<'_> {
             let nc = NC.min(cols.end - col);
             pack(*self, [rows.start, rows.len()], [col, nc], panel);
         }
+    }
+
+    fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead {
+        Ahead::of(match self.col_stride {
+            1 => self.rows_of(rows).columns(cols.start, cols.len()),
+            _ => self.t().rows_of(cols).columns(rows.start, rows.len()),
+        })
     }
 }
 
@@ -63,6 +74,7 @@ pub(crate) unsafe fn blocked(
     let jc = even(c.cols, if pack_a { FAR_COLUMNS } else { width }, NC);
     let size_a = if pack_a { mc * STEP } else { 0 };
     let size_b = width.min(jc) / NC * PANEL;
+    let depth = a.cols;
     let size_c = if a.cols > KC { mc * jc } else { 0 };
     with_scratch(size_a + size_b + size_c, |scratch| {
         let (near_a, rest) = scratch.split_at_mut(size_a);
@@ -87,11 +99,27 @@ pub(crate) unsafe fn blocked(
                     let cols = col..(col + width).min(end);
                     let of_b = first + cols.start..first + cols.end;
                     b.pack(step.clone(), of_b, near_b);
+                    // What is packed next, if there is something: while one panel is multiplied, a part of it
+                    // is asked for.
+                    let (rows, after) = match () {
+                        () if cols.end < end => (step.clone(), cols.end..end),
+                        () if step.end < depth => (step.end..depth, j..end),
+                        () if end < c.cols => (0..depth, end..c.cols),
+                        () => (0..0, 0..0),
+                    };
+                    let rows = rows.start..rows.end.min(rows.start + STEP);
+                    let after = after.start..after.end.min(after.start + width);
+                    let ahead = match rows.is_empty() {
+                        true => Ahead::NOTHING,
+                        false => b.ahead(rows, first + after.start..first + after.end),
+                    };
+                    let panels = cols.len().div_ceil(NC);
                     let starts = cols.clone().step_by(NC);
-                    for (col, panel) in starts.zip(near_b.chunks_exact(PANEL)) {
+                    for (i, (col, panel)) in starts.zip(near_b.chunks_exact(PANEL)).enumerate() {
                         let nc = NC.min(cols.end - col);
+                        let ahead = ahead.part(i, panels);
                         // SAFETY: the caller vouches for C.
-                        unsafe { block.add(a, panel, step.start, [col, nc]) }
+                        unsafe { block.add(a, panel, step.start, [col, nc], ahead) }
                     }
                 }
             }
@@ -127,11 +155,18 @@ struct Block<'a> {
 
 impl Block<'_> {
     /// Adds the products of `a`, the columns of A from `at` on, with a panel of B that begins at column
-    /// `col` and has `nc` columns.
+    /// `col` and has `nc` columns, while what is `ahead` is asked for.
     ///
     /// # Safety
     /// As [`super::matmul_into`].
-    unsafe fn add(&mut self, a: Mat, panel: &[f32], at: usize, [col, nc]: [usize; 2]) {
+    unsafe fn add(
+        &mut self,
+        a: Mat,
+        panel: &[f32],
+        at: usize,
+        [col, nc]: [usize; 2],
+        ahead: Ahead,
+    ) {
         let c = self.c.columns(col, nc);
         let far = (c.ptr, c.row_stride);
         let near = self.sums.get_mut((col - self.first_sum) * c.rows..);
@@ -158,6 +193,7 @@ impl Block<'_> {
                 before_row_stride: before.1,
                 c: after.0,
                 c_row_stride: after.1,
+                ahead: ahead.part(k / KC, a.cols.div_ceil(KC)),
             };
             // SAFETY: the operands are as large, the sums hold a panel of as many rows, and the caller
             // vouches for C.

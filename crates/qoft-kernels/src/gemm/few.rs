@@ -3,8 +3,9 @@
 
 use std::ops::Range;
 
+use super::ahead::Ahead;
 use super::kernel::MacroKernel;
-use super::pack::KC;
+use super::pack::{KC, NC};
 use super::turn::{turn, turn_into};
 use super::{Mat, MatMut, is_far};
 use crate::scratch::with_scratch;
@@ -30,11 +31,26 @@ pub(crate) trait Tiles {
         cols: Range<usize>,
         scratch: &'a mut [f32],
     ) -> Mat<'a>;
+
+    /// What of memory [`Self::tile`] reads for them, as far as they are inside of the matrix.
+    fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead;
 }
+
+/// A matrix that is multiplied next, and the first of its rows or columns that is needed.
+pub(crate) type Next<'a, W> = Option<(&'a W, usize)>;
 
 impl Tiles for Mat<'_> {
     fn tile<'a>(&'a self, rows: Range<usize>, cols: Range<usize>, _: &'a mut [f32]) -> Mat<'a> {
         self.rows_of(rows).columns(cols.start, cols.len())
+    }
+
+    fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead {
+        let [rows, cols] = [(rows, self.rows), (cols, self.cols)]
+            .map(|(range, most)| range.start.min(most)..range.end.min(most));
+        match rows.is_empty() || cols.is_empty() {
+            true => Ahead::NOTHING,
+            false => Ahead::of(self.rows_of(rows).columns(cols.start, cols.len())),
+        }
     }
 }
 
@@ -71,11 +87,12 @@ impl<'a> Turned<'a> {
 ///
 /// # Safety
 /// As [`super::matmul_into`], for these columns of C.
-pub(crate) unsafe fn few_rows(
+pub(crate) unsafe fn few_rows<W: Tiles + ?Sized>(
     c: MatMut,
     x: &Turned,
     rows: Range<usize>,
-    w: &(impl Tiles + ?Sized),
+    w: &W,
+    next: Next<W>,
     accumulate: bool,
 ) {
     let (width, k) = (x.width, x.values.len() / x.width);
@@ -91,15 +108,30 @@ pub(crate) unsafe fn few_rows(
             }
             for col in (0..k).step_by(ACROSS) {
                 let cols = col..(col + ACROSS).min(k);
-                let w = w.tile(here.clone(), cols.clone(), scratch);
+                let decoded = scratch.as_ptr();
+                let tile = w.tile(here.clone(), cols.clone(), scratch);
+                let in_place = tile.data.as_ptr() != decoded;
                 for at in cols.clone().step_by(KC) {
                     let before = accumulate || at > 0;
+                    // What lies at the same place of the tile that comes next.
+                    let at_next = at - col..at - col + KC;
+                    let ahead = match next {
+                        // Long rows that are read in place, the processor follows by itself.
+                        _ if in_place && k > ACROSS => Ahead::NOTHING,
+                        _ if cols.end < k => w.ahead(here.clone(), at + ACROSS..at + ACROSS + KC),
+                        _ if here.end < rows.end => {
+                            let below = here.end..(here.end + DOWN).min(rows.end);
+                            w.ahead(below, at_next)
+                        }
+                        Some((next, row)) => next.ahead(row..row + DOWN, at_next),
+                        None => Ahead::NOTHING,
+                    };
                     let kernel = MacroKernel {
                         mc: here.len(),
                         kc: KC.min(cols.end - at),
                         nc: width,
-                        a: w.data[at - col..].as_ptr(),
-                        a_row_stride: w.row_stride,
+                        a: tile.data[at - col..].as_ptr(),
+                        a_row_stride: tile.row_stride,
                         a_col_stride: 1,
                         b: x.values[at * width..].as_ptr(),
                         b_row_stride: width,
@@ -111,6 +143,7 @@ pub(crate) unsafe fn few_rows(
                         before_row_stride: width,
                         c: sums.as_mut_ptr(),
                         c_row_stride: width,
+                        ahead,
                     };
                     // SAFETY: both operands and the sums are as large.
                     unsafe { kernel.run() }
@@ -127,28 +160,56 @@ pub(crate) unsafe fn few_rows(
 ///
 /// # Safety
 /// As [`super::matmul_into`], for these columns of C.
-pub(crate) unsafe fn few_rows_transposed(
+pub(crate) unsafe fn few_rows_transposed<W: Tiles + ?Sized>(
     c: MatMut,
     x: Mat,
     cols: Range<usize>,
-    w: &(impl Tiles + ?Sized),
+    w: &W,
+    next: Next<W>,
 ) {
-    with_scratch(2 * KC * WIDE, |scratch| {
+    with_scratch(KC * (WIDE + NC), |scratch| {
         let (scratch, near) = scratch.split_at_mut(KC * WIDE);
         for col in cols.clone().step_by(WIDE) {
             let here = col..(col + WIDE).min(cols.end);
-            let c = c.columns(here.start, here.len());
             for k in (0..x.cols).step_by(KC) {
                 let kc = KC.min(x.cols - k);
-                let mut w = w.tile(k..k + kc, here.clone(), scratch);
-                if is_far(w.row_stride) {
-                    for (r, line) in near.chunks_exact_mut(here.len()).take(kc).enumerate() {
-                        line.copy_from_slice(&w.data[r * w.row_stride..][..line.len()]);
+                // What is multiplied after this tile, so many columns of it.
+                let after = |width: usize| {
+                    let rows = k + kc..(k + kc + KC).min(x.cols);
+                    let below = 0..KC.min(x.cols);
+                    match next {
+                        _ if !rows.is_empty() => w.ahead(rows, here.start..here.start + width),
+                        _ if here.end < cols.end => w.ahead(below, here.end..here.end + width),
+                        Some((next, col)) => next.ahead(below, col..col + width),
+                        None => Ahead::NOTHING,
                     }
-                    w = Mat::new(near, kc, here.len(), here.len());
+                };
+                let decoded = scratch.as_ptr();
+                let tile = w.tile(k..k + kc, here.clone(), scratch);
+                let in_place = tile.data.as_ptr() != decoded;
+                let panels = here.len().div_ceil(NC);
+                for panel in 0..panels {
+                    let first = panel * NC;
+                    let width = NC.min(here.len() - first);
+                    let mut b = tile.columns(first, width);
+                    let ahead = match () {
+                        () if !in_place => after(WIDE).part(panel, panels),
+                        () if panel + 1 == panels => after(NC),
+                        () => {
+                            let cols = here.start + first + NC..here.end;
+                            w.ahead(k..k + kc, cols.start..cols.end.min(cols.start + NC))
+                        }
+                    };
+                    if is_far(b.row_stride) {
+                        for (r, line) in near.chunks_exact_mut(width).take(kc).enumerate() {
+                            line.copy_from_slice(&b.data[r * b.row_stride..][..width]);
+                        }
+                        b = Mat::new(near, kc, width, width);
+                    }
+                    let c = c.columns(here.start + first, width);
+                    // SAFETY: the caller vouches for these columns of C.
+                    unsafe { super::macro_kernel(c, x.columns(k, kc), b, k > 0, ahead) }
                 }
-                // SAFETY: the caller vouches for these columns of C.
-                unsafe { super::macro_kernel(c, x.columns(k, kc), w, k > 0) }
             }
         }
     });

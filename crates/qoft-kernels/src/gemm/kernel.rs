@@ -5,12 +5,15 @@ use std::hint::black_box;
 
 use pulp::{MemMask, Simd, WithSimd};
 
+use super::ahead::{Ahead, Fetch};
 #[cfg(target_arch = "x86_64")]
 use crate::simd::Arch;
 use crate::simd::{arch, prefetch_at};
 
 /// Vectors in a row of a micro-tile: `nr` is two vectors.
 const NR_VECTORS: usize = 2;
+/// Steps of the inner dimension between which memory is asked for.
+const CHUNK: usize = 8;
 
 /// `C = A · B`, or with `before` the sum of that matrix and the product, where C, A and B are `mc × nc`,
 /// `mc × kc` and `kc × nc`. Element `(i, j)` of C lies at `c[i * c_row_stride + j]`, those of B and of
@@ -34,6 +37,8 @@ pub(crate) struct MacroKernel {
     pub before_row_stride: usize,
     pub c: *mut f32,
     pub c_row_stride: usize,
+    /// What will be read after this product: it is asked for meanwhile.
+    pub ahead: Ahead,
 }
 
 impl MacroKernel {
@@ -61,6 +66,8 @@ impl WithSimd for Checked {
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let nr = NR_VECTORS * S::F32_LANES;
+        let tiles = self.0.mc.div_ceil(MicroPanel::<S>::MOST_ROWS) * self.0.nc.div_ceil(nr);
+        let mut fetch = Fetch::new(self.0.ahead, tiles * self.0.kc.div_ceil(CHUNK));
         let mut col = 0;
         while col < self.0.nc {
             let panel = MicroPanel {
@@ -71,10 +78,10 @@ impl WithSimd for Checked {
             // SAFETY: the panel lies inside the matrices, which the caller of `run` vouches for.
             unsafe {
                 match self.0.nc - col {
-                    left if left >= nr => panel.run::<NR_VECTORS, false>(),
-                    left if left > S::F32_LANES => panel.run::<NR_VECTORS, true>(),
-                    left if left == S::F32_LANES => panel.run::<1, false>(),
-                    _ => panel.run::<1, true>(),
+                    left if left >= nr => panel.run::<NR_VECTORS, false>(&mut fetch),
+                    left if left > S::F32_LANES => panel.run::<NR_VECTORS, true>(&mut fetch),
+                    left if left == S::F32_LANES => panel.run::<1, false>(&mut fetch),
+                    _ => panel.run::<1, true>(&mut fetch),
                 }
             }
             col += nr;
@@ -90,13 +97,16 @@ struct MicroPanel<S: Simd> {
 }
 
 impl<S: Simd> MicroPanel<S> {
+    /// Rows of a micro-tile of two vectors at most.
+    const MOST_ROWS: usize = if S::REGISTER_COUNT >= 32 { 12 } else { 6 };
+
     /// All micro-tiles of C with `V` vectors of columns; with `TAIL`, the last one is only partly
     /// inside the matrix. `mr` is what the registers have room for, and less for the last rows.
     ///
     /// # Safety
     /// As [`MacroKernel::run`].
     #[inline(always)]
-    unsafe fn run<const V: usize, const TAIL: bool>(&self) {
+    unsafe fn run<const V: usize, const TAIL: bool>(&self, fetch: &mut Fetch) {
         let last = (self.product.nc - self.col) - (V - 1) * S::F32_LANES;
         let mask = self
             .simd
@@ -107,29 +117,29 @@ impl<S: Simd> MicroPanel<S> {
         unsafe {
             if S::REGISTER_COUNT >= 32 || V == 1 {
                 while rows - row >= 12 {
-                    self.micro_kernel::<12, V, TAIL>(row, mask);
+                    self.micro_kernel::<12, V, TAIL>(row, mask, fetch);
                     row += 12;
                 }
                 if rows - row >= 8 {
-                    self.micro_kernel::<8, V, TAIL>(row, mask);
+                    self.micro_kernel::<8, V, TAIL>(row, mask, fetch);
                     row += 8;
                 }
             } else {
                 while rows - row >= 6 {
-                    self.micro_kernel::<6, V, TAIL>(row, mask);
+                    self.micro_kernel::<6, V, TAIL>(row, mask, fetch);
                     row += 6;
                 }
             }
             if rows - row >= 4 {
-                self.micro_kernel::<4, V, TAIL>(row, mask);
+                self.micro_kernel::<4, V, TAIL>(row, mask, fetch);
                 row += 4;
             }
             if rows - row >= 2 {
-                self.micro_kernel::<2, V, TAIL>(row, mask);
+                self.micro_kernel::<2, V, TAIL>(row, mask, fetch);
                 row += 2;
             }
             if rows - row == 1 {
-                self.micro_kernel::<1, V, TAIL>(row, mask);
+                self.micro_kernel::<1, V, TAIL>(row, mask, fetch);
             }
         }
     }
@@ -144,6 +154,7 @@ impl<S: Simd> MicroPanel<S> {
         &self,
         row: usize,
         mask: MemMask<S::m32s>,
+        fetch: &mut Fetch,
     ) {
         let (simd, p, lanes) = (self.simd, self.product, S::F32_LANES);
         // SAFETY: every access is to an element of the micro-tile, or is masked.
@@ -171,22 +182,28 @@ impl<S: Simd> MicroPanel<S> {
             let mut sums = [[simd.splat_f32s(0.0); V]; MR];
             let mut a = row_pointers::<MR>(p.a.add(row * p.a_row_stride), p.a_row_stride);
             let mut b = p.b.add(self.col);
-            for _ in 0..p.kc {
-                let mut b_row = [simd.splat_f32s(0.0); V];
-                for (v, b_row) in b_row.iter_mut().enumerate() {
-                    *b_row = load(b, v);
-                }
-                for (r, sums) in sums.iter_mut().enumerate() {
-                    let at = a[r / 3].wrapping_add(r % 3 * p.a_row_stride);
-                    let factor = simd.splat_f32s(*at);
-                    for (sum, &b_row) in sums.iter_mut().zip(&b_row) {
-                        *sum = simd.mul_add_f32s(factor, b_row, *sum);
+            let mut left = p.kc;
+            while left > 0 {
+                fetch.some();
+                let steps = left.min(CHUNK);
+                left -= steps;
+                for _ in 0..steps {
+                    let mut b_row = [simd.splat_f32s(0.0); V];
+                    for (v, b_row) in b_row.iter_mut().enumerate() {
+                        *b_row = load(b, v);
                     }
+                    for (r, sums) in sums.iter_mut().enumerate() {
+                        let at = a[r / 3].wrapping_add(r % 3 * p.a_row_stride);
+                        let factor = simd.splat_f32s(*at);
+                        for (sum, &b_row) in sums.iter_mut().zip(&b_row) {
+                            *sum = simd.mul_add_f32s(factor, b_row, *sum);
+                        }
+                    }
+                    for a in &mut a[..MR.div_ceil(3)] {
+                        *a = a.wrapping_add(p.a_col_stride);
+                    }
+                    b = b.wrapping_add(p.b_row_stride);
                 }
-                for a in &mut a[..MR.div_ceil(3)] {
-                    *a = a.wrapping_add(p.a_col_stride);
-                }
-                b = b.wrapping_add(p.b_row_stride);
             }
             for (r, sums) in sums.into_iter().enumerate() {
                 let to = p.c.add((row + r) * p.c_row_stride + self.col);

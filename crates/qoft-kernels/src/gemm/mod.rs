@@ -6,6 +6,7 @@
 //! `kc × nc`, cut into micro-panels of `nr` columns and micro-tiles of `mr × nr`, which micro-kernels
 //! keep in registers. Those of `f64` are the `gemm` crate's.
 
+mod ahead;
 mod blocked;
 mod few;
 mod kernel;
@@ -16,6 +17,7 @@ mod x86;
 
 use std::ops::Range;
 
+pub(crate) use ahead::Ahead;
 pub(crate) use blocked::{Columns, blocked};
 pub(crate) use few::{FEW_ROWS, Tiles, Turned, few_rows, few_rows_transposed};
 use kernel::MacroKernel;
@@ -277,7 +279,7 @@ impl private::Product for f32 {
                 () if few && a.col_stride == 1 && b.col_stride != 1 => {
                     with_scratch(Turned::length(c.rows, a.cols), |turned| {
                         let a = Turned::new(a, turned);
-                        few_rows(c, &a, 0..c.cols, &b.t(), accumulate);
+                        few_rows(c, &a, 0..c.cols, &b.t(), None, accumulate);
                     });
                 }
                 () => blocked(c, a, &b, 0, accumulate),
@@ -286,11 +288,11 @@ impl private::Product for f32 {
     }
 }
 
-/// The product of blocks; the columns of `b` lie next to each other.
+/// The product of blocks, while what is `ahead` is asked for; the columns of `b` lie next to each other.
 ///
 /// # Safety
 /// As [`matmul_into`].
-unsafe fn macro_kernel(c: MatMut, a: Mat, b: Mat, accumulate: bool) {
+unsafe fn macro_kernel(c: MatMut, a: Mat, b: Mat, accumulate: bool, ahead: Ahead) {
     let kernel = MacroKernel {
         mc: c.rows,
         kc: a.cols,
@@ -304,6 +306,7 @@ unsafe fn macro_kernel(c: MatMut, a: Mat, b: Mat, accumulate: bool) {
         c_row_stride: c.row_stride,
         before: if accumulate { c.ptr } else { std::ptr::null() },
         before_row_stride: c.row_stride,
+        ahead,
     };
     // SAFETY: the bounds of both operands were checked when they were made, and the caller
     // vouches for `c`.
@@ -320,7 +323,7 @@ unsafe fn unpacked(c: MatMut, a: Mat, b: Mat, accumulate: bool) {
         let kc = KC.min(a.cols - k);
         let (a, b) = (a.columns(k, kc), b.t().columns(k, kc).t());
         // SAFETY: the caller vouches for `c`.
-        unsafe { macro_kernel(c, a, b, accumulate || k > 0) }
+        unsafe { macro_kernel(c, a, b, accumulate || k > 0, Ahead::NOTHING) }
     }
 }
 

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use crate::gemm::{
-    Columns, FEW_ROWS, Mat, MatMut, NC, PANEL, Tiles, Turned, blocked, few_rows,
+    Ahead, Columns, FEW_ROWS, Mat, MatMut, NC, PANEL, Tiles, Turned, blocked, few_rows,
     few_rows_transposed,
 };
 use crate::row::InputRow;
@@ -57,9 +57,15 @@ pub(super) fn grouped_rows(
         let share = (2 * threads * rows).div_ceil(all).min(threads);
         tasks.extend(product.parts(share).map(|part| (product, part)));
     }
-    let tasks = tasks.into_par_iter().with_max_len(1);
-    // SAFETY: `out` outlives the loop, and parts do not overlap.
-    tasks.for_each(|(product, [rows, cols])| unsafe { product.part(rows, cols) });
+    // Threads mostly take one task after another.
+    let places = (0..tasks.len()).into_par_iter().with_max_len(1);
+    places.for_each(|place| {
+        let (product, [rows, cols]) = &tasks[place];
+        let next = tasks.get(place + 1);
+        let next = next.map(|(product, [_, cols])| (&product.factor, cols.start));
+        // SAFETY: `out` outlives the loop, and parts do not overlap.
+        unsafe { product.part(rows.clone(), cols.clone(), next) }
+    });
     // SAFETY: all elements have been written.
     unsafe { out.set_len(all * to) };
     out
@@ -84,11 +90,12 @@ impl Product<'_> {
         (0..grid.tasks()).map(move |task| grid.part(task))
     }
 
-    /// Computes a rectangle of C. Of few rows each thread decodes the columns that it needs.
+    /// Computes a rectangle of C. Of few rows each thread decodes the columns that it needs; then it asks for
+    /// the first ones of what is `next`.
     ///
     /// # Safety
     /// C is there, and nobody else reaches this part of it.
-    unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>) {
+    unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>, next: Option<(&Factor, usize)>) {
         let Self { c, x, factor } = self;
         if x.rows() == 1 && !factor.transpose {
             // SAFETY: the caller vouches for it.
@@ -100,12 +107,12 @@ impl Product<'_> {
             unsafe { blocked(c, x.rows_of(rows), factor, cols.start, false) }
         } else if factor.transpose {
             // SAFETY: as above.
-            unsafe { few_rows_transposed(*c, *x, cols, factor) }
+            unsafe { few_rows_transposed(*c, *x, cols, factor, next) }
         } else {
             with_scratch(Turned::length(x.rows(), x.cols()), |turned| {
                 let x = Turned::new(*x, turned);
                 // SAFETY: as above.
-                unsafe { few_rows(*c, &x, cols, factor, false) }
+                unsafe { few_rows(*c, &x, cols, factor, next, false) }
             });
         }
     }
@@ -128,6 +135,23 @@ impl Tiles for Factor<'_> {
         let (height, width) = (rows.len(), cols.len());
         let Tile { data, row_stride } = self.weight.tile(rows, cols, scratch);
         Mat::new(data, height, width, row_stride)
+    }
+
+    fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead {
+        let [n, k] = self.weight.shape();
+        let Some(bytes) = self.weight.rows_in_memory() else {
+            return Ahead::NOTHING;
+        };
+        let [rows, cols] =
+            [(rows, n), (cols, k)].map(|(range, most)| range.start.min(most)..range.end.min(most));
+        let row = bytes.len() / n;
+        let [start, end] = [cols.start * row / k, (cols.end * row).div_ceil(k)];
+        Ahead::new(
+            &bytes[rows.start * row + start..],
+            rows.len(),
+            end - start,
+            row,
+        )
     }
 }
 
@@ -154,6 +178,13 @@ impl Columns for Factor<'_> {
                 tile.t().pack(0..kc, 0..nc, panel);
             }
         });
+    }
+
+    fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead {
+        match self.transpose {
+            true => Tiles::ahead(self, rows, cols),
+            false => Tiles::ahead(self, cols, rows),
+        }
     }
 }
 
