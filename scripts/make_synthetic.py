@@ -1,13 +1,17 @@
-"""Writes a model of random weights in the shape of Llama-2-7B, stored as bitsandbytes stores nf4, or dense.
+"""Writes a model of random weights in the shape of Llama-2-7B, stored as bitsandbytes stores nf4, or dense; with
+--experts a mixture as Qwen3's are.
 
 It says nothing sensible; it is there to measure memory and time at that size without a download.
 Each tensor has the name, dtype and shape that bitsandbytes 0.50 and transformers write, with double
 quantization; embedding, head and norms are bfloat16. With --dense all weights are bfloat16. Needs the standard
-library only. With the defaults the file has 3.9 GB; the second one is a model of 1.5 billion weights, 3.1 GB.
+library only. With the defaults the file has 3.9 GB; the second one is a model of 1.5 billion weights, 3.1 GB, and
+the third one has the shape of Qwen3-30B-A3B, 17 GB.
 
     python make_synthetic.py --output models/llama-2-7b-synthetic
     python make_synthetic.py --dense --output models/1.5b-synthetic --layers 28 --hidden-size 1536 \\
         --intermediate-size 8960 --heads 12 --key-value-heads 2 --vocab-size 151936 --tied
+    python make_synthetic.py --output models/30b-a3b-synthetic --layers 48 --hidden-size 2048 --experts 128 \\
+        --experts-per-token 8 --intermediate-size 768 --heads 32 --key-value-heads 4 --head-dim 128 --vocab-size 151936
 """
 
 import argparse
@@ -82,17 +86,27 @@ def ones(name, size):
 def tensors(config):
     hidden, inner = config["hidden_size"], config["intermediate_size"]
     linear = nf4 if "quantization_config" in config else dense
-    shared = hidden // config["num_attention_heads"] * config["num_key_value_heads"]
+    size = config.get("head_dim") or hidden // config["num_attention_heads"]
+    queries, shared = size * config["num_attention_heads"], size * config["num_key_value_heads"]
+    experts = config.get("num_experts")
     yield from dense("model.embed_tokens", config["vocab_size"], hidden)
     for index in range(config["num_hidden_layers"]):
         layer = f"model.layers.{index}"
         yield from ones(f"{layer}.input_layernorm.weight", hidden)
-        for name, rows in {"q_proj": hidden, "k_proj": shared, "v_proj": shared, "o_proj": hidden}.items():
+        for name, rows in {"q_proj": queries, "k_proj": shared, "v_proj": shared}.items():
             yield from linear(f"{layer}.self_attn.{name}", rows, hidden)
+        yield from linear(f"{layer}.self_attn.o_proj", hidden, queries)
         yield from ones(f"{layer}.post_attention_layernorm.weight", hidden)
-        yield from linear(f"{layer}.mlp.gate_proj", inner, hidden)
-        yield from linear(f"{layer}.mlp.up_proj", inner, hidden)
-        yield from linear(f"{layer}.mlp.down_proj", hidden, inner)
+        mlps = [f"{layer}.mlp"]
+        if experts:
+            yield from ones(f"{layer}.self_attn.q_norm.weight", size)
+            yield from ones(f"{layer}.self_attn.k_norm.weight", size)
+            yield from dense(f"{layer}.mlp.gate", experts, hidden)
+            mlps = [f"{layer}.mlp.experts.{expert}" for expert in range(experts)]
+        for mlp in mlps:
+            yield from linear(f"{mlp}.gate_proj", inner, hidden)
+            yield from linear(f"{mlp}.up_proj", inner, hidden)
+            yield from linear(f"{mlp}.down_proj", hidden, inner)
     yield from ones("model.norm.weight", hidden)
     if not config["tie_word_embeddings"]:
         yield from dense("lm_head", config["vocab_size"], hidden)
@@ -122,6 +136,9 @@ def main():
     parser.add_argument("--intermediate-size", type=int, default=11008)
     parser.add_argument("--heads", type=int, default=32)
     parser.add_argument("--key-value-heads", type=int, help="as many as heads unless given")
+    parser.add_argument("--head-dim", type=int, help="the width shared out among the heads unless given")
+    parser.add_argument("--experts", type=int, help="of each layer, of the intermediate size")
+    parser.add_argument("--experts-per-token", type=int, default=8)
     parser.add_argument("--vocab-size", type=int, default=32000)
     parser.add_argument("--tied", action="store_true", help="the output head is the embedding")
     parser.add_argument("--dense", action="store_true", help="bfloat16 weights")
@@ -144,6 +161,17 @@ def main():
         "eos_token_id": 2,
         "dtype": "bfloat16",
     }
+    if args.head_dim:
+        config["head_dim"] = args.head_dim
+    if args.experts:
+        config |= {
+            "architectures": ["Qwen3MoeForCausalLM"],
+            "model_type": "qwen3_moe",
+            "moe_intermediate_size": args.intermediate_size,
+            "num_experts": args.experts,
+            "num_experts_per_tok": args.experts_per_token,
+            "norm_topk_prob": True,
+        }
     if not args.dense:
         config["quantization_config"] = {
             "quant_method": "bitsandbytes",
