@@ -87,9 +87,9 @@ def main():
         raise SystemExit(f"adapter parameters are in {sorted(wrong)}, not float32")
     optimizer = torch.optim.AdamW(trained, lr=args.lr, weight_decay=args.weight_decay)
 
-    losses, seconds, tokens, real_tokens, first = [], [], 0, 0, None
+    losses, seconds, cpu_seconds, tokens, real_tokens, first = [], [], [], 0, 0, None
     for step in range(args.steps):
-        began = time.perf_counter()
+        began, cpu_began = time.perf_counter(), time.process_time()
         batch = [torch.tensor(rows[(step * args.batch_size + i) % len(rows)]) for i in range(args.batch_size)]
         pad = lambda parts, value: torch.nn.utils.rnn.pad_sequence(parts, batch_first=True, padding_value=value)
         ids, labels, mask = pad(batch, 0), pad(batch, -100), pad([torch.ones_like(row) for row in batch], 0)
@@ -99,6 +99,7 @@ def main():
         optimizer.zero_grad()
         losses.append(loss.item())
         seconds.append(time.perf_counter() - began)
+        cpu_seconds.append(time.process_time() - cpu_began)
         if first is None:
             first = time.perf_counter() - STARTED
         else:
@@ -123,6 +124,7 @@ def main():
         "checkpointing": args.checkpointing,
         "trainable_parameters": sum(p.numel() for p in trained),
         "seconds": seconds,
+        "cpu_seconds": cpu_seconds,  # of all threads
         "seconds_per_step": statistics.median(later) if later else None,
         "tokens_per_second": tokens / sum(later) if later else None,
         "unpadded_tokens_per_second": real_tokens / sum(later) if later else None,
