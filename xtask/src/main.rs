@@ -7,6 +7,7 @@
 //! where an MPI library is installed.
 
 mod bench;
+mod cuda;
 mod figures;
 mod stages;
 
@@ -26,6 +27,8 @@ Commands:
   test-all             Format, lints, tests of all crates, feature sets and examples, documentation
   test-mpi             Trainings of several processes, by mpirun on this machine
   test-gpu             What computes, on the first GPU that wgpu finds
+  setup-cuda-llvm      LLVM from PyPI, for builds with the feature cuda that reach package registries only
+  test-cuda-compile    Kernels and program for NVIDIA's GPUs, compiled without one
   bench [OPTIONS]      Times and memory, beside PEFT's if wanted; bench --help lists the options
   bench-gpu [DEVICE]   Times of the packed product on a GPU
   figures              Measured figures in documents, from the files of results
@@ -103,6 +106,8 @@ fn run() -> Result<()> {
         }
         ["test-mpi"] => stages::run("test-mpi", stages::TEST_MPI),
         ["test-gpu"] => stages::run("test-gpu", stages::TEST_GPU),
+        ["setup-cuda-llvm"] => cuda::set_up(root()?),
+        ["test-cuda-compile"] => cuda::test_compile(root()?),
         ["bench", ref options @ ..] => bench::run(options, root()?),
         ["bench-gpu"] => bench_gpu("wgpu"),
         ["bench-gpu", device] => bench_gpu(device),

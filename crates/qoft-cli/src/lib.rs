@@ -139,6 +139,7 @@ fn execute(cli: Cli, registries: &Registries, processes: &Processes) -> anyhow::
         Command::Quickstart(args) => commands::quickstart::run(&args, registries),
         Command::Inspect(args) => commands::inspect::run(&args, registries),
         Command::Backends(args) => commands::backends::run(&args, registries),
+        Command::Devices(args) => commands::devices::run(&args),
         Command::Dequantize(args) => commands::dequantize::run(&args, registries),
         Command::Quantize(args) => commands::quantize::run(&args, registries),
         Command::Train(args) if args.dry_run => commands::estimate::run(&args, registries),

@@ -55,7 +55,9 @@ pub use merge::{
 };
 pub use qoft_calibrate::Hessian;
 pub use qoft_core as core;
-pub use qoft_core::{DEVICE_VARIABLE, DEVICES, default_device, device};
+pub use qoft_core::{
+    DEVICE_VARIABLE, DEVICES, DeviceFacts, OTHER_DEVICES, default_device, device, devices,
+};
 pub use qoft_models as models;
 pub use qoft_oft as oft;
 pub use qoft_peft as peft;

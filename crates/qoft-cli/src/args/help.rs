@@ -7,7 +7,10 @@ use qoft::core::kernels::simd_level;
 
 /// The commands in the order in which a user comes to them.
 const GROUPS: &[(&str, &[&str])] = &[
-    ("A first look", &["quickstart", "inspect", "backends"]),
+    (
+        "A first look",
+        &["quickstart", "inspect", "backends", "devices"],
+    ),
     ("Training", &["train", "data", "estimate", "lr-find"]),
     (
         "Using what was trained",
@@ -34,6 +37,7 @@ const EXAMPLES: &[(&str, &[&str])] = &[
         &["qoft inspect MODEL", "qoft inspect org/name --json"],
     ),
     ("backends", &["qoft backends"]),
+    ("devices", &["qoft devices"]),
     (
         "train",
         &[

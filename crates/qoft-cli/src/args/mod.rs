@@ -157,6 +157,8 @@ pub enum Command {
     Inspect(InspectArgs),
     /// List the quantization backends of this build.
     Backends(BackendsArgs),
+    /// List what can compute on this machine: the CPU, and GPUs that this build knows.
+    Devices(DevicesArgs),
     /// Write a quantized checkpoint as a dense one.
     Dequantize(DequantizeArgs),
     /// Write a dense checkpoint as a quantized one.
@@ -229,7 +231,7 @@ impl Command {
             rows.chain(losses).try_for_each(data)
         };
         match self {
-            Self::Quickstart(_) | Self::Backends(_) | Self::Push(_) => Ok(()),
+            Self::Quickstart(_) | Self::Backends(_) | Self::Devices(_) | Self::Push(_) => Ok(()),
             Self::Completions(_) | Self::Man(_) => Ok(()),
             Self::Inspect(args) => args.model.locate(),
             Self::Dequantize(args) => args.model.locate(),
@@ -315,6 +317,14 @@ pub struct InspectArgs {
 /// Options of `backends`.
 #[derive(Debug, Args)]
 pub struct BackendsArgs {
+    /// Print one JSON object instead of a table.
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Options of `devices`.
+#[derive(Debug, Args)]
+pub struct DevicesArgs {
     /// Print one JSON object instead of a table.
     #[arg(long)]
     pub json: bool,

@@ -3,6 +3,7 @@
 pub mod backends;
 pub mod chat;
 pub mod dequantize;
+pub mod devices;
 pub mod estimate;
 pub mod eval;
 pub mod export;

@@ -89,6 +89,8 @@ fn a_result_that_cannot_be_printed_is_an_error() {
         &inspect,
         &["backends"],
         &["backends", "--json"],
+        &["devices"],
+        &["devices", "--json"],
         &["--help"],
         &["merge", "--help"],
         &["--version"],

@@ -62,6 +62,7 @@ fn outputs_are_those_of_the_schemas() {
     let mut compared = Compared::default();
 
     compared.add("backends", &run(&["backends", "--json"]));
+    compared.add("devices", &run(&["devices", "--json"]));
     compared.add("inspect", &run(&["inspect", model, "--json"]));
     let moe = qoft_fixtures::path("models/gpt2");
     compared.add("inspect", &run(&["inspect", arg(&moe), "--json"]));

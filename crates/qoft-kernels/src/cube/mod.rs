@@ -3,6 +3,8 @@
 mod decode;
 mod floats;
 mod matmul;
+#[cfg(all(test, feature = "ptx"))]
+mod ptx;
 
 use cubecl::client::Client;
 use cubecl::prelude::{BufferArg, CubeCount, CubeDim};
