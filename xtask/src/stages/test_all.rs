@@ -39,6 +39,21 @@ const STAGES: &[Stage] = &[
         ],
         env: &[],
     },
+    // No other stage compiles it.
+    Stage {
+        title: "lints of code for GPUs",
+        args: &[
+            "clippy",
+            "--release",
+            "--workspace",
+            "--features",
+            "qoft-cli/wgpu",
+            "--",
+            "-D",
+            "warnings",
+        ],
+        env: &[],
+    },
     // Criterion's benchmarks are no member of the workspace, and no other stage compiles them.
     Stage {
         title: "kernel benchmarks: format",
