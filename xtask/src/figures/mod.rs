@@ -4,6 +4,7 @@
 //! marks: `<!-- figure: NAME -->…<!-- / -->`. A test finds documents that say something else.
 
 mod choices;
+mod families;
 mod loading;
 mod marks;
 mod memory;
@@ -47,6 +48,7 @@ fn documents(root: &Path) -> Result<Vec<(PathBuf, String, String)>> {
     figures.extend(schemes::figures(&docs)?);
     figures.extend(choices::figures(&docs)?);
     figures.extend(serving::figures(&docs)?);
+    figures.extend(families::figures(&docs)?);
     let mut paths = vec![root.join("README.md")];
     for entry in std::fs::read_dir(&docs)? {
         let path = entry?.path();
@@ -58,7 +60,7 @@ fn documents(root: &Path) -> Result<Vec<(PathBuf, String, String)>> {
     let filled = paths.into_iter().map(|path| {
         let text = std::fs::read_to_string(&path).with_context(|| path.display().to_string())?;
         let filled = match path.ends_with("docs/benchmarks.md") {
-            true => report.markdown(),
+            true => report.markdown() + &families::section(&docs)?,
             false => marks::fill(&text, &figures).with_context(|| path.display().to_string())?,
         };
         Ok((path, text, filled))
