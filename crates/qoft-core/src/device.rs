@@ -137,7 +137,7 @@ mod tests {
     #[test]
     fn a_device_is_named_by_its_kind_and_number() {
         assert!(device("cpu").is_ok() && device("cpu:0").is_ok());
-        let reason = |name| device(name).unwrap_err().to_string();
+        let reason = |name: &str| device(name).unwrap_err().to_string();
         assert!(reason("cpu:1").contains("there is one only"));
         assert!(reason("cpu:x").contains("`x` is no number"));
         assert!(reason("abacus").contains("this build has: cpu"));

@@ -180,7 +180,9 @@ fn group_size(scales: &TensorView, k: usize, keys: &Keys, path: &str) -> Result<
         return Ok(told);
     }
     Ok(match *scales.shape() {
-        [_, columns] if columns != k.div_ceil(NVFP4_GROUP) && columns > 0 && k % columns == 0 => {
+        [_, columns]
+            if columns != k.div_ceil(NVFP4_GROUP) && columns > 0 && k.is_multiple_of(columns) =>
+        {
             k / columns
         }
         _ => NVFP4_GROUP,
