@@ -58,7 +58,6 @@ pub use generate::GenerateArgs;
 pub use load::{LoadArgs, parse_scheme};
 pub use lr_find::LrFindArgs;
 pub use merge::{ExportArgs, ExportForm, MergeArgs};
-#[cfg(feature = "serve")]
 pub use model::BaseArgs;
 pub use model::ModelArgs;
 pub use new_tokens::NewTokenArgs;
