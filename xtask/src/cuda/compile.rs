@@ -98,7 +98,7 @@ fn table(assembler: &Path, folder: &Path) -> Result<String> {
     }
     let head = ["architecture", "weight", "kernel", "registers", "spilled"];
     let [arch, weight, kernel, registers, spilled] = head;
-    let mut text = format!("{arch:<13}{weight:<16}{kernel:<10}{registers:>10}{spilled:>10}\n");
+    let mut text = format!("{arch:<13}{weight:<20}{kernel:<10}{registers:>10}{spilled:>10}\n");
     for file in &files {
         let name = file.file_name().unwrap_or_default().to_string_lossy();
         let parts: Vec<&str> = name.split('.').collect();
@@ -108,7 +108,7 @@ fn table(assembler: &Path, folder: &Path) -> Result<String> {
         let Needs { registers, spilled } = assembled(assembler, arch, file)?;
         writeln!(
             text,
-            "{arch:<13}{weight:<16}{kernel:<10}{registers:>10}{spilled:>10}"
+            "{arch:<13}{weight:<20}{kernel:<10}{registers:>10}{spilled:>10}"
         )?;
     }
     writeln!(text, "--- {} kernels assembled", files.len())?;

@@ -86,7 +86,7 @@ fn ptx(kernel: &impl CubeKernel, (number, is_specific): (u32, bool)) -> String {
     }
 }
 
-/// A layout of each kind, by the scheme that has it first.
+/// A layout of each kind.
 fn layouts() -> Vec<(&'static str, DeviceLayout)> {
     use FloatFormat::{Bf16, F16, F32};
     let plain = GroupedLayout {
@@ -139,7 +139,7 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
         ),
         ("int8_f16", rows),
         (
-            "gptq_2",
+            "bits_2",
             GroupedLayout {
                 bits: 2,
                 zeros: Some(ZeroLayout::Bytes),
@@ -147,7 +147,7 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
             },
         ),
         (
-            "gptq_3",
+            "bits_3",
             GroupedLayout {
                 bits: 3,
                 zeros: Some(ZeroLayout::Bytes),
@@ -155,14 +155,14 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
             },
         ),
         (
-            "gptq_4",
+            "bits_4",
             GroupedLayout {
                 zeros: Some(ZeroLayout::Bytes),
                 ..plain
             },
         ),
         (
-            "gptq_4_order",
+            "bits_4_indexed",
             GroupedLayout {
                 groups: GroupLayout::Indexed,
                 zeros: Some(ZeroLayout::Bytes),
@@ -170,7 +170,7 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
             },
         ),
         (
-            "gptq_8",
+            "bits_8",
             GroupedLayout {
                 bits: 8,
                 zeros: Some(ZeroLayout::Bytes),
@@ -178,7 +178,7 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
             },
         ),
         (
-            "hqq_4",
+            "bits_4_float_zeros",
             GroupedLayout {
                 groups: GroupLayout::Flat(64),
                 zeros: Some(ZeroLayout::Floats(F16)),
@@ -186,7 +186,7 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
             },
         ),
         (
-            "hqq_1_axis_0",
+            "bits_1_interleaved",
             GroupedLayout {
                 bits: 1,
                 groups: GroupLayout::Interleaved,
@@ -230,7 +230,7 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
             },
         ),
     ];
-    let aqlm = CodebookLayout {
+    let books = CodebookLayout {
         out_group_size: 1,
         in_group_size: 8,
         num_codebooks: 2,
@@ -239,23 +239,23 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
         books: F16,
         scales: F16,
     };
-    let aqlm = [
-        ("aqlm_2x8", aqlm),
+    let books = [
+        ("books_2x8", books),
         (
-            "aqlm_1x16",
+            "books_1x16",
             CodebookLayout {
                 num_codebooks: 1,
                 nbits_per_codebook: 16,
                 code_bytes: 2,
-                ..aqlm
+                ..books
             },
         ),
     ];
     let grouped = grouped.map(|(name, layout)| (name, DeviceLayout::Grouped(layout)));
-    let aqlm = aqlm.map(|(name, layout)| (name, DeviceLayout::Codebook(layout)));
+    let books = books.map(|(name, layout)| (name, DeviceLayout::Codebook(layout)));
     let dense = [("f32", F32), ("f16", F16), ("bf16", Bf16)];
     let dense = dense.map(|(name, format)| (name, DeviceLayout::Dense(format)));
-    [&grouped[..], &aqlm, &dense].concat()
+    [&grouped[..], &books, &dense].concat()
 }
 
 #[test]
