@@ -135,7 +135,7 @@ mod tests {
         // Rows that begin inside of a line end in another one.
         let found = asked(Ahead::new(&bytes[8..], 2, LINE, 5 * LINE), 2);
         assert_eq!(found, [[0, 1], [5, 6]]);
-        assert_eq!(asked(Ahead::NOTHING, 2), [vec![], vec![]]);
+        assert_eq!(asked(Ahead::NOTHING, 2), [Vec::<usize>::new(), Vec::new()]);
     }
 
     #[test]
