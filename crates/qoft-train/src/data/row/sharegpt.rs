@@ -53,7 +53,7 @@ pub(super) fn conversation(
         .first()
         .is_some_and(|first| first["role"] == "system");
     match fields.remove("system") {
-        // That of the conversation is the one, as in LLaMA-Factory.
+        // That of the conversation is the one.
         Some(Value::String(system)) if !system.is_empty() && !begins_with_system => {
             messages.insert(0, named("system", json!(system), Message::new()));
         }
