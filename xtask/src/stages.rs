@@ -17,7 +17,7 @@ use crate::{cargo, root, say};
 pub use gpu::TEST_GPU;
 pub use mpi::{TEST_MPI, where_installed as mpi_where_installed};
 pub use test_all::TEST_ALL;
-pub use tools::run as run_tools;
+pub use tools::{is_there, run as run_tools};
 
 /// A call of cargo that has to succeed.
 pub struct Stage {

@@ -8,6 +8,7 @@ mod gpu;
 use burn::tensor::Device;
 
 use qoft_scheme::{Error, Result};
+use serde::Serialize;
 
 /// Names of the devices of this build.
 pub const DEVICES: &[&str] = &[
@@ -46,7 +47,7 @@ pub const OTHER_DEVICES: &[&str] = &[
 pub const DEVICE_VARIABLE: &str = "QOFT_DEVICE";
 
 /// A device of this machine.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 #[non_exhaustive]
 pub struct DeviceFacts {
     /// The name that [`device`] takes for it, such as `cuda:1`.

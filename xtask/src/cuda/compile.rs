@@ -3,11 +3,12 @@
 use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use anyhow::{Context, Result, bail};
 
 use super::{llvm, pip};
+use crate::stages::is_there;
 use crate::{cargo, say};
 
 /// The folder of what is built, and of the assembler.
@@ -72,12 +73,7 @@ fn call(root: &Path, args: &[&str], folder: &Path) -> Result<()> {
 
 /// The `ptxas` of the machine, or else NVIDIA's package on PyPI.
 fn assembler(target: &Path) -> Result<PathBuf> {
-    let mut asked = Command::new("ptxas");
-    asked
-        .arg("--version")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null());
-    if asked.status().is_ok_and(|status| status.success()) {
+    if is_there("ptxas") {
         return Ok("ptxas".into());
     }
     let folder = target.join("nvcc");

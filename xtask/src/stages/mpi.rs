@@ -1,10 +1,8 @@
 //! Trainings of several processes on this machine.
 
-use std::process::{Command, Stdio};
-
 use anyhow::Result;
 
-use super::Stage;
+use super::{Stage, is_there};
 use crate::say;
 
 /// The feature changes no other package's features: the bindings of MPI, the program and its tests are
@@ -62,13 +60,6 @@ pub fn where_installed() -> Result<&'static [&'static [Stage]]> {
         missing.join(" and no ")
     ))?;
     Ok(&[])
-}
-
-fn is_there(program: &str) -> bool {
-    let mut command = Command::new(program);
-    command.arg("--version").stdin(Stdio::null());
-    command.stdout(Stdio::null()).stderr(Stdio::null());
-    command.status().is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

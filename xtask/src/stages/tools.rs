@@ -49,7 +49,7 @@ pub fn run(root: &Path) -> Result<()> {
 impl Tool {
     fn run(&self, root: &Path) -> Result<()> {
         let line = format!("{} {}", self.program, self.args.join(" "));
-        if !self.is_there() {
+        if !is_there(self.program) {
             let (title, program) = (self.title, self.program);
             return say(&format!(
                 "--- {title}: there is no {program}; {}",
@@ -65,13 +65,14 @@ impl Tool {
         }
         say(&format!("--- {}: ok", self.title))
     }
+}
 
-    fn is_there(&self) -> bool {
-        let mut command = Command::new(self.program);
-        command.arg("--version").stdin(Stdio::null());
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        command.status().is_ok_and(|status| status.success())
-    }
+/// Whether the machine has a program, which tells its version.
+pub fn is_there(program: &str) -> bool {
+    let mut command = Command::new(program);
+    command.arg("--version").stdin(Stdio::null());
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    command.status().is_ok_and(|status| status.success())
 }
 
 #[cfg(test)]

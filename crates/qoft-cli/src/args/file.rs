@@ -37,17 +37,13 @@ pub(super) fn read_yaml(path: &Path, known: &[String]) -> Result<Map<String, Val
             continue;
         }
         let (key, name) = (key.replace('-', "_"), key.replace('_', "-"));
-        // In transformers steps below 1 are a share of the run.
-        let is_share = value
-            .as_f64()
-            .is_some_and(|steps| 0.0 < steps && steps < 1.0);
-        if is_share && matches!(name.as_str(), "warmup-steps" | "warmup") {
-            translated.insert("warmup_ratio".into(), value);
-            continue;
-        }
         let own = synonyms::own(&name).map(|own| own.replace('-', "_"));
         let own = own.filter(|own| known.contains(own));
         match own.or_else(|| known.contains(&key).then(|| key.clone())) {
+            // In transformers steps below 1 are a share of the run.
+            Some(own) if own == "warmup_steps" && is_share(&value) => {
+                translated.insert("warmup_ratio".into(), value);
+            }
             Some(own) => {
                 let value = list(&own, value).with_context(|| format!("`{key}`"))?;
                 if options.insert(own.clone(), value).is_some() {
@@ -71,6 +67,10 @@ pub(super) fn read_yaml(path: &Path, known: &[String]) -> Result<Map<String, Val
         options.entry(key).or_insert(value);
     }
     Ok(options)
+}
+
+fn is_share(value: &Value) -> bool {
+    value.as_f64().is_some_and(|size| 0.0 < size && size < 1.0)
 }
 
 /// The family of adapters that axolotl's `adapter` names; here a path stands there.

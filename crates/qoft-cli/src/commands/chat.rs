@@ -90,8 +90,10 @@ impl Base<'_> {
         let (scheme, load) = (self.args.quantize.as_deref(), &self.args.load);
         let adapters = std::slice::from_ref(adapter);
         files::warn_of_others(registries, &self.folder, scheme, load, adapters);
-        let templates = vocabulary::templates_of(&self.folder, &adapter.folder)?;
-        if templates.is_some() && !self.has_template {
+        if self.has_template {
+            return Ok(());
+        }
+        if vocabulary::templates_of(&self.folder, &adapter.folder)?.is_some() {
             warnln!(
                 "{} was trained with another chat template than that of this conversation; `qoft chat \
                  --adapter {0}` takes it",

@@ -12,16 +12,7 @@ pub fn run(args: &DevicesArgs) -> Result<()> {
     let kinds = devices();
     if args.json {
         let found = kinds.iter().filter_map(|(_, found)| found.as_ref().ok());
-        let found = found.flatten().map(|device| {
-            json!({
-                "name": device.name,
-                "model": device.model,
-                "largest_buffer": device.largest_buffer,
-                "tensor_cores": device.tensor_cores,
-                "bf16": device.bf16,
-            })
-        });
-        let found: Vec<_> = found.collect();
+        let found: Vec<_> = found.flatten().collect();
         let missing = kinds.iter().filter_map(|(kind, found)| {
             let reason = found.as_ref().err()?.to_string();
             Some(json!({"name": kind, "reason": reason}))

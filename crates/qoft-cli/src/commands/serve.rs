@@ -30,15 +30,12 @@ pub fn run(args: &ServeArgs, registries: &Registries) -> Result<()> {
             ignored.join(", ")
         );
     }
-    let base = &args.model;
-    for named in &args.adapter {
-        let scheme = base.quantize.as_deref();
-        let adapters = std::slice::from_ref(&named.adapter);
-        files::warn_of_others(registries, &folder, scheme, &base.load, adapters);
-    }
+    let (scheme, load) = (args.model.quantize.as_deref(), &args.model.load);
     let adapters = args.adapter.iter().map(|named| {
+        let one = std::slice::from_ref(&named.adapter);
+        files::warn_of_others(registries, &folder, scheme, load, one);
         // Tells of adapters below that are missing.
-        files::adapters(registries, std::slice::from_ref(&named.adapter))?;
+        files::adapters(registries, one)?;
         let chat_templates = match args.chat_template {
             Some(_) => None,
             None => vocabulary::templates_of(&folder, &named.adapter.folder)?,

@@ -22,10 +22,10 @@ pub fn device(kind: &str, index: Option<usize>) -> Result<Device, String> {
 /// All GPUs of a kind.
 pub fn all(kind: &str) -> Result<Vec<DeviceFacts>, String> {
     let numbers = 0..;
-    let found: Vec<CubeDevice> = numbers.map_while(|n| found(kind, Some(n)).ok()).collect();
-    if found.is_empty() {
+    let devices: Vec<CubeDevice> = numbers.map_while(|n| found(kind, Some(n)).ok()).collect();
+    if devices.is_empty() {
         // Which says why.
-        self::found(kind, None)?;
+        found(kind, None)?;
     }
     let facts = |(index, device): (usize, &CubeDevice)| {
         let client = device.client();
@@ -39,7 +39,7 @@ pub fn all(kind: &str) -> Result<Vec<DeviceFacts>, String> {
             bf16: types.contains_key(&ElemType::Float(FloatKind::BF16)),
         }
     };
-    Ok(found.iter().enumerate().map(facts).collect())
+    Ok(devices.iter().enumerate().map(facts).collect())
 }
 
 fn found(kind: &str, index: Option<usize>) -> Result<CubeDevice, String> {

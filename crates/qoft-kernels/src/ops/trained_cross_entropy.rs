@@ -189,7 +189,7 @@ impl TrainedCrossEntropy {
             });
             let (target, max) = (logits[label as usize], max(logits));
             // Of equal ones the first is what a model says.
-            let best = logits.iter().position(|&l| l == max);
+            let is_best = target >= max && !logits[..label as usize].contains(&max);
             let mean = match self.smoothing {
                 0.0 => 0.0,
                 _ => {
@@ -213,7 +213,7 @@ impl TrainedCrossEntropy {
             }
             let log_sum = sum.ln() + f64::from(max);
             let loss = self.loss(log_sum, target.into(), mean);
-            (loss, best == Some(label as usize))
+            (loss, is_best)
         })
     }
 }

@@ -60,44 +60,41 @@ impl Card<'_> {
         }
     }
 
-    /// The options by which the model was quantized, as arguments.
-    fn load(&self) -> String {
+    /// The options by which the model was quantized.
+    fn quantizing(&self) -> impl Iterator<Item = (&'static str, &Value)> {
         let given = QUANTIZING
             .iter()
-            .filter_map(|name| Some((name, self.options.get(*name)?)));
-        let given = given.filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)));
-        let argument = |(name, value): (&&str, &Value)| match value {
+            .filter_map(|name| Some((*name, self.options.get(*name)?)));
+        given.filter(|(_, value)| !matches!(value, Value::Null | Value::Bool(false)))
+    }
+
+    /// The same as arguments.
+    fn load(&self) -> String {
+        let argument = |(name, value): (&str, &Value)| match value {
             Value::Bool(_) => format!(" --{}", name.replace('_', "-")),
             value => format!(" --{} {}", name.replace('_', "-"), args::text(value)),
         };
-        given.map(argument).collect()
+        self.quantizing().map(argument).collect()
     }
 
     /// The configuration of bitsandbytes by which the model was quantized, as Python makes it.
     fn bitsandbytes(&self) -> Option<String> {
-        const KEYS: [&str; 5] = [
-            "load_in_4bit",
-            "load_in_8bit",
-            "bnb_4bit_quant_type",
-            "bnb_4bit_use_double_quant",
-            "bnb_4bit_quant_storage",
-        ];
-        let loads = |key: &str| self.options.get(key) == Some(&Value::Bool(true));
-        if !KEYS[..2].iter().any(|key| loads(key)) {
+        let loads = |(key, _): (&str, &Value)| key.starts_with("load_in_");
+        if !self.quantizing().any(loads) {
             return None;
         }
-        let argument = |key: &&str| match self.options.get(*key)? {
-            Value::Null | Value::Bool(false) => None,
-            Value::Bool(true) => Some(format!("{key}=True")),
-            value => Some(format!("{key}={value}")),
+        let argument = |(key, value): (&str, &Value)| match (key, value) {
+            ("quantize_skip", value) => {
+                let skipped = args::text(value);
+                let names: Vec<&str> = skipped.split(',').map(str::trim).collect();
+                let names = Value::from(names);
+                (!skipped.is_empty()).then(|| format!("llm_int8_skip_modules={names}"))
+            }
+            (key, _) if !key.starts_with("load_in_") && !key.starts_with("bnb_") => None,
+            (key, Value::Bool(_)) => Some(format!("{key}=True")),
+            (key, value) => Some(format!("{key}={value}")),
         };
-        let mut arguments: Vec<String> = KEYS.iter().filter_map(argument).collect();
-        let skipped = self.options.get("quantize_skip").map(args::text);
-        if let Some(skipped) = skipped.filter(|skipped| !skipped.is_empty()) {
-            let names: Vec<&str> = skipped.split(',').map(str::trim).collect();
-            let names = Value::from(names);
-            arguments.push(format!("llm_int8_skip_modules={names}"));
-        }
+        let arguments: Vec<String> = self.quantizing().filter_map(argument).collect();
         Some(format!("BitsAndBytesConfig({})", arguments.join(", ")))
     }
 
