@@ -3,7 +3,8 @@
 For each family transformers makes a random model of about 100 million parameters in f32, of which the families
 share the sizes: 12 layers of width 768, or 8 layers of width 512 with 32 experts of 256, of which a token meets 4.
 Both programs train OFT with blocks of 32 on all linear layers, on the same rows of random tokens; the first
-losses have to agree. The programs take turns, --turns times.
+losses have to agree. The programs take turns, --turns times. Where a processor multiplies bf16, qoft trains with
+products in it as well (`--compute-dtype bf16`).
 
 There are two times of a step: that of the clock, and that which the processors spent on it, of all threads. The
 second one hardly depends on what else a machine does. For qoft it is the difference between a run of --steps steps
@@ -149,7 +150,7 @@ def run(args, command):
     return usage.ru_utime + usage.ru_stime
 
 
-def train(args, model, data, folder, steps):
+def train(args, model, data, folder, steps, dtype="f32"):
     """What the log of qoft says of its steps, and the seconds of the processors."""
     adapter = folder / f"adapter-{steps}"
     shutil.rmtree(adapter, ignore_errors=True)
@@ -160,7 +161,7 @@ def train(args, model, data, folder, steps):
             *("--target-modules", "all-linear", "--oft-block-size", "32", "--no-shuffle"),
             *("--batch-size", args.rows, "--max-length", args.tokens, "--learning-rate", "1e-3"),
             *("--lr-scheduler", "constant", "--max-grad-norm", "0", "--max-steps", steps),
-            *("--threads", args.threads),
+            *("--threads", args.threads, "--compute-dtype", dtype),
         ],
     )
     return [json.loads(line) for line in (adapter / "log.jsonl").read_text().splitlines()], cpu
@@ -179,6 +180,12 @@ def train_peft(args, model, data, summary):
     return json.loads(summary.read_text())
 
 
+def multiplies_bf16():
+    """Whether the processor has instructions that qoft uses for bf16."""
+    info = pathlib.Path("/proc/cpuinfo")
+    return info.exists() and "avx512_bf16" in info.read_text().split()
+
+
 def made(args, family):
     """The folder of the model, and how many parameters it has."""
     model = args.models / family
@@ -193,16 +200,21 @@ def measure(args, family, folder):
     config = json.loads((model / "config.json").read_text())
     data = folder / "rows.jsonl"
     write_rows(data, config["vocab_size"], args.rows * (args.steps + SHORT), args.tokens)
-    ours, theirs = {"seconds": [], "cpu_seconds": []}, {"seconds": [], "cpu_seconds": []}
+    dtypes = ["f32", "bf16"] if multiplies_bf16() else ["f32"]
+    ours = {dtype: {"seconds": [], "cpu_seconds": []} for dtype in dtypes}
+    theirs = {"seconds": [], "cpu_seconds": []}
     for _ in range(args.turns):
-        _, short = train(args, model, data, folder, SHORT)
-        log, long = train(args, model, data, folder, SHORT + args.steps)
+        logs = {}
+        for dtype, times in ours.items():
+            _, short = train(args, model, data, folder, SHORT, dtype)
+            log, long = train(args, model, data, folder, SHORT + args.steps, dtype)
+            times["seconds"] += [row["seconds"] for row in log[1:]]
+            times["cpu_seconds"].append((long - short) / args.steps)
+            logs[dtype] = [row["loss"] for row in log]
         peft = train_peft(args, model, data, folder / "peft.json")
-        losses, of_peft = [row["loss"] for row in log], peft["losses"]
+        losses, of_peft = logs["f32"], peft["losses"]
         if abs(losses[0] - of_peft[0]) > 3e-4 * of_peft[0]:
             raise RuntimeError(f"{family}: the first loss is {losses[0]}, that of PEFT {of_peft[0]}")
-        ours["seconds"] += [row["seconds"] for row in log[1:]]
-        ours["cpu_seconds"].append((long - short) / args.steps)
         theirs["seconds"] += peft["seconds"][1:]
         theirs["cpu_seconds"] += peft["cpu_seconds"][1:]
     return {
@@ -212,9 +224,11 @@ def measure(args, family, folder):
         "rows": args.rows,
         "tokens": args.tokens,
         "threads": args.threads,
-        "qoft": ours,
+        "qoft": ours["f32"],
+        "qoft_bf16": ours.get("bf16"),
         "peft": theirs,
         "losses": losses,
+        "losses_bf16": logs.get("bf16"),
         "peft_losses": of_peft,
         "versions": {name: importlib.metadata.version(name) for name in ["peft", "torch", "transformers"]},
     }
@@ -243,9 +257,9 @@ def main():
             continue
         with tempfile.TemporaryDirectory() as folder:
             found = measure(args, family, pathlib.Path(folder))
-        best = [min(found[program]["cpu_seconds"]) for program in ["qoft", "peft"]]
-        ratio = best[1] / best[0]
-        print(f"{family:20} processors: {best[0]:.3f} s, PEFT {best[1]:.3f} s, {ratio:.2f} times as much", flush=True)
+        best = {name: min(found[name]["cpu_seconds"]) for name in ["qoft", "qoft_bf16", "peft"] if found[name]}
+        told = ", ".join(f"{name} {seconds:.3f} s" for name, seconds in best.items())
+        print(f"{family:20} processors: {told}", flush=True)
         results = [other for other in results if other["family"] != family] + [found]
         results.sort(key=lambda found: list(FAMILIES).index(found["family"]))
         args.json.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")

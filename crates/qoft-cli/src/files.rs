@@ -4,6 +4,7 @@ use std::path::Path;
 
 use anyhow::Result;
 use burn::tensor::Device;
+use qoft::core::kernels::ComputeDtype;
 use qoft::core::{BackendOptions, Checkpoint, Container, Nearest, Schemes};
 use qoft::models::{CausalLm, ModelFolder};
 use qoft::peft::{self, AdapterFolder, CONFIG as ADAPTER_CONFIG};
@@ -21,6 +22,12 @@ use crate::{progress, stop, trained_on};
 /// The device of this name, or the default one.
 pub fn device(name: Option<&str>) -> Result<Device> {
     Ok(name.map_or_else(qoft::default_device, qoft::device)?)
+}
+
+/// The dtype of this name in which a device computes products, or the default one.
+pub fn compute_dtype(name: Option<&str>, device: &Device) -> Result<ComputeDtype> {
+    let of = |name| qoft::compute_dtype(name, device);
+    Ok(name.map_or_else(|| Ok(ComputeDtype::default()), of)?)
 }
 
 /// The schemes of a checkpoint, all of those that are linked.
@@ -182,6 +189,7 @@ pub fn adapted_model(
     args: &ModelArgs,
 ) -> Result<CausalLm> {
     let device = device(args.device.as_deref())?;
+    let compute_dtype = compute_dtype(args.compute_dtype.as_deref(), &device)?;
     let adapters = adapters(registries, &args.adapter)?;
     let folder = quantized(
         registries,
@@ -191,6 +199,7 @@ pub fn adapted_model(
         &args.adapter,
     )?;
     let mut model = opened_model(registries, &folder, &args.backend_option, &device)?;
+    model.set_compute_dtype(compute_dtype);
     attach(&mut model, &adapters, &device)?;
     Ok(model)
 }

@@ -44,7 +44,7 @@ pub fn warn_of_others(
 /// What decides the weights that come out.
 fn how(scheme: Option<&str>, load: &LoadArgs, registry: &Registry) -> Option<Value> {
     let deciding = LoadArgs {
-        // Computing is in float32 here.
+        // What weights are computed with does not change them.
         bnb_4bit_compute_dtype: None,
         ..load.clone()
     };

@@ -7,8 +7,11 @@ mod gpu;
 
 use burn::tensor::Device;
 
+use qoft_kernels::ComputeDtype;
 use qoft_scheme::{Error, Result};
 use serde::Serialize;
+
+use crate::ops::is_far;
 
 /// Names of the devices of this build.
 pub const DEVICES: &[&str] = &[
@@ -106,6 +109,37 @@ pub fn device(name: &str) -> Result<Device> {
     }
 }
 
+/// The dtype of this name in which `device` computes products with frozen weights: `f32`, `bf16`, or `auto`
+/// for bf16 where that is faster and f32 elsewhere.
+///
+/// # Errors
+/// If there is none of this name, or the device has no instructions for it.
+pub fn compute_dtype(name: &str, device: &Device) -> Result<ComputeDtype> {
+    let has_bf16 = !is_far(device) && ComputeDtype::Bf16.is_native();
+    let error = |reason: &str| {
+        Err(Error::ComputeDtype {
+            name: name.into(),
+            reason: reason.into(),
+        })
+    };
+    match name {
+        "f32" | "float32" => Ok(ComputeDtype::F32),
+        "bf16" | "bfloat16" if has_bf16 => Ok(ComputeDtype::Bf16),
+        "auto" if has_bf16 => Ok(ComputeDtype::Bf16),
+        "auto" => Ok(ComputeDtype::F32),
+        "bf16" | "bfloat16" if is_far(device) => {
+            error("products on GPUs are computed in f32; give f32, or auto")
+        }
+        "bf16" | "bfloat16" => error(
+            "this processor has no instructions for it (AVX512-BF16), so that f32 is as fast; give f32, or auto",
+        ),
+        "f16" | "float16" => {
+            error("f16 ends at 65504, which activations exceed; give bf16, f32 or auto")
+        }
+        _ => error("expected f32, bf16 or auto"),
+    }
+}
+
 /// The devices of this machine, of each kind in [`DEVICES`].
 ///
 /// # Errors
@@ -134,6 +168,22 @@ fn of_kind(kind: &'static str) -> Result<Vec<DeviceFacts>> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_compute_dtype_is_one_that_the_device_has() {
+        let cpu = device("cpu").unwrap();
+        assert_eq!(compute_dtype("float32", &cpu).unwrap(), ComputeDtype::F32);
+        let has_bf16 = ComputeDtype::Bf16.is_native();
+        let auto = compute_dtype("auto", &cpu).unwrap();
+        assert_eq!(auto == ComputeDtype::Bf16, has_bf16);
+        match compute_dtype("bfloat16", &cpu) {
+            Ok(dtype) => assert!(has_bf16 && dtype == ComputeDtype::Bf16),
+            Err(error) => assert!(!has_bf16 && error.to_string().contains("AVX512-BF16")),
+        }
+        let reason = |name: &str| compute_dtype(name, &cpu).unwrap_err().to_string();
+        assert!(reason("f16").contains("give bf16"));
+        assert!(reason("fp8").contains("compute dtype `fp8`: expected f32, bf16 or auto"));
+    }
 
     #[test]
     fn a_device_is_named_by_its_kind_and_number() {

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use burn::tensor::Device;
-use qoft_kernels::{DenseWeight, FloatFormat, Matrix, PackedWeight};
+use qoft_kernels::{ComputeDtype, DenseWeight, FloatFormat, Matrix, PackedWeight, computed_in};
 
 use crate::still::Moves;
 
@@ -57,7 +57,8 @@ impl WeightForm for Arc<dyn PackedWeight> {
     }
 
     fn with_rows(&self, rows: &Matrix) -> Self {
-        Arc::new(DenseWeight::from_f32(&rows.values, rows.shape))
+        let dense = DenseWeight::from_f32(&rows.values, rows.shape);
+        computed_in(Arc::new(dense), self.compute_dtype())
     }
 
     fn is_f32(&self) -> bool {
@@ -85,6 +86,17 @@ impl<W> Frozen<W> {
     /// The weight as it is, with what is merged.
     pub fn get(&self) -> &W {
         &self.current
+    }
+}
+
+impl Frozen<Arc<dyn PackedWeight>> {
+    /// Lets products be computed in this dtype, also after what is merged is taken out again.
+    pub fn set_compute_dtype(&mut self, dtype: ComputeDtype) {
+        self.current = computed_in(self.current.clone(), dtype);
+        self.original = self
+            .original
+            .take()
+            .map(|weight| computed_in(weight, dtype));
     }
 }
 

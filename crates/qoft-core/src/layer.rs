@@ -4,7 +4,7 @@ use std::fmt::Debug;
 use std::sync::Arc;
 
 use burn::tensor::Tensor;
-use qoft_kernels::Matrix;
+use qoft_kernels::{ComputeDtype, Matrix};
 
 use crate::adapter::{Adapters, LayerTensor};
 use crate::frozen::Mergeable;
@@ -84,6 +84,10 @@ pub trait Layer: Debug + Send + Sync {
 
     /// As [`Self::mergeable`], to change it.
     fn mergeable_mut(&mut self) -> Option<&mut dyn Mergeable>;
+
+    /// Lets products with the weight be computed in this dtype from now on. Layers that multiply no rows with
+    /// a packed weight compute as before.
+    fn set_compute_dtype(&mut self, _dtype: ComputeDtype) {}
 
     /// Lets an observer see all input from now on; `None` ends that. Layers that do not multiply
     /// rows of their input with a matrix have nothing to show.

@@ -36,7 +36,8 @@ pub use adapter::{
 pub use causal_conv1d::CausalConv1d;
 pub use conv2d::{Conv2d, Conv2dOptions};
 pub use device::{
-    DEVICE_VARIABLE, DEVICES, DeviceFacts, OTHER_DEVICES, default_device, device, devices,
+    DEVICE_VARIABLE, DEVICES, DeviceFacts, OTHER_DEVICES, compute_dtype, default_device, device,
+    devices,
 };
 pub use embedding::Embedding;
 pub use frozen::{Frozen, Mergeable, Original, WeightForm};

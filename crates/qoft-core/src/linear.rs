@@ -5,7 +5,7 @@ use std::sync::Arc;
 use burn::module::Module;
 use burn::tensor::{Device, Tensor};
 use qoft_kernels::ops::InputQuantizer;
-use qoft_kernels::{Matrix, PackedWeight};
+use qoft_kernels::{ComputeDtype, Matrix, PackedWeight};
 
 use crate::adapter::{Adapters, BIAS, LayerTensor, OftAdapter, WEIGHT};
 use crate::frozen::{Frozen, Mergeable};
@@ -30,6 +30,9 @@ pub struct Linear {
     /// Whether files have a dense weight as `[in_features, out_features]`.
     #[module(skip)]
     fan_in_fan_out: bool,
+    /// Whether its products are computed in f32 whatever those of others are.
+    #[module(skip)]
+    exact: bool,
     /// The parameter that it is in PEFT's model, where it is no module there.
     #[module(skip)]
     parameter: Option<Arc<str>>,
@@ -51,6 +54,7 @@ impl Linear {
             input_quantizer: loaded.input_quantizer,
             tied: false,
             fan_in_fan_out: false,
+            exact: false,
             parameter: None,
             observer: None,
             adapters: Adapters::default(),
@@ -69,6 +73,16 @@ impl Linear {
     pub fn fan_in_fan_out(self) -> Self {
         Self {
             fan_in_fan_out: true,
+            ..self
+        }
+    }
+
+    /// Says that products stay in f32, see [`Layer::set_compute_dtype`]: for a layer of whose outputs the larger
+    /// ones are chosen, which may hang on their last digits.
+    #[must_use]
+    pub fn exact(self) -> Self {
+        Self {
+            exact: true,
             ..self
         }
     }
@@ -292,6 +306,12 @@ impl Layer for Linear {
 
     fn mergeable_mut(&mut self) -> Option<&mut dyn Mergeable> {
         Some(&mut *self.weight)
+    }
+
+    fn set_compute_dtype(&mut self, dtype: ComputeDtype) {
+        if !self.exact {
+            self.weight.set_compute_dtype(dtype);
+        }
     }
 
     fn observe_inputs(&mut self, observer: Option<Arc<dyn InputObserver>>) {

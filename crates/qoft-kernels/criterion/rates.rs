@@ -1,7 +1,8 @@
 //! Products with packed weights, as shares of the machine's rate of fused multiply-adds.
 //!
 //! Arguments: what the lines to measure have to contain, all of it, as in `nf4 m=512. dx`. The best of several
-//! runs counts.
+//! runs counts. `nf4>bf16` is a weight of `nf4` whose products are computed in bfloat16: where the machine
+//! does so itself, its shares can be larger than 100 %.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -10,8 +11,8 @@ use std::time::Instant;
 use pulp::{Simd, WithSimd};
 use qoft_kernels::ops::{GroupedMatmul, packed_matmul};
 use qoft_kernels::{
-    CodeMap, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, HostOp, HostView,
-    PackedWeight, Scales, Zeros,
+    CodeMap, Codes, ComputeDtype, DenseWeight, FloatFormat, Floats, GroupedWeight,
+    Groups, HostOp, HostView, PackedWeight, Scales, Zeros, computed_in,
 };
 
 /// How long each line is measured.
@@ -54,16 +55,24 @@ fn values(count: usize) -> Vec<f32> {
     (0..count).map(value).collect()
 }
 
+/// A weight in one of the formats, with products in a dtype.
+fn weight(kind: &str, shape: [usize; 2]) -> Arc<dyn PackedWeight> {
+    match kind.strip_suffix(">bf16") {
+        Some(kind) => computed_in(stored(kind, shape), ComputeDtype::Bf16),
+        None => stored(kind, shape),
+    }
+}
+
 /// A weight in one of the formats.
-fn weight(kind: &str, shape: [usize; 2]) -> Box<dyn PackedWeight> {
+fn stored(kind: &str, shape: [usize; 2]) -> Arc<dyn PackedWeight> {
     let count = shape[0] * shape[1];
     let bytes = |n: usize| (0..n).map(|i| (i * 151 + 7) as u8).collect::<Vec<u8>>();
     let scales = |n| Scales::Plain(Floats::from_f32(&values(n), FloatFormat::F32).expect("finite"));
     let built = match kind {
-        "f32" => return Box::new(DenseWeight::from_f32(&values(count), shape)),
+        "f32" => return Arc::new(DenseWeight::from_f32(&values(count), shape)),
         "bf16" => {
             let bytes = FloatFormat::Bf16.to_bytes(&values(count));
-            return Box::new(DenseWeight::new(bytes.into(), FloatFormat::Bf16, shape));
+            return Arc::new(DenseWeight::new(bytes.into(), FloatFormat::Bf16, shape));
         }
         "nf4" => {
             let map = CodeMap::Table16(Box::new(std::array::from_fn(|i| i as f32 / 8.0 - 1.0)));
@@ -83,7 +92,7 @@ fn weight(kind: &str, shape: [usize; 2]) -> Box<dyn PackedWeight> {
                 .zeros(zeros)
         }
     };
-    Box::new(built.build("bench").expect("parts that fit"))
+    Arc::new(built.build("bench").expect("parts that fit"))
 }
 
 fn main() {
@@ -114,7 +123,18 @@ fn main() {
         let wanted = |line: &String| words.iter().all(|word| line.contains(word.as_str()));
         [line("y"), line("dx")].map(|line| Some(line).filter(wanted))
     };
-    let kinds = ["f32", "nf4", "int8", "gptq4", "bf16"];
+    let kinds = [
+        "f32",
+        "nf4",
+        "int8",
+        "gptq4",
+        "bf16",
+        "f32>bf16",
+        "nf4>bf16",
+        "int8>bf16",
+        "gptq4>bf16",
+        "bf16>bf16",
+    ];
     let shapes = [
         [576, 576],
         [192, 576],
@@ -150,7 +170,7 @@ fn main() {
                 if y.is_none() && dx.is_none() {
                     continue;
                 }
-                let group = |_| (Arc::from(weight(kind, shape)), rows);
+                let group = |_| (weight(kind, shape), rows);
                 let op = GroupedMatmul::new((0..EXPERTS).map(group).collect());
                 let (all, [n, k]) = (rows * EXPERTS, shape);
                 let (x, grad) = (values(all * k), values(all * n));

@@ -12,6 +12,7 @@ mod blocks;
 mod blockwise;
 mod codebook;
 mod codes;
+mod compute;
 #[cfg(feature = "cubecl")]
 pub mod cube;
 mod decode;
@@ -41,6 +42,7 @@ pub use blocks::{block_exponents, block_ranges, equal_blocks};
 pub use blockwise::{BlockFormat, BlockWeight};
 pub use codebook::{CodebookShape, CodebookWeight};
 pub use codes::{CodeMap, Codes, integer_name};
+pub use compute::{ComputeDtype, computed_in};
 pub use decode::simd_level;
 pub use dense::{DenseView, DenseWeight};
 pub use device::{

@@ -3,6 +3,7 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
+use crate::compute::ComputeDtype;
 use crate::device::DeviceWeight;
 use crate::error::WeightError;
 use crate::floats::FloatFormat;
@@ -62,6 +63,11 @@ pub trait PackedWeight: Debug + Send + Sync {
     /// well: products ask for them before they decode them. `None` where they lie otherwise.
     fn rows_in_memory(&self) -> Option<&[u8]> {
         None
+    }
+
+    /// The dtype in which products of many rows with it are computed.
+    fn compute_dtype(&self) -> ComputeDtype {
+        ComputeDtype::F32
     }
 
     /// The weight as GPUs decode it; `None` where they cannot: tiles of it are then decoded here,

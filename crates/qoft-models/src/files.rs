@@ -64,6 +64,10 @@ impl Origin for Files<'_> {
             Some(parameter) => linear.of_parameter(parameter),
             None => linear,
         };
+        let linear = match spec.routes {
+            true => linear.exact(),
+            false => linear,
+        };
         Ok(match spec.fan_in_fan_out {
             true => linear.fan_in_fan_out(),
             false => linear,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use burn::module::Module;
 use burn::tensor::{Device, Gradients, Int, Tensor};
+use qoft_core::kernels::ComputeDtype;
 use qoft_core::ops::{self, Traced};
 use qoft_core::{Error, Layer, Linear, LoadedLinear, Result, Schemes, Walk, walk};
 
@@ -96,6 +97,11 @@ impl CausalLm {
             label_smoothing: 0.0,
             embedding_noise: 0.0,
         })
+    }
+
+    /// Lets products with frozen weights be computed in this dtype, in training and elsewhere.
+    pub fn set_compute_dtype(&mut self, dtype: ComputeDtype) {
+        self.walk_mut("", &mut |_, layer| layer.set_compute_dtype(dtype));
     }
 
     /// The sizes and options that all models have.

@@ -200,6 +200,14 @@ pub enum Error {
         /// What is wrong.
         reason: String,
     },
+    /// Products are not computed in a dtype, or not on this device.
+    #[error("compute dtype `{name}`: {reason}")]
+    ComputeDtype {
+        /// Its name.
+        name: String,
+        /// What is wrong.
+        reason: String,
+    },
     /// A backend option is unknown or malformed.
     #[error("backend option `{option}`: {reason}")]
     BackendOption {

@@ -56,7 +56,8 @@ pub use merge::{
 pub use qoft_calibrate::Hessian;
 pub use qoft_core as core;
 pub use qoft_core::{
-    DEVICE_VARIABLE, DEVICES, DeviceFacts, OTHER_DEVICES, default_device, device, devices,
+    DEVICE_VARIABLE, DEVICES, DeviceFacts, OTHER_DEVICES, compute_dtype, default_device, device,
+    devices,
 };
 pub use qoft_models as models;
 pub use qoft_oft as oft;

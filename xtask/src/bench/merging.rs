@@ -39,6 +39,7 @@ pub fn measure(bench: &mut Bench) -> Result<Vec<MergeRow>> {
             shape,
             steps: STEPS,
             gradient_checkpointing: false,
+            compute_dtype: "f32",
         };
         let adapter = at("adapter");
         let trained = bench.qoft.train(&task, &adapter);

@@ -86,6 +86,7 @@ impl Qoft {
         if task.gradient_checkpointing {
             command.arg("--gradient-checkpointing");
         }
+        command.args(["--compute-dtype", task.compute_dtype]);
         let finished = self.run(&mut command)?;
         let summary: Summary = parse(&finished.stdout)?;
         let log = output.join("log.jsonl");

@@ -7,7 +7,7 @@ use super::Bench;
 use super::model::Model;
 use super::outcome::Outcome;
 use super::rows;
-use super::table::{Table, maybe, mebibytes, number, ratio};
+use super::table::{NOTHING, Table, maybe, mebibytes, number, ratio};
 use super::training::{Run, Task, Training};
 
 /// A model at one shape.
@@ -22,6 +22,9 @@ pub struct StepRow {
     pub floor_seconds: f64,
     pub dense_f32: bool,
     pub qoft: Outcome<Training>,
+    /// With `--compute-dtype bf16`.
+    #[serde(default = "Outcome::nothing")]
+    pub qoft_bf16: Outcome<Training>,
     pub peft_f32: Outcome<Training>,
     pub peft_bf16: Outcome<Training>,
 }
@@ -52,7 +55,7 @@ impl Column {
 }
 
 /// The programs, in the order of a model's columns.
-const PROGRAMS: [&str; 3] = ["qoft", "PEFT f32", "PEFT bf16"];
+const PROGRAMS: [&str; 4] = ["qoft", "qoft bf16", "PEFT f32", "PEFT bf16"];
 
 /// Measures all models at all shapes.
 ///
@@ -69,11 +72,13 @@ pub fn measure(bench: &mut Bench) -> Result<Vec<StepRow>> {
 
 fn measure_shape(bench: &mut Bench, shape: [usize; 2]) -> Result<Vec<StepRow>> {
     let models = bench.models.clone();
-    let mut columns: Vec<[Column; 3]> = models
+    let mut columns: Vec<[Column; 4]> = models
         .iter()
         .map(|model| {
+            let bf16 = (!bench.machine.bf16).then_some(NOTHING);
             let peft = bench.peft.refusal(model);
-            [None, peft, bench.peft.bf16_refusal(model, &bench.machine)].map(Column::new)
+            let peft_bf16 = bench.peft.bf16_refusal(model, &bench.machine);
+            [None, bf16, peft, peft_bf16].map(Column::new)
         })
         .collect();
     for round in 1..=bench.sizes.rounds {
@@ -96,7 +101,7 @@ fn measure_shape(bench: &mut Bench, shape: [usize; 2]) -> Result<Vec<StepRow>> {
     }
     let tokens = shape[0] * shape[1];
     let rows = models.iter().zip(columns).map(|(model, columns)| {
-        let [qoft, peft_f32, peft_bf16] = columns.map(|column| column.outcome(tokens));
+        let [qoft, qoft_bf16, peft_f32, peft_bf16] = columns.map(|column| column.outcome(tokens));
         let flops = model.step_flops(shape);
         StepRow {
             model: model.name.clone(),
@@ -105,6 +110,7 @@ fn measure_shape(bench: &mut Bench, shape: [usize; 2]) -> Result<Vec<StepRow>> {
             floor_seconds: flops / bench.rates.flops,
             dense_f32: model.is_dense_f32(),
             qoft,
+            qoft_bf16,
             peft_f32,
             peft_bf16,
         }
@@ -128,11 +134,19 @@ fn run(
         shape,
         steps,
         gradient_checkpointing: false,
+        compute_dtype: "f32",
     };
     eprint!("{label}: ");
     let run = match program {
         0 => bench.qoft.train(&task, &work.path().join("adapter")),
-        1 => bench.peft.train(&task, "float32", work.path()),
+        1 => {
+            let task = Task {
+                compute_dtype: "bf16",
+                ..task
+            };
+            bench.qoft.train(&task, &work.path().join("adapter"))
+        }
+        2 => bench.peft.train(&task, "float32", work.path()),
         _ => bench.peft.train(&task, "bfloat16", work.path()),
     };
     let run = bench.failures.check(label, run);
@@ -174,8 +188,10 @@ fn times([rows, length]: [usize; 2], found: &[&StepRow]) -> Table {
             "qoft ÷ qoft dense f32",
             "PEFT f32, s",
             "PEFT f32 ÷ qoft",
+            "qoft bf16, s",
+            "qoft bf16 ÷ qoft",
             "PEFT bf16, s",
-            "PEFT bf16 ÷ qoft",
+            "PEFT bf16 ÷ qoft bf16",
         ],
     );
     let seconds = |outcome: &Outcome<Training>| outcome.measured().map(|t| t.seconds_per_step);
@@ -193,8 +209,10 @@ fn times([rows, length]: [usize; 2], found: &[&StepRow]) -> Table {
             ratio(qoft, dense),
             cell(&row.peft_f32),
             ratio(seconds(&row.peft_f32), qoft),
+            cell(&row.qoft_bf16),
+            ratio(seconds(&row.qoft_bf16), qoft),
             cell(&row.peft_bf16),
-            ratio(seconds(&row.peft_bf16), qoft),
+            ratio(seconds(&row.peft_bf16), seconds(&row.qoft_bf16)),
         ]);
     }
     table
@@ -258,6 +276,7 @@ mod tests {
             floor_seconds: 0.5,
             dense_f32: model == "dense",
             qoft: training(seconds),
+            qoft_bf16: Outcome::nothing(),
             peft_f32: peft,
             peft_bf16: Outcome::nothing(),
         }

@@ -23,6 +23,8 @@ pub struct Task<'a> {
     pub steps: usize,
     /// Compute blocks again in the backward.
     pub gradient_checkpointing: bool,
+    /// In which qoft multiplies.
+    pub compute_dtype: &'a str,
 }
 
 /// One run.

@@ -83,6 +83,7 @@ fn point(
             shape,
             steps: STEPS,
             gradient_checkpointing,
+            compute_dtype: "f32",
         };
         let run = bench.qoft.train(&task, &work.path().join("adapter"));
         let training = run.and_then(|run| Training::of(&[run], tokens).context("no steps"));

@@ -18,6 +18,9 @@ struct Family {
     tokens: usize,
     threads: usize,
     qoft: Times,
+    /// With products in bf16.
+    #[serde(default)]
+    qoft_bf16: Option<Times>,
     peft: Times,
     versions: BTreeMap<String, String>,
 }
@@ -39,6 +42,11 @@ impl Family {
     fn ratio(&self) -> f64 {
         self.peft.least() / self.qoft.least()
     }
+
+    fn bf16_ratio(&self) -> Option<f64> {
+        let qoft = self.qoft_bf16.as_ref()?;
+        Some(self.peft.least() / qoft.least())
+    }
 }
 
 /// The mixture whose step documents explain.
@@ -47,9 +55,9 @@ const MIXTURE: &str = "qwen3_moe";
 /// What texts say of the families: from the least to the largest ratio.
 pub fn figures(docs: &Path) -> Result<Figures> {
     let families = read(docs)?;
-    let range = |experts: bool| {
+    let range = |experts: bool, ratio: &dyn Fn(&Family) -> Option<f64>| {
         let of_kind = families.iter().filter(|family| family.experts == experts);
-        let ratios: Vec<f64> = of_kind.map(Family::ratio).collect();
+        let ratios: Vec<f64> = of_kind.filter_map(ratio).collect();
         let [least, most] = [f64::min, f64::max].map(|pick| ratios.iter().copied().reduce(pick));
         let range = least.zip(most);
         range.map_or_else(String::new, |(least, most)| {
@@ -59,8 +67,10 @@ pub fn figures(docs: &Path) -> Result<Figures> {
     let mixture = families.iter().find(|family| family.name == MIXTURE);
     let mixture = mixture.with_context(|| format!("families.json has no `{MIXTURE}`"))?;
     Ok(Figures::from([
-        ("families-dense", range(false)),
-        ("families-experts", range(true)),
+        ("families-dense", range(false, &|f| Some(f.ratio()))),
+        ("families-experts", range(true, &|f| Some(f.ratio()))),
+        ("families-dense-bf16", range(false, &Family::bf16_ratio)),
+        ("families-experts-bf16", range(true, &Family::bf16_ratio)),
         ("families-qwen3-moe", format!("{:.2}", mixture.qoft.least())),
         (
             "families-qwen3-moe-peft",
@@ -86,22 +96,25 @@ pub fn section(docs: &Path) -> Result<String> {
          out what threads wait. All figures are in \
          [benchmarks/families.json](benchmarks/families.json), also times of the clock, which say \
          little there.\n\n\
-         | model | experts | parameters, million | qoft | PEFT f32 | PEFT ÷ qoft |\n\
-         |---|---|---|---|---|---|\n",
+         | model | experts | parameters, million | qoft | PEFT f32 | PEFT ÷ qoft | qoft bf16 | PEFT f32 ÷ qoft bf16 |\n\
+         |---|---|---|---|---|---|---|---|\n",
         versions.join(", "),
         first.rows,
         first.tokens,
         first.threads
     );
+    let cell = |value: Option<f64>| value.map_or_else(String::new, |value| format!("{value:.2}"));
     for family in &families {
         text += &format!(
-            "| {} | {} | {:.0} | {:.2} | {:.2} | {:.2} |\n",
+            "| {} | {} | {:.0} | {:.2} | {:.2} | {:.2} | {} | {} |\n",
             family.name,
             if family.experts { "yes" } else { "" },
             family.parameters as f64 / 1e6,
             family.qoft.least(),
             family.peft.least(),
-            family.ratio()
+            family.ratio(),
+            cell(family.qoft_bf16.as_ref().map(Times::least)),
+            cell(family.bf16_ratio()),
         );
     }
     Ok(text)

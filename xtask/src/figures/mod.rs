@@ -4,6 +4,7 @@
 //! marks: `<!-- figure: NAME -->…<!-- / -->`. A test finds documents that say something else.
 
 mod choices;
+mod compute_dtypes;
 mod families;
 mod loading;
 mod marks;
@@ -47,6 +48,7 @@ fn documents(root: &Path) -> Result<Vec<(PathBuf, String, String)>> {
     figures.extend(memory::figures(&docs)?);
     figures.extend(schemes::figures(&docs)?);
     figures.extend(choices::figures(&docs)?);
+    figures.extend(compute_dtypes::figures(&docs)?);
     figures.extend(serving::figures(&docs)?);
     figures.extend(families::figures(&docs)?);
     let mut paths = vec![root.join("README.md")];

@@ -68,9 +68,9 @@ pub(super) fn translate(name: &str, value: &Value) -> Result<Option<Map<String, 
     }
     let options = match (name, lower.as_str()) {
         (name, _) if !TRANSLATED.contains(&name) => return Ok(None),
-        ("bf16", "true") => json!({"activation_dtype": "bf16"}),
-        // Where a processor multiplies it; all computing here is in float32.
-        ("bf16", "auto") => json!({}),
+        // A machine that does not multiply it is not slower in f32.
+        ("bf16", "true") => json!({"activation_dtype": "bf16", "compute_dtype": "auto"}),
+        ("bf16", "auto") => json!({"compute_dtype": "auto"}),
         ("completion-only-loss" | "mask-prompt", "false")
         | ("train-on-inputs" | "train-on-prompt", "true") => json!({"train_on": "all"}),
         // What is learned without any of them.
@@ -184,7 +184,6 @@ mod tests {
             ("task-type", json!("CAUSAL_LM")),
             ("resume-from-checkpoint", json!(null)),
             ("bf16", json!("false")),
-            ("bf16", json!("auto")),
             ("model-type", json!("AutoModelForCausalLM")),
             ("strict", json!(false)),
             ("train-on-inputs", json!(false)),
@@ -215,8 +214,10 @@ mod tests {
     fn values_are_translated_or_said_to_be_impossible() {
         assert_eq!(
             becomes("bf16", json!(true)),
-            json!({"activation_dtype": "bf16"})
+            json!({"activation_dtype": "bf16", "compute_dtype": "auto"})
         );
+        let auto = becomes("bf16", json!("auto"));
+        assert_eq!(auto, json!({"compute_dtype": "auto"}));
         let four = becomes("quantization-bit", json!(4));
         assert_eq!(four["bnb_4bit_quant_type"], "nf4");
         assert_eq!(

@@ -38,8 +38,8 @@ pub struct LoadArgs {
     /// Dtype under which packed codes are stored [default: uint8].
     #[arg(long)]
     pub bnb_4bit_quant_storage: Option<String>,
-    /// Dtype that transformers computes in, for the configuration that is written; here it is always
-    /// float32 [default: float32].
+    /// Dtype that transformers computes in, for the configuration that is written; here --compute-dtype
+    /// says it [default: float32].
     #[arg(long)]
     pub bnb_4bit_compute_dtype: Option<String>,
     /// Quantize to int8, as bitsandbytes does.

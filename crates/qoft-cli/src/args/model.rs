@@ -16,6 +16,10 @@ pub struct BaseArgs {
     /// Where to compute [default: the environment variable QOFT_DEVICE, or cpu]
     #[arg(long)]
     pub device: Option<String>,
+    /// Dtype in which products with frozen weights are computed: `f32`, `bf16`, or `auto` for bf16 where the
+    /// device multiplies it faster. Sums and all else stay in f32 [default: f32].
+    #[arg(long, value_name = "DTYPE")]
+    pub compute_dtype: Option<String>,
     /// An option of a backend, such as `bnb-8bit.int8_activations=true`.
     #[arg(long, value_name = "BACKEND.KEY=VALUE")]
     pub backend_option: Vec<String>,

@@ -57,6 +57,10 @@ pub struct TrainArgs {
     /// Where to compute [default: cpu].
     #[arg(long)]
     pub device: Option<String>,
+    /// Dtype in which products with frozen weights are computed: `f32`, `bf16`, or `auto` for bf16 where the
+    /// device multiplies it faster. Sums and all else stay in f32 [default: f32].
+    #[arg(long, value_name = "DTYPE")]
+    pub compute_dtype: Option<String>,
     /// Options of backends, such as `bnb-8bit.int8_activations=true`.
     #[arg(long, value_name = "BACKEND.KEY=VALUE")]
     pub backend_option: Option<Vec<String>>,
@@ -417,6 +421,7 @@ mod tests {
         assert_eq!(config.lr_scheduler_kwargs.num_cycles, Some(1.0));
         assert_eq!(args.load.load_in_4bit, Some(true));
         assert_eq!(args.training.activation_dtype.as_deref(), Some("bf16"));
+        assert_eq!(args.compute_dtype.as_deref(), Some("auto"));
         for (text, says) in [
             ("finetuning_type: lora\n", "`finetuning-type: lora`"),
             ("cutoff_len: 1\nmax_seq_length: 2\n", "given twice"),

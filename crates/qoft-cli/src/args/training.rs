@@ -73,8 +73,8 @@ pub struct TrainingArgs {
     /// Keep only the input of each block and compute the block once more for its backward.
     #[arg(long, num_args = 0..=1, default_missing_value = "true")]
     pub gradient_checkpointing: Option<bool>,
-    /// Number format in which activations are kept for the backward, `f32` or `bf16`; computing
-    /// stays in f32 [default: f32].
+    /// Number format in which activations are kept for the backward, `f32` or `bf16`; that of products is
+    /// --compute-dtype [default: f32].
     #[arg(long)]
     pub activation_dtype: Option<String>,
     /// Seed of the order of the rows, of initial values and of dropout [default: 42].

@@ -170,6 +170,7 @@ fn bad_options() {
         ("--backend-option", "bnb-4bit.fast=maybe", "bnb-4bit.fast"),
         ("--adapter", "/nowhere", "/nowhere"),
         ("--batch-size", "0", "batch_size"),
+        ("--compute-dtype", "f16", "give bf16, f32 or auto"),
     ] {
         refused(&[&eval[..], &[option, value]].concat(), work.path(), needle);
     }
@@ -182,6 +183,7 @@ fn bad_options() {
         ("--module-dropout", "2", "module_dropout"),
         ("--lr-scheduler", "steep", "--lr-scheduler steep"),
         ("--activation-dtype", "f8", "--activation-dtype f8"),
+        ("--compute-dtype", "f8", "expected f32, bf16 or auto"),
         ("--peft-type", "vera", "registered: BOFT, HRA, OFT"),
         ("--bias", "some", "oft_only"),
         ("--modules-to-save", "score", "score"),

@@ -4,7 +4,8 @@ use std::ops::Range;
 
 use super::ahead::Ahead;
 use super::kernel::MacroKernel;
-use super::pack::{KC, NC, PANEL, STEP, pack, pack_rows};
+use super::pack::{KC, NC, PANEL, STEP, pack_rows};
+use super::unit::Unit;
 use super::{Mat, MatMut, is_far};
 use crate::scratch::with_scratch;
 
@@ -16,33 +17,41 @@ const MR: usize = 12;
 /// Columns whose sums are kept at once where rows of A are packed, which all of them share.
 const FAR_COLUMNS: usize = 1024;
 
-/// A matrix B that is packed piece by piece.
-pub(crate) trait Columns {
+/// A matrix B that is packed piece by piece. Its rows are counted in units.
+pub(crate) trait Columns<E: Unit> {
     /// How many columns it likes to pack at once, a multiple of [`NC`].
     fn width(&self) -> usize;
 
     /// Packs a block of at most [`STEP`] rows into panels of [`NC`] columns: element `(i, j)` of the block
     /// goes to `panels[j / NC * PANEL + i * NC + j % NC]`.
-    fn pack(&self, rows: Range<usize>, cols: Range<usize>, panels: &mut [f32]);
+    fn pack(&self, rows: Range<usize>, cols: Range<usize>, panels: &mut [E]);
 
     /// What of memory [`Self::pack`] reads for them.
     fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead;
 }
 
-impl Columns for Mat<'_> {
+/// The numbers of some units, if there are `length` numbers.
+pub(crate) fn numbers<E: Unit>(units: Range<usize>, length: usize) -> Range<usize> {
+    let [start, end] = [units.start, units.end].map(|at| (at * E::NUMBERS).min(length));
+    start..end
+}
+
+impl<E: Unit> Columns<E> for Mat<'_> {
     fn width(&self) -> usize {
         3 * NC
     }
 
-    fn pack(&self, rows: Range<usize>, cols: Range<usize>, panels: &mut [f32]) {
+    fn pack(&self, rows: Range<usize>, cols: Range<usize>, panels: &mut [E]) {
+        let rows = numbers::<E>(rows, self.rows);
         let starts = cols.clone().step_by(NC);
         for (col, panel) in starts.zip(panels.chunks_exact_mut(PANEL)) {
             let nc = NC.min(cols.end - col);
-            pack(*self, [rows.start, rows.len()], [col, nc], panel);
+            E::pack(*self, [rows.start, rows.len()], [col, nc], panel);
         }
     }
 
     fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead {
+        let rows = numbers::<E>(rows, self.rows);
         Ahead::of(match self.col_stride {
             1 => self.rows_of(rows).columns(cols.start, cols.len()),
             _ => self.t().rows_of(cols).columns(rows.start, rows.len()),
@@ -61,10 +70,10 @@ impl Columns for Mat<'_> {
 ///
 /// # Safety
 /// As [`super::matmul_into`].
-pub(crate) unsafe fn blocked(
+pub(crate) unsafe fn blocked<E: Unit>(
     c: MatMut,
-    a: Mat,
-    b: &(impl Columns + ?Sized),
+    a: Mat<E>,
+    b: &(impl Columns<E> + ?Sized),
     first: usize,
     accumulate: bool,
 ) {
@@ -77,8 +86,8 @@ pub(crate) unsafe fn blocked(
     let depth = a.cols;
     let size_c = if a.cols > KC { mc * jc } else { 0 };
     with_scratch(size_a + size_b + size_c, |scratch| {
-        let (near_a, rest) = scratch.split_at_mut(size_a);
-        let (near_b, sums) = rest.split_at_mut(size_b);
+        let (units, sums) = scratch.split_at_mut(size_a + size_b);
+        let (near_a, near_b) = bytemuck::cast_slice_mut(units).split_at_mut(size_a);
         for (row, j) in pairs((c.rows, mc), (c.cols, jc)) {
             let rows = row..(row + mc).min(c.rows);
             let mut block = Block {
@@ -143,9 +152,9 @@ fn pairs(
 }
 
 /// Some rows of the product.
-struct Block<'a> {
+struct Block<'a, E> {
     c: MatMut,
-    a: Mat<'a>,
+    a: Mat<'a, E>,
     /// The column of C to which the first sums belong.
     first_sum: usize,
     /// The sums so far, one panel of [`NC`] columns behind the other.
@@ -153,7 +162,7 @@ struct Block<'a> {
     accumulate: bool,
 }
 
-impl Block<'_> {
+impl<E: Unit> Block<'_, E> {
     /// Adds the products of `a`, the columns of A from `at` on, with a panel of B that begins at column
     /// `col` and has `nc` columns, while what is `ahead` is asked for.
     ///
@@ -161,8 +170,8 @@ impl Block<'_> {
     /// As [`super::matmul_into`].
     unsafe fn add(
         &mut self,
-        a: Mat,
-        panel: &[f32],
+        a: Mat<E>,
+        panel: &[E],
         at: usize,
         [col, nc]: [usize; 2],
         ahead: Ahead,

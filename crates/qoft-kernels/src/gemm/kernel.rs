@@ -6,9 +6,8 @@ use std::hint::black_box;
 use pulp::{MemMask, Simd, WithSimd};
 
 use super::ahead::{Ahead, Fetch};
-#[cfg(target_arch = "x86_64")]
-use crate::simd::Arch;
-use crate::simd::{arch, prefetch_at};
+use super::unit::Unit;
+use crate::simd::prefetch_at;
 
 /// Vectors in a row of a micro-tile: `nr` is two vectors.
 const NR_VECTORS: usize = 2;
@@ -21,16 +20,17 @@ const CHUNK: usize = 8;
 ///
 /// Each element of C is one chain of fused multiplications over `kc`, to which that of `before` is added in
 /// the end: how the matrices are cut into micro-tiles never changes a result. It is fast when a micro-panel
-/// of B, `kc × nr`, fits the first-level cache and all of A the second.
+/// of B, `kc × nr`, fits the first-level cache and all of A the second. Elements of A and B are any
+/// [`Unit`], with several numbers of the inner dimension or one.
 #[derive(Clone, Copy)]
-pub(crate) struct MacroKernel {
+pub(crate) struct MacroKernel<E = f32> {
     pub mc: usize,
     pub kc: usize,
     pub nc: usize,
-    pub a: *const f32,
+    pub a: *const E,
     pub a_row_stride: usize,
     pub a_col_stride: usize,
-    pub b: *const f32,
+    pub b: *const E,
     pub b_row_stride: usize,
     /// Null, or where a matrix lies that is added; it may be C.
     pub before: *const f32,
@@ -41,37 +41,43 @@ pub(crate) struct MacroKernel {
     pub ahead: Ahead,
 }
 
-impl MacroKernel {
+impl<E: Unit> MacroKernel<E> {
     /// Computes it with the widest instructions of this machine.
     ///
     /// # Safety
     /// All elements of A and B and, if there is one, of `before` are readable and initialized, those of C
     /// are writable; nobody else accesses C meanwhile.
     pub(crate) unsafe fn run(self) {
-        #[cfg(target_arch = "x86_64")]
-        if let (Arch::V4(simd), ..=8) = (arch(), self.nc) {
-            // Half of a vector takes half the time, or lets two of them be multiplied at once.
-            return Arch::V3(*simd).dispatch(Checked(self));
-        }
-        arch().dispatch(Checked(self));
+        // SAFETY: the caller vouches for it.
+        unsafe { E::run(self) }
     }
 }
 
-/// A product whose pointers the caller of [`MacroKernel::run`] vouches for.
-struct Checked(MacroKernel);
+/// How units are multiplied.
+pub(super) trait Multiply: Copy {
+    /// What the matrices are made of.
+    type Unit: Unit;
 
-impl WithSimd for Checked {
+    /// `sum + a · b`, where `b` has the bits of a vector of units.
+    fn mul_add<S: Simd>(self, simd: S, a: Self::Unit, b: S::f32s, sum: S::f32s) -> S::f32s;
+}
+
+/// A product whose pointers the caller of [`MacroKernel::run`] vouches for.
+pub(super) struct Checked<M: Multiply>(pub MacroKernel<M::Unit>, pub M);
+
+impl<M: Multiply> WithSimd for Checked<M> {
     type Output = ();
 
     #[inline(always)]
     fn with_simd<S: Simd>(self, simd: S) {
         let nr = NR_VECTORS * S::F32_LANES;
-        let tiles = self.0.mc.div_ceil(MicroPanel::<S>::MOST_ROWS) * self.0.nc.div_ceil(nr);
+        let tiles = self.0.mc.div_ceil(MicroPanel::<S, M>::MOST_ROWS) * self.0.nc.div_ceil(nr);
         let mut fetch = Fetch::new(self.0.ahead, tiles * self.0.kc.div_ceil(CHUNK));
         let mut col = 0;
         while col < self.0.nc {
             let panel = MicroPanel {
                 simd,
+                multiply: self.1,
                 product: self.0,
                 col,
             };
@@ -90,13 +96,14 @@ impl WithSimd for Checked {
 }
 
 /// The micro-panel of B, and of C, from column `col` on: `nr` columns.
-struct MicroPanel<S: Simd> {
+struct MicroPanel<S: Simd, M: Multiply> {
     simd: S,
-    product: MacroKernel,
+    multiply: M,
+    product: MacroKernel<M::Unit>,
     col: usize,
 }
 
-impl<S: Simd> MicroPanel<S> {
+impl<S: Simd, M: Multiply> MicroPanel<S, M> {
     /// Rows of a micro-tile of two vectors at most.
     const MOST_ROWS: usize = if S::REGISTER_COUNT >= 32 { 12 } else { 6 };
 
@@ -180,7 +187,7 @@ impl<S: Simd> MicroPanel<S> {
                 }
             }
             let mut sums = [[simd.splat_f32s(0.0); V]; MR];
-            let mut a = row_pointers::<MR>(p.a.add(row * p.a_row_stride), p.a_row_stride);
+            let mut a = row_pointers::<MR, _>(p.a.add(row * p.a_row_stride), p.a_row_stride);
             let mut b = p.b.add(self.col);
             let mut left = p.kc;
             while left > 0 {
@@ -190,13 +197,12 @@ impl<S: Simd> MicroPanel<S> {
                 for _ in 0..steps {
                     let mut b_row = [simd.splat_f32s(0.0); V];
                     for (v, b_row) in b_row.iter_mut().enumerate() {
-                        *b_row = load(b, v);
+                        *b_row = load(b.cast(), v);
                     }
                     for (r, sums) in sums.iter_mut().enumerate() {
                         let at = a[r / 3].wrapping_add(r % 3 * p.a_row_stride);
-                        let factor = simd.splat_f32s(*at);
                         for (sum, &b_row) in sums.iter_mut().zip(&b_row) {
-                            *sum = simd.mul_add_f32s(factor, b_row, *sum);
+                            *sum = self.multiply.mul_add(simd, *at, b_row, *sum);
                         }
                     }
                     for a in &mut a[..MR.div_ceil(3)] {
@@ -230,7 +236,7 @@ impl<S: Simd> MicroPanel<S> {
 /// far from each other, would go from row to row by one addition after another, which together take longer
 /// than the multiplications.
 #[inline(always)]
-fn row_pointers<const MR: usize>(first: *const f32, stride: usize) -> [*const f32; 4] {
+fn row_pointers<const MR: usize, E>(first: *const E, stride: usize) -> [*const E; 4] {
     std::array::from_fn(|i| {
         let row = first.wrapping_add(3 * i * stride);
         if 3 * i < MR { black_box(row) } else { row }

@@ -12,17 +12,19 @@ mod few;
 mod kernel;
 mod pack;
 mod turn;
+mod unit;
 #[cfg(target_arch = "x86_64")]
 mod x86;
 
 use std::ops::Range;
 
 pub(crate) use ahead::Ahead;
-pub(crate) use blocked::{Columns, blocked};
+pub(crate) use blocked::{Columns, blocked, numbers};
 pub(crate) use few::{FEW_ROWS, Tiles, Turned, few_rows, few_rows_transposed};
 use kernel::MacroKernel;
 use pack::KC;
-pub(crate) use pack::{NC, PANEL};
+pub(crate) use pack::{NC, PANEL, to_pairs};
+pub(crate) use unit::{Pair, Unit, multiplies_pairs};
 
 use crate::scratch::with_scratch;
 
@@ -55,7 +57,7 @@ pub struct Mat<'a, T = f32> {
     col_stride: usize,
 }
 
-impl<'a, T: Real> Mat<'a, T> {
+impl<'a, T: Copy> Mat<'a, T> {
     /// Rows `row_stride` elements apart, columns next to each other.
     ///
     /// # Panics
@@ -282,7 +284,7 @@ impl private::Product for f32 {
                         few_rows(c, &a, 0..c.cols, &b.t(), None, accumulate);
                     });
                 }
-                () => blocked(c, a, &b, 0, accumulate),
+                () => blocked::<f32>(c, a, &b, 0, accumulate),
             }
         }
     }

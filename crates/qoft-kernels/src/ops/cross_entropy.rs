@@ -5,18 +5,19 @@ use std::sync::Arc;
 
 use rayon::prelude::*;
 
+use super::factor::Factor;
 use super::head_loss::CrossEntropy;
-use crate::gemm::{Mat, matmul};
+use crate::compute::ComputeDtype;
+use crate::gemm::{Mat, MatMut, Pair, Unit, blocked};
 use crate::op::{Forward, HostOp, HostView};
 use crate::scratch::with_scratch;
 use crate::vector::{exp, exp_sum, max};
-use crate::weight::{PackedWeight, Tile};
+use crate::weight::PackedWeight;
 use crate::wide;
 
 /// Rows that are compared with the vocabulary at once.
 const ROWS: usize = 256;
-/// Tokens whose logits exist at once, and columns of the head that are decoded at once. Both
-/// panels and the rows' gradient fit a level-2 cache together.
+/// Tokens whose logits exist at once: they and the rows' gradient fit a level-2 cache together.
 const BAND: usize = 192;
 
 /// The [`CrossEntropy`] of a head that stays as it is.
@@ -37,7 +38,10 @@ impl HostOp for LinearCrossEntropy {
         let chunk = wanted.len().div_ceil(rayon::current_num_threads());
         let parts: Vec<Part> = wanted
             .par_chunks(chunk.clamp(1, ROWS))
-            .map(|rows| self.part(inputs[0].data, rows, keep))
+            .map(|rows| match self.weight.compute_dtype() {
+                ComputeDtype::F32 => self.part::<f32>(inputs[0].data, rows, keep),
+                ComputeDtype::Bf16 => self.part::<Pair>(inputs[0].data, rows, keep),
+            })
             .collect();
         let mut grad = vec![0.0; if keep { inputs[0].data.len() } else { 0 }];
         if keep {
@@ -112,7 +116,7 @@ impl LinearCrossEntropy {
     /// The losses and gradients of `rows` of `h`, given with their labels. As in attention
     /// without a matrix of scores, the largest logit is the one so far, and sums are corrected
     /// when it grows.
-    fn part(&self, h: &[f32], rows: &[(usize, usize)], keep: bool) -> Part {
+    fn part<E: Unit>(&self, h: &[f32], rows: &[(usize, usize)], keep: bool) -> Part {
         let [vocab, width] = self.weight.shape();
         let count = rows.len();
         let mut part = Part {
@@ -133,11 +137,15 @@ impl LinearCrossEntropy {
             losses: Vec::new(),
         };
         let together = gather(h, width, rows.iter().map(|&(row, _)| row));
-        with_scratch((count + BAND) * BAND, |scratch| {
-            let (panel, logits) = scratch.split_at_mut(BAND * BAND);
+        let together = Mat::new(&together, count, width, width);
+        with_scratch(count * (width + 2 * BAND), |scratch| {
+            let (near, rest) = scratch.split_at_mut(count * width);
+            let (near_powers, logits) = rest.split_at_mut(count * BAND);
+            let [near, near_powers] = [near, near_powers].map(bytemuck::cast_slice_mut);
+            let together = E::of(together, near);
             for start in (0..vocab).step_by(BAND) {
                 let band = start..(start + BAND).min(vocab);
-                self.add_band(&mut part, &together, rows, band, panel, logits);
+                self.add_band(&mut part, together, rows, band, near_powers, logits);
             }
         });
         for (i, &(_, label)) in rows.iter().enumerate() {
@@ -154,61 +162,42 @@ impl LinearCrossEntropy {
         part
     }
 
-    /// Adds the tokens `band` to what was seen.
-    fn add_band(
+    /// Adds the tokens `band` to what was seen by rows `h`.
+    fn add_band<E: Unit>(
         &self,
         part: &mut Part,
-        h: &[f32],
+        h: Mat<E>,
         rows: &[(usize, usize)],
         band: Range<usize>,
-        panel: &mut [f32],
+        near: &mut [E],
         logits: &mut [f32],
     ) {
         let (count, width) = (rows.len(), self.weight.shape()[1]);
         let logits = &mut logits[..count * band.len()];
-        let mut steps = |at: usize, product: &mut dyn FnMut(usize, Mat)| {
-            let cols = at..(at + BAND).min(width);
-            let Tile { data, row_stride } = self.weight.tile(band.clone(), cols.clone(), panel);
-            product(
-                cols.len(),
-                Mat::new(data, band.len(), cols.len(), row_stride),
-            );
+        let head = Factor::new(&*self.weight, false);
+        let c = MatMut::new(logits, count, band.len(), band.len());
+        // SAFETY: the logits are borrowed exclusively.
+        unsafe { blocked(c, h, &head, band.start, false) }
+        let mut slopes = match part.flat.is_empty() {
+            true => Vec::new(),
+            false => vec![1.0; logits.len()],
         };
-        for at in (0..width).step_by(BAND) {
-            steps(at, &mut |cols, panel| {
-                let h = Mat::new(&h[at..], count, cols, width);
-                matmul(logits, band.len(), h, panel.t(), at > 0);
-            });
-        }
-        let mut slopes = vec![
-            1.0;
-            if part.flat.is_empty() {
-                0
-            } else {
-                logits.len()
-            }
-        ];
         for (i, logits) in logits.chunks_exact_mut(band.len()).enumerate() {
             let slopes = slopes.chunks_exact_mut(band.len()).nth(i);
             self.add_logits(part, i, rows[i].1, band.clone(), logits, slopes);
         }
-        if part.grad.is_empty() {
-            return;
-        }
-        if !part.flat.is_empty() {
-            let slopes = Mat::new(&slopes, count, band.len(), band.len());
-            for at in (0..width).step_by(BAND) {
-                steps(at, &mut |_, panel| {
-                    matmul(&mut part.flat[at..], width, slopes, panel, true);
-                });
+        let head = Factor::new(&*self.weight, true).rows(band.clone());
+        let mut add = |sums: &mut [f32], factors: &[f32]| {
+            if sums.is_empty() {
+                return;
             }
-        }
-        let powers = Mat::new(logits, count, band.len(), band.len());
-        for at in (0..width).step_by(BAND) {
-            steps(at, &mut |_, panel| {
-                matmul(&mut part.grad[at..], width, powers, panel, true);
-            });
-        }
+            let factors = E::of(Mat::new(factors, count, band.len(), band.len()), near);
+            let sums = MatMut::new(sums, count, width, width);
+            // SAFETY: the sums are borrowed exclusively.
+            unsafe { blocked(sums, factors, &head, 0, true) }
+        };
+        add(&mut part.flat, &slopes);
+        add(&mut part.grad, logits);
     }
 
     /// Adds the products of row `i` with a band of the head, and turns them into the powers of

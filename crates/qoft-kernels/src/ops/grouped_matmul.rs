@@ -57,7 +57,8 @@ impl GroupedMatmul {
             .iter()
             .all(|(weight, _)| weight.reordered().is_none())
         {
-            return grouped_rows(x, &groups, transpose);
+            let dtype = groups.first().map(|(weight, _)| weight.compute_dtype());
+            return grouped_rows(x, &groups, transpose, dtype.unwrap_or_default());
         }
         let mut out = Vec::with_capacity(rows * to);
         let mut rest = x;

@@ -4,15 +4,20 @@ use std::ops::Range;
 
 use rayon::prelude::*;
 
+use super::factor::Factor;
+use crate::compute::ComputeDtype;
 use crate::gemm::{
-    Ahead, Columns, FEW_ROWS, Mat, MatMut, NC, PANEL, Tiles, Turned, blocked, few_rows,
-    few_rows_transposed,
+    FEW_ROWS, Mat, MatMut, NC, Pair, Turned, Unit, blocked, few_rows, few_rows_transposed, to_pairs,
 };
 use crate::row::InputRow;
 use crate::scratch::with_scratch;
-use crate::weight::{PackedWeight, Tile};
+use crate::weight::PackedWeight;
 
-/// `x · Wᵀ`, or with `transpose` `x · W`, for `rows` rows of activations.
+/// Rows of activations that are too few for bfloat16: what a weight takes to be rounded and packed is not
+/// worth it.
+const FEW_PAIRS: usize = 24;
+
+/// `x · Wᵀ`, or with `transpose` `x · W`, for rows of activations.
 ///
 /// Each number is a sum of blocks of the inner dimension, of the same length everywhere, added one after
 /// another; each block is one chain of fused multiply-adds. So a row's result is the same, bit for bit, for
@@ -21,17 +26,22 @@ pub(super) fn many_rows(
     x: &[f32],
     weight: &dyn PackedWeight,
     transpose: bool,
-    rows: usize,
+    dtype: ComputeDtype,
 ) -> Vec<f32> {
-    grouped_rows(x, &[(weight, rows)], transpose)
+    let from = weight.shape()[usize::from(!transpose)];
+    grouped_rows(x, &[(weight, x.len() / from)], transpose, dtype)
 }
 
 /// As [`many_rows`] for groups of rows one after another, each with a weight of its own; all weights have the
 /// same shape. Threads share all products at once: there may be many small ones.
+///
+/// In bfloat16 a row's result may be another one in the last digits beside few other rows, whose products
+/// are computed in `f32`.
 pub(super) fn grouped_rows(
     x: &[f32],
     groups: &[(&dyn PackedWeight, usize)],
     transpose: bool,
+    dtype: ComputeDtype,
 ) -> Vec<f32> {
     let Some([n, k]) = groups.first().map(|(weight, _)| weight.shape()) else {
         return Vec::new();
@@ -44,14 +54,23 @@ pub(super) fn grouped_rows(
     let mut out = Vec::with_capacity(all * to);
     let c = MatMut::spare(&mut out, all, to);
     let x = Mat::new(x, all, from, from);
+    let pairs = match dtype {
+        ComputeDtype::F32 => Vec::new(),
+        ComputeDtype::Bf16 => rounded(x),
+    };
+    let units = from.div_ceil(Pair::NUMBERS);
     let (mut tasks, mut first, threads) = (Vec::new(), 0, rayon::current_num_threads());
     for &(weight, rows) in groups {
         let here = first..first + rows;
         first = here.end;
         let product = Product {
             c: c.rows_of(here.clone()),
-            x: x.rows_of(here),
-            factor: Factor { weight, transpose },
+            x: x.rows_of(here.clone()),
+            pairs: match dtype == ComputeDtype::Bf16 && rows > FEW_PAIRS {
+                true => Some(Mat::new(&pairs, all, units, units).rows_of(here)),
+                false => None,
+            },
+            factor: Factor::new(weight, transpose),
         };
         // A group has parts for so many threads as its share of the work can keep busy.
         let share = (2 * threads * rows).div_ceil(all).min(threads);
@@ -71,11 +90,27 @@ pub(super) fn grouped_rows(
     out
 }
 
+/// The rows of x in bfloat16.
+fn rounded(x: Mat) -> Vec<Pair> {
+    /// Rows that a thread rounds.
+    const ROWS: usize = 64;
+    let units = x.cols().div_ceil(Pair::NUMBERS);
+    let mut pairs = vec![0; x.rows() * units];
+    let parts = pairs.par_chunks_mut(ROWS * units).enumerate();
+    parts.for_each(|(i, pairs)| {
+        let rows = i * ROWS..((i + 1) * ROWS).min(x.rows());
+        to_pairs(x.rows_of(rows), pairs);
+    });
+    pairs
+}
+
 /// `C = x · factor`
 #[derive(Clone, Copy)]
 struct Product<'a> {
     c: MatMut,
     x: Mat<'a>,
+    /// x in bfloat16, if the product is computed in it.
+    pairs: Option<Mat<'a, Pair>>,
     factor: Factor<'a>,
 }
 
@@ -83,7 +118,7 @@ impl Product<'_> {
     /// Rectangles of C for so many threads.
     fn parts(&self, threads: usize) -> impl Iterator<Item = [Range<usize>; 2]> + use<> {
         let shape = [self.x.rows(), self.c.cols()];
-        let grid = match shape[0] <= FEW_ROWS {
+        let grid = match self.pairs.is_none() && shape[0] <= FEW_ROWS {
             true => Grid::columns(shape, threads),
             false => Grid::new(shape, threads),
         };
@@ -96,15 +131,24 @@ impl Product<'_> {
     /// # Safety
     /// C is there, and nobody else reaches this part of it.
     unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>, next: Option<(&Factor, usize)>) {
-        let Self { c, x, factor } = self;
-        if x.rows() == 1 && !factor.transpose {
+        let Self {
+            c,
+            x,
+            pairs,
+            factor,
+        } = self;
+        if let Some(pairs) = pairs {
+            let c = c.rows_of(rows.clone()).columns(cols.start, cols.len());
+            // SAFETY: the caller vouches for it.
+            unsafe { blocked::<Pair>(c, pairs.rows_of(rows), factor, cols.start, false) }
+        } else if x.rows() == 1 && !factor.transpose {
             // SAFETY: the caller vouches for it.
             let y = unsafe { c.columns(cols.start, cols.len()).zeroed_row() };
             factor.weight.dot(cols, &InputRow::new(x.first_row()), y);
         } else if x.rows() > FEW_ROWS {
             let c = c.rows_of(rows.clone()).columns(cols.start, cols.len());
             // SAFETY: the caller vouches for it.
-            unsafe { blocked(c, x.rows_of(rows), factor, cols.start, false) }
+            unsafe { blocked::<f32>(c, x.rows_of(rows), factor, cols.start, false) }
         } else if factor.transpose {
             // SAFETY: as above.
             unsafe { few_rows_transposed(*c, *x, cols, factor, next) }
@@ -114,76 +158,6 @@ impl Product<'_> {
                 // SAFETY: as above.
                 unsafe { few_rows(*c, &x, cols, factor, next, false) }
             });
-        }
-    }
-}
-
-/// A weight as the right factor of a product.
-#[derive(Clone, Copy)]
-struct Factor<'a> {
-    weight: &'a dyn PackedWeight,
-    transpose: bool,
-}
-
-impl Tiles for Factor<'_> {
-    fn tile<'a>(
-        &'a self,
-        rows: Range<usize>,
-        cols: Range<usize>,
-        scratch: &'a mut [f32],
-    ) -> Mat<'a> {
-        let (height, width) = (rows.len(), cols.len());
-        let Tile { data, row_stride } = self.weight.tile(rows, cols, scratch);
-        Mat::new(data, height, width, row_stride)
-    }
-
-    fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead {
-        let [n, k] = self.weight.shape();
-        let Some(bytes) = self.weight.rows_in_memory() else {
-            return Ahead::NOTHING;
-        };
-        let [rows, cols] =
-            [(rows, n), (cols, k)].map(|(range, most)| range.start.min(most)..range.end.min(most));
-        let row = bytes.len() / n;
-        let [start, end] = [cols.start * row / k, (cols.end * row).div_ceil(k)];
-        Ahead::new(
-            &bytes[rows.start * row + start..],
-            rows.len(),
-            end - start,
-            row,
-        )
-    }
-}
-
-impl Columns for Factor<'_> {
-    /// Decoders like long pieces of rows of the weight.
-    fn width(&self) -> usize {
-        if self.transpose { 9 * NC } else { 3 * NC }
-    }
-
-    fn pack(&self, rows: Range<usize>, cols: Range<usize>, panels: &mut [f32]) {
-        let kc = rows.len();
-        if self.transpose {
-            let nc = cols.len();
-            return with_scratch(kc * nc, |scratch| {
-                self.tile(rows, cols, scratch).pack(0..kc, 0..nc, panels);
-            });
-        }
-        // Few rows at a time, which are turned over while they are near.
-        with_scratch(kc * NC, |scratch| {
-            let starts = cols.clone().step_by(NC);
-            for (col, panel) in starts.zip(panels.chunks_exact_mut(PANEL)) {
-                let nc = NC.min(cols.end - col);
-                let tile = self.tile(col..col + nc, rows.clone(), scratch);
-                tile.t().pack(0..kc, 0..nc, panel);
-            }
-        });
-    }
-
-    fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead {
-        match self.transpose {
-            true => Tiles::ahead(self, rows, cols),
-            false => Tiles::ahead(self, cols, rows),
         }
     }
 }

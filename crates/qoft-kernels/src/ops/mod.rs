@@ -9,6 +9,7 @@ mod cross_entropy;
 mod delta_rule;
 mod dense_matmul;
 mod embedding;
+mod factor;
 mod gated;
 mod grouped_matmul;
 mod head_loss;

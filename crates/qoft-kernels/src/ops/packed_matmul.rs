@@ -25,10 +25,11 @@ pub fn packed_matmul(x: &[f32], weight: &dyn PackedWeight, transpose: bool) -> V
         let [y] = packed_matmul_each([(x, weight)]);
         return y;
     }
+    let dtype = weight.compute_dtype();
     match weight.reordered() {
-        None => many_rows(x, weight, transpose, rows),
+        None => many_rows(x, weight, transpose, dtype),
         Some((sorted, places)) if transpose => {
-            let y = many_rows(x, sorted, true, rows);
+            let y = many_rows(x, sorted, true, dtype);
             each_row(&y, k, |row, out| {
                 for (out, &place) in out.iter_mut().zip(places) {
                     *out = row[place as usize];
@@ -37,7 +38,7 @@ pub fn packed_matmul(x: &[f32], weight: &dyn PackedWeight, transpose: bool) -> V
         }
         Some((sorted, places)) => {
             let x = each_row(x, k, |row, out| in_order(row, places, out));
-            many_rows(&x, sorted, false, rows)
+            many_rows(&x, sorted, false, dtype)
         }
     }
 }

@@ -3,6 +3,7 @@
 mod architectures;
 mod checkpointing;
 mod common;
+mod compute_dtype;
 mod continuation;
 mod hybrid;
 mod packing;

@@ -48,7 +48,9 @@ impl Error {
             Self::Duplicate { .. } | Self::AdapterState { .. } | Self::DuplicateAdapter { .. } => {
                 ErrorKind::Conflict
             }
-            Self::Device { .. } | Self::BackendOption { .. } => ErrorKind::Argument,
+            Self::Device { .. } | Self::ComputeDtype { .. } | Self::BackendOption { .. } => {
+                ErrorKind::Argument
+            }
         }
     }
 }
