@@ -156,7 +156,7 @@ pub(crate) unsafe fn few_rows<W: Tiles + ?Sized>(
     });
 }
 
-/// Columns `cols` of `C = X · W`.
+/// Columns `cols` of `C = X · W`, or of `C += X · W` with `accumulate`.
 ///
 /// # Safety
 /// As [`super::matmul_into`], for these columns of C.
@@ -166,6 +166,7 @@ pub(crate) unsafe fn few_rows_transposed<W: Tiles + ?Sized>(
     cols: Range<usize>,
     w: &W,
     next: Next<W>,
+    accumulate: bool,
 ) {
     with_scratch(KC * (WIDE + NC), |scratch| {
         let (scratch, near) = scratch.split_at_mut(KC * WIDE);
@@ -208,7 +209,10 @@ pub(crate) unsafe fn few_rows_transposed<W: Tiles + ?Sized>(
                     }
                     let c = c.columns(here.start + first, width);
                     // SAFETY: the caller vouches for these columns of C.
-                    unsafe { super::macro_kernel(c, x.columns(k, kc), b, k > 0, ahead) }
+                    unsafe {
+                        let accumulate = accumulate || k > 0;
+                        super::macro_kernel(c, x.columns(k, kc), b, accumulate, ahead);
+                    }
                 }
             }
         }

@@ -25,10 +25,6 @@ pub(crate) trait Unit: Copy + Send + Sync + bytemuck::Pod {
     /// Packs columns `col..col + nc` of rows `row..row + kc` of `b`, counted in numbers, into a panel: a row
     /// of units is [`NC`](super::NC) wide. Numbers that a last unit lacks are zero.
     fn pack(b: Mat, rows: [usize; 2], cols: [usize; 2], panel: &mut [Self]);
-
-    /// The rows of a matrix in units, which may be put into `near`; there is room for as many as it has
-    /// numbers. Its columns lie next to each other.
-    fn of<'a>(from: Mat<'a>, near: &'a mut [Self]) -> Mat<'a, Self>;
 }
 
 impl Unit for f32 {
@@ -45,10 +41,6 @@ impl Unit for f32 {
 
     fn pack(b: Mat, rows: [usize; 2], cols: [usize; 2], panel: &mut [Self]) {
         pack::pack(b, rows, cols, panel);
-    }
-
-    fn of<'a>(from: Mat<'a>, _: &'a mut [Self]) -> Mat<'a> {
-        from
     }
 }
 
@@ -82,12 +74,6 @@ impl Unit for Pair {
 
     fn pack(b: Mat, rows: [usize; 2], cols: [usize; 2], panel: &mut [Self]) {
         pack::pack_pairs(b, rows, cols, panel);
-    }
-
-    fn of<'a>(from: Mat<'a>, near: &'a mut [Self]) -> Mat<'a, Self> {
-        let units = from.cols.div_ceil(Self::NUMBERS);
-        pack::to_pairs(from, near);
-        Mat::new(near, from.rows, units, units)
     }
 }
 
@@ -239,8 +225,10 @@ mod tests {
         let round = |v: f32| f64::from(half::bf16::from_f32(v).to_f32());
         for (m, n, k) in [(5, 3, 1), (14, 33, 771), (530, 40, 5)] {
             let (a, b) = (random(m * k, 1), random(k * n, 2));
-            let mut near = vec![0; m * k];
-            let rows = Pair::of(Mat::new(&a, m, k, k), &mut near);
+            let units = k.div_ceil(2);
+            let mut near = vec![0; m * units];
+            to_pairs(Mat::new(&a, m, k, k), &mut near);
+            let rows = Mat::new(&near, m, units, units);
             for turned in [false, true] {
                 let b_mat = match turned {
                     false => Mat::new(&b, k, n, n),

@@ -7,18 +7,19 @@ use rayon::prelude::*;
 
 use super::factor::Factor;
 use super::head_loss::CrossEntropy;
-use crate::compute::ComputeDtype;
-use crate::gemm::{Mat, MatMut, Pair, Unit, blocked};
+use super::many_rows::{Activations, product_into};
+use crate::gemm::{Mat, MatMut};
 use crate::op::{Forward, HostOp, HostView};
 use crate::scratch::with_scratch;
 use crate::vector::{exp, exp_sum, max};
 use crate::weight::PackedWeight;
 use crate::wide;
 
-/// Rows that are compared with the vocabulary at once.
-const ROWS: usize = 256;
-/// Tokens whose logits exist at once: they and the rows' gradient fit a level-2 cache together.
-const BAND: usize = 192;
+/// Rows that are compared with the vocabulary at once, and tokens: as many logits exist.
+const ROWS: usize = 2048;
+const BAND: usize = 1536;
+/// Powers that are added up in `f32`.
+const SUM: usize = 192;
 
 /// The [`CrossEntropy`] of a head that stays as it is.
 ///
@@ -34,14 +35,9 @@ impl HostOp for LinearCrossEntropy {
         // Only rows that predict something are worth their logits.
         let label = |row: usize| self.labels[row].map(|label| (row, label as usize));
         let wanted: Vec<(usize, usize)> = (0..rows).filter_map(label).collect();
-        // Rows have nothing to do with each other, so that threads change no result.
-        let chunk = wanted.len().div_ceil(rayon::current_num_threads());
-        let parts: Vec<Part> = wanted
-            .par_chunks(chunk.clamp(1, ROWS))
-            .map(|rows| match self.weight.compute_dtype() {
-                ComputeDtype::F32 => self.part::<f32>(inputs[0].data, rows, keep),
-                ComputeDtype::Bf16 => self.part::<Pair>(inputs[0].data, rows, keep),
-            })
+        let parts = wanted.chunks(ROWS);
+        let parts: Vec<Part> = parts
+            .map(|rows| self.part(inputs[0].data, rows, keep))
             .collect();
         let mut grad = vec![0.0; if keep { inputs[0].data.len() } else { 0 }];
         if keep {
@@ -90,156 +86,155 @@ pub(super) fn gather(h: &[f32], width: usize, rows: impl Iterator<Item = usize>)
     together
 }
 
-/// Some rows and the part of the vocabulary that was seen.
-struct Part {
-    /// The largest logit of each row.
-    max: Vec<f32>,
+/// What each of `count` rows has of some values, which may be nothing.
+fn of_rows(values: &mut [f32], count: usize) -> impl Iterator<Item = &mut [f32]> {
+    let width = values.len() / count.max(1);
+    let (mut rest, mut left) = (values, count);
+    std::iter::from_fn(move || {
+        left = left.checked_sub(1)?;
+        let (row, behind) = std::mem::take(&mut rest).split_at_mut(width);
+        rest = behind;
+        Some(row)
+    })
+}
+
+/// A row and the part of the vocabulary that was seen.
+#[derive(Clone)]
+struct Row {
+    /// The largest logit.
+    max: f32,
     /// The token that has it, of several the first.
-    best: Vec<usize>,
-    /// `Σ e^(logit − max)` of each row.
-    sum: Vec<f64>,
-    /// The logit of each row's label.
-    target: Vec<f32>,
-    /// `Σ e^(logit − max) · w` over the tokens' rows w of the head, each times the slope of the bound
-    /// of its logit, `[rows, width]`; in the end the gradient.
-    grad: Vec<f32>,
-    /// The sum of the logits of each row, where labels are smoothed.
-    total: Vec<f64>,
-    /// `Σ w` over the rows w of the head, each times the slope of the bound of its logit, `[rows, width]`,
-    /// where labels are smoothed.
-    flat: Vec<f32>,
-    /// In the end the loss of each row, and whether its label is the best token.
+    best: usize,
+    /// `Σ e^(logit − max)`
+    sum: f64,
+    label: usize,
+    /// The logit of the label.
+    target: f32,
+    /// The sum of the logits, where labels are smoothed.
+    total: f64,
+}
+
+/// What came out of some rows.
+struct Part {
+    /// The loss of each row, and whether its label is the best token.
     losses: Vec<(f64, bool)>,
+    /// The gradient, `[rows, width]`, or nothing.
+    grad: Vec<f32>,
 }
 
 impl LinearCrossEntropy {
     /// The losses and gradients of `rows` of `h`, given with their labels. As in attention
     /// without a matrix of scores, the largest logit is the one so far, and sums are corrected
-    /// when it grows.
-    fn part<E: Unit>(&self, h: &[f32], rows: &[(usize, usize)], keep: bool) -> Part {
+    /// when it grows. Threads share each product, so that all of them together decode the head twice.
+    fn part(&self, h: &[f32], rows: &[(usize, usize)], keep: bool) -> Part {
         let [vocab, width] = self.weight.shape();
-        let count = rows.len();
-        let mut part = Part {
-            max: vec![f32::NEG_INFINITY; count],
-            best: vec![usize::MAX; count],
-            sum: vec![0.0; count],
-            target: vec![f32::NAN; count],
-            grad: vec![0.0; if keep { count * width } else { 0 }],
-            total: vec![0.0; count],
-            flat: vec![
-                0.0;
-                if keep && self.smoothing > 0.0 {
-                    count * width
-                } else {
-                    0
+        let (count, smoothed) = (rows.len(), self.smoothing > 0.0);
+        let state = |&(_, label): &(usize, usize)| Row {
+            max: f32::NEG_INFINITY,
+            best: usize::MAX,
+            sum: 0.0,
+            label,
+            target: f32::NAN,
+            total: 0.0,
+        };
+        let mut states: Vec<Row> = rows.iter().map(state).collect();
+        // `Σ e^(logit − max) · w` over the tokens' rows w of the head, and where labels are smoothed `Σ w`, each
+        // times the slope of the bound of its logit.
+        let mut grad = vec![0.0; if keep { count * width } else { 0 }];
+        let mut flat = vec![0.0; if smoothed { grad.len() } else { 0 }];
+        let h = gather(h, width, rows.iter().map(|&(row, _)| row));
+        let dtype = self.weight.compute_dtype();
+        let (mut near_h, mut near) = (Vec::new(), Vec::new());
+        let h = Activations::new(Mat::new(&h, count, width, width), dtype, &mut near_h);
+        let mut logits = vec![0.0; count * BAND.min(vocab)];
+        let mut slopes = vec![0.0; if flat.is_empty() { 0 } else { logits.len() }];
+        for start in (0..vocab).step_by(BAND) {
+            let band = start..(start + BAND).min(vocab);
+            let wide = band.len();
+            let logits = &mut logits[..count * wide];
+            let c = MatMut::new(logits, count, wide, wide);
+            let head = Factor::of_rows(&*self.weight, false, band.clone());
+            // SAFETY: the logits are borrowed exclusively.
+            unsafe { product_into(c, &h, head, false) }
+            let slopes_here = slopes.len().min(logits.len());
+            let slopes = &mut slopes[..slopes_here];
+            let each = states.iter_mut().zip(logits.chunks_exact_mut(wide));
+            let each = each.zip(of_rows(slopes, count).zip(of_rows(&mut grad, count)));
+            let each: Vec<_> = each.collect();
+            each.into_par_iter()
+                .for_each(|((row, logits), (slopes, grad))| {
+                    self.add_logits(row, band.clone(), logits, slopes, grad);
+                });
+            let head = Factor::of_rows(&*self.weight, true, band);
+            let mut add = |sums: &mut [f32], factors: &[f32]| {
+                if sums.is_empty() {
+                    return;
                 }
-            ],
-            losses: Vec::new(),
-        };
-        let together = gather(h, width, rows.iter().map(|&(row, _)| row));
-        let together = Mat::new(&together, count, width, width);
-        with_scratch(count * (width + 2 * BAND), |scratch| {
-            let (near, rest) = scratch.split_at_mut(count * width);
-            let (near_powers, logits) = rest.split_at_mut(count * BAND);
-            let [near, near_powers] = [near, near_powers].map(bytemuck::cast_slice_mut);
-            let together = E::of(together, near);
-            for start in (0..vocab).step_by(BAND) {
-                let band = start..(start + BAND).min(vocab);
-                self.add_band(&mut part, together, rows, band, near_powers, logits);
-            }
+                let factors = Mat::new(factors, count, wide, wide);
+                let factors = Activations::new(factors, dtype, &mut near);
+                let sums = MatMut::new(sums, count, width, width);
+                // SAFETY: the sums are borrowed exclusively.
+                unsafe { product_into(sums, &factors, head, true) }
+            };
+            add(&mut flat, slopes);
+            add(&mut grad, logits);
+        }
+        let each = states.iter().zip(of_rows(&mut grad, count));
+        let each: Vec<_> = each.zip(of_rows(&mut flat, count)).collect();
+        let losses = each.into_par_iter().map(|((row, grad), flat)| {
+            self.finish_gradient(row, grad, flat);
+            let log_sum = row.sum.ln() + f64::from(row.max);
+            let mean = row.total / vocab as f64;
+            let loss = self.loss(log_sum, row.target.into(), mean);
+            (loss, row.best == row.label)
         });
-        for (i, &(_, label)) in rows.iter().enumerate() {
-            if keep {
-                let grad = &mut part.grad[i * width..][..width];
-                let flat = part.flat.chunks_exact(width).nth(i).unwrap_or_default();
-                self.finish_gradient(grad, flat, part.sum[i], (label, part.target[i]));
-            }
-            let log_sum = part.sum[i].ln() + f64::from(part.max[i]);
-            let mean = part.total[i] / vocab as f64;
-            let loss = self.loss(log_sum, part.target[i].into(), mean);
-            part.losses.push((loss, part.best[i] == label));
+        Part {
+            losses: losses.collect(),
+            grad,
         }
-        part
     }
 
-    /// Adds the tokens `band` to what was seen by rows `h`.
-    fn add_band<E: Unit>(
-        &self,
-        part: &mut Part,
-        h: Mat<E>,
-        rows: &[(usize, usize)],
-        band: Range<usize>,
-        near: &mut [E],
-        logits: &mut [f32],
-    ) {
-        let (count, width) = (rows.len(), self.weight.shape()[1]);
-        let logits = &mut logits[..count * band.len()];
-        let head = Factor::new(&*self.weight, false);
-        let c = MatMut::new(logits, count, band.len(), band.len());
-        // SAFETY: the logits are borrowed exclusively.
-        unsafe { blocked(c, h, &head, band.start, false) }
-        let mut slopes = match part.flat.is_empty() {
-            true => Vec::new(),
-            false => vec![1.0; logits.len()],
-        };
-        for (i, logits) in logits.chunks_exact_mut(band.len()).enumerate() {
-            let slopes = slopes.chunks_exact_mut(band.len()).nth(i);
-            self.add_logits(part, i, rows[i].1, band.clone(), logits, slopes);
-        }
-        let head = Factor::new(&*self.weight, true).rows(band.clone());
-        let mut add = |sums: &mut [f32], factors: &[f32]| {
-            if sums.is_empty() {
-                return;
-            }
-            let factors = E::of(Mat::new(factors, count, band.len(), band.len()), near);
-            let sums = MatMut::new(sums, count, width, width);
-            // SAFETY: the sums are borrowed exclusively.
-            unsafe { blocked(sums, factors, &head, 0, true) }
-        };
-        add(&mut part.flat, &slopes);
-        add(&mut part.grad, logits);
-    }
-
-    /// Adds the products of row `i` with a band of the head, and turns them into the powers of
-    /// which its gradient is made.
+    /// Adds the products of a row with a band of the head, and turns them into the powers of
+    /// which its gradient is made; `slopes` gets those of the bounds of the logits, if it has room.
     fn add_logits(
         &self,
-        part: &mut Part,
-        i: usize,
-        label: usize,
+        row: &mut Row,
         band: Range<usize>,
         logits: &mut [f32],
-        kept_slopes: Option<&mut [f32]>,
+        kept_slopes: &mut [f32],
+        grad: &mut [f32],
     ) {
         wide!({
             self.finish_logits(logits, self.bias.as_ref().map(|b| &b[band.clone()]));
             if self.smoothing > 0.0 {
-                part.total[i] += logits.iter().map(|&l| f64::from(l)).sum::<f64>();
+                row.total += logits.iter().map(|&l| f64::from(l)).sum::<f64>();
             }
+            if band.contains(&row.label) {
+                row.target = logits[row.label - band.start];
+            }
+            kept_slopes.fill(1.0);
+            let largest = max(logits);
             let slopes = self.soft_cap.map(|cap| {
                 let mut slopes = [0.0; BAND];
                 let pairs = slopes.iter_mut().zip(&*logits);
                 pairs.for_each(|(slope, &l)| *slope = cap.slope(l));
                 slopes
             });
-            if let (Some(kept), Some(slopes)) = (kept_slopes, &slopes) {
-                kept.copy_from_slice(&slopes[..band.len()]);
+            if let Some(slopes) = &slopes {
+                let pairs = kept_slopes.iter_mut().zip(slopes);
+                pairs.for_each(|(kept, slope)| *kept = *slope);
             }
-            if band.contains(&label) {
-                part.target[i] = logits[label - band.start];
-            }
-            let largest = max(logits);
-            if largest > part.max[i] {
-                let factor = exp(part.max[i] - largest);
-                part.max[i] = largest;
+            if largest > row.max {
+                let factor = exp(row.max - largest);
+                row.max = largest;
                 let first = logits.iter().position(|&l| l == largest);
-                part.best[i] = band.start + first.unwrap_or_default();
-                part.sum[i] *= f64::from(factor);
-                let width = part.grad.len() / part.max.len();
-                let grad = &mut part.grad[i * width..][..width];
+                row.best = band.start + first.unwrap_or_default();
+                row.sum *= f64::from(factor);
                 grad.iter_mut().for_each(|g| *g *= factor);
             }
-            part.sum[i] += f64::from(exp_sum(logits, 1.0, part.max[i]));
+            for logits in logits.chunks_mut(SUM) {
+                row.sum += f64::from(exp_sum(logits, 1.0, row.max));
+            }
             if let Some(slopes) = &slopes {
                 logits.iter_mut().zip(slopes).for_each(|(l, s)| *l *= s);
             }
@@ -247,17 +242,15 @@ impl LinearCrossEntropy {
     }
 
     /// From the weighted sum of the head's rows, and where labels are smoothed the sum of them all, to
-    /// the gradient of a row of h, with its label and the logit of that.
-    fn finish_gradient(
-        &self,
-        grad: &mut [f32],
-        flat: &[f32],
-        sum: f64,
-        (label, logit): (usize, f32),
-    ) {
+    /// the gradient of a row of h. Without room for it, nothing.
+    fn finish_gradient(&self, row: &Row, grad: &mut [f32], flat: &[f32]) {
+        if grad.is_empty() {
+            return;
+        }
+        let label = row.label;
         let factor = f64::from(self.scale) / self.denominator;
-        let normalize = (factor / sum) as f32;
-        let slope = self.soft_cap.map_or(1.0, |cap| cap.slope(logit));
+        let normalize = (factor / row.sum) as f32;
+        let slope = self.soft_cap.map_or(1.0, |cap| cap.slope(row.target));
         let share = self.smoothing / self.weight.shape()[0] as f64;
         let share = (factor * share) as f32;
         let factor = (factor * (1.0 - self.smoothing)) as f32 * slope;
@@ -280,7 +273,7 @@ mod tests {
     use super::super::soft_cap::SoftCap;
     use super::super::testing::{check_gradients, random};
     use super::*;
-    use crate::DenseWeight;
+    use crate::{ComputeDtype, DenseWeight, computed_in};
 
     fn op(labels: Vec<Option<u32>>) -> LinearCrossEntropy {
         LinearCrossEntropy {
@@ -389,6 +382,43 @@ mod tests {
         assert!((f64::from(out.data[0]) - expected).abs() < 1e-5);
         let eval = op.forward(&[HostView::new(&[rows, width], &h)], false);
         assert_eq!((eval.data, eval.saved.len()), (out.data, 0));
+    }
+
+    /// Threads share products, and a row's loss is the same beside any other rows.
+    #[test]
+    fn bytes_depend_on_neither_threads_nor_rows() {
+        let (vocab, width, rows) = (BAND + 70, 200, 150);
+        let h = random(rows * width, 5);
+        let of = |rows: Range<usize>, threads: usize, dtype: ComputeDtype| {
+            let weight = DenseWeight::from_f32(&random(vocab * width, 4), [vocab, width]);
+            let labels = rows.clone().map(|row| Some((row * 7 % vocab) as u32));
+            let groups = Groups::Several {
+                of_rows: Arc::new((0..rows.len() as u32).collect()),
+                count: rows.len(),
+            };
+            let op = LinearCrossEntropy {
+                weight: computed_in(Arc::new(weight), dtype),
+                bias: None,
+                ..op(labels.collect())
+            };
+            let op = op.with_groups(groups);
+            let h = &h[rows.start * width..rows.end * width];
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let pool = pool.build().unwrap();
+            let shape = [rows.len(), width];
+            let out = pool.install(|| op.forward(&[HostView::new(&shape, h)], true));
+            (out.data[..rows.len()].to_vec(), out.saved)
+        };
+        for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
+            let (losses, grad) = of(0..rows, 1, dtype);
+            for threads in [2, 3, 7] {
+                assert!(of(0..rows, threads, dtype) == (losses.clone(), grad.clone()));
+            }
+            let (part, of_part) = of(40..140, 2, dtype);
+            assert!(part == losses[40..140] && of_part == grad[40 * width..140 * width]);
+        }
+        let (one, _) = of(7..8, 2, ComputeDtype::F32);
+        assert_eq!(one[0], of(0..rows, 2, ComputeDtype::F32).0[7]);
     }
 
     #[test]

@@ -3,42 +3,54 @@
 use std::ops::Range;
 
 use crate::gemm::{Ahead, Columns, Mat, NC, PANEL, Tiles, Unit, numbers};
+use crate::row::InputRow;
 use crate::scratch::with_scratch;
 use crate::weight::{PackedWeight, Tile};
 
-/// `Wᵀ`, or with `transpose` W.
+/// `Wᵀ`, or with `transpose` W, of some rows of a weight.
 #[derive(Clone, Copy)]
 pub(super) struct Factor<'a> {
     pub weight: &'a dyn PackedWeight,
     pub transpose: bool,
-    /// The part of the weight's inner dimension that the factor's rows are.
-    inner: [usize; 2],
+    /// The first of the rows.
+    first: usize,
+    /// Rows and columns of W.
+    shape: [usize; 2],
 }
 
 impl<'a> Factor<'a> {
+    /// Of the whole weight.
     pub(super) fn new(weight: &'a dyn PackedWeight, transpose: bool) -> Self {
-        let length = weight.shape()[usize::from(!transpose)];
         Self {
             weight,
             transpose,
-            inner: [0, length],
+            first: 0,
+            shape: weight.shape(),
         }
     }
 
-    /// Some rows of it.
-    pub(super) fn rows(self, rows: Range<usize>) -> Self {
-        let first = self.inner[0];
+    /// Of these rows of the weight.
+    pub(super) fn of_rows(
+        weight: &'a dyn PackedWeight,
+        transpose: bool,
+        rows: Range<usize>,
+    ) -> Self {
         Self {
-            inner: [first + rows.start, first + rows.end],
-            ..self
+            first: rows.start,
+            shape: [rows.len(), weight.shape()[1]],
+            ..Self::new(weight, transpose)
         }
+    }
+
+    /// The product of a row of activations with some of the rows of W.
+    pub(super) fn dot(&self, rows: Range<usize>, x: &[f32], out: &mut [f32]) {
+        let rows = self.first + rows.start..self.first + rows.end;
+        self.weight.dot(rows, &InputRow::new(x), out);
     }
 
     /// The numbers of the inner dimension of some units.
     fn inner<E: Unit>(&self, units: Range<usize>) -> Range<usize> {
-        let [start, end] = self.inner;
-        let rows = numbers::<E>(units, end - start);
-        start + rows.start..start + rows.end
+        numbers::<E>(units, self.shape[usize::from(!self.transpose)])
     }
 }
 
@@ -50,21 +62,22 @@ impl Tiles for Factor<'_> {
         scratch: &'a mut [f32],
     ) -> Mat<'a> {
         let (height, width) = (rows.len(), cols.len());
+        let rows = self.first + rows.start..self.first + rows.end;
         let Tile { data, row_stride } = self.weight.tile(rows, cols, scratch);
         Mat::new(data, height, width, row_stride)
     }
 
     fn ahead(&self, rows: Range<usize>, cols: Range<usize>) -> Ahead {
-        let [n, k] = self.weight.shape();
         let Some(bytes) = self.weight.rows_in_memory() else {
             return Ahead::NOTHING;
         };
+        let [n, k] = self.shape;
         let [rows, cols] =
             [(rows, n), (cols, k)].map(|(range, most)| range.start.min(most)..range.end.min(most));
-        let row = bytes.len() / n;
+        let row = bytes.len() / self.weight.shape()[0];
         let [start, end] = [cols.start * row / k, (cols.end * row).div_ceil(k)];
         Ahead::new(
-            &bytes[rows.start * row + start..],
+            &bytes[(self.first + rows.start) * row + start..],
             rows.len(),
             end - start,
             row,

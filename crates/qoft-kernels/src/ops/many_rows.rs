@@ -9,7 +9,6 @@ use crate::compute::ComputeDtype;
 use crate::gemm::{
     FEW_ROWS, Mat, MatMut, NC, Pair, Turned, Unit, blocked, few_rows, few_rows_transposed, to_pairs,
 };
-use crate::row::InputRow;
 use crate::scratch::with_scratch;
 use crate::weight::PackedWeight;
 
@@ -53,72 +52,121 @@ pub(super) fn grouped_rows(
     }
     let mut out = Vec::with_capacity(all * to);
     let c = MatMut::spare(&mut out, all, to);
-    let x = Mat::new(x, all, from, from);
-    let pairs = match dtype {
-        ComputeDtype::F32 => Vec::new(),
-        ComputeDtype::Bf16 => rounded(x),
-    };
-    let units = from.div_ceil(Pair::NUMBERS);
+    let mut pairs = Vec::new();
+    let x = Activations::new(Mat::new(x, all, from, from), dtype, &mut pairs);
     let (mut tasks, mut first, threads) = (Vec::new(), 0, rayon::current_num_threads());
     for &(weight, rows) in groups {
         let here = first..first + rows;
         first = here.end;
         let product = Product {
             c: c.rows_of(here.clone()),
-            x: x.rows_of(here.clone()),
-            pairs: match dtype == ComputeDtype::Bf16 && rows > FEW_PAIRS {
-                true => Some(Mat::new(&pairs, all, units, units).rows_of(here)),
-                false => None,
-            },
+            x: x.rows_of(here),
             factor: Factor::new(weight, transpose),
+            accumulate: false,
+            single: true,
         };
         // A group has parts for so many threads as its share of the work can keep busy.
         let share = (2 * threads * rows).div_ceil(all).min(threads);
         tasks.extend(product.parts(share).map(|part| (product, part)));
     }
+    // SAFETY: `out` outlives the products, which do not overlap.
+    unsafe { compute(&tasks) }
+    // SAFETY: all elements have been written.
+    unsafe { out.set_len(all * to) };
+    out
+}
+
+/// `C = X · factor`, or `C += X · factor` with `accumulate`, shared by all threads. A row's result is the same
+/// beside any other rows, and without them.
+///
+/// # Safety
+/// C is there, and nobody else reaches it.
+pub(super) unsafe fn product_into(c: MatMut, x: &Activations, factor: Factor, accumulate: bool) {
+    let rows = x.x.rows();
+    let product = Product {
+        c,
+        x: x.rows_of(0..rows),
+        factor,
+        accumulate,
+        single: false,
+    };
+    let parts = product.parts(rayon::current_num_threads());
+    let tasks: Vec<_> = parts.map(|part| (product, part)).collect();
+    // SAFETY: the caller vouches for C, of which parts do not overlap.
+    unsafe { compute(&tasks) }
+}
+
+/// Computes parts of products.
+///
+/// # Safety
+/// What they are written to is there, nobody else reaches it, and parts do not overlap.
+unsafe fn compute(tasks: &[(Product, [Range<usize>; 2])]) {
     // Threads mostly take one task after another.
     let places = (0..tasks.len()).into_par_iter().with_max_len(1);
     places.for_each(|place| {
         let (product, [rows, cols]) = &tasks[place];
         let next = tasks.get(place + 1);
         let next = next.map(|(product, [_, cols])| (&product.factor, cols.start));
-        // SAFETY: `out` outlives the loop, and parts do not overlap.
+        // SAFETY: the caller vouches for it.
         unsafe { product.part(rows.clone(), cols.clone(), next) }
     });
-    // SAFETY: all elements have been written.
-    unsafe { out.set_len(all * to) };
-    out
 }
 
-/// The rows of x in bfloat16.
-fn rounded(x: Mat) -> Vec<Pair> {
-    /// Rows that a thread rounds.
-    const ROWS: usize = 64;
-    let units = x.cols().div_ceil(Pair::NUMBERS);
-    let mut pairs = vec![0; x.rows() * units];
-    let parts = pairs.par_chunks_mut(ROWS * units).enumerate();
-    parts.for_each(|(i, pairs)| {
-        let rows = i * ROWS..((i + 1) * ROWS).min(x.rows());
-        to_pairs(x.rows_of(rows), pairs);
-    });
-    pairs
+/// Rows of activations in the dtype in which they are multiplied.
+#[derive(Clone, Copy)]
+pub(super) struct Activations<'a> {
+    x: Mat<'a>,
+    /// The same in bfloat16, if products are computed in it.
+    pairs: Option<Mat<'a, Pair>>,
 }
 
-/// `C = x · factor`
+impl<'a> Activations<'a> {
+    /// Rows that `near` may have once more.
+    pub(super) fn new(x: Mat<'a>, dtype: ComputeDtype, near: &'a mut Vec<Pair>) -> Self {
+        /// Rows that a thread rounds.
+        const ROWS: usize = 64;
+        let pairs = match dtype {
+            ComputeDtype::F32 => None,
+            ComputeDtype::Bf16 => {
+                let units = x.cols().div_ceil(Pair::NUMBERS);
+                near.resize(x.rows() * units, 0);
+                let parts = near.par_chunks_mut((ROWS * units).max(1)).enumerate();
+                parts.for_each(|(i, pairs)| {
+                    let rows = i * ROWS..((i + 1) * ROWS).min(x.rows());
+                    to_pairs(x.rows_of(rows), pairs);
+                });
+                Some(Mat::new(near, x.rows(), units, units))
+            }
+        };
+        Self { x, pairs }
+    }
+
+    /// Some of them; of few the rounded ones are not needed.
+    fn rows_of(&self, rows: Range<usize>) -> Self {
+        let pairs = self.pairs.filter(|_| rows.len() > FEW_PAIRS);
+        Self {
+            x: self.x.rows_of(rows.clone()),
+            pairs: pairs.map(|pairs| pairs.rows_of(rows)),
+        }
+    }
+}
+
+/// `C = x · factor`, or `C += x · factor`.
 #[derive(Clone, Copy)]
 struct Product<'a> {
     c: MatMut,
-    x: Mat<'a>,
-    /// x in bfloat16, if the product is computed in it.
-    pairs: Option<Mat<'a, Pair>>,
+    x: Activations<'a>,
     factor: Factor<'a>,
+    accumulate: bool,
+    /// Whether a single row may have other sums, by the kernel that is for it.
+    single: bool,
 }
 
 impl Product<'_> {
     /// Rectangles of C for so many threads.
     fn parts(&self, threads: usize) -> impl Iterator<Item = [Range<usize>; 2]> + use<> {
-        let shape = [self.x.rows(), self.c.cols()];
-        let grid = match self.pairs.is_none() && shape[0] <= FEW_ROWS {
+        let shape = [self.x.x.rows(), self.c.cols()];
+        let grid = match self.x.pairs.is_none() && shape[0] <= FEW_ROWS {
             true => Grid::columns(shape, threads),
             false => Grid::new(shape, threads),
         };
@@ -133,31 +181,41 @@ impl Product<'_> {
     unsafe fn part(&self, rows: Range<usize>, cols: Range<usize>, next: Option<(&Factor, usize)>) {
         let Self {
             c,
-            x,
-            pairs,
+            x: Activations { x, pairs },
             factor,
-        } = self;
-        if let Some(pairs) = pairs {
-            let c = c.rows_of(rows.clone()).columns(cols.start, cols.len());
-            // SAFETY: the caller vouches for it.
-            unsafe { blocked::<Pair>(c, pairs.rows_of(rows), factor, cols.start, false) }
-        } else if x.rows() == 1 && !factor.transpose {
-            // SAFETY: the caller vouches for it.
-            let y = unsafe { c.columns(cols.start, cols.len()).zeroed_row() };
-            factor.weight.dot(cols, &InputRow::new(x.first_row()), y);
-        } else if x.rows() > FEW_ROWS {
-            let c = c.rows_of(rows.clone()).columns(cols.start, cols.len());
-            // SAFETY: the caller vouches for it.
-            unsafe { blocked::<f32>(c, x.rows_of(rows), factor, cols.start, false) }
-        } else if factor.transpose {
-            // SAFETY: as above.
-            unsafe { few_rows_transposed(*c, *x, cols, factor, next) }
-        } else {
-            with_scratch(Turned::length(x.rows(), x.cols()), |turned| {
-                let x = Turned::new(*x, turned);
-                // SAFETY: as above.
-                unsafe { few_rows(*c, &x, cols, factor, next, false) }
-            });
+            accumulate,
+            single,
+        } = *self;
+        let part = || c.rows_of(rows.clone()).columns(cols.start, cols.len());
+        // SAFETY: the caller vouches for it.
+        unsafe {
+            if let Some(pairs) = pairs {
+                blocked::<Pair>(
+                    part(),
+                    pairs.rows_of(rows.clone()),
+                    &factor,
+                    cols.start,
+                    accumulate,
+                );
+            } else if single && x.rows() == 1 && !factor.transpose {
+                let y = c.columns(cols.start, cols.len()).zeroed_row();
+                factor.dot(cols, x.first_row(), y);
+            } else if x.rows() > FEW_ROWS {
+                blocked::<f32>(
+                    part(),
+                    x.rows_of(rows.clone()),
+                    &factor,
+                    cols.start,
+                    accumulate,
+                );
+            } else if factor.transpose {
+                few_rows_transposed(c, x, cols, &factor, next, accumulate);
+            } else {
+                with_scratch(Turned::length(x.rows(), x.cols()), |turned| {
+                    let x = Turned::new(x, turned);
+                    few_rows(c, &x, cols, &factor, next, accumulate);
+                });
+            }
         }
     }
 }
