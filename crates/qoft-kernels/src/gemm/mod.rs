@@ -11,6 +11,7 @@ mod blocked;
 mod few;
 mod kernel;
 mod pack;
+mod pairs;
 mod turn;
 mod unit;
 #[cfg(target_arch = "x86_64")]
@@ -23,7 +24,8 @@ pub(crate) use blocked::{Columns, blocked, numbers};
 pub(crate) use few::{FEW_ROWS, Tiles, Turned, few_rows, few_rows_transposed};
 use kernel::MacroKernel;
 use pack::KC;
-pub(crate) use pack::{NC, PANEL, to_pairs};
+pub(crate) use pack::{NC, PANEL};
+pub(crate) use pairs::to_pairs;
 pub(crate) use unit::{Pair, Unit, multiplies_pairs};
 
 use crate::scratch::with_scratch;

@@ -6,7 +6,7 @@ use pulp::x86::V4;
 
 use super::Mat;
 use super::kernel::{Checked, MacroKernel, Multiply};
-use super::pack;
+use super::{pack, pairs};
 use crate::simd::Arch;
 use crate::simd::arch;
 
@@ -73,7 +73,7 @@ impl Unit for Pair {
     }
 
     fn pack(b: Mat, rows: [usize; 2], cols: [usize; 2], panel: &mut [Self]) {
-        pack::pack_pairs(b, rows, cols, panel);
+        pairs::pack_pairs(b, rows, cols, panel);
     }
 }
 
@@ -156,7 +156,7 @@ impl Multiply for OneByOne {
 
 #[cfg(test)]
 mod tests {
-    use super::super::pack::to_pairs;
+    use super::super::pairs::to_pairs;
     use super::super::{MatMut, blocked};
     use super::*;
     use crate::ops::testing::random;
