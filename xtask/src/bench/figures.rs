@@ -24,15 +24,10 @@ impl Report {
         });
         add("step-over-floor", over_floor.collect(), &tenths);
         let bf16 = steps.clone().filter_map(|row| {
-            let [qoft, peft] = [row.qoft_bf16.measured()?, row.peft_bf16.measured()?];
+            let [qoft, peft] = [row.qoft.measured()?, row.peft_bf16.measured()?];
             Some(peft.seconds_per_step / qoft.seconds_per_step)
         });
         add("step-against-bf16", bf16.collect(), &tenths);
-        let shorter = steps.clone().filter_map(|row| {
-            let [f32, bf16] = [row.qoft.measured()?, row.qoft_bf16.measured()?];
-            Some(bf16.seconds_per_step / f32.seconds_per_step)
-        });
-        add("step-bf16", shorter.collect(), &hundredths);
         let four_bits = self.generation.iter().filter(|row| {
             let name = row.model.as_str();
             ["nf4", "gptq4", "hqq4"]
@@ -134,10 +129,6 @@ fn range(values: Vec<f64>, form: &dyn Fn(f64) -> String) -> Option<String> {
 
 fn tenths(value: f64) -> String {
     format!("{value:.1}")
-}
-
-fn hundredths(value: f64) -> String {
-    format!("{value:.2}")
 }
 
 fn percent(share: f64) -> String {

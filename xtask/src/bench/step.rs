@@ -188,9 +188,10 @@ fn times([rows, length]: [usize; 2], found: &[&StepRow]) -> Table {
             "qoft ÷ qoft dense f32",
             "PEFT f32, s",
             "PEFT f32 ÷ qoft",
+            "PEFT bf16, s",
+            "PEFT bf16 ÷ qoft",
             "qoft bf16, s",
             "qoft bf16 ÷ qoft",
-            "PEFT bf16, s",
             "PEFT bf16 ÷ qoft bf16",
         ],
     );
@@ -209,9 +210,10 @@ fn times([rows, length]: [usize; 2], found: &[&StepRow]) -> Table {
             ratio(qoft, dense),
             cell(&row.peft_f32),
             ratio(seconds(&row.peft_f32), qoft),
+            cell(&row.peft_bf16),
+            ratio(seconds(&row.peft_bf16), qoft),
             cell(&row.qoft_bf16),
             ratio(seconds(&row.qoft_bf16), qoft),
-            cell(&row.peft_bf16),
             ratio(seconds(&row.peft_bf16), seconds(&row.qoft_bf16)),
         ]);
     }

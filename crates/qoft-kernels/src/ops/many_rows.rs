@@ -303,10 +303,15 @@ impl Grid {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::super::packed_matmul;
     use super::super::testing::random;
     use super::*;
-    use crate::{CodeMap, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, Scales};
+    use crate::{
+        CodeMap, Codes, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, Scales,
+        computed_in,
+    };
 
     #[test]
     fn parts_cover_the_product_once() {
@@ -337,7 +342,7 @@ mod tests {
         assert_eq!(Grid::new([512, 576], 2).tasks(), 2);
     }
 
-    fn weights(n: usize, k: usize) -> [Box<dyn PackedWeight>; 2] {
+    fn weights(n: usize, k: usize) -> [Arc<dyn PackedWeight>; 2] {
         let codes = Codes::pack(4, (0..n * k).map(|i| (i * 7 + i / 13) as u8));
         let scales = Scales::Plain(
             Floats::from_f32(&random((n * k).div_ceil(64), 9), FloatFormat::F32).unwrap(),
@@ -345,36 +350,55 @@ mod tests {
         let parts =
             GroupedWeight::builder([n, k], codes, CodeMap::Unsigned, Groups::Flat(64), scales);
         [
-            Box::new(DenseWeight::from_f32(&random(n * k, 3), [n, k])),
-            Box::new(parts.build("test").unwrap()),
+            Arc::new(DenseWeight::from_f32(&random(n * k, 3), [n, k])),
+            Arc::new(parts.build("test").unwrap()),
         ]
     }
 
-    /// Any number of threads, and any rows beside a row, give the same bytes.
+    /// Any number of threads, and any rows beside a row, give the same bytes; in bfloat16 if they are not few.
     #[test]
     fn bytes_depend_on_neither_threads_nor_rows() {
         // Far rows on one side, and on the other one several blocks of the inner dimension.
         for (n, k) in [(70, 1024), (530, 197)] {
             for weight in weights(n, k) {
-                for transpose in [false, true] {
-                    let from = if transpose { n } else { k };
-                    let to = n + k - from;
-                    let x = random(600 * from, 5);
-                    let product = |rows: Range<usize>, threads: usize| {
-                        let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
-                        let x = &x[rows.start * from..rows.end * from];
-                        let of = || packed_matmul(x, &*weight, transpose);
-                        pool.build().unwrap().install(of)
-                    };
-                    let all = product(0..600, 1);
-                    for threads in [2, 3, 4, 7] {
-                        assert!(product(0..600, threads) == all, "{threads} threads");
-                    }
-                    for rows in [0..2, 3..10, 7..26, 100..228, 100..229, 11..311] {
-                        let part = &all[rows.start * to..rows.end * to];
-                        assert!(product(rows.clone(), 2) == part, "rows {rows:?}");
+                for dtype in [ComputeDtype::F32, ComputeDtype::Bf16] {
+                    let weight = computed_in(weight.clone(), dtype);
+                    for transpose in [false, true] {
+                        same_bytes(&*weight, transpose);
                     }
                 }
+            }
+        }
+    }
+
+    fn same_bytes(weight: &dyn PackedWeight, transpose: bool) {
+        let [n, k] = weight.shape();
+        let from = if transpose { n } else { k };
+        let to = n + k - from;
+        let x = random(600 * from, 5);
+        let product = |rows: Range<usize>, threads: usize| {
+            let pool = rayon::ThreadPoolBuilder::new().num_threads(threads);
+            let x = &x[rows.start * from..rows.end * from];
+            let of = || packed_matmul(x, weight, transpose);
+            pool.build().unwrap().install(of)
+        };
+        let all = product(0..600, 1);
+        for threads in [2, 3, 4, 7] {
+            assert!(product(0..600, threads) == all, "{threads} threads");
+        }
+        for rows in [
+            0..2,
+            3..10,
+            7..26,
+            100..228,
+            100..229,
+            11..311,
+            5..74,
+            90..119,
+        ] {
+            if weight.compute_dtype() == ComputeDtype::F32 || rows.len() > FEW_PAIRS {
+                let part = &all[rows.start * to..rows.end * to];
+                assert!(product(rows.clone(), 2) == part, "rows {rows:?}");
             }
         }
     }
