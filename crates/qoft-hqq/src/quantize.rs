@@ -1,6 +1,6 @@
 //! Quantizing a dense weight as the library does.
 
-use qoft_scheme::kernels::{FloatFormat, Floats};
+use qoft_scheme::kernels::{FloatFormat, Floats, wide};
 use qoft_scheme::{
     CodeSearch, DenseLayer, Dtype, Grid, Keys, NewTensor, QuantizedModel, Quantizer, Result,
     ScaledGrid, dtype_name, float_dtype,
@@ -148,7 +148,7 @@ impl Quantizer for ToHqq {
             let reason = format!("{rows} rows of codes, {} in a word", packing.per_word());
             return Err(dense.error(reason));
         }
-        let grouped = by_groups(dense.weight.values.clone(), layer.axis, reshaped.groups);
+        let grouped = by_groups(&dense.weight.values, layer.axis, reshaped.groups);
         let (scales, zeros) = self.solver.solve(&grouped, layer.group_size, layer.axis);
         drop(grouped);
         let format = dense.format;
@@ -303,6 +303,52 @@ impl Grid for Numbers {
         let number = self.number_of(self.stored_scales[group], group, code);
         (code as u8, number)
     }
+
+    fn nearest_in_row(&self, n: usize, values: &[f32], codes: &mut [u8]) {
+        let first = n * self.cols;
+        wide!(match self.axis {
+            Axis::Rows => self.codes_of_groups(first, values, codes),
+            Axis::Columns => self.codes_of_turns(first, values, codes),
+        });
+    }
+}
+
+impl Numbers {
+    /// A code for each of some weights, with a factor and a zero point for each.
+    #[inline(always)]
+    fn codes(&self, values: &[f32], numbers: impl Iterator<Item = (f32, f32)>, codes: &mut [u8]) {
+        for ((code, &value), (scale, zero)) in codes.iter_mut().zip(values).zip(numbers) {
+            let found = value * scale + zero;
+            let found = found.round_ties_even().clamp(0.0, self.largest);
+            // By way of `i32`, for which there are vectors.
+            *code = found as i32 as u8;
+        }
+    }
+
+    /// Codes of weights that follow each other from weight `first` on, in groups that do as well.
+    #[inline(always)]
+    fn codes_of_groups(&self, first: usize, values: &[f32], codes: &mut [u8]) {
+        let (mut at, mut group) = (0, first / self.size);
+        while at < values.len() {
+            let end = ((group + 1) * self.size - first).min(values.len());
+            let numbers = std::iter::repeat((self.scales[group], self.zeros[group]));
+            self.codes(&values[at..end], numbers, &mut codes[at..end]);
+            (at, group) = (end, group + 1);
+        }
+    }
+
+    /// The same in groups that take turns.
+    #[inline(always)]
+    fn codes_of_turns(&self, first: usize, values: &[f32], codes: &mut [u8]) {
+        let (mut at, mut group) = (0, first % self.zeros.len());
+        while at < values.len() {
+            let end = (at + self.zeros.len() - group).min(values.len());
+            let (scales, zeros) = (&self.scales[group..], &self.zeros[group..]);
+            let numbers = scales.iter().copied().zip(zeros.iter().copied());
+            self.codes(&values[at..end], numbers, &mut codes[at..end]);
+            (at, group) = (end, 0);
+        }
+    }
 }
 
 /// [`Numbers`] whose groups are parts of rows.
@@ -347,5 +393,39 @@ impl ScaledGrid for NumbersOfRows<'_> {
     fn number(&self, scale: f32, n: usize, k: usize, code: u8) -> f32 {
         let group = self.0.group(n, k);
         self.0.number_of(scale, group, f32::from(code))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_of_a_row_are_those_of_its_weights() {
+        // Groups of four that go on in the next row, and groups that take turns.
+        let ([rows, cols], size) = ([6, 10], 4);
+        let number = |at: usize| ((at * 37 % 101) as f32 - 50.0) / 7.0;
+        for axis in [Axis::Rows, Axis::Columns] {
+            let groups = 0..rows * cols / size;
+            let grid = Numbers {
+                scales: groups.clone().map(|at| 0.3 + 0.1 * at as f32).collect(),
+                zeros: groups.clone().map(|at| number(at + 3)).collect(),
+                stored_scales: vec![1.0; groups.len()],
+                stored_zeros: vec![0.0; groups.len()],
+                largest: 15.0,
+                cols,
+                axis,
+                size,
+                format: FloatFormat::F32,
+            };
+            for n in 0..rows {
+                let values: Vec<f32> = (0..cols).map(|k| 4.0 * number(n * cols + k)).collect();
+                let mut codes = vec![0; cols];
+                grid.nearest_in_row(n, &values, &mut codes);
+                let places = values.iter().enumerate();
+                let expected = places.map(|(k, &value)| grid.nearest(n, k, value).0);
+                assert_eq!(codes, expected.collect::<Vec<_>>(), "{axis:?}, row {n}");
+            }
+        }
     }
 }

@@ -4,7 +4,13 @@
 //! flattened one. So the stream is the highest field of all words, then the next field of all
 //! words, and so on.
 
+use qoft_scheme::kernels::wide;
+use rayon::prelude::*;
+
 use crate::config::Packing;
+
+/// Words that a thread makes at a time.
+const SHARE: usize = 1 << 16;
 
 /// The first `count` codes of the words, least significant bits first.
 pub fn repack(words: &[u8], packing: Packing, count: usize) -> Vec<u8> {
@@ -30,16 +36,36 @@ pub fn repack(words: &[u8], packing: Packing, count: usize) -> Vec<u8> {
 pub fn pack(codes: &[u8], rows: usize, packing: Packing) -> Vec<u8> {
     let (per_word, cols) = (packing.per_word(), codes.len() / rows);
     let block = rows.div_ceil(per_word) * cols;
-    let size = packing.dtype().bitsize() / 8;
-    let mut words = Vec::with_capacity(block * size);
-    for at in 0..block {
-        let fields = (0..per_word).map(|field| {
-            let code = codes.get(field * block + at).copied().unwrap_or(0);
-            u32::from(code) << (packing.bits() as usize * (per_word - 1 - field))
-        });
-        words.extend_from_slice(&fields.sum::<u32>().to_le_bytes()[..size]);
+    match packing.dtype().bitsize() / 8 {
+        1 => in_words::<1>(codes, block, packing),
+        _ => in_words::<4>(codes, block, packing),
     }
+}
+
+/// A word of so many bytes for each code of the first block.
+fn in_words<const BYTES: usize>(codes: &[u8], block: usize, packing: Packing) -> Vec<u8> {
+    let mut words = vec![0; block * BYTES];
+    let shares = words.par_chunks_mut(SHARE * BYTES).enumerate();
+    shares.for_each(|(share, words)| {
+        let first = share * SHARE;
+        let words = words.as_chunks_mut::<BYTES>().0;
+        for field in 0..packing.per_word() {
+            let shift = packing.bits() as usize * (packing.per_word() - 1 - field);
+            let codes = codes.get(field * block + first..).unwrap_or_default();
+            wide!(for (word, &code) in words.iter_mut().zip(codes) {
+                put(word, u32::from(code) << shift);
+            });
+        }
+    });
     words
+}
+
+/// Sets bits of a word, least significant byte first.
+#[inline(always)]
+fn put<const BYTES: usize>(word: &mut [u8; BYTES], bits: u32) {
+    for (byte, bits) in word.iter_mut().zip(bits.to_le_bytes()) {
+        *byte |= bits;
+    }
 }
 
 /// A bit stream that is being written.

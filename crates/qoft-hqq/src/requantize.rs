@@ -63,13 +63,13 @@ fn solved(parsed: &HqqLayer, weight: &Matrix, old: Numbers) -> Result<Numbers> {
     let Numbers {
         axis, size, format, ..
     } = old;
-    let grouped = by_groups(weight.values.clone(), axis, groups);
+    let grouped = by_groups(&weight.values, axis, groups);
     let (mut scales, mut zeros) = solver.solve(&grouped, size, axis);
     let inverse: Vec<f32> = scales.iter().map(|scale| 1.0 / scale).collect();
     let (mut stored_scales, mut stored_zeros) =
         (stored(&inverse, format)?, stored(&zeros, format)?);
     let before = Matrix::decode(&parsed.packed()?).values;
-    let before = by_groups(before, axis, groups);
+    let before = by_groups(&before, axis, groups);
     let pairs = grouped
         .par_chunks_exact(size)
         .zip(before.par_chunks_exact(size));

@@ -74,7 +74,7 @@ pub use layer_source::LayerSource;
 pub use mapped::{
     MappedFile, MappedTensors, ReadAs, StoredTensor, TensorView, float_dtype, float_format,
 };
-pub use means::{column_mean, mean};
+pub use means::{MeanInParts, PartOfMean, column_mean, mean};
 pub use module_patterns::ModulePatterns;
 pub use module_rules::ModuleRules;
 pub use options::{BackendOptions, Purpose, SchemeOptions};
