@@ -77,11 +77,10 @@ impl Quantizer for ToAwq {
         let size = config.group_size(dense.path)?;
         let size = size.unwrap_or(DEFAULT_GROUP_SIZE).min(k);
         if !k.is_multiple_of(size) || !k.is_multiple_of(PACK) || !n.is_multiple_of(PACK) {
-            let reason = format!(
-                "sizes must be multiples of {PACK}, and the inputs of the group size {size}, found \
-             [{n}, {k}]"
+            let expected = format!(
+                "out_features and in_features to be multiples of {PACK}, and the latter of `group_size` {size}"
             );
-            return Err(dense.error(reason));
+            return Err(dense.sizes_error(expected));
         }
         let count = k / size;
         // The libraries compute in half precision at most.
@@ -110,7 +109,9 @@ impl Quantizer for ToAwq {
             }
             AwqVersion::Gemv => {
                 let Some(width) = gemv_width(count, size) else {
-                    let reason = format!("the GEMV layout has no groups of {size}");
+                    let reason = format!(
+                        "the GEMV layout has groups of 32, 64, and 128 or more, found {size}"
+                    );
                     return Err(dense.error(reason));
                 };
                 let zeros = gemv_zeros(&vec![0; n * width * 4], &grid.zeros, n);

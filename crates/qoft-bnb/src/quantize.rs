@@ -69,11 +69,12 @@ fn four_bit(
     let size = settings.storage.bitsize() / 8;
     let length = dense.weight.values.len().div_ceil(2);
     if !length.is_multiple_of(size) {
-        let reason = format!(
-            "{length} bytes of codes do not fit the dtype of `bnb_4bit_quant_storage`, which has \
-             {size} bytes"
+        let expected = format!(
+            "out_features × in_features to be a multiple of {}, so that the codes are whole numbers of \
+             `bnb_4bit_quant_storage`",
+            2 * size
         );
-        return Err(dense.error(reason));
+        return Err(dense.sizes_error(expected));
     }
     let bytes = pack(&found.codes, length);
     let tensor = |suffix: &str, dtype, shape: &[usize], bytes| {

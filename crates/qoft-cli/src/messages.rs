@@ -68,6 +68,13 @@ pub fn help(error: &Error) -> Option<String> {
              `{feature}` or `all-schemes`"
         ));
     }
+    if let Error::Quantize { layer, .. } = error {
+        let name = layer.rsplit('.').next().unwrap_or(layer);
+        return Some(format!(
+            "leave layers of this name dense: `--quantize-skip lm_head,{name}`, with all other names that \
+             are to stay dense; or choose other settings, or another scheme"
+        ));
+    }
     if let Error::CannotQuantize { scheme, .. } = error {
         return instead(scheme).map(str::to_owned);
     }

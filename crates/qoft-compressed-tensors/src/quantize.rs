@@ -191,8 +191,8 @@ impl Quantizer for ToCompressed {
         if let Strategy::Group(size) = strategy
             && !k.is_multiple_of(size)
         {
-            let reason = format!("{k} input features are no multiple of group_size {size}");
-            return Err(dense.error(reason));
+            let expected = format!("in_features to be a multiple of `group_size` {size}");
+            return Err(dense.sizes_error(expected));
         }
         let shape = strategy.scale_shape([n, k]);
         match self.scheme.numbers {

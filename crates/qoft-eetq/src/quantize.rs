@@ -48,8 +48,9 @@ impl Quantizer for ToEetq {
     fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
         let [n, k] = dense.weight.shape;
         if !n.is_multiple_of(TILE) || !k.is_multiple_of(TILE) {
-            let reason = format!("sizes must be multiples of {TILE}, found [{n}, {k}]");
-            return Err(dense.error(reason));
+            return Err(dense.sizes_error(format!(
+                "out_features and in_features to be multiples of {TILE}"
+            )));
         }
         let grid = ChannelGrid::new(dense.weight, FloatFormat::F16)?;
         let codes = search.codes(dense.weight, &grid);

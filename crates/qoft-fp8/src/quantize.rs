@@ -117,12 +117,11 @@ impl Quantizer for ToFp8 {
             Form::FineGrained(blocks, format) => {
                 let [rows, cols] = blocks.unwrap_or([n, k]);
                 if !n.is_multiple_of(rows) || !k.is_multiple_of(cols) {
-                    let reason = format!(
-                        "sizes [{n}, {k}] are no multiples of weight_block_size [{rows}, {cols}]: \
-                         transformers has no scales for parts of blocks; choose other blocks, or \
-                         let this layer stay dense"
+                    let expected = format!(
+                        "out_features and in_features to be multiples of `weight_block_size` {rows} × {cols}, since transformers has no \
+                         scales for parts of blocks"
                     );
-                    return Err(dense.error(reason));
+                    return Err(dense.sizes_error(expected));
                 }
                 let grid = Blocks::new(dense.weight, [rows, cols], format, 0.0)?;
                 (SCALES[0], [n / rows, k / cols], grid)

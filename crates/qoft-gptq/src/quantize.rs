@@ -92,8 +92,7 @@ impl Quantizer for ToGptq {
         let [n, k] = dense.weight.shape;
         // The library's kernels take whole words.
         if !n.is_multiple_of(32) || !k.is_multiple_of(32) {
-            let reason = format!("sizes must be multiples of 32, found [{n}, {k}]");
-            return Err(dense.error(reason));
+            return Err(dense.sizes_error("out_features and in_features to be multiples of 32"));
         }
         let size = group_size.unwrap_or(DEFAULT_GROUP_SIZE);
         if size < usize::MAX && size != k && !GROUP_SIZES.contains(&size) {

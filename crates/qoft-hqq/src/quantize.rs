@@ -141,12 +141,24 @@ impl Quantizer for ToHqq {
     /// Scales and zero points get the dtype that the weight has in the model.
     fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
         let layer = self.layer(dense.weight.shape);
-        let reshaped = Reshaped::of(&layer).map_err(|reason| dense.error(reason))?;
+        let misfit = |_| {
+            let size = layer.group_size;
+            let expected = "out_features × in_features to be a multiple of `group_size`";
+            dense.sizes_error(format!("{expected} {size}"))
+        };
+        let reshaped = Reshaped::of(&layer).map_err(misfit)?;
         let (packing, [rows, cols]) = (layer.packing, reshaped.sizes);
         let fills = rows.is_multiple_of(packing.per_word());
         if packing.dtype() != Dtype::I32 && !fills {
-            let reason = format!("{rows} rows of codes, {} in a word", packing.per_word());
-            return Err(dense.error(reason));
+            let what = match layer.axis {
+                Axis::Rows => "the number of groups",
+                Axis::Columns => "`group_size`",
+            };
+            let expected = format!(
+                "{what} ({rows}) to be a multiple of {}, the codes of a byte",
+                packing.per_word()
+            );
+            return Err(dense.sizes_error(expected));
         }
         let grouped = by_groups(&dense.weight.values, layer.axis, reshaped.groups);
         let (scales, zeros) = self.solver.solve(&grouped, layer.group_size, layer.axis);
@@ -173,8 +185,13 @@ impl Quantizer for ToHqq {
         };
         let width = cols * word.bitsize() / dtype.bitsize();
         if cols * word.bitsize() != width * dtype.bitsize() {
-            let reason = format!("rows of {cols} words are no {}", dtype_name(dtype));
-            return Err(dense.error(reason));
+            let expected = format!(
+                "rows of codes that are whole numbers of {}, as `view_as_float` stores them: here one has \
+                 {cols} words of {}",
+                dtype_name(dtype),
+                dtype_name(word)
+            );
+            return Err(dense.sizes_error(expected));
         }
         let floats = |name, values: &[f32]| {
             let bytes = format.to_bytes(values);

@@ -95,11 +95,11 @@ impl Quantizer for ToMlx {
         let row = k.checked_mul(bits as usize);
         let row = row.filter(|bits| bits.is_multiple_of(WORD));
         let (Some(row), true) = (row, k.is_multiple_of(group_size)) else {
-            let reason = format!(
-                "{k} input features are no whole groups of {group_size}, or no whole words of {bits} \
-                 bits each"
+            let expected = format!(
+                "in_features to be a multiple of `group_size` {group_size}, and rows of {bits}-bit codes \
+                 to be whole words of {WORD} bits"
             );
-            return Err(dense.error(reason));
+            return Err(dense.sizes_error(expected));
         };
         let groups = [n, k / group_size];
         let words = |codes| {

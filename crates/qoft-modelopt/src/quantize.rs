@@ -99,8 +99,8 @@ impl Quantizer for ToModelopt {
         match self.algorithm {
             Algorithm::Nvfp4 => {
                 if !k.is_multiple_of(NVFP4_GROUP) {
-                    let reason = format!("{k} input features are no whole groups of {NVFP4_GROUP}");
-                    return Err(dense.error(reason));
+                    let expected = format!("in_features to be a multiple of {NVFP4_GROUP}");
+                    return Err(dense.sizes_error(expected));
                 }
                 let tensor = tensor_scale(dense.weight);
                 let bytes = nvfp4_scales(dense.weight, NVFP4_GROUP, tensor);

@@ -50,8 +50,8 @@ impl Quantizer for ToMxfp4 {
     fn quantize(&self, dense: &DenseLayer, search: &dyn CodeSearch) -> Result<Vec<NewTensor>> {
         let [n, k] = dense.weight.shape;
         if !k.is_multiple_of(GROUP) {
-            let reason = format!("{k} input features are no whole groups of {GROUP}");
-            return Err(dense.error(reason));
+            let expected = format!("in_features to be a multiple of {GROUP}");
+            return Err(dense.sizes_error(expected));
         }
         let mut weight = dense.weight.clone();
         weight.round(FloatFormat::Bf16);

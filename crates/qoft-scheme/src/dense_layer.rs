@@ -1,5 +1,7 @@
 //! A dense weight on its way into a scheme.
 
+use std::fmt::Display;
+
 use qoft_kernels::{FloatFormat, Matrix};
 use safetensors::Dtype;
 
@@ -50,10 +52,19 @@ impl<'a> DenseLayer<'a> {
 
     /// An error: the weight does not become such a layer.
     pub fn error(&self, reason: impl ToString) -> Error {
-        Error::Requantize {
+        Error::Quantize {
             layer: self.path.to_owned(),
             backend: self.backend.to_owned(),
             reason: reason.to_string(),
         }
+    }
+
+    /// The same for a weight of sizes that the scheme or its settings cannot have; `expected` says which
+    /// they can.
+    pub fn sizes_error(&self, expected: impl Display) -> Error {
+        let [n, k] = self.weight.shape;
+        self.error(format!(
+            "expected {expected}, found {n} × {k} (out_features × in_features)"
+        ))
     }
 }

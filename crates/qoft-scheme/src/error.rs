@@ -122,6 +122,16 @@ pub enum Error {
         /// Names of the backends that can.
         quantizing: Vec<&'static str>,
     },
+    /// A dense weight does not become one of a scheme, with its settings.
+    #[error("layer `{layer}` ({backend}): {reason}")]
+    Quantize {
+        /// Module path of the layer.
+        layer: String,
+        /// The backend of the scheme.
+        backend: String,
+        /// Why not; where it is its sizes, what was expected, and what they are.
+        reason: String,
+    },
     /// A changed weight cannot be written in the scheme that its layer has.
     #[error("layer `{layer}` ({backend}): {reason}")]
     Requantize {
@@ -327,6 +337,22 @@ impl Error {
                 layer,
                 backend,
                 reason: format!("this scheme cannot {what}"),
+            },
+            other => other,
+        }
+    }
+
+    /// Says of an error about a layer that it came from quantizing its dense weight.
+    pub(crate) fn of_quantizing(self) -> Self {
+        match self.of_writing() {
+            Self::Requantize {
+                layer,
+                backend,
+                reason,
+            } => Self::Quantize {
+                layer,
+                backend,
+                reason,
             },
             other => other,
         }

@@ -191,6 +191,6 @@ impl Quantization {
             return Err(dense.error("the weight is empty"));
         }
         let tensors = self.quantizer.quantize(&dense, search);
-        tensors.map_err(|e| e.of_layer(path, self.backend()).of_writing())
+        tensors.map_err(|e| e.of_layer(path, self.backend()).of_quantizing())
     }
 }

@@ -88,8 +88,8 @@ impl Quantizer for ToTorchAo {
         };
         let blocks = how.blocks([n, k]);
         if !k.is_multiple_of(blocks[1]) {
-            let reason = format!("{k} input features are no whole groups of {}", blocks[1]);
-            return Err(dense.error(reason));
+            let expected = format!("in_features to be a multiple of `group_size` {}", blocks[1]);
+            return Err(dense.sizes_error(expected));
         }
         let rule = Rule {
             kind,

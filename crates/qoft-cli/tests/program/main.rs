@@ -38,6 +38,7 @@ mod schemas;
 #[cfg(feature = "serve")]
 mod serve;
 mod signals;
+mod sizes;
 mod strategies;
 mod templates;
 mod threads;

@@ -43,6 +43,7 @@ impl Error {
             | Self::UnknownAdapter { .. } => ErrorKind::Missing,
             Self::Incapable { .. }
             | Self::CannotQuantize { .. }
+            | Self::Quantize { .. }
             | Self::Requantize { .. }
             | Self::LittleKept { .. } => ErrorKind::Unsupported,
             Self::Duplicate { .. } | Self::AdapterState { .. } | Self::DuplicateAdapter { .. } => {
