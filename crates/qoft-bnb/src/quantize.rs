@@ -70,9 +70,8 @@ fn four_bit(
     let length = dense.weight.values.len().div_ceil(2);
     if !length.is_multiple_of(size) {
         let expected = format!(
-            "out_features × in_features to be a multiple of {}, so that the codes are whole numbers of \
-             `bnb_4bit_quant_storage`",
-            2 * size
+            "sizes whose {length} bytes of codes are a multiple of the {size} bytes of \
+             `bnb_4bit_quant_storage`"
         );
         return Err(dense.sizes_error(expected));
     }
