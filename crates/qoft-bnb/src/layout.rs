@@ -76,13 +76,12 @@ impl FourBit {
         })
     }
 
-    /// Two weights share a byte, the first in the high half; ours come low half first.
+    /// Two weights share a byte, the first in the high half. The codes stay on the memory map, and nested
+    /// absmax values do so as well.
     ///
     /// # Errors
     /// If the sizes do not fit each other, or a scale is not finite.
     pub fn packed(&self, purpose: Purpose) -> Result<GroupedWeight> {
-        let bytes = self.weight.bytes().iter();
-        let codes: Vec<u8> = bytes.map(|byte| byte.rotate_left(4)).collect();
         let scales = match &self.nested {
             None => Scales::Plain(self.absmax.floats()?),
             Some(nested) => Scales::Nested {
@@ -95,7 +94,7 @@ impl FourBit {
         };
         let parts = GroupedWeight::builder(
             self.shape,
-            Codes::new(codes, 4),
+            Codes::high_first(self.weight.bytes().clone()),
             CodeMap::Table16(Box::new(self.table)),
             Groups::Flat(self.state.blocksize),
             scales,

@@ -76,7 +76,7 @@ fn stored(kind: &str, shape: [usize; 2]) -> Arc<dyn PackedWeight> {
         }
         "nf4" => {
             let map = CodeMap::Table16(Box::new(std::array::from_fn(|i| i as f32 / 8.0 - 1.0)));
-            let codes = Codes::new(bytes(count / 2), 4);
+            let codes = Codes::high_first(bytes(count / 2));
             GroupedWeight::builder(shape, codes, map, Groups::Flat(64), scales(count / 64))
         }
         "int8" => {

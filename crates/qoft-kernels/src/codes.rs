@@ -20,7 +20,29 @@ pub fn integer_name(bits: usize) -> &'static str {
     }
 }
 
-/// Codes of all weights, row-major, as one bit stream whose least significant bits come first.
+/// Which of the two 4-bit codes in a byte comes first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum NibbleOrder {
+    /// The one in the low half, as in a bit stream.
+    LowFirst,
+    /// The one in the high half.
+    HighFirst,
+}
+
+impl NibbleOrder {
+    /// Where the code at `index` is in a bit stream of the same bytes.
+    #[inline(always)]
+    pub(crate) fn place(self, index: usize) -> usize {
+        match self {
+            Self::LowFirst => index,
+            Self::HighFirst => index ^ 1,
+        }
+    }
+}
+
+/// Codes of all weights, row-major, as one bit stream whose least significant bits come first, or as
+/// half bytes in the other order.
 #[derive(Debug, Clone)]
 #[non_exhaustive]
 pub struct Codes {
@@ -28,6 +50,8 @@ pub struct Codes {
     pub bytes: Bytes,
     /// Width of a code: 1 to 6, or 8.
     pub bits: u32,
+    /// The order of codes of 4 bits; others are a bit stream.
+    pub order: NibbleOrder,
 }
 
 impl Codes {
@@ -36,6 +60,15 @@ impl Codes {
         Self {
             bytes: bytes.into(),
             bits,
+            order: NibbleOrder::LowFirst,
+        }
+    }
+
+    /// Codes of 4 bits, of which the first one of each byte is in its high half.
+    pub fn high_first(bytes: impl Into<Bytes>) -> Self {
+        Self {
+            order: NibbleOrder::HighFirst,
+            ..Self::new(bytes, 4)
         }
     }
 
@@ -56,18 +89,15 @@ impl Codes {
         if filled > 0 {
             bytes.push(word as u8);
         }
-        Self {
-            bytes: bytes.into(),
-            bits,
-        }
+        Self::new(bytes, bits)
     }
 
     /// The code at `index`.
     pub fn get(&self, index: usize) -> u8 {
-        decode::code(&self.bytes, self.bits, index)
+        decode::code(&self.bytes, self.bits, self.order.place(index))
     }
 
-    /// Codes of a matrix whose column `i` becomes column `to[i]`.
+    /// Codes of a matrix whose column `i` becomes column `to[i]`, as a bit stream.
     pub(crate) fn with_columns(&self, [n, k]: [usize; 2], to: &[usize]) -> Self {
         let width = self.bits as usize;
         let mask = ((1u16 << width) - 1) as u8;
@@ -81,7 +111,7 @@ impl Codes {
             for (row, codes) in codes.chunks_exact_mut(k).enumerate() {
                 let row = row * k..((row + 1) * k).min(count);
                 for (index, &to) in row.zip(to) {
-                    codes[to] = decode::code(bytes, self.bits, index);
+                    codes[to] = decode::code(bytes, self.bits, self.order.place(index));
                 }
             }
             for (out, codes) in out.chunks_mut(width).zip(codes.as_chunks::<8>().0) {
@@ -92,10 +122,7 @@ impl Codes {
                 out.copy_from_slice(&word.to_le_bytes()[..out.len()]);
             }
         });
-        Self {
-            bytes: bytes.into(),
-            bits: self.bits,
-        }
+        Self::new(bytes, self.bits)
     }
 
     /// Bytes that `count` codes take.
@@ -128,6 +155,11 @@ impl CodeMap {
         };
         if !widths.contains(&codes.bits) {
             return Err(WeightError::Unsupported("code width for this map"));
+        }
+        if codes.order == NibbleOrder::HighFirst && codes.bits != 4 {
+            return Err(WeightError::Unsupported(
+                "order of half bytes for this code width",
+            ));
         }
         match self {
             Self::Table16(table) if table.iter().any(|v| !v.is_finite()) => {
@@ -230,6 +262,27 @@ mod tests {
                 assert_eq!(packed.get(i), code & mask, "{bits} bits, code {i}");
             }
         }
+    }
+
+    #[test]
+    fn half_bytes_may_have_the_other_order() {
+        let codes = Codes::high_first(vec![0x12, 0x30]);
+        let found: Vec<u8> = (0..3).map(|i| codes.get(i)).collect();
+        assert_eq!(found, [1, 2, 3]);
+        let moved = codes.with_columns([1, 3], &[2, 0, 1]);
+        assert_eq!(moved.order, NibbleOrder::LowFirst);
+        let found: Vec<u8> = (0..3).map(|i| moved.get(i)).collect();
+        assert_eq!(found, [2, 3, 1]);
+        let bytes = Codes {
+            bits: 8,
+            ..codes.clone()
+        };
+        assert!(CodeMap::Unsigned.check(&codes).is_ok());
+        let error = CodeMap::Unsigned.check(&bytes).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "unsupported order of half bytes for this code width"
+        );
     }
 
     #[test]

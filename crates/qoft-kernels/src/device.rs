@@ -1,5 +1,6 @@
 //! Weights as GPUs read them: one buffer of 32-bit words, and how it is decoded.
 
+use crate::codes::NibbleOrder;
 use crate::floats::{FloatFormat, Floats};
 
 /// Words before the codes.
@@ -63,6 +64,8 @@ pub enum DeviceLayout {
 pub struct GroupedLayout {
     /// Bits of a code.
     pub bits: usize,
+    /// The order of codes of 4 bits.
+    pub order: NibbleOrder,
     /// What codes stand for.
     pub map: MapLayout,
     /// Who shares a scale.

@@ -56,6 +56,7 @@ impl GroupedWeight {
         SmallCodes {
             bytes: &self.codes.bytes,
             bits: self.codes.bits,
+            order: self.codes.order,
             numbers,
             zero_step: self.zero_step(),
             factor: self.factor.unwrap_or(1.0),
@@ -111,9 +112,7 @@ impl GroupedWeight {
         for (chunk, out) in out.chunks_mut(CHUNK).enumerate() {
             let start = start + chunk * CHUNK;
             match &self.small {
-                Some(table) => {
-                    decode::table16(&self.codes.bytes, self.codes.bits, start, table, out);
-                }
+                Some(table) => decode::table16(&self.codes, start, table, out),
                 None => self.map.decode(&self.codes, start, out),
             }
             let (scales, zeros) = (&mut scales[..out.len()], &mut zeros[..out.len()]);

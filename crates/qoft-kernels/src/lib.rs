@@ -41,7 +41,7 @@ mod weight;
 pub use blocks::{block_exponents, block_ranges, equal_blocks};
 pub use blockwise::{BlockFormat, BlockWeight};
 pub use codebook::{CodebookShape, CodebookWeight};
-pub use codes::{CodeMap, Codes, integer_name};
+pub use codes::{CodeMap, Codes, NibbleOrder, integer_name};
 pub use compute::{ComputeDtype, computed_in};
 pub use decode::simd_level;
 pub use dense::{DenseView, DenseWeight};

@@ -3,6 +3,7 @@
 use cubecl::prelude::*;
 
 use super::floats::{float, round};
+use crate::codes::NibbleOrder;
 use crate::device::{
     CodebookLayout, DeviceLayout, GroupLayout, GroupedLayout, HEADER, HeaderWord, MapLayout, RUN,
     ZeroLayout,
@@ -70,7 +71,7 @@ fn grouped_run(words: &[u32], at: At, out: &mut Array<f32>, #[comptime] layout: 
         let factor = f32::reinterpret(words[comptime!(HeaderWord::Factor as usize)]);
         #[unroll]
         for i in 0..RUN {
-            let number = number(words, code(words, first + i, layout.bits), layout.map);
+            let number = number(words, code(words, first + i, layout), layout.map);
             out[i] = weight(number, zero, scale, factor, layout);
         }
     } else {
@@ -87,7 +88,7 @@ fn grouped_run(words: &[u32], at: At, out: &mut Array<f32>, #[comptime] layout: 
                 let scale = scale(words, group, layout);
                 let zero = zero(words, group, layout);
                 let factor = f32::reinterpret(words[comptime!(HeaderWord::Factor as usize)]);
-                let number = number(words, code(words, first + i, layout.bits), layout.map);
+                let number = number(words, code(words, first + i, layout), layout.map);
                 out[i] = weight(number, zero, scale, factor, layout);
             }
         }
@@ -126,7 +127,8 @@ fn weight(
 
 /// The code of the weight at a flat index.
 #[cube]
-fn code(words: &[u32], index: usize, #[comptime] bits: usize) -> u32 {
+fn code(words: &[u32], index: usize, #[comptime] layout: GroupedLayout) -> u32 {
+    let bits = comptime!(layout.bits);
     let mask = comptime!((1u32 << bits) - 1);
     if comptime!(bits == 3) {
         let bit = (index % 32) * 3;
@@ -138,7 +140,12 @@ fn code(words: &[u32], index: usize, #[comptime] bits: usize) -> u32 {
         select(shift > 29, low | high, low) & mask
     } else {
         let per = comptime!(32 / bits);
-        let shift = (index % per) as u32 * comptime!(bits as u32);
+        // The other half of a byte is four bits away.
+        let flip = comptime!(match layout.order {
+            NibbleOrder::LowFirst => 0u32,
+            NibbleOrder::HighFirst => 4u32,
+        });
+        let shift = ((index % per) as u32 * comptime!(bits as u32)) ^ flip;
         (words[HEADER + index / per] >> shift) & mask
     }
 }

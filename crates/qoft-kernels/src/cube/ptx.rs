@@ -19,6 +19,7 @@ use cubecl_runtime::kernel::CubeKernel;
 
 use super::FEW;
 use super::matmul::{SIDE, WIDE, few_rows, tiled};
+use crate::codes::NibbleOrder;
 use crate::device::{
     CodebookLayout, DeviceLayout, GroupLayout, GroupedLayout, MapLayout, ZeroLayout,
 };
@@ -91,6 +92,7 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
     use FloatFormat::{Bf16, F16, F32};
     let plain = GroupedLayout {
         bits: 4,
+        order: NibbleOrder::LowFirst,
         map: MapLayout::Unsigned,
         groups: GroupLayout::Blocks(Some(1), Some(128)),
         scales: F16,
@@ -101,6 +103,7 @@ fn layouts() -> Vec<(&'static str, DeviceLayout)> {
         whole_runs: true,
     };
     let table = GroupedLayout {
+        order: NibbleOrder::HighFirst,
         map: MapLayout::Table,
         groups: GroupLayout::Flat(64),
         scales: F32,

@@ -10,6 +10,7 @@ mod x86;
 
 use pulp::Arch;
 
+use crate::codes::Codes;
 use crate::floats::FloatFormat;
 use crate::simd::arch;
 use crate::wide;
@@ -141,10 +142,11 @@ pub(crate) fn code(codes: &[u8], bits: u32, index: usize) -> u8 {
 
 /// `out[i] = table[code(start + i)]` for codes of 1 to 4 bits; the table is repeated where they have
 /// fewer than four.
-pub(crate) fn table16(codes: &[u8], bits: u32, start: usize, table: &[f32; 16], out: &mut [f32]) {
+pub(crate) fn table16(codes: &Codes, start: usize, table: &[f32; 16], out: &mut [f32]) {
     let codes = SmallCodes {
-        bytes: codes,
-        bits,
+        bytes: &codes.bytes,
+        bits: codes.bits,
+        order: codes.order,
         numbers: table,
         zero_step: ZeroStep::Subtract,
         factor: 1.0,

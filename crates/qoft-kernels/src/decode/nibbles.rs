@@ -2,6 +2,7 @@
 
 use super::look_up::{LookUp, STEP, TableOp, dispatch};
 use super::small::SmallCodes;
+use crate::codes::NibbleOrder;
 use crate::simd::prefetch;
 
 /// Weights of a block: their codes are eight words.
@@ -70,6 +71,17 @@ impl TableOp for Dot<'_> {
 
     #[inline(always)]
     fn run<S: LookUp<V>, const V: usize>(self, simd: S) {
+        match self.0.codes.order {
+            NibbleOrder::LowFirst => self.rows::<S, V, 0>(simd),
+            NibbleOrder::HighFirst => self.rows::<S, V, 1>(simd),
+        }
+    }
+}
+
+impl Dot<'_> {
+    /// The product of each row. `FLIP` is 1 where the first code of a byte is in its high half, else 0.
+    #[inline(always)]
+    fn rows<S: LookUp<V>, const V: usize, const FLIP: usize>(self, simd: S) {
         let Self(rows, out) = self;
         let per_row = rows.x.len().div_ceil(rows.size);
         let blocks = rows.blocks.chunks_exact(rows.x.len());
@@ -81,7 +93,7 @@ impl TableOp for Dot<'_> {
             for ((blocks, x), (&scale, &zero)) in groups.zip(scales.iter().zip(zeros)) {
                 let table = rows.codes.table(simd, scale, zero);
                 for (block, x) in blocks.iter().zip(x) {
-                    add(simd, &mut sums, table, block, x);
+                    add::<S, V, FLIP>(simd, &mut sums, table, block, x);
                 }
             }
             let [a, b, c, d] = sums;
@@ -91,20 +103,20 @@ impl TableOp for Dot<'_> {
 }
 
 /// Where the codes of each step begin in their words.
-const SHIFTS: [[u32; STEP]; STEPS] = {
+const fn shifts(flip: usize) -> [[u32; STEP]; STEPS] {
     let mut shifts = [[0; STEP]; STEPS];
     let mut i = 0;
     while i < BLOCK {
         let [_, code] = place(i / STEP, i % STEP);
-        shifts[i / STEP][i % STEP] = 4 * code as u32;
+        shifts[i / STEP][i % STEP] = 4 * (code ^ flip) as u32;
         i += 1;
     }
     shifts
-};
+}
 
 /// Adds the products of a block to sums that run beside each other.
 #[inline(always)]
-fn add<S: LookUp<V>, const V: usize>(
+fn add<S: LookUp<V>, const V: usize, const FLIP: usize>(
     simd: S,
     sums: &mut [S::f32s; STEPS],
     table: [S::f32s; V],
@@ -118,7 +130,7 @@ fn add<S: LookUp<V>, const V: usize>(
     }
     for (step, sum) in sums.iter_mut().enumerate() {
         let (x, _) = S::as_simd_f32s(&x[step]);
-        let (shifts, _) = S::as_simd_u32s(&SHIFTS[step]);
+        let (shifts, _) = S::as_simd_u32s(&const { shifts(FLIP) }[step]);
         for v in 0..V {
             let codes = simd.wrapping_dyn_shr_u32s(simd.eight(&words, v), shifts[v]);
             *sum = simd.mul_add_f32s(simd.look_up(table, codes), x[v], *sum);
@@ -151,10 +163,15 @@ mod tests {
     #[test]
     fn products_are_those_of_the_weights() {
         let k = 5 * BLOCK;
-        let codes = Codes::pack(4, (0..3 * k as u32).map(|i| (i * i * 89 + i) as u8));
+        let stream = Codes::pack(4, (0..3 * k as u32).map(|i| (i * i * 89 + i) as u8));
+        let halves = stream.bytes.iter().map(|byte| byte.rotate_left(4));
+        let swapped = Codes::high_first(halves.collect::<Vec<u8>>());
         let numbers = std::array::from_fn(|code| code as f32);
         let x: Vec<f32> = (0..k).map(|i| (i * 29 % 31) as f32 - 15.0).collect();
-        for size in [1, 2, 5, 7] {
+        for (size, codes) in [1, 2, 5, 7]
+            .iter()
+            .flat_map(|&size| [(size, &stream), (size, &swapped)])
+        {
             let per_row = 5usize.div_ceil(size);
             let part = |g: usize| (g * 5 % 7) as f32;
             let zeros: Vec<f32> = (0..3 * per_row).map(part).collect();
@@ -163,6 +180,7 @@ mod tests {
                 codes: SmallCodes {
                     bytes: &codes.bytes,
                     bits: 4,
+                    order: codes.order,
                     numbers: &numbers,
                     zero_step: ZeroStep::Subtract,
                     factor: 2.0,
@@ -179,14 +197,18 @@ mod tests {
                 .map(|n| {
                     let product = |i: usize| {
                         let g = n * per_row + i / BLOCK / size;
-                        let code = f32::from(codes.get(n * k + i));
+                        let code = f32::from(stream.get(n * k + i));
                         (code - zeros[g]) * scales[g] * 2.0 * x[i]
                     };
                     (0..k).map(product).sum()
                 })
                 .collect();
             for found in with_each(&Each(&rows)) {
-                assert_eq!(found, expected, "groups of {size} blocks");
+                assert_eq!(
+                    found, expected,
+                    "groups of {size} blocks, {:?}",
+                    codes.order
+                );
             }
         }
     }

@@ -6,6 +6,7 @@ use pulp::Simd;
 use pulp::bytemuck::cast_slice;
 
 use super::look_up::{LookUp, STEP, TableOp, dispatch, round};
+use crate::codes::NibbleOrder;
 use crate::floats::FloatFormat;
 
 /// Sums that run beside each other, and steps that are taken together.
@@ -30,6 +31,8 @@ pub(crate) struct SmallCodes<'a> {
     pub bytes: &'a [u8],
     /// Bits of a code.
     pub bits: u32,
+    /// The order of codes of 4 bits.
+    pub order: NibbleOrder,
     /// The number of each code; again and again where codes have fewer than four bits.
     pub numbers: &'a [f32; 16],
     /// What zero points do.
@@ -111,7 +114,8 @@ impl SmallCodes<'_> {
         table
     }
 
-    /// The 16 codes from `index` on as the two words of a step; zeros beyond the end.
+    /// The 16 codes from `index` on as the two words of a step, in the order of a bit stream; zeros
+    /// beyond the end.
     fn words(&self, index: usize) -> u64 {
         let bits = self.bits as usize;
         let (byte, shift) = (index * bits / 8, index * bits % 8);
@@ -122,11 +126,18 @@ impl SmallCodes<'_> {
                 Some(bytes) => word = *bytes,
                 None => word[..bytes.len()].copy_from_slice(bytes),
             }
-            u64::from(((u64::from_le_bytes(word)) >> shift) as u32)
+            let mut word = u64::from_le_bytes(word);
+            if self.order == NibbleOrder::HighFirst {
+                word = (word >> 4 & LOW_HALVES) | (word & LOW_HALVES) << 4;
+            }
+            u64::from((word >> shift) as u32)
         });
         high << 32 | low
     }
 }
+
+/// The low half of each byte.
+const LOW_HALVES: u64 = 0x0f0f_0f0f_0f0f_0f0f;
 
 /// The two words of a step that begins with a byte.
 #[inline(always)]
@@ -140,19 +151,20 @@ fn words<const BITS: usize>(codes: &[[u8; BITS]; 2]) -> u64 {
     word
 }
 
-/// A table in registers, for codes of `BITS` bits.
+/// A table in registers, for codes of `BITS` bits. `FLIP` is 1 where the two codes of a byte are the
+/// other way round than in a bit stream, and 0 where they are not.
 #[derive(Clone, Copy)]
-struct Table<S: LookUp<V>, const V: usize, const BITS: usize> {
+struct Table<S: LookUp<V>, const V: usize, const BITS: usize, const FLIP: usize> {
     simd: S,
     weights: [S::f32s; V],
 }
 
-impl<S: LookUp<V>, const V: usize, const BITS: usize> Table<S, V, BITS> {
+impl<S: LookUp<V>, const V: usize, const BITS: usize, const FLIP: usize> Table<S, V, BITS, FLIP> {
     /// Where the codes of a step begin in their words.
     const SHIFTS: [u32; STEP] = {
         let (mut shifts, mut i) = ([0; STEP], 0);
         while i < STEP {
-            shifts[i] = (i % 8 * BITS) as u32;
+            shifts[i] = ((i % 8 ^ FLIP) * BITS) as u32;
             i += 1;
         }
         shifts
@@ -236,11 +248,11 @@ impl<'a> Piece<'a> {
 
     /// The table of a run.
     #[inline(always)]
-    fn table<S: LookUp<V>, const V: usize, const BITS: usize>(
+    fn table<S: LookUp<V>, const V: usize, const BITS: usize, const FLIP: usize>(
         self,
         simd: S,
         run: usize,
-    ) -> Table<S, V, BITS> {
+    ) -> Table<S, V, BITS, FLIP> {
         let (scale, zero) = (self.runs.scales[run], self.runs.zeros[run]);
         let weights = self.codes.table(simd, scale, zero);
         Table { simd, weights }
@@ -263,7 +275,7 @@ impl<'a> Piece<'a> {
             if run.is_empty() {
                 continue;
             }
-            let table = self.table::<S, V, BITS>(simd, i);
+            let table = self.table::<S, V, BITS, 0>(simd, i);
             for at in run.clone().step_by(STEP) {
                 let weights = table.step(self.codes.words(self.start + at));
                 let weights: &[f32] = cast_slice(&weights);
@@ -277,7 +289,7 @@ struct Decode<'a>(Piece<'a>, &'a mut [f32]);
 
 impl Decode<'_> {
     #[inline(always)]
-    fn bits<S: LookUp<V>, const V: usize, const BITS: usize>(self, simd: S) {
+    fn bits<S: LookUp<V>, const V: usize, const BITS: usize, const FLIP: usize>(self, simd: S) {
         let Self(piece, out) = self;
         let mut done = 0;
         if let Some(codes) = piece.steps::<BITS>(out.len()) {
@@ -286,10 +298,14 @@ impl Decode<'_> {
             let first = (piece.runs.first / STEP).min(out.len());
             let ((head, out), (head_codes, codes)) =
                 (out.split_at_mut(first), codes.split_at(first));
-            piece.table::<S, V, BITS>(simd, 0).store(head_codes, head);
+            piece
+                .table::<S, V, BITS, FLIP>(simd, 0)
+                .store(head_codes, head);
             let size = (piece.runs.size / STEP).max(1);
             for (i, (out, codes)) in out.chunks_mut(size).zip(codes.chunks(size)).enumerate() {
-                piece.table::<S, V, BITS>(simd, i + 1).store(codes, out);
+                piece
+                    .table::<S, V, BITS, FLIP>(simd, i + 1)
+                    .store(codes, out);
             }
         }
         piece.rest::<S, V, BITS>(simd, done, out.len(), |at, weights| {
@@ -303,11 +319,12 @@ impl TableOp for Decode<'_> {
 
     #[inline(always)]
     fn run<S: LookUp<V>, const V: usize>(self, simd: S) {
-        match self.0.codes.bits {
-            1 => self.bits::<S, V, 1>(simd),
-            2 => self.bits::<S, V, 2>(simd),
-            3 => self.bits::<S, V, 3>(simd),
-            _ => self.bits::<S, V, 4>(simd),
+        match (self.0.codes.bits, self.0.codes.order) {
+            (1, _) => self.bits::<S, V, 1, 0>(simd),
+            (2, _) => self.bits::<S, V, 2, 0>(simd),
+            (3, _) => self.bits::<S, V, 3, 0>(simd),
+            (_, NibbleOrder::LowFirst) => self.bits::<S, V, 4, 0>(simd),
+            (_, NibbleOrder::HighFirst) => self.bits::<S, V, 4, 1>(simd),
         }
     }
 }
@@ -316,7 +333,10 @@ struct Dot<'a>(Piece<'a>, &'a [f32]);
 
 impl Dot<'_> {
     #[inline(always)]
-    fn bits<S: LookUp<V>, const V: usize, const BITS: usize>(self, simd: S) -> f32 {
+    fn bits<S: LookUp<V>, const V: usize, const BITS: usize, const FLIP: usize>(
+        self,
+        simd: S,
+    ) -> f32 {
         let Self(piece, x) = self;
         let (mut sum, mut done) = (0.0, 0);
         if let Some(codes) = piece.steps::<BITS>(x.len()) {
@@ -326,14 +346,14 @@ impl Dot<'_> {
             let ((head, x), (head_codes, codes)) = (x.split_at(first), codes.split_at(first));
             let mut sums = [simd.splat_f32s(0.0); SLOTS];
             piece
-                .table::<S, V, BITS>(simd, 0)
+                .table::<S, V, BITS, FLIP>(simd, 0)
                 .add(head_codes, head, &mut sums);
             let size = (piece.runs.size / STEP).max(1);
             let parts = piece.runs.scales.iter().zip(piece.runs.zeros).skip(1);
             let steps = x.chunks(size).zip(codes.chunks(size));
             for ((x, codes), (&scale, &zero)) in steps.zip(parts) {
                 let weights = piece.codes.table(simd, scale, zero);
-                Table::<S, V, BITS> { simd, weights }.add(codes, x, &mut sums);
+                Table::<S, V, BITS, FLIP> { simd, weights }.add(codes, x, &mut sums);
             }
             let [a, b, c, d] = sums;
             sum = simd.reduce_sum_f32s(simd.add_f32s(simd.add_f32s(a, b), simd.add_f32s(c, d)));
@@ -367,11 +387,12 @@ impl TableOp for Dot<'_> {
 
     #[inline(always)]
     fn run<S: LookUp<V>, const V: usize>(self, simd: S) -> f32 {
-        match self.0.codes.bits {
-            1 => self.bits::<S, V, 1>(simd),
-            2 => self.bits::<S, V, 2>(simd),
-            3 => self.bits::<S, V, 3>(simd),
-            _ => self.bits::<S, V, 4>(simd),
+        match (self.0.codes.bits, self.0.codes.order) {
+            (1, _) => self.bits::<S, V, 1, 0>(simd),
+            (2, _) => self.bits::<S, V, 2, 0>(simd),
+            (3, _) => self.bits::<S, V, 3, 0>(simd),
+            (_, NibbleOrder::LowFirst) => self.bits::<S, V, 4, 0>(simd),
+            (_, NibbleOrder::HighFirst) => self.bits::<S, V, 4, 1>(simd),
         }
     }
 }

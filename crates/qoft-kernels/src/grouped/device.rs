@@ -78,6 +78,7 @@ impl GroupedWeight {
         words.number(HeaderWord::Factor, self.factor.unwrap_or(1.0).to_bits());
         Some(words.finish(DeviceLayout::Grouped(GroupedLayout {
             bits: self.codes.bits as usize,
+            order: self.codes.order,
             map,
             groups,
             scales,

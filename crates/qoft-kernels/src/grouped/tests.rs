@@ -232,3 +232,58 @@ fn sorted_weights_are_the_same() {
         }
     }
 }
+
+/// Rows of 11 weights begin inside of bytes, and those of 128 are whole blocks of codes.
+#[test]
+fn the_order_of_half_bytes_changes_nothing() {
+    let index = |k: usize| (0..k).map(|i| (i * 5 % 3) as u32).collect();
+    for [n, k] in [SHAPE, [7, 128]] {
+        let count = (n * k) as u32;
+        let stream = Codes::pack(4, (0..count).map(|i| (i * i * 37 + i * 11) as u8));
+        let halves = stream.bytes.iter().map(|byte| byte.rotate_left(4));
+        let swapped = Codes::high_first(halves.collect::<Vec<u8>>());
+        let table: [f32; 16] = std::array::from_fn(|i| (i * 7 % 16) as f32 * 0.3 - 2.0);
+        for (map, groups) in [
+            (CodeMap::Table16(Box::new(table)), Groups::Flat(64)),
+            (CodeMap::Table16(Box::new(table)), Groups::Flat(7)),
+            (CodeMap::Unsigned, Groups::Blocks([1, 64])),
+            (CodeMap::Unsigned, Groups::Interleaved(k)),
+            (
+                CodeMap::Unsigned,
+                Groups::Indexed {
+                    index: index(k),
+                    count: 3,
+                },
+            ),
+        ] {
+            let make = |codes: &Codes| {
+                let groups = groups.clone();
+                let scale = (0..groups.count([n, k])).map(|g| (g % 17) as f32 * 0.37 - 2.0);
+                let scales = Scales::Plain(floats(scale, FloatFormat::F32));
+                let map = map.clone();
+                let parts = GroupedWeight::builder([n, k], codes.clone(), map, groups, scales);
+                parts.build("test").unwrap()
+            };
+            let [expected, found] = [make(&stream), make(&swapped)];
+            assert_eq!(expected.rows_in_memory().is_some(), k.is_multiple_of(2));
+            assert_eq!(found.rows_in_memory().is_some(), k.is_multiple_of(2));
+            for (rows, cols) in [(0..n, 0..k), (1..3, 2..9), (3..6, 3..k), (4..5, 10..11)] {
+                let mut tiles = [(); 2].map(|()| vec![f32::NAN; rows.len() * cols.len()]);
+                expected.decode_tile(rows.clone(), cols.clone(), &mut tiles[0]);
+                found.decode_tile(rows.clone(), cols.clone(), &mut tiles[1]);
+                assert_eq!(tiles[1], tiles[0], "{groups:?}");
+            }
+            let x: Vec<f32> = (0..3 * n.max(k))
+                .map(|i| (i % 7) as f32 * 0.3 - 1.0)
+                .collect();
+            for (rows, transpose) in [(1, false), (3, false), (1, true), (3, true)] {
+                let x = &x[..rows * if transpose { n } else { k }];
+                let product = |weight| packed_matmul(x, weight, transpose);
+                assert_eq!(product(&found), product(&expected), "{groups:?}");
+                let sorted = [&found, &expected].map(|weight| weight.clone().sorted());
+                let [found, expected] = sorted.map(|weight| packed_matmul(x, &*weight, transpose));
+                assert_eq!(found, expected, "{groups:?}");
+            }
+        }
+    }
+}

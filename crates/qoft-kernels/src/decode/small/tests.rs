@@ -30,7 +30,7 @@ fn weight(codes: &SmallCodes, index: usize, scale: f32, zero: f32) -> f32 {
         codes.rounding.round(&mut number);
         number[0]
     };
-    let code = code(codes.bytes, codes.bits, index);
+    let code = code(codes.bytes, codes.bits, codes.order.place(index));
     let number = codes.numbers[usize::from(code)];
     let scaled = |number: f32| round(number * scale * codes.factor);
     match codes.zero_step {
@@ -65,8 +65,11 @@ fn check(codes: &SmallCodes, start: usize, runs: Runs, length: usize) {
 fn runs_decode_every_code_with_its_table() {
     let bytes = bytes();
     let scales = [0.5, -1.3, 2.0, 1e-7, 0.1, 0.7, -1.0, 0.3];
+    use NibbleOrder::{HighFirst, LowFirst};
+    let widths = (1..=4).map(|bits| (bits, LowFirst));
+    let widths = widths.chain([(4, HighFirst)]);
     for rounding in [FloatFormat::F32, FloatFormat::F16, FloatFormat::Bf16] {
-        for bits in 1..=4 {
+        for (bits, order) in widths.clone() {
             let numbers = std::array::from_fn(|i| (i % (1 << bits)) as f32 * 0.37 - 2.0);
             for (start, first, size) in [
                 (0, 3, 30),
@@ -89,6 +92,7 @@ fn runs_decode_every_code_with_its_table() {
                 let codes = SmallCodes {
                     bytes: &bytes,
                     bits,
+                    order,
                     numbers: &numbers,
                     zero_step,
                     factor: 0.7,
