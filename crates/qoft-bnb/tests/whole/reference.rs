@@ -1,4 +1,4 @@
-//! The forward of int8 layers, against bitsandbytes' own.
+//! The forward of int8 layers, against bitsandbytes' own, and where codes are.
 
 use qoft_bnb::{REGISTRATION_4BIT, REGISTRATION_8BIT};
 use qoft_scheme::{BackendOptions, Checkpoint, LayerSource, Purpose, Registry};
@@ -57,4 +57,34 @@ fn int8_forwards_equal_the_reference() {
         }
     }
     assert!(compared >= 16, "only {compared} forwards were compared");
+}
+
+#[test]
+fn codes_stay_in_the_file() {
+    let mut seen = 0;
+    for variant in qoft_fixtures::folders("bnb") {
+        let checkpoint = Checkpoint::open(&variant).unwrap();
+        let options = BackendOptions::default();
+        let schemes = registry().open(&checkpoint, &options).unwrap();
+        let paths = checkpoint.names().filter_map(|name| {
+            let four_bit = name.strip_suffix(".weight.quant_map");
+            four_bit.or_else(|| name.strip_suffix(".SCB"))
+        });
+        for path in paths {
+            let layer = LayerSource::new(&checkpoint, path, None);
+            let weight = schemes.load(layer, Purpose::Forward).unwrap().weight;
+            let stored = checkpoint.tensor(&format!("{path}.weight")).unwrap();
+            // `None` where rows end inside of bytes.
+            let Some(codes) = weight.rows_in_memory() else {
+                continue;
+            };
+            assert_eq!(
+                codes.as_ptr(),
+                stored.bytes().as_ptr(),
+                "{variant:?} {path}"
+            );
+            seen += 1;
+        }
+    }
+    assert!(seen >= 8, "only {seen} layers were looked at");
 }
