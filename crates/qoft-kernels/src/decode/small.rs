@@ -164,7 +164,7 @@ impl<S: LookUp<V>, const V: usize, const BITS: usize, const FLIP: usize> Table<S
     const SHIFTS: [u32; STEP] = {
         let (mut shifts, mut i) = ([0; STEP], 0);
         while i < STEP {
-            shifts[i] = ((i % 8 ^ FLIP) * BITS) as u32;
+            shifts[i] = (((i % 8) ^ FLIP) * BITS) as u32;
             i += 1;
         }
         shifts
