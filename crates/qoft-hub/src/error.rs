@@ -78,6 +78,19 @@ pub enum HubError {
         /// The cause.
         reason: String,
     },
+    /// The Hub does not answer.
+    #[error(
+        "{name}: the Hub at {endpoint} cannot be reached ({reason}); is there a network? The folder stays as it \
+         is, and the same command pushes it later"
+    )]
+    Unreachable {
+        /// What was asked for.
+        name: String,
+        /// The Hub's address.
+        endpoint: String,
+        /// What the system said.
+        reason: String,
+    },
     /// A folder or file here.
     #[error("{}: {source}", path.display())]
     Io {

@@ -95,7 +95,10 @@ impl Client<'_> {
             Ok(_) => Ok(()),
             // It exists; whoever may write to it and create none gets 403.
             Err(ureq::Error::StatusCode(409 | 403)) => Ok(()),
-            Err(error) => Err(self.failed("creating the repository", &error)),
+            Err(error @ ureq::Error::StatusCode(_)) => {
+                Err(self.failed("creating the repository", &error))
+            }
+            Err(error) => Err(self.unreachable(&error)),
         }
     }
 

@@ -137,4 +137,8 @@ fn what_cannot_be_had_is_one_line_that_helps() {
     visit.refused(&[], &eval, "data/train.jsonl does not exist");
     let push = ["push", arg(Path::new(".")), "o/a"];
     visit.refused(&[], &push, "neither an adapter nor a model");
+    let adapter = qoft_fixtures::path("adapters/all_linear");
+    let push = ["push", arg(&adapter), "o/a"];
+    let nobody = [("HF_TOKEN", "t"), ("HF_ENDPOINT", "http://127.0.0.1:1")];
+    visit.refused(&nobody, &push, "cannot be reached (Connection refused");
 }

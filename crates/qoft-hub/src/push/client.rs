@@ -120,6 +120,18 @@ impl<'a> Client<'a> {
         }
     }
 
+    /// The error of a first request that nobody answers.
+    pub(super) fn unreachable(&self, error: &ureq::Error) -> HubError {
+        HubError::Unreachable {
+            name: self.name.to_string(),
+            endpoint: self.hub.endpoint.clone(),
+            reason: match error {
+                ureq::Error::Io(error) => error.to_string(),
+                error => error.to_string(),
+            },
+        }
+    }
+
     pub(super) fn reason(&self, doing: &str, reason: &str) -> HubError {
         HubError::Network {
             name: self.name.to_string(),
