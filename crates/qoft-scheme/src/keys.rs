@@ -6,6 +6,7 @@ use serde_json::Value;
 use crate::checkpoint::Checkpoint;
 use crate::error::{Error, Result};
 use crate::json::read_json;
+use crate::unfit::unfit;
 
 /// How messages name the configuration inside `config.json`.
 const INSIDE: &str = "quantization_config";
@@ -75,7 +76,7 @@ impl Keys {
             None => Ok(None),
             Some(value) => T::deserialize(value)
                 .map(Some)
-                .map_err(|e| match unfit(value, &e) {
+                .map_err(|e| match unfit(&e) {
                     Some(reason) => self.error(key, reason),
                     None => self.error(key, &e).caused_by(e),
                 }),
@@ -169,31 +170,6 @@ impl Keys {
     pub fn error(&self, key: &str, reason: impl ToString) -> Error {
         Error::config(self.file.clone()).key(key, reason)
     }
-}
-
-/// What serde says of a value of another type, in words that are not Rust's; `None` where it says more.
-fn unfit(value: &Value, error: &serde_json::Error) -> Option<String> {
-    let said = error.to_string();
-    if !said.starts_with("invalid type: ") && !said.starts_with("invalid value: ") {
-        return None;
-    }
-    let expected = match said.rsplit_once(", expected ")?.1 {
-        "u8" | "u16" | "u32" | "u64" | "usize" => "a whole number of 0 or more",
-        "i8" | "i16" | "i32" | "i64" | "isize" => "a whole number",
-        "f32" | "f64" => "a number",
-        "a boolean" => "true or false",
-        "a string" => "a text",
-        "a sequence" => "a list",
-        "a map" => "an object",
-        _ => return None,
-    };
-    // A long value has more than what is wrong with it.
-    let found = match value {
-        Value::Array(_) => "a list".to_owned(),
-        Value::Object(_) => "an object".to_owned(),
-        value => value.to_string(),
-    };
-    Some(format!("expected {expected}, found {found}"))
 }
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ mod registry;
 mod schemes;
 mod settings;
 mod small_files;
+mod unfit;
 
 pub use backend::{LoadedLinear, ParsedLayer, QuantBackend, Requantize, Scheme};
 pub use cache_scales::is_cache_scale;
@@ -90,6 +91,7 @@ pub use registry::registry_entry;
 pub use registry::{Registration, Registry};
 pub use schemes::Schemes;
 pub use small_files::SmallFiles;
+pub use unfit::unfit;
 
 pub use inventory;
 pub use qoft_kernels as kernels;

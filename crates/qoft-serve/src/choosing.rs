@@ -39,7 +39,7 @@ pub struct ChoosingFields {
 
 /// A string, or several.
 #[derive(Debug, Clone, Deserialize)]
-#[serde(untagged)]
+#[serde(untagged, expecting = "expected a text or a list of texts")]
 enum Stops {
     One(String),
     Several(Vec<String>),

@@ -49,7 +49,10 @@ struct CompletionRequest {
 
 /// Texts or token ids, one or several.
 #[derive(Debug, Deserialize)]
-#[serde(untagged)]
+#[serde(
+    untagged,
+    expecting = "expected a text, a list of texts, or token ids, of one prompt or of several"
+)]
 enum Prompts {
     Text(String),
     Texts(Vec<String>),

@@ -90,3 +90,47 @@ fn biases_and_penalties_change_what_is_written() {
         assert_eq!(answer.json()["error"]["param"], field);
     }
 }
+
+#[test]
+fn fields_of_other_types_are_named_in_plain_words() {
+    let model = Model::new();
+    let server = Server::start(&model, &[]);
+    let good = json!({"model": "base", "prompt": PROMPT, "max_tokens": 1});
+    for (field, value, says) in [
+        (
+            "temperature",
+            json!("warm"),
+            "expected a number, found \"warm\"",
+        ),
+        (
+            "max_tokens",
+            json!(-1),
+            "expected a whole number of 0 or more, found -1",
+        ),
+        (
+            "stream",
+            json!("yes"),
+            "expected true or false, found \"yes\"",
+        ),
+        ("stop", json!(5), "expected a text or a list of texts"),
+        (
+            "prompt",
+            json!({"a": 1}),
+            "expected a text, a list of texts, or token ids",
+        ),
+        ("model", json!(5), "expected a text, found 5"),
+        ("prompt", Value::Null, "it is missing"),
+    ] {
+        let mut body = good.clone();
+        match value {
+            Value::Null => drop(body.as_object_mut().expect("fields").remove(field)),
+            value => body[field] = value,
+        }
+        let answer = server.post(COMPLETIONS, &body);
+        assert_eq!(answer.status, 400, "{}", answer.body);
+        let error = &answer.json()["error"];
+        let message = error["message"].as_str().expect("a text").to_owned();
+        assert!(message.contains(says), "{field}: {message}");
+        assert_eq!(error["param"], field, "{message}");
+    }
+}
