@@ -4,7 +4,9 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail, ensure};
 use qoft::models::{ModelConfig, ModelFolder};
-use qoft::train::data::{AnswerTokens, DataFormat, DataRow, Dataset, DatasetReport, Rows, Split};
+use qoft::train::data::{
+    AnswerTokens, DataFormat, DataRow, Dataset, DatasetReport, Rows, Split, rows_by_weights,
+};
 use qoft::train::tokenizer::Tokenizer;
 
 use crate::args::{DataArg, DataArgs};
@@ -52,6 +54,8 @@ pub struct Read<R> {
     /// The rows.
     pub dataset: Rows<R>,
     reports: Vec<(PathBuf, DatasetReport)>,
+    /// The rows that are taken of each, where weights say so.
+    taken: Option<Vec<usize>>,
 }
 
 /// Reads a data file or folder with rows of any form for the model of a folder.
@@ -99,13 +103,19 @@ pub fn read<R: DataRow>(
         reports.push((path.clone(), dataset.report.clone()));
         parts.push((dataset, *weight));
     }
+    let sizes = parts.iter().map(|(rows, by)| (rows.report.rows, *by));
+    let taken = rows_by_weights(&sizes.collect::<Vec<_>>());
     let dataset = Rows::mix(parts, seed).context("--data")?;
     if let Some(template) = &args.chat_template
         && reports.iter().all(|(_, report)| !may_have_messages(report))
     {
         warnln!("--chat-template {template}: it is not used, since no row has messages");
     }
-    Ok(Read { dataset, reports })
+    Ok(Read {
+        dataset,
+        reports,
+        taken,
+    })
 }
 
 /// Whether rows of such forms can be conversations.
@@ -203,6 +213,15 @@ impl<R: DataRow> Read<R> {
     pub fn tell(&self) {
         for (path, report) in &self.reports {
             tell(path, report);
+        }
+        let taken = self.taken.iter().flatten();
+        for ((path, report), taken) in self.reports.iter().zip(taken) {
+            errln!(
+                "{}: {} of its {} rows are taken, by the weights",
+                path.display(),
+                progress::grouped(*taken),
+                progress::grouped(report.rows)
+            );
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::Result;
+use anyhow::{Result, ensure};
 use burn::tensor::Device;
 use qoft::core::kernels::ComputeDtype;
 use qoft::core::{BackendOptions, Checkpoint, Container, Nearest, Schemes};
@@ -200,7 +200,7 @@ pub fn adapted_model(
     )?;
     let mut model = opened_model(registries, &folder, &args.backend_option, &device)?;
     model.set_compute_dtype(compute_dtype);
-    attach(&mut model, &adapters, &device)?;
+    attach(&mut model, &adapters, &args.model, &device)?;
     Ok(model)
 }
 
@@ -209,19 +209,25 @@ pub fn slot(index: usize) -> String {
     format!("adapter_{index}")
 }
 
-/// Puts adapters on a model, one after another.
-pub fn attach(model: &mut CausalLm, adapters: &[ScaledAdapter], device: &Device) -> Result<()> {
+/// Puts adapters on the model of a folder, one after another.
+pub fn attach(
+    model: &mut CausalLm,
+    adapters: &[ScaledAdapter],
+    dir: &Path,
+    device: &Device,
+) -> Result<()> {
     let spec = model.spec().clone();
     for (index, adapter) in adapters.iter().enumerate() {
         let name = slot(index);
-        peft::attach_folder(
+        let attached = peft::attach_folder(
             model,
             &adapter.folder,
             adapter.strength,
             model_facts(&spec),
             &name,
             device,
-        )?;
+        );
+        attached.map_err(|error| trained_on::with_models(error.into(), dir))?;
     }
     Ok(())
 }
@@ -261,4 +267,28 @@ pub fn evaluate_among(
 /// The tokenizer of a model; its absence matters only to text.
 pub fn tokenizer(model: &ModelFolder) -> Result<Tokenizer> {
     Ok(Tokenizer::from_dir(model.checkpoint().dir())?)
+}
+
+/// Fails before anything is computed if the picture cannot be written.
+pub fn check_picture(plot: &Path) -> Result<()> {
+    let folder = plot.parent().unwrap_or(Path::new(""));
+    ensure!(
+        folder.as_os_str().is_empty() || folder.is_dir(),
+        "--plot {}: there is no folder {}; make it first, or choose another file",
+        plot.display(),
+        folder.display()
+    );
+    ensure!(
+        !plot.is_dir() && plot.file_name().is_some(),
+        "--plot {}: this is a folder, expected a file such as picture.svg",
+        plot.display()
+    );
+    let ending = plot.extension().unwrap_or_default();
+    ensure!(
+        ending.is_empty() || ending.eq_ignore_ascii_case("svg"),
+        "--plot {}: pictures are written as SVG; call it {}",
+        plot.display(),
+        plot.with_extension("svg").display()
+    );
+    Ok(())
 }

@@ -19,10 +19,25 @@ pub enum Wanted {
 /// # Errors
 /// If a name on the Hub cannot be fetched.
 pub fn place(path: &Path, wanted: Wanted) -> Result<PathBuf> {
+    if wanted == Wanted::Data && path == Path::new("-") {
+        return standard_input();
+    }
     match path.exists() {
         true => Ok(path.to_owned()),
         false => fetched(path, wanted),
     }
+}
+
+/// The name that standard input has among files.
+#[cfg(unix)]
+fn standard_input() -> Result<PathBuf> {
+    Ok("/dev/stdin".into())
+}
+
+/// Standard input is no file here.
+#[cfg(not(unix))]
+fn standard_input() -> Result<PathBuf> {
+    anyhow::bail!("-: standard input cannot be read as a file on this system; give the path of one")
 }
 
 #[cfg(feature = "hub")]

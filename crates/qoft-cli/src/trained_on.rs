@@ -3,7 +3,9 @@
 use std::path::Path;
 
 use qoft::core::kernels::FloatFormat;
-use qoft::core::{QuantizedModel, Registry};
+use qoft::core::{Error, QuantizedModel, Registry, read_json};
+use qoft::peft::CONFIG;
+use qoft::train::TrainError;
 use serde_json::Value;
 
 use crate::args::{AdapterArg, LoadArgs, RunOptions};
@@ -38,6 +40,32 @@ pub fn warn_of_others(
             adapter.folder.display(),
             flags(scheme.as_deref(), &load)
         );
+    }
+}
+
+/// The error of an adapter that does not fit `model`, with the model that it was made for, if that is another
+/// one.
+pub fn with_models(error: anyhow::Error, model: &Path) -> anyhow::Error {
+    let known = error.downcast_ref::<Error>();
+    let known = known.or_else(|| match error.downcast_ref::<TrainError>()? {
+        TrainError::Core(error) => Some(error),
+        _ => None,
+    });
+    // The path is that of the file with the parameters.
+    let folder = match known {
+        Some(Error::Adapter { path, .. }) => path.parent(),
+        _ => None,
+    };
+    let config = folder.and_then(|folder| read_json(&folder.join(CONFIG)).ok());
+    let base = config.and_then(|json| Some(json["base_model_name_or_path"].as_str()?.to_owned()));
+    let base = base.filter(|base| !base.is_empty() && Path::new(base) != model);
+    match base.zip(folder.map(Path::to_owned)) {
+        Some((base, folder)) => error.context(format!(
+            "{} was made for the model {base}, and here the model is {}",
+            folder.display(),
+            model.display()
+        )),
+        None => error,
     }
 }
 

@@ -84,6 +84,14 @@ pub enum TrainError {
         /// What is wrong.
         reason: String,
     },
+    /// The weights of an adapter are not those of the adapter that trains.
+    #[error("cannot begin with the weights of {}: {reason}", path.display())]
+    Weights {
+        /// The adapter's folder.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
     /// The output folder has a checkpoint that the run would have to replace.
     #[error(
         "{} is from a later step than the one the run starts at; remove it or choose another \

@@ -207,7 +207,7 @@ impl Run {
         config.max_steps = Some(6);
         config.lr_scheduler = SchedulerKind::Constant;
         config.shuffle = false;
-        config.save_steps = Some(3);
+        config.save_steps = Some(3.into());
         Self {
             config,
             adapter: family.read(json, "x").unwrap(),

@@ -22,9 +22,10 @@ pub struct ChoiceArgs {
     /// model's, or else 1].
     #[arg(long, allow_negative_numbers = true)]
     pub temperature: Option<f64>,
-    /// Draw from so many of the likeliest tokens; 0: from all [default: the model's, or else 50].
-    #[arg(long)]
-    pub top_k: Option<usize>,
+    /// Draw from so many of the likeliest tokens; 0, or -1 as in vLLM: from all [default: the model's, or else
+    /// 50].
+    #[arg(long, allow_negative_numbers = true, value_parser = clap::value_parser!(i64).range(-1..))]
+    pub top_k: Option<i64>,
     /// Of these draw from the likeliest that have this probability together [default: the model's, or else
     /// 1].
     #[arg(long, allow_negative_numbers = true)]
@@ -73,7 +74,8 @@ impl ChoiceArgs {
         own.do_sample = self.do_sample.or(self.temperature.map(|heat| heat != 0.0));
         own.max_new_tokens = self.max_new_tokens;
         own.temperature = self.temperature;
-        own.top_k = self.top_k;
+        // In vLLM -1 stands for all tokens.
+        own.top_k = self.top_k.map(|count| usize::try_from(count).unwrap_or(0));
         own.top_p = self.top_p;
         own.min_p = self.min_p;
         own.repetition_penalty = self.repetition_penalty;

@@ -40,10 +40,6 @@ pub(super) fn read_yaml(path: &Path, known: &[String]) -> Result<Map<String, Val
         let own = synonyms::own(&name).map(|own| own.replace('-', "_"));
         let own = own.filter(|own| known.contains(own));
         match own.or_else(|| known.contains(&key).then(|| key.clone())) {
-            // In transformers steps below 1 are a share of the run.
-            Some(own) if own == "warmup_steps" && is_share(&value) => {
-                translated.insert("warmup_ratio".into(), value);
-            }
             Some(own) => {
                 let value = list(&own, value).with_context(|| format!("`{key}`"))?;
                 if options.insert(own.clone(), value).is_some() {
@@ -67,10 +63,6 @@ pub(super) fn read_yaml(path: &Path, known: &[String]) -> Result<Map<String, Val
         options.entry(key).or_insert(value);
     }
     Ok(options)
-}
-
-fn is_share(value: &Value) -> bool {
-    value.as_f64().is_some_and(|size| 0.0 < size && size < 1.0)
 }
 
 /// The family of adapters that axolotl's `adapter` names; here a path stands there.
@@ -160,7 +152,7 @@ mod tests {
             ("adapter: runs/7\n", json!({"adapter": ["runs/7"]})),
             ("rl: dpo\n", json!({"stage": "dpo"})),
             ("iters: 5\n", json!({"max_steps": 5})),
-            ("warmup_steps: 0.1\n", json!({"warmup_ratio": 0.1})),
+            ("warmup_steps: 0.1\n", json!({"warmup_steps": 0.1})),
             ("warmup_steps: 7\n", json!({"warmup_steps": 7})),
             ("adapter_path: a\n", json!({"output": "a"})),
             ("adapter_name_or_path: a\n", json!({"start_from": "a"})),

@@ -16,6 +16,7 @@ mod model;
 mod named;
 mod names;
 mod new_tokens;
+mod optimizers;
 mod place;
 mod preference;
 mod preview;
@@ -36,6 +37,7 @@ mod unknown;
 mod unused;
 mod values;
 
+use std::any::TypeId;
 use std::io::IsTerminal;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
@@ -141,10 +143,25 @@ const TRAIN: [&str; 3] = ["train", "estimate", "lr-find"];
 pub fn program() -> clap::Command {
     let program = help::helping(Cli::command()).mut_subcommands(|command| {
         let command = command.display_name("qoft");
-        synonyms::accepting(command)
+        synonyms::accepting(counting(command))
     });
     let accepting = |program: clap::Command, name| program.mut_subcommand(name, foreign::accepting);
     switches::accepting(TRAIN.into_iter().fold(program, accepting))
+}
+
+/// A command that says of a wrong count what is expected, and not what Rust's parser missed.
+fn counting(command: clap::Command) -> clap::Command {
+    let command = command.mut_subcommands(counting);
+    command.mut_args(|arg| {
+        let kind = arg.get_value_parser().type_id();
+        if kind == TypeId::of::<usize>() {
+            arg.value_parser(values::whole::<usize>)
+        } else if kind == TypeId::of::<NonZeroUsize>() {
+            arg.value_parser(values::whole::<NonZeroUsize>)
+        } else {
+            arg
+        }
+    })
 }
 
 /// The commands.

@@ -1,6 +1,7 @@
 //! Options that are read together, of which an error names the one that is wrong.
 
 use anyhow::{Result, anyhow};
+use qoft::core::unfit;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value};
 
@@ -23,7 +24,8 @@ pub(super) fn read<T: DeserializeOwned>(
             let alone = Map::from_iter([(name.clone(), value.clone())]);
             if let Err(error) = with(alone) {
                 let name = name.replace('_', "-");
-                return anyhow!("--{name} {}: {error}", text(value));
+                let reason = unfit(&error).unwrap_or_else(|| error.to_string());
+                return anyhow!("--{name} {}: {reason}", text(value));
             }
         }
         error.into()

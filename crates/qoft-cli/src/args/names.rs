@@ -2,8 +2,11 @@
 
 use qoft::peft::OneOrMany;
 
-/// Names separated by commas.
+/// Names separated by commas, or a list of texts in JSON, as one is written in a file of YAML.
 pub(super) fn names(text: &str) -> Vec<String> {
+    if let Ok(names) = serde_json::from_str::<Vec<String>>(text) {
+        return names;
+    }
     let names = text.split(',').map(|name| name.trim().to_owned());
     names.filter(|name| !name.is_empty()).collect()
 }
@@ -22,6 +25,14 @@ pub(super) fn parse_targets(text: &str) -> OneOrMany {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn lists_have_commas_or_are_json() {
+        for text in ["a, b", "a,b,", r#"["a", "b"]"#] {
+            assert_eq!(names(text), ["a", "b"], "{text}");
+        }
+        assert_eq!(names("[a"), ["[a"]);
+    }
 
     #[test]
     fn targets_are_told_apart() {

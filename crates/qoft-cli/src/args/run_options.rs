@@ -14,7 +14,7 @@ use crate::located::absolute;
 /// The file in the output folder.
 const FILE: &str = "training_args.json";
 /// Options that say where a run is, and not what it is.
-const PLACES: [&str; 2] = ["output", "resume_from"];
+const PLACES: [&str; 3] = ["output", "overwrite_output_dir", "resume_from"];
 /// Options that change nothing in what is trained.
 const REPORTS: [&str; 11] = [
     "ddp_timeout",
@@ -163,7 +163,7 @@ mod tests {
             output: Some(folder.path().to_owned()),
             training: TrainingArgs {
                 learning_rate: Some(0.1 + 0.2),
-                logging_steps: Some(3),
+                logging_steps: Some(3.into()),
                 ..TrainingArgs::default()
             },
             adapter: Some(vec!["a".into(), "b=0.5".into()]),

@@ -13,6 +13,14 @@ const WORDS: [&str; 3] = [
     "--target-parameters",
 ];
 
+/// The option of which each word behind its value is one more, and the commands that read several data files.
+const DATA: &str = "--data";
+const READING: [&str; 5] = ["estimate", "eval", "lr-find", "preview", "train"];
+/// The endings of data files.
+const ENDINGS: [&str; 7] = ["csv", "json", "jsonl", "ndjson", "parquet", "tsv", "txt"];
+/// Endings behind those.
+const PACKED: [&str; 3] = ["gz", "zst", "zstd"];
+
 /// The command with switches that may be `True`, and options of which the last one counts.
 pub(super) fn accepting(command: Command) -> Command {
     let command = command.args_override_self(true);
@@ -52,13 +60,24 @@ impl TypedValueParser for Switch {
     }
 }
 
-/// Arguments in which words behind an option that takes a list are one value with commas. What may be a model is no
-/// such word: a path that exists, or a name on the Hub.
+/// Arguments in which words behind an option that takes a list are one value with commas, and data files behind
+/// `--data` have the option before each of them. What may be a model is no such word: another path that exists, or a
+/// name on the Hub.
 pub(super) fn joined(arguments: impl Iterator<Item = OsString>) -> Vec<OsString> {
     let mut all: Vec<OsString> = Vec::new();
     // Whether the last argument is a value to which words belong, or the option before it.
     let (mut is_option, mut is_list) = (false, false);
+    // The same for data files, one of which has the option before it.
+    let (mut is_data, mut is_file) = (false, false);
+    let mut reads_data = false;
     for argument in arguments {
+        if is_file && is_data_file(&argument) {
+            all.extend([DATA.into(), argument]);
+            continue;
+        }
+        reads_data |= all.len() < 3 && READING.iter().any(|name| argument == *name);
+        is_file = is_data;
+        is_data = reads_data && argument == DATA;
         match all.last_mut() {
             Some(list) if is_list && is_word(&argument) => {
                 list.push(",");
@@ -72,6 +91,24 @@ pub(super) fn joined(arguments: impl Iterator<Item = OsString>) -> Vec<OsString>
         all.push(argument);
     }
     all
+}
+
+/// Whether an argument has the ending of a data file, perhaps with a weight behind it.
+fn is_data_file(argument: &OsStr) -> bool {
+    let Some(text) = argument.to_str().filter(|text| !text.starts_with('-')) else {
+        return false;
+    };
+    let path = match text.rsplit_once(':') {
+        Some((path, weight)) if weight.parse::<f64>().is_ok() => path,
+        _ => text,
+    };
+    let mut endings = path.rsplit('.').map(str::to_ascii_lowercase);
+    let last = endings.next().unwrap_or_default();
+    let last = match PACKED.contains(&&*last) {
+        true => endings.next().unwrap_or_default(),
+        false => last,
+    };
+    ENDINGS.contains(&&*last)
 }
 
 fn is_word(argument: &OsStr) -> bool {
@@ -115,6 +152,19 @@ mod tests {
         assert_eq!(args.training.learning_rate, Some(3.0));
         let args = train(&["--data=a", "--data=b"]);
         assert_eq!(args.data, Some(vec!["a".to_owned(), "b".to_owned()]));
+    }
+
+    #[test]
+    fn data_files_follow_each_other() {
+        let all = ["a.jsonl", "b.csv.gz:0.5", "c.txt"];
+        let args = train(&[&["--data"], &all[..], &["--seed=1", "org/name"]].concat());
+        assert_eq!(args.data, Some(all.map(str::to_owned).to_vec()));
+        assert_eq!(args.given.as_deref(), Some(Path::new("org/name")));
+        // Nothing that may be a model is data, nor where one file is wanted.
+        let args = train(&["--data", "a.jsonl", "models/a.b", "--seed=1"]);
+        assert_eq!(args.given.as_deref(), Some(Path::new("models/a.b")));
+        let merge = ["qoft", "merge", "--data", "a.jsonl", "b.jsonl"].map(OsString::from);
+        assert_eq!(joined(merge.clone().into_iter()), merge);
     }
 
     #[test]

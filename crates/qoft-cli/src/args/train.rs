@@ -47,6 +47,10 @@ pub struct TrainArgs {
     /// come to its end, that goes on; otherwise it must be new or empty unless resuming.
     #[arg(long)]
     pub output: Option<PathBuf>,
+    /// Begin anew where the output folder has a run: what it left is removed once model and data are
+    /// loaded. With --resume-from it has no effect.
+    #[arg(long, num_args = 0..=1, default_missing_value = "true")]
+    pub overwrite_output_dir: Option<bool>,
     /// Continue an earlier run: `last` checkpoint in the output folder, `auto` for that one if there
     /// is one, or the output folder of a run or a checkpoint-N in it, whose options are then taken.
     #[arg(long, value_name = "last|auto|FOLDER")]

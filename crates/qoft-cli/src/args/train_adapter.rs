@@ -105,6 +105,11 @@ impl TrainArgs {
             }
         }
         if let Some(targets) = &self.target_modules {
+            if targets.trim().eq_ignore_ascii_case("all") {
+                bail!(
+                    "--target-modules {targets}: all linear layers but the output head are `all-linear`"
+                );
+            }
             let targets = serde_json::to_value(parse_targets(targets))?;
             options.insert("target_modules".into(), targets);
         }

@@ -2,11 +2,12 @@
 
 use anyhow::Result;
 use clap::Args;
-use qoft::train::train::TrainConfig;
+use qoft::train::train::{Interval, TrainConfig};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::named;
+use super::optimizers::optimizer_here;
 use super::values::{finite, object};
 
 /// Options of the training loop. All but `no_shuffle` have the same name in [`TrainConfig`].
@@ -39,9 +40,9 @@ pub struct TrainingArgs {
     /// others, such as `{"num_cycles": 3}`.
     #[arg(long, value_name = "JSON", value_parser = json)]
     pub lr_scheduler_kwargs: Option<Value>,
-    /// Steps in which the learning rate grows from 0 [default: 0].
+    /// Steps in which the learning rate grows from 0, or a share of the run below 1 [default: 0].
     #[arg(long)]
-    pub warmup_steps: Option<usize>,
+    pub warmup_steps: Option<Interval>,
     /// The same as a share of the run [default: 0].
     #[arg(long, value_parser = finite)]
     pub warmup_ratio: Option<f64>,
@@ -88,25 +89,25 @@ pub struct TrainingArgs {
     /// [default: by --eval-steps].
     #[arg(long, help_heading = "Reports")]
     pub eval_strategy: Option<String>,
-    /// Steps from one evaluation to the next [default: only at the end].
+    /// Steps from one evaluation to the next, or a share of the run below 1 [default: only at the end].
     #[arg(long, help_heading = "Reports")]
-    pub eval_steps: Option<usize>,
+    pub eval_steps: Option<Interval>,
     /// Evaluate before the first step, too [default: if there are evaluations before the end].
     #[arg(long, help_heading = "Reports", num_args = 0..=1, default_missing_value = "true")]
     pub eval_on_start: Option<bool>,
     /// Rows of a batch of an evaluation [default: --batch-size].
     #[arg(long, help_heading = "Reports")]
     pub eval_batch_size: Option<usize>,
-    /// Steps from one console message to the next [default: 10].
+    /// Steps from one console message to the next, or a share of the run below 1 [default: 10].
     #[arg(long, help_heading = "Reports")]
-    pub logging_steps: Option<usize>,
+    pub logging_steps: Option<Interval>,
     /// `no`, or when to write a checkpoint: each so many `steps`, or after each `epoch`
     /// [default: steps].
     #[arg(long, help_heading = "Reports")]
     pub save_strategy: Option<String>,
-    /// Steps from one checkpoint to the next [default: 500].
+    /// Steps from one checkpoint to the next, or a share of the run below 1 [default: 500].
     #[arg(long, help_heading = "Reports")]
-    pub save_steps: Option<usize>,
+    pub save_steps: Option<Interval>,
     /// Checkpoints that stay; older ones are removed [default: all].
     #[arg(long, help_heading = "Reports")]
     pub save_total_limit: Option<usize>,
@@ -128,6 +129,9 @@ impl TrainingArgs {
         given.retain(|name, value| name != "no_shuffle" && !value.is_null());
         if self.max_steps == Some(-1) {
             given.remove("max_steps");
+        }
+        if let Some(optimizer) = &self.optimizer {
+            given.insert("optimizer".into(), optimizer_here(optimizer)?.into());
         }
         given.insert("shuffle".into(), (!self.no_shuffle.unwrap_or(false)).into());
         let config: TrainConfig = named::read(&object(&TrainConfig::default())?, &given)?;

@@ -1,13 +1,13 @@
 //! Options that are given and, beside others, have no effect.
 
 use anyhow::Result;
-use qoft::train::train::{OptimizerKind, SchedulerKind, Strategy, TrainConfig};
+use qoft::train::train::{Interval, OptimizerKind, SchedulerKind, Strategy, TrainConfig};
 
-use super::TrainArgs;
 use super::values::object;
+use super::{TrainArgs, optimizers};
 
 impl TrainArgs {
-    /// A line for each option that is given and does nothing in a run with this `config`.
+    /// A line for each option that is given and does nothing in a run with this `config`, or less than elsewhere.
     pub fn unused(&self, config: &TrainConfig) -> Result<Vec<String>> {
         let options = object(self)?;
         let is_given = |name: &str| options.get(name).is_some_and(|value| !value.is_null());
@@ -42,7 +42,7 @@ impl TrainArgs {
         if config.max_steps.is_some() {
             note("num_epochs", "--max-steps");
         }
-        if config.warmup_steps > 0 {
+        if config.warmup_steps != Interval::Steps(0) {
             note("warmup_ratio", "--warmup-steps");
         }
         if is_on("use_cayley_neumann") == Some(false) {
@@ -51,6 +51,7 @@ impl TrainArgs {
         if is_on("coft") != Some(true) && self.adapter_config.is_none() {
             note("eps", "--coft false");
         }
+        unused.extend(optimizers::note(optimizer));
         let averages = config.optimizer == OptimizerKind::ScheduleFreeAdamW;
         if averages && config.lr_scheduler == SchedulerKind::Linear {
             unused.push(

@@ -1,5 +1,7 @@
 //! Values of options.
 
+use std::str::FromStr;
+
 use anyhow::{Result, bail};
 use serde::Serialize;
 use serde_json::{Map, Value};
@@ -20,9 +22,18 @@ pub(super) fn object(options: &impl Serialize) -> Result<Map<String, Value>> {
     }
 }
 
+/// A whole number of 0 or more, or of 1 or more where 0 means nothing.
+pub(super) fn whole<T: FromStr>(text: &str) -> Result<T, String> {
+    let wrong = |_| match text.trim() {
+        "0" => "expected a whole number of 1 or more".to_owned(),
+        _ => "expected a whole number of 0 or more".to_owned(),
+    };
+    text.parse().map_err(wrong)
+}
+
 /// A number; `nan` and `inf` have no place in settings, nor in JSON.
 pub(super) fn finite(text: &str) -> Result<f64, String> {
-    let number = text.parse::<f64>().map_err(|e| e.to_string())?;
+    let number = text.parse::<f64>().map_err(|_| "expected a number")?;
     if number.is_finite() {
         Ok(number)
     } else {

@@ -71,7 +71,11 @@ pub fn run(args: &EvalArgs, registries: &Registries, processes: &Processes) -> R
     // The tokens of large data are kept on disk.
     let read = || data::read::<Example>(&sources, &args.reading, reading, SEED);
     let read = processes.first_then_others(read)?;
-    if args.reading.data_format.is_some() || sources.iter().any(|data| data.path.is_dir()) {
+    let is_weighted = sources.iter().any(|data| data.weight.is_some());
+    if args.reading.data_format.is_some()
+        || is_weighted
+        || sources.iter().any(|data| data.path.is_dir())
+    {
         read.tell();
     }
     if let Some(digest) = &digest {

@@ -1,9 +1,8 @@
 //! `qoft lr-find`.
 
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use indicatif::ProgressBar;
 use qoft::Registries;
 use qoft::core::write_file;
@@ -17,15 +16,15 @@ use super::train::{Learned, Settings, Setup};
 use crate::args::LrFindArgs;
 use crate::print::{errln, outln};
 use crate::processes::Processes;
-use crate::progress;
 use crate::stop::{self, Graceful, Stopped};
+use crate::{files, progress};
 
 /// Steps of a search, if it is not said how many.
 const STEPS: usize = 100;
 
 /// Trains for some steps with a rate that rises, and draws the losses.
 pub fn run(args: &LrFindArgs, registries: &Registries) -> Result<()> {
-    check_place(&args.plot)?;
+    files::check_picture(&args.plot)?;
     let steps = args.train.training.config()?.max_steps.unwrap_or(STEPS);
     let search = RateSearch::new(args.start_lr, args.end_lr, steps)?;
     let settings = Settings::new(&args.train, registries)?;
@@ -73,23 +72,6 @@ fn searched<D: Learned>(
     }
     setup.data.report_losses();
     tell(&events.search, args)
-}
-
-/// Fails before anything is computed if the picture cannot be written.
-fn check_place(plot: &Path) -> Result<()> {
-    let folder = plot.parent().unwrap_or(Path::new(""));
-    ensure!(
-        folder.as_os_str().is_empty() || folder.is_dir(),
-        "--plot {}: there is no folder {}; make it first, or choose another file",
-        plot.display(),
-        folder.display()
-    );
-    ensure!(
-        !plot.is_dir() && plot.file_name().is_some(),
-        "--plot {}: this is a folder, expected a file such as lr-find.svg",
-        plot.display()
-    );
-    Ok(())
 }
 
 /// Says what was found, and then draws it: what was computed is not lost with a picture.

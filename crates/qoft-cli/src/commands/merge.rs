@@ -226,7 +226,7 @@ fn collected(
 ) -> Result<Calibration> {
     let device = Device::flex();
     let mut model = files::load(subject.model, subject.schemes, &device)?;
-    files::attach(&mut model, subject.adapters, &device)?;
+    files::attach(&mut model, subject.adapters, &subject.args.model, &device)?;
     calibration::collect(&model, examples, wanted, folder, &device)
 }
 
@@ -235,7 +235,7 @@ fn losses(subject: Subject, merged: &Path, dataset: &Dataset) -> Result<MergeLos
     let device = Device::flex();
     let options = &subject.args.backend_option;
     let mut adapted = files::load(subject.model, subject.schemes, &device)?;
-    files::attach(&mut adapted, subject.adapters, &device)?;
+    files::attach(&mut adapted, subject.adapters, &subject.args.model, &device)?;
     let before = files::evaluate(&adapted, dataset, BATCH_SIZE, &device)?;
     drop(adapted);
     let merged = files::model(subject.registries, merged, options, &device)?;

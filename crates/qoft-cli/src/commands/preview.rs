@@ -22,6 +22,9 @@ const SEED: u64 = 42;
 
 /// Shows rows as tokens, and how long all of them are.
 pub fn run(args: &PreviewArgs, registries: &Registries) -> Result<()> {
+    if let Some(plot) = &args.plot {
+        files::check_picture(plot)?;
+    }
     let folder = files::open(registries, &args.model)?;
     let folder = vocabulary::with_new_tokens(folder, &args.new_tokens.tokens(), None)?.model;
     let tokenizer = args.reading.tokenizer(files::tokenizer(&folder)?)?;

@@ -172,9 +172,9 @@ fn train_config(max_steps: usize) -> TrainConfig {
     config.learning_rate = 4e-3;
     config.batch_size = 8;
     config.max_steps = Some(max_steps);
-    config.warmup_steps = 10;
+    config.warmup_steps = 10.into();
     config.save_steps = None;
-    config.eval_steps = Some(50);
+    config.eval_steps = Some(50.into());
     config
 }
 

@@ -24,6 +24,7 @@ mod merge;
 #[cfg(feature = "mpi")]
 mod mpi;
 mod new_tokens;
+mod newcomer;
 mod output;
 mod pipes;
 mod pointers;

@@ -41,9 +41,22 @@ fn data_of_a_pipe_is_read_once() {
     let expected = good(&[&eval[..], &[&file]].concat()).stdout;
     let rows = fs::read(&file).expect("rows");
     for cache in ["none", arg(work.path())] {
-        let args = [&eval[..], &["/dev/stdin", "--data-cache", cache]].concat();
-        assert_eq!(piped(&args, &rows), expected, "{cache}");
+        for input in ["/dev/stdin", "-"] {
+            let args = [&eval[..], &[input, "--data-cache", cache]].concat();
+            assert_eq!(piped(&args, &rows), expected, "{input} {cache}");
+        }
     }
+    let out = work.path().join("out");
+    let train = [
+        "train",
+        "--model",
+        &model,
+        "--max-steps=1",
+        "--output",
+        arg(&out),
+    ];
+    piped(&[&train[..], &["--data", "-"]].concat(), &rows);
+    assert!(out.join("adapter_model.safetensors").exists());
     let questions = br#"{"question": "Who?", "choices": ["he", "zxq"], "answer": 0}"#;
     let file = work.path().join("questions.jsonl");
     fs::write(&file, questions).expect("a file");
@@ -53,6 +66,16 @@ fn data_of_a_pipe_is_read_once() {
     let format = "--data-format=multiple-choice";
     let args = [&eval[..], &["/dev/stdin", format]].concat();
     assert_eq!(piped(&args, questions), expected);
+    let prompts = b"{\"prompt\": \"She\"}\n{\"prompt\": \"He\"}\n";
+    let args = [
+        "generate",
+        "--model",
+        &model,
+        "--max-new-tokens=2",
+        "--prompts",
+        "-",
+    ];
+    assert_eq!(piped(&args, prompts).lines().count(), 2);
 }
 
 #[test]

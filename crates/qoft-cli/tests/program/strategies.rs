@@ -180,7 +180,7 @@ fn runs_of_every_optimizer_go_on() {
         says.contains("`adam_beta1`: this optimizer has no such value"),
         "{says}"
     );
-    let says = training.bad(&out, &["--optimizer=adamw_8bit"]);
+    let says = training.bad(&out, &["--optimizer=adamw_9bit"]);
     assert!(says.contains("adan"), "{says}");
     let says = training.bad(
         &out,

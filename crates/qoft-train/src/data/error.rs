@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use super::guess::{guess, guess_prompt};
+use super::guess::{guess, guess_prompt, is_choice};
 use super::place::RowNumber;
 use crate::chat::ChatError;
 use crate::tokenizer::TokenizerError;
@@ -381,6 +381,10 @@ fn prompt_hint(fields: &[String]) -> String {
 }
 
 fn columns_hint(fields: &[String]) -> String {
+    if is_choice(fields) {
+        return "; questions with several answers are measured: `qoft eval` has the accuracy"
+            .to_owned();
+    }
     match guess(fields) {
         Some(columns) => format!("; columns can be named, here perhaps {columns}"),
         None => String::new(),

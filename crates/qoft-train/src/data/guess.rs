@@ -37,6 +37,12 @@ pub(super) fn guess_prompt(fields: &[String]) -> Option<String> {
     Some(format!("{name}={asked}"))
 }
 
+/// Whether the fields are probably those of a question with several answers.
+pub(super) fn is_choice(fields: &[String]) -> bool {
+    const CHOICES: [&str; 3] = ["choices", "options", "endings"];
+    fields.iter().any(|field| CHOICES.contains(&field.as_str()))
+}
+
 /// The columns that are probably meant by the fields of a row that has no known form.
 pub(super) fn guess(fields: &[String]) -> Option<String> {
     let first = |names: [&'static str; 7]| {

@@ -48,21 +48,14 @@ impl<R: DataRow> Rows<R> {
     /// # Errors
     /// [`MixError::NothingOf`] if a data set has too few rows for its share.
     pub fn mix(parts: Vec<(Self, Option<f64>)>, seed: u64) -> Result<Self, MixError> {
-        let is_weighted = parts.len() > 1 && parts.iter().any(|(_, weight)| weight.is_some());
-        let weight = |weight: &Option<f64>| weight.unwrap_or(1.0);
-        let sizes = parts
-            .iter()
-            .map(|(part, by)| part.examples.len() as f64 / weight(by));
-        let unit = sizes.fold(f64::INFINITY, f64::min);
+        let sizes = parts.iter().map(|(part, by)| (part.examples.len(), *by));
+        let taken = rows_by_weights(&sizes.collect::<Vec<_>>());
         let mut all = Self::new([]);
-        for (index, (part, by)) in parts.into_iter().enumerate() {
-            let part = match is_weighted {
-                false => part,
-                true => {
-                    let wanted = (weight(&by) * unit + 1e-6) as usize;
-                    if wanted == 0 {
-                        return Err(MixError::NothingOf { number: index + 1 });
-                    }
+        for (index, (part, _)) in parts.into_iter().enumerate() {
+            let part = match taken.as_ref().map(|taken| taken[index]) {
+                None => part,
+                Some(0) => return Err(MixError::NothingOf { number: index + 1 }),
+                Some(wanted) => {
                     let mut chosen = shuffled(part.examples.len(), seed, index as u64);
                     chosen.truncate(wanted);
                     chosen.sort_unstable();
@@ -136,6 +129,22 @@ impl<R: DataRow> Rows<R> {
             ..part
         }
     }
+}
+
+/// How many rows [`Rows::mix`] takes of data sets with so many rows and these weights; `None` where there are
+/// no shares, and all rows are taken.
+#[must_use]
+pub fn rows_by_weights(parts: &[(usize, Option<f64>)]) -> Option<Vec<usize>> {
+    if parts.len() < 2 || parts.iter().all(|(_, weight)| weight.is_none()) {
+        return None;
+    }
+    let weight = |weight: Option<f64>| weight.unwrap_or(1.0);
+    let sizes = parts.iter().map(|(rows, by)| *rows as f64 / weight(*by));
+    let unit = sizes.fold(f64::INFINITY, f64::min);
+    let taken = parts
+        .iter()
+        .map(|(_, by)| (weight(*by) * unit + 1e-6) as usize);
+    Some(taken.collect())
 }
 
 /// All indices below `count`, in an order that `seed` and `part` give.

@@ -55,7 +55,7 @@ pub use example::{Example, IGNORED};
 pub use fields::RawRow;
 pub use format::{DataFormat, FormatCounts};
 pub use lengths::LengthHistogram;
-pub use mix::ValSize;
+pub use mix::{ValSize, rows_by_weights};
 pub use numbers::Numbers;
 pub use options::{AnswerTokens, DatasetOptions, Overlong, TrainOn};
 pub use order::Order;

@@ -21,7 +21,7 @@ pub struct Question {
 impl Question {
     /// The questions of a data file.
     ///
-    /// A row has a `question` (or `query`, `context` or `prompt`), its `choices` (or `options`, `endings`), and the
+    /// A row has a `question` (or `query`, `context`, `ctx` or `prompt`), its `choices` (or `options`, `endings`), and the
     /// `answer` (or `answerKey`, `label`, `gold`): the number of one, from 0 on, its letter, or its text. `choices`
     /// may be an object of `text` and `label`, as ARC has it.
     ///
@@ -64,7 +64,7 @@ impl Question {
     }
 }
 
-const TEXTS: [&str; 4] = ["question", "query", "context", "prompt"];
+const TEXTS: [&str; 5] = ["question", "query", "context", "ctx", "prompt"];
 const CHOICES: [&str; 3] = ["choices", "options", "endings"];
 const ANSWERS: [&str; 4] = ["answer", "answerKey", "label", "gold"];
 const LIST: &str = "a list of two texts or more";
@@ -133,6 +133,9 @@ mod tests {
         }
         let arc = json!({"question": "?", "choices": {"text": ["x", "y"], "label": ["1", "2"]}, "answerKey": "2"});
         assert_eq!(question(arc).unwrap().answer, 1);
+        let continued = json!({"ind": 24, "ctx_a": "He", "ctx_b": "", "ctx": "He", "activity_label": "Roof",
+            "endings": ["sat", "ran"], "label": "1"});
+        assert_eq!(question(continued).unwrap().answer, 1);
         let cells = json!({"query": "?", "options": "[\"a b\", \"c\"]", "label": "1"});
         assert_eq!(question(cells).unwrap().answer, 1);
     }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::digest::Digest;
 
 /// The file beside an adapter that was trained on top of others.
-const FILE: &str = "adapters_below.json";
+pub(super) const FILE: &str = "adapters_below.json";
 
 /// An adapter that stays as it is below the one that trains.
 #[derive(Debug, Clone, Serialize, Deserialize)]

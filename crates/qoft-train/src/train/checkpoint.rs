@@ -68,12 +68,13 @@ pub(super) fn restore_optimizer(
 }
 
 /// Gives the adapter of `model` the weights in `folder`, a checkpoint or an adapter of the same
-/// family.
+/// family. What fails where they are of another one is `unfit`.
 pub(super) fn restore_adapter(
     model: &mut impl TrainModel,
     config: &dyn AdapterConfig,
     folder: &Path,
     device: &Device,
+    unfit: fn(&Path, String) -> TrainError,
 ) -> Result<(), TrainError> {
     // The adapter of the folder is attached to a copy, which shares the weights of the model.
     let mut copy = model.clone();
@@ -98,10 +99,23 @@ pub(super) fn restore_adapter(
     });
     match mismatch.or_else(|| loaded.into_keys().next()) {
         None => Ok(()),
-        Some(layer) => Err(resume(
-            folder,
-            format!("its adapter of layer `{layer}` differs from that of this run"),
-        )),
+        Some(layer) => Err(unfit(folder, format!("its adapter of layer `{layer}`"))),
+    }
+}
+
+/// The error of a run that cannot go on, since `what` is in `folder` another one.
+pub(super) fn of_another_run(folder: &Path, what: String) -> TrainError {
+    resume(folder, format!("{what} differs from that of this run"))
+}
+
+/// The error of a run that cannot begin with the weights in `folder`, of which `what` is another one.
+pub(super) fn of_another_adapter(folder: &Path, what: String) -> TrainError {
+    TrainError::Weights {
+        path: folder.to_owned(),
+        reason: format!(
+            "{what} has other blocks, or is not there; the run has the adapter's own options unless others \
+             are given: leave out --target-modules, --oft-block-size and their like"
+        ),
     }
 }
 

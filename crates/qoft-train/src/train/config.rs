@@ -5,6 +5,7 @@ use qoft_core::kernels::FloatFormat;
 use qoft_core::ops::is_far;
 use serde::{Deserialize, Serialize};
 
+use super::interval::Interval;
 use super::optimizer_kind::OptimizerKind;
 use super::schedule::Schedule;
 use super::scheduler_kind::SchedulerKind;
@@ -56,7 +57,7 @@ pub struct TrainConfig {
     /// What that leaves open.
     pub lr_scheduler_kwargs: SchedulerOptions,
     /// Steps in which the learning rate grows from 0.
-    pub warmup_steps: usize,
+    pub warmup_steps: Interval,
     /// The same as a share of the run; counts where `warmup_steps` is 0.
     pub warmup_ratio: f64,
     /// Weight decay of the optimizer.
@@ -87,17 +88,17 @@ pub struct TrainConfig {
     /// When there are evaluations, beside the one at the end; by `eval_steps` if absent.
     pub eval_strategy: Option<Strategy>,
     /// Steps from one evaluation to the next; `logging_steps` or none if absent.
-    pub eval_steps: Option<usize>,
+    pub eval_steps: Option<Interval>,
     /// Whether there is an evaluation before the first step; with those between if absent.
     pub eval_on_start: Option<bool>,
     /// Rows of a batch of an evaluation; `batch_size` if absent.
     pub eval_batch_size: Option<usize>,
     /// Steps from one console message to the next; the log file has all steps.
-    pub logging_steps: usize,
+    pub logging_steps: Interval,
     /// When there are checkpoints; by `save_steps` if absent.
     pub save_strategy: Option<Strategy>,
     /// Steps from one checkpoint to the next; none if absent.
-    pub save_steps: Option<usize>,
+    pub save_steps: Option<Interval>,
     /// Checkpoints that are kept, the best one perhaps beside them; all if absent.
     pub save_total_limit: Option<usize>,
     /// Whether the adapter of the lowest evaluation loss is the result, and not the last one.
@@ -121,7 +122,7 @@ impl Default for TrainConfig {
             num_epochs: 3.0,
             lr_scheduler: SchedulerKind::Linear,
             lr_scheduler_kwargs: SchedulerOptions::default(),
-            warmup_steps: 0,
+            warmup_steps: Interval::Steps(0),
             warmup_ratio: 0.0,
             weight_decay: 0.0,
             adam_beta1: None,
@@ -139,9 +140,9 @@ impl Default for TrainConfig {
             eval_steps: None,
             eval_on_start: None,
             eval_batch_size: None,
-            logging_steps: 10,
+            logging_steps: Interval::Steps(10),
             save_strategy: None,
-            save_steps: Some(500),
+            save_steps: Some(Interval::Steps(500)),
             save_total_limit: None,
             load_best_model_at_end: false,
             early_stopping_patience: None,
@@ -165,15 +166,24 @@ impl TrainConfig {
                 Some(self.gradient_accumulation_steps),
             ),
             ("max_steps", self.max_steps),
-            ("eval_steps", self.eval_steps),
             ("eval_batch_size", self.eval_batch_size),
-            ("logging_steps", Some(self.logging_steps)),
-            ("save_steps", self.save_steps),
             ("save_total_limit", self.save_total_limit),
             ("early_stopping_patience", self.early_stopping_patience),
         ];
         if let Some((key, _)) = counts.iter().find(|(_, count)| *count == Some(0)) {
             return Err(invalid(key, "must be at least 1"));
+        }
+        let intervals = [
+            ("eval_steps", self.eval_steps),
+            ("logging_steps", Some(self.logging_steps)),
+            ("save_steps", self.save_steps),
+        ];
+        let never = Some(Interval::Steps(0));
+        if let Some((key, _)) = intervals.iter().find(|(_, every)| *every == never) {
+            return Err(invalid(
+                key,
+                "must be at least 1, or a share of the run above 0",
+            ));
         }
         let numbers = [
             ("learning_rate", self.learning_rate),
@@ -314,8 +324,8 @@ impl TrainConfig {
     /// The steps of a run of `total` steps in which the learning rate grows.
     pub(super) fn warmup(&self, total: usize) -> usize {
         match self.warmup_steps {
-            0 => (self.warmup_ratio * total as f64).ceil() as usize,
-            steps => steps,
+            Interval::Steps(0) => (self.warmup_ratio * total as f64).ceil() as usize,
+            given => given.steps(total),
         }
     }
 }

@@ -1,5 +1,6 @@
 //! The output folder of a run.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use qoft_core::{
@@ -7,6 +8,9 @@ use qoft_core::{
 };
 use qoft_peft::{CONFIG, WEIGHTS};
 
+use super::below::FILE as BELOW;
+use super::log::NAME as LOG;
+use super::plot::NAME as CURVE;
 use crate::error::TrainError;
 
 /// Before the number of steps in the name of a checkpoint.
@@ -110,6 +114,45 @@ impl RunFolder {
             }
         }
         Ok(())
+    }
+
+    /// Whether something of a run is in it: an adapter, a checkpoint, or an adapter that a run saved when it
+    /// failed.
+    ///
+    /// # Errors
+    /// If it cannot be read.
+    pub fn has_run(&self) -> Result<bool, TrainError> {
+        Ok(self.has_adapter() || self.parts()?.next().is_some())
+    }
+
+    /// Removes what an earlier run left: its adapter, its log and its checkpoints. What is not a run's stays.
+    ///
+    /// # Errors
+    /// If the file system refuses.
+    pub fn remove_run(&self) -> Result<(), TrainError> {
+        // Without its configuration an adapter is none.
+        for name in [CONFIG, WEIGHTS, BELOW, LOG, CURVE] {
+            let path = self.path.join(name);
+            match std::fs::remove_file(&path) {
+                Err(error) if error.kind() != ErrorKind::NotFound => {
+                    return Err(Error::io(&path)(error).into());
+                }
+                _ => {}
+            }
+        }
+        for part in self.parts()? {
+            remove_whole(&self.path, &part)?;
+        }
+        Ok(())
+    }
+
+    /// The folders in it that runs write: checkpoints, and adapters of runs that failed.
+    fn parts(&self) -> Result<impl Iterator<Item = PathBuf>, TrainError> {
+        let entries = std::fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
+        let folders = entries.flatten().map(|entry| entry.path());
+        let folders = folders.filter(|path| path.is_dir());
+        let parts = folders.filter(|path| is_checkpoint(path) || is_emergency(path));
+        Ok(parts.collect::<Vec<_>>().into_iter())
     }
 
     /// Fails if it has a checkpoint of a step after `step`, which the run would meet again.
@@ -236,6 +279,30 @@ mod tests {
         assert!(folder.is_occupied().unwrap());
         drop(folder);
         assert!(path.join("a").exists());
+    }
+
+    #[test]
+    fn what_a_run_left_is_removed_and_nothing_else() {
+        let dir = tempfile::tempdir().unwrap();
+        let folder = RunFolder::open(dir.path()).unwrap();
+        std::fs::write(dir.path().join("mine"), "1").unwrap();
+        std::fs::create_dir(dir.path().join("checkpoint-mine")).unwrap();
+        assert!(!folder.has_run().unwrap());
+        for name in ["checkpoint-2", "emergency-3"] {
+            std::fs::create_dir(dir.path().join(name)).unwrap();
+            std::fs::write(dir.path().join(name).join("a"), "1").unwrap();
+            assert!(folder.has_run().unwrap());
+        }
+        for name in [CONFIG, WEIGHTS, LOG] {
+            std::fs::write(dir.path().join(name), "1").unwrap();
+        }
+        folder.remove_run().unwrap();
+        assert!(!folder.has_run().unwrap());
+        drop(folder);
+        let left = std::fs::read_dir(dir.path()).unwrap();
+        let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
+        left.sort();
+        assert_eq!(left, ["checkpoint-mine", "mine"]);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use super::observer::{Observer, StepReport};
 use crate::error::TrainError;
 use crate::eval::Evaluation;
 
-const NAME: &str = "log.jsonl";
+pub(super) const NAME: &str = "log.jsonl";
 
 /// A row of the file.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]

@@ -21,12 +21,8 @@ impl TrainConfig {
         let strategy = self.eval_strategy;
         let steps = self.eval_steps.map(|_| Strategy::Steps);
         let every = self.eval_steps.unwrap_or(self.logging_steps);
-        is_due(
-            strategy.or(steps).unwrap_or(Strategy::No),
-            every,
-            step,
-            plan,
-        )
+        let strategy = strategy.or(steps).unwrap_or(Strategy::No);
+        is_due(strategy, every.steps(plan.total), step, plan)
     }
 
     /// Whether there is a checkpoint after `step` steps.
@@ -34,8 +30,21 @@ impl TrainConfig {
         let strategy = self.save_strategy.unwrap_or(Strategy::Steps);
         match (strategy, self.save_steps) {
             (Strategy::Steps, None) => false,
-            (strategy, every) => is_due(strategy, every.unwrap_or(1), step, plan),
+            (strategy, every) => {
+                let every = every.map_or(1, |every| every.steps(plan.total));
+                is_due(strategy, every, step, plan)
+            }
         }
+    }
+
+    /// Whether there is a message after `step` steps.
+    pub(super) fn logs_after(&self, step: usize, plan: &Plan) -> bool {
+        is_due(
+            Strategy::Steps,
+            self.logging_steps.steps(plan.total),
+            step,
+            plan,
+        )
     }
 }
 
@@ -49,6 +58,7 @@ fn is_due(strategy: Strategy, every: usize, step: usize, plan: &Plan) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use super::super::interval::Interval;
     use super::*;
 
     #[test]
@@ -65,10 +75,10 @@ mod tests {
             config
         };
         assert_eq!(evals(with(|_| ())), [0; 0]);
-        assert_eq!(evals(with(|c| c.eval_steps = Some(4))), [4, 8]);
+        assert_eq!(evals(with(|c| c.eval_steps = Some(4.into()))), [4, 8]);
         let by_logs = with(|c| {
             c.eval_strategy = Some(Strategy::Steps);
-            c.logging_steps = 5;
+            c.logging_steps = 5.into();
         });
         assert_eq!(evals(by_logs), [5]);
         let epochs = with(|c| c.eval_strategy = Some(Strategy::Epoch));
@@ -76,13 +86,17 @@ mod tests {
         assert_eq!(evals(epochs), [3, 6, 8]);
         let never = with(|c| {
             c.eval_strategy = Some(Strategy::No);
-            c.eval_steps = Some(1);
+            c.eval_steps = Some(1.into());
         });
         assert!(!never.evaluates() && !never.evaluates_at_start());
         assert_eq!(evals(never), [0; 0]);
         let saves = |config: TrainConfig| steps(&|step| config.saves_after(step, &plan));
-        assert_eq!(saves(with(|c| c.save_steps = Some(3))), [3, 6]);
+        assert_eq!(saves(with(|c| c.save_steps = Some(3.into()))), [3, 6]);
         assert_eq!(saves(with(|c| c.save_steps = None)), [0; 0]);
+        let half = with(|c| c.save_steps = Interval::new(0.5));
+        assert_eq!(saves(half), [4, 8]);
+        let logs = with(|c| c.logging_steps = Interval::Share(0.3));
+        assert_eq!(steps(&|step| logs.logs_after(step, &plan)), [3, 6]);
         assert_eq!(
             saves(with(|c| c.save_strategy = Some(Strategy::Epoch))),
             [3, 6, 8]

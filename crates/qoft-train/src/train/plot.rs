@@ -8,7 +8,7 @@ use super::chart::Chart;
 use super::log::Log;
 use crate::error::TrainError;
 
-const NAME: &str = "loss.svg";
+pub(super) const NAME: &str = "loss.svg";
 
 /// Writes the chart of `log` into `folder`. Without steps nothing is written.
 pub(super) fn write(log: &Log, folder: &Path) -> Result<(), TrainError> {

@@ -12,7 +12,7 @@ use qoft_core::{Draw, adapters};
 
 use super::accumulation::Accumulation;
 use super::best::Standing;
-use super::checkpoint::{adapter_device, restore_adapter};
+use super::checkpoint::{adapter_device, of_another_run, restore_adapter};
 use super::diverged;
 use super::gradients::StepGradients;
 use super::log::{Log, LogRow};
@@ -170,7 +170,8 @@ impl<M: TrainModel> Run<'_, M> {
             return Ok(());
         };
         let device = adapter_device(model)?;
-        restore_adapter(model, self.trainer.adapter_config, &folder, &device)?;
+        let config = self.trainer.adapter_config;
+        restore_adapter(model, config, &folder, &device, of_another_run)?;
         self.summary.adapter = Some(self.saving.adapter(model, self.events)?);
         self.summary.best = Some(best);
         self.summary.eval_loss = Some(loss);
@@ -295,7 +296,7 @@ impl<M: TrainModel> Run<'_, M> {
             seconds,
             tokens_per_second: tokens as f64 / seconds.max(1e-9),
             eta: self.started.elapsed() / done * left,
-            log: number.is_multiple_of(config.logging_steps) || done == 1 || left == 0,
+            log: config.logs_after(number, &self.plan) || done == 1 || left == 0,
             metrics: metrics.means(),
         };
         self.log.add(LogRow::new(&report), self.events);

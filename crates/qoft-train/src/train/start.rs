@@ -64,9 +64,13 @@ impl<D: TrainData> Trainer<'_, D> {
         let (mut step, mut evaluations) = (0, Vec::new());
         match self.start {
             Start::New => {}
-            Start::Weights(folder) => {
-                checkpoint::restore_adapter(&mut model, self.adapter_config, folder, &device)?;
-            }
+            Start::Weights(folder) => checkpoint::restore_adapter(
+                &mut model,
+                self.adapter_config,
+                folder,
+                &device,
+                checkpoint::of_another_adapter,
+            )?,
             Start::Checkpoint(folder) => {
                 let state = TrainerState::read(folder)?;
                 let other_data = state.run.data != identity.data;
@@ -98,7 +102,13 @@ impl<D: TrainData> Trainer<'_, D> {
                         ));
                     }
                 }
-                checkpoint::restore_adapter(&mut model, self.adapter_config, folder, &device)?;
+                checkpoint::restore_adapter(
+                    &mut model,
+                    self.adapter_config,
+                    folder,
+                    &device,
+                    checkpoint::of_another_run,
+                )?;
                 if step > 0 {
                     let kind = self.config.optimizer;
                     optimizer =

@@ -121,7 +121,7 @@ fn train_config(steps: usize) -> TrainConfig {
     config.learning_rate = 0.05;
     config.batch_size = 4;
     config.max_steps = Some(steps);
-    config.save_steps = Some(10);
+    config.save_steps = Some(10.into());
     config
 }
 

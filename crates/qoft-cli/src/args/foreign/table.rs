@@ -227,10 +227,6 @@ pub const FOREIGN: &[Foreign] = &[
         &["trust-remote-code"],
         "no code of a model's folder is ever run",
     ),
-    any(
-        &["overwrite-output-dir"],
-        "an output folder that is not empty is never overwritten; --resume-from goes on with its run",
-    ),
     these(
         &["metric-for-best-model"],
         &["loss", "eval_loss"],

@@ -26,6 +26,7 @@ use crate::print::{errln, outln, warnln};
 use crate::processes::Processes;
 use crate::progress;
 use crate::stop::Stopped;
+use crate::trained_on;
 
 use card::Card;
 pub use console::{Beside, follow};
@@ -89,6 +90,9 @@ fn learn<D: Learned>(
     })?;
     let settings = settings.with_batches(batches);
     let (setup, model) = Setup::<D>::load(args, registries, settings, processes)?;
+    if is_first {
+        start::remove_earlier(args, &folder)?;
+    }
     let mut trainer = setup.trainer(&folder);
     trainer.start = origin.start();
     trainer.group = group;
@@ -98,7 +102,14 @@ fn learn<D: Learned>(
         tokenizer: setup.small_files.path(),
     });
     let tensorboard = reports.tensorboard && is_first;
-    let (_, summary) = follow(&trainer, model, beside, tensorboard)?;
+    let run = follow(&trainer, model, beside, tensorboard);
+    let (_, summary) = match (run, &origin) {
+        (Err(error), Origin::Weights(_)) => {
+            let (model, _) = args.required_inputs()?;
+            return Err(trained_on::with_models(error, model));
+        }
+        (run, _) => run?,
+    };
     if summary.adapter.is_some() && is_first {
         let history = History::read(output).unwrap_or_default();
         let card = Card {

@@ -132,7 +132,7 @@ impl<D: Learned> Setup<D> {
         let mut data = processes.first_then_others(read)?;
 
         let spec = model.spec().clone();
-        files::attach(&mut model, &frozen, &device)?;
+        files::attach(&mut model, &frozen, model_dir, &device)?;
         peft::attach(
             &mut model,
             &*adapter_config,

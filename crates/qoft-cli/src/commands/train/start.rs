@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use qoft::train::train::{
     RunFolder, Start, batches_of_step, earlier_checkpoints, is_emergency, last_checkpoint,
 };
@@ -16,6 +16,8 @@ use crate::print::errln;
 const STATE: &str = "trainer_state.json";
 /// The file that makes a folder an adapter.
 const ADAPTER: &str = "adapter_config.json";
+/// What the program writes at the end of a run beside what the run itself does.
+const REPORTS: [&str; 2] = ["log.csv", "report.html"];
 
 /// Where a run begins.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -120,6 +122,16 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
     if !folder.is_occupied()? {
         return Ok(new);
     }
+    if overwrites(args) {
+        ensure!(
+            is_of_run(folder)?,
+            "{path}: the output folder is not empty, and has nothing of a run that --overwrite-output-dir could \
+             replace; choose another --output, or empty it yourself"
+        );
+        needs_nothing_of(args, folder.path())?;
+        errln!("{path}: the run that is here is removed when this one begins");
+        return Ok(new);
+    }
     let Some(before) = RunOptions::read(folder.path())? else {
         ensure!(
             !folder.has_adapter() || folder.was_killed(),
@@ -151,13 +163,13 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
         };
         bail!(
             "{path}: {which}; choose another --output to train once more, from its weights with \
-             --start-from {path}{longer}"
+             --start-from {path}{longer}, or remove it by --overwrite-output-dir"
         );
     }
     ensure!(
         differences.is_empty(),
         "{path}: the output folder has a run that did not come to its end, and that was another \
-         one: {}; --resume-from last goes on with it",
+         one: {}; --resume-from last goes on with it, and --overwrite-output-dir removes it",
         differences.join(", ")
     );
     match folder.last_checkpoint()? {
@@ -173,6 +185,48 @@ fn begin(args: &TrainArgs, options: &RunOptions, folder: &RunFolder) -> Result<O
             Ok(new)
         }
     }
+}
+
+/// Whether a run is to begin anew where there is another one. What is to be resumed is not removed.
+fn overwrites(args: &TrainArgs) -> bool {
+    args.overwrite_output_dir == Some(true) && args.resume_from.is_none()
+}
+
+/// Whether something in the folder says that a run wrote there.
+fn is_of_run(folder: &RunFolder) -> Result<bool> {
+    Ok(folder.has_run()? || RunOptions::read(folder.path())?.is_some())
+}
+
+/// Fails if adapters that the run begins with lie where files are removed.
+fn needs_nothing_of(args: &TrainArgs, output: &Path) -> Result<()> {
+    let inside = |path: &Path| match (path.canonicalize(), output.canonicalize()) {
+        (Ok(path), Ok(output)) => path.starts_with(output),
+        _ => false,
+    };
+    let below = args.frozen()?.into_iter().map(|adapter| adapter.folder);
+    let mut needed = below.chain(args.start_from.clone());
+    match needed.find(|path| inside(path)) {
+        None => Ok(()),
+        Some(path) => bail!(
+            "--overwrite-output-dir would remove {}, which this run begins with; choose another --output",
+            path.display()
+        ),
+    }
+}
+
+/// Removes the run in the folder, if this one takes its place.
+pub fn remove_earlier(args: &TrainArgs, folder: &RunFolder) -> Result<()> {
+    if !overwrites(args) || !is_of_run(folder)? {
+        return Ok(());
+    }
+    folder.remove_run()?;
+    for name in REPORTS {
+        let path = folder.path().join(name);
+        if path.exists() {
+            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
+        }
+    }
+    Ok(())
 }
 
 /// What there is to say of a folder with an adapter and no state of its run.

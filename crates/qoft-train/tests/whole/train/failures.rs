@@ -45,7 +45,7 @@ fn a_diverging_run_stops_and_leaves_the_good_adapter_alone() {
 fn a_run_that_diverges_late_leaves_the_last_adapter_with_a_finite_loss() {
     let mut case = Case::new("nf4_all_linear");
     // The rate is 0 in the first step, and far too high from the second one on.
-    case.config.warmup_steps = 8;
+    case.config.warmup_steps = 8.into();
     case.config.learning_rate = 1e30;
     let out = TempDir::new().unwrap();
     let error = case.run(&mut Recorder::default(), out.path(), None, None);
@@ -77,7 +77,7 @@ fn a_run_that_diverges_late_leaves_the_last_adapter_with_a_finite_loss() {
 #[test]
 fn nothing_is_lost_if_log_curve_and_checkpoints_cannot_be_written() {
     let mut case = Case::new("nf4_cayley");
-    case.config.save_steps = Some(2);
+    case.config.save_steps = Some(2.into());
     let [whole, out] = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     case.run(&mut Recorder::default(), whole.path(), None, None)
         .unwrap();
@@ -106,7 +106,7 @@ fn the_adapter_is_there_before_the_last_evaluation() {
     let [whole, out] = [TempDir::new().unwrap(), TempDir::new().unwrap()];
     case.run(&mut Recorder::default(), whole.path(), None, None)
         .unwrap();
-    case.config.eval_steps = Some(100);
+    case.config.eval_steps = Some(100.into());
     case.config.eval_on_start = Some(false);
     let mut recorder = Recorder {
         stop_in_evaluation: Some(1),
@@ -123,7 +123,7 @@ fn the_adapter_is_there_before_the_last_evaluation() {
 #[test]
 fn a_stop_in_an_evaluation_leaves_a_checkpoint() {
     let mut case = Case::new("nf4_cayley");
-    case.config.eval_steps = Some(3);
+    case.config.eval_steps = Some(3.into());
     case.config.eval_on_start = Some(false);
     let out = TempDir::new().unwrap();
     let mut recorder = Recorder {
@@ -146,7 +146,7 @@ fn a_stop_in_an_evaluation_leaves_a_checkpoint() {
 #[test]
 fn a_finished_run_goes_on_with_other_data_as_a_new_one() {
     let mut case = Case::new("nf4_cayley");
-    case.config.save_steps = Some(8);
+    case.config.save_steps = Some(8.into());
     let [first, second, third] = [(); 3].map(|()| TempDir::new().unwrap());
     case.run(&mut Recorder::default(), first.path(), None, None)
         .unwrap();
@@ -180,7 +180,7 @@ fn a_finished_run_goes_on_with_other_data_as_a_new_one() {
 
     // In the middle of a run, other data is another run.
     case.dataset.examples.push(dropped);
-    case.config.save_steps = Some(4);
+    case.config.save_steps = Some(4.into());
     let fourth = TempDir::new().unwrap();
     case.run(&mut Recorder::default(), fourth.path(), None, None)
         .unwrap();
@@ -198,7 +198,7 @@ fn a_finished_run_goes_on_with_other_data_as_a_new_one() {
 #[test]
 fn a_damaged_or_foreign_optimizer_is_named() {
     let mut case = Case::new("nf4_cayley");
-    case.config.save_steps = Some(4);
+    case.config.save_steps = Some(4.into());
     let out = TempDir::new().unwrap();
     case.run(&mut Recorder::default(), out.path(), None, None)
         .unwrap();
@@ -265,7 +265,7 @@ fn a_damaged_or_foreign_optimizer_is_named() {
 #[test]
 fn the_same_steps_give_the_same_files() {
     let mut case = Case::new("nf4_cayley");
-    case.config.save_steps = Some(4);
+    case.config.save_steps = Some(4.into());
     let [first, second] = [(); 2].map(|()| TempDir::new().unwrap());
     for out in [&first, &second] {
         case.run(&mut Recorder::default(), out.path(), None, None)

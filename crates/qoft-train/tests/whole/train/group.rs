@@ -118,8 +118,8 @@ fn case() -> Case {
     case.config.gradient_accumulation_steps = 6;
     case.config.max_steps = Some(7);
     case.config.shuffle = true;
-    case.config.eval_steps = Some(3);
-    case.config.save_steps = Some(3);
+    case.config.eval_steps = Some(3.into());
+    case.config.save_steps = Some(3.into());
     case.config.neftune_noise_alpha = Some(5.0);
     case
 }

@@ -139,8 +139,8 @@ fn gradient_checkpointing_changes_no_number() {
 #[test]
 fn checkpoints_and_evaluations_come_when_they_are_due() {
     let mut case = Case::new("nf4_cayley");
-    case.config.save_steps = Some(4);
-    case.config.eval_steps = Some(3);
+    case.config.save_steps = Some(4.into());
+    case.config.eval_steps = Some(3.into());
     let out = TempDir::new().unwrap();
     let mut recorder = Recorder::default();
     let dataset = Some(&case.dataset);
