@@ -62,10 +62,28 @@ impl Visit for Text {
 
 /// What to do about a layer that no backend claims; `None` if the error is another one.
 pub fn help(error: &Error) -> Option<String> {
+    let built_in = || SCHEMES.iter().filter(|scheme| scheme.built_in);
+    let built_in: Vec<&str> = built_in().map(|scheme| scheme.feature).collect();
+    let here = match built_in.is_empty() {
+        true => "dense layers alone".to_owned(),
+        false => format!("{}, and dense layers", built_in.join(", ")),
+    };
     if let Some(feature) = qoft::missing_feature(error) {
         return Some(format!(
             "this build of qoft lacks the scheme `{feature}`; build it with the Cargo feature \
-             `{feature}` or `all-schemes`"
+             `{feature}` or `all-schemes`. It has {here}"
+        ));
+    }
+    let absent = SCHEMES.iter().filter(|scheme| !scheme.built_in);
+    let absent: Vec<&str> = absent.map(|scheme| scheme.feature).collect();
+    if let Error::Config { key, .. } = error
+        && key == "quant_method"
+        && !absent.is_empty()
+    {
+        return Some(format!(
+            "this build of qoft lacks {}, by whose other keys such settings may be known; the Cargo feature \
+             `all-schemes` brings all. It has {here}",
+            absent.join(", ")
         ));
     }
     if let Error::Quantize { layer, .. } = error {

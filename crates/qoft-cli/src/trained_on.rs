@@ -76,7 +76,14 @@ fn how(scheme: Option<&str>, load: &LoadArgs, registry: &Registry) -> Option<Val
         bnb_4bit_compute_dtype: None,
         ..load.clone()
     };
-    let quantization = deciding.quantization(scheme, registry).ok()??;
+    let quantization = match deciding.quantization(scheme, registry) {
+        Ok(quantization) => quantization?,
+        // What this build lacks is another way than all that it has.
+        Err(error) => {
+            let feature = qoft::missing_feature(error.downcast_ref()?)?;
+            return Some(serde_json::json!({ "lacking": feature }));
+        }
+    };
     let options = load.options().ok()?;
     let skips = options.skips.as_deref().or(quantization.skips());
     let model = QuantizedModel::new(options.format.unwrap_or(FloatFormat::F32), skips, &[]);

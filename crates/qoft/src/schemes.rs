@@ -1,6 +1,6 @@
 //! The table of features: the schemes that qoft ships, and which of them are built in.
 
-use qoft_core::Error;
+use qoft_core::{Error, FoundTensor};
 
 // The linker drops crates that nobody names, and their registrations with them.
 #[cfg(feature = "aqlm")]
@@ -91,7 +91,7 @@ pub const SCHEMES: &[SchemeFeature] = &[
         ["weight_packed", "weight_shape", "weight_global_scale"]
     ),
     scheme!("gguf", [], [], ["gguf"]),
-    scheme!("mlx", ["mlx"], ["biases"]),
+    scheme!("mlx", ["mlx"], ["biases", "weight of U32"]),
     scheme!("modelopt", ["modelopt"], ["weight_scale_2"]),
     scheme!("mxfp4", ["mxfp4"], ["weight_blocks", "weight_scales"]),
     scheme!("torchao", ["torchao"], ["_weight_qdata"]),
@@ -130,12 +130,10 @@ fn absent(schemes: &[SchemeFeature], error: &Error) -> Option<&'static str> {
             return found.map(|scheme| scheme.feature);
         }
         // Backends of one crate have names such as `bnb-4bit`.
-        Error::UnknownBackend { name, .. } => {
-            let has = |feature: &str| {
-                let rest = name.strip_prefix(feature);
-                rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
-            };
-            return absent().map(|s| s.feature).find(|feature| has(feature));
+        Error::UnknownBackend { name, .. } => return of_backend(absent(), name),
+        // `BACKEND.KEY=VALUE`.
+        Error::BackendOption { option, .. } => {
+            return of_backend(absent(), option.split_once('.')?.0);
         }
         // The `quant_method` of settings, or the backend.
         Error::CannotQuantize { scheme, .. } => {
@@ -147,8 +145,8 @@ fn absent(schemes: &[SchemeFeature], error: &Error) -> Option<&'static str> {
         _ => return None,
     };
     let shared = |scheme: &SchemeFeature| {
-        let names = tensors.iter().map(|tensor| tensor.name.as_str());
-        names.filter(|name| scheme.tensors.contains(name)).count()
+        let own = |tensor: &&FoundTensor| scheme.tensors.iter().any(|known| is(tensor, known));
+        tensors.iter().filter(own).count()
     };
     // The first of those with most of the names.
     let by_tensors = absent().rev().max_by_key(|scheme| shared(scheme));
@@ -159,9 +157,31 @@ fn absent(schemes: &[SchemeFeature], error: &Error) -> Option<&'static str> {
     by_tensors.or_else(by_method).map(|scheme| scheme.feature)
 }
 
+/// Whether a tensor is called `NAME`, or `NAME of DTYPE` with its dtype. Files of several cards have the
+/// numbers of card and cards behind the name.
+fn is(tensor: &FoundTensor, known: &str) -> bool {
+    let whole = tensor.to_string();
+    let of_card = |rest: &str| rest.bytes().all(|b| b == b'_' || b.is_ascii_digit());
+    whole.split(" [").next() == Some(known) || tensor.name.strip_prefix(known).is_some_and(of_card)
+}
+
+/// The feature with the backend of a name.
+fn of_backend<'a>(
+    absent: impl Iterator<Item = &'a SchemeFeature>,
+    name: &str,
+) -> Option<&'static str> {
+    let has = |feature: &str| {
+        let rest = name.strip_prefix(feature);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('-'))
+    };
+    absent
+        .map(|scheme| scheme.feature)
+        .find(|feature| has(feature))
+}
+
 #[cfg(test)]
 mod tests {
-    use qoft_core::{Dtype, FoundTensor};
+    use qoft_core::Dtype;
 
     use super::*;
 
@@ -211,6 +231,18 @@ mod tests {
             Some(method)
         );
         assert_eq!(found(&[], "none", "weight, weight_scale_inv"), Some("fp8"));
+        let cards = "scale_weight_0_2, scale_weight_1_2, weight_0_2";
+        assert_eq!(found(&[], "none", cards), Some("inc-fp8"));
+        let mut mlx = error("none", "scales, weight");
+        if let Error::NoBackend { tensors, .. } = &mut mlx {
+            tensors[1] = FoundTensor::new("weight", Dtype::U32, &[96, 8]);
+        }
+        let lacking = SCHEMES.iter().map(|scheme| SchemeFeature {
+            built_in: false,
+            ..*scheme
+        });
+        let lacking: Vec<SchemeFeature> = lacking.collect();
+        assert_eq!(absent(&lacking, &mlx), Some("mlx"));
     }
 
     #[test]

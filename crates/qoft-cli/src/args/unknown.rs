@@ -9,6 +9,14 @@ const TYPO: usize = 4;
 
 /// Leaves out what only looks alike, or says why there is no such option.
 pub fn with_suggestion(mut error: clap::Error) -> clap::Error {
+    if let Some(ContextValue::String(given)) = error.get(ContextKind::InvalidSubcommand)
+        && let Some(reason) = not_built_in(given)
+    {
+        error.remove(ContextKind::SuggestedSubcommand);
+        let tips = vec![reason.into()];
+        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
+        return error;
+    }
     if error.kind() != ErrorKind::UnknownArgument {
         return error;
     }
@@ -30,6 +38,12 @@ pub fn with_suggestion(mut error: clap::Error) -> clap::Error {
         error.insert(ContextKind::Suggested, ContextValue::StyledStrs(tips));
     }
     error
+}
+
+/// What to say of a command that only other builds have.
+fn not_built_in(command: &str) -> Option<&'static str> {
+    (command == "serve" && !cfg!(feature = "serve"))
+        .then_some("this build of qoft lacks the server; build it with the Cargo feature `serve`")
 }
 
 /// What to say of an option of `qoft train` in another command.

@@ -38,11 +38,11 @@ fn container(args: &ExportArgs, registries: &Registries, name: &str) -> Result<(
     if args.rank.is_some() {
         bail!("--rank is for --to lora; a {name} file has whole weights");
     }
+    // Its files and its layers come from one crate.
+    registries.schemes.backend(name)?;
     let mut all = registries.containers.containers();
     let container = all.find(|container| container.name() == name);
-    let container = container.with_context(|| {
-        format!("this build has no {name} files: build it with the feature `{name}`")
-    })?;
+    let container = container.with_context(|| format!("nothing here writes {name} files"))?;
     let numbers = args.gguf_type.as_deref().map(str::to_lowercase);
     let form = NewContainer::new(container).numbers(numbers.as_deref());
     let folder = base(args, registries)?;
