@@ -5,6 +5,7 @@ use rayon::prelude::*;
 
 use crate::decode;
 use crate::error::WeightError;
+use crate::nibble_order::NibbleOrder;
 
 /// `int4` and the like, for codes of 1 to 8 bits.
 pub fn integer_name(bits: usize) -> &'static str {
@@ -17,27 +18,6 @@ pub fn integer_name(bits: usize) -> &'static str {
         6 => "int6",
         7 => "int7",
         _ => "int8",
-    }
-}
-
-/// Which of the two 4-bit codes in a byte comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[non_exhaustive]
-pub enum NibbleOrder {
-    /// The one in the low half, as in a bit stream.
-    LowFirst,
-    /// The one in the high half.
-    HighFirst,
-}
-
-impl NibbleOrder {
-    /// Where the code at `index` is in a bit stream of the same bytes.
-    #[inline(always)]
-    pub(crate) fn place(self, index: usize) -> usize {
-        match self {
-            Self::LowFirst => index,
-            Self::HighFirst => index ^ 1,
-        }
     }
 }
 

@@ -1,7 +1,7 @@
 //! Weights as GPUs read them: one buffer of 32-bit words, and how it is decoded.
 
-use crate::codes::NibbleOrder;
 use crate::floats::{FloatFormat, Floats};
+use crate::nibble_order::NibbleOrder;
 
 /// Words before the codes.
 pub(crate) const HEADER: usize = HeaderWord::ALL;

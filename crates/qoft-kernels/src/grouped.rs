@@ -112,7 +112,10 @@ impl GroupedWeight {
         for (chunk, out) in out.chunks_mut(CHUNK).enumerate() {
             let start = start + chunk * CHUNK;
             match &self.small {
-                Some(table) => decode::table16(&self.codes, start, table, out),
+                Some(table) => {
+                    let kind = (self.codes.bits, self.codes.order);
+                    decode::table16(&self.codes.bytes, kind, start, table, out);
+                }
                 None => self.map.decode(&self.codes, start, out),
             }
             let (scales, zeros) = (&mut scales[..out.len()], &mut zeros[..out.len()]);

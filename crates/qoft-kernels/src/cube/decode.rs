@@ -3,11 +3,11 @@
 use cubecl::prelude::*;
 
 use super::floats::{float, round};
-use crate::codes::NibbleOrder;
 use crate::device::{
     CodebookLayout, DeviceLayout, GroupLayout, GroupedLayout, HEADER, HeaderWord, MapLayout, RUN,
     ZeroLayout,
 };
+use crate::nibble_order::NibbleOrder;
 
 /// Where a weight is, and its shape.
 #[derive(CubeType, Clone, Copy)]

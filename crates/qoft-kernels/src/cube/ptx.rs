@@ -19,11 +19,11 @@ use cubecl_runtime::kernel::CubeKernel;
 
 use super::FEW;
 use super::matmul::{SIDE, WIDE, few_rows, tiled};
-use crate::codes::NibbleOrder;
 use crate::device::{
     CodebookLayout, DeviceLayout, GroupLayout, GroupedLayout, MapLayout, ZeroLayout,
 };
 use crate::floats::FloatFormat;
+use crate::nibble_order::NibbleOrder;
 
 /// Where the files are written, for NVIDIA's assembler.
 const FOLDER: &str = "QOFT_PTX_DIR";

@@ -10,8 +10,8 @@ mod x86;
 
 use pulp::Arch;
 
-use crate::codes::Codes;
 use crate::floats::FloatFormat;
+use crate::nibble_order::NibbleOrder;
 use crate::simd::arch;
 use crate::wide;
 pub(crate) use bytes::dot_bytes;
@@ -142,11 +142,17 @@ pub(crate) fn code(codes: &[u8], bits: u32, index: usize) -> u8 {
 
 /// `out[i] = table[code(start + i)]` for codes of 1 to 4 bits; the table is repeated where they have
 /// fewer than four.
-pub(crate) fn table16(codes: &Codes, start: usize, table: &[f32; 16], out: &mut [f32]) {
+pub(crate) fn table16(
+    codes: &[u8],
+    (bits, order): (u32, NibbleOrder),
+    start: usize,
+    table: &[f32; 16],
+    out: &mut [f32],
+) {
     let codes = SmallCodes {
-        bytes: &codes.bytes,
-        bits: codes.bits,
-        order: codes.order,
+        bytes: codes,
+        bits,
+        order,
         numbers: table,
         zero_step: ZeroStep::Subtract,
         factor: 1.0,

@@ -2,7 +2,7 @@
 
 use super::look_up::{LookUp, STEP, TableOp, dispatch};
 use super::small::SmallCodes;
-use crate::codes::NibbleOrder;
+use crate::nibble_order::NibbleOrder;
 use crate::simd::prefetch;
 
 /// Weights of a block: their codes are eight words.

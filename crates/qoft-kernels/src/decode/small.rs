@@ -6,8 +6,8 @@ use pulp::Simd;
 use pulp::bytemuck::cast_slice;
 
 use super::look_up::{LookUp, STEP, TableOp, dispatch, round};
-use crate::codes::NibbleOrder;
 use crate::floats::FloatFormat;
+use crate::nibble_order::NibbleOrder;
 
 /// Sums that run beside each other, and steps that are taken together.
 const SLOTS: usize = 4;
