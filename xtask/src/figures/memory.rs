@@ -30,12 +30,20 @@ impl Run {
 
 const CHECKPOINTING: &str = "--gradient-checkpointing";
 const BF16: &str = "bf16";
-const LARGE: &str = "llama-2-7b-synthetic";
+/// Large models, and what tables call them.
+const LARGE: [(&str, &str); 2] = [
+    ("llama-2-7b-synthetic", "Llama-2-7B, all layers"),
+    (
+        "30b-a3b-24-layers-synthetic",
+        "Qwen3-30B-A3B with 24 of its 48 blocks, attention",
+    ),
+];
 
 /// The tables of `docs/memory.md`.
 pub fn figures(docs: &Path) -> Result<Figures> {
     let runs: Vec<Run> = super::results(docs, "memory.json")?;
-    let (large, small): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(|run| run.model == LARGE);
+    let is_large = |run: &&Run| LARGE.iter().any(|(model, _)| *model == run.model);
+    let (large, small): (Vec<&Run>, Vec<&Run>) = runs.iter().partition(is_large);
     let files = small.iter().map(|run| run.files_mib());
     let [least, most] = [f64::min, f64::max].map(|pick| files.clone().reduce(pick));
     let files = least
@@ -73,9 +81,13 @@ fn by_options(runs: &[&Run]) -> String {
 
 fn large_model(runs: &[&Run]) -> String {
     let mut text =
-        "\n\n| rows × tokens | options | peak | anonymous | files |\n|---|---|---|---|---|\n"
+        "\n\n| model, trained layers | rows × tokens | options | peak | anonymous | files |\n|---|---|---|---|---|---|\n"
             .to_owned();
-    for run in runs {
+    let named = LARGE.iter().flat_map(|&(model, name)| {
+        let runs = runs.iter().filter(move |run| run.model == model);
+        runs.map(move |run| (name, run))
+    });
+    for (name, run) in named {
         let options = match (run.has(CHECKPOINTING), run.has(BF16)) {
             (false, false) => "none",
             (true, false) => "checkpointing",
@@ -83,7 +95,7 @@ fn large_model(runs: &[&Run]) -> String {
             (true, true) => "both",
         };
         text += &format!(
-            "| {} × {} | {options} | {:.0} | {:.0} | {:.0} |\n",
+            "| {name} | {} × {} | {options} | {:.0} | {:.0} | {:.0} |\n",
             run.rows,
             run.tokens,
             run.peak_mib,
