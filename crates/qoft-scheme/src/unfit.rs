@@ -75,7 +75,7 @@ mod tests {
         assert_eq!(list.unwrap(), "expected true or false, found null");
         let list = says::<Vec<bool>>(r#"{"a": 1}"#);
         assert_eq!(list.unwrap(), "expected a list, found an object");
-        assert_eq!(says::<u8>("{"), None);
+        assert_eq!(says::<Vec<u8>>("[1"), None);
     }
 
     #[test]
