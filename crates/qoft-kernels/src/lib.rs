@@ -12,7 +12,8 @@ mod blocks;
 mod blockwise;
 mod codebook;
 mod codes;
-mod compute;
+mod compute_dtype;
+mod computed;
 #[cfg(feature = "cubecl")]
 pub mod cube;
 mod decode;
@@ -43,7 +44,8 @@ pub use blocks::{block_exponents, block_ranges, equal_blocks};
 pub use blockwise::{BlockFormat, BlockWeight};
 pub use codebook::{CodebookShape, CodebookWeight};
 pub use codes::{CodeMap, Codes, integer_name};
-pub use compute::{ComputeDtype, computed_in};
+pub use compute_dtype::ComputeDtype;
+pub use computed::computed_in;
 pub use decode::simd_level;
 pub use dense::{DenseView, DenseWeight};
 pub use device::{

@@ -3,7 +3,7 @@
 use std::fmt::Debug;
 use std::ops::Range;
 
-use crate::compute::ComputeDtype;
+use crate::compute_dtype::ComputeDtype;
 use crate::device::DeviceWeight;
 use crate::error::WeightError;
 use crate::floats::FloatFormat;

@@ -50,7 +50,7 @@ fn impossible_settings_are_refused() {
         .quantize("a.b", weight, format, &Nearest);
     let error = error.unwrap_err().to_string();
     assert!(
-        error.contains("`a.b`") && error.contains("[128, 192]"),
+        error.contains("`a.b`") && error.contains("128 × 192"),
         "{error}"
     );
 }

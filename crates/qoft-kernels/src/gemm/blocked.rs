@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::ahead::Ahead;
 use super::kernel::MacroKernel;
+use super::operand::Operand;
 use super::pack::{KC, NC, PANEL, STEP, pack_rows};
 use super::unit::Unit;
 use super::{Mat, MatMut, is_far};
@@ -18,7 +19,7 @@ const MR: usize = 12;
 const FAR_COLUMNS: usize = 1024;
 
 /// A matrix B that is packed piece by piece. Its rows are counted in units.
-pub(crate) trait Columns<E: Unit> {
+pub(crate) trait Columns<E: Operand> {
     /// How many columns it likes to pack at once, a multiple of [`NC`].
     fn width(&self) -> usize;
 
@@ -36,7 +37,7 @@ pub(crate) fn numbers<E: Unit>(units: Range<usize>, length: usize) -> Range<usiz
     start..end
 }
 
-impl<E: Unit> Columns<E> for Mat<'_> {
+impl<E: Operand> Columns<E> for Mat<'_> {
     fn width(&self) -> usize {
         3 * NC
     }
@@ -70,7 +71,7 @@ impl<E: Unit> Columns<E> for Mat<'_> {
 ///
 /// # Safety
 /// As [`super::matmul_into`].
-pub(crate) unsafe fn blocked<E: Unit>(
+pub(crate) unsafe fn blocked<E: Operand>(
     c: MatMut,
     a: Mat<E>,
     b: &(impl Columns<E> + ?Sized),
@@ -162,7 +163,7 @@ struct Block<'a, E> {
     accumulate: bool,
 }
 
-impl<E: Unit> Block<'_, E> {
+impl<E: Operand> Block<'_, E> {
     /// Adds the products of `a`, the columns of A from `at` on, with a panel of B that begins at column
     /// `col` and has `nc` columns, while what is `ahead` is asked for.
     ///

@@ -41,18 +41,6 @@ pub(crate) struct MacroKernel<E = f32> {
     pub ahead: Ahead,
 }
 
-impl<E: Unit> MacroKernel<E> {
-    /// Computes it with the widest instructions of this machine.
-    ///
-    /// # Safety
-    /// All elements of A and B and, if there is one, of `before` are readable and initialized, those of C
-    /// are writable; nobody else accesses C meanwhile.
-    pub(crate) unsafe fn run(self) {
-        // SAFETY: the caller vouches for it.
-        unsafe { E::run(self) }
-    }
-}
-
 /// How units are multiplied.
 pub(super) trait Multiply: Copy {
     /// What the matrices are made of.

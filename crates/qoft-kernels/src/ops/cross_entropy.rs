@@ -17,7 +17,7 @@ use crate::wide;
 
 /// Rows that are compared with the vocabulary at once, and tokens: as many logits exist.
 const ROWS: usize = 2048;
-const BAND: usize = 1536;
+const BAND: usize = 768;
 /// Powers that are added up in `f32`.
 const SUM: usize = 192;
 

@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::gemm::{Ahead, Columns, Mat, NC, PANEL, Tiles, Unit, numbers};
+use crate::gemm::{Ahead, Columns, Mat, NC, Operand, PANEL, Tiles, Unit, numbers};
 use crate::row::InputRow;
 use crate::scratch::with_scratch;
 use crate::weight::{PackedWeight, Tile};
@@ -85,7 +85,7 @@ impl Tiles for Factor<'_> {
     }
 }
 
-impl<E: Unit> Columns<E> for Factor<'_> {
+impl<E: Operand> Columns<E> for Factor<'_> {
     /// Decoders like long pieces of rows of the weight.
     fn width(&self) -> usize {
         if self.transpose { 9 * NC } else { 3 * NC }

@@ -5,7 +5,7 @@ use std::ops::Range;
 use rayon::prelude::*;
 
 use super::factor::Factor;
-use crate::compute::ComputeDtype;
+use crate::compute_dtype::ComputeDtype;
 use crate::gemm::{
     FEW_ROWS, Mat, MatMut, NC, Pair, Turned, Unit, blocked, few_rows, few_rows_transposed, to_pairs,
 };

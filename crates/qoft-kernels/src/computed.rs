@@ -1,52 +1,12 @@
-//! The dtype in which products are computed.
+//! Weights whose products are computed in another dtype.
 
-use std::fmt;
 use std::ops::Range;
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
+use crate::compute_dtype::ComputeDtype;
 use crate::device::DeviceWeight;
-use crate::gemm::multiplies_pairs;
 use crate::row::InputRow;
 use crate::weight::{PackedWeight, Tile, WeightInfo};
-
-/// The dtype to which both factors of a product with a frozen weight are rounded. Sums are `f32`, as is
-/// all that is no such product.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum ComputeDtype {
-    /// Nothing is rounded.
-    #[default]
-    F32,
-    /// bfloat16, where there are more rows than a few: products of few are bound by reading the weight, which
-    /// stays packed.
-    Bf16,
-}
-
-impl ComputeDtype {
-    /// What it is called in options.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::F32 => "f32",
-            Self::Bf16 => "bf16",
-        }
-    }
-
-    /// Whether this machine's processor multiplies it faster than by way of `f32`.
-    pub fn is_native(self) -> bool {
-        match self {
-            Self::F32 => true,
-            Self::Bf16 => multiplies_pairs(),
-        }
-    }
-}
-
-impl fmt::Display for ComputeDtype {
-    fn fmt(&self, f: &mut fmt::Formatter) -> fmt::Result {
-        f.write_str(self.name())
-    }
-}
 
 /// The same weight with products in `dtype`.
 pub fn computed_in(weight: Arc<dyn PackedWeight>, dtype: ComputeDtype) -> Arc<dyn PackedWeight> {
