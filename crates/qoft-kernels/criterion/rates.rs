@@ -11,8 +11,8 @@ use std::time::Instant;
 use pulp::{Simd, WithSimd};
 use qoft_kernels::ops::{GroupedMatmul, packed_matmul};
 use qoft_kernels::{
-    CodeMap, Codes, ComputeDtype, DenseWeight, FloatFormat, Floats, GroupedWeight,
-    Groups, HostOp, HostView, PackedWeight, Scales, Zeros, computed_in,
+    CodeMap, Codes, ComputeDtype, DenseWeight, FloatFormat, Floats, GroupedWeight, Groups, HostOp,
+    HostView, PackedWeight, Scales, Zeros, computed_in,
 };
 
 /// How long each line is measured.
