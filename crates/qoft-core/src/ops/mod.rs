@@ -83,7 +83,7 @@ pub fn packed_matmul_each<const N: usize>(
 
 /// `x · blockdiag(blocks) · Wᵀ` of one row `x` of `[1, in_features]` for several pairs of blocks and a weight, as
 /// [`rotate`] and [`packed_matmul`], but threads meet once for all of them. `None` where that cannot be: with a
-/// graph, on a GPU, or for more than [`MOST`](packed::MOST) pairs.
+/// graph, on a GPU, or for more than three pairs.
 pub fn turned_matmul_each<const N: usize>(
     x: Tensor<2>,
     blocks: Vec<Tensor<3>>,
