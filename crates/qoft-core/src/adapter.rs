@@ -25,12 +25,6 @@ pub trait OftAdapter: Debug + Send + Sync + 'static {
     /// Rotates the rows of `x`, `[rows, in_features]`.
     fn forward(&self, x: Traced<2>, pass: Pass) -> Tensor<2>;
 
-    /// The blocks, `[r, b, b]` or `[1, b, b]`, by which [`Self::forward`] does nothing but multiply the rows, if
-    /// there are such. A layer may then multiply rows by them and by its weight at once.
-    fn blocks(&self, _pass: Pass) -> Option<Tensor<3>> {
-        None
-    }
-
     /// What is done to the product with the weight; by default nothing.
     fn output_side(&self) -> Option<&dyn OutputSide> {
         None

@@ -122,10 +122,6 @@ impl Linear {
 
     /// The product with the weight.
     fn product<const D: usize>(&self, x: impl Into<Traced<D>>) -> Tensor<2> {
-        let x = self.rows(x);
-        if let Some([y]) = Self::turned([self], &x) {
-            return y;
-        }
         let x = self.matmul_input(x);
         match self.adapters.own_weight() {
             Some(own) => ops::dense_matmul(x, own.value()),
@@ -149,33 +145,13 @@ impl Linear {
         if x.dims()[0] != 1 || layers.iter().any(own) {
             return layers.map(|layer| layer.forward(x.clone()));
         }
-        let products = Self::turned(layers, &x).unwrap_or_else(|| {
-            let inputs = layers.map(|layer| layer.matmul_input(x.clone()).into_tensor());
-            ops::packed_matmul_each(inputs, layers.map(Self::weight))
-        });
+        let inputs = layers.map(|layer| layer.matmul_input(x.clone()).into_tensor());
+        let products = ops::packed_matmul_each(inputs, layers.map(Self::weight));
         let mut layers = layers.into_iter();
         products.map(|y| match layers.next() {
             Some(layer) => layer.changed(y),
             None => y,
         })
-    }
-
-    /// The products of a single row that is turned by blocks before, all at once; `None` where more is done to it
-    /// than that, or less.
-    fn turned<const N: usize>(layers: [&Self; N], x: &Traced<2>) -> Option<[Tensor<2>; N]> {
-        let is_plain = |layer: &&Self| {
-            layer.observer.is_none()
-                && layer.input_quantizer.is_none()
-                && layer.adapters.own_weight().is_none()
-        };
-        if x.dims()[0] != 1 || x.device().is_autodiff() || !layers.iter().all(is_plain) {
-            return None;
-        }
-        let blocks: Option<Vec<Tensor<3>>> = layers
-            .iter()
-            .map(|layer| layer.adapters.only_blocks())
-            .collect();
-        ops::turned_matmul_each(x.clone().into_tensor(), blocks?, layers.map(Self::weight))
     }
 
     /// Whether all that the layer does is the product of its input, as it is, with the packed weight, and

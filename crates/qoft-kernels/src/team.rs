@@ -56,76 +56,14 @@ pub(crate) fn pieces(
     });
 }
 
-/// Cuts `first` at `ends`, the last of which is its own, and `out` into pieces of `size`, and calls `f` with each
-/// piece of `first` and its number, and `g` with all of `first` when that is done, where a piece of `out` begins,
-/// and the piece. Threads meet once for both.
-///
-/// # Panics
-/// If `ends` are not in order, or `f` or `g` panics.
-pub(crate) fn pieces_after<'f>(
-    first: &'f mut [f32],
-    ends: &[usize],
-    f: impl Fn(usize, &mut [f32]) + Sync,
-    out: &mut [f32],
-    size: usize,
-    g: impl Fn(&'f [f32], usize, &mut [f32]) + Sync,
-) {
-    assert!(
-        ends.is_sorted() && ends.last().copied().unwrap_or(0) == first.len(),
-        "pieces that are not the whole"
-    );
-    let (length, width, size) = (first.len(), out.len(), size.max(1));
-    let (first, start) = (Start(first.as_mut_ptr()), Start(out.as_mut_ptr()));
-    let done = AtomicUsize::new(0);
-    // Tasks begin in their order, so whoever waits here waits for what somebody is at.
-    each(ends.len() + width.div_ceil(size), |task| {
-        if let Some(&end) = ends.get(task) {
-            let _done = Count(&done);
-            let from = task.checked_sub(1).map_or(0, |before| ends[before]);
-            // SAFETY: the piece is a part of `first`, no other task has any of it, and none reads it yet.
-            let piece = unsafe { std::slice::from_raw_parts_mut(first.at(from), end - from) };
-            return f(task, piece);
-        }
-        await_that(|| done.load(SeqCst) == ends.len());
-        // SAFETY: nobody writes here any more, as long as it is borrowed.
-        let whole = unsafe { std::slice::from_raw_parts(first.at(0), length) };
-        let at = (task - ends.len()) * size;
-        // SAFETY: the piece is a part of `out`, and no other task has any of it.
-        let piece = unsafe { std::slice::from_raw_parts_mut(start.at(at), size.min(width - at)) };
-        g(whole, at, piece);
-    });
-}
-
-/// Counts a task when it ends, in whatever way.
-struct Count<'a>(&'a AtomicUsize);
-
-impl Drop for Count<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_add(1, SeqCst);
-    }
-}
-
-/// Looks until something is so.
-fn await_that(is_so: impl Fn() -> bool) {
-    let mut looks = 0;
-    while !is_so() {
-        spin_loop();
-        looks += 1;
-        if looks % (LOOKS * LOOKS) == 0 {
-            // A thread that has no core now needs this one.
-            thread::yield_now();
-        }
-    }
-}
-
 /// Where the numbers begin that tasks write.
 struct Start(*mut f32);
 
 impl Start {
-    /// The place of a number, or behind the last one.
+    /// The place of a number.
     ///
     /// # Safety
-    /// There are `index` numbers at least.
+    /// There are more than `index` numbers.
     unsafe fn at(&self, index: usize) -> *mut f32 {
         // SAFETY: as above.
         unsafe { self.0.add(index) }
@@ -293,7 +231,15 @@ impl Team {
         }
         shared.work(work);
         shared.state.fetch_and(!State::OPEN, SeqCst);
-        await_that(|| shared.state().joined() == 0);
+        let mut looks = 0;
+        while shared.state().joined() > 0 {
+            spin_loop();
+            looks += 1;
+            if looks % (LOOKS * LOOKS) == 0 {
+                // A thread that has no core now needs this one.
+                thread::yield_now();
+            }
+        }
         let panic = shared.panic.lock().expect("a lock that only stores").take();
         if let Some(panic) = panic {
             resume_unwind(panic);
@@ -366,48 +312,6 @@ mod tests {
             let expected: Vec<f32> = (0..rows * width).map(|i| i as f32).collect();
             assert_eq!(out, expected);
         }
-    }
-
-    #[test]
-    fn what_comes_after_sees_all_that_came_before() {
-        for round in 0..2000 {
-            let (mut first, mut out) = (vec![0.0; 50], vec![0.0; 31]);
-            let ends = [7, 7, 20, 49, 50];
-            let fill = |piece: usize, values: &mut [f32]| values.fill((piece + round) as f32);
-            pieces_after(&mut first, &ends, fill, &mut out, 4, |first, at, out| {
-                let sum: f32 = first.iter().sum();
-                out.iter_mut()
-                    .zip(at..)
-                    .for_each(|(o, i)| *o = sum + i as f32);
-            });
-            // 7, 13, 29 and 1 of 0, 2, 3 and 4.
-            let sum = 117 + 50 * round;
-            let expected: Vec<f32> = (0..31).map(|i| (sum + i) as f32).collect();
-            assert_eq!(out, expected);
-        }
-        let mut out = [0.0; 3];
-        pieces_after(
-            &mut [],
-            &[],
-            |_, _| unreachable!(),
-            &mut out,
-            2,
-            |none, at, out| {
-                out.fill((none.len() + at) as f32);
-            },
-        );
-        assert_eq!(out, [0.0, 0.0, 2.0]);
-        let caught = catch_unwind(|| {
-            pieces_after(
-                &mut [0.0; 9],
-                &[3, 9],
-                |_, _| panic!("first"),
-                &mut [0.0; 9],
-                1,
-                |_, _, _| (),
-            );
-        });
-        assert!(caught.is_err());
     }
 
     #[test]

@@ -192,10 +192,6 @@ impl OftAdapter for OftRotation {
         ops::rotate(x, self.blocks_in(pass))
     }
 
-    fn blocks(&self, pass: Pass) -> Option<Tensor<3>> {
-        Some(self.blocks_in(pass))
-    }
-
     fn rotate_weight(&self, weight: Tensor<2>, pass: Pass) -> Tensor<2> {
         ops::rotate(weight, self.blocks_in(pass).swap_dims(1, 2))
     }

@@ -234,16 +234,6 @@ impl Adapters {
         })
     }
 
-    /// The blocks of the only active rotation, if its input is multiplied by them and nothing else.
-    pub fn only_blocks(&self) -> Option<Tensor<3>> {
-        let mut rotations = self.rotations_with_pass();
-        let (rotation, pass) = rotations.next().filter(|_| !self.has_lanes())?;
-        match rotations.next() {
-            None => rotation.blocks(pass),
-            Some(_) => None,
-        }
-    }
-
     /// A tensor that the layer, or what is computed beside it, reads: graphs keep it in the format of
     /// [`Self::keep_activations_in`].
     pub fn keep<const D: usize>(&self, x: impl Into<Traced<D>>) -> Traced<D> {

@@ -15,7 +15,7 @@ use qoft_kernels::cube::Resident;
 use qoft_kernels::{DenseWeight, PackedWeight};
 
 use super::host::{Copied, HostTensors};
-use super::packed::{PackedOps, SharedWeight, SharedWeights, product_shape, turned_on_host};
+use super::packed::{PackedOps, SharedWeight, product_shape};
 
 /// Bytes of a tile of a weight that no kernel decodes.
 const TILE: usize = 16 << 20;
@@ -34,16 +34,6 @@ impl PackedOps for Cube {
             Some(resident) => product(x, &resident, weight.shape(), transpose),
             None => by_tiles(x, &*weight, transpose),
         }
-    }
-
-    fn turned_matmul(
-        x: CubeTensor,
-        first: CubeTensor,
-        second: CubeTensor,
-        third: CubeTensor,
-        weights: SharedWeights,
-    ) -> CubeTensor {
-        turned_on_host::<Self>(x, [first, second, third], &weights)
     }
 }
 

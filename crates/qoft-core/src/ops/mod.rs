@@ -81,28 +81,6 @@ pub fn packed_matmul_each<const N: usize>(
     })
 }
 
-/// `x · blockdiag(blocks) · Wᵀ` of one row `x` of `[1, in_features]` for several pairs of blocks and a weight, as
-/// [`rotate`] and [`packed_matmul`], but threads meet once for all of them. `None` where that cannot be: with a
-/// graph, on a GPU, or for more than three pairs.
-pub fn turned_matmul_each<const N: usize>(
-    x: Tensor<2>,
-    blocks: Vec<Tensor<3>>,
-    weights: [&Arc<dyn PackedWeight>; N],
-) -> Option<[Tensor<2>; N]> {
-    let on_host = |device: Device| !device.is_autodiff() && !is_far(&device);
-    let alike = on_host(x.device()) && blocks.iter().all(|blocks| on_host(blocks.device()));
-    if !alike || blocks.len() != N || !(1..=packed::MOST).contains(&N) {
-        return None;
-    }
-    let y = packed::turned(x, blocks, weights.map(Arc::clone).into());
-    let mut first = 0;
-    Some(weights.map(|weight| {
-        let [length, _] = weight.shape();
-        first += length;
-        y.clone().narrow(1, first - length, length)
-    }))
-}
-
 /// The values of activations, on a CPU.
 fn host_values<const D: usize>(x: Tensor<D>) -> Vec<f32> {
     let values = x.into_data().try_into_vec::<f32>();

@@ -42,7 +42,7 @@ pub use grouped_matmul::GroupedMatmul;
 pub use head_loss::{CrossEntropy, Groups};
 pub use layer_norm::LayerNorm;
 pub use norm::RmsNorm;
-pub use one_row::{packed_matmul_each, turned_matmul_each};
+pub use one_row::packed_matmul_each;
 pub use packed_matmul::packed_matmul;
 pub use rope::Rope;
 pub use rotate::{Rotate, rotate};

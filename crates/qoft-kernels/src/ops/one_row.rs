@@ -1,12 +1,6 @@
 //! Products of single rows with packed weights, as of the last token of a sequence: bound by reading the packed
 //! bytes.
 
-use std::ops::Range;
-use std::sync::OnceLock;
-
-use super::rotate::one_row::{piece_of, turn_piece};
-use super::rotate::{block_shape, rotate};
-use crate::op::HostView;
 use crate::row::InputRow;
 use crate::team;
 use crate::weight::PackedWeight;
@@ -57,112 +51,27 @@ pub(super) fn in_order(row: &[f32], places: &[u32], out: &mut [f32]) {
 
 /// The products with weights whose input features are in order, one after another.
 fn one_row(products: &[(&[f32], &dyn PackedWeight)]) -> Vec<f32> {
-    let (parts, mut out) = parts(products.iter().map(|(_, weight)| *weight));
-    let rows: Vec<InputRow> = products.iter().map(|(x, _)| InputRow::new(x)).collect();
-    let width = out.len();
-    team::pieces(&mut out, width, band(width), |start, out| {
-        dots(&parts, |part| &rows[part], start, out);
-    });
-    out
-}
-
-/// `x · blockdiag(R) · Wᵀ` of one row for several pairs of blocks, `[r, b, b]` or `[1, b, b]`, and a weight, one
-/// after another: the numbers of [`rotate`](super::rotate) and [`packed_matmul_each`], but threads meet once for
-/// all of both.
-///
-/// # Panics
-/// If the row has not as many values as each weight has input features, or blocks do not tile it.
-pub fn turned_matmul_each(x: &[f32], products: &[(HostView, &dyn PackedWeight)]) -> Vec<f32> {
-    let width = x.len();
-    for (_, weight) in products {
-        let [_, k] = weight.shape();
-        assert_eq!(width, k, "a row for {k} input features");
-    }
-    if products
-        .iter()
-        .any(|(_, weight)| weight.reordered().is_some())
-    {
-        let row = HostView::new(std::slice::from_ref(&width), x);
-        let turned = products
-            .iter()
-            .map(|(blocks, _)| rotate(row, *blocks, false));
-        let turned: Vec<Vec<f32>> = turned.collect();
-        let pairs = turned.iter().zip(products);
-        let pairs: Vec<_> = pairs
-            .map(|(row, (_, weight))| (&row[..], *weight))
-            .collect();
-        return one_row_each(&pairs);
-    }
-    let mut turns = Vec::new();
-    let mut ends = Vec::new();
-    for (index, (blocks, _)) in products.iter().enumerate() {
-        let [stored, size, _] = block_shape(*blocks, width);
-        let piece = piece_of(width, size).max(1);
-        for start in (0..width).step_by(piece) {
-            turns.push((blocks.data, [stored, size], start));
-            ends.push(index * width + width.min(start + piece));
-        }
-    }
-    let (parts, mut out) = parts(products.iter().map(|(_, weight)| *weight));
-    let mut turned = vec![0.0; products.len() * width];
-    let rows: Vec<OnceLock<InputRow>> = products.iter().map(|_| OnceLock::new()).collect();
-    let band = band(out.len());
-    team::pieces_after(
-        &mut turned,
-        &ends,
-        |turn, piece| {
-            let (blocks, shape, start) = turns[turn];
-            turn_piece(x, blocks, shape, start, piece);
-        },
-        &mut out,
-        band,
-        |turned, start, out| {
-            let row = |part: usize| {
-                let row = &turned[part * width..][..width];
-                rows[part].get_or_init(|| InputRow::new(row))
-            };
-            dots(&parts, row, start, out);
-        },
-    );
-    out
-}
-
-/// The place of a product among others, and its weight.
-type Part<'a> = (Range<usize>, &'a dyn PackedWeight);
-
-/// Where the products with weights stand one after another, with the weights, and room for them.
-fn parts<'a>(weights: impl Iterator<Item = &'a dyn PackedWeight>) -> (Vec<Part<'a>>, Vec<f32>) {
     let mut length = 0;
-    let parts = weights.map(|weight| {
+    let parts = products.iter().map(|(x, weight)| {
         let first = length;
         length += weight.shape()[0];
-        (first..length, weight)
+        (first..length, InputRow::new(x), *weight)
     });
-    let parts = parts.collect();
-    (parts, vec![0.0; length])
-}
-
-/// Numbers of a product that a thread makes at once.
-fn band(length: usize) -> usize {
-    length.div_ceil(4 * rayon::current_num_threads())
-}
-
-/// The numbers from `start` on of products, each with its row.
-fn dots<'r, 'v: 'r>(
-    parts: &[Part],
-    row: impl Fn(usize) -> &'r InputRow<'v>,
-    start: usize,
-    mut out: &mut [f32],
-) {
-    let end = start + out.len();
-    for (part, (rows, weight)) in parts.iter().enumerate() {
-        let (from, to) = (start.max(rows.start), end.min(rows.end));
-        if from < to {
-            let (here, rest) = std::mem::take(&mut out).split_at_mut(to - from);
-            weight.dot(from - rows.start..to - rows.start, row(part), here);
-            out = rest;
+    let parts: Vec<_> = parts.collect();
+    let mut out = vec![0.0; length];
+    let band = length.div_ceil(4 * rayon::current_num_threads());
+    team::pieces(&mut out, length, band, |start, mut out| {
+        let end = start + out.len();
+        for (rows, x, weight) in &parts {
+            let (from, to) = (start.max(rows.start), end.min(rows.end));
+            if from < to {
+                let (here, rest) = std::mem::take(&mut out).split_at_mut(to - from);
+                weight.dot(from - rows.start..to - rows.start, x, here);
+                out = rest;
+            }
         }
-    }
+    });
+    out
 }
 
 #[cfg(test)]
@@ -204,28 +113,5 @@ mod tests {
         let together = packed_matmul_each(pairs.map(|(x, weight)| (&x[..], &**weight)));
         let alone = pairs.map(|(x, weight)| packed_matmul(x, &**weight, false));
         assert_eq!(together, alone);
-    }
-
-    #[test]
-    fn rows_are_turned_before_as_by_themselves() {
-        for weights in [
-            [dense(20, 96), dense(7, 96), dense(90, 96)],
-            [dense(20, 96), reordered(5, 96, 0), dense(33, 96)],
-        ] {
-            let x = random(96, 1);
-            let shapes = [[3, 32, 32], [1, 24, 24], [1, 96, 96]];
-            let blocks = shapes.map(|[r, b, _]| random(r * b * b, b as u64));
-            let views = [0, 1, 2].map(|i| HostView::new(&shapes[i], &blocks[i]));
-            let mut expected = Vec::new();
-            for (view, weight) in views.iter().zip(&weights) {
-                let row = rotate(HostView::new(&[1, 96], &x), *view, false);
-                expected.extend(packed_matmul(&row, &**weight, false));
-            }
-            let products = views.iter().zip(&weights);
-            let products: Vec<_> = products.map(|(view, weight)| (*view, &**weight)).collect();
-            for _ in 0..50 {
-                assert_eq!(turned_matmul_each(&x, &products), expected);
-            }
-        }
     }
 }

@@ -1,6 +1,6 @@
 //! Rotation by a block-diagonal matrix: `y = x · blockdiag(R₁, …, R_r)`.
 
-pub(super) mod one_row;
+mod one_row;
 
 use std::ops::Range;
 
@@ -108,7 +108,7 @@ fn blocks_gradient(x: HostView, blocks: HostView, grad: HostView) -> Vec<f32> {
     out
 }
 
-pub(super) fn block_shape(blocks: HostView, width: usize) -> [usize; 3] {
+fn block_shape(blocks: HostView, width: usize) -> [usize; 3] {
     let &[stored, size, size_2] = blocks.shape else {
         panic!(
             "rotation blocks have shape {:?}, [blocks, size, size] expected",

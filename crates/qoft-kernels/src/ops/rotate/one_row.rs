@@ -13,35 +13,19 @@ const SUMS: usize = 2;
 /// `x · blockdiag(R)` for one row.
 pub(super) fn turn(x: &[f32], blocks: &[f32], [stored, size]: [usize; 2]) -> Vec<f32> {
     let mut out = vec![0.0; x.len()];
-    let piece = piece_of(x.len(), size);
-    team::pieces(&mut out, x.len(), piece, |start, out| {
-        turn_piece(x, blocks, [stored, size], start, out);
+    let count = (x.len() / size).div_ceil(2 * rayon::current_num_threads());
+    team::pieces(&mut out, x.len(), count * size, |start, out| {
+        let first = start / size;
+        let x = &x[start..][..out.len()];
+        let parts = x.chunks_exact(size).zip(out.chunks_exact_mut(size));
+        arch().dispatch(Turn {
+            parts: parts.enumerate().map(|(block, (x, out))| {
+                let at = (first + block) % stored * size * size;
+                (x, &blocks[at..][..size * size], out)
+            }),
+        });
     });
     out
-}
-
-/// Numbers of a row of `width` that a thread turns at once.
-pub(in crate::ops) fn piece_of(width: usize, size: usize) -> usize {
-    (width / size).div_ceil(2 * rayon::current_num_threads()) * size
-}
-
-/// A piece of the row, which begins with a block at `start`.
-pub(in crate::ops) fn turn_piece(
-    x: &[f32],
-    blocks: &[f32],
-    [stored, size]: [usize; 2],
-    start: usize,
-    out: &mut [f32],
-) {
-    let first = start / size;
-    let x = &x[start..][..out.len()];
-    let parts = x.chunks_exact(size).zip(out.chunks_exact_mut(size));
-    arch().dispatch(Turn {
-        parts: parts.enumerate().map(|(block, (x, out))| {
-            let at = (first + block) % stored * size * size;
-            (x, &blocks[at..][..size * size], out)
-        }),
-    });
 }
 
 /// Products of parts of a row with blocks.
