@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use anyhow::{Result, ensure};
+use anyhow::{Context, Result, ensure};
 use burn::tensor::Device;
 use qoft::core::kernels::ComputeDtype;
 use qoft::core::{BackendOptions, Checkpoint, Container, Nearest, Schemes};
@@ -16,7 +16,7 @@ use qoft::train::{Evaluation, model_facts};
 use qoft::{Registries, ScaledAdapter};
 
 use crate::args::{AdapterArg, LoadArgs, ModelArgs};
-use crate::print::warnln;
+use crate::print::{errln, warnln};
 use crate::{progress, stop, trained_on};
 
 /// The device of this name, or the default one.
@@ -24,10 +24,17 @@ pub fn device(name: Option<&str>) -> Result<Device> {
     Ok(name.map_or_else(qoft::default_device, qoft::device)?)
 }
 
-/// The dtype of this name in which a device computes products, or the default one.
+/// The dtype of this name in which a device computes products, or the default one. What `auto` means here is told.
 pub fn compute_dtype(name: Option<&str>, device: &Device) -> Result<ComputeDtype> {
-    let of = |name| qoft::compute_dtype(name, device);
-    Ok(name.map_or_else(|| Ok(ComputeDtype::default()), of)?)
+    let Some(name) = name else {
+        return Ok(ComputeDtype::default());
+    };
+    let dtype =
+        qoft::compute_dtype(name, device).with_context(|| format!("--compute-dtype {name}"))?;
+    if name == "auto" {
+        errln!("--compute-dtype auto: products are computed in {dtype} here");
+    }
+    Ok(dtype)
 }
 
 /// The schemes of a checkpoint, all of those that are linked.

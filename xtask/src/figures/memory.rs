@@ -33,10 +33,7 @@ const BF16: &str = "bf16";
 /// Large models, and what tables call them.
 const LARGE: [(&str, &str); 2] = [
     ("llama-2-7b-synthetic", "Llama-2-7B, all layers"),
-    (
-        "30b-a3b-24-layers-synthetic",
-        "Qwen3-30B-A3B with 24 of its 48 blocks, attention",
-    ),
+    ("30b-a3b-synthetic", "Qwen3-30B-A3B, attention"),
 ];
 
 /// The tables of `docs/memory.md`.

@@ -12,12 +12,11 @@ use super::ADAPTER;
 use super::below::Below;
 use super::digest::Digest;
 use super::moments::{self, parameters};
+use super::names::OPTIMIZER;
 use super::optimizer_kind::OptimizerKind;
 use super::state::{TrainerState, resume};
 use crate::error::TrainError;
 use crate::model::TrainModel;
-
-const OPTIMIZER: &str = "optimizer.bin";
 
 /// Writes an adapter, and what stands below it, into a folder.
 pub(super) fn save_adapter(

@@ -1,7 +1,7 @@
 //! The settings of a training run.
 
 use burn::tensor::Device;
-use qoft_core::kernels::FloatFormat;
+use qoft_core::kernels::{ComputeDtype, FloatFormat};
 use qoft_core::ops::is_far;
 use serde::{Deserialize, Serialize};
 
@@ -23,7 +23,7 @@ pub enum ActivationDtype {
     /// As they are.
     #[default]
     F32,
-    /// Rounded to bfloat16, in half of the memory. All computing stays in `f32`.
+    /// Rounded to bfloat16, in half of the memory.
     Bf16,
 }
 
@@ -81,6 +81,8 @@ pub struct TrainConfig {
     pub gradient_checkpointing: bool,
     /// How activations are kept for the backward.
     pub activation_dtype: ActivationDtype,
+    /// The dtype in which products with frozen weights are computed.
+    pub compute_dtype: ComputeDtype,
     /// Seed of the order of the rows, of initial values and of dropout.
     pub seed: u64,
     /// Whether each epoch has its own random order of the rows.
@@ -134,6 +136,7 @@ impl Default for TrainConfig {
             optimizer: OptimizerKind::AdamW,
             gradient_checkpointing: false,
             activation_dtype: ActivationDtype::F32,
+            compute_dtype: ComputeDtype::F32,
             seed: 42,
             shuffle: true,
             eval_strategy: None,

@@ -10,6 +10,7 @@ use qoft_peft::{CONFIG, WEIGHTS};
 
 use super::below::FILE as BELOW;
 use super::log::NAME as LOG;
+use super::names::{OPTIMIZER, STATE};
 use super::plot::NAME as CURVE;
 use crate::error::TrainError;
 
@@ -146,12 +147,13 @@ impl RunFolder {
         Ok(())
     }
 
-    /// The folders in it that runs write: checkpoints, and adapters of runs that failed.
+    /// The folders in it that runs wrote: checkpoints, and adapters of runs that failed. One with something else
+    /// in it is somebody's own.
     fn parts(&self) -> Result<impl Iterator<Item = PathBuf>, TrainError> {
         let entries = std::fs::read_dir(&self.path).map_err(Error::io(&self.path))?;
         let folders = entries.flatten().map(|entry| entry.path());
-        let folders = folders.filter(|path| path.is_dir());
         let parts = folders.filter(|path| is_checkpoint(path) || is_emergency(path));
+        let parts = parts.filter(|path| has_an_adapter_alone(path));
         Ok(parts.collect::<Vec<_>>().into_iter())
     }
 
@@ -220,6 +222,26 @@ pub(super) fn steps_in_name(folder: &Path) -> Option<usize> {
     name.strip_prefix(CHECKPOINT)?.parse().ok()
 }
 
+/// Whether a folder is one, has an adapter, and nothing that a run does not write beside it.
+fn has_an_adapter_alone(folder: &Path) -> bool {
+    const FILES: [&str; 5] = [CONFIG, WEIGHTS, BELOW, OPTIMIZER, STATE];
+    let is_folder = folder.symlink_metadata().is_ok_and(|data| data.is_dir());
+    let has_adapter = [CONFIG, WEIGHTS]
+        .iter()
+        .all(|name| folder.join(name).is_file());
+    let Ok(mut entries) = std::fs::read_dir(folder) else {
+        return false;
+    };
+    is_folder
+        && has_adapter
+        && entries.all(|entry| {
+            entry.is_ok_and(|entry| {
+                let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
+                is_file && FILES.iter().any(|name| entry.file_name() == *name)
+            })
+        })
+}
+
 /// Removes a checkpoint, which is no longer called one as soon as something of it is gone.
 fn remove_whole(folder: &Path, checkpoint: &Path) -> Result<(), TrainError> {
     let scratch = ScratchDir::new(folder, &format!("{CHECKPOINT}old.partial"))?;
@@ -286,13 +308,21 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let folder = RunFolder::open(dir.path()).unwrap();
         std::fs::write(dir.path().join("mine"), "1").unwrap();
-        std::fs::create_dir(dir.path().join("checkpoint-mine")).unwrap();
+        let make = |folder: &str, files: &[&str]| {
+            let folder = dir.path().join(folder);
+            std::fs::create_dir(&folder).unwrap();
+            files
+                .iter()
+                .for_each(|name| std::fs::write(folder.join(name), "1").unwrap());
+        };
+        make("checkpoint-mine", &[]);
+        make("checkpoint-12", &["thesis"]);
+        make("emergency-plan", &["x"]);
+        make("checkpoint-7", &[CONFIG, WEIGHTS, "notes"]);
         assert!(!folder.has_run().unwrap());
-        for name in ["checkpoint-2", "emergency-3"] {
-            std::fs::create_dir(dir.path().join(name)).unwrap();
-            std::fs::write(dir.path().join(name).join("a"), "1").unwrap();
-            assert!(folder.has_run().unwrap());
-        }
+        make("checkpoint-2", &[CONFIG, WEIGHTS, OPTIMIZER, STATE]);
+        make("emergency-3", &[CONFIG, WEIGHTS]);
+        assert!(folder.has_run().unwrap());
         for name in [CONFIG, WEIGHTS, LOG] {
             std::fs::write(dir.path().join(name), "1").unwrap();
         }
@@ -302,7 +332,14 @@ mod tests {
         let left = std::fs::read_dir(dir.path()).unwrap();
         let mut left: Vec<_> = left.map(|entry| entry.unwrap().file_name()).collect();
         left.sort();
-        assert_eq!(left, ["checkpoint-mine", "mine"]);
+        let mine = [
+            "checkpoint-12",
+            "checkpoint-7",
+            "checkpoint-mine",
+            "emergency-plan",
+            "mine",
+        ];
+        assert_eq!(left, mine);
     }
 
     #[test]

@@ -27,6 +27,7 @@ mod interval;
 mod log;
 mod moments;
 mod muon;
+mod names;
 mod observer;
 mod occasions;
 mod optimizer;

@@ -73,6 +73,8 @@ struct Abandoned;
 
 impl<M: TrainModel> Run<'_, M> {
     pub(super) fn finish(mut self, mut model: M) -> Result<(M, Summary), TrainError> {
+        let dtype = self.trainer.config.compute_dtype;
+        model.walk_mut("", &mut |_, layer| layer.set_compute_dtype(dtype));
         let format = self.trainer.config.activation_dtype.into();
         adapters::keep_activations_in(&mut model, format);
         let result = self.steps(&mut model);

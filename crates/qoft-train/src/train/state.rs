@@ -10,9 +10,9 @@ use serde_json::Value;
 use super::below::Below;
 use super::config::TrainConfig;
 use super::digest::Digest;
+use super::names::STATE;
 use crate::error::TrainError;
 
-pub(super) const STATE: &str = "trainer_state.json";
 /// Keys of an adapter's configuration that change nothing in a run.
 const PROVENANCE: [&str; 4] = [
     "base_model_name_or_path",

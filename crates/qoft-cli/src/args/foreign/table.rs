@@ -143,10 +143,13 @@ pub const FOREIGN: &[Foreign] = &[
     ),
     off(
         &["fp16", "half", "pure-bf16"],
-        "qoft computes in float32; only activations can be kept in another format: \
-         --activation-dtype",
+        "products can be computed in bfloat16, --compute-dtype bf16, and activations be kept in it, \
+         --activation-dtype bf16; `bf16: true` asks for both",
     ),
-    any(&["tf32"], "qoft computes in float32"),
+    any(
+        &["tf32"],
+        "products are computed in f32, or as --compute-dtype says",
+    ),
     any(
         &[
             "attn-implementation",
@@ -267,7 +270,7 @@ pub const FOREIGN: &[Foreign] = &[
     ),
     any(
         &["dtype", "torch-dtype"],
-        "weights are those of the files, and qoft computes in float32",
+        "weights are those of the files, and --compute-dtype says in what products are computed",
     ),
     any(
         &["streaming"],

@@ -78,7 +78,7 @@ impl<D: Learned> Setup<D> {
         processes: &Processes,
     ) -> Result<(Self, D::Model)> {
         let Settings {
-            config,
+            mut config,
             adapter_config,
         } = settings;
         let (model_dir, sources) = args.required_inputs()?;
@@ -86,7 +86,7 @@ impl<D: Learned> Setup<D> {
         let frozen = files::adapters(registries, &frozen_args)?;
         let below = below(&frozen_args)?;
         let device = files::device(args.device.as_deref())?;
-        let compute_dtype = files::compute_dtype(args.compute_dtype.as_deref(), &device)?;
+        config.compute_dtype = files::compute_dtype(args.compute_dtype.as_deref(), &device)?;
         let backend_options = args.backend_option.clone().unwrap_or_default();
 
         // The digest is that of the files, before tensors get the names that they have in the model.
@@ -118,7 +118,7 @@ impl<D: Learned> Setup<D> {
         let base = dense.unwrap_or_else(|| Digest::of_checkpoint(folder.checkpoint()))?;
         let schemes = files::schemes(registries, folder.checkpoint(), &backend_options)?;
         let mut model = files::load(&folder, &schemes, &device)?;
-        model.set_compute_dtype(compute_dtype);
+        model.set_compute_dtype(config.compute_dtype);
         model.set_router_aux_loss_coef(args.router_aux_loss_coef.unwrap_or(0.0))?;
         let reading = data::For {
             tokenizer: &tokenizer,
