@@ -91,7 +91,7 @@ pub fn section(docs: &Path) -> Result<String> {
     let mut text = format!(
         "\n## Families of models\n\nRandom models of about 100 million parameters in f32, by \
          `scripts/family_table.py`, beside {}: OFT blocks of 32 on all linear layers, AdamW, {} × {} \
-         tokens a step, {} threads. The machine was busy with other work, so these are the seconds \
+         tokens a step, {} threads. The machine was busy with other work most of the time, so these are the seconds \
          that processors spent on a step, of all threads together, the least of several; they leave \
          out what threads wait. All figures are in \
          [benchmarks/families.json](benchmarks/families.json), also times of the clock, which say \
