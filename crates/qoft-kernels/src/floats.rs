@@ -132,15 +132,22 @@ impl FloatFormat {
                 wide!(values.iter_mut().for_each(|v| *v = round_to_f16(*v)));
             }
             Self::Bf16 => {
-                for v in values {
-                    // Half of the last kept bit is added, and one more where that bit is set;
-                    // infinities stay, and the weights here are never NaN.
-                    let bits = v.to_bits();
-                    let up = 0x7fff + ((bits >> 16) & 1);
-                    *v = f32::from_bits(bits.wrapping_add(up) & 0xffff_0000);
-                }
+                let rounded = |v: f32| f32::from_bits(bf16_bits(v) << 16);
+                values.iter_mut().for_each(|v| *v = rounded(*v));
             }
         }
+    }
+}
+
+/// The bits of the nearest bfloat16 of a number, ties to even; of no number, one that stays none.
+#[inline(always)]
+pub(crate) fn bf16_bits(value: f32) -> u32 {
+    let bits = value.to_bits();
+    // Half of the last kept bit is added, and one more where that bit is set; infinities stay.
+    let up = 0x7fff + ((bits >> 16) & 1);
+    match value.is_nan() {
+        true => bits >> 16 | 0x40,
+        false => bits.wrapping_add(up) >> 16,
     }
 }
 
@@ -149,7 +156,7 @@ impl FloatFormat {
 fn round_to_f16(v: f32) -> f32 {
     let bits = v.to_bits();
     let sign = bits & 0x8000_0000;
-    // As for bf16 below, with ten bits of the fraction kept.
+    // As for bfloat16, with ten bits of the fraction kept.
     let up = 0xfff + ((bits >> 13) & 1);
     let normal = f32::from_bits((bits & 0x7fff_ffff).wrapping_add(up) & 0xffff_e000);
     // Where binary16 is subnormal its numbers are multiples of 2⁻²⁴, the last place of 0.75.

@@ -4,6 +4,7 @@ use super::pack::NC;
 use super::turn::turn_into;
 use super::unit::{Pair, Unit, multiplies_pairs};
 use super::{Mat, MatMut};
+use crate::floats::bf16_bits;
 use crate::scratch::with_scratch;
 use crate::wide;
 
@@ -56,7 +57,7 @@ fn beside(first: &[f32], second: &[f32], pairs: &mut [Pair; NC], at_once: bool) 
     let _ = at_once;
     wide!({
         for ((pair, &first), &second) in pairs.iter_mut().zip(first).zip(second) {
-            *pair = rounded(first) | rounded(second) << 16;
+            *pair = bf16_bits(first) | bf16_bits(second) << 16;
         }
     });
 }
@@ -75,23 +76,11 @@ fn in_order(row: &[f32], pairs: &mut [Pair], at_once: bool) {
     let pairs = &mut pairs[done..];
     wide!({
         for (pair, &[first, second]) in pairs.iter_mut().zip(row) {
-            *pair = rounded(first) | rounded(second) << 16;
+            *pair = bf16_bits(first) | bf16_bits(second) << 16;
         }
     });
     if let ([last], [.., pair]) = (last, pairs) {
-        *pair = rounded(*last);
-    }
-}
-
-/// The bits of a number in bfloat16, to nearest even; of no number, one that stays none.
-#[inline(always)]
-fn rounded(value: f32) -> u32 {
-    let bits = value.to_bits();
-    let nearest = (bits.wrapping_add(0x7fff + (bits >> 16 & 1))) >> 16;
-    if value.is_nan() {
-        bits >> 16 | 0x40
-    } else {
-        nearest
+        *pair = bf16_bits(*last);
     }
 }
 

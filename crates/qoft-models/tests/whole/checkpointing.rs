@@ -1,31 +1,9 @@
 //! The backward block by block gives the gradients of the whole graph.
 
-use std::collections::BTreeMap;
-
-use crate::common::{CASES, batch, load, loss, rotate};
-use burn::optim::GradientsParams;
-use burn::tensor::Gradients;
+use crate::common::{ByLayer, CASES, add, batch, cosine, load, loss, rotate};
 use qoft_core::kernels::FloatFormat;
 use qoft_core::{Draw, Walk, adapters};
 use qoft_models::{CausalLm, Losses, TrainingBatch};
-
-/// Gradients by the path of their parameter.
-type ByLayer = BTreeMap<String, Vec<f32>>;
-
-fn add(sum: &mut ByLayer, gradients: Gradients, model: &CausalLm) {
-    let mut gradients = GradientsParams::from_grads(gradients, model);
-    model.walk("", &mut |path, layer| {
-        for slot in layer.adapters().slots() {
-            for param in slot.params() {
-                if let Some(gradient) = gradients.remove::<1>(param.id()) {
-                    let values = gradient.into_data().try_into_vec().unwrap();
-                    let path = format!("{path}.{}", param.name());
-                    assert!(sum.insert(path, values).is_none(), "two gradients");
-                }
-            }
-        }
-    });
-}
 
 /// Of the rows of [`batch`] without what counts as padding.
 const LENGTHS: [usize; 2] = [8, 6];
@@ -123,16 +101,6 @@ fn blocks_below_all_adapters_have_no_backward() {
     let model = load("llama_bias");
     let expected: f32 = loss(&model).into_scalar();
     assert_eq!(by_block(&model), (expected, ByLayer::new()));
-}
-
-fn cosine(a: &ByLayer, b: &ByLayer) -> f64 {
-    let flat = |g: &ByLayer| -> Vec<f64> {
-        let values = g.values().flatten();
-        values.map(|&v| f64::from(v)).collect()
-    };
-    let (a, b) = (flat(a), flat(b));
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
 }
 
 #[test]

@@ -1,10 +1,9 @@
 //! Products in bfloat16 keep losses and the direction of gradients.
 
-use crate::common::{CASES, batch, load, rotate};
-use burn::optim::GradientsParams;
+use crate::common::{ByLayer, CASES, add, batch, cosine, load, rotate};
 use burn::tensor::{Int, Tensor};
+use qoft_core::adapters;
 use qoft_core::kernels::ComputeDtype;
-use qoft_core::{Walk, adapters};
 use qoft_models::CausalLm;
 
 /// Enough rows for products in bfloat16: those of [`batch`], again and again.
@@ -20,29 +19,11 @@ fn loss(model: &CausalLm) -> Tensor<1> {
     model.loss(ids, targets, count)
 }
 
-/// The loss and the gradients of all rotations, one after another.
-fn backward(model: &CausalLm) -> (f64, Vec<f64>) {
-    let loss = loss(model);
-    let mut gradients = GradientsParams::from_grads(loss.backward(), model);
-    let mut all = Vec::new();
-    model.walk("", &mut |_, layer| {
-        for param in layer
-            .adapters()
-            .slots()
-            .iter()
-            .flat_map(|slot| slot.params())
-        {
-            if let Some(gradient) = gradients.remove::<1>(param.id()) {
-                all.extend(gradient.into_data().iter::<f64>());
-            }
-        }
-    });
-    (loss.into_scalar::<f32>().into(), all)
-}
-
-fn cosine(a: &[f64], b: &[f64]) -> f64 {
-    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
-    dot(a, b) / (dot(a, a) * dot(b, b)).sqrt()
+/// The loss and the gradients of all rotations.
+fn backward(model: &CausalLm) -> (f64, ByLayer) {
+    let (loss, mut sum) = (loss(model), ByLayer::new());
+    add(&mut sum, loss.backward(), model);
+    (loss.into_scalar::<f32>().into(), sum)
 }
 
 #[test]

@@ -1,13 +1,11 @@
 //! An architecture with blocks of two kinds, a recurrent state, and something that blocks carry
 //! beside the residual stream: caches and the backward by block are right for it, too.
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use crate::common::{batch, loss, rotate};
+use crate::common::{ByLayer, add, batch, loss, rotate};
 use burn::module::Module;
-use burn::optim::GradientsParams;
-use burn::tensor::{Gradients, Int, Tensor};
+use burn::tensor::{Int, Tensor};
 use qoft_core::ops::Traced;
 use qoft_core::{Embedding, Linear, Norm, Result, Schemes, Walk, default_device};
 use qoft_models::decoder::{Attention, AttentionConfig, RopeConfig, RopeDefaults, RopeTables};
@@ -239,27 +237,14 @@ fn a_cache_of_another_architecture_is_refused() {
     model().last_logits(ids, Some(&mut cache));
 }
 
-/// Gradients by the path of their parameter.
-fn add(sum: &mut BTreeMap<String, Vec<f32>>, gradients: Gradients, model: &CausalLm) {
-    let mut gradients = GradientsParams::from_grads(gradients, model);
-    for (path, layer) in model.layers() {
-        for param in layer.adapters().slots().iter().flat_map(|s| s.params()) {
-            if let Some(gradient) = gradients.remove::<1>(param.id()) {
-                let values = gradient.into_data().try_into_vec().unwrap();
-                assert!(sum.insert(path.clone(), values).is_none(), "two gradients");
-            }
-        }
-    }
-}
-
 #[test]
 fn gradients_by_block_are_those_of_the_whole_graph() {
     for wanted in ["", "layers.1.", "layers.0.", "embed_tokens"] {
         let mut model = model();
         rotate(&mut model, 0.0, |path| path.contains(wanted));
-        let (whole, mut expected) = (loss(&model), BTreeMap::new());
+        let (whole, mut expected) = (loss(&model), ByLayer::new());
         add(&mut expected, whole.backward(), &model);
-        let ((ids, targets, count), mut found) = (batch(), BTreeMap::new());
+        let ((ids, targets, count), mut found) = (batch(), ByLayer::new());
         let mut sink = |part| add(&mut found, part, &model);
         let value = model.backward_by_block(ids, targets, count, &mut sink);
         assert_eq!(value, whole.into_scalar::<f32>(), "{wanted}");

@@ -85,9 +85,7 @@ impl RunFolder {
     /// Whether it has a trained adapter.
     #[must_use]
     pub fn has_adapter(&self) -> bool {
-        [CONFIG, WEIGHTS]
-            .iter()
-            .all(|name| self.path.join(name).exists())
+        has_adapter(&self.path)
     }
 
     /// The checkpoint after the most steps.
@@ -126,13 +124,15 @@ impl RunFolder {
         Ok(self.has_adapter() || self.parts()?.next().is_some())
     }
 
-    /// Removes what an earlier run left: its adapter, its log and its checkpoints. What is not a run's stays.
+    /// Removes what an earlier run left: its adapter, its log, its checkpoints and the files `beside` them, by
+    /// their names. What is not a run's stays.
     ///
     /// # Errors
     /// If the file system refuses.
-    pub fn remove_run(&self) -> Result<(), TrainError> {
+    pub fn remove_run(&self, beside: &[&str]) -> Result<(), TrainError> {
         // Without its configuration an adapter is none.
-        for name in [CONFIG, WEIGHTS, BELOW, LOG, CURVE] {
+        let own = [CONFIG, WEIGHTS, BELOW, LOG, CURVE];
+        for name in own.iter().chain(beside) {
             let path = self.path.join(name);
             match std::fs::remove_file(&path) {
                 Err(error) if error.kind() != ErrorKind::NotFound => {
@@ -222,18 +222,22 @@ pub(super) fn steps_in_name(folder: &Path) -> Option<usize> {
     name.strip_prefix(CHECKPOINT)?.parse().ok()
 }
 
+/// Whether a folder has a trained adapter.
+fn has_adapter(folder: &Path) -> bool {
+    [CONFIG, WEIGHTS]
+        .iter()
+        .all(|name| folder.join(name).exists())
+}
+
 /// Whether a folder is one, has an adapter, and nothing that a run does not write beside it.
 fn has_an_adapter_alone(folder: &Path) -> bool {
     const FILES: [&str; 5] = [CONFIG, WEIGHTS, BELOW, OPTIMIZER, STATE];
     let is_folder = folder.symlink_metadata().is_ok_and(|data| data.is_dir());
-    let has_adapter = [CONFIG, WEIGHTS]
-        .iter()
-        .all(|name| folder.join(name).is_file());
     let Ok(mut entries) = std::fs::read_dir(folder) else {
         return false;
     };
     is_folder
-        && has_adapter
+        && has_adapter(folder)
         && entries.all(|entry| {
             entry.is_ok_and(|entry| {
                 let is_file = entry.file_type().is_ok_and(|kind| kind.is_file());
@@ -326,7 +330,7 @@ mod tests {
         for name in [CONFIG, WEIGHTS, LOG] {
             std::fs::write(dir.path().join(name), "1").unwrap();
         }
-        folder.remove_run().unwrap();
+        folder.remove_run(&[]).unwrap();
         assert!(!folder.has_run().unwrap());
         drop(folder);
         let left = std::fs::read_dir(dir.path()).unwrap();

@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Result, bail, ensure};
 use qoft::train::train::{
     RunFolder, Start, batches_of_step, earlier_checkpoints, is_emergency, last_checkpoint,
 };
@@ -216,15 +216,8 @@ fn needs_nothing_of(args: &TrainArgs, output: &Path) -> Result<()> {
 
 /// Removes the run in the folder, if this one takes its place.
 pub fn remove_earlier(args: &TrainArgs, folder: &RunFolder) -> Result<()> {
-    if !overwrites(args) || !is_of_run(folder)? {
-        return Ok(());
-    }
-    folder.remove_run()?;
-    for name in REPORTS {
-        let path = folder.path().join(name);
-        if path.exists() {
-            std::fs::remove_file(&path).with_context(|| path.display().to_string())?;
-        }
+    if overwrites(args) && is_of_run(folder)? {
+        folder.remove_run(&REPORTS)?;
     }
     Ok(())
 }

@@ -1,11 +1,13 @@
 //! Small models, also with other configurations, and rotations for tests of gradients.
 #![allow(dead_code, reason = "each test uses a part of it")]
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
 use burn::module::ParamId;
-use burn::tensor::{Int, Tensor};
+use burn::optim::GradientsParams;
+use burn::tensor::{Gradients, Int, Tensor};
 use qoft_core::{LayerKind, Result, Schemes, Walk, default_device};
 use qoft_models::{Architectures, CausalLm, ModelFolder};
 use qoft_oft::{OftConfig, OftRotation, RotationSettings};
@@ -129,4 +131,34 @@ pub fn batch() -> (Tensor<2, Int>, Vec<Option<u32>>, f64) {
 pub fn loss(model: &CausalLm) -> Tensor<1> {
     let (ids, targets, count) = batch();
     model.loss(ids, targets, count)
+}
+
+/// Gradients by the path of their parameter.
+pub type ByLayer = BTreeMap<String, Vec<f32>>;
+
+/// Adds the gradients of all adapters, which are of other parameters than those before.
+pub fn add(sum: &mut ByLayer, gradients: Gradients, model: &CausalLm) {
+    let mut gradients = GradientsParams::from_grads(gradients, model);
+    model.walk("", &mut |path, layer| {
+        for slot in layer.adapters().slots() {
+            for param in slot.params() {
+                if let Some(gradient) = gradients.remove::<1>(param.id()) {
+                    let values = gradient.into_data().try_into_vec().unwrap();
+                    let path = format!("{path}.{}", param.name());
+                    assert!(sum.insert(path, values).is_none(), "two gradients");
+                }
+            }
+        }
+    });
+}
+
+/// How alike the directions of all gradients together are.
+pub fn cosine(a: &ByLayer, b: &ByLayer) -> f64 {
+    let flat = |g: &ByLayer| -> Vec<f64> {
+        let values = g.values().flatten();
+        values.map(|&v| f64::from(v)).collect()
+    };
+    let (a, b) = (flat(a), flat(b));
+    let dot = |a: &[f64], b: &[f64]| a.iter().zip(b).map(|(a, b)| a * b).sum::<f64>();
+    dot(&a, &b) / (dot(&a, &a) * dot(&b, &b)).sqrt()
 }
